@@ -1,0 +1,116 @@
+"""`inv test` and its parts: checks that need no server, then unit, api and cluster tests."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from invoke.collection import Collection
+from invoke.context import Context
+from invoke.exceptions import Exit
+from invoke.tasks import task
+
+from devcluster import target as targets
+from devcluster.shell import ClusterError
+from devcluster.tasks import speaking_plainly
+
+#: What the API tests run.
+API_TOOLS = "etcd,kubernetes"
+ROOT = Path(__file__).resolve().parent.parent
+
+CHECKS = {
+    "format": "-m ruff format --check .",
+    "lint": "-m ruff check .",
+    "types": "-m mypy",
+    "layers": "-c 'from importlinter.cli import lint_imports_command as lint; lint()' --no-logo",
+    "generated": "-m invoke generate --check",
+    "bundle": "-m invoke bundle --check",
+    "catalog": "-m invoke catalog --check",
+    "OLM": "-m invoke tools.render-olm --check",
+}
+
+
+@task(help={"fix": "let ruff mend what it can, first"})
+def check(c: Context, fix: bool = False) -> None:
+    """Format, lint, types, import layers and drift of the generated files."""
+    if fix:
+        _tool(c, "-m ruff format .")
+        _tool(c, "-m ruff check --fix .")
+    for name, command in CHECKS.items():
+        _step(name, c, command)
+
+
+@task(help={"select": "pytest's -k expression"})
+def unit(c: Context, select: str = "") -> None:
+    """Unit tests: virtual time, no cluster."""
+    _pytest(c, "tests/unit", select)
+
+
+@task(help={"select": "pytest's -k expression"})
+def api(c: Context, select: str = "") -> None:
+    """Tests against a real kube-apiserver and etcd, started by a fixture; no node."""
+    _tool(c, f"-m invoke tools.build --only {API_TOOLS}")
+    _pytest(c, "tests/api", select)
+
+
+@task(help={"select": "pytest's -k expression"})
+def cluster(c: Context, select: str = "") -> None:
+    """Tests on the real node with OLM; brings the cluster up first when it is down."""
+    _ready()
+    _pytest(c, "tests/cluster", select)
+
+
+@task(default=True)
+def everything(c: Context) -> None:
+    """All of it, as CI runs it: checks, then one pytest run over unit, api and cluster tests."""
+    check(c)
+    _ready()
+    _pytest(c, "tests/unit tests/api tests/cluster", "")
+
+
+@task
+def soak(c: Context) -> None:
+    """What takes longer than a test run may: the demo on a cluster that another checkout made."""
+    _pytest(c, "tests/soak", "")
+
+
+@task(name="flights")
+@speaking_plainly
+def bench_flights(_: Context) -> None:
+    """Measures the flights operator on the local node, as OLM installed it; figures go to build/bench."""
+    from tests.bench import flights  # imports the operator, which no other task here needs
+
+    print(flights.table(flights.Bench().run()))
+
+
+def _ready() -> None:
+    """Brings the cluster up before pytest hides what takes long about that."""
+    try:
+        targets.ensure()
+    except ClusterError as error:
+        raise Exit(str(error), code=1) from None
+
+
+def _step(name: str, c: Context, command: str) -> None:
+    started = time.monotonic()
+    _tool(c, command)
+    print(f"{name:12} ok  {time.monotonic() - started:5.1f} s", flush=True)
+
+
+def _tool(c: Context, command: str) -> None:
+    """Runs the Python of .venv with these arguments; ends when that fails."""
+    # Not the scripts in .venv/bin: they stop working when the checkout is moved.
+    env = {"PYTHONPATH": f"{ROOT}/operator:{ROOT}/examples:{ROOT}"}
+    result = c.run(f"{sys.executable} {command}", env=env, warn=True, pty=False)
+    if result is None or not result.ok:
+        raise Exit(f"inv: 'python {command}' failed; its output is above", code=1)
+
+
+def _pytest(c: Context, paths: str, select: str) -> None:
+    chosen = f" -k {select!r}" if select else ""
+    _tool(c, f"-m pytest {paths}{chosen}")
+
+
+bench = Collection("bench", bench_flights)
+namespace = Collection("test", everything, check, unit, api, cluster, soak)
