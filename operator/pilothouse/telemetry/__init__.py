@@ -1,0 +1,7 @@
+"""Logs, metrics and the wall clock: what every other package of the runtime may use."""
+
+from pilothouse.telemetry import metrics
+from pilothouse.telemetry.clock import now
+from pilothouse.telemetry.logs import LogFormat, ObjectContext, configure, current_object, object_context
+
+__all__ = ["LogFormat", "ObjectContext", "configure", "current_object", "metrics", "now", "object_context"]

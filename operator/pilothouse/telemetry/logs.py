@@ -1,0 +1,118 @@
+"""Logs on standard error, one line per record, each carrying the object that is being worked on.
+
+The object is held in a context variable, so whatever runs inside `object_context` (tasks that it awaits,
+threads started by `asyncio.to_thread`, libraries) says in its lines which object it was about, without being
+told.
+"""
+
+import logging
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+LogFormat = Literal["json", "console"]
+
+# What logging itself puts on a record; anything beyond came through `extra=` and belongs in the line.
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class ObjectContext(NamedTuple):
+    """The object that the current line of execution works on."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"
+
+
+_current: ContextVar[ObjectContext | None] = ContextVar("pilothouse_object", default=None)
+
+
+@contextmanager
+def object_context(kind: str, namespace: str, name: str) -> Iterator[None]:
+    """Name the object in every log line written inside the block.
+
+    Args:
+        kind: the object's kind, such as `FlightTicket`.
+        namespace: its namespace, empty when it is cluster-scoped.
+        name: its name.
+    """
+    token = _current.set(ObjectContext(kind, namespace, name))
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def current_object() -> ObjectContext | None:
+    """Return the object named by the innermost `object_context`, None outside of any."""
+    return _current.get()
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object per line: time, level, logger, msg, the object, what `extra=` gave, the error."""
+
+    _encode = msgspec.json.Encoder(enc_hook=str).encode
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as one line of JSON."""
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "msg": record.getMessage(),
+        }
+        if (current := _current.get()) is not None:
+            line |= current._asdict()
+        line |= _extra(record)
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return self._encode(line).decode()
+
+
+class ConsoleFormatter(logging.Formatter):
+    """For people: local time, level, the object, the message, what `extra=` gave."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as one line, followed by the traceback if there is one."""
+        time = datetime.fromtimestamp(record.created, UTC).astimezone().strftime("%H:%M:%S")
+        current = _current.get()
+        about = f"{current}: " if current is not None else ""
+        extra = "".join(f" {key}={value}" for key, value in _extra(record).items())
+        line = f"{time} {record.levelname:<7} {about}{record.getMessage()}{extra}"
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        return line
+
+
+def _extra(record: logging.LogRecord) -> Mapping[str, Any]:
+    return {key: value for key, value in vars(record).items() if key not in _STANDARD}
+
+
+def configure(format: LogFormat, level: str) -> None:  # noqa: A002 - the setting's own name
+    """Send the logs of the whole process to standard error; calling it again replaces the earlier choice.
+
+    Args:
+        format: `json` for machines, `console` for people.
+        level: `debug`, `info`, `warning` or `error`, in any case.
+
+    Raises:
+        ValueError: for another format or level; the message names the value and the choices.
+    """
+    if format not in ("json", "console"):
+        raise ValueError(f"log format {format!r} is not known; choose json or console")
+    if level.lower() not in ("debug", "info", "warning", "error"):
+        raise ValueError(f"log level {level!r} is not known; choose debug, info, warning or error")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if format == "json" else ConsoleFormatter())
+    logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+    # Libraries say in debug what would bury an operator's own lines.
+    for library in ("asyncio", "aiohttp"):
+        logging.getLogger(library).setLevel(logging.WARNING)

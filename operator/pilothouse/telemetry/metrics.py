@@ -1,0 +1,128 @@
+"""The process's metrics, under the names that controller-runtime's dashboards and alerts already know.
+
+Names, labels and buckets follow controller-runtime 0.24 (pkg/internal/controller/metrics, pkg/metrics) and
+client-go's workqueue and leader election providers; `pilothouse_*` are our own. All live in a registry of
+their own.
+"""
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+
+# The series would double every counter and histogram with a `_created` line that no dashboard reads.
+prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # the library's gap
+
+REGISTRY = CollectorRegistry(auto_describe=True)
+ProcessCollector(registry=REGISTRY)
+
+CONTENT_TYPE = prometheus_client.CONTENT_TYPE_PLAIN_0_0_4
+
+# fmt: off
+# controller-runtime, pkg/internal/controller/metrics/metrics.go: 5 ms to 60 s.
+_RECONCILE_BUCKETS = (
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.25,
+    1.5, 1.75, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 15.0, 20.0, 25.0, 30.0, 40.0,
+    50.0, 60.0,
+)
+# fmt: on
+# controller-runtime, pkg/metrics/workqueue.go: 10 ns, times 10, 12 buckets.
+_QUEUE_BUCKETS = tuple(1e-8 * 10**power for power in range(12))
+# client-go's exporters for the request latency: 5 ms to 60 s.
+_REQUEST_BUCKETS = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
+
+
+def _counter(name: str, text: str, *labels: str) -> Counter:
+    return Counter(name, text, labels, registry=REGISTRY)
+
+
+def _gauge(name: str, text: str, *labels: str) -> Gauge:
+    return Gauge(name, text, labels, registry=REGISTRY)
+
+
+def _histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+    return Histogram(name, text, labels, registry=REGISTRY, buckets=buckets)
+
+
+REQUESTS = _counter(
+    "rest_client_requests_total",
+    "Requests to the API server by status code, method and host.",
+    "code",
+    "method",
+    "host",
+)
+REQUEST_SECONDS = _histogram(
+    "rest_client_request_duration_seconds",
+    "Seconds until a request was answered.",
+    _REQUEST_BUCKETS,
+    "verb",
+    "host",
+)
+REQUEST_RETRIES = _counter(
+    "rest_client_request_retries_total", "Requests that were sent again.", "code", "verb", "host"
+)
+
+RECONCILES = _counter(
+    "controller_runtime_reconcile_total",
+    "Syncs by result: success, error, requeue, requeue_after.",
+    "controller",
+    "result",
+)
+RECONCILE_ERRORS = _counter(
+    "controller_runtime_reconcile_errors_total", "Syncs that ended in an error.", "controller"
+)
+TERMINAL_RECONCILE_ERRORS = _counter(
+    "controller_runtime_terminal_reconcile_errors_total",
+    "Syncs that ended in an error which is not retried until the object changes.",
+    "controller",
+)
+RECONCILE_TIMEOUTS = _counter(
+    "controller_runtime_reconcile_timeouts_total", "Syncs that were stopped at their deadline.", "controller"
+)
+RECONCILE_SECONDS = _histogram(
+    "controller_runtime_reconcile_time_seconds", "Seconds per sync.", _RECONCILE_BUCKETS, "controller"
+)
+ACTIVE_WORKERS = _gauge(
+    "controller_runtime_active_workers", "Workers that are in a sync right now.", "controller"
+)
+MAX_CONCURRENT_RECONCILES = _gauge(
+    "controller_runtime_max_concurrent_reconciles", "Workers there are.", "controller"
+)
+
+QUEUE_DEPTH = _gauge("workqueue_depth", "Keys waiting for a worker.", "name", "controller", "priority")
+QUEUE_ADDS = _counter("workqueue_adds_total", "Keys added.", "name", "controller")
+QUEUE_RETRIES = _counter("workqueue_retries_total", "Keys added again with back-off.", "name", "controller")
+QUEUE_SECONDS = _histogram(
+    "workqueue_queue_duration_seconds", "Seconds a key waited.", _QUEUE_BUCKETS, "name", "controller"
+)
+WORK_SECONDS = _histogram(
+    "workqueue_work_duration_seconds", "Seconds a key was worked on.", _QUEUE_BUCKETS, "name", "controller"
+)
+UNFINISHED_WORK_SECONDS = _gauge(
+    "workqueue_unfinished_work_seconds", "Seconds of work in progress, summed.", "name", "controller"
+)
+LONGEST_WORK_SECONDS = _gauge(
+    "workqueue_longest_running_processor_seconds", "Seconds the longest sync has run.", "name", "controller"
+)
+
+LEADER = _gauge("leader_election_master_status", "1 while this process leads, else 0.", "name")
+
+TASK_SECONDS = _histogram(
+    "pilothouse_task_seconds", "Seconds per playbook task.", _REQUEST_BUCKETS, "playbook", "task"
+)
+TASK_RESULTS = _counter(
+    "pilothouse_task_results_total",
+    "Playbook tasks by result: ok, changed, skipped, failed.",
+    "playbook",
+    "task",
+    "result",
+)
+STORE_OBJECTS = _gauge("pilothouse_store_objects", "Objects held in the store of a kind.", "resource")
+UNDECODABLE_OBJECTS = _counter(
+    "pilothouse_undecodable_objects_total",
+    "Objects left out because they do not fit the type that reads them.",
+    "resource",
+)
+
+
+def render() -> bytes:
+    """Return all metrics in the Prometheus text format, which `CONTENT_TYPE` names."""
+    return generate_latest(REGISTRY)
