@@ -1,0 +1,70 @@
+"""A typed client for the Kubernetes API over aiohttp. Objects are read into views; errors say what to do."""
+
+from pilothouse.kube.client import Client, EventType, Page, PatchType, WatchEvent
+from pilothouse.kube.config import (
+    ClientConfig,
+    CommandToken,
+    FileToken,
+    StaticToken,
+    TokenSource,
+    tls_context,
+)
+from pilothouse.kube.errors import (
+    AlreadyExists,
+    ApiError,
+    BadRequest,
+    Cause,
+    ConfigError,
+    Conflict,
+    Expired,
+    Forbidden,
+    Invalid,
+    KubeError,
+    NotFound,
+    ServerError,
+    TooManyRequests,
+    Unauthorized,
+    Undecodable,
+    Unreachable,
+)
+from pilothouse.kube.objects import Condition, KubeObject, ObjectKey, ObjectMeta, OwnerReference, version
+from pilothouse.kube.resource import Resource
+from pilothouse.kube.retry_after import retry_after_seconds
+
+__all__ = [
+    "AlreadyExists",
+    "ApiError",
+    "BadRequest",
+    "Cause",
+    "Client",
+    "ClientConfig",
+    "CommandToken",
+    "Condition",
+    "ConfigError",
+    "Conflict",
+    "EventType",
+    "Expired",
+    "FileToken",
+    "Forbidden",
+    "Invalid",
+    "KubeError",
+    "KubeObject",
+    "NotFound",
+    "ObjectKey",
+    "ObjectMeta",
+    "OwnerReference",
+    "Page",
+    "PatchType",
+    "Resource",
+    "ServerError",
+    "StaticToken",
+    "TokenSource",
+    "TooManyRequests",
+    "Unauthorized",
+    "Undecodable",
+    "Unreachable",
+    "WatchEvent",
+    "retry_after_seconds",
+    "tls_context",
+    "version",
+]

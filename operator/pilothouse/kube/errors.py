@@ -1,0 +1,219 @@
+"""What can go wrong between a controller and the API server.
+
+::
+
+    KubeError
+    ├── ConfigError            the credentials or the address cannot be loaded
+    ├── Undecodable            an answer that does not fit the type that reads it
+    ├── Unreachable            no answer: connection refused, lost, timed out
+    └── ApiError               the server answered, and said no
+        ├── BadRequest         400
+        ├── Unauthorized       401
+        ├── Forbidden          403
+        ├── NotFound           404
+        ├── Conflict           409  the object has changed since it was read
+        ├── AlreadyExists      409
+        ├── Expired            410  the resourceVersion or the page is too old
+        ├── Invalid            422  the object breaks its schema or a rule
+        ├── TooManyRequests    429
+        └── ServerError        5xx
+"""
+
+from typing import NamedTuple
+
+import msgspec
+
+from pilothouse.kube.retry_after import bounded, retry_after_seconds
+
+# Long enough for every sentence the API server writes, short enough for a log line, a condition or an Event.
+MESSAGE_LIMIT = 1024
+_TEXT_LIMIT = 200
+
+
+class Cause(NamedTuple):
+    """One reason of a refusal: the field (such as `spec.number`), what is wrong, and the code for it."""
+
+    field: str
+    message: str
+    reason: str = ""
+
+
+class KubeError(Exception):
+    """Base of all errors of this package."""
+
+
+class ConfigError(KubeError):
+    """The cluster's address or credentials could not be loaded; the message says which and what to do."""
+
+
+class Undecodable(KubeError):
+    """An answer does not fit the type that reads it; the message names the object and the field."""
+
+
+class Unreachable(KubeError):
+    """The API server gave no answer.
+
+    Attributes:
+        maybe_sent: True when the request may have been carried out; False when it was certainly never sent.
+    """
+
+    def __init__(self, message: str, *, maybe_sent: bool) -> None:
+        super().__init__(message)
+        self.maybe_sent = maybe_sent
+
+
+class ApiError(KubeError):
+    """The API server refused a request.
+
+    Attributes:
+        status: the HTTP status.
+        reason: metav1.Status.reason, such as `AlreadyExists`; empty when the answer was not a Status.
+        message: the server's own sentence, truncated to 1024 characters.
+        causes: what is wrong with which field, for an object that was refused.
+        retry_after: seconds after which the server wants to be asked again, if it said so; 300 at most.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        reason: str = "",
+        message: str = "",
+        causes: tuple[Cause, ...] = (),
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message or f"the API server answered {status} {reason}".rstrip())
+        self.status = status
+        self.reason = reason
+        self.message = str(self)
+        self.causes = causes
+        self.retry_after = retry_after
+
+
+class BadRequest(ApiError):
+    """400: the request itself is wrong."""
+
+
+class Unauthorized(ApiError):
+    """401: the credentials are missing, wrong or expired."""
+
+
+class Forbidden(ApiError):
+    """403: the credentials are good, and RBAC or an admission plugin does not allow the request."""
+
+
+class NotFound(ApiError):
+    """404: the object, or its whole kind, does not exist."""
+
+
+class Conflict(ApiError):
+    """409: the object has changed since it was read. Read it again and decide again."""
+
+
+class AlreadyExists(ApiError):
+    """409: an object of that name exists."""
+
+
+class Expired(ApiError):
+    """410: the resourceVersion or the continue token is older than what the server remembers. List again."""
+
+
+class Invalid(ApiError):
+    """422: the object breaks its schema or a validation rule; `causes` name the fields."""
+
+
+class TooManyRequests(ApiError):
+    """429: the server sheds load, or an eviction is held up by a disruption budget.
+
+    The request was not carried out.
+    """
+
+
+class ServerError(ApiError):
+    """5xx: the server, or something between, failed.
+
+    A request that changes things may have been carried out.
+    """
+
+
+_BY_STATUS: dict[int, type[ApiError]] = {
+    400: BadRequest,
+    401: Unauthorized,
+    403: Forbidden,
+    404: NotFound,
+    409: Conflict,
+    410: Expired,
+    422: Invalid,
+    429: TooManyRequests,
+}
+
+
+class _StatusCause(msgspec.Struct, gc=False):
+    field: str = ""
+    message: str = ""
+    reason: str = ""
+
+
+class _StatusDetails(msgspec.Struct, rename="camel"):
+    causes: list[_StatusCause] = []
+    retry_after_seconds: float = 0
+
+
+class Status(msgspec.Struct, tag_field="kind", tag="Status"):
+    """metav1.Status: how the API server says that, and why, it refused."""
+
+    code: int = 0
+    reason: str = ""
+    message: str = ""
+    details: _StatusDetails | None = None
+
+
+_decode_status = msgspec.json.Decoder(Status).decode
+
+
+def api_error(status: int, body: bytes, *, retry_after: str = "") -> ApiError:
+    """Return the error for an answer.
+
+    Args:
+        status: the HTTP status of the answer; a Status in the body that carries a code of its own goes
+            before.
+        body: the answer's body; only a Status's sentence, or the start of a plain text, finds its way into
+            the message.
+        retry_after: the Retry-After header.
+    """
+    seconds = retry_after_seconds(retry_after)
+    try:
+        answer = _decode_status(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return _class(status, "")(status, "", _plain_text(status, body), retry_after=seconds)
+    code = answer.code or status
+    details = answer.details or _StatusDetails()
+    return _class(code, answer.reason)(
+        code,
+        answer.reason,
+        shorten(answer.message, MESSAGE_LIMIT),
+        tuple(
+            Cause(cause.field, shorten(cause.message, _TEXT_LIMIT), cause.reason) for cause in details.causes
+        ),
+        seconds if seconds is not None else bounded(details.retry_after_seconds) or None,
+    )
+
+
+def _class(status: int, reason: str) -> type[ApiError]:
+    if reason == "AlreadyExists":
+        return AlreadyExists
+    if status >= 500:
+        return ServerError
+    return _BY_STATUS.get(status, ApiError)
+
+
+def _plain_text(status: int, body: bytes) -> str:
+    text = body[: _TEXT_LIMIT * 4].decode(errors="replace").strip()
+    # A proxy's page or some other JSON is of no use to a reader and may hold what a log must not.
+    if not text or text[0] in "{[<":
+        return f"the API server answered {status} without saying why"
+    return f"the API server answered {status}: {shorten(text, _TEXT_LIMIT)}"
+
+
+def shorten(text: str, limit: int) -> str:
+    """Return the text, cut to `limit` characters with an ellipsis when it is longer."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"

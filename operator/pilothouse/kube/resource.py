@@ -1,0 +1,75 @@
+"""Where a kind lives in the API, and the type that its objects are read into."""
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from pilothouse.kube.objects import KubeObject
+
+T = TypeVar("T", bound=KubeObject)
+
+
+@dataclass(frozen=True)
+class Resource(Generic[T]):
+    """A kind as the API server serves it, and the *view* of it that a controller reads.
+
+    Two resources of one kind may have different views; each decodes and keeps only what its view declares.
+
+    Attributes:
+        group: the API group, empty for the core group.
+        version: the API version, such as `v1`.
+        kind: the kind, such as `FlightTicket`.
+        plural: its name in paths, such as `flighttickets`.
+        view: the msgspec Struct that its objects are decoded into; has `metadata: ObjectMeta`.
+        namespaced: whether its objects live in namespaces.
+    """
+
+    group: str
+    version: str
+    kind: str
+    plural: str
+    view: type[T]
+    namespaced: bool = True
+
+    @property
+    def api_version(self) -> str:
+        """Group and version as objects carry them, such as `flights.com/v1`."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
+        """Return the path of the collection, of one object in it, or of an object's subresource.
+
+        Args:
+            namespace: the object's namespace; empty means all namespaces for a collection, and is the only
+                choice for a cluster-scoped kind.
+            name: the object's name; empty for the collection.
+            subresource: such as `status`; needs a name.
+
+        Raises:
+            ValueError: when the parts do not fit each other or could not be one segment of a path.
+        """
+        if namespace and not self.namespaced:
+            raise ValueError(f"{self} is cluster-scoped: it has no objects in namespace {namespace!r}")
+        if name and self.namespaced and not namespace:
+            raise ValueError(f"{self} {name!r} needs a namespace: objects of this kind live in namespaces")
+        if subresource and not name:
+            raise ValueError(f"subresource {subresource!r} needs the name of a {self}")
+        root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+        path = (
+            f"{root}/namespaces/{_segment(namespace)}/{self.plural}" if namespace else f"{root}/{self.plural}"
+        )
+        if name:
+            path += f"/{_segment(name)}"
+        return f"{path}/{subresource}" if subresource else path
+
+    def __str__(self) -> str:
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
+
+def _segment(value: str) -> str:
+    # The API server's own rule for names in paths (apimachinery, api/validation/path): anything else could
+    # escape the segment.
+    if value in (".", "..") or "/" in value or "%" in value:
+        raise ValueError(
+            f"{value!r} cannot be a name: names do not contain '/' or '%', and are not '.' or '..'"
+        )
+    return value

@@ -1,0 +1,330 @@
+"""HTTP to the API server: connections, credentials, deadlines, and the retries that are safe.
+
+The only module that knows aiohttp. A request is retried when repeating it cannot do anything twice:
+
+- any verb after 429 (load shedding: not carried out), after a 401 once with fresh credentials, and when the
+  connection was refused before anything was sent;
+- GET also after 5xx, a lost connection or no answer.
+
+Everything else is reported, with `Unreachable.maybe_sent` telling a caller whether the request may have had
+an effect.
+"""
+
+import asyncio
+import random
+import socket
+from asyncio.sslproto import SSLProtocol
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from functools import lru_cache
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlencode, urlsplit
+
+import aiohttp
+from yarl import URL
+
+from pilothouse.kube.config import ClientConfig
+from pilothouse.kube.errors import (
+    ApiError,
+    KubeError,
+    ServerError,
+    TooManyRequests,
+    Unauthorized,
+    Unreachable,
+    api_error,
+)
+from pilothouse.telemetry import metrics
+
+# Seconds. A request through a healthy server takes milliseconds; etcd's own limit for a slow one is 5 to 10
+# s, the server's for any request that is not a watch is 60 s.
+DEADLINE = 30.0
+CONNECT_SECONDS = 10.0
+# A server sends a bookmark about each minute even when nothing happens (kubernetes.io, "Watch bookmarks"): a
+# stream that is silent for longer is half-open.
+IDLE_SECONDS = 75.0
+ATTEMPTS = 5
+_RETRY_SECONDS = 0.2
+
+# asyncio gives every TLS connection a read buffer of 256 KiB, zeroed and so resident: 10 MiB for 32 of them.
+# TLS records end at 16 KiB (RFC 8446, 5.1); this holds two, and 32 connections cost 3 MiB.
+SSLProtocol.max_size = 32 * 1024
+
+# Failures before the request left this process.
+_NOT_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
+
+# Finding a metric's child by its labels costs more than counting in it; there are few label sets.
+_requests = lru_cache(maxsize=256)(metrics.REQUESTS.labels)
+_request_seconds = lru_cache(maxsize=256)(metrics.REQUEST_SECONDS.labels)
+
+
+class Transport:
+    """A pool of connections to one API server. An async context manager; closed, it holds nothing.
+
+    Args:
+        config: the server and the credentials.
+        user_agent: names this program in the server's audit log and, up to the slash, as field manager.
+        connections: requests in flight at most; watches have connections of their own.
+    """
+
+    def __init__(self, config: ClientConfig, *, user_agent: str, connections: int) -> None:
+        self._config = config
+        self._host = urlsplit(config.server).netloc
+        self._connections = connections
+        # Uncompressed: on a cluster's network, gzip costs both sides more than it saves (client-go's
+        # DisableCompression, which controller-runtime sets for the same reason).
+        self._headers = {
+            "User-Agent": user_agent,
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+        }
+        self._requests: aiohttp.ClientSession | None = None
+        self._watches: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._requests = self._session(self._connections)
+        # A watch holds its connection for minutes: in a common pool, many would starve the requests.
+        self._watches = self._session(0)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for session in (self._requests, self._watches):
+            if session is not None:
+                await session.close()
+        self._requests = self._watches = None
+
+    def _session(self, limit: int) -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(
+            limit=limit,
+            ssl=self._config.tls if self._config.tls is not None else True,
+            socket_factory=_keepalive_socket,
+            keepalive_timeout=30.0,
+        )
+        session = aiohttp.ClientSession(
+            connector=connector,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers=self._headers,
+        )
+        # aiohttp would send a PUT or DELETE again when a connection that it reuses breaks; it offers no other
+        # way to say no, and its own tests use this one.
+        session._retry_connection = False
+        return session
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        content_type: str = "application/json",
+        deadline: float = DEADLINE,
+    ) -> bytes:
+        """Send a request, retrying as the module says, and return the body of the answer.
+
+        Args:
+            method: the HTTP verb.
+            path: from the server's root, already escaped.
+            params: the query.
+            body: what to send.
+            content_type: of the body.
+            deadline: seconds for the whole, retries included.
+
+        Raises:
+            ApiError: the server refused; the subclass says how.
+            Unreachable: no answer within the deadline.
+        """
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + deadline
+        refused = False
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return await self._once(method, path, params, body, content_type, ends - loop.time(), refused)
+            except (ApiError, Unreachable) as error:
+                wait = _retry_after(error, method, attempt, refused=refused)
+                if wait is None or attempt == ATTEMPTS or loop.time() + wait >= ends:
+                    raise
+                refused = isinstance(error, Unauthorized)
+                code = str(error.status) if isinstance(error, ApiError) else "<error>"
+                metrics.REQUEST_RETRIES.labels(code, method, self._host).inc()
+                await asyncio.sleep(wait)
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _once(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str] | None,
+        body: bytes | None,
+        content_type: str,
+        seconds: float,
+        refused: bool,
+    ) -> bytes:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        try:
+            async with asyncio.timeout(seconds):
+                headers = await self._authorization(refused)
+                if body is not None:
+                    headers["Content-Type"] = content_type
+                async with self._open(self._requests).request(
+                    method,
+                    self._url(path, params),
+                    data=body,
+                    headers=headers,
+                    allow_redirects=False,
+                    server_hostname=self._config.server_hostname,
+                ) as response:
+                    answer = await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            _requests("<error>", method, self._host).inc()
+            raise self._unreachable(error, f"{method} {path}", seconds) from error
+        _requests(str(response.status), method, self._host).inc()
+        _request_seconds(method, self._host).observe(loop.time() - started)
+        if response.status >= 300:
+            raise api_error(response.status, answer, retry_after=response.headers.get("Retry-After", ""))
+        return answer
+
+    @asynccontextmanager
+    async def stream(
+        self, path: str, *, params: Mapping[str, str], idle: float = IDLE_SECONDS
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Open an answer that does not end by itself, and yield its lines.
+
+        Entering waits until the server has accepted (30 s at most). The lines end when the server ends the
+        stream, or when nothing has come for `idle` seconds: then the connection is taken for dead.
+
+        Args:
+            path: from the server's root.
+            params: the query.
+            idle: seconds of silence after which the stream is given up.
+
+        Raises:
+            ApiError: the server refused.
+            Unreachable: it could not be reached, or the connection broke, also while the lines are read.
+        """
+        refused = False
+        while True:
+            headers = await self._authorization(refused)
+            try:
+                async with asyncio.timeout(DEADLINE):
+                    response = await self._open(self._watches).get(
+                        self._url(path, params),
+                        headers=headers,
+                        allow_redirects=False,
+                        server_hostname=self._config.server_hostname,
+                        timeout=aiohttp.ClientTimeout(
+                            total=None, sock_connect=CONNECT_SECONDS, sock_read=idle
+                        ),
+                    )
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                _requests("<error>", "GET", self._host).inc()
+                raise self._unreachable(error, f"GET {path}", DEADLINE) from error
+            _requests(str(response.status), "GET", self._host).inc()
+            if response.status != 401 or refused:
+                break
+            response.close()
+            refused = True
+        try:
+            if response.status != 200:
+                body = await self._refusal(response, path)
+                raise api_error(response.status, body, retry_after=response.headers.get("Retry-After", ""))
+            yield self._lines(response, path)
+        finally:
+            # Not released for another request: the server may have much more to say on it. Nor closed with a
+            # TLS farewell, which would wait for a server that may be gone.
+            if response.connection is not None and response.connection.transport is not None:
+                response.connection.transport.abort()
+            response.close()
+
+    async def _refusal(self, response: aiohttp.ClientResponse, path: str) -> bytes:
+        try:
+            async with asyncio.timeout(DEADLINE):
+                return await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._unreachable(error, f"GET {path}", DEADLINE) from error
+
+    async def _lines(self, response: aiohttp.ClientResponse, path: str) -> AsyncIterator[bytes]:
+        # Parts of a line that is longer than one read are joined once, when its end has come.
+        parts: list[bytes] = []
+        try:
+            async for chunk in response.content.iter_any():
+                lines = chunk.split(b"\n")
+                if len(lines) == 1:
+                    parts.append(chunk)
+                    continue
+                if parts:
+                    parts.append(lines[0])
+                    lines[0] = b"".join(parts)
+                    parts.clear()
+                if tail := lines.pop():
+                    parts.append(tail)
+                for line in lines:
+                    if line:
+                        yield line
+        except aiohttp.SocketTimeoutError:
+            return
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._unreachable(error, f"GET {path}", DEADLINE) from error
+
+    def _open(self, session: aiohttp.ClientSession | None) -> aiohttp.ClientSession:
+        if session is None:
+            raise RuntimeError("the client is not open: use it inside 'async with'")
+        return session
+
+    def _url(self, path: str, params: Mapping[str, str] | None) -> URL:
+        query = f"?{urlencode(params)}" if params else ""
+        return URL(f"{self._config.server}{path}{query}", encoded=True)
+
+    async def _authorization(self, refused: bool) -> dict[str, str]:
+        if self._config.token is None:
+            return {}
+        token = await self._config.token.token(refused=refused)
+        return {"Authorization": f"Bearer {token}"} if token else {}
+
+    def _unreachable(self, error: Exception, what: str, seconds: float) -> Unreachable:
+        if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ClientError):
+            why = f"no answer within {seconds:.0f} s"
+        else:
+            why = str(error) or type(error).__name__
+        maybe_sent = not isinstance(error, _NOT_SENT)
+        return Unreachable(
+            f"{what}: the API server {self._host} gave no answer: {why}", maybe_sent=maybe_sent
+        )
+
+
+def _retry_after(error: KubeError, method: str, attempt: int, *, refused: bool) -> float | None:
+    """Return the seconds to wait before the same request is sent again; None when it must not be."""
+    backoff = _RETRY_SECONDS * (1 << (attempt - 1)) * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
+    match error:
+        case Unauthorized():
+            return None if refused else 0.0
+        case TooManyRequests():
+            # Without Retry-After it is an eviction held up by a disruption budget: a matter for the caller.
+            if error.retry_after is not None:
+                return error.retry_after
+            return backoff if method == "GET" else None
+        case ServerError() if method == "GET":
+            return error.retry_after if error.retry_after is not None else backoff
+        case Unreachable() if method == "GET" or not error.maybe_sent:
+            return backoff
+    return None
+
+
+def _keepalive_socket(
+    address: tuple[int | socket.AddressFamily, int, int, str, tuple[object, ...]],
+) -> socket.socket:
+    """Make a socket that notices within 60 s that the other end is gone, even with nothing to send."""
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    made.setblocking(False)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 60_000)
+    return made

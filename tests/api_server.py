@@ -1,0 +1,229 @@
+"""A real kube-apiserver over a real etcd, without a node: started in seconds, thrown away at the end."""
+
+import csv
+import http.client
+import io
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from devcluster import toolchain
+from pilothouse.kube import ClientConfig, StaticToken, tls_context
+
+START_SECONDS = 90.0
+STOP_SECONDS = 15.0
+_ADMIN = "test-admin"
+_PREFIX = "pilothouse-api-"
+
+
+class ApiServer:
+    """etcd and kube-apiserver on free loopback ports, in a folder of their own. A context manager.
+
+    There is no controller manager: namespaces are never emptied, service accounts not made, owners not
+    followed.
+    """
+
+    def __init__(self) -> None:
+        _remove_leftovers()
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
+        self._token = secrets.token_hex(16)
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._port, self._etcd_port, self._etcd_peer_port = _free_ports(3)
+
+    def __enter__(self) -> Self:
+        try:
+            self._write_credentials()
+            self.start_etcd()
+            self.start_api_server()
+            self.wait_ready()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for name in ("kube-apiserver", "etcd"):
+            self.stop(name)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    @property
+    def url(self) -> str:
+        """The server's URL."""
+        return f"https://127.0.0.1:{self._port}"
+
+    @property
+    def ca_file(self) -> Path:
+        """The certificates that verify the server."""
+        return self._folder / "tls" / "apiserver.crt"
+
+    def config(self, token: str = "") -> ClientConfig:
+        """Return a client's configuration.
+
+        Args:
+            token: whom to be; by default a cluster administrator.
+        """
+        tls = tls_context(ca_file=str(self.ca_file))
+        return ClientConfig(server=self.url, tls=tls, token=StaticToken(token or self._token))
+
+    def kubeconfig(self) -> Path:
+        """Write a kubeconfig file of the administrator and return its path. It goes when the server does."""
+        path = self._folder / "kubeconfig"
+        cluster = {"server": self.url, "certificate-authority": str(self.ca_file)}
+        path.write_text(
+            json.dumps(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Config",
+                    "clusters": [{"name": "test", "cluster": cluster}],
+                    "users": [{"name": "admin", "user": {"token": self._token}}],
+                    "contexts": [{"name": "test", "context": {"cluster": "test", "user": "admin"}}],
+                    "current-context": "test",
+                }
+            )
+        )
+        path.chmod(0o600)
+        return path
+
+    def start_etcd(self) -> None:
+        """Start etcd with the data that is there."""
+        client, peer = (f"http://127.0.0.1:{port}" for port in (self._etcd_port, self._etcd_peer_port))
+        self._start(
+            "etcd",
+            f"--data-dir={self._folder / 'etcd'}",
+            f"--listen-client-urls={client}",
+            f"--advertise-client-urls={client}",
+            f"--listen-peer-urls={peer}",
+            f"--initial-advertise-peer-urls={peer}",
+            f"--initial-cluster=default={peer}",
+            "--unsafe-no-fsync",
+            "--log-level=warn",
+        )
+
+    def start_api_server(self) -> None:
+        """Start kube-apiserver; `wait_ready` tells when it serves.
+
+        Only from the main thread: the process is tied to the life of the thread that starts it.
+        """
+        key = self._folder / "service-account.key"
+        self._start(
+            "kube-apiserver",
+            f"--etcd-servers=http://127.0.0.1:{self._etcd_port}",
+            "--bind-address=127.0.0.1",
+            "--advertise-address=127.0.0.1",
+            f"--secure-port={self._port}",
+            f"--cert-dir={self._folder / 'tls'}",
+            f"--token-auth-file={self._folder / 'tokens.csv'}",
+            "--authorization-mode=RBAC",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            f"--service-account-key-file={key}",
+            f"--service-account-signing-key-file={key}",
+            "--service-cluster-ip-range=10.0.0.0/24",
+            # Without a controller manager nobody makes the service accounts that this would ask pods for.
+            "--disable-admission-plugins=ServiceAccount",
+        )
+
+    def stop(self, name: str, how: signal.Signals = signal.SIGKILL) -> None:
+        """End `etcd` or `kube-apiserver`, by default as a crash would; either can be started again."""
+        process = self._processes.pop(name, None)
+        if process is None:
+            return
+        process.send_signal(how)
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def compact(self, revision: int) -> None:
+        """Make etcd forget what was before a resourceVersion, as the API server does each 5 minutes."""
+        self._etcd("kv/compaction", {"revision": str(revision), "physical": True})
+
+    def _etcd(self, call: str, body: dict[str, Any]) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self._etcd_port, timeout=10)
+        try:
+            connection.request("POST", f"/v3/{call}", json.dumps(body))
+            answer = connection.getresponse()
+            text = answer.read().decode()
+            assert answer.status == 200, f"etcd answered {answer.status} to {call}: {text}"
+        finally:
+            connection.close()
+
+    def _write_credentials(self) -> None:
+        table = io.StringIO()
+        csv.writer(table).writerow([self._token, _ADMIN, _ADMIN, "system:masters"])
+        (self._folder / "tokens.csv").write_text(table.getvalue())
+        key = self._folder / "service-account.key"
+        subprocess.run(["openssl", "genrsa", "-out", key, "2048"], check=True, capture_output=True)
+
+    def _start(self, name: str, *arguments: str) -> None:
+        with (self._folder / f"{name}.log").open("ab") as log:
+            self._processes[name] = subprocess.Popen(
+                # Killed by the kernel with this process, should it be killed and unable to clean up.
+                ["setpriv", "--pdeathsig", "KILL", toolchain.binary(name), *arguments],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self._folder,
+                # Ctrl-C on the terminal is for the test run, which then ends these.
+                start_new_session=True,
+            )
+
+    def wait_ready(self) -> None:
+        """Block until the server serves.
+
+        Raises:
+            AssertionError: it ended, or did not serve in time; the message shows the ends of the logs.
+        """
+        ends = time.monotonic() + START_SECONDS
+        last = "no answer yet"
+        while time.monotonic() < ends:
+            for name, process in self._processes.items():
+                if process.poll() is not None:
+                    raise AssertionError(f"{name} ended with {process.returncode}:\n{self._log_tail(name)}")
+            try:
+                self._probe()
+                return
+            except (OSError, http.client.HTTPException) as error:
+                last = str(error)
+                time.sleep(0.05)
+        tails = "\n".join(self._log_tail(name) for name in self._processes)
+        raise AssertionError(f"the API server was not ready within {START_SECONDS} s: {last}\n{tails}")
+
+    def _probe(self) -> None:
+        tls = tls_context(ca_file=str(self.ca_file))
+        connection = http.client.HTTPSConnection("127.0.0.1", self._port, timeout=5, context=tls)
+        try:
+            connection.request("GET", "/readyz", headers={"Authorization": f"Bearer {self._token}"})
+            answer = connection.getresponse()
+            if answer.status != 200:
+                raise http.client.HTTPException(f"{answer.status}: {answer.read(500)!r}")
+        finally:
+            connection.close()
+
+    def _log_tail(self, name: str) -> str:
+        return f"--- {name}\n" + (self._folder / f"{name}.log").read_text(errors="replace")[-4000:]
+
+
+def _remove_leftovers() -> None:
+    """Remove the folders of test runs that were killed; the kernel has ended their processes."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        if not Path("/proc", folder.name.removeprefix(_PREFIX).partition("-")[0]).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports

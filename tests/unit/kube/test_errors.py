@@ -1,0 +1,89 @@
+"""From an answer to an error: class, sentence, causes, and nothing that a log must not hold."""
+
+import json
+
+import pytest
+
+from pilothouse.kube import (
+    AlreadyExists,
+    ApiError,
+    BadRequest,
+    Conflict,
+    Expired,
+    Forbidden,
+    Invalid,
+    KubeError,
+    NotFound,
+    ServerError,
+    TooManyRequests,
+    Unauthorized,
+)
+from pilothouse.kube.errors import MESSAGE_LIMIT, api_error
+from tests.unit.kube.views import status
+
+
+def answer(code: int, reason: str = "", message: str = "why", **details: object) -> ApiError:
+    return api_error(code, json.dumps(status(code, reason, message, **details)).encode())
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "expected"),
+    [
+        (400, "BadRequest", BadRequest),
+        (401, "Unauthorized", Unauthorized),
+        (403, "Forbidden", Forbidden),
+        (404, "NotFound", NotFound),
+        (409, "Conflict", Conflict),
+        (409, "AlreadyExists", AlreadyExists),
+        (410, "Gone", Expired),
+        (410, "Expired", Expired),
+        (415, "UnsupportedMediaType", ApiError),
+        (422, "Invalid", Invalid),
+        (429, "TooManyRequests", TooManyRequests),
+        (500, "InternalError", ServerError),
+        (504, "Timeout", ServerError),
+    ],
+)
+def test_class_by_status_and_reason(code, reason, expected):
+    error = answer(code, reason)
+    assert type(error) is expected
+    assert isinstance(error, KubeError)
+    assert (error.status, error.reason, error.message, str(error)) == (code, reason, "why", "why")
+
+
+def test_a_status_without_a_sentence_still_says_something():
+    assert str(answer(409, "Conflict", "")) == "the API server answered 409 Conflict"
+
+
+def test_long_sentences_are_cut():
+    error = answer(422, "Invalid", "x" * 5000, causes=[{"field": "spec", "message": "y" * 5000}])
+    assert len(str(error)) == MESSAGE_LIMIT
+    assert str(error).endswith("…")
+    assert len(error.causes[0].message) == 200
+
+
+def test_retry_after_from_header_or_status():
+    body = json.dumps(status(429, "TooManyRequests", "later", retryAfterSeconds=3)).encode()
+    assert api_error(429, body).retry_after == 3
+    assert api_error(429, body, retry_after="7").retry_after == 7
+    assert api_error(429, body, retry_after="soon").retry_after == 3
+    assert api_error(429, b"").retry_after is None
+    for_ever = json.dumps(status(429, "TooManyRequests", "later", retryAfterSeconds=10**9)).encode()
+    assert api_error(429, for_ever).retry_after == 300
+    assert api_error(429, b"", retry_after="9" * 400).retry_after is None
+
+
+def test_plain_text_is_shown_in_part():
+    error = api_error(502, b"upstream connect error " + b"z" * 5000)
+    assert str(error).startswith("the API server answered 502: upstream connect error zzz")
+    assert len(str(error)) < 300
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>secret</html>", b'{"token": "secret"}', b"[1]", b"\xff\xfe{", b"null"]
+)
+def test_other_bodies_are_kept_out_of_messages(body):
+    error = api_error(503, body)
+    assert isinstance(error, ServerError)
+    assert "secret" not in str(error)
+    assert "503" in str(error)

@@ -1,0 +1,228 @@
+"""Requests over a real connection: credentials, deadlines, what is sent again and what never is."""
+
+import asyncio
+import socket
+
+import pytest
+from aiohttp import web
+
+from pilothouse.kube import (
+    ApiError,
+    FileToken,
+    Invalid,
+    NotFound,
+    ObjectKey,
+    PatchType,
+    ServerError,
+    StaticToken,
+    TooManyRequests,
+    Unauthorized,
+    Undecodable,
+    Unreachable,
+)
+from pilothouse.telemetry import metrics
+from tests.unit.kube.conftest import drop
+from tests.unit.kube.views import WIDGETS, body, status
+
+KEY = ObjectKey("ns", "one")
+ONE = body("one", 7)
+
+
+def ok(value: object = ONE) -> web.Response:
+    return web.json_response(value)
+
+
+def refuse(
+    code: int, reason: str = "", headers: dict[str, str] | None = None, **details: object
+) -> web.Response:
+    return web.json_response(status(code, reason, f"no: {reason}", **details), status=code, headers=headers)
+
+
+async def test_get_reads_the_view(server, client):
+    server.will(ok())
+    one = await client.get(WIDGETS, KEY)
+    assert (one.metadata.key, one.metadata.resource_version, one.spec.size) == (KEY, "7", 1)
+    [request] = server.requests
+    assert request.path == "/apis/testing.pilothouse.dev/v1/namespaces/ns/widgets/one"
+    assert request.headers["User-Agent"] == "tests/1"
+    assert "Authorization" not in request.headers
+
+
+async def test_patch_carries_its_type_and_manager(server, client):
+    server.will(ok())
+    await client.patch(
+        WIDGETS, KEY, {"spec": {"size": 2}}, type=PatchType.APPLY, subresource="status", force=True
+    )
+    [request] = server.requests
+    assert request.method == "PATCH"
+    assert request.path.endswith("/widgets/one/status")
+    assert dict(request.query) == {"fieldManager": "tests", "force": "true"}
+    assert request.headers["Content-Type"] == "application/apply-patch+yaml"
+    assert server.bodies == [b'{"spec":{"size":2}}']
+
+
+async def test_delete_carries_its_preconditions(server, client):
+    server.will(ok({"kind": "Status", "status": "Success"}))
+    await client.delete(WIDGETS, KEY, uid="u-1", grace_seconds=0)
+    assert server.bodies == [
+        b'{"apiVersion":"v1","kind":"DeleteOptions","propagationPolicy":"Background",'
+        b'"preconditions":{"uid":"u-1"},"gracePeriodSeconds":0}'
+    ]
+
+
+@pytest.mark.parametrize("code", [500, 502, 503, 504])
+async def test_get_is_sent_again_after_server_errors(server, client, code):
+    server.will(refuse(code), refuse(code), ok())
+    assert (await client.get(WIDGETS, KEY)).spec.size == 1
+    assert len(server.requests) == 3
+
+
+async def test_get_gives_up_after_five(server, client):
+    server.will(refuse(500, "InternalError"))
+    with pytest.raises(ServerError, match="InternalError"):
+        await client.get(WIDGETS, KEY)
+    assert len(server.requests) == 5
+
+
+async def test_get_is_sent_again_after_a_lost_connection(server, client):
+    server.will(drop, drop, ok())
+    assert (await client.get(WIDGETS, KEY)).spec.size == 1
+
+
+@pytest.mark.parametrize("trouble", [refuse(500), refuse(503, headers={"Retry-After": "0"})])
+async def test_a_write_is_never_sent_again_after_a_server_error(server, client, trouble):
+    server.will(trouble, ok())
+    with pytest.raises(ServerError):
+        await client.create(WIDGETS, ONE, namespace="ns")
+    assert len(server.requests) == 1
+
+
+async def test_a_write_whose_reply_was_lost_may_have_happened(server, client):
+    server.will(drop, ok())
+    with pytest.raises(Unreachable) as caught:
+        await client.patch(WIDGETS, KEY, {}, type=PatchType.MERGE)
+    assert caught.value.maybe_sent
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("verb", ["PUT", "DELETE", "POST", "PATCH"])
+async def test_nor_is_it_on_a_connection_that_was_open_before(server, client, verb):
+    """There aiohttp would send PUT and DELETE again by itself: twice to an object of the same name."""
+    server.will(ok(), drop, ok())
+    await client.get(WIDGETS, KEY)
+    with pytest.raises(Unreachable):
+        await client.request(verb, WIDGETS.path(*KEY), body={})
+    assert len(server.requests) == 2
+
+
+async def test_a_write_to_a_closed_port_was_never_sent(connect):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    client = await connect(url=f"http://127.0.0.1:{port}")
+    with pytest.raises(Unreachable, match=f"127.0.0.1:{port}") as caught:
+        await client.create(WIDGETS, ONE, namespace="ns")
+    assert not caught.value.maybe_sent
+
+
+async def test_any_verb_waits_as_long_as_a_429_asks(server, client):
+    server.will(refuse(429, "TooManyRequests", {"Retry-After": "1"}), ok())
+    started = asyncio.get_running_loop().time()
+    await client.create(WIDGETS, ONE, namespace="ns")
+    assert 1.0 <= asyncio.get_running_loop().time() - started < 5.0
+    assert len(server.requests) == 2
+
+
+async def test_a_429_that_asks_for_more_than_the_deadline_is_raised(server, client):
+    server.will(refuse(429, "TooManyRequests", {"Retry-After": "60"}))
+    with pytest.raises(TooManyRequests) as caught:
+        await client.get(WIDGETS, KEY)
+    assert caught.value.retry_after == 60
+    assert len(server.requests) == 1
+
+
+async def test_a_refused_eviction_is_for_the_caller(server, client):
+    server.will(refuse(429, "TooManyRequests", causes=[{"reason": "DisruptionBudget", "message": "budget"}]))
+    with pytest.raises(TooManyRequests) as caught:
+        await client.request("POST", "/api/v1/namespaces/ns/pods/p/eviction", body={})
+    assert [cause.reason for cause in caught.value.causes] == ["DisruptionBudget"]
+    assert len(server.requests) == 1
+
+
+async def test_a_silent_server_is_given_up_at_the_deadline(server, client):
+    async def hang(request: web.Request) -> web.StreamResponse:
+        await server.closing.wait()
+        return web.Response()
+
+    server.will(hang)
+    with pytest.raises(Unreachable, match=r"GET /version: .* no answer within"):
+        await client.request("GET", "/version", deadline=0.2)
+    server.closing.set()
+
+
+async def test_the_token_is_read_again_when_refused(server, connect, tmp_path):
+    path = tmp_path / "token"
+    path.write_text("old\n")
+    client = await connect(token=FileToken(path))
+    server.will(ok())
+    await client.get(WIDGETS, KEY)
+    path.write_text("new\n")
+    await client.get(WIDGETS, KEY)
+    server.will(refuse(401, "Unauthorized"), ok())
+    await client.create(WIDGETS, ONE, namespace="ns")
+    sent = [request.headers["Authorization"] for request in server.requests]
+    assert sent == ["Bearer old", "Bearer old", "Bearer old", "Bearer new"]
+
+
+async def test_a_bad_token_is_refused_after_one_more_try(server, connect):
+    client = await connect(token=StaticToken("bad"))
+    server.will(refuse(401, "Unauthorized"))
+    with pytest.raises(Unauthorized):
+        await client.get(WIDGETS, KEY)
+    assert len(server.requests) == 2
+
+
+async def test_an_answer_that_does_not_fit_names_object_and_field(server, client):
+    server.will(ok(body("one", 7, size="many")))
+    with pytest.raises(Undecodable, match=r"ns/one cannot be read.*`int`.*\$\.spec\.size"):
+        await client.get(WIDGETS, KEY)
+
+
+async def test_invalid_names_every_field(server, client):
+    causes = [
+        {"field": "spec.size", "message": "must be at most 10", "reason": "FieldValueInvalid"},
+        {"field": "spec.to", "message": "must differ from spec.from", "reason": "FieldValueForbidden"},
+    ]
+    server.will(refuse(422, "Invalid", causes=causes))
+    with pytest.raises(Invalid) as caught:
+        await client.create(WIDGETS, ONE, namespace="ns")
+    assert [(cause.field, cause.message) for cause in caught.value.causes] == [
+        ("spec.size", "must be at most 10"),
+        ("spec.to", "must differ from spec.from"),
+    ]
+
+
+async def test_redirects_are_not_followed(server, client):
+    server.will(web.Response(status=302, headers={"Location": "/elsewhere"}))
+    with pytest.raises(ApiError) as caught:
+        await client.get(WIDGETS, KEY)
+    assert caught.value.status == 302
+    assert len(server.requests) == 1
+
+
+async def test_requests_are_counted(server, client):
+    def count(code: str) -> float:
+        labels = {"code": code, "method": "GET", "host": server.url.removeprefix("http://")}
+        return metrics.REGISTRY.get_sample_value("rest_client_requests_total", labels) or 0
+
+    server.will(refuse(500), ok(), refuse(404, "NotFound"))
+    await client.get(WIDGETS, KEY)
+    with pytest.raises(NotFound):
+        await client.get(WIDGETS, KEY)
+    assert (count("500"), count("200"), count("404")) == (1, 1, 1)
+
+
+async def test_a_closed_client_says_so(server, connect):
+    client = await connect()
+    await client.__aexit__(None, None, None)
+    with pytest.raises(RuntimeError, match="async with"):
+        await client.get(WIDGETS, KEY)
