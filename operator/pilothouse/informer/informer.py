@@ -1,0 +1,90 @@
+"""The informer: a store of one kind, fed by a reflector per namespace or one for all."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Generic, TypeVar
+
+from pilothouse.informer.reflector import ListWatcher, Reflector
+from pilothouse.informer.store import Handler, Store
+from pilothouse.kube import KubeObject, Resource
+
+T = TypeVar("T", bound=KubeObject)
+
+
+class Informer(Generic[T]):
+    """Keeps a store of a kind like the server's, from a list and a watch, and tells handlers of every change.
+
+    Trouble never ends it: a missing kind or permission, a lost connection or a forgotten version is said in
+    `failing` and in the log, tried again with back-off, and heals by itself.
+
+    Args:
+        client: `pilothouse.kube.Client`, or a model of it.
+        resource: the kind and its view.
+        namespaces: which to see; none means all.
+        label_selector: objects to see, such as `app=web`.
+        field_selector: objects to see, such as `metadata.name=web`.
+    """
+
+    def __init__(
+        self,
+        client: ListWatcher,
+        resource: Resource[T],
+        *,
+        namespaces: Sequence[str] = (),
+        label_selector: str = "",
+        field_selector: str = "",
+    ) -> None:
+        self.resource = resource
+        self.store: Store[T] = Store(str(resource))
+        scopes = dict.fromkeys(namespaces) if resource.namespaced and namespaces else [""]
+        self._reflectors = [
+            Reflector(
+                client,
+                resource,
+                self.store,
+                namespace=scope,
+                label_selector=label_selector,
+                field_selector=field_selector,
+            )
+            for scope in scopes
+        ]
+
+    @property
+    def synced(self) -> bool:
+        """Whether the store has once held the whole collection. Stays true."""
+        return all(reflector.listed.is_set() for reflector in self._reflectors)
+
+    @property
+    def failing(self) -> str:
+        """Why the collection cannot be read at present, as a sentence for people; empty when it can."""
+        return "; ".join(reflector.failing for reflector in self._reflectors if reflector.failing)
+
+    def add_handler(self, handler: Handler[T]) -> None:
+        """Tell `handler` (old, new, initial) of every change of the store; see `Store.add_handler`."""
+        self.store.add_handler(handler)
+
+    async def run(self) -> None:
+        """List and watch for ever; ends only by cancellation."""
+        async with asyncio.TaskGroup() as group:
+            for reflector in self._reflectors:
+                group.create_task(reflector.run(), name=f"reflector {reflector}")
+
+    async def wait_synced(self) -> None:
+        """Return once the store has held the whole collection."""
+        for reflector in self._reflectors:
+            await reflector.listed.wait()
+
+    async def wait_reached(self, resource_version: str, within: float, namespace: str = "") -> bool:
+        """Wait until the store shows everything up to a version, such as the one that an own write returned.
+
+        Args:
+            resource_version: the version to reach.
+            within: seconds to wait at most; client-go's informers are seldom more than some milliseconds
+                behind.
+            namespace: where the write was; with an informer of several namespaces only that one is waited
+                for.
+
+        Returns:
+            Whether it was reached in time; if not, read from the server.
+        """
+        return await self.store.progress.wait(int(resource_version or 0), namespace, within)

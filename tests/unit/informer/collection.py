@@ -1,0 +1,145 @@
+"""A kind's collection as a server holds it, and a client that lists and watches it with scripted trouble."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import msgspec
+
+from pilothouse.kube import EventType, Expired, KubeError, ObjectKey, ObjectMeta, Page, Resource, WatchEvent
+
+
+class Thing(msgspec.Struct, frozen=True):
+    metadata: ObjectMeta
+
+
+THINGS = Resource("testing.pilothouse.dev", "v1", "Thing", "things", Thing)
+
+
+class Collection:
+    """Objects, their history, and the trouble to come.
+
+    Attributes:
+        refusals: raised, in turn, by the next lists and watches before they answer.
+        cuts: what ends open watches, one each, in turn.
+        lag: seconds that each page and each event is late.
+        asked: what lists and watches asked for: ("list", namespace) or ("watch", namespace, version).
+    """
+
+    def __init__(self) -> None:
+        self.version = 10
+        self.objects: dict[ObjectKey, Thing] = {}
+        self.history: list[tuple[EventType, Thing]] = []
+        self.oldest = 0
+        self.refusals: list[KubeError] = []
+        self.cuts: list[KubeError | None] = []
+        self.lag = 0.0
+        self.asked: list[tuple[str, ...]] = []
+        self._news = asyncio.Event()
+
+    # What the reflector calls.
+
+    async def pages(
+        self, resource: Resource[Any], *, namespace: str, **_: str
+    ) -> AsyncGenerator[Page[Any], None]:
+        self.asked.append(("list", namespace))
+        self._refuse()
+        objects = [obj for obj in self.objects.values() if namespace in ("", obj.metadata.namespace)]
+        version = str(self.version)
+        half = len(objects) // 2
+        for part in (objects[:half], objects[half:]):
+            await asyncio.sleep(self.lag)
+            yield Page(part, version)
+
+    async def watch(
+        self, resource: Resource[Any], *, resource_version: str, namespace: str, **_: str
+    ) -> AsyncGenerator[WatchEvent[Any], None]:
+        self.asked.append(("watch", namespace, resource_version))
+        self._refuse()
+        seen = int(resource_version)
+        if seen < self.oldest:
+            raise Expired(410, "Expired", "too old resource version")
+        yield WatchEvent(EventType.BOOKMARK, None, resource_version)
+        while True:
+            if self.cuts:
+                # Taken where it is seen: no other watch can have had it meanwhile.
+                cut = self.cuts.pop(0)
+                if cut is None:
+                    return
+                raise cut
+            event = next((each for each in self.history if self._is_news(each[1], namespace, seen)), None)
+            if event is None:
+                await self._news.wait()
+                continue
+            await asyncio.sleep(self.lag)
+            if not self.cuts:
+                seen = int(event[1].metadata.resource_version)
+                yield WatchEvent(*event, str(seen))
+
+    # What happens on the server.
+
+    def cut(self, trouble: KubeError | None) -> None:
+        """Cut one watch: with an error, or None for an end such as every watch comes to."""
+        self.cuts.append(trouble)
+        self._wake()
+
+    def put(self, name: str, namespace: str = "ns") -> Thing:
+        """Create or change an object and return it as stored."""
+        key = ObjectKey(namespace, name)
+        self.version += 1
+        kind = EventType.MODIFIED if key in self.objects else EventType.ADDED
+        self.objects[key] = Thing(ObjectMeta(name, namespace, f"uid-{name}", str(self.version)))
+        self._tell(kind, self.objects[key])
+        return self.objects[key]
+
+    def remove(self, name: str, namespace: str = "ns") -> None:
+        """Delete an object, if there is one."""
+        obj = self.objects.pop(ObjectKey(namespace, name), None)
+        if obj is not None:
+            self.version += 1
+            last = msgspec.structs.replace(obj.metadata, resource_version=str(self.version))
+            self._tell(EventType.DELETED, Thing(last))
+
+    def forget(self) -> None:
+        """Forget the history, as compaction does: watches that are open have it, new ones do not."""
+        self.oldest = self.version
+
+    def restore(self) -> None:
+        """Go back to an empty etcd whose versions begin anew."""
+        self.version, self.oldest = 5, 0
+        self.objects.clear()
+        self.history.clear()
+
+    def _tell(self, kind: EventType, obj: Thing) -> None:
+        self.history.append((kind, obj))
+        self._wake()
+
+    def _wake(self) -> None:
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+    @staticmethod
+    def _is_news(obj: Thing, namespace: str, seen: int) -> bool:
+        metadata = obj.metadata
+        return int(metadata.resource_version) > seen and namespace in ("", metadata.namespace)
+
+    def _refuse(self) -> None:
+        if self.refusals:
+            raise self.refusals.pop(0)
+
+
+def shadow(told: dict[ObjectKey, Thing]) -> Any:
+    """Return a handler that rebuilds the store from what it is told; each step must fit the last."""
+
+    def handler(old: Thing | None, new: Thing | None, initial: bool) -> None:
+        last = new or old
+        assert last is not None
+        key = last.metadata.key
+        if new is None:
+            assert key in told, f"{key} was deleted twice"
+            del told[key]
+            return
+        assert told.get(key) == old, f"{key} changed from {old}, and was {told.get(key)}"
+        told[key] = new
+
+    return handler

@@ -1,0 +1,340 @@
+"""The informer's promises, on a model of the server under virtual time."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+
+from pilothouse.informer import Informer
+from pilothouse.kube import ApiError, Cause, Forbidden, NotFound, ObjectKey, Unreachable
+from tests.unit.informer.collection import THINGS, Collection, Thing, shadow
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
+LOST = Unreachable("GET /things: connection reset", maybe_sent=True)
+TOO_LARGE = ApiError(
+    504, "Timeout", "Too large resource version", (Cause("", "", "ResourceVersionTooLarge"),)
+)
+
+
+@asynccontextmanager
+async def running(informer: Informer[Thing]) -> AsyncIterator[None]:
+    task = asyncio.create_task(informer.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+@pytest.fixture
+async def collection() -> Collection:
+    return Collection()
+
+
+@pytest.fixture
+async def informer(collection: Collection) -> Informer[Thing]:
+    return Informer(collection, THINGS)
+
+
+def contents(informer: Informer[Thing]) -> dict[ObjectKey, Thing]:
+    return {obj.metadata.key: obj for obj in informer.store.values()}
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def settled(informer: Informer[Thing], collection: Collection, within: float = 120) -> None:
+    await eventually(
+        lambda: contents(informer) == collection.objects,
+        within=within,
+        every=1,
+        describe=lambda: f"{contents(informer)} is not {collection.objects}; {collection.asked}",
+    )
+
+
+async def test_lists_then_watches(collection, informer):
+    collection.put("a")
+    collection.put("b")
+    told: list[tuple[bool, bool, bool]] = []
+    informer.add_handler(lambda old, new, initial: told.append((old is None, new is None, initial)))
+    async with running(informer):
+        assert not informer.synced
+        await informer.wait_synced()
+        assert (len(informer.store), informer.store.resource_version) == (2, "12")
+        collection.put("a")
+        collection.remove("b")
+        await settled(informer, collection)
+    assert told == [(True, False, True), (True, False, True), (False, False, False), (False, True, False)]
+    assert informer.store.resource_version == "14"
+
+
+async def test_a_late_handler_is_told_what_is_there(collection, informer):
+    collection.put("a")
+    async with running(informer):
+        await informer.wait_synced()
+        told: list[tuple[object, str, bool]] = []
+        informer.add_handler(lambda old, new, initial: told.append((old, new.metadata.name, initial)))
+    assert told == [(None, "a", True)]
+
+
+async def test_an_ended_stream_is_taken_up_where_it_was(collection, informer):
+    async with running(informer):
+        await informer.wait_synced()
+        collection.put("a")
+        await settled(informer, collection)
+        await asyncio.sleep(300)
+        collection.cut(None)
+        started = now()
+        await eventually(lambda: collection.asked[-1] == ("watch", "", "11"))
+        assert now() - started < 0.5, "an end is routine: no pause"
+    assert [each[0] for each in collection.asked] == ["list", "watch", "watch"]
+
+
+async def test_a_broken_stream_is_taken_up_after_a_pause(collection, informer):
+    async with running(informer):
+        await informer.wait_synced()
+        collection.put("a")
+        await settled(informer, collection)
+        collection.cut(LOST)
+        await eventually(lambda: informer.failing)
+        assert "connection reset" in informer.failing
+        collection.put("b")
+        started = now()
+        await eventually(lambda: not informer.failing)
+        assert 0.7 <= now() - started <= 1.7
+        await settled(informer, collection)
+    assert collection.asked[1:] == [("watch", "", "10"), ("watch", "", "11")]
+
+
+async def test_the_pause_grows_to_half_a_minute_and_is_forgotten_in_health(collection, informer):
+    collection.refusals += [LOST] * 12
+    async with running(informer):
+        started, gaps = now(), []
+        for attempts in range(2, 14):
+            await eventually(lambda: len(collection.asked) >= attempts, within=90)  # noqa: B023 - awaited here
+            gaps.append(now() - started)
+            started = now()
+        assert all(0.8 * 2**n * 0.9 <= gap <= 1.6 * 2**n * 1.1 for n, gap in enumerate(gaps[:5])), gaps
+        assert all(25 <= gap <= 61 for gap in gaps[7:]), gaps
+        await informer.wait_synced()
+        await asyncio.sleep(150)
+        collection.cut(LOST)
+        await eventually(lambda: informer.failing)
+        started = now()
+        await eventually(lambda: not informer.failing)
+        assert now() - started <= 1.7
+
+
+async def test_a_watch_that_ends_at_once_is_trouble(collection, informer):
+    for _ in range(5):
+        collection.cut(None)
+    async with running(informer):
+        await eventually(lambda: "ended the watch at once" in informer.failing)
+        await asyncio.sleep(100)
+        assert informer.failing == ""
+    assert len(collection.asked) == 7
+
+
+async def test_a_forgotten_version_is_listed_again(collection, informer):
+    told: dict[ObjectKey, Thing] = {}
+    events: list[tuple[str, bool, bool]] = []
+    informer.add_handler(shadow(told))
+    for name in ("kept", "changed", "deleted"):
+        collection.put(name)
+    async with running(informer):
+        await informer.wait_synced()
+        informer.add_handler(
+            lambda old, new, initial: events.append(((new or old).metadata.name, new is None, initial))
+        )
+        events.clear()
+        collection.cut(LOST)
+        await eventually(lambda: informer.failing)
+        collection.put("changed")
+        collection.remove("deleted")
+        collection.put("new")
+        collection.forget()
+        await settled(informer, collection)
+    assert sorted(events) == [("changed", False, True), ("deleted", True, True), ("new", False, True)]
+    assert told == collection.objects
+    assert informer.failing == "", "a relist after an absence is routine"
+
+
+async def test_a_restored_etcd_goes_back_in_versions(collection, informer):
+    told: dict[ObjectKey, Thing] = {}
+    informer.add_handler(shadow(told))
+    for number in range(5):
+        collection.put(f"old-{number}")
+    async with running(informer):
+        await informer.wait_synced()
+        collection.cut(LOST)
+        await eventually(lambda: informer.failing)
+        collection.restore()
+        collection.put("old-1")
+        collection.refusals.append(TOO_LARGE)
+        await settled(informer, collection)
+        assert informer.store.resource_version == "6"
+    assert told == collection.objects
+
+
+@pytest.mark.parametrize(
+    ("refusal", "sentence"),
+    [
+        (
+            NotFound(404, "NotFound", "the server could not find the requested resource"),
+            "CustomResourceDefinition is missing",
+        ),
+        (Forbidden(403, "Forbidden", 'User "x" cannot list'), "needs the verbs list and watch"),
+    ],
+)
+async def test_what_is_missing_is_said_once_and_heals(collection, informer, refusal, sentence, caplog):
+    caplog.set_level(logging.INFO, "pilothouse.informer")
+    collection.put("a")
+    collection.refusals += [refusal] * 6
+    async with running(informer):
+        await asyncio.sleep(20)
+        assert sentence in informer.failing
+        assert "things.testing.pilothouse.dev" in informer.failing
+        assert not informer.synced
+        await informer.wait_synced()
+        assert informer.failing == ""
+        await settled(informer, collection)
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+
+
+async def test_a_kind_that_goes_and_comes_back(collection, informer):
+    collection.put("a")
+    async with running(informer):
+        await informer.wait_synced()
+        missing = NotFound(404, "NotFound", "gone")
+        collection.refusals += [missing] * 3
+        collection.cut(LOST)
+        collection.objects.clear()
+        collection.put("b")
+        await settled(informer, collection)
+    assert informer.failing == ""
+
+
+async def test_a_handler_that_fails_hurts_nobody(collection, informer, caplog):
+    told: dict[ObjectKey, Thing] = {}
+
+    def broken(old: Thing | None, new: Thing | None, initial: bool) -> None:
+        raise ZeroDivisionError
+
+    informer.add_handler(broken)
+    informer.add_handler(shadow(told))
+    async with running(informer):
+        await informer.wait_synced()
+        collection.put("a")
+        await settled(informer, collection)
+    assert told == collection.objects
+    assert "a handler failed on ns/a" in caplog.text
+    assert "ZeroDivisionError" in caplog.text
+
+
+async def test_several_namespaces_are_watched_apart(collection):
+    informer = Informer(collection, THINGS, namespaces=["one", "two", "one"])
+    for namespace in ("one", "two", "three"):
+        collection.put("a", namespace)
+    async with running(informer):
+        await informer.wait_synced()
+        assert set(informer.store.keys()) == {ObjectKey("one", "a"), ObjectKey("two", "a")}
+        newer = collection.put("b", "two")
+        assert await informer.wait_reached(newer.metadata.resource_version, 5, "two")
+        assert not await informer.wait_reached(newer.metadata.resource_version, 5), "one has seen less"
+        collection.remove("a", "one")
+        await eventually(lambda: informer.store.get(ObjectKey("one", "a")) is None)
+    assert sorted(each for each in collection.asked if each[0] == "list") == [
+        ("list", "one"),
+        ("list", "two"),
+    ]
+
+
+async def test_waiting_for_a_version(collection, informer):
+    collection.lag = 2
+    async with running(informer):
+        await informer.wait_synced()
+        started = now()
+        assert await informer.wait_reached(informer.store.resource_version, 5)
+        assert now() == started, "what has been seen needs no waiting"
+        assert not await informer.wait_reached("999", 5)
+        assert now() - started == pytest.approx(5)
+        started = now()
+        made = collection.put("a")
+        assert await informer.wait_reached(made.metadata.resource_version, 5)
+        assert now() - started == pytest.approx(2)
+        assert informer.store.get(made.metadata.key) == made, "reached means that the store shows it"
+
+
+async def test_own_writes_are_seen_at_once_and_told_once(collection, informer):
+    told: list[str] = []
+    informer.add_handler(lambda old, new, initial: told.append(new.metadata.resource_version))
+    collection.lag = 3
+    async with running(informer):
+        await informer.wait_synced()
+        mine = collection.put("a")
+        informer.store.observe(mine)
+        assert informer.store.get(mine.metadata.key) == mine
+        assert informer.store.resource_version == "10", "the watch has not come so far"
+        assert await informer.wait_reached(mine.metadata.resource_version, 5)
+        assert told == ["11"]
+        theirs = collection.put("a")
+        await eventually(lambda: informer.store.get(mine.metadata.key) == theirs)
+        informer.store.observe(mine)
+        assert informer.store.get(mine.metadata.key) == theirs, "an old answer changes nothing"
+    assert told == ["11", "12"]
+
+
+async def test_an_answer_that_comes_after_the_deletion_raises_no_ghost(collection, informer):
+    async with running(informer):
+        await informer.wait_synced()
+        answer = collection.put("a")
+        collection.remove("a")
+        await informer.wait_reached(str(collection.version), 5)
+        informer.store.observe(answer)
+        assert len(informer.store) == 0
+
+
+async def test_the_end_of_an_earlier_object_spares_its_successor(collection, informer):
+    told: list[Thing | None] = []
+    collection.put("a")
+    collection.lag = 3
+    async with running(informer):
+        await informer.wait_synced()
+        informer.add_handler(lambda old, new, initial: told.append(new))
+        told.clear()
+        collection.remove("a")
+        successor = collection.put("a")
+        informer.store.observe(successor)
+        await informer.wait_reached(successor.metadata.resource_version, 20)
+        assert informer.store.get(successor.metadata.key) == successor
+    assert told == [successor], "nobody is told that the name is gone"
+
+
+async def test_a_list_does_not_undo_an_own_write(collection, informer):
+    collection.put("a")
+    collection.lag = 5
+    async with running(informer):
+        await asyncio.sleep(7)  # the first page is read, the second is on its way
+        mine, other = collection.put("a"), collection.put("b")
+        informer.store.observe(mine)
+        informer.store.observe(other)
+        await informer.wait_synced()
+        assert informer.store.get(mine.metadata.key) == mine
+        assert informer.store.get(other.metadata.key) == other
+        collection.remove("b")
+        await settled(informer, collection)
+
+
+async def test_cancelling_ends_it(collection, informer):
+    task = asyncio.create_task(informer.run())
+    await informer.wait_synced()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert asyncio.all_tasks() == {asyncio.current_task()}
