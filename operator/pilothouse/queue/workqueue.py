@@ -1,0 +1,208 @@
+"""The queue of keys between event handlers and workers, with the contract of client-go's workqueue.
+
+* Fair: keys are handed out in the order in which they were added, within a priority.
+* Stingy: a key is never handed out to two workers at once, and a key added many times before a worker
+  takes it is handed out once.
+* A key added while a worker has it is handed out again after that worker is done with it.
+* Many producers and many workers.
+
+Unlike client-go's, a queue that is shut down hands out nothing more: what waits in it is found again by the
+next process, which lists everything.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Hashable
+from enum import IntEnum
+from typing import Generic, NamedTuple, TypeVar
+
+from pilothouse.queue.metrics import QueueMetrics
+from pilothouse.queue.ratelimit import ItemBackoff, TokenBucket
+
+K = TypeVar("K", bound=Hashable)
+
+
+class Priority(IntEnum):
+    """Who goes first. A key waiting at both priorities goes at the better one."""
+
+    CHANGE = 0
+    """What someone just changed, and what is due at a set time."""
+    BACKGROUND = 1
+    """The initial list, resyncs and retries."""
+
+
+class ShutDown(Exception):
+    """The queue hands out nothing more: the worker ends."""
+
+
+class Waiting(NamedTuple):
+    """A key that needs processing: how urgently, and since when (loop time)."""
+
+    priority: Priority
+    since: float
+
+
+class WorkQueue(Generic[K]):
+    """A queue of unique keys with priorities, delays and back-off. It belongs to one event loop.
+
+    Args:
+        name: The label of its metrics.
+        backoff: The back-off per key (5 ms doubling to 1000 s unless given).
+        bucket: The bucket that all retries share (10 a second, 100 at once, unless given).
+    """
+
+    def __init__(
+        self, name: str, *, backoff: ItemBackoff[K] | None = None, bucket: TokenBucket | None = None
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._backoff = backoff or ItemBackoff()
+        self._bucket = bucket or TokenBucket()
+        # Every key that needs processing, whether it waits in _order or is being processed right now.
+        self._dirty: dict[K, Waiting] = {}
+        # Every key that a worker has, and since when.
+        self._processing: dict[K, float] = {}
+        # The order of the keys that are dirty and not being processed. A key that became more urgent stands
+        # in both lines; its place in the later one is stale and passed over by get().
+        self._order: tuple[deque[K], deque[K]] = (deque(), deque())
+        # The timers of delayed keys.
+        self._delayed: dict[K, asyncio.TimerHandle] = {}
+        # Workers waiting for a key.
+        self._getters: deque[asyncio.Future[None]] = deque()
+        self._shut = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._metrics = QueueMetrics(name, depth=self._depth, processing=self._ages)
+
+    def add(self, key: K, priority: Priority = Priority.CHANGE) -> None:
+        """Marks a key as needing processing. A queue that is shut down ignores it."""
+        if self._shut:
+            return
+        waiting = self._dirty.get(key)
+        if waiting is not None and waiting.priority <= priority:
+            return
+        since = self._loop.time() if waiting is None else waiting.since
+        self._dirty[key] = Waiting(priority, since)
+        if waiting is None:
+            self._metrics.adds.inc()
+        if key not in self._processing:
+            self._enqueue(key, priority)
+
+    def add_after(self, key: K, seconds: float, priority: Priority = Priority.CHANGE) -> None:
+        """Adds a key once `seconds` have passed. Of several delays of a key, the earliest counts."""
+        if self._shut:
+            return
+        if seconds <= 0:
+            self.add(key, priority)
+            return
+        when = self._loop.time() + seconds
+        timer = self._delayed.get(key)
+        if timer is not None:
+            if timer.when() <= when:
+                return
+            timer.cancel()
+        self._delayed[key] = self._loop.call_at(when, self._add_delayed, key, priority)
+
+    def add_rate_limited(self, key: K, priority: Priority = Priority.BACKGROUND) -> float:
+        """Adds a key that failed, when back-off and shared bucket allow; returns that delay, seconds."""
+        delay = max(self._backoff.delay(key), self._bucket.reserve())
+        self._metrics.retries.inc()
+        self.add_after(key, delay, priority)
+        return delay
+
+    def forget(self, key: K) -> None:
+        """Ends a key's back-off: its next failure counts as the first. It does not take the key out."""
+        self._backoff.forget(key)
+
+    def retries(self, key: K) -> int:
+        """How often a key has been added rate limited since it was last forgotten."""
+        return self._backoff.failures(key)
+
+    async def get(self) -> K:
+        """Waits for a key and hands it to the caller, who must call `done` with it.
+
+        Raises:
+            ShutDown: The queue is shut down.
+        """
+        while not self._shut:
+            key = self._next()
+            if key is not None:
+                now = self._loop.time()
+                self._metrics.waited(now - self._dirty.pop(key).since)
+                self._processing[key] = now
+                self._idle.clear()
+                return key
+            await self._wait_for_key()
+        raise ShutDown
+
+    def done(self, key: K) -> None:
+        """The worker is done with a key; if it was added meanwhile, it is handed out again."""
+        self._metrics.worked(self._loop.time() - self._processing.pop(key))
+        waiting = self._dirty.get(key)
+        if waiting is not None and not self._shut:
+            self._enqueue(key, waiting.priority)
+        if not self._processing:
+            self._idle.set()
+
+    def shut_down(self) -> None:
+        """Ignores further keys, drops the waiting ones, and ends every `get`."""
+        self._shut = True
+        for timer in self._delayed.values():
+            timer.cancel()
+        self._delayed.clear()
+        for getter in self._getters:
+            if not getter.done():
+                getter.set_result(None)
+
+    async def drain(self) -> None:
+        """Shuts the queue down and waits until the workers are done with the keys they have."""
+        self.shut_down()
+        await self._idle.wait()
+
+    def __len__(self) -> int:
+        """How many keys wait for a worker, delayed ones not counted."""
+        return sum(self._depth())
+
+    def _add_delayed(self, key: K, priority: Priority) -> None:
+        del self._delayed[key]
+        self.add(key, priority)
+
+    def _enqueue(self, key: K, priority: Priority) -> None:
+        self._order[priority].append(key)
+        self._wake_one()
+
+    def _next(self) -> K | None:
+        for line in self._order:
+            while line:
+                key = line.popleft()
+                if key in self._dirty and key not in self._processing:
+                    return key
+        return None
+
+    async def _wait_for_key(self) -> None:
+        getter = self._loop.create_future()
+        self._getters.append(getter)
+        try:
+            await getter
+        except asyncio.CancelledError:
+            # A key was meant for this worker: another one must take it.
+            if getter.done() and not getter.cancelled():
+                self._wake_one()
+            raise
+
+    def _wake_one(self) -> None:
+        while self._getters:
+            getter = self._getters.popleft()
+            if not getter.done():
+                getter.set_result(None)
+                return
+
+    def _depth(self) -> tuple[int, int]:
+        counts = [0, 0]
+        for key, waiting in self._dirty.items():
+            if key not in self._processing:
+                counts[waiting.priority] += 1
+        return counts[0], counts[1]
+
+    def _ages(self) -> list[float]:
+        now = self._loop.time()
+        return [now - since for since in self._processing.values()]

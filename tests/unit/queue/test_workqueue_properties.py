@@ -1,0 +1,80 @@
+"""The queue's two promises, under any interleaving: one worker per key at a time, and no change lost."""
+
+import asyncio
+import random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pilothouse.queue import Priority, ShutDown, WorkQueue
+from tests.virtual_time import VirtualTimeLoop
+
+
+class Plan:
+    """Many producers and workers at random moments; checks the promises as they go."""
+
+    def __init__(self, seed: int, keys: int, producers: int, workers: int) -> None:
+        self.random = random.Random(seed)
+        self.keys = [f"key{n}" for n in range(keys)]
+        self.workers = workers
+        self.producers = producers
+        self.queue = WorkQueue[str]("property")
+        # The version of each key that was last produced, and last seen by a worker when it began.
+        self.produced = dict.fromkeys(self.keys, 0)
+        self.seen = dict.fromkeys(self.keys, 0)
+        self.busy: set[str] = set()
+
+    async def produce(self) -> None:
+        for _ in range(30):
+            await asyncio.sleep(self.random.choice([0, 0, 0.001, 0.01]))
+            key = self.random.choice(self.keys)
+            self.produced[key] += 1
+            priority = self.random.choice(list(Priority))
+            match self.random.randrange(3):
+                case 0:
+                    self.queue.add(key, priority)
+                case 1:
+                    self.queue.add_after(key, self.random.random(), priority)
+                case 2:
+                    self.queue.add_rate_limited(key, priority)
+
+    async def work(self) -> None:
+        while True:
+            key = await self.queue.get()
+            assert key not in self.busy, f"{key} was handed to two workers at once"
+            self.busy.add(key)
+            self.seen[key] = self.produced[key]
+            try:
+                await asyncio.sleep(self.random.choice([0, 0, 0.005, 0.1]))
+            finally:
+                self.busy.remove(key)
+                self.queue.done(key)
+
+    async def run(self) -> None:
+        workers = [asyncio.create_task(self.work()) for _ in range(self.workers)]
+        await asyncio.gather(*(self.produce() for _ in range(self.producers)))
+        # One worker dies with a key in hand, or while it waits for one.
+        workers[0].cancel()
+        spare = asyncio.create_task(self.work())
+        await asyncio.sleep(10_000)  # beyond every delay
+        assert self.seen == self.produced, "a key's last change was never handed out"
+        await self.queue.drain()
+        ended = await asyncio.gather(*workers, spare, return_exceptions=True)
+        assert {type(end) for end in ended} <= {ShutDown, asyncio.CancelledError}, ended
+
+
+@given(
+    seed=st.integers(0, 2**32),
+    keys=st.integers(1, 8),
+    producers=st.integers(1, 5),
+    workers=st.integers(1, 6),
+)
+@settings(max_examples=150, deadline=None, derandomize=True)
+def test_no_key_is_processed_twice_at_once_and_none_is_lost(
+    seed: int, keys: int, producers: int, workers: int
+) -> None:
+    async def run() -> None:
+        await Plan(seed, keys, producers, workers).run()
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(run())
