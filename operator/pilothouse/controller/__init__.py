@@ -1,0 +1,35 @@
+"""Controllers, and what runs them in a process: election, Events, probes, settings, signals."""
+
+from pilothouse.controller.api import Api
+from pilothouse.controller.controller import Controller
+from pilothouse.controller.election import LeaderElector, LeadershipLost
+from pilothouse.controller.environment import Environment, SettingsError
+from pilothouse.controller.events import Event, EventRecorder, EventType, ObjectReference
+from pilothouse.controller.health import HealthServer
+from pilothouse.controller.lease import LeaseTiming
+from pilothouse.controller.manager import Manager
+from pilothouse.controller.outcome import Outcome, PermanentError, SyncError
+from pilothouse.controller.predicates import Predicate, meaningful_change
+from pilothouse.controller.settings import Settings
+
+__all__ = [
+    "Api",
+    "Controller",
+    "Environment",
+    "Event",
+    "EventRecorder",
+    "EventType",
+    "HealthServer",
+    "LeaderElector",
+    "LeadershipLost",
+    "LeaseTiming",
+    "Manager",
+    "ObjectReference",
+    "Outcome",
+    "PermanentError",
+    "Predicate",
+    "Settings",
+    "SettingsError",
+    "SyncError",
+    "meaningful_change",
+]

@@ -1,0 +1,208 @@
+"""Leader election over a Lease: of several replicas one works.
+
+The algorithm is client-go's (tools/leaderelection): a candidate takes a Lease that nobody holds, or that it
+has not seen change for as long as the Lease says. Whose clock is right never matters: each process measures,
+on its own monotonic clock, the time since it saw the Lease change.
+"""
+
+import asyncio
+import logging
+import math
+import random
+import uuid
+from typing import NamedTuple
+
+from pilothouse.controller.api import Api
+from pilothouse.controller.lease import JITTER_FACTOR, LEASE, Lease, LeaseSpec, LeaseTiming
+from pilothouse.kube import AlreadyExists, Conflict, KubeError, NotFound, ObjectKey, PatchType
+from pilothouse.telemetry import clock, metrics
+
+log = logging.getLogger(__name__)
+
+
+class LeadershipLost(Exception):
+    """The process must stop working at once: another one may have become leader."""
+
+
+class Observed(NamedTuple):
+    """The Lease as it was last seen to change, and when that was (loop time)."""
+
+    lease: Lease
+    since: float
+
+
+class LeaderElector:
+    """Takes and holds one Lease.
+
+    Args:
+        client: Reaches the API server; its identity may get, create and patch the Lease.
+        lease: Where the Lease is.
+        holder: The name of the process; a unique part is added.
+        timing: The durations.
+    """
+
+    def __init__(self, client: Api, lease: ObjectKey, holder: str, timing: LeaseTiming) -> None:
+        self._client = client
+        self._key = lease
+        self._timing = timing
+        self._observed: Observed | None = None
+        self._renewed = (
+            -math.inf
+        )  # When the last successful try began: the Lease is ours from then (loop time).
+        self.identity = f"{holder}_{uuid.uuid4()}"
+        self._gauge = metrics.LEADER.labels(name=lease.name)
+        self._gauge.set(0)
+
+    @property
+    def leading(self) -> bool:
+        """Whether this process held the Lease when it last looked."""
+        return self._observed is not None and self._observed.lease.spec.holder_identity == self.identity
+
+    @property
+    def holder(self) -> str:
+        """Who held the Lease when this process last looked; empty when nobody."""
+        return self._observed.lease.spec.holder_identity if self._observed else ""
+
+    async def acquire(self) -> None:
+        """Tries until this process holds the Lease."""
+        log.info("waiting for the lease %s as %s", self._key, self.identity)
+        holder = ""
+        while not await self._try():
+            if self.holder != holder:
+                holder = self.holder
+                log.info(
+                    "the lease %s is held by %s; it is free %g s after its last renewal at the latest",
+                    self._key,
+                    holder,
+                    self._timing.duration,
+                )
+            # wait.JitterUntil(RetryPeriod, JitterFactor): 1 to 2.2 periods, so that candidates spread.
+            await asyncio.sleep(self._timing.retry_period * (1 + JITTER_FACTOR * random.random()))  # noqa: S311
+        self._gauge.set(1)
+        log.info("holding the lease %s", self._key)
+
+    async def hold(self) -> None:
+        """Renews the Lease until cancelled.
+
+        Raises:
+            LeadershipLost: It was not renewed in time, or somebody else holds it.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                await asyncio.sleep(self._timing.retry_period)
+                deadline = self._renewed + self._timing.renew_deadline
+                if loop.time() < deadline and await self._try(deadline):
+                    continue
+                if not self.leading:
+                    raise LeadershipLost(f"The lease {self._key} is now held by {self.holder or 'nobody'}.")
+                if loop.time() >= deadline:
+                    raise LeadershipLost(
+                        f"The lease {self._key} was not renewed within {self._timing.renew_deadline:g} s."
+                    )
+        finally:
+            self._gauge.set(0)
+
+    async def release(self) -> None:
+        """Gives the Lease up, if this process holds it, so that another one takes it at once.
+
+        Call it after `hold` has been cancelled and nothing works any more.
+        """
+        try:
+            async with asyncio.timeout(self._request_deadline):
+                while self.leading and not await self._try_release():
+                    log.debug("the lease %s has changed, reading it again", self._key)
+        except (KubeError, TimeoutError) as error:
+            log.warning("the lease %s was not released, it expires by itself: %s", self._key, error)
+
+    @property
+    def _request_deadline(self) -> float:
+        """controller-runtime pkg/leaderelection: half the renew deadline, one second at least."""
+        return max(1.0, self._timing.renew_deadline / 2)
+
+    async def _try(self, until: float = math.inf) -> bool:
+        """One try to take or renew the Lease, ended at loop time `until` at the latest."""
+        began = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout_at(min(until, began + self._request_deadline)):
+                if await self._acquire_or_renew():
+                    self._renewed = began
+                    return True
+        except (Conflict, AlreadyExists) as error:
+            log.debug("another process was quicker at the lease %s: %s", self._key, error)
+        except (KubeError, TimeoutError) as error:
+            log.warning(
+                "the lease %s cannot be taken or renewed: %s", self._key, error or "no answer in time"
+            )
+        return False
+
+    async def _acquire_or_renew(self) -> bool:
+        # 1. The leader renews at once, assuming that the Lease is as it left it.
+        if self._observed is not None and self.leading and not self._expired(self._observed):
+            try:
+                return await self._write(self._observed.lease)
+            except Conflict:
+                log.debug("the lease %s has changed, reading it again", self._key)
+            except NotFound:
+                log.warning("the lease %s was deleted, making it again", self._key)
+        # 2. Otherwise read it, or make it.
+        try:
+            lease = await self._client.get(LEASE, self._key)
+        except NotFound:
+            body = {"metadata": {"name": self._key.name}, "spec": self._record(None)}
+            self._see(await self._client.create(LEASE, body, namespace=self._key.namespace))
+            return True
+        # 3. Somebody else's Lease is taken when it is empty, or has not changed for its whole duration.
+        observed = self._see(lease)
+        if lease.spec.holder_identity and not self.leading and not self._expired(observed):
+            return False
+        return await self._write(lease)
+
+    async def _write(self, lease: Lease) -> bool:
+        body = {
+            "metadata": {"resourceVersion": lease.metadata.resource_version},
+            "spec": self._record(lease.spec),
+        }
+        self._see(await self._client.patch(LEASE, self._key, body, type=PatchType.MERGE))
+        return True
+
+    async def _try_release(self) -> bool:
+        lease = self._see(await self._client.get(LEASE, self._key)).lease
+        if not self.leading:
+            return True
+        now = _timestamp()
+        spec = {"holderIdentity": "", "leaseDurationSeconds": 1, "acquireTime": now, "renewTime": now}
+        body = {"metadata": {"resourceVersion": lease.metadata.resource_version}, "spec": spec}
+        try:
+            self._see(await self._client.patch(LEASE, self._key, body, type=PatchType.MERGE))
+        except Conflict:
+            return False
+        log.info("released the lease %s", self._key)
+        return True
+
+    def _record(self, old: LeaseSpec | None) -> dict[str, object]:
+        now = _timestamp()
+        renewal = old is not None and old.holder_identity == self.identity
+        transitions = 0 if old is None else old.lease_transitions + (not renewal)
+        return {
+            "holderIdentity": self.identity,
+            "leaseDurationSeconds": math.ceil(self._timing.duration),
+            "acquireTime": old.acquire_time if old is not None and renewal else now,
+            "renewTime": now,
+            "leaseTransitions": transitions,
+        }
+
+    def _see(self, lease: Lease) -> Observed:
+        if self._observed is None or self._observed.lease.spec != lease.spec:
+            self._observed = Observed(lease, asyncio.get_running_loop().time())
+        else:
+            self._observed = Observed(lease, self._observed.since)
+        return self._observed
+
+    def _expired(self, observed: Observed) -> bool:
+        duration = observed.lease.spec.lease_duration_seconds
+        return observed.since + duration < asyncio.get_running_loop().time()
+
+
+def _timestamp() -> str:
+    return clock.now().strftime("%Y-%m-%dT%H:%M:%S.%fZ")

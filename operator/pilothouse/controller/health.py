@@ -1,0 +1,112 @@
+"""The probes and metrics of the process, over HTTP: /healthz, /readyz, /metrics.
+
+Written on asyncio streams: aiohttp's server would cost 2 MiB of memory for three pages.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import NamedTuple
+
+from pilothouse.telemetry import metrics
+
+log = logging.getLogger(__name__)
+
+# A client that does not send its request, or does not read the answer, is cut off.
+REQUEST_SECONDS = 10.0
+# A request is its head alone; kubelet's and Prometheus's are below 1 KiB.
+REQUEST_BYTES = 16 * 1024
+
+
+class Answer(NamedTuple):
+    """An HTTP answer."""
+
+    status: HTTPStatus
+    body: bytes
+    content_type: str = "text/plain; charset=utf-8"
+
+
+class HealthServer:
+    """Answers on one port.
+
+    * /healthz: 200 whenever the event loop turns.
+    * /readyz: 200 when `not_ready` says nothing; otherwise 503 with what it says, a sentence per line.
+    * /metrics: the process's metrics in the Prometheus text format.
+
+    Args:
+        host: The address to listen on; empty for all.
+        port: The port; 0 lets the system choose one.
+        not_ready: Returns why the process is not ready; nothing when it is.
+    """
+
+    def __init__(self, host: str, port: int, not_ready: Callable[[], list[str]]) -> None:
+        self._host = host
+        self._port = port
+        self._not_ready = not_ready
+        self._server: asyncio.Server | None = None
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return int(self._server.sockets[0].getsockname()[1]) if self._server else self._port
+
+    async def start(self) -> None:
+        """Listens.
+
+        Raises:
+            OSError: The address is taken, or is none of this machine's.
+        """
+        self._server = await asyncio.start_server(
+            self._serve, self._host or None, self._port, limit=REQUEST_BYTES, reuse_address=True
+        )
+
+    async def stop(self) -> None:
+        """Listens no more. Answers being written are not waited for."""
+        if self._server:
+            self._server.close()
+            self._server = None
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(REQUEST_SECONDS):
+                head = await reader.readuntil(b"\r\n\r\n")
+                answer = self._answer(head)
+                writer.write(_encode(answer))
+                await writer.drain()
+        except (OSError, TimeoutError, EOFError, asyncio.LimitOverrunError) as error:
+            log.debug("a probe was cut off: %s", error)
+        finally:
+            writer.close()
+
+    def _answer(self, head: bytes) -> Answer:
+        method, _, rest = head.partition(b" ")
+        path = rest.partition(b" ")[0].partition(b"?")[0]
+        if method != b"GET":
+            return Answer(HTTPStatus.METHOD_NOT_ALLOWED, b"only GET\n")
+        match path:
+            case b"/healthz":
+                answer = Answer(HTTPStatus.OK, b"ok\n")
+            case b"/readyz":
+                answer = self._readiness()
+            case b"/metrics":
+                answer = Answer(HTTPStatus.OK, metrics.render(), metrics.CONTENT_TYPE)
+            case _:
+                answer = Answer(HTTPStatus.NOT_FOUND, b"here are /healthz, /readyz and /metrics\n")
+        return answer
+
+    def _readiness(self) -> Answer:
+        reasons = self._not_ready()
+        if not reasons:
+            return Answer(HTTPStatus.OK, b"ok\n")
+        return Answer(HTTPStatus.SERVICE_UNAVAILABLE, ("\n".join(reasons) + "\n").encode())
+
+
+def _encode(answer: Answer) -> bytes:
+    head = (
+        f"HTTP/1.1 {answer.status.value} {answer.status.phrase}\r\n"
+        f"Content-Type: {answer.content_type}\r\n"
+        f"Content-Length: {len(answer.body)}\r\n"
+        "Connection: close\r\n\r\n"
+    )
+    return head.encode() + answer.body

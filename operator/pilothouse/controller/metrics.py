@@ -1,0 +1,56 @@
+"""The metrics of one controller, under controller-runtime's names (controller_runtime_*)."""
+
+from enum import Enum
+
+from pilothouse.telemetry import metrics
+
+
+class Result(Enum):
+    """How a sync ended. The value is controller-runtime's label."""
+
+    SUCCESS = "success"
+    REQUEUE = "requeue"
+    REQUEUE_AFTER = "requeue_after"
+    ERROR = "error"
+    TERMINAL_ERROR = "terminal_error"
+    TIMEOUT = "timeout"
+
+    @property
+    def label(self) -> str:
+        """The value of the label `result`: an error of any kind is an error."""
+        return "error" if self in _ERRORS else self.value
+
+
+_ERRORS = {Result.ERROR, Result.TERMINAL_ERROR, Result.TIMEOUT}
+
+
+class ControllerMetrics:
+    """What a controller reports. All series exist from the start, with zeros.
+
+    Args:
+        name: The controller's name.
+        workers: How many syncs it runs at once.
+    """
+
+    def __init__(self, name: str, workers: int) -> None:
+        self.active = 0
+        self._results = {
+            result: metrics.RECONCILES.labels(controller=name, result=result.label) for result in Result
+        }
+        self._seconds = metrics.RECONCILE_SECONDS.labels(controller=name)
+        self._errors = metrics.RECONCILE_ERRORS.labels(controller=name)
+        self._terminal = metrics.TERMINAL_RECONCILE_ERRORS.labels(controller=name)
+        self._timeouts = metrics.RECONCILE_TIMEOUTS.labels(controller=name)
+        metrics.MAX_CONCURRENT_RECONCILES.labels(controller=name).set(workers)
+        metrics.ACTIVE_WORKERS.labels(controller=name).set_function(lambda: self.active)
+
+    def synced(self, result: Result, seconds: float) -> None:
+        """Counts one sync that took `seconds`."""
+        self._results[result].inc()
+        self._seconds.observe(seconds)
+        if result in _ERRORS:
+            self._errors.inc()
+            if result is Result.TERMINAL_ERROR:
+                self._terminal.inc()
+            elif result is Result.TIMEOUT:
+                self._timeouts.inc()

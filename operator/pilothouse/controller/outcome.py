@@ -1,0 +1,33 @@
+"""How a sync ends."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A sync that did what it could.
+
+    Attributes:
+        requeue_after: Seconds until the key is synced again; None: when it changes, or at the next resync.
+    """
+
+    requeue_after: float | None = None
+
+
+class SyncError(Exception):
+    """A sync failed in a way that is understood: it is logged as one line and tried again.
+
+    Args:
+        message: What happened, and what to do about it.
+        retry_after: Seconds until the next try, where that is known; None: the back-off says.
+        repeated: The last sync failed in the same way: no news for a log.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None, repeated: bool = False) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        self.repeated = repeated
+
+
+class PermanentError(SyncError):
+    """Trying again is of no use until the object changes."""

@@ -1,0 +1,95 @@
+"""The settings that every operator on this runtime has, read from its environment."""
+
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pilothouse.controller.environment import Environment, SettingsError
+from pilothouse.controller.lease import LeaseTiming
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the operator runs. Each attribute names its variable; a duration is "15", "15s" or "1h30m"."""
+
+    watch_namespaces: tuple[str, ...] = ()
+    """WATCH_NAMESPACE: the namespaces to watch, separated by commas; empty means all. OLM sets it."""
+    leader_elect: bool = False
+    """LEADER_ELECT: work only while holding a Lease, so that of several replicas one works; outside of a pod
+    it is off unless set. Default: true."""
+    lease: LeaseTiming = field(default_factory=LeaseTiming)
+    health_host: str = ""
+    health_port: int = 8081
+    """HEALTH_ADDRESS: where /healthz, /readyz and /metrics are served: ":8081" or "127.0.0.1:8081".
+    Default: :8081."""
+    log_format: Literal["json", "console"] = "json"
+    """LOG_FORMAT: json or console."""
+    log_level: str = "INFO"
+    """LOG_LEVEL: DEBUG, INFO, WARNING or ERROR."""
+    resync: float | None = None
+    """RESYNC_PERIOD: how often every object is looked at again, seconds, +-10 %; 0: never. Default: 600."""
+    workers: int | None = None
+    """MAX_CONCURRENT_RECONCILES: how many objects of a kind are worked on at once. Default: 16."""
+    sync_timeout: float = 120.0
+    """SYNC_TIMEOUT: how long one sync may take, seconds."""
+    graceful_stop: float = 30.0
+    """GRACEFUL_SHUTDOWN_TIMEOUT: how long syncs in flight may go on after SIGTERM, seconds."""
+    pod_namespace: str = ""
+    """POD_NAMESPACE: where the Lease is; not set: the namespace that the credentials name."""
+    pod_name: str = ""
+    """POD_NAME: who holds the Lease; the host's name unless set."""
+
+    @classmethod
+    def load(cls, variables: Mapping[str, str]) -> "Settings":
+        """Reads the settings from environment variables.
+
+        Args:
+            variables: Such as `os.environ`.
+
+        Raises:
+            SettingsError: A variable has a wrong value.
+        """
+        env = Environment(variables)
+        host, port = _address(env.text("HEALTH_ADDRESS", ":8081"))
+        return cls(
+            watch_namespaces=env.namespaces("WATCH_NAMESPACE"),
+            leader_elect=env.flag("LEADER_ELECT", "KUBERNETES_SERVICE_HOST" in variables),
+            lease=_lease_timing(env),
+            health_host=host,
+            health_port=port,
+            log_format=env.choice("LOG_FORMAT", ("json", "console"), "json"),
+            log_level=env.choice("LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR"), "INFO"),
+            resync=env.seconds("RESYNC_PERIOD", 0) if env.text("RESYNC_PERIOD", "") else None,
+            workers=(
+                env.count("MAX_CONCURRENT_RECONCILES", 1, minimum=1, maximum=1000)
+                if env.text("MAX_CONCURRENT_RECONCILES", "")
+                else None
+            ),
+            sync_timeout=env.seconds("SYNC_TIMEOUT", cls.sync_timeout, minimum=1),
+            graceful_stop=env.seconds("GRACEFUL_SHUTDOWN_TIMEOUT", cls.graceful_stop),
+            pod_namespace=env.text("POD_NAMESPACE", cls.pod_namespace),
+            pod_name=env.text("POD_NAME", socket.gethostname()),
+        )
+
+
+def _lease_timing(env: Environment) -> LeaseTiming:
+    usual = LeaseTiming()
+    timing = LeaseTiming(
+        duration=env.seconds("LEASE_DURATION", usual.duration, minimum=1),
+        renew_deadline=env.seconds("RENEW_DEADLINE", usual.renew_deadline),
+        retry_period=env.seconds("RETRY_PERIOD", usual.retry_period, minimum=0.1),
+    )
+    wrong = timing.mistake()
+    if wrong:
+        raise SettingsError(f"The lease settings do not fit together: {wrong}.")
+    return timing
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise SettingsError(
+            f'HEALTH_ADDRESS is {text!r}: use HOST:PORT, such as ":8081" or "127.0.0.1:8081".'
+        )
+    return host.strip("[]"), int(port)

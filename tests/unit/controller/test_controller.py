@@ -1,0 +1,440 @@
+"""The controller: each key by one worker at a time, retried as its errors ask, disturbed by no other key."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from pilothouse.controller import Controller, Outcome, PermanentError, SyncError
+from pilothouse.informer import Informer
+from pilothouse.kube import Conflict, ObjectKey, PatchType, TooManyRequests, Unreachable
+from pilothouse.telemetry import current_object, metrics
+from tests.model_api import ModelApi
+from tests.unit.tickets import TICKET, Ticket
+
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
+Sync = Callable[["Setup", ObjectKey], Awaitable[Outcome]]
+
+
+@pytest.fixture
+def api() -> ModelApi:
+    return ModelApi()
+
+
+class Setup:
+    """A running informer and controller; `synced` tells which keys were synced, and when."""
+
+    def __init__(self, api: ModelApi, sync: Sync | None, **options: Any) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.began = self.loop.time()
+        self.synced: list[tuple[str, float]] = []
+        self.api = api
+        self.informer = Informer(api, TICKET)
+        self._sync = sync
+        self.controller = Controller[Ticket]("ticket", api, self.informer, self.sync, **options)
+
+    async def sync(self, key: ObjectKey) -> Outcome:
+        self.synced.append((key.name, self.loop.time() - self.began))
+        return await self._sync(self, key) if self._sync else Outcome()
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, _ in self.synced]
+
+    async def patch(self, key: ObjectKey, body: dict[str, object], subresource: str = "") -> None:
+        """An own write, as a sync makes it."""
+        written = await self.api.patch(TICKET, key, body, type=PatchType.MERGE, subresource=subresource)
+        self.controller.wrote(written)
+
+
+@asynccontextmanager
+async def running(api: ModelApi, sync: Sync | None = None, **options: Any) -> AsyncIterator[Setup]:
+    setup = Setup(api, sync, **options)
+    tasks = [asyncio.create_task(setup.informer.run())]
+    await setup.informer.wait_synced()
+    tasks.append(asyncio.create_task(setup.controller.run()))
+    await asyncio.sleep(0.01)
+    try:
+        yield setup
+        assert not any(task.done() for task in tasks), "a part has ended"
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def raising(*errors: Exception | None) -> Sync:
+    """A sync that raises these errors in turn, and then succeeds."""
+    left = list(errors)
+
+    async def sync(setup: Setup, key: ObjectKey) -> Outcome:
+        error = left.pop(0) if left else None
+        if error is not None:
+            raise error
+        return Outcome()
+
+    return sync
+
+
+def count(name: str, **labels: str) -> float:
+    return metrics.REGISTRY.get_sample_value(name, {"controller": "ticket", **labels}) or 0.0
+
+
+async def test_what_is_there_at_the_start_and_what_comes_is_synced(api: ModelApi) -> None:
+    api.put(TICKET, "old")
+    async with running(api) as setup:
+        assert setup.names == ["old"]
+        api.put(TICKET, "new")
+        await asyncio.sleep(1)
+        assert setup.names == ["old", "new"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"spec": {"seats": 3}},
+        {"metadata": {"annotations": {"pilothouse.dev/reconcile": "now"}}},
+        {"metadata": {"finalizers": ["somebody.else/s"]}},
+        {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}},
+    ],
+)
+async def test_a_meaningful_change_is_synced(api: ModelApi, change: dict[str, Any]) -> None:
+    api.put(TICKET, "a", spec={"seats": 1})
+    async with running(api) as setup:
+        api.put(TICKET, "a", **change)
+        await asyncio.sleep(1)
+        assert setup.names == ["a", "a"]
+
+
+@pytest.mark.parametrize("change", [{"status": {"phase": "Booked"}}, {"metadata": {"labels": {"a": "b"}}}])
+async def test_a_change_of_status_alone_is_not_synced(api: ModelApi, change: dict[str, Any]) -> None:
+    api.put(TICKET, "a", spec={"seats": 1})
+    async with running(api) as setup:
+        api.put(TICKET, "a", **change)
+        await asyncio.sleep(1)
+        assert setup.names == ["a"]
+
+
+async def test_own_writes_are_no_reason_for_another_sync(api: ModelApi) -> None:
+    async def sync(setup: Setup, key: ObjectKey) -> Outcome:
+        await setup.patch(key, {"metadata": {"finalizers": ["ours/f"]}})
+        await setup.patch(key, {"status": {"phase": "Booked"}}, "status")
+        return Outcome()
+
+    key = api.put(TICKET, "a")
+    async with running(api, sync) as setup:
+        await asyncio.sleep(60)
+        assert setup.names == ["a"]
+        api.put(TICKET, "a", metadata={"finalizers": ["ours/f", "other/f"]})
+        await asyncio.sleep(60)
+        assert setup.names == ["a", "a"], "somebody else's change of the same field is news"
+        assert setup.informer.store.get(key) is not None
+
+
+async def test_a_change_during_a_sync_is_synced_afterwards(api: ModelApi) -> None:
+    at_once = 0
+
+    async def sync(setup: Setup, key: ObjectKey) -> Outcome:
+        nonlocal at_once
+        at_once += 1
+        assert at_once == 1
+        await asyncio.sleep(10)
+        at_once -= 1
+        return Outcome()
+
+    api.put(TICKET, "a", spec={"seats": 1})
+    async with running(api, sync) as setup:
+        for seats in (2, 3, 4):
+            await asyncio.sleep(1)
+            api.put(TICKET, "a", spec={"seats": seats})
+        await asyncio.sleep(60)
+        assert len(setup.synced) == 2
+
+
+async def test_workers_sync_many_keys_at_once_but_no_more_than_there_are(api: ModelApi) -> None:
+    async def sync(setup: Setup, key: ObjectKey) -> Outcome:
+        await asyncio.sleep(10)
+        return Outcome()
+
+    for n in range(40):
+        api.put(TICKET, f"t{n}")
+    async with running(api, sync, workers=16) as setup:
+        await asyncio.sleep(1)
+        assert len(setup.synced) == 16
+        assert count("controller_runtime_active_workers") == 16
+        assert count("controller_runtime_max_concurrent_reconciles") == 16
+        await asyncio.sleep(30)
+        assert len(setup.synced) == 40
+
+
+async def test_an_error_is_retried_with_back_off_and_hurts_no_other_key(api: ModelApi) -> None:
+    async def sync(setup: Setup, key: ObjectKey) -> Outcome:
+        if key.name == "bad":
+            raise ValueError("a defect")
+        return Outcome()
+
+    api.put(TICKET, "bad")
+    async with running(api, sync, workers=1) as setup:
+        for n in range(5):
+            api.put(TICKET, f"good{n}")
+        await asyncio.sleep(1000)
+        times = [time for name, time in setup.synced if name == "bad"]
+        pauses = [later - earlier for earlier, later in pairwise(times)]
+        assert pauses[:3] == pytest.approx([0.005, 0.01, 0.02])
+        assert pauses[-1] == pytest.approx(0.005 * 2 ** (len(pauses) - 1))
+        assert set(setup.names) == {"bad", *(f"good{n}" for n in range(5))}
+
+
+async def test_success_ends_the_back_off(api: ModelApi) -> None:
+    api.put(TICKET, "a", spec={"seats": 1})
+    async with running(api, raising(SyncError("no"), SyncError("no"), None, SyncError("no"))) as setup:
+        await asyncio.sleep(1)
+        assert len(setup.synced) == 3
+        api.put(TICKET, "a", spec={"seats": 2})
+        await asyncio.sleep(1)
+        times = [time for _, time in setup.synced]
+        assert times[4] - times[3] == pytest.approx(0.005)
+
+
+async def test_an_understood_error_is_one_line_and_a_defect_a_traceback(
+    api: ModelApi, caplog: pytest.LogCaptureFixture
+) -> None:
+    api.put(TICKET, "a")
+    errors = (
+        SyncError("The airline is closed."),
+        Unreachable("connection refused", maybe_sent=False),
+        KeyError("x"),
+    )
+    async with running(api, raising(*errors)):
+        await asyncio.sleep(1)
+    lines = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [bool(record.exc_info) for record in lines] == [False, False, True]
+    assert "The airline is closed." in lines[0].getMessage()
+
+
+async def test_a_permanent_error_waits_for_a_change_resyncs_notwithstanding(api: ModelApi) -> None:
+    api.put(TICKET, "a", spec={"seats": 1})
+    permanent = count("controller_runtime_terminal_reconcile_errors_total")
+    async with running(api, raising(PermanentError("Too many seats.")), resync=10.0) as setup:
+        await asyncio.sleep(100)
+        assert len(setup.synced) == 1
+        assert count("controller_runtime_terminal_reconcile_errors_total") == permanent + 1
+        api.put(TICKET, "a", status={"phase": "Failed"})
+        await asyncio.sleep(100)
+        assert len(setup.synced) == 1
+        changed = asyncio.get_running_loop().time() - setup.began
+        api.put(TICKET, "a", spec={"seats": 2})
+        await asyncio.sleep(100)
+        assert setup.synced[1][1] == pytest.approx(changed)
+        assert len(setup.synced) > 5, "once it succeeds it is resynced again"
+
+
+async def test_a_conflict_is_a_quiet_retry(api: ModelApi, caplog: pytest.LogCaptureFixture) -> None:
+    api.put(TICKET, "a")
+    errors = count("controller_runtime_reconcile_errors_total")
+    requeues = count("controller_runtime_reconcile_total", result="requeue")
+    async with running(api, raising(Conflict(409, "Conflict", "modified"))) as setup:
+        await asyncio.sleep(1)
+        assert len(setup.synced) == 2
+    assert count("controller_runtime_reconcile_errors_total") == errors
+    assert count("controller_runtime_reconcile_total", result="requeue") == requeues + 1
+    assert not [record for record in caplog.records if record.levelno > logging.INFO]
+
+
+@pytest.mark.parametrize(
+    "error", [SyncError("closed", retry_after=30), TooManyRequests(429, "", "", retry_after=30)]
+)
+async def test_a_known_time_of_the_next_try_is_kept(api: ModelApi, error: Exception) -> None:
+    api.put(TICKET, "a")
+    async with running(api, raising(error)) as setup:
+        await asyncio.sleep(100)
+        (_, first), (_, second) = setup.synced
+        assert 30 <= second - first <= 33
+
+
+async def test_a_sync_may_ask_to_be_called_again(api: ModelApi) -> None:
+    async def sync(setup: Setup, key: ObjectKey) -> Outcome:
+        return Outcome(requeue_after=10)
+
+    api.put(TICKET, "a")
+    async with running(api, sync) as setup:
+        await asyncio.sleep(35)
+        assert len(setup.synced) == 4
+
+
+async def test_a_sync_that_takes_too_long_is_stopped_and_retried(
+    api: ModelApi, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def sync(setup: Setup, key: ObjectKey) -> Outcome:
+        await asyncio.sleep(3600)
+        return Outcome()
+
+    api.put(TICKET, "a")
+    timeouts = count("controller_runtime_reconcile_timeouts_total")
+    async with running(api, sync, sync_timeout=20.0) as setup:
+        await asyncio.sleep(30)
+        assert [round(time) for _, time in setup.synced] == [0, 20]
+    assert count("controller_runtime_reconcile_timeouts_total") == timeouts + 1
+    assert "stopped after 20 s" in caplog.text
+
+
+@pytest.mark.parametrize("error", [Unreachable("refused", maybe_sent=False), TypeError("a defect")])
+async def test_a_timeout_that_cannot_be_told_harms_no_worker(
+    api: ModelApi, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    async def sync(setup: Setup, key: ObjectKey) -> Outcome:
+        await asyncio.sleep(3600)
+        return Outcome()
+
+    async def on_timeout(key: ObjectKey, seconds: float) -> None:
+        raise error
+
+    api.put(TICKET, "a")
+    async with running(api, sync, workers=1, sync_timeout=20.0, on_timeout=on_timeout) as setup:
+        await asyncio.sleep(30)
+        assert len(setup.synced) == 2
+    assert "its status does not say so" in caplog.text
+
+
+async def test_every_key_is_resynced_about_once_a_period_and_never_all_at_once(api: ModelApi) -> None:
+    for n in range(100):
+        api.put(TICKET, f"t{n}")
+    async with running(api, resync=100.0) as setup:
+        assert len(setup.synced) == 100
+        await asyncio.sleep(1000)
+        resyncs = setup.synced[100:]
+        assert 900 <= len(resyncs) <= 1200
+        for name in ("t0", "t57", "t99"):
+            times = [time for other, time in resyncs if other == name]
+            pauses = [later - earlier for earlier, later in pairwise(times)]
+            assert all(70 <= pause <= 130 for pause in pauses)
+        busiest = max(sum(1 for _, time in resyncs if second <= time < second + 1) for second in range(1000))
+        assert busiest <= 3
+
+
+async def test_what_someone_changed_goes_before_the_initial_list(api: ModelApi) -> None:
+    async def sync(setup: Setup, key: ObjectKey) -> Outcome:
+        await asyncio.sleep(1)
+        return Outcome()
+
+    for n in range(50):
+        api.put(TICKET, f"old{n}")
+    async with running(api, sync, workers=1) as setup:
+        await asyncio.sleep(5)
+        api.put(TICKET, "new")
+        await asyncio.sleep(3)
+        assert setup.names.index("new") < 10
+
+
+async def test_log_lines_of_a_sync_name_its_object(api: ModelApi) -> None:
+    seen = []
+
+    async def sync(setup: Setup, key: ObjectKey) -> Outcome:
+        seen.append(str(current_object()))
+        return Outcome()
+
+    api.put(TICKET, "a")
+    async with running(api, sync):
+        assert seen == ["Ticket default/a"]
+        assert current_object() is None
+
+
+async def test_after_an_own_write_a_key_waits_until_the_watch_has_seen_it(api: ModelApi) -> None:
+    async def sync(setup: Setup, key: ObjectKey) -> Outcome:
+        if len(setup.synced) == 1:
+            await setup.patch(key, {"status": {"phase": "Booked"}}, "status")
+            api.connected.clear()
+            setup.controller.queue.add(key)
+        return Outcome()
+
+    api.put(TICKET, "a")
+    async with running(api, sync, workers=1) as setup:
+        api.put(TICKET, "b")
+        await asyncio.sleep(3)
+        assert setup.names == ["a"], "it waits"
+        setup.controller.queue.add(ObjectKey("default", "other"))
+        await asyncio.sleep(0.1)
+        assert setup.names == ["a", "other"], "and holds no worker up"
+        api.connected.set()
+        await asyncio.sleep(0.1)
+        assert sorted(setup.names) == ["a", "a", "b", "other"]
+        assert not [call for call in api.calls if call.verb == "get"]
+
+
+async def test_after_five_seconds_it_is_read_live(api: ModelApi) -> None:
+    async def sync(setup: Setup, key: ObjectKey) -> Outcome:
+        if len(setup.synced) == 1:
+            await setup.patch(key, {"status": {"phase": "Booked"}}, "status")
+            api.connected.clear()
+            setup.controller.queue.add(key)
+        return Outcome()
+
+    key = api.put(TICKET, "a", spec={"seats": 1})
+    async with running(api, sync) as setup:
+        api.put(TICKET, "a", spec={"seats": 7})
+        await asyncio.sleep(4.5)
+        assert setup.names == ["a"]
+        await asyncio.sleep(1)
+        assert setup.names[:2] == ["a", "a"]
+        assert [call.verb for call in api.calls if call.key == key] == ["patch", "get"]
+        seen = setup.informer.store.get(key)
+        assert seen is not None
+        assert seen.spec.seats == 7
+
+
+async def test_a_deleted_object_leaves_nothing_behind(api: ModelApi) -> None:
+    key = api.put(TICKET, "a")
+    async with running(api, raising(PermanentError("no"))) as setup:
+        api.remove(TICKET, key)
+        await asyncio.sleep(1)
+        assert setup.names == ["a"]
+        controller = setup.controller
+        assert (controller._hopeless, controller._read, controller._parked) == (set(), set(), {})
+        assert controller.queue.retries(key) == 0
+
+
+async def test_draining_lets_syncs_in_flight_end_and_begins_no_others(api: ModelApi) -> None:
+    ended = []
+
+    async def sync(setup: Setup, key: ObjectKey) -> Outcome:
+        await asyncio.sleep(5)
+        ended.append(key.name)
+        return Outcome()
+
+    for n in range(10):
+        api.put(TICKET, f"t{n}")
+    setup = Setup(api, sync, workers=4)
+    informing = asyncio.create_task(setup.informer.run())
+    await setup.informer.wait_synced()
+    running = asyncio.create_task(setup.controller.run())
+    await asyncio.sleep(1)
+    await setup.controller.drain()
+    assert len(ended) == 4
+    await asyncio.wait_for(running, 1)
+    informing.cancel()
+
+
+async def test_settled_syncs_do_not_starve_the_loop(api: ModelApi) -> None:
+    for n in range(1000):
+        api.put(TICKET, f"t{n}")
+    setup = Setup(api, None)
+    informing = asyncio.create_task(setup.informer.run())
+    await setup.informer.wait_synced()
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while len(setup.synced) < 1000:
+            await asyncio.sleep(0)
+            turns += 1
+
+    running = asyncio.create_task(setup.controller.run())
+    await others()
+    assert turns >= 1000 / 16 - 2
+    for task in (running, informing):
+        task.cancel()

@@ -1,0 +1,296 @@
+"""Leader election: one leader at a time, taken over, kept, lost and given up as client-go does it."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from pilothouse.controller import LeaderElector, LeadershipLost, LeaseTiming
+from pilothouse.controller.lease import LEASE
+from pilothouse.kube import ObjectKey, Unreachable
+from pilothouse.telemetry import metrics
+from tests.model_api import Call, Json, ModelApi
+from tests.virtual_time import VirtualTimeLoop
+
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
+KEY = ObjectKey("operators", "flights")
+TIMING = LeaseTiming()
+
+
+@pytest.fixture
+def api() -> ModelApi:
+    return ModelApi()
+
+
+def elector(api: ModelApi, holder: str = "pod-1", timing: LeaseTiming = TIMING) -> LeaderElector:
+    return LeaderElector(api, KEY, holder, timing)
+
+
+def spec(api: ModelApi) -> Json:
+    found: Json = api.read(LEASE, KEY)["spec"]
+    return found
+
+
+def held_by_other(api: ModelApi, **more: object) -> None:
+    values = {
+        "holderIdentity": "other",
+        "leaseDurationSeconds": 15,
+        "acquireTime": "2020-01-01T00:00:00.000000Z",
+        "renewTime": "2020-01-01T00:00:00.000000Z",
+        "leaseTransitions": 3,
+    }
+    api.put(LEASE, KEY.name, KEY.namespace, spec=values | more)
+
+
+@asynccontextmanager
+async def holding(leader: LeaderElector) -> AsyncIterator[asyncio.Task[None]]:
+    await leader.acquire()
+    task = asyncio.create_task(leader.hold())
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def unreachable() -> Unreachable:
+    return Unreachable("connection refused", maybe_sent=False)
+
+
+async def test_an_absent_lease_is_made(api: ModelApi) -> None:
+    leader = elector(api)
+    await leader.acquire()
+    assert leader.leading
+    assert spec(api)["holderIdentity"] == leader.identity
+    assert leader.identity.startswith("pod-1_")
+    assert spec(api)["leaseDurationSeconds"] == 15
+    assert spec(api)["leaseTransitions"] == 0
+    assert metrics.REGISTRY.get_sample_value("leader_election_master_status", {"name": KEY.name}) == 1
+
+
+async def test_a_released_lease_is_taken_at_once(api: ModelApi, virtual_time: VirtualTimeLoop) -> None:
+    held_by_other(api, holderIdentity="")
+    began = virtual_time.time()
+    await elector(api).acquire()
+    assert virtual_time.time() == began
+    assert spec(api)["leaseTransitions"] == 4
+
+
+async def test_a_lease_is_taken_over_when_it_has_not_changed_for_its_duration(
+    api: ModelApi, virtual_time: VirtualTimeLoop
+) -> None:
+    # Its renewTime says that it ended years ago: the other's clock may be wrong, so that counts for nothing.
+    held_by_other(api)
+    began = virtual_time.time()
+    await elector(api).acquire()
+    assert 15 <= virtual_time.time() - began <= 15 + 2 * 2.2
+
+
+async def test_a_lease_that_is_renewed_is_not_taken(api: ModelApi) -> None:
+    held_by_other(api)
+    candidate = elector(api)
+    acquiring = asyncio.create_task(candidate.acquire())
+    for second in range(1, 20):
+        await asyncio.sleep(9)
+        held_by_other(api, renewTime=f"2020-01-01T00:00:{second:02}.000000Z")
+    assert not acquiring.done()
+    assert candidate.holder == "other"
+    assert not [call for call in api.calls if call.writes]
+    acquiring.cancel()
+
+
+async def test_the_leader_renews_every_two_seconds_and_stays_the_one_who_acquired(api: ModelApi) -> None:
+    leader = elector(api)
+    async with holding(leader) as task:
+        acquired = dict(spec(api))
+        api.calls.clear()
+        await asyncio.sleep(60.5)
+        assert not task.done()
+    assert len(api.writes) == 30
+    assert len(api.calls) == 30, "a renewal is one request"
+    assert spec(api)["acquireTime"] == acquired["acquireTime"]
+    assert spec(api)["renewTime"] >= acquired["renewTime"]
+    assert spec(api)["leaseTransitions"] == 0
+
+
+async def test_leadership_is_lost_when_the_lease_is_not_renewed_within_the_deadline(
+    api: ModelApi, virtual_time: VirtualTimeLoop
+) -> None:
+    async def down(_call: Call) -> None:
+        raise unreachable()
+
+    async with holding(elector(api)) as task:
+        await asyncio.sleep(20.5)
+        last_renewal = virtual_time.time() - 0.5
+        api.before = down
+        with pytest.raises(LeadershipLost, match=r"not renewed within 10 s"):
+            await task
+        assert virtual_time.time() - last_renewal <= 10
+        assert metrics.REGISTRY.get_sample_value("leader_election_master_status", {"name": KEY.name}) == 0
+
+
+async def test_requests_that_hang_lose_it_within_the_deadline_too(
+    api: ModelApi, virtual_time: VirtualTimeLoop
+) -> None:
+    async def hang(_call: Call) -> None:
+        await asyncio.sleep(3600)
+
+    async with holding(elector(api)) as task:
+        began = virtual_time.time()
+        api.before = hang
+        with pytest.raises(LeadershipLost):
+            await task
+        assert virtual_time.time() - began <= 10
+
+
+async def test_a_short_outage_is_survived(api: ModelApi) -> None:
+    async def down(_call: Call) -> None:
+        raise unreachable()
+
+    async with holding(elector(api)) as task:
+        before = api.before
+        api.before = down
+        await asyncio.sleep(7)
+        api.before = before
+        await asyncio.sleep(60)
+        assert not task.done()
+
+
+async def test_a_lease_taken_by_somebody_else_is_lost_at_once(
+    api: ModelApi, virtual_time: VirtualTimeLoop
+) -> None:
+    async with holding(elector(api)) as task:
+        held_by_other(api)
+        began = virtual_time.time()
+        with pytest.raises(LeadershipLost, match="other"):
+            await task
+        assert virtual_time.time() - began <= 2
+        assert spec(api)["holderIdentity"] == "other"
+
+
+async def test_an_edited_lease_is_kept(api: ModelApi) -> None:
+    async with holding(elector(api)) as task:
+        api.put(LEASE, KEY.name, KEY.namespace, metadata={"annotations": {"note": "hello"}})
+        await asyncio.sleep(30)
+        assert not task.done()
+    assert api.read(LEASE, KEY)["metadata"]["annotations"] == {"note": "hello"}
+
+
+async def test_a_deleted_lease_is_made_again(api: ModelApi) -> None:
+    leader = elector(api)
+    async with holding(leader) as task:
+        api.remove(LEASE, KEY)
+        await asyncio.sleep(3)
+        assert not task.done()
+        assert spec(api)["holderIdentity"] == leader.identity
+
+
+async def test_a_renewal_whose_answer_is_lost_does_no_harm(api: ModelApi) -> None:
+    lost = 0
+
+    async def lose(call: Call) -> None:
+        nonlocal lost
+        lost += call.writes
+        if call.writes and lost % 3:
+            raise Unreachable("connection reset", maybe_sent=True)
+
+    async with holding(elector(api)) as task:
+        api.after = lose
+        await asyncio.sleep(60)
+        assert not task.done()
+    assert lost > 20
+
+
+async def test_a_released_lease_has_no_holder_and_is_taken_by_the_next(
+    api: ModelApi, virtual_time: VirtualTimeLoop
+) -> None:
+    leader, standby = elector(api), elector(api, "pod-2")
+    async with holding(leader):
+        acquiring = asyncio.create_task(standby.acquire())
+        await asyncio.sleep(30)
+        assert not acquiring.done()
+    released = virtual_time.time()
+    await leader.release()
+    assert spec(api)["holderIdentity"] == ""
+    assert spec(api)["leaseDurationSeconds"] == 1
+    assert not leader.leading
+    await acquiring
+    assert virtual_time.time() - released <= 2 * 2.2
+    assert spec(api)["leaseTransitions"] == 1
+
+
+async def test_a_release_that_meets_a_renewal_in_flight_succeeds(api: ModelApi) -> None:
+    leader = elector(api)
+    async with holding(leader):
+        pass
+    stale = True
+
+    async def meanwhile(call: Call) -> None:
+        nonlocal stale
+        if call.writes and stale:
+            stale = False
+            api.put(LEASE, KEY.name, KEY.namespace, metadata={"annotations": {"renewed": "just now"}})
+
+    api.before = meanwhile
+    await leader.release()
+    assert spec(api)["holderIdentity"] == ""
+
+
+async def test_a_release_leaves_somebody_elses_lease_alone(api: ModelApi) -> None:
+    leader = elector(api)
+    await leader.acquire()
+    held_by_other(api)
+    await leader.release()
+    assert spec(api)["holderIdentity"] == "other"
+
+
+async def test_a_release_without_an_api_server_ends_soon(
+    api: ModelApi, virtual_time: VirtualTimeLoop
+) -> None:
+    async def hang(_call: Call) -> None:
+        await asyncio.sleep(3600)
+
+    leader = elector(api)
+    await leader.acquire()
+    api.before = hang
+    began = virtual_time.time()
+    await leader.release()
+    assert virtual_time.time() - began <= 5
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_two_never_lead_at_once_however_the_network_behaves(api: ModelApi, seed: int) -> None:
+    """Each candidate restarts when it loses; requests are delayed, refused, and their answers lost."""
+    dice = random.Random(seed)
+    leading: set[str] = set()
+    terms = 0
+
+    async def trouble(_call: Call) -> None:
+        await asyncio.sleep(dice.choice([0, 0, 0, 0.5, 3, 12]))
+        if dice.random() < 0.2:
+            raise Unreachable("trouble", maybe_sent=True)
+
+    api.before = api.after = trouble
+
+    async def candidate(name: str) -> None:
+        nonlocal terms
+        while True:
+            one = elector(api, name)
+            await one.acquire()
+            assert not leading, f"{name} leads beside {leading}"
+            leading.add(name)
+            terms += 1
+            try:
+                await one.hold()
+            except LeadershipLost:
+                leading.remove(name)
+
+    async with asyncio.timeout(3600), asyncio.TaskGroup() as group:
+        tasks = [group.create_task(candidate(name)) for name in ("pod-1", "pod-2", "pod-3")]
+        await asyncio.sleep(3000)
+        for task in tasks:
+            task.cancel()
+    assert terms > 3, "there was no trouble to speak of"

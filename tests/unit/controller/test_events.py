@@ -1,0 +1,172 @@
+"""Events: aggregated, held to a rate, bounded, and never in anybody's way."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from pilothouse.controller import Event, EventRecorder, EventType, ObjectReference
+from pilothouse.controller.events import EVENT
+from pilothouse.kube import Forbidden, ObjectKey, Unreachable
+from tests.model_api import Call, Json, ModelApi
+from tests.virtual_time import VirtualTimeLoop
+
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
+
+@pytest.fixture
+def api() -> ModelApi:
+    return ModelApi()
+
+
+@pytest.fixture
+async def recorder(api: ModelApi) -> AsyncIterator[EventRecorder]:
+    recorder = EventRecorder(api, "flights.com/operator", "pod-1")
+    task = asyncio.create_task(recorder.run())
+    yield recorder
+    assert not task.done(), "recording has ended"
+    task.cancel()
+
+
+def event(note: str = "The airline does not answer.", name: str = "ticket", **more: str) -> Event:
+    regarding = ObjectReference("flights.com/v1", "FlightTicket", ObjectKey("travel", name), "uid-1")
+    return Event(
+        regarding, EventType.WARNING, more.get("reason", "AirlineDown"), more.get("action", "book"), note
+    )
+
+
+def written(api: ModelApi) -> list[Json]:
+    return api.all(EVENT)
+
+
+async def test_an_event_tells_who_what_and_why(api: ModelApi, recorder: EventRecorder) -> None:
+    recorder.record(event())
+    await recorder.flush(1)
+    [found] = written(api)
+    assert found["apiVersion"] == "events.k8s.io/v1"
+    assert found["metadata"]["namespace"] == "travel"
+    assert found["metadata"]["name"].startswith("ticket.")
+    assert found["regarding"] == {
+        "apiVersion": "flights.com/v1",
+        "kind": "FlightTicket",
+        "namespace": "travel",
+        "name": "ticket",
+        "uid": "uid-1",
+    }
+    assert found["type"] == "Warning"
+    assert found["reason"] == "AirlineDown"
+    assert found["action"] == "book"
+    assert found["note"] == "The airline does not answer."
+    assert found["reportingController"] == "flights.com/operator"
+    assert found["reportingInstance"] == "pod-1"
+    assert "series" not in found
+
+
+async def test_repetitions_become_one_event_with_a_series(api: ModelApi, recorder: EventRecorder) -> None:
+    for _ in range(100):
+        recorder.record(event())
+        await asyncio.sleep(10)
+    [found] = written(api)
+    assert len(api.writes) <= 2 + 1000 // 300, "the count is written now and then, not each time"
+    assert found["series"]["count"] >= 70
+    await asyncio.sleep(600)
+    assert written(api)[0]["series"]["count"] == 100, "the final count is written when the series has ended"
+
+
+async def test_what_comes_back_after_a_silence_is_a_new_event(api: ModelApi, recorder: EventRecorder) -> None:
+    recorder.record(event())
+    await asyncio.sleep(400)
+    recorder.record(event())
+    await asyncio.sleep(1)
+    assert len(written(api)) == 2
+
+
+async def test_a_series_whose_event_has_expired_is_made_again(api: ModelApi, recorder: EventRecorder) -> None:
+    recorder.record(event())
+    await asyncio.sleep(1)
+    api.remove(EVENT, ObjectKey("travel", written(api)[0]["metadata"]["name"]))
+    recorder.record(event())
+    await asyncio.sleep(1)
+    [found] = written(api)
+    assert found["series"]["count"] == 2
+
+
+async def test_an_object_says_25_things_and_then_one_every_five_minutes(
+    api: ModelApi, recorder: EventRecorder
+) -> None:
+    for n in range(100):
+        recorder.record(event(f"thing {n}"))
+    await asyncio.sleep(1)
+    assert len(written(api)) == 25
+    recorder.record(event("another's", name="other"))
+    await asyncio.sleep(301)
+    recorder.record(event("later"))
+    recorder.record(event("too much"))
+    await asyncio.sleep(1)
+    assert {found["note"] for found in written(api)} >= {"later", "another's"}
+    assert len(written(api)) == 27
+
+
+async def test_a_long_note_is_cut_to_1024_bytes_of_whole_characters(
+    api: ModelApi, recorder: EventRecorder
+) -> None:
+    recorder.record(event("ö" * 2000))
+    await recorder.flush(1)
+    [found] = written(api)
+    assert 1020 <= len(found["note"].encode()) <= 1024
+    assert found["note"].endswith("ö...")
+
+
+async def test_recording_is_instant_and_bounded_while_the_api_server_hangs(
+    api: ModelApi, recorder: EventRecorder, virtual_time: VirtualTimeLoop
+) -> None:
+    async def hang(_call: Call) -> None:
+        await asyncio.sleep(1e6)
+
+    api.before = hang
+    began = virtual_time.time()
+    for n in range(5000):
+        recorder.record(event(name=f"ticket-{n}"))
+    assert virtual_time.time() == began
+    await recorder.flush(2)
+    assert virtual_time.time() == began + 2
+    assert len(api.calls) == 1
+    assert len(recorder._queue) == 999 or len(recorder._queue) == 1000
+
+
+async def test_an_event_is_tried_again_when_the_server_was_away(
+    api: ModelApi, recorder: EventRecorder
+) -> None:
+    failures = iter([Unreachable("down", maybe_sent=False)])
+
+    async def once(_call: Call) -> None:
+        for failure in failures:
+            raise failure
+
+    api.before = once
+    recorder.record(event())
+    await asyncio.sleep(30)
+    assert len(written(api)) == 1
+
+
+async def test_a_refused_event_is_dropped_and_the_next_one_written(
+    api: ModelApi, recorder: EventRecorder
+) -> None:
+    async def refuse(call: Call) -> None:
+        if call.body["note"] == "bad":
+            raise Forbidden(403, "Forbidden", "not allowed")
+
+    api.before = refuse
+    recorder.record(event("bad"))
+    recorder.record(event("good"))
+    await asyncio.sleep(1)
+    assert [found["note"] for found in written(api)] == ["good"]
+
+
+async def test_the_events_of_cluster_scoped_objects_go_to_default(
+    api: ModelApi, recorder: EventRecorder
+) -> None:
+    regarding = ObjectReference("v1", "Node", ObjectKey("", "node-1"), "uid")
+    recorder.record(Event(regarding, EventType.NORMAL, "Seen", "look", "There it is."))
+    await recorder.flush(1)
+    assert written(api)[0]["metadata"]["namespace"] == "default"

@@ -1,0 +1,247 @@
+"""The manager: the order of start and stop, and what ends a process."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from pilothouse.controller import (
+    Controller,
+    Event,
+    EventType,
+    LeadershipLost,
+    LeaseTiming,
+    Manager,
+    ObjectReference,
+    Outcome,
+    Settings,
+    SettingsError,
+)
+from pilothouse.controller.events import EVENT
+from pilothouse.controller.lease import LEASE
+from pilothouse.kube import Forbidden, ObjectKey, Unreachable
+from tests.model_api import Call, ModelApi
+from tests.unit.tickets import TICKET, Ticket
+from tests.virtual_time import VirtualTimeLoop
+
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
+LEASE_KEY = ObjectKey("operators", "tickets")
+
+
+@pytest.fixture
+def api() -> ModelApi:
+    return ModelApi()
+
+
+class Process:
+    """An operator's process whose syncs take `seconds`."""
+
+    def __init__(self, api: ModelApi, *, seconds: float = 0.0, **settings: Any) -> None:
+        usual = Settings(health_host="127.0.0.1", health_port=0, pod_namespace="operators", pod_name="pod-1")
+        values = {name: getattr(usual, name) for name in Settings.__dataclass_fields__} | settings
+        self.manager = Manager("tickets", Settings(**values), api)
+        self.seconds = seconds
+        self.began: list[str] = []
+        self.ended: list[str] = []
+        informer = self.manager.informer(TICKET)
+        self.manager.add(Controller[Ticket]("ticket", api, informer, self.sync, workers=2))
+        self.stop = asyncio.Event()
+        self.task = asyncio.create_task(self.manager.run(self.stop))
+
+    async def sync(self, key: ObjectKey) -> Outcome:
+        self.began.append(key.name)
+        await asyncio.sleep(self.seconds)
+        self.ended.append(key.name)
+        return Outcome()
+
+    @property
+    def not_ready(self) -> list[str]:
+        return self.manager._not_ready()
+
+    async def terminate(self) -> float:
+        """Tells it to stop; returns how long that took."""
+        loop = asyncio.get_running_loop()
+        told = loop.time()
+        self.stop.set()
+        await self.task
+        return loop.time() - told
+
+
+async def test_a_process_syncs_what_is_there_and_stops_when_told(api: ModelApi) -> None:
+    api.put(TICKET, "a")
+    process = Process(api)
+    await asyncio.sleep(1)
+    assert process.ended == ["a"]
+    assert process.not_ready == []
+    assert await process.terminate() < 0.1
+    assert asyncio.all_tasks() == {asyncio.current_task()}, "nothing is left running"
+
+
+async def test_it_is_not_ready_and_says_why_until_all_is_read(api: ModelApi) -> None:
+    api.connected.clear()
+    process = Process(api)
+    await asyncio.sleep(1)
+    assert process.not_ready == ["tickets.tests.dev are not all read yet"]
+    assert process.began == []
+    api.connected.set()
+    await asyncio.sleep(1)
+    assert process.not_ready == []
+    await process.terminate()
+
+
+async def test_a_kind_that_cannot_be_read_is_named_with_its_reason(
+    api: ModelApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def pages(*_: Any, **__: Any) -> Any:
+        raise Forbidden(403, "Forbidden", "tickets is forbidden: cannot list")
+        yield
+
+    monkeypatch.setattr(api, "pages", pages)
+    process = Process(api)
+    await asyncio.sleep(1)
+    [reason] = process.not_ready
+    assert "tickets.tests.dev are not all read yet: " in reason
+    assert "forbidden" in reason
+    await process.terminate()
+
+
+async def test_syncs_in_flight_end_before_the_process_does(api: ModelApi) -> None:
+    for n in range(10):
+        api.put(TICKET, f"t{n}")
+    process = Process(api, seconds=8)
+    await asyncio.sleep(1)
+    took = await process.terminate()
+    assert took == pytest.approx(7, abs=0.1)
+    assert sorted(process.ended) == ["t0", "t1"]
+    assert len(process.began) == 2, "nothing new is begun"
+
+
+async def test_syncs_that_do_not_end_are_cancelled_after_the_grace(api: ModelApi) -> None:
+    api.put(TICKET, "a")
+    process = Process(api, seconds=3600, graceful_stop=30)
+    await asyncio.sleep(1)
+    assert await process.terminate() == pytest.approx(30, abs=0.1)
+    assert process.ended == []
+
+
+async def test_what_was_recorded_is_written_before_the_end(api: ModelApi) -> None:
+    process = Process(api)
+    await asyncio.sleep(1)
+    regarding = ObjectReference("v1", "Ticket", ObjectKey("default", "a"), "uid")
+    for n in range(20):
+        process.manager.recorder.record(Event(regarding, EventType.NORMAL, "Said", "say", f"thing {n}"))
+    await process.terminate()
+    assert len(api.all(EVENT)) == 20
+
+
+async def test_an_api_server_that_hangs_does_not_hold_the_end_up_for_long(api: ModelApi) -> None:
+    async def hang(_call: Call) -> None:
+        await asyncio.sleep(3600)
+
+    process = Process(api, leader_elect=True)
+    await asyncio.sleep(1)
+    api.before = hang
+    regarding = ObjectReference("v1", "Ticket", ObjectKey("default", "a"), "uid")
+    process.manager.recorder.record(Event(regarding, EventType.NORMAL, "Said", "say", "thing"))
+    assert await process.terminate() < 10
+
+
+async def test_only_the_leader_works_and_a_standby_is_ready(api: ModelApi) -> None:
+    api.put(TICKET, "a")
+    leader = Process(api, leader_elect=True)
+    await asyncio.sleep(1)
+    standby = Process(api, leader_elect=True, pod_name="pod-2")
+    await asyncio.sleep(60)
+    assert leader.ended == ["a"]
+    assert standby.began == []
+    assert standby.not_ready == []
+    await leader.terminate()
+    assert api.read(LEASE, LEASE_KEY)["spec"]["holderIdentity"] == ""
+    await asyncio.sleep(5)
+    assert standby.ended == ["a"], "it takes over within seconds"
+    await standby.terminate()
+
+
+async def test_the_lease_is_kept_until_the_last_sync_has_ended(api: ModelApi) -> None:
+    api.put(TICKET, "a")
+    leader = Process(api, leader_elect=True, seconds=25)
+    await asyncio.sleep(1)
+    standby = Process(api, leader_elect=True, pod_name="pod-2")
+    stopping = asyncio.create_task(leader.terminate())
+    await asyncio.sleep(23)
+    assert standby.began == []
+    await stopping
+    assert leader.ended == ["a"]
+    await asyncio.sleep(5)
+    assert standby.began == ["a"]
+    await standby.terminate()
+
+
+async def test_a_process_that_loses_its_leadership_stops_at_once_and_fails(
+    api: ModelApi, virtual_time: VirtualTimeLoop
+) -> None:
+    api.put(TICKET, "a")
+    process = Process(api, leader_elect=True, seconds=3600)
+    await asyncio.sleep(1)
+    lost = virtual_time.time()
+    api.put(LEASE, LEASE_KEY.name, LEASE_KEY.namespace, spec={"holderIdentity": "other"})
+    with pytest.raises(LeadershipLost):
+        await process.task
+    assert virtual_time.time() - lost <= 2.1
+    assert process.ended == []
+    assert api.read(LEASE, LEASE_KEY)["spec"] == {"holderIdentity": "other"}
+
+
+async def test_no_sync_runs_when_another_one_can_take_the_lease(api: ModelApi) -> None:
+    """The API server is away from the leader alone; its last sync ends before the standby's first begins."""
+    api.put(TICKET, "a")
+    timing = LeaseTiming()
+    process = Process(api, leader_elect=True, seconds=3600, lease=timing)
+    await asyncio.sleep(1)
+    identity = process.manager.elector.identity if process.manager.elector else ""
+
+    async def cut(call: Call) -> None:
+        if call.resource == str(LEASE) and call.verb == "patch":
+            holder = call.body["spec"].get("holderIdentity")
+            if holder in (identity, ""):
+                raise Unreachable("no route", maybe_sent=False)
+
+    api.before = cut
+    standby = Process(api, leader_elect=True, pod_name="pod-2")
+    with pytest.raises(LeadershipLost):
+        await process.task
+    assert standby.began == []
+    await asyncio.sleep(20)
+    assert standby.began == ["a"]
+    standby.task.cancel()
+    await asyncio.gather(standby.task, return_exceptions=True)
+
+
+async def test_stopping_while_it_waits_for_the_lease_is_quick(api: ModelApi) -> None:
+    leader = Process(api, leader_elect=True)
+    await asyncio.sleep(1)
+    standby = Process(api, leader_elect=True, pod_name="pod-2")
+    await asyncio.sleep(10)
+    assert await standby.terminate() < 1
+    assert api.read(LEASE, LEASE_KEY)["spec"]["holderIdentity"].startswith("pod-1")
+    await leader.terminate()
+
+
+async def test_a_part_that_breaks_ends_the_process(api: ModelApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken() -> None:
+        raise ValueError("a defect in the informer")
+
+    process = Process(api)
+    monkeypatch.setattr(process.manager.informer(TICKET), "run", broken)
+    with pytest.raises(ValueError, match="a defect in the informer"):
+        await process.task
+
+
+async def test_a_taken_port_is_one_sentence(api: ModelApi) -> None:
+    first = Process(api)
+    await asyncio.sleep(1)
+    second = Process(api, health_port=first.manager.server.port)
+    with pytest.raises(SettingsError, match=r"^HEALTH_ADDRESS '127.0.0.1:\d+' cannot be listened on: .+\.$"):
+        await second.task
+    await first.terminate()

@@ -1,0 +1,123 @@
+"""Settings from the environment: a wrong one is one sentence that names variable, value and remedy."""
+
+import pytest
+
+from pilothouse.controller import LeaseTiming, Settings, SettingsError
+from pilothouse.controller.environment import parse_duration
+
+
+def test_an_empty_environment_gives_the_usual_settings() -> None:
+    settings = Settings.load({})
+    assert settings.watch_namespaces == ()
+    assert not settings.leader_elect
+    assert settings.lease == LeaseTiming(15, 10, 2)
+    assert (settings.health_host, settings.health_port) == ("", 8081)
+    assert settings.resync is None
+    assert settings.workers is None
+    assert settings.pod_namespace == ""
+    assert settings.pod_name
+
+
+def test_every_variable_is_read() -> None:
+    settings = Settings.load(
+        {
+            "WATCH_NAMESPACE": "a, b,",
+            "LEADER_ELECT": "true",
+            "LEASE_DURATION": "60s",
+            "RENEW_DEADLINE": "30",
+            "RETRY_PERIOD": "5s",
+            "HEALTH_ADDRESS": "[::1]:9000",
+            "LOG_FORMAT": "console",
+            "LOG_LEVEL": "debug",
+            "RESYNC_PERIOD": "1h30m",
+            "MAX_CONCURRENT_RECONCILES": "4",
+            "SYNC_TIMEOUT": "1m",
+            "GRACEFUL_SHUTDOWN_TIMEOUT": "5s",
+            "POD_NAMESPACE": "here",
+            "POD_NAME": "me",
+        }
+    )
+    assert settings == Settings(
+        watch_namespaces=("a", "b"),
+        leader_elect=True,
+        lease=LeaseTiming(60, 30, 5),
+        health_host="::1",
+        health_port=9000,
+        log_format="console",
+        log_level="DEBUG",
+        resync=5400,
+        workers=4,
+        sync_timeout=60,
+        graceful_stop=5,
+        pod_namespace="here",
+        pod_name="me",
+    )
+
+
+def test_in_a_pod_a_leader_is_elected_unless_told_otherwise() -> None:
+    pod = {"KUBERNETES_SERVICE_HOST": "10.96.0.1"}
+    assert Settings.load(pod).leader_elect
+    assert not Settings.load(pod | {"LEADER_ELECT": "false"}).leader_elect
+
+
+def test_a_resync_period_of_nought_means_never() -> None:
+    assert Settings.load({"RESYNC_PERIOD": "0"}).resync == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "remedy"),
+    [
+        ("WATCH_NAMESPACE", "Not A Namespace", "use names of namespaces, separated by commas"),
+        ("WATCH_NAMESPACE", "good,-bad", "use names of namespaces"),
+        ("WATCH_NAMESPACE", "a" * 64, "63 at most"),
+        ("WATCH_NAMESPACE", "a.b", "use names of namespaces"),
+        ("LEADER_ELECT", "maybe", "use true or false"),
+        ("LEASE_DURATION", "soon", "such as 15s, 10m or 1h30m"),
+        ("RETRY_PERIOD", "0", "of at least 0.1 seconds"),
+        ("HEALTH_ADDRESS", "8081", "use HOST:PORT"),
+        ("HEALTH_ADDRESS", ":99999", "use HOST:PORT"),
+        ("LOG_FORMAT", "xml", "use one of json, console"),
+        ("LOG_LEVEL", "loud", "use one of DEBUG, INFO, WARNING, ERROR"),
+        ("MAX_CONCURRENT_RECONCILES", "0", "use a whole number, 1 to 1000"),
+        ("MAX_CONCURRENT_RECONCILES", "two", "use a whole number, 1 to 1000"),
+        ("RESYNC_PERIOD", "-1", "use a duration"),
+        ("RESYNC_PERIOD", "10 m", "use a duration"),
+        ("SYNC_TIMEOUT", "1e999", "use a duration"),
+    ],
+)
+def test_a_wrong_value_is_one_sentence_with_variable_value_and_remedy(
+    name: str, value: str, remedy: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.load({name: value})
+    sentence = str(caught.value)
+    assert sentence.startswith(f"{name} is {value!r}: ")
+    assert remedy in sentence
+    assert sentence.endswith(".")
+    assert "\n" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"LEASE_DURATION": "10s"}, "LEASE_DURATION (10 s) must be longer than RENEW_DEADLINE (10 s)"),
+        ({"RETRY_PERIOD": "9s"}, "RENEW_DEADLINE (10 s) must be longer than 1.2 times RETRY_PERIOD (9 s)"),
+    ],
+)
+def test_lease_durations_must_fit_together(variables: dict[str, str], message: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.load(variables)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("15", 15), ("0.5", 0.5), ("15s", 15), ("500ms", 0.5), ("10m", 600), ("1h30m", 5400), ("1m0.5s", 60.5)],
+)
+def test_durations_are_seconds_or_have_units(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "s", "1x", "-1", "1h 30m", "m1", "1..5"])
+def test_what_is_no_duration_is_none(text: str) -> None:
+    assert parse_duration(text) is None
