@@ -1,0 +1,137 @@
+"""Tasks: how they are made, and what they can tell."""
+
+import asyncio
+import threading
+
+import msgspec
+import pytest
+
+from pilothouse.kube import ObjectMeta
+from pilothouse.playbook import Play, Playbook, State, TaskFailed, TaskResult, task
+from pilothouse.telemetry import current_object, object_context
+from tests.unit.tickets import Ticket, TicketStatus
+
+TicketPlay = Play[Ticket, TicketStatus]
+
+
+def play(*, check: bool = False) -> TicketPlay:
+    made: TicketPlay = Play(Ticket(ObjectMeta(name="t", namespace="default", generation=1)), check=check)
+    made.results.append(TaskResult("this"))
+    return made
+
+
+async def done() -> str:
+    return "done"
+
+
+async def test_a_plain_function_runs_in_a_thread_with_the_objects_log_context() -> None:
+    seen = []
+
+    @task("blocks")
+    def blocks(play: TicketPlay) -> None:
+        seen.append((threading.current_thread() is threading.main_thread(), str(current_object())))
+        play.status = msgspec.structs.replace(play.status, phase="Done")
+
+    one = play()
+    with object_context("Ticket", "default", "t"):
+        await blocks(one)
+    assert seen == [(False, "Ticket default/t")]
+    assert one.status.phase == "Done"
+
+
+async def test_a_blocking_task_does_not_hold_the_loop_up() -> None:
+    ends = threading.Event()
+
+    @task("blocks")
+    def blocks(play: TicketPlay) -> None:
+        assert ends.wait(10), "the loop did not turn"
+
+    running = asyncio.create_task(blocks(play()))
+    await asyncio.sleep(0)
+    ends.set()
+    await running
+
+
+async def test_a_task_has_its_name_and_runs_when_called() -> None:
+    @task("phase is set")
+    async def sets_phase(play: TicketPlay) -> None:
+        play.status = msgspec.structs.replace(play.status, phase="Set")
+
+    one = play()
+    await sets_phase(one)
+    assert sets_phase.name == "phase is set"
+    assert one.status.phase == "Set"
+
+
+async def test_a_call_is_made_and_recorded() -> None:
+    one = play()
+    assert await one.call("book", done, diff="+ booking") == "done"
+    [result] = one.results
+    assert (result.state, result.message, result.diff) == (State.CHANGED, "book", ["+ booking"])
+
+
+async def test_a_call_is_not_made_in_check_mode_but_recorded() -> None:
+    async def forbidden() -> str:
+        raise AssertionError("it was made")
+
+    one = play(check=True)
+    assert await one.call("book", forbidden, diff="+ booking") is None
+    assert one.results[-1].state is State.CHANGED
+
+
+async def test_a_call_that_fails_changed_nothing() -> None:
+    async def fails() -> None:
+        raise TaskFailed("Full", "The flight is full.")
+
+    one = play()
+    with pytest.raises(TaskFailed):
+        await one.call("book", fails)
+    assert one.results[-1].state is State.OK
+
+
+async def test_a_task_is_ok_unless_it_says_otherwise() -> None:
+    one = play()
+    one.ok("nothing to do")
+    assert (one.results[-1].state, one.results[-1].message) == (State.OK, "nothing to do")
+    one.skip("not here")
+    assert (one.results[-1].state, one.results[-1].message) == (State.SKIPPED, "nothing to do; not here")
+
+
+async def test_what_was_changed_stays_changed_whatever_is_said_afterwards() -> None:
+    one = play()
+    await one.call("book", done)
+    one.ok("and all is well")
+    assert (one.results[-1].state, one.results[-1].message) == (State.CHANGED, "book; and all is well")
+
+
+async def test_of_several_wishes_for_another_play_the_earliest_counts() -> None:
+    one = play()
+    for seconds in (30, 10, 20):
+        one.requeue_after(seconds)
+    assert one.after == 10
+
+
+async def test_a_failure_ends_the_play_and_the_recap_tells_all() -> None:
+    ran = []
+
+    @task("first")
+    async def first(play: TicketPlay) -> None:
+        ran.append("first")
+        await play.call("do it", done)
+
+    @task("second")
+    async def second(play: TicketPlay) -> None:
+        raise TaskFailed("Full", "The flight is full: choose another.")
+
+    @task("third")
+    async def third(play: TicketPlay) -> None:
+        ran.append("third")
+
+    one = play()
+    one.results.clear()
+    recap = await Playbook[TicketPlay](Play, tasks=[first, second, third]).run(one)
+    assert ran == ["first"]
+    assert recap.failure is not None
+    assert recap.failure.reason == "Full"
+    assert str(recap).startswith("ok=0 changed=1 skipped=0 failed=1 in ")
+    assert str(recap).endswith(": first: do it; second: The flight is full: choose another.")
