@@ -1,0 +1,134 @@
+"""How a kind is declared: typed structs whose fields carry their words, and what the API shows of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
+from typing import Generic, TypeVar
+
+import msgspec
+
+from pilothouse.kube import KubeObject, Resource
+
+T = TypeVar("T", bound=KubeObject)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A CEL rule that the API server holds a value to (x-kubernetes-validations).
+
+    A rule does not touch objects stored before it: the server checks a value again only when it changes
+    (CRDValidationRatcheting, on by default since Kubernetes 1.30).
+
+    Attributes:
+        rule: The CEL expression; true accepts. `self` is the value.
+        message: What is wrong and what to write instead, for the person whose request is refused.
+        field_path: The field to blame, relative to the value: ".from".
+        reason: FieldValueInvalid, FieldValueRequired, FieldValueForbidden or FieldValueDuplicate.
+        optional_old_self: The rule asks about `oldSelf`, and wants to be asked at creation too.
+    """
+
+    rule: str
+    message: str
+    field_path: str = ""
+    reason: str = "FieldValueInvalid"
+    optional_old_self: bool = False
+
+    def to_schema(self) -> dict[str, object]:
+        """The rule as an entry of x-kubernetes-validations."""
+        entry: dict[str, object] = {"rule": self.rule, "message": self.message, "reason": self.reason}
+        if self.field_path:
+            entry["fieldPath"] = self.field_path
+        if self.optional_old_self:
+            entry["optionalOldSelf"] = True
+        return entry
+
+
+def field(
+    description: str,
+    *,
+    title: str = "",
+    descriptors: Sequence[str] = (),
+    rules: Sequence[Rule] = (),
+    map_keys: Sequence[str] = (),
+    **keywords: object,
+) -> msgspec.Meta:
+    """What is said of a field, as the second part of its Annotated type.
+
+    Bounds are the API server's to hold: decoding does not check them, because one object stored under older
+    rules would otherwise stop the operator from reading all the others.
+
+    Args:
+        description: What it means, with its unit; markdown.
+        title: Its name in a console's form.
+        descriptors: What a console shows it with: "com.tectonic.ui:podCount" (without urn:alm:descriptor:).
+        rules: CEL rules on the value.
+        map_keys: The fields that tell the items of a list apart (x-kubernetes-list-type: map).
+        keywords: JSON Schema keywords by their own names: minimum=1, pattern="^a", format="int64".
+    """
+    schema: dict[str, object] = dict(keywords)
+    if rules:
+        schema["x-kubernetes-validations"] = [rule.to_schema() for rule in rules]
+    if map_keys:
+        schema["x-kubernetes-list-type"] = "map"
+        schema["x-kubernetes-list-map-keys"] = list(map_keys)
+    return msgspec.Meta(
+        title=title or None,
+        description=description,
+        extra_json_schema=schema or None,
+        extra={"descriptors": tuple(descriptors)} if descriptors else None,
+    )
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of `kubectl get`.
+
+    Attributes:
+        name: Its heading.
+        path: Where the value is, as a JSONPath relative to the object: ".spec.from".
+        type: integer, number, string, boolean or date.
+        description: What it shows.
+        priority: 0 is always shown; greater ones with `-o wide` alone.
+    """
+
+    name: str
+    path: str
+    type: str = "string"
+    description: str = ""
+    priority: int = 0
+
+
+@dataclass(frozen=True)
+class ManagedResource:
+    """A resource that an object of the kind leads to, for a console's list."""
+
+    kind: str
+    version: str
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Kind(Generic[T]):
+    """A kind of the API: where it is served, what it looks like, and what people see of it.
+
+    Attributes:
+        resource: Where it is served and the view that the operator decodes.
+        title: Its name for people: "Flight ticket".
+        description: What an object of it asks for; markdown.
+        short_names: What kubectl also knows it by.
+        categories: The groups it is listed with: "all".
+        columns: What `kubectl get` shows.
+        rules: CEL rules on the whole object.
+        manages: What an object leads to in the cluster.
+        reasons: What each reason of the condition Ready means.
+    """
+
+    resource: Resource[T]
+    title: str
+    description: str
+    short_names: Sequence[str] = ()
+    categories: Sequence[str] = ()
+    columns: Sequence[Column] = ()
+    rules: Sequence[Rule] = ()
+    manages: Sequence[ManagedResource] = ()
+    reasons: Mapping[str, str] = dataclass_field(default_factory=dict)
