@@ -1,0 +1,1 @@
+"""The flights operator: books what FlightTickets ask for at an airline's HTTP API."""

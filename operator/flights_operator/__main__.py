@@ -1,0 +1,30 @@
+"""The operator's process: python3 -m flights_operator."""
+
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+from flights_operator.airline import Airline
+from flights_operator.settings import FlightsSettings
+from flights_operator.tickets import ticket_playbook
+from flights_operator.types import FLIGHT_TICKET
+from pilothouse.playbook import Watch, run_operator
+
+NAME = "pilothouse-flights"
+
+
+@asynccontextmanager
+async def watches(variables: Mapping[str, str]) -> AsyncIterator[Sequence[Watch]]:
+    """Opens the airline's client and yields what the operator watches.
+
+    Raises:
+        SettingsError: A variable is missing or has a wrong value.
+    """
+    settings = FlightsSettings.load(variables)
+    async with Airline(settings) as airline:
+        playbook = ticket_playbook(airline, settings.resync)
+        yield [Watch(FLIGHT_TICKET.resource, playbook, resync=settings.resync)]
+
+
+if __name__ == "__main__":
+    sys.exit(run_operator(NAME, watches))

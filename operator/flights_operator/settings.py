@@ -1,0 +1,65 @@
+"""How the flights operator reaches the airline, read from its environment."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pilothouse.playbook import Environment, SettingsError
+
+
+@dataclass(frozen=True)
+class FlightsSettings:
+    """Each attribute names its variable; durations are seconds, or have units ("10m")."""
+
+    url: str
+    """AIRLINE_URL: the booking API's base URL, such as http://booking-api.airline.svc."""
+    key_file: Path
+    """AIRLINE_API_KEY_FILE: the file with the API key, a mounted Secret; read again when it is rotated."""
+    timeout: float = 5.0
+    """AIRLINE_TIMEOUT: how long one request may take, seconds."""
+    connections: int = 16
+    """AIRLINE_CONNECTIONS: connections at once; as many as there are workers by default."""
+    rate: int = 100
+    """AIRLINE_RATE: requests per second; twice as many at once after a quiet time."""
+    # RESYNC_PERIOD, which every operator has: how often a booked ticket is compared with its booking.
+    resync: float = 600.0
+
+    @classmethod
+    def load(cls, variables: Mapping[str, str]) -> "FlightsSettings":
+        """Reads the settings from environment variables.
+
+        Args:
+            variables: Such as `os.environ`.
+
+        Raises:
+            SettingsError: A variable is missing or has a wrong value.
+        """
+        env = Environment(variables)
+        return cls(
+            url=base_url(env.text("AIRLINE_URL")),
+            key_file=Path(env.text("AIRLINE_API_KEY_FILE")),
+            timeout=env.seconds("AIRLINE_TIMEOUT", cls.timeout, minimum=0.1),
+            connections=env.count("AIRLINE_CONNECTIONS", cls.connections, minimum=1, maximum=1000),
+            rate=env.count("AIRLINE_RATE", cls.rate, minimum=1, maximum=100_000),
+            resync=env.seconds("RESYNC_PERIOD", cls.resync),
+        )
+
+
+def base_url(text: str) -> str:
+    """The URL with one slash at its end.
+
+    Raises:
+        SettingsError: It is no http or https URL, or it carries what belongs in the key's file.
+    """
+    example = "such as http://booking-api.airline.svc"
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError as error:
+        raise SettingsError(f"AIRLINE_URL is no URL ({error}): use one {example}.") from error
+    if "@" in parts.netloc:
+        raise SettingsError(f"AIRLINE_URL carries credentials: use one without, {example}.")
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise SettingsError(f"AIRLINE_URL is {text!r}: use an http or https URL {example}.")
+    return text.rstrip("/") + "/"

@@ -1,0 +1,225 @@
+"""One request to the airline over HTTP, and what its answer means."""
+
+import asyncio
+import errno
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import aiohttp
+import msgspec
+from aiohttp import hdrs
+from prometheus_client import Counter, Histogram
+
+from flights_operator.errors import (
+    AirlineError,
+    NoAnswerError,
+    ReferenceExistsError,
+    RejectedError,
+    StaleBookingError,
+    ThrottledError,
+    UnauthorizedError,
+    WrongAddressError,
+)
+from flights_operator.settings import FlightsSettings
+from pilothouse.kube import retry_after_seconds
+from pilothouse.telemetry.metrics import REGISTRY
+
+# A page with one booking takes 400 bytes; anything much longer is not the booking API's.
+MAX_ANSWER = 64 * 1024
+MAX_MESSAGE = 500
+# Kubelet renews a mounted Secret about once a minute; a refused key is read again at once.
+KEY_MAX_AGE = 10.0
+
+REQUESTS = Counter(
+    "airline_requests", "Requests to the airline by status code, none without an answer.", ["method", "code"],
+    registry=REGISTRY,
+)  # fmt: skip
+SECONDS = Histogram(
+    "airline_request_seconds", "Seconds until the airline answered.", ["method"], registry=REGISTRY
+)
+
+
+class Answer(NamedTuple):
+    """A response: status, body, and the seconds of its Retry-After where it has one."""
+
+    status: int
+    body: bytes
+    retry_after: float | None
+
+
+class Problem(msgspec.Struct, frozen=True, gc=False):
+    """RFC 9457 problem details, as far as the answer has them."""
+
+    title: str = ""
+    detail: str = ""
+    code: str = ""
+
+
+class KeyFile:
+    """The API key in a file that may be replaced while the operator runs.
+
+    Args:
+        path: The file; a mounted Secret.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._key = ""
+        self._read_at = float("-inf")
+
+    def read(self, *, max_age: float = KEY_MAX_AGE) -> str:
+        """The key, at most `max_age` seconds old. Read on the loop: a mounted Secret is a line in memory.
+
+        Raises:
+            UnauthorizedError: The file cannot be read, or holds no key.
+        """
+        now = asyncio.get_running_loop().time()
+        if now - self._read_at >= max_age:
+            try:
+                self._key = self.path.read_text().strip()
+            except (OSError, UnicodeDecodeError) as error:
+                reason = error.strerror if isinstance(error, OSError) else "it is not text"
+                raise UnauthorizedError(
+                    f"The airline's API key cannot be read from {self.path}: {reason}"
+                ) from None
+            self._read_at = now
+        if not (self._key and self._key.isascii() and self._key.isprintable()):
+            raise UnauthorizedError(f"{self.path} holds no API key: it is empty or not one line of ASCII")
+        return self._key
+
+
+class Transport:
+    """Sends single requests; knows the API key, the timeout and the meaning of a status.
+
+    Args:
+        settings: Where the airline is, and how it is to be treated.
+    """
+
+    def __init__(self, settings: FlightsSettings) -> None:
+        self._url = settings.url
+        self._timeout = settings.timeout
+        self._key = KeyFile(settings.key_file)
+        self._session = aiohttp.ClientSession(
+            base_url=settings.url,
+            timeout=aiohttp.ClientTimeout(total=settings.timeout),
+            connector=aiohttp.TCPConnector(limit_per_host=settings.connections),
+            headers={hdrs.USER_AGENT: "pilothouse-flights", hdrs.ACCEPT: "application/json"},
+        )
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        await self._session.close()
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: object = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> bytes:
+        """Sends a request once, or once more with a newer key when the key is refused.
+
+        Returns:
+            The body of a 2xx answer.
+
+        Raises:
+            AirlineError: Of the class that the status stands for.
+        """
+        data = None if body is None else msgspec.json.encode(body)
+        typed = {} if data is None else {"Content-Type": "application/json"}
+        key = self._key.read()
+        answer = await self._send(method, path, query, data, {**typed, **(headers or {}), "X-API-Key": key})
+        if answer.status == 401 and (newer := self._key.read(max_age=0)) != key:
+            answer = await self._send(
+                method, path, query, data, {**typed, **(headers or {}), "X-API-Key": newer}
+            )
+        if not 200 <= answer.status < 300:
+            raise self._error(method, answer)
+        return answer.body
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        data: bytes | None,
+        headers: Mapping[str, str],
+    ) -> Answer:
+        loop = asyncio.get_running_loop()
+        started, code = loop.time(), "none"
+        try:
+            async with self._session.request(
+                method, path, params=query, data=data, headers=headers, allow_redirects=False
+            ) as response:
+                body = b""
+                async for chunk in response.content.iter_any():
+                    body += chunk
+                    if len(body) > MAX_ANSWER:
+                        raise NoAnswerError(
+                            f"The airline at {self._url} answers more than {MAX_ANSWER} bytes"
+                        )
+                code = str(response.status)
+                return Answer(
+                    response.status, body, retry_after_seconds(response.headers.get(hdrs.RETRY_AFTER, ""))
+                )
+        except TimeoutError:
+            raise NoAnswerError(
+                f"The airline at {self._url} did not answer within {self._timeout:g} s"
+            ) from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise NoAnswerError(f"The airline at {self._url} cannot be reached: {describe(error)}") from None
+        finally:
+            REQUESTS.labels(method, code).inc()
+            SECONDS.labels(method).observe(loop.time() - started)
+
+    def _error(self, method: str, answer: Answer) -> AirlineError:
+        status, problem = answer.status, problem_of(answer.body)
+        told = (problem.detail or problem.title)[:MAX_MESSAGE]
+        said = told or f"HTTP status {status}, without a message"
+        if status == 401:
+            return UnauthorizedError(f"The airline does not accept the API key in {self._key.path}: {said}")
+        if status == 429:
+            return ThrottledError(f"The airline asks to wait: {said}", retry_after=answer.retry_after)
+        # 408 is no refusal: the request did not arrive in time, and may be sent again (RFC 9110, 15.5.9).
+        if status >= 500 or status == 408:
+            message = f"The airline at {self._url} answered {status}: {said}"
+            return NoAnswerError(message, retry_after=answer.retry_after)
+        if status == 409 and problem.code == "reference_exists":
+            return ReferenceExistsError(said, status=status, code=problem.code)
+        if status == 412 or (status == 404 and method == "PATCH"):
+            return StaleBookingError(said, status=status, code=problem.code)
+        # A booking API answers every look-up, be it with nothing found.
+        if status < 400 or (status in (404, 405) and (method == "GET" or not told)):
+            answered = f"status {status}: {told}" if told else f"status {status}"
+            return WrongAddressError(
+                f"There is no booking API at {self._url} ({answered}): check AIRLINE_URL"
+            )
+        return RejectedError(said, status=status, code=problem.code)
+
+
+def problem_of(body: bytes) -> Problem:
+    """The problem in an answer's body; an empty one where the body holds something else."""
+    try:
+        return msgspec.json.decode(body, type=Problem)
+    except msgspec.DecodeError:
+        return Problem()
+
+
+def describe(error: Exception) -> str:
+    """Why a connection failed, in words that stay the same as long as the cause does."""
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "its name does not resolve"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return f"its certificate is not trusted ({error.certificate_error})"
+    if isinstance(error, OSError) and error.errno:
+        return {errno.ECONNREFUSED: "connection refused"}.get(
+            error.errno, error.strerror or "connection failed"
+        )
+    if isinstance(
+        error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError | aiohttp.ClientPayloadError
+    ):
+        return "the connection was lost"
+    return f"{type(error).__name__}"

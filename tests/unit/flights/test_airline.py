@@ -1,0 +1,284 @@
+"""The client at a real booking service, and at servers that are anything but."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from booking_api.faults import Fault, Faults, Latency, TooMany
+from flights_operator.airline import Airline as Client
+from flights_operator.booking import Trip
+from flights_operator.errors import (
+    AirlineError,
+    NoAnswerError,
+    ReferenceExistsError,
+    RejectedError,
+    StaleBookingError,
+    ThrottledError,
+    UnauthorizedError,
+    WrongAddressError,
+)
+from flights_operator.settings import FlightsSettings
+from pilothouse.playbook import SettingsError
+from tests.airline import KEY
+
+TRIP = Trip("Mumbai", "London", 2)
+
+
+@pytest.fixture
+async def client(settings: FlightsSettings) -> AsyncIterator[Client]:
+    async with Client(settings) as client:
+        yield client
+
+
+async def test_books_finds_changes_and_cancels(client, airline):
+    assert await client.find("r") is None
+    booking = await client.book("r", TRIP)
+    assert await client.find("r") == booking
+    assert (booking.trip, str(booking.price)[-4:]) == (TRIP, " USD")
+    changed = await client.change(booking, TRIP._replace(seats=3), key="r-2-1")
+    assert (changed.seats, changed.version) == (3, 2)
+    assert await client.cancel("r") == changed
+    assert await client.cancel("r") is None
+
+
+async def test_refusals_have_their_class_and_the_airlines_words(client, airline):
+    booking = await client.book("r", TRIP)
+    with pytest.raises(ReferenceExistsError, match=booking.id):
+        await client.book("r", TRIP)
+    await airline.change(booking.id, seats=4)
+    with pytest.raises(StaleBookingError, match="at version 2, not 1"):
+        await client.change(booking, TRIP._replace(seats=3), key="k")
+    await airline.cancel(booking.id)
+    with pytest.raises(StaleBookingError, match=booking.id):
+        await client.change(booking, TRIP._replace(seats=3), key="k2")
+    await airline.set_capacity("Mumbai", "London", 1)
+    with pytest.raises(RejectedError, match="2 seats asked, 1 free") as refusal:
+        await client.book("r2", TRIP)
+    assert (refusal.value.status, refusal.value.code) == (409, "flight_full")
+    assert airline.requests["POST"] == 3
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Faults(server_error=Fault(count=2)),
+        Faults(drop=Fault(count=2)),
+        Faults(too_many_requests=TooMany(count=2, retry_after=0.05)),
+        Faults(latency=Latency(seconds=0.6, count=2)),
+    ],
+    ids=["500", "drop", "429", "timeout"],
+)
+async def test_passing_trouble_is_not_seen(settings, airline, fault):
+    airline.set_faults(fault)
+    impatient = FlightsSettings(url=settings.url, key_file=settings.key_file, timeout=0.3)
+    async with Client(impatient) as client:
+        assert await client.find("r") is None
+    assert airline.requests["GET"] == 3
+
+
+async def test_a_reply_that_was_lost_is_found_out(client, airline):
+    airline.set_faults(Faults(lost_reply=Fault(count=1, methods=["POST"])))
+    with pytest.raises(ReferenceExistsError):
+        await client.book("r", TRIP)
+    found = await client.find("r")
+    airline.set_faults(Faults(lost_reply=Fault(count=1, methods=["PATCH"])))
+    assert (await client.change(found, TRIP._replace(seats=3), key="k")).seats == 3
+    airline.set_faults(Faults(lost_reply=Fault(count=1, methods=["DELETE"])))
+    assert await client.cancel("r") is None
+    assert await airline.actions() == ["created", "changed", "cancelled", "closed"]
+
+
+async def test_lasting_trouble_names_the_airline_and_the_cause(settings, airline, unused_port):
+    airline.set_faults(Faults(server_error=Fault()))
+    async with Client(settings) as client:
+        with pytest.raises(NoAnswerError, match=r"at http://127.* answered 500: Something went wrong"):
+            await client.find("r")
+    airline.set_faults(Faults(latency=Latency(seconds=5)))
+    async with Client(FlightsSettings(url=settings.url, key_file=settings.key_file, timeout=0.1)) as client:
+        with pytest.raises(NoAnswerError, match=r"did not answer within 0.1 s"):
+            await client.find("r")
+    airline.set_faults(Faults(too_many_requests=TooMany(retry_after=60)))
+    async with Client(settings) as client:
+        with pytest.raises(ThrottledError) as throttled:
+            await client.find("r")
+        assert throttled.value.retry_after == 60
+    for url, words in [
+        (f"http://127.0.0.1:{unused_port}/", "connection refused"),
+        ("http://no-such-host.invalid/", "its name does not resolve"),
+    ]:
+        async with Client(FlightsSettings(url=url, key_file=settings.key_file)) as client:
+            with pytest.raises(NoAnswerError, match=words):
+                await client.find("r")
+
+
+@pytest.fixture
+async def unused_port() -> int:
+    server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+    port = int(server.sockets[0].getsockname()[1])
+    server.close()
+    await server.wait_closed()
+    return port
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda: web.Response(text="<html>"), "not what its API describes"),
+        (lambda: web.json_response({"items": [{"id": 1}]}), "not what its API describes"),
+        (lambda: web.Response(body=b"x" * 70_000), "more than 65536 bytes"),
+        (lambda: web.Response(status=404), r"no booking API at .* \(status 404\): check AIRLINE_URL"),
+        (lambda: web.Response(status=302, headers={"Location": "http://elsewhere/"}), "check AIRLINE_URL"),
+        (lambda: web.Response(status=503, text="<html>"), "answered 503: HTTP status 503, without a message"),
+    ],
+)
+async def test_what_is_not_the_airline_is_told(answer, words, tmp_path):
+    async with answering(answer, tmp_path) as (client, _):
+        with pytest.raises(AirlineError, match=words):
+            await client.find("r")
+
+
+@asynccontextmanager
+async def answering(
+    answer: Callable[[], web.Response], folder: Path
+) -> AsyncIterator[tuple[Client, list[str]]]:
+    """A client of a server that always answers the same, and the methods of the requests it had."""
+    asked = []
+
+    async def handle(request: web.Request) -> web.Response:
+        asked.append(request.method)
+        return answer()
+
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    (folder / "key").write_text("k")
+    settings = FlightsSettings(url=f"http://127.0.0.1:{runner.addresses[0][1]}/", key_file=folder / "key")
+    try:
+        async with Client(settings) as client:
+            yield client, asked
+    finally:
+        await runner.cleanup()
+
+
+def problem(status: int, detail: str = "The airline's own words.") -> Callable[[], web.Response]:
+    return lambda: web.json_response({"detail": detail}, status=status)
+
+
+REFUSALS = [400, 402, 403, 409, 410, 422, 451]
+
+
+@pytest.mark.parametrize("status", REFUSALS)
+async def test_a_refusal_is_asked_once_told_in_its_own_words_and_stops_nobody_else(status, tmp_path):
+    async with answering(problem(status), tmp_path) as (client, asked):
+        for count in range(1, 8):
+            with pytest.raises(RejectedError, match="The airline's own words") as refusal:
+                await client.find("r")
+            assert refusal.value.status == status
+            assert len(asked) == count
+
+
+@pytest.mark.parametrize(
+    ("answer", "method", "error"),
+    [
+        (problem(401), "GET", UnauthorizedError),
+        (problem(404), "GET", WrongAddressError),
+        (lambda: web.Response(status=404), "POST", WrongAddressError),
+        (lambda: web.Response(status=405), "POST", WrongAddressError),
+        (problem(404), "POST", RejectedError),
+        (lambda: web.Response(status=301), "GET", WrongAddressError),
+    ],
+)
+async def test_what_another_attempt_would_not_mend_is_asked_once(answer, method, error, tmp_path):
+    async with answering(answer, tmp_path) as (client, asked):
+        with pytest.raises(error) as refusal:
+            await (client.find("r") if method == "GET" else client.book("r", TRIP))
+    assert type(refusal.value) is error
+    assert asked == [method]
+    assert ("The airline's own words." in str(refusal.value)) == (b"words" in (answer().body or b""))
+
+
+async def test_a_request_that_did_not_arrive_in_time_is_sent_again(tmp_path):
+    async with answering(problem(408), tmp_path) as (client, asked):
+        with pytest.raises(NoAnswerError, match="The airline's own words"):
+            await client.find("r")
+    assert len(asked) == 3
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [("60", 60), ("86400", 300), ("inf", None), ("nan", None), ("Fri, 01 Jan 2100 00:00:00 GMT", 300)],
+)
+async def test_a_pause_has_an_end(header, seconds, tmp_path):
+    def answer() -> web.Response:
+        return web.Response(status=429, headers={"Retry-After": header})
+
+    async with answering(answer, tmp_path) as (client, _):
+        with pytest.raises(ThrottledError) as throttled:
+            await client.find("r")
+    assert throttled.value.retry_after == seconds
+
+
+async def test_a_rotated_key_is_used_at_once(client, airline):
+    await client.find("r")
+    airline.key_file.write_text("rotated")
+    assert await client.find("r") is None
+
+
+async def test_a_refused_key_is_named_and_a_missing_one(settings, tmp_path, caplog):
+    caplog.set_level(logging.DEBUG)
+    wrong = tmp_path / "wrong"
+    wrong.write_text("a-wrong-key\n")
+    for content, words in [("a-wrong-key", "does not accept the API key in"), ("", "holds no API key")]:
+        wrong.write_text(content)
+        async with Client(FlightsSettings(url=settings.url, key_file=wrong)) as client:
+            with pytest.raises(UnauthorizedError, match=words) as error:
+                await client.find("r")
+        assert str(wrong) in str(error.value)
+        assert "a-wrong-key" not in str(error.value)
+    async with Client(FlightsSettings(url=settings.url, key_file=tmp_path / "none")) as client:
+        with pytest.raises(UnauthorizedError, match=r"cannot be read from .*No such file"):
+            await client.find("r")
+    assert "a-wrong-key" not in caplog.text
+    assert KEY not in caplog.text
+
+
+async def test_connections_are_limited(settings, airline):
+    airline.set_faults(Faults(latency=Latency(seconds=0.05)))
+    narrow = FlightsSettings(url=settings.url, key_file=settings.key_file, connections=2)
+    began = asyncio.get_running_loop().time()
+    async with Client(narrow) as client:
+        await asyncio.gather(*(client.find("r") for _ in range(10)))
+    assert asyncio.get_running_loop().time() - began >= 0.25
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"AIRLINE_API_KEY_FILE": "/k"}, "AIRLINE_URL is not set"),
+        ({"AIRLINE_URL": "http://a"}, "AIRLINE_API_KEY_FILE is not set"),
+        ({"AIRLINE_URL": "a:80", "AIRLINE_API_KEY_FILE": "/k"}, "AIRLINE_URL is 'a:80'"),
+        ({"AIRLINE_URL": "http://a:x", "AIRLINE_API_KEY_FILE": "/k"}, "AIRLINE_URL is no URL"),
+        ({"AIRLINE_URL": "http://u:secret@a", "AIRLINE_API_KEY_FILE": "/k"}, "carries credentials"),
+        (
+            {"AIRLINE_URL": "http://a", "AIRLINE_API_KEY_FILE": "/k", "AIRLINE_TIMEOUT": "no"},
+            "AIRLINE_TIMEOUT",
+        ),
+    ],
+)
+def test_a_wrong_setting_is_named(variables, words):
+    with pytest.raises(SettingsError, match=words) as error:
+        FlightsSettings.load(variables)
+    assert "secret" not in str(error.value)
+
+
+def test_settings_have_defaults_and_units():
+    variables = {"AIRLINE_URL": "https://a/v1", "AIRLINE_API_KEY_FILE": "/k", "RESYNC_PERIOD": "10m"}
+    settings = FlightsSettings.load(variables)
+    assert (settings.url, settings.key_file, settings.resync) == ("https://a/v1/", Path("/k"), 600.0)

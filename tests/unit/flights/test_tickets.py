@@ -1,0 +1,286 @@
+"""What a ticket goes through, at a real booking service and a model of the API server."""
+
+import pytest
+
+from booking_api.faults import Fault, Faults
+from flights_operator.errors import RejectedError
+from flights_operator.failures import task_failure
+from flights_operator.types import FlightTicket, Phase
+from pilothouse.controller import PermanentError, SyncError
+from pilothouse.kube import Condition, ObjectKey
+from pilothouse.playbook import RECONCILE
+from tests.airline import Airline
+from tests.unit.flights.cluster import TICKETS, Cluster, Process
+
+
+def ticket(cluster: Cluster, key: ObjectKey) -> FlightTicket:
+    found = cluster.ticket(key)
+    assert found is not None, f"{key} is gone"
+    return found
+
+
+def ready(cluster: Cluster, key: ObjectKey) -> Condition:
+    (condition,) = ticket(cluster, key).status.conditions
+    assert condition.type == "Ready"
+    return condition
+
+
+@pytest.fixture
+async def booked(cluster: Cluster, process: Process) -> ObjectKey:
+    key = cluster.apply("t", from_="Mumbai", to="London", number=2)
+    await process.sync(key)
+    assert ready(cluster, key).status == "True"
+    return key
+
+
+async def test_a_ticket_is_booked_with_one_status_write(cluster: Cluster, process: Process, airline: Airline):
+    key = cluster.apply("t", from_="Mumbai", to="London", number=2)
+    await process.sync(key)
+    (booking,) = await airline.bookings()
+    assert (booking.reference, booking.seats) == (ticket(cluster, key).metadata.uid, 2)
+    status = ticket(cluster, key).status
+    assert (status.phase, status.booking_id, status.booked_seats) == (Phase.BOOKED, booking.id, 2)
+    assert status.price == f"{booking.price.amount} {booking.price.currency}"
+    assert status.observed_generation == 1
+    assert (ready(cluster, key).reason, ready(cluster, key).status) == ("Booked", "True")
+    assert booking.id in ready(cluster, key).message
+    assert [call.subresource for call in cluster.writes] == ["", "status"]
+    assert cluster.writes[0].body["metadata"]["finalizers"] == ["flights.com/booking"]
+    assert dict(airline.requests) == {"POST": 1}
+
+
+async def test_a_settled_ticket_costs_nothing(cluster, process, airline, booked):
+    cluster.annotate(booked, "color", "blue")
+    writes = len(cluster.writes)
+    for _ in range(5):
+        await process.sync(booked)
+    assert len(cluster.writes) == writes
+    assert airline.requests.total() == 1
+
+
+async def test_after_a_restart_nothing_is_asked_until_the_resync(
+    cluster, process, airline, settings, booked, monkeypatch
+):
+    async with Process(cluster, settings) as restarted:
+        await restarted.sync(booked)
+        assert airline.requests.total() == 1
+        await restarted.sync(booked)  # the resync's
+        assert airline.requests.total() == 2
+        await restarted.sync(booked)
+        assert airline.requests.total() == 2
+    assert len(cluster.writes) == 2
+
+
+async def test_a_change_made_while_the_operator_was_down_is_made_at_once(
+    cluster, airline, settings, process, booked
+):
+    cluster.apply("t", number=3)
+    async with Process(cluster, settings) as restarted:
+        await restarted.sync(booked)
+    assert [booking.seats for booking in await airline.bookings()] == [3]
+    status = ticket(cluster, booked).status
+    assert (status.phase, status.booked_seats, status.observed_generation) == (Phase.BOOKED, 3, 2)
+
+
+async def test_number_and_route_are_changed(cluster, process, airline, booked):
+    (before,) = await airline.bookings()
+    cluster.apply("t", from_="Delhi", to="Paris", number=5)
+    await process.sync(booked)
+    (after,) = await airline.bookings()
+    assert (after.id, after.from_, after.to, after.seats) == (before.id, "Delhi", "Paris", 5)
+    assert await airline.actions() == ["created", "changed"]
+    assert ready(cluster, booked).message == f"Booking {after.id} holds 5 seats from Delhi to Paris."
+
+
+async def test_a_deleted_ticket_goes_when_its_booking_is_cancelled(cluster, process, airline, booked):
+    cluster.delete_ticket(booked)
+    await process.sync(booked)
+    assert cluster.ticket(booked) is None
+    assert await airline.bookings() == []
+    assert await airline.actions() == ["created", "cancelled", "closed"]
+    assert [call.subresource for call in cluster.writes] == ["", "status", ""]
+
+
+async def test_a_ticket_made_anew_under_the_same_name_is_booked_anew(cluster, process, airline, booked):
+    cluster.delete_ticket(booked)
+    await process.sync(booked)
+    cluster.apply("t", from_="Mumbai", to="London", number=1)
+    await process.sync(booked)
+    assert [booking.seats for booking in await airline.bookings()] == [1]
+
+
+async def test_a_request_of_a_person_compares_at_once(cluster, process, airline, booked):
+    (booking,) = await airline.bookings()
+    await airline.cancel(booking.id)
+    cluster.annotate(booked, RECONCILE, "1")
+    await process.sync(booked)
+    (anew,) = await airline.bookings()
+    assert ticket(cluster, booked).status.booking_id == anew.id != booking.id
+    (event,) = process.recorder.events
+    assert event.reason == "BookingVanished"
+    assert booking.id in event.note
+
+
+async def test_what_was_changed_outside_is_put_right_each_time(cluster, process, airline, booked):
+    (booking,) = await airline.bookings()
+    for attempt in ("1", "2"):
+        await airline.change(booking.id, seats=7)
+        cluster.annotate(booked, RECONCILE, attempt)
+        await process.sync(booked)
+        assert [each.seats for each in await airline.bookings()] == [2]
+    assert await airline.actions() == ["created", "changed", "changed", "changed", "changed"]
+    assert [event.reason for event in process.recorder.events] == ["BookingChanged"] * 2
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"from_": "", "to": "London", "number": 2}, "spec.from is '': name a city, for example Mumbai."),
+        ({"from_": "Mumbai", "to": "London"}, "spec.number is 0: ask for 1 to 10 seats."),
+        ({"from_": "Oslo", "to": "Oslo", "number": 1}, "name two different cities"),
+    ],
+)
+async def test_a_wrong_spec_is_named_and_not_tried_again(cluster, process, airline, spec, words):
+    key = cluster.apply("t", **spec)
+    with pytest.raises(PermanentError):
+        await process.sync(key)
+    assert ticket(cluster, key).status.phase is Phase.FAILED
+    assert (ready(cluster, key).status, ready(cluster, key).reason) == ("False", "InvalidSpec")
+    assert words in ready(cluster, key).message
+    assert airline.requests.total() == 0
+    cluster.apply("t", from_="Mumbai", to="London", number=2)
+    await process.sync(key)
+    assert ticket(cluster, key).status.phase is Phase.BOOKED
+
+
+async def test_a_full_flight_is_told_in_the_airlines_words(cluster, process, airline, booked):
+    await airline.set_capacity("Mumbai", "London", 3)
+    key = cluster.apply("u", from_="Mumbai", to="London", number=2)
+    with pytest.raises(SyncError) as failure:
+        await process.sync(key)
+    assert failure.value.retry_after == 600
+    assert ticket(cluster, key).status.phase is Phase.FAILED
+    assert ready(cluster, key).reason == "AirlineRejected"
+    assert "The flight from Mumbai to London is full: 2 seats asked, 1 free." in ready(cluster, key).message
+    cluster.apply("t", number=4)
+    with pytest.raises(SyncError):
+        await process.sync(booked)
+    status = ticket(cluster, booked).status
+    assert (status.phase, status.booked_seats, status.observed_generation) == (Phase.FAILED, 2, 2)
+    cluster.apply("u", number=1)
+    await process.sync(key)
+    assert ticket(cluster, key).status.phase is Phase.BOOKED
+
+
+async def test_a_reference_closed_at_the_airline_is_not_booked_again(cluster, process, airline, booked):
+    await airline.close_reference(ticket(cluster, booked).metadata.uid)
+    cluster.annotate(booked, RECONCILE, "1")
+    with pytest.raises(SyncError):
+        await process.sync(booked)
+    status = ticket(cluster, booked).status
+    assert (status.phase, status.booking_id, status.booked_seats) == (Phase.FAILED, "", 0)
+    assert "cancelled for good" in ready(cluster, booked).message
+    assert "create it anew" in ready(cluster, booked).message
+
+
+async def test_while_the_airline_is_down_a_new_ticket_waits(cluster, process, airline):
+    airline.set_faults(Faults(server_error=Fault()))
+    key = cluster.apply("t", from_="Mumbai", to="London", number=2)
+    with pytest.raises(SyncError) as failure:
+        await process.sync(key)
+    assert failure.value.retry_after is not None
+    assert ticket(cluster, key).status.phase is Phase.PENDING
+    assert ready(cluster, key).reason == "AirlineUnreachable"
+    assert "booked as soon as" in ready(cluster, key).message
+    writes = len(cluster.writes)
+    with pytest.raises(SyncError):
+        await process.sync(key)
+    assert len(cluster.writes) == writes
+    airline.clear_faults()
+    async with Process(cluster, process.settings) as restarted:  # its circuit is closed
+        await restarted.sync(key)
+    assert ticket(cluster, key).status.phase is Phase.BOOKED
+
+
+async def test_while_the_airline_is_down_a_change_waits_and_a_settled_ticket_stays(
+    cluster, process, airline, booked
+):
+    airline.set_faults(Faults(server_error=Fault()))
+    cluster.annotate(booked, RECONCILE, "1")
+    writes = len(cluster.writes)
+    assert (await process.sync(booked)).requeue_after is not None
+    assert len(cluster.writes) == writes
+    cluster.apply("t", number=3)
+    with pytest.raises(SyncError):
+        await process.sync(booked)
+    assert ticket(cluster, booked).status.phase is Phase.UPDATING
+    assert ticket(cluster, booked).status.booked_seats == 2
+
+
+async def test_while_the_airline_is_down_a_deleted_ticket_stays_and_tells_the_way_out(
+    cluster, process, airline, booked
+):
+    airline.set_faults(Faults(server_error=Fault()))
+    cluster.delete_ticket(booked)
+    with pytest.raises(SyncError):
+        await process.sync(booked)
+    assert ticket(cluster, booked).status.phase is Phase.CANCELLING
+    message = ready(cluster, booked).message
+    booking_id = ticket(cluster, booked).status.booking_id
+    assert (
+        """kubectl patch flightticket t -n default --type=json -p '["""
+        '{"op":"test","path":"/metadata/finalizers/0","value":"flights.com/booking"},'
+        """{"op":"remove","path":"/metadata/finalizers/0"}]';"""
+    ) in message
+    assert f"booking {booking_id} then stays at the airline" in message
+    airline.clear_faults()
+    async with Process(cluster, process.settings) as restarted:
+        await restarted.sync(booked)
+    assert cluster.ticket(booked) is None
+    assert await airline.bookings() == []
+
+
+async def test_a_missing_or_refused_key_is_named_and_never_shown(cluster, process, airline, caplog):
+    key = cluster.apply("t", from_="Mumbai", to="London", number=2)
+    airline.key_file.rename(airline.key_file.with_name("elsewhere"))
+    with pytest.raises(SyncError):
+        await process.sync(key)
+    assert ready(cluster, key).reason == "AirlineUnauthorized"
+    assert str(airline.key_file) in ready(cluster, key).message
+    assert ticket(cluster, key).status.phase is Phase.PENDING
+
+
+async def test_the_way_out_leaves_other_finalizers_alone(cluster, process, airline, booked):
+    cluster.put(TICKETS, "t", metadata={"finalizers": ["others/own", "flights.com/booking"]})
+    airline.set_faults(Faults(server_error=Fault()))
+    cluster.delete_ticket(booked)
+    with pytest.raises(SyncError):
+        await process.sync(booked)
+    assert '"remove","path":"/metadata/finalizers/1"' in ready(cluster, booked).message
+
+
+async def test_what_the_key_may_not_do_is_told_with_its_remedy(cluster, process):
+    key = cluster.apply("t", from_="Mumbai", to="London", number=2)
+    process.watch(key)
+    refusal = RejectedError("This key may not book", status=403)
+    failure = task_failure(refusal, ticket(cluster, key))
+    assert failure.reason == "AirlineRejected"
+    assert failure.message.startswith("The airline refuses: This key may not book. See what the operator's")
+
+
+async def test_a_status_for_another_generation_settles_nothing(cluster, process, airline, booked):
+    status = cluster.read(TICKETS, booked)["status"]
+    cluster.apply("t", number=3)
+    # As another writer may leave it: the condition alone knows which spec was found to be fulfilled.
+    cluster.put(TICKETS, "t", status=status | {"observedGeneration": 2})
+    await process.sync(booked)
+    assert [booking.seats for booking in await airline.bookings()] == [3]
+
+
+async def test_check_mode_tells_and_does_nothing(cluster, process, airline, booked):
+    cluster.apply("t", number=3)
+    process.watch(booked)
+    writes, actions = len(cluster.writes), await airline.actions()
+    recap, _ = await process.reconciler.check(process.store.get(booked))
+    assert any("seats: 2 -> 3" in line for result in recap.results for line in result.diff)
+    assert (len(cluster.writes), await airline.actions()) == (writes, actions)
