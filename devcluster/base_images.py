@@ -1,0 +1,182 @@
+"""The images that the cluster itself needs, packed from built tools and Debian packages, kept by content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from devcluster import folders, python_base, toolchain
+from devcluster.oci import Blobs, Descriptor, Entry, Image, Registry
+from devcluster.shell import run
+
+#: Changes whenever the packing does.
+_RECIPE = "1"
+_NONROOT = "1001"
+_BUSYBOX = Path("/bin/busybox")
+
+
+@dataclass(frozen=True)
+class BaseImage:
+    """One image: where clusters look for it, and what is in it."""
+
+    #: The path below any registry's name, such as operator-framework/opm for quay.io/operator-framework/opm.
+    repository: str
+    tags: tuple[str, ...]
+    #: Packs the layers into the blob folder.
+    layers: Callable[[Blobs], Sequence[Descriptor]]
+    #: Names of the tools whose binaries it holds.
+    tools: tuple[str, ...] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
+    #: What else the content depends on.
+    salt: str = ""
+
+
+def ensure(names: Iterable[str], registry: Registry) -> None:
+    """Makes the named images unless the cache holds them, and pushes what the registry lacks."""
+    for name in names:
+        image = get(name)
+        registry.push(_blobs(), image, IMAGES[name].repository, IMAGES[name].tags)
+
+
+def get(name: str) -> Image:
+    """One image, its layers from the cache or packed now."""
+    definition = IMAGES[name]
+    for tool in definition.tools:
+        toolchain.build(toolchain.TOOLS[tool])
+    record = folders.cache() / "images" / f"{name}-{_key(definition)}.json"
+    if not record.exists():
+        with folders.locked(folders.cache() / "images" / f"{name}.lock", f"packing the image {name}"):
+            if not record.exists():
+                layers = definition.layers(_blobs())
+                draft = record.with_suffix(".draft")
+                draft.write_text(json.dumps([layer.document() for layer in layers]))
+                draft.rename(record)
+    kept = [Descriptor.parse(document) for document in json.loads(record.read_text())]
+    return _blobs().put_image(kept, definition.config)
+
+
+def fingerprint(names: Iterable[str]) -> str:
+    """Changes when one of the named images would; nothing is built to find out."""
+    return repr([(_key(IMAGES[name]), IMAGES[name].tags, IMAGES[name].config) for name in names])
+
+
+def _key(definition: BaseImage) -> str:
+    """A hash of what the layers depend on."""
+    parts = [_RECIPE, definition.salt, *(toolchain.TOOLS[tool].key for tool in definition.tools)]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def _blobs() -> Blobs:
+    return Blobs(folders.cache() / "images")
+
+
+def _binaries(*names: str, folder: str, tools: bool = False) -> Callable[[Blobs], list[Descriptor]]:
+    """A layer of binaries of our tools in `folder`, on top of busybox's when `tools` is set."""
+
+    def pack(blobs: Blobs) -> list[Descriptor]:
+        layer = blobs.put_layer([Entry(f"{folder}/{name}", source=toolchain.binary(name)) for name in names])
+        return [*_busybox(blobs), layer] if tools else [layer]
+
+    return pack
+
+
+def _busybox(blobs: Blobs) -> list[Descriptor]:
+    applets = run([_BUSYBOX, "--list"], timeout=10).split()
+    entries = [Entry("bin"), Entry("bin/busybox", source=_BUSYBOX)]
+    # A link named like the program itself would replace it.
+    entries += [Entry(f"bin/{applet}", link="busybox") for applet in applets if applet != "busybox"]
+    entries += [Entry("etc"), Entry("etc/passwd", text="root:x:0:0:root:/:/bin/sh\n", mode=0o644)]
+    entries += [Entry("tmp", mode=0o1777), Entry("util")]
+    return [blobs.put_layer(entries)]
+
+
+def _pause(blobs: Blobs) -> list[Descriptor]:
+    source = toolchain.module_folder(toolchain.TOOLS["kubernetes"]) / "build/pause/linux/pause.c"
+    built = folders.cache() / "images" / ".pause.draft"
+    run(["gcc", "-Os", "-static", "-DVERSION=3.10", "-o", built, source], timeout=60)
+    layer = blobs.put_layer([Entry("pause", source=built)])
+    built.unlink()
+    return [layer]
+
+
+def _python(blobs: Blobs) -> list[Descriptor]:
+    draft = folders.cache() / "images" / ".python.draft"
+    shutil.rmtree(draft, ignore_errors=True)
+    layer = blobs.adopt_tar(python_base.build(draft))
+    shutil.rmtree(draft)
+    return [layer]
+
+
+_VERSION = {name: tool.version for name, tool in toolchain.TOOLS.items()}
+_SHELL = {"Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"], "Cmd": ["sh"]}
+_SHELL_NONROOT = {**_SHELL, "User": _NONROOT}
+
+IMAGES: Mapping[str, BaseImage] = {
+    "pause": BaseImage("pause", ("3.10",), _pause, config={"Entrypoint": ["/pause"], "User": "65535:65535"}),
+    "busybox": BaseImage("library/busybox", ("1.35.0", "latest"), _busybox, config=_SHELL),
+    "python": BaseImage(
+        "library/python",
+        ("3.13-slim",),
+        _python,
+        config={"Env": [*_SHELL["Env"], "LANG=C.UTF-8"], "Cmd": ["python3"]},
+        salt=python_base.RECIPE,
+    ),
+    "coredns": BaseImage(
+        "coredns/coredns",
+        (_VERSION["coredns"],),
+        _binaries("coredns", folder="/"),
+        tools=("coredns",),
+        config={"Entrypoint": ["/coredns"]},
+    ),
+    "olm": BaseImage(
+        "operator-framework/olm",
+        (_VERSION["olm"],),
+        # The unpack job runs /bin/cp in this image.
+        _binaries("olm", "catalog", "package-server", "copy-content", "cpb", folder="/bin", tools=True),
+        tools=("olm",),
+        config=_SHELL_NONROOT,
+    ),
+    "opm": BaseImage(
+        "operator-framework/opm",
+        (_VERSION["opm"], "latest"),
+        # OLM's catalog pods run /bin/grpc_health_probe in this image.
+        _binaries("opm", "grpc_health_probe", folder="/bin", tools=True),
+        tools=("opm", "grpc-health-probe"),
+        config={**_SHELL_NONROOT, "Entrypoint": ["/bin/opm"], "Cmd": []},
+    ),
+    "scorecard-test": BaseImage(
+        "operator-framework/scorecard-test",
+        (_VERSION["operator-sdk"],),
+        _binaries("scorecard-test", folder="/usr/local/bin"),
+        tools=("operator-sdk",),
+        config={**_SHELL_NONROOT, "Cmd": [], "Entrypoint": ["/usr/local/bin/scorecard-test"]},
+    ),
+    "scorecard-untar": BaseImage(
+        "operator-framework/scorecard-untar", (_VERSION["operator-sdk"],), _busybox, config=_SHELL_NONROOT
+    ),
+    "scorecard-storage": BaseImage(
+        "operator-framework/scorecard-storage", (_VERSION["operator-sdk"],), _busybox, config=_SHELL_NONROOT
+    ),
+    "etcd": BaseImage(
+        "coreos/etcd",
+        (_VERSION["etcd"],),
+        _binaries("etcd", "etcdctl", "etcdutl", folder="/usr/local/bin", tools=True),
+        tools=("etcd",),
+        config={**_SHELL, "Cmd": ["/usr/local/bin/etcd"]},
+    ),
+    "local-path-provisioner": BaseImage(
+        "rancher/local-path-provisioner",
+        (_VERSION["local-path-provisioner"],),
+        _binaries("local-path-provisioner", folder="/usr/bin"),
+        tools=("local-path-provisioner",),
+        config={"Entrypoint": ["/usr/bin/local-path-provisioner"]},
+    ),
+}
+
+#: What a cluster with OLM needs; the others are made when something asks for them.
+CLUSTER_IMAGES = ("pause", "busybox", "coredns", "local-path-provisioner", "olm", "opm", "python")

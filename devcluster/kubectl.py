@@ -1,0 +1,150 @@
+"""Runs kubectl against one cluster, with a deadline on every call, and waits for what it shows."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from devcluster.shell import ClusterError, CommandError, run
+
+#: Who owns the fields that we apply.
+_FIELD_MANAGER = "pilothouse-devcluster"
+_POLL = 0.3
+
+
+@dataclass(frozen=True)
+class Kubectl:
+    """Runs kubectl with one kubeconfig."""
+
+    program: Path
+    kubeconfig: Path
+
+    def __call__(self, *words: str, stdin: str = "", timeout: float = 60.0) -> str:
+        """Runs one command and returns what it printed.
+
+        Args:
+            words: kubectl's arguments.
+            stdin: text for its standard input (`-f -`).
+            timeout: seconds after which it is stopped.
+
+        Raises:
+            CommandError: with kubectl's own message.
+        """
+        environment = {**os.environ, "KUBECONFIG": str(self.kubeconfig)}
+        return run([self.program, *words], stdin=stdin, timeout=timeout, env=environment)
+
+    def read(self, *words: str, timeout: float = 60.0) -> dict[str, Any]:
+        """`kubectl get WORDS -o json`, decoded."""
+        document: dict[str, Any] = json.loads(self("get", *words, "-o", "json", timeout=timeout))
+        return document
+
+    def apply(self, file: Path) -> None:
+        """Applies a manifest file on the server's side (OLM's CRDs are too large for the client's way)."""
+        self(
+            "apply",
+            "--server-side",
+            "--force-conflicts",
+            f"--field-manager={_FIELD_MANAGER}",
+            "-f",
+            str(file),
+            timeout=120,
+        )
+
+    def may(self, verb: str, resource: str) -> bool:
+        """Whether the user of the kubeconfig may do that in every namespace."""
+        try:
+            return self("auth", "can-i", verb, resource, "--all-namespaces").strip() == "yes"
+        except CommandError:  # "no" comes with status 1
+            return False
+
+    def ready(self) -> bool:
+        """Whether the API server serves."""
+        try:
+            return self("get", "--raw=/readyz", "--request-timeout=2s", timeout=5) == "ok"
+        except CommandError:
+            return False
+
+    def wait_ready(self, timeout: float) -> None:
+        """Waits until the API server serves."""
+        wait_until(
+            self.ready,
+            timeout,
+            lambda: "the API server did not get ready: './inv cluster.logs kube-apiserver'",
+        )
+
+    def wait_deployments(
+        self, namespace: str, names: Sequence[str], *, since: float = 0.0, timeout: float = 300.0
+    ) -> None:
+        """Waits until deployments have every replica ready.
+
+        Args:
+            namespace: where they are.
+            names: the deployments.
+            since: Unix time before which a container does not count as started: after its node's restart
+                pods look ready until the kubelet has looked.
+            timeout: seconds.
+
+        Raises:
+            ClusterError: naming the pods that are not ready, and why.
+        """
+        wait_until(
+            lambda: not self._unready(namespace, names, since),
+            timeout,
+            lambda: (
+                f"not ready in namespace {namespace}: " + "; ".join(self._unready(namespace, names, since))
+            ),
+        )
+
+    def _unready(self, namespace: str, names: Sequence[str], since: float) -> list[str]:
+        deployments = {
+            item["metadata"]["name"]: item for item in self.read("deployments", "-n", namespace)["items"]
+        }
+        pods = self.read("pods", "-n", namespace)["items"]
+        problems = []
+        for name in names:
+            deployment = deployments.get(name)
+            if not deployment:
+                problems.append(f"deployment {name} is missing")
+                continue
+            selector = deployment["spec"]["selector"]["matchLabels"].items()
+            own = [pod for pod in pods if selector <= pod["metadata"].get("labels", {}).items()]
+            if sum(not pod_problem(pod, since) for pod in own) < deployment["spec"]["replicas"]:
+                problems += [f"{name}: {pod_problem(pod, since)}" for pod in own] or [f"{name}: no pod yet"]
+        return problems
+
+
+def pod_problem(pod: dict[str, Any], since: float = 0.0) -> str:
+    """Why a pod is not ready, or was started before `since` (Unix time), in a few words; empty when it is."""
+    status = pod["status"]
+    containers = status.get("containerStatuses", [])
+    for container in containers:
+        waiting = container["state"].get("waiting")
+        if waiting:
+            return f"{waiting.get('reason', 'waiting')} {waiting.get('message', '')}".strip()
+    started = [container["state"].get("running", {}).get("startedAt", "") for container in containers]
+    if not containers or any(not text or _unix(text) < int(since) for text in started):
+        return f"{status.get('phase', 'Pending')}: not started yet"
+    return "" if all(container["ready"] for container in containers) else "started, not ready yet"
+
+
+def wait_until(done: Callable[[], bool], timeout: float, complaint: Callable[[], str]) -> None:
+    """Waits for a condition.
+
+    Raises:
+        ClusterError: it did not come true within `timeout` seconds; `complaint` says what was waited for.
+    """
+    deadline = time.monotonic() + timeout
+    while not done():
+        if time.monotonic() > deadline:
+            raise ClusterError(f"{complaint()} (waited {timeout:.0f} s)")
+        time.sleep(_POLL)
+
+
+def _unix(text: str) -> float:
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp()

@@ -1,0 +1,81 @@
+"""The file system of the Python base image: Debian trixie with Python 3.13 and pip, for python:3.13-slim."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from devcluster.shell import CommandError, run
+
+_SUITE = "trixie"
+_MIRROR = "http://deb.debian.org/debian"
+_SCHEMES = ("http", "https")
+#: With pip, so that a Dockerfile's build stage works as it does on docker.io/library/python.
+_PACKAGES = ("python3", "python3-pip", "ca-certificates")
+#: What no container reads; it makes up two fifths of the tree.
+_DROPPED = (
+    "usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "usr/share/lintian",
+    "var/cache/apt", "var/cache/debconf", "var/lib/apt/lists", "var/log", "debootstrap", "dev", "tmp",
+)  # fmt: skip
+_EMPTY = {"dev": 0o755, "tmp": 0o1777, "var/log": 0o755, "var/lib/apt/lists": 0o755, "var/cache/apt": 0o755}
+#: Changes whenever the result should.
+RECIPE = repr((1, _SUITE, _PACKAGES, _DROPPED))
+
+
+def build(draft: Path) -> Path:
+    """Makes the file system in the missing folder `draft` and returns a tar of it, which lies in there too.
+
+    Takes about 90 s, most of it downloads.
+    """
+    root = draft / "root"
+    draft.mkdir(parents=True)
+    include = "--include=" + ",".join(_PACKAGES)
+    # In a mount namespace of its own: what it mounts in the tree is gone when it ends, however it ends.
+    run(
+        ["unshare", "--mount", "debootstrap", "--variant=minbase", include, _SUITE, root, mirror()],
+        timeout=1200,
+        env={**proxies(), **os.environ},
+        log=draft.parent / "python.log",
+    )
+    _trim(root)
+    tar = draft / "layer.tar"
+    run(["tar", "--sort=name", "--numeric-owner", "-C", root, "-cf", tar, "."], timeout=120)
+    return tar
+
+
+def mirror() -> str:
+    """Where this host's apt has Debian from, if it says so; else Debian's own servers."""
+    words = ["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Label: Debian"]
+    known = _ask("apt-get", *words).split()
+    return next((uri for uri in known if uri.startswith(("http://", "https://", "file:"))), _MIRROR)
+
+
+def proxies() -> dict[str, str]:
+    """The proxies of this host's apt, as debootstrap takes them: in the environment."""
+    settings = {
+        name: _ask("apt-config", "dump", "--format=%v", f"Acquire::{name}::Proxy") for name in _SCHEMES
+    }
+    return {f"{name}_proxy": proxy for name, proxy in settings.items() if proxy and proxy != "DIRECT"}
+
+
+def _ask(*words: str) -> str:
+    try:
+        return run(words, timeout=30).strip()
+    except CommandError:  # no apt here
+        return ""
+
+
+def _trim(root: Path) -> None:
+    for name in _DROPPED:
+        shutil.rmtree(root / name, ignore_errors=True)
+    for name, mode in _EMPTY.items():
+        (root / name).mkdir(parents=True, exist_ok=True)
+        (root / name).chmod(mode)
+    # docker.io/library/python lets pip install into the system's own folders; so does this one.
+    for marker in root.glob("usr/lib/python3*/EXTERNALLY-MANAGED"):
+        marker.unlink()
+    for name, target in (("python", "python3"), ("pip", "pip3")):
+        link = root / "usr/local/bin" / name
+        if not link.is_symlink():
+            link.symlink_to(f"/usr/bin/{target}")

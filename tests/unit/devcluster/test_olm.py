@@ -1,0 +1,81 @@
+"""When OLM is installed in a cluster, and when it is left alone, with a script in kubectl's place."""
+
+from pathlib import Path
+
+import pytest
+
+from devcluster import olm
+from devcluster.kubectl import Kubectl
+from devcluster.shell import ClusterError
+
+KUBECTL = """#!/bin/sh
+echo "$*" >> "$CALLS"
+case "$*" in
+  "get deployments -A"*) printf '%s' "$OLM_NAMESPACE";;
+  "get apiservice"*) printf '%s' "$SERVED";;
+  "auth can-i"*) echo "${MAY:-yes}"; [ "${MAY:-yes}" = yes ];;
+esac
+"""
+
+
+@pytest.fixture
+def kubectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kubectl:
+    """Of a cluster without OLM."""
+    program = tmp_path / "kubectl"
+    program.write_text(KUBECTL)
+    program.chmod(0o755)
+    for name in ("OLM_NAMESPACE", "SERVED", "MAY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
+    return Kubectl(program, tmp_path / "config")
+
+
+@pytest.fixture
+def waited_for(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The namespaces whose deployments were waited for."""
+    namespaces: list[str] = []
+    monkeypatch.setattr(
+        Kubectl, "wait_deployments", lambda self, namespace, names: namespaces.append(namespace)
+    )
+    return namespaces
+
+
+def calls(kubectl: Kubectl) -> str:
+    return (kubectl.kubeconfig.parent / "calls").read_text()
+
+
+def test_there_is_none(kubectl: Kubectl, waited_for: list[str]) -> None:
+    assert not olm.present(kubectl)
+    assert waited_for == []
+
+
+def test_it_is_found_in_any_namespace(
+    kubectl: Kubectl, waited_for: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OLM_NAMESPACE", "openshift-operator-lifecycle-manager")
+    assert olm.present(kubectl)
+    assert waited_for == ["openshift-operator-lifecycle-manager"]
+
+
+def test_one_that_runs_outside_of_the_cluster_is_found_by_what_it_serves(
+    kubectl: Kubectl, waited_for: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SERVED", "True")
+    assert olm.present(kubectl)
+    assert waited_for == []
+
+
+def test_it_is_installed_and_waited_for(kubectl: Kubectl, waited_for: list[str]) -> None:
+    olm.install(kubectl)
+    text = calls(kubectl)
+    assert text.index("olm/crds.yaml") < text.index("olm/olm.yaml")
+    assert waited_for == ["olm"]
+
+
+def test_who_may_not_install_it_is_told_before_anything_is_applied(
+    kubectl: Kubectl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAY", "no")
+    with pytest.raises(ClusterError, match="cluster administrator"):
+        olm.install(kubectl)
+    assert "apply" not in calls(kubectl)
