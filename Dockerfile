@@ -1,0 +1,50 @@
+# The operators' image: Python, the locked wheels, our source. Both stages stand on the same base, so that wheels
+# fit the Python that runs them: docker.io/library/python:3.13-slim, or any image with python3 (3.11 or newer)
+# and, for the first stage, pip.
+ARG BASE=docker.io/library/python:3.13-slim
+
+FROM ${BASE} AS build
+COPY requirements/runtime.txt /build/
+# A package index or proxy of your own: --secret id=pip,src=PIP.CONF, and its authorities with id=ca,src=BUNDLE.
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+    --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt \
+    python3 -m pip install --no-cache-dir --disable-pip-version-check --no-compile --no-deps \
+    --only-binary=:all: --require-hashes --target=/opt/pilothouse/site -r /build/runtime.txt
+# Byte code by content, not by time stamp: it stays valid however a layer is copied, and is not checked at start.
+# Away goes what only a compiler or a reader of C would open.
+RUN find /opt/pilothouse/site -name '*.pyx' -o -name '*.pxd' -o -name '*.pyi' -o -name '*.c' -o -name '*.h' | xargs -r rm \
+    && rm -rf /opt/pilothouse/site/bin \
+    && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/pilothouse/site
+COPY operator /opt/pilothouse/operator
+# A checkout made under a strict umask is its owner's alone to read; the operator runs as somebody else.
+RUN chmod -R a+rX /opt/pilothouse/operator \
+    && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/pilothouse/operator
+
+FROM ${BASE}
+COPY LICENSE /licenses/LICENSE
+# The wheels change seldom: a layer of their own is not pushed and pulled with every change of ours.
+COPY --from=build /opt/pilothouse/site /opt/pilothouse/site
+ARG VERSION=0.1.0
+LABEL org.opencontainers.image.title="pilothouse" \
+      org.opencontainers.image.description="Kubernetes operators written as Python playbooks" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.vendor="Pilothouse" \
+      org.opencontainers.image.url="https://pilothouse.dev" \
+      org.opencontainers.image.source="https://github.com/pilothouse/pilothouse" \
+      org.opencontainers.image.documentation="https://pilothouse.dev/docs" \
+      name="pilothouse" \
+      vendor="Pilothouse" \
+      version="${VERSION}" \
+      release="1" \
+      summary="Kubernetes operators written as Python playbooks" \
+      description="The runtime and its operators; the first argument names the operator: flights_operator" \
+      maintainer="maintainers@pilothouse.dev"
+COPY --from=build /opt/pilothouse/operator /opt/pilothouse/operator
+ENV PYTHONPATH=/opt/pilothouse/operator:/opt/pilothouse/site \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+USER 65532:65532
+WORKDIR /
+ENTRYPOINT ["python3", "-m"]
+CMD ["flights_operator"]

@@ -1,0 +1,1 @@
+"""From types and kustomize to what OLM installs: CRD, bundle, catalog, scorecard. Development only."""

@@ -1,0 +1,63 @@
+"""The airline of demo and cluster tests: examples/booking_api as a Deployment, and the key that it shares."""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+
+from devcluster import images
+from devcluster.folders import CHECKOUT
+from devcluster.kubectl import Kubectl
+from release.install import NAMESPACE as OPERATORS
+
+NAMESPACE = "airline"
+_EXAMPLE = CHECKOUT / "examples" / "booking_api"
+#: The resource that an OpenShift has and no other cluster.
+_OPENSHIFT = "securitycontextconstraints.security.openshift.io"
+_RELEASED = "quay.io/pilothouse/booking-api:v0.1.0"
+#: Where the airline checks its key, and where an operator looks for it in its own namespace.
+_AIRLINES_SECRET, _OPERATORS_SECRET = "booking-api-key", "airline-api-key"
+
+
+def image() -> str:
+    """Builds and pushes the airline's image; returns its reference with the digest."""
+    return images.build(_EXAMPLE / "Dockerfile", CHECKOUT, "booking-api")
+
+
+def deploy(kubectl: Kubectl, reference: str) -> None:
+    """Deploys the airline from an image, with an API key made once per cluster, and waits for it."""
+    folder = "openshift" if kubectl("get", "crd", _OPENSHIFT, "--ignore-not-found") else "deploy"
+    manifests = kubectl("kustomize", str(_EXAMPLE / folder)).replace(_RELEASED, reference)
+    key = api_key(kubectl) or secrets.token_urlsafe(24)
+    _apply(kubectl, _namespace(NAMESPACE), _secret(NAMESPACE, _AIRLINES_SECRET, key))
+    share_key(kubectl, OPERATORS)
+    kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=manifests)
+    kubectl("rollout", "status", "deployment/booking-api", "-n", NAMESPACE, "--timeout=120s", timeout=130)
+
+
+def share_key(kubectl: Kubectl, namespace: str) -> None:
+    """Gives the airline's key to the operator of a namespace, which is made when it is missing."""
+    _apply(kubectl, _namespace(namespace), _secret(namespace, _OPERATORS_SECRET, api_key(kubectl)))
+
+
+def api_key(kubectl: Kubectl) -> str:
+    """The airline's API key in this cluster; empty when there is none yet."""
+    words = ("get", "secret", _AIRLINES_SECRET, "-n", NAMESPACE, "--ignore-not-found")
+    return base64.b64decode(kubectl(*words, "-o", "jsonpath={.data.api-key}")).decode()
+
+
+def _namespace(name: str) -> dict[str, object]:
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+
+
+def _secret(namespace: str, name: str, key: str) -> dict[str, object]:
+    metadata = {"name": name, "namespace": namespace}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"api-key": key}}
+
+
+def _apply(kubectl: Kubectl, *objects: dict[str, object]) -> None:
+    """Applies objects through standard input: a key on a command line could be read by every user."""
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+    kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=text)

@@ -1,0 +1,132 @@
+"""An operator's OLM bundle: kustomize's stream, through operator-sdk, then what the tool loses put back."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from devcluster import toolchain
+from devcluster.shell import ClusterError, run
+from release import images
+from release.documents import Document, dump, load, tree
+from release.packages import CHANNEL, IMAGE, Package, version
+
+#: Seconds; each takes less than one, unless operator-sdk has to be built first (that is not counted).
+_TIMEOUT = 60.0
+_LAYOUT = "pilothouse.dev/v1"
+
+
+def files(package: Package) -> dict[Path, str]:
+    """Every file of the committed bundle with the text that it should have; always the same bytes.
+
+    Raises:
+        ClusterError: a tool failed; the error shows what it said.
+    """
+    stream = run([toolchain.binary("kubectl"), "kustomize", package.config / "manifests"], timeout=_TIMEOUT)
+    with tempfile.TemporaryDirectory() as folder:
+        run(
+            [
+                *(toolchain.binary("operator-sdk"), "generate", "bundle", "--quiet", "--overwrite"),
+                *("--package", package.name, "--version", version()),
+                *("--channels", CHANNEL, "--default-channel", CHANNEL),
+            ],
+            timeout=_TIMEOUT,
+            stdin=stream,
+            cwd=Path(folder),
+        )
+        generated = tree(Path(folder) / "bundle")
+    return {
+        package.bundle / path: dump(_finished(package, yaml.safe_load(text)))
+        for path, text in generated.items()
+    }
+
+
+def validate(folder: Path) -> None:
+    """Holds a bundle to operator-sdk's checks and the operatorframework suite's; warnings count too.
+
+    Raises:
+        ClusterError: every warning and error, one a line.
+    """
+    output = run(
+        [
+            *(toolchain.binary("operator-sdk"), "bundle", "validate", folder),
+            *("--output", "json-alpha1", "--select-optional", "suite=operatorframework"),
+        ],
+        timeout=_TIMEOUT,
+    )
+    report = json.loads(output)
+    findings = [f"{entry['type']}: {entry['message']}" for entry in report.get("outputs") or ()]
+    if findings or not report["passed"]:
+        raise ClusterError(f"the bundle {folder} is not in order:\n  " + "\n  ".join(findings))
+
+
+def substitute(bundle: Path, image: str, output: Path) -> None:
+    """Makes a bundle for another image from a committed one. Needs no tool.
+
+    Args:
+        bundle: The committed bundle's folder.
+        image: The reference that the cluster pulls, with a digest.
+        output: Where the new bundle goes; what is there is replaced.
+    """
+    shutil.rmtree(output, ignore_errors=True)
+    images.substitute(bundle, {images.released(IMAGE): image}, output)
+
+
+def _finished(package: Package, document: Document) -> Document:
+    """One document as operator-sdk made it, without what differs by run and with what it dropped."""
+    if document.get("kind") == "ClusterServiceVersion":
+        _finish_csv(package, document)
+    if document.get("kind") == "Configuration":
+        _finish_scorecard(document)
+    if "annotations" in document:
+        prefix = "operators.operatorframework.io.metrics"
+        document["annotations"][f"{prefix}.builder"] = _builder()
+        document["annotations"][f"{prefix}.project_layout"] = _LAYOUT
+    # A pointer that Go writes although it is nil.
+    document.get("metadata", {}).pop("creationTimestamp", None)
+    return document
+
+
+def _finish_csv(package: Package, csv: Document) -> None:
+    base = load(package.csv_base)
+    spec = csv["spec"]
+    containers = _containers(spec)
+    annotations = csv["metadata"]["annotations"]
+    # operator-sdk sets the time of its run; the base has the release's date.
+    annotations["createdAt"] = base["metadata"]["annotations"]["createdAt"]
+    annotations["containerImage"] = containers[0]["image"]
+    annotations["operators.operatorframework.io/builder"] = _builder()
+    annotations["operators.operatorframework.io/project_layout"] = _LAYOUT
+    csv["metadata"]["annotations"] = dict(sorted(annotations.items()))
+    # operator-sdk lists images of RELATED_IMAGE_ variables alone; mirrors need all that a pod runs.
+    related = {entry["image"]: entry["name"] for entry in spec.get("relatedImages") or ()}
+    for container in containers:
+        related.setdefault(container["image"], container["name"])
+    spec["relatedImages"] = [{"name": name, "image": image} for image, name in sorted(related.items())]
+    if not spec.get("apiservicedefinitions"):
+        spec.pop("apiservicedefinitions", None)
+
+
+def _finish_scorecard(configuration: Document) -> None:
+    """Without the empty storage settings that operator-sdk writes everywhere."""
+    empty: Document = {"spec": {"mountPath": {}}}
+    for holder in (configuration, *(test for stage in configuration["stages"] for test in stage["tests"])):
+        if holder.get("storage") == empty:
+            del holder["storage"]
+
+
+def _containers(spec: Document) -> list[Document]:
+    found: list[Any] = []
+    for deployment in spec["install"]["spec"]["deployments"]:
+        pod = deployment["spec"]["template"]["spec"]
+        found += [*pod["containers"], *pod.get("initContainers", ())]
+    return found
+
+
+def _builder() -> str:
+    return f"operator-sdk-{toolchain.TOOLS['operator-sdk'].version}"

@@ -1,0 +1,133 @@
+"""`inv demo`: from a clone to a ticket booked by an operator that OLM installed, on a real cluster."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from typing import Any
+
+from devcluster import target as targets
+from devcluster.folders import CHECKOUT
+from devcluster.kubectl import Kubectl
+from devcluster.progress import Step, run_steps
+from devcluster.shell import ClusterError
+from release import airline, install, publish
+from release.packages import find
+
+_PACKAGE = find("pilothouse-flights")
+_TICKET = CHECKOUT / "examples" / "flights" / "flightticket.yaml"
+_NAME = "my-flight-ticket"
+#: Seconds for a ticket to be booked; it takes less than one, unless the airline has just come back.
+_BOOKING_PATIENCE = 120.0
+
+
+class Demo:
+    """The steps of the demo on one cluster, and what they found out."""
+
+    def __init__(self, target: targets.Target) -> None:
+        self.kubectl: Kubectl = target.kubectl
+        self.target = target
+        self.airline_image = ""
+        self.published: publish.Published
+        self.csv: dict[str, Any] = {}
+        self.ticket: dict[str, Any] = {}
+        self.install_seconds = 0.0
+
+    def run(self) -> str:
+        """Does it all, with progress, and returns what to tell the person."""
+        run_steps(
+            [
+                Step("building the airline's and the operator's images, bundle and catalog", self.build),
+                Step("deploying the airline", lambda: airline.deploy(self.kubectl, self.airline_image)),
+                Step("installing pilothouse-flights through OLM", self.install),
+                Step("booking the ticket", self.book),
+            ]
+        )
+        return self.story()
+
+    def build(self) -> None:
+        """Builds and pushes every image."""
+        self.airline_image = airline.image()
+        self.published = publish.publish()
+
+    def install(self) -> None:
+        """Subscribes, and waits until OLM says Succeeded."""
+        began = time.monotonic()
+        install.subscribe(self.kubectl, _PACKAGE, self.published.catalog, self.published.operator)
+        self.csv = install.wait_succeeded(self.kubectl, _PACKAGE)
+        self.install_seconds = time.monotonic() - began
+
+    def book(self) -> None:
+        """Applies the ticket as anybody would, and waits until it is booked."""
+        self.kubectl("apply", "-n", "default", "-f", str(_TICKET))
+        deadline = time.monotonic() + _BOOKING_PATIENCE
+        while True:
+            self.ticket = self.kubectl.read("flightticket", _NAME, "-n", "default")
+            status = self.ticket.get("status", {})
+            current = status.get("observedGeneration") == self.ticket["metadata"]["generation"]
+            if current and status.get("phase") == "Booked":
+                return
+            if time.monotonic() > deadline:
+                state = self.kubectl("describe", "flightticket", _NAME, "-n", "default")
+                explanation = install.explain(self.kubectl)
+                raise ClusterError(
+                    f"the ticket was not booked in {_BOOKING_PATIENCE:.0f} s\n{state}\n{explanation}"
+                )
+            time.sleep(0.1)
+
+    def story(self) -> str:
+        """What happened, and what to try next."""
+        status = self.ticket["status"]
+        spec = self.ticket["spec"]
+        return _STORY.format(
+            ticket=self.kubectl("get", "flightticket", _NAME, "-n", "default").rstrip(),
+            csv=self.csv["metadata"]["name"],
+            seconds=self.install_seconds,
+            image=self.published.operator,
+            booking=status["bookingID"],
+            seats=status["bookedSeats"],
+            route=f"{spec['from']} to {spec['to']}",
+            price=f", {status['price']}" if status.get("price") else "",
+            environment=self._environment(),
+            ticket_file=_TICKET.relative_to(CHECKOUT),
+        )
+
+    def _environment(self) -> str:
+        """What makes a shell speak to the demo's cluster as the lines below it do."""
+        if self.target.local:
+            return "export KUBECONFIG=$(./inv cluster.kubeconfig) PATH=$(./inv tools.path):$PATH"
+        program = self.kubectl.program.name
+        alias = "" if program == "kubectl" else f"; alias kubectl={program}"
+        return f"export KUBECONFIG={shlex.quote(str(self.target.kubeconfig))}{alias}"
+
+
+_STORY = """
+{ticket}
+
+What happened
+  OLM        installed {csv} {seconds:.0f} s after the Subscription: CRD, RBAC, Deployment as one
+  operator   {image}
+             a Python process that watches FlightTickets in every namespace
+  airline    holds booking {booking}: {route}, {seats} seats{price}
+
+Try next
+  {environment}
+  kubectl get -n default flighttickets --watch &
+  kubectl patch -n default ft my-flight-ticket --type=merge -p '{{"spec":{{"number":4}}}}'
+      the booking changes
+  kubectl -n airline scale deploy/booking-api --replicas=0
+  kubectl patch -n default ft my-flight-ticket --type=merge -p '{{"spec":{{"to":"Paris"}}}}'
+      the airline is down: the ticket waits, and says why (kubectl describe -n default ft) ...
+  kubectl -n airline scale deploy/booking-api --replicas=1
+      ... until it is back
+  kubectl delete -n default -f {ticket_file}
+      the booking is cancelled first
+  kubectl -n pilothouse get subscription,csv,pods
+  kubectl -n pilothouse logs deploy/pilothouse-flights
+      what OLM manages, and what the operator did
+"""
+
+
+def run() -> None:
+    """Runs the demo on the cluster that KUBECONFIG names, or on a local one that is brought up first."""
+    print(Demo(targets.ensure()).run())

@@ -1,0 +1,64 @@
+"""What a console shows of a kind: the owned-CRD entry of a ClusterServiceVersion."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import inspect
+
+from pilothouse.api import Kind
+from release.documents import Document
+
+_PREFIX = "urn:alm:descriptor:"
+
+
+def owned(kind: Kind[Any]) -> Document:
+    """The entry of a kind in spec.customresourcedefinitions.owned, with descriptors of spec and status."""
+    resource = kind.resource
+    return {
+        "name": f"{resource.plural}.{resource.group}",
+        "version": resource.version,
+        "kind": resource.kind,
+        "displayName": kind.title,
+        "description": kind.description,
+        "resources": [{"kind": m.kind, "name": m.name, "version": m.version} for m in kind.manages],
+        "specDescriptors": _descriptors(kind, "spec"),
+        "statusDescriptors": _descriptors(kind, "status"),
+    }
+
+
+def fields(kind: Kind[Any], part: str) -> list[tuple[str, inspect.Metadata]]:
+    """The names and declarations of the fields of a kind's spec or status.
+
+    Raises:
+        TypeError: a field is not declared with pilothouse.api.field: people would see a bare name.
+    """
+    whole = inspect.type_info(kind.resource.view)
+    if not isinstance(whole, inspect.StructType):
+        raise TypeError(f"{kind.resource.kind}: the view is not a struct")
+    parts = {field.encode_name: field.type for field in whole.fields}
+    struct = parts[part]
+    while isinstance(struct, inspect.Metadata):
+        struct = struct.type
+    if not isinstance(struct, inspect.StructType):
+        raise TypeError(f"{kind.resource.kind}.{part} is not a struct")
+    found = []
+    for field in struct.fields:
+        if not isinstance(field.type, inspect.Metadata) or not field.type.extra_json_schema:
+            raise TypeError(
+                f"{kind.resource.kind}.{part}.{field.encode_name}: declare it with field(description)"
+            )
+        found.append((field.encode_name, field.type))
+    return found
+
+
+def _descriptors(kind: Kind[Any], part: str) -> list[Document]:
+    entries: list[Document] = []
+    for name, declared in fields(kind, part):
+        words = declared.extra_json_schema or {}
+        descriptors = (declared.extra or {}).get("descriptors", ())
+        entry = {"path": name, "displayName": words.get("title", name), "description": words["description"]}
+        if descriptors:
+            entry["x-descriptors"] = [_PREFIX + descriptor for descriptor in descriptors]
+        entries.append(entry)
+    return entries

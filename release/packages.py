@@ -1,0 +1,91 @@
+"""What is released: the operators, each an OLM package of its own, and the version of all."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from devcluster.folders import CHECKOUT
+from devcluster.shell import ClusterError
+from flights_operator.settings import FlightsSettings
+from flights_operator.types import FLIGHT_TICKET
+from pilothouse.api import Kind
+from pilothouse.controller import Settings
+
+#: The operators' image, without tag or digest. One for all operators.
+IMAGE = "quay.io/pilothouse/pilothouse"
+#: The channel that everybody takes, by OLM's naming convention; a second major version would get another.
+CHANNEL = "stable"
+
+
+@dataclass(frozen=True)
+class Package:
+    """One operator as OLM sees it.
+
+    Attributes:
+        name: The package's name, and the start of its versions' names.
+        folder: Its folder in config/.
+        kinds: The kinds that it owns.
+        settings: What its environment may say, by class.
+    """
+
+    name: str
+    folder: str
+    kinds: Sequence[Kind[Any]]
+    settings: Sequence[type] = ()
+
+    @property
+    def config(self) -> Path:
+        """Its kustomize rooms."""
+        return CHECKOUT / "config" / self.folder
+
+    @property
+    def bundle(self) -> Path:
+        """Its committed bundle."""
+        return CHECKOUT / "bundle" / self.name
+
+    @property
+    def catalog(self) -> Path:
+        """Its part of the committed catalog."""
+        return CHECKOUT / "catalog" / self.name
+
+    @property
+    def bundle_image(self) -> str:
+        """The bundle's image, without tag or digest."""
+        return f"{IMAGE.rpartition('/')[0]}/{self.name}-bundle"
+
+    @property
+    def csv_name(self) -> str:
+        """The name of the present version's ClusterServiceVersion."""
+        return f"{self.name}.v{version()}"
+
+    @property
+    def csv_base(self) -> Path:
+        """The hand-written words of the ClusterServiceVersion."""
+        return self.config / "manifests" / "bases" / f"{self.name}.clusterserviceversion.yaml"
+
+
+PACKAGES: Mapping[str, Package] = {
+    package.name: package
+    for package in (Package("pilothouse-flights", "flights", (FLIGHT_TICKET,), (FlightsSettings, Settings)),)
+}
+
+
+def find(name: str) -> Package:
+    """The package of a name.
+
+    Raises:
+        ClusterError: there is none of it.
+    """
+    if name not in PACKAGES:
+        raise ClusterError(f"there is no package '{name}'; there are: {', '.join(PACKAGES)}")
+    return PACKAGES[name]
+
+
+def version() -> str:
+    """The version of the project, from pyproject.toml."""
+    text = (CHECKOUT / "pyproject.toml").read_text()
+    return str(tomllib.loads(text)["project"]["version"])

@@ -1,0 +1,53 @@
+"""What a reviewer looks for in the Dockerfiles, and versions that must go together."""
+
+import json
+import re
+
+from devcluster import toolchain
+from devcluster.folders import CHECKOUT
+from release.documents import load
+
+
+def instructions(name: str) -> list[tuple[str, str]]:
+    """The last stage's instructions, each with its arguments on one line."""
+    text = re.sub(r"^\s*#.*\n", "", (CHECKOUT / name).read_text(), flags=re.MULTILINE).replace("\\\n", " ")
+    lines = [(line.split()[0], line.partition(" ")[2].strip()) for line in text.splitlines() if line.strip()]
+    last = max(index for index, (word, _) in enumerate(lines) if word == "FROM")
+    return lines[last:]
+
+
+def test_the_image_runs_as_a_number_without_a_shell() -> None:
+    final = dict(instructions("Dockerfile"))
+    assert final["USER"] == "65532:65532"
+    assert json.loads(final["ENTRYPOINT"]) == ["python3", "-m"]
+    assert json.loads(final["CMD"]) == ["flights_operator"]
+    assert "RUN" not in final
+
+
+def test_the_image_says_what_it_is() -> None:
+    (labels,) = [arguments for word, arguments in instructions("Dockerfile") if word == "LABEL"]
+    names = set(re.findall(r'(\S+)="', labels))
+    assert {"name", "vendor", "version", "release", "summary", "description", "maintainer"} <= names
+    assert {
+        f"org.opencontainers.image.{name}"
+        for name in ("title", "description", "version", "licenses", "source", "url", "vendor")
+    } <= names
+    assert ("COPY", "LICENSE /licenses/LICENSE") in instructions("Dockerfile")
+
+
+def test_only_locked_wheels_get_in() -> None:
+    text = (CHECKOUT / "Dockerfile").read_text()
+    assert "--require-hashes" in text
+    assert "--only-binary=:all:" in text
+    assert "--no-deps" in text
+
+
+def test_the_catalog_is_served_by_the_opm_that_we_build() -> None:
+    assert f"opm:{toolchain.TOOLS['opm'].version}\n" in (CHECKOUT / "catalog.Dockerfile").read_text()
+
+
+def test_the_scorecards_images_are_of_the_operator_sdk_that_we_build() -> None:
+    configuration = load(CHECKOUT / "config" / "base" / "scorecard" / "config.yaml")
+    tests = [test for stage in configuration["stages"] for test in stage["tests"]]
+    assert len(tests) == 6
+    assert {test["image"].rpartition(":")[2] for test in tests} == {toolchain.TOOLS["operator-sdk"].version}

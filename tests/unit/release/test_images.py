@@ -1,0 +1,70 @@
+"""Pinned images, and a bundle and catalog for other ones."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from devcluster.folders import CHECKOUT
+from devcluster.shell import ClusterError
+from release import bundle, catalog, images
+from release.documents import tree
+from release.packages import IMAGE, PACKAGES, version
+
+PACKAGE = PACKAGES["pilothouse-flights"]
+OTHER = f"registry.example/other@sha256:{'a' * 64}"
+OTHER_BUNDLE = f"registry.example/other-bundle@sha256:{'b' * 64}"
+
+
+def test_released_images_are_named_by_digest() -> None:
+    assert images.released(IMAGE).startswith(f"{IMAGE}@sha256:")
+    with pytest.raises(ClusterError, match="has no image"):
+        images.released("quay.io/x")
+
+
+def test_pin_takes_a_digest_and_keeps_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pins = tmp_path / "kustomization.yaml"
+    pins.write_text(images.PINS.read_text())
+    monkeypatch.setattr(images, "PINS", pins)
+    kept = images.released(PACKAGE.bundle_image)
+    images.pin(f"{IMAGE}@sha256:{'c' * 64}")
+    assert images.released(IMAGE) == f"{IMAGE}@sha256:{'c' * 64}"
+    assert images.released(PACKAGE.bundle_image) == kept
+    assert yaml.safe_load(pins.read_text())["kind"] == "Component"
+    with pytest.raises(ClusterError, match="a tag may move"):
+        images.pin(f"{IMAGE}:v1")
+
+
+def test_a_bundle_for_another_image_differs_in_that_alone(tmp_path: Path) -> None:
+    bundle.substitute(PACKAGE.bundle, OTHER, tmp_path / "b")
+    assert tree(tmp_path / "b") == {
+        path: text.replace(images.released(IMAGE), OTHER) for path, text in tree(PACKAGE.bundle).items()
+    }
+    assert any(OTHER in text for text in tree(tmp_path / "b").values())
+
+
+def test_a_catalog_for_other_images_differs_in_them_alone(tmp_path: Path) -> None:
+    catalog.substitute(PACKAGE, image=OTHER, bundle_image=OTHER_BUNDLE, output=tmp_path / "c")
+    text = (tmp_path / "c" / "bundles" / f"v{PACKAGE.csv_name.partition('.v')[2]}.yaml").read_text()
+    (document,) = yaml.safe_load_all(text)
+    assert document["image"] == OTHER_BUNDLE
+    assert {entry["image"] for entry in document["relatedImages"]} == {OTHER, OTHER_BUNDLE}
+    assert IMAGE not in text
+
+
+def test_an_image_without_a_digest_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ClusterError, match=r"'quay.io/x:v1' is not NAME@sha256:DIGEST"):
+        bundle.substitute(PACKAGE.bundle, "quay.io/x:v1", tmp_path / "b")
+
+
+def test_manifests_applied_by_hand_name_the_present_version() -> None:
+    (manager,) = yaml.safe_load_all((CHECKOUT / "config/base/manager/manager.yaml").read_text())
+    (container,) = manager["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == f"{IMAGE}:v{version()}"
+    subscriptions = (CHECKOUT / "config/olm/flights.yaml").read_text()
+    assert f"image: quay.io/pilothouse/catalog:v{version()}\n" in subscriptions
+
+
+def test_replacing_what_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ClusterError, match="does not mention"):
+        images.substitute(PACKAGE.bundle, {"quay.io/gone": OTHER}, tmp_path)

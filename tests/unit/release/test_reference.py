@@ -1,0 +1,100 @@
+"""The reference page says all of it: every setting, and every reason that a condition can have."""
+
+import re
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from devcluster.folders import CHECKOUT
+from flights_operator.types import FLIGHT_TICKET
+from pilothouse.controller import Settings
+from pilothouse.playbook import Play, Playbook, Watch
+from release.settings import Setting, settings
+
+REASON = re.compile(
+    r'TaskFailed\(\s*"(\w+)"|ready_reason = "(\w+)"|^[A-Z_]+ = "([A-Z][a-z]+[A-Z]\w+)"$', re.MULTILINE
+)
+# What the engine says of a playbook that says nothing by itself.
+UNUSED = {"Reconciled"}
+
+
+def test_every_reason_is_explained() -> None:
+    used = set()
+    for folder in ("flights_operator", "pilothouse/playbook"):
+        for path in (CHECKOUT / "operator" / folder).rglob("*.py"):
+            used |= {next(filter(None, match)) for match in REASON.findall(path.read_text())}
+    assert "InvalidSpec" in used  # the search finds what it should
+    assert used - UNUSED == set(FLIGHT_TICKET.reasons)
+
+
+@dataclass(frozen=True)
+class Times:
+    """Settings that belong together."""
+
+    low: int = 1
+    """SOME_LOW: the least."""
+    high: int = 3
+    """SOME_HIGH: the most."""
+
+
+@dataclass(frozen=True)
+class Some:
+    """Settings."""
+
+    url: str
+    """SOME_URL: where it is."""
+    wait: float = 2.0
+    """SOME_WAIT: how long,
+    seconds."""
+    times: Times = field(default_factory=Times)
+    on: bool = False
+    """SOME_SWITCH: whether."""
+    port: int = 80
+    """SOME_ADDRESS: where, as host and
+    port. Default: :80."""
+
+    def method(self) -> None:
+        """Nothing."""
+
+
+def test_settings_are_read_from_their_words() -> None:
+    assert list(settings(Some)) == [
+        Setting("SOME_URL", "where it is.", ""),
+        Setting("SOME_WAIT", "how long,\nseconds.", "2"),
+        Setting("SOME_LOW", "the least.", "1"),
+        Setting("SOME_HIGH", "the most.", "3"),
+        Setting("SOME_SWITCH", "whether.", ""),
+        Setting("SOME_ADDRESS", "where, as host and\nport.", ":80"),
+    ]
+
+
+def test_the_defaults_that_are_shown_are_those_that_hold() -> None:
+    pod = {"KUBERNETES_SERVICE_HOST": "10.96.0.1"}
+    shown = {each.name: each.default for each in settings(Settings) if each.default}
+    assert {"HEALTH_ADDRESS", "LEADER_ELECT", "LEASE_DURATION", "RESYNC_PERIOD"} <= set(shown)
+    told = Settings.load(pod | shown)
+    usual = Watch(FLIGHT_TICKET.resource, Playbook(Play, tasks=[]))
+    assert (told.resync, told.workers) == (usual.resync, usual.workers)
+    assert replace(told, resync=None, workers=None) == Settings.load(pod)
+
+
+@dataclass(frozen=True)
+class Nameless:
+    """Settings."""
+
+    url: str
+    """Where it is."""
+
+
+@dataclass(frozen=True)
+class Wordless:
+    """Settings."""
+
+    url: str
+    """SOME_URL."""
+
+
+@pytest.mark.parametrize("cls", [Nameless, Wordless])
+def test_a_setting_without_its_variable_or_its_meaning_is_refused(cls: type) -> None:
+    with pytest.raises(ValueError, match="does not begin with the name of a variable"):
+        list(settings(cls))
