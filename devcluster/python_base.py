@@ -9,7 +9,6 @@ from pathlib import Path
 from devcluster.shell import CommandError, run
 
 _SUITE = "trixie"
-_MIRROR = "http://deb.debian.org/debian"
 _SCHEMES = ("http", "https")
 #: With pip, so that a Dockerfile's build stage works as it does on docker.io/library/python.
 _PACKAGES = ("python3", "python3-pip", "ca-certificates")
@@ -33,7 +32,7 @@ def build(draft: Path) -> Path:
     include = "--include=" + ",".join(_PACKAGES)
     # In a mount namespace of its own: what it mounts in the tree is gone when it ends, however it ends.
     run(
-        ["unshare", "--mount", "debootstrap", "--variant=minbase", include, _SUITE, root, mirror()],
+        ["unshare", "--mount", "debootstrap", "--variant=minbase", include, _SUITE, root, *mirror()],
         timeout=1200,
         env={**proxies(), **os.environ},
         log=draft.parent / "python.log",
@@ -44,11 +43,11 @@ def build(draft: Path) -> Path:
     return tar
 
 
-def mirror() -> str:
-    """Where this host's apt has Debian from, if it says so; else Debian's own servers."""
+def mirror() -> list[str]:
+    """Where this host's apt has Debian from; empty when it does not say: debootstrap has a default."""
     words = ["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Label: Debian"]
     known = _ask("apt-get", *words).split()
-    return next((uri for uri in known if uri.startswith(("http://", "https://", "file:"))), _MIRROR)
+    return [uri for uri in known if uri.startswith(("http://", "https://", "file:"))][:1]
 
 
 def proxies() -> dict[str, str]:

@@ -22,21 +22,21 @@ def answers(host: Path, program: str, text: str, asked: str) -> None:
 
 
 def test_debian_s_own_servers_serve_a_host_without_apt(host: Path) -> None:
-    assert python_base.mirror() == "http://deb.debian.org/debian"
+    assert python_base.mirror() == []
     assert python_base.proxies() == {}
 
 
 def test_the_host_s_mirror_and_proxy_are_used(host: Path) -> None:
     answers(host, "apt-get", f"cdrom:[disc]/\n{OWN}\nhttps://other.example.com/\n", "Label: Debian")
     answers(host, "apt-config", "http://proxy.example.com:3128", "Acquire::http::Proxy")
-    assert python_base.mirror() == OWN
+    assert python_base.mirror() == [OWN]
     assert python_base.proxies() == {"http_proxy": "http://proxy.example.com:3128"}
 
 
 @pytest.mark.parametrize("text", ["", "cdrom:[disc]/\n", "mirror+file:/etc/apt/mirrors\n"])
 def test_what_debootstrap_cannot_read_is_passed_over(host: Path, text: str) -> None:
     answers(host, "apt-get", text, "indextargets")
-    assert python_base.mirror() == "http://deb.debian.org/debian"
+    assert python_base.mirror() == []
 
 
 def test_no_proxy_is_none(host: Path) -> None:
@@ -53,7 +53,7 @@ def test_debootstrap_is_told_the_mirror_and_proxy(host: Path, monkeypatch: pytes
 
     monkeypatch.setattr(python_base, "run", run)
     monkeypatch.setattr(python_base, "_trim", lambda _: None)
-    monkeypatch.setattr(python_base, "mirror", lambda: OWN)
+    monkeypatch.setattr(python_base, "mirror", lambda: [OWN])
     monkeypatch.setattr(python_base, "proxies", lambda: {"http_proxy": "http://proxy.example.com:3128"})
     monkeypatch.delenv("http_proxy", raising=False)
     python_base.build(host / "draft")
