@@ -84,7 +84,7 @@ async def play(script: list[tuple[object, ...]], scopes: list[str]) -> None:
 
 
 # Time is virtual: on a busy machine the real one says nothing.
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(steps, max_size=25), st.sampled_from([[], ["one", "two"]]))
 # One watch takes the cut while the other is late with an event.
 @example([("lag", 40.0), ("cut", None), ("sleep", 0.01), ("put", "a", "two")], ["one", "two"])

@@ -69,7 +69,7 @@ class Plan:
     producers=st.integers(1, 5),
     workers=st.integers(1, 6),
 )
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150, derandomize=True)
 def test_no_key_is_processed_twice_at_once_and_none_is_lost(
     seed: int, keys: int, producers: int, workers: int
 ) -> None:
