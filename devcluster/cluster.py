@@ -215,8 +215,8 @@ def _stop(cluster: Cluster) -> None:
 def _apply(cluster: Cluster) -> None:
     if _applied(cluster):
         return
-    cluster.kubectl.apply(_MANIFESTS / "coredns.yaml")
-    cluster.kubectl.apply(_MANIFESTS / "storage.yaml")
+    for name in ("coredns.yaml", "storage.yaml"):
+        cluster.kubectl.apply((_MANIFESTS / name).read_text())
     olm.apply(cluster.kubectl)
     (cluster.state / "applied").write_text(_wanted())
 

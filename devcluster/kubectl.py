@@ -9,9 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from devcluster.shell import ClusterError, CommandError, run
+
+T = TypeVar("T")
 
 #: Who owns the fields that we apply.
 _FIELD_MANAGER = "pilothouse-devcluster"
@@ -44,17 +46,13 @@ class Kubectl:
         document: dict[str, Any] = json.loads(self("get", *words, "-o", "json", timeout=timeout))
         return document
 
-    def apply(self, file: Path) -> None:
-        """Applies a manifest file on the server's side (OLM's CRDs are too large for the client's way)."""
-        self(
-            "apply",
-            "--server-side",
-            "--force-conflicts",
-            f"--field-manager={_FIELD_MANAGER}",
-            "-f",
-            str(file),
-            timeout=120,
-        )
+    def apply(self, manifests: str) -> None:
+        """Applies manifests on the server's side: OLM's CRDs are too large for the client's way.
+
+        They go through standard input: a key on a command line could be read by every user.
+        """
+        owner = f"--field-manager={_FIELD_MANAGER}"
+        self("apply", "--server-side", "--force-conflicts", owner, "-f", "-", stdin=manifests, timeout=120)
 
     def may(self, verb: str, resource: str) -> bool:
         """Whether the user of the kubeconfig may do that in every namespace."""
@@ -133,17 +131,18 @@ def pod_problem(pod: dict[str, Any], since: float = 0.0) -> str:
     return "" if all(container["ready"] for container in containers) else "started, not ready yet"
 
 
-def wait_until(done: Callable[[], bool], timeout: float, complaint: Callable[[], str]) -> None:
-    """Waits for a condition.
+def wait_until(done: Callable[[], T], timeout: float, complaint: Callable[[], str]) -> T:
+    """Waits until `done` returns something true, and returns that.
 
     Raises:
         ClusterError: it did not come true within `timeout` seconds; `complaint` says what was waited for.
     """
     deadline = time.monotonic() + timeout
-    while not done():
+    while not (found := done()):
         if time.monotonic() > deadline:
             raise ClusterError(f"{complaint()} (waited {timeout:.0f} s)")
         time.sleep(_POLL)
+    return found
 
 
 def _unix(text: str) -> float:

@@ -51,11 +51,11 @@ def install(kubectl: Kubectl) -> None:
 
 def apply(kubectl: Kubectl) -> None:
     """Applies the manifests, and returns before the pods run."""
-    kubectl.apply(MANIFESTS / "crds.yaml")
+    kubectl.apply((MANIFESTS / "crds.yaml").read_text())
     kubectl(
         "wait", "--for=condition=Established", "--timeout=60s", "-f", str(MANIFESTS / "crds.yaml"), timeout=90
     )
-    kubectl.apply(MANIFESTS / "olm.yaml")
+    kubectl.apply((MANIFESTS / "olm.yaml").read_text())
 
 
 def render(target: Path = MANIFESTS) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
-import json
 import secrets
+
+import yaml
 
 from devcluster import images
 from devcluster.folders import CHECKOUT
@@ -30,15 +31,16 @@ def deploy(kubectl: Kubectl, reference: str) -> None:
     folder = "openshift" if kubectl("get", "crd", _OPENSHIFT, "--ignore-not-found") else "deploy"
     manifests = kubectl("kustomize", str(_EXAMPLE / folder)).replace(_RELEASED, reference)
     key = api_key(kubectl) or secrets.token_urlsafe(24)
-    _apply(kubectl, _namespace(NAMESPACE), _secret(NAMESPACE, _AIRLINES_SECRET, key))
+    kubectl.apply(yaml.safe_dump_all([_namespace(NAMESPACE), _secret(NAMESPACE, _AIRLINES_SECRET, key)]))
     share_key(kubectl, OPERATORS)
-    kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=manifests)
+    kubectl.apply(manifests)
     kubectl("rollout", "status", "deployment/booking-api", "-n", NAMESPACE, "--timeout=120s", timeout=130)
 
 
 def share_key(kubectl: Kubectl, namespace: str) -> None:
     """Gives the airline's key to the operator of a namespace, which is made when it is missing."""
-    _apply(kubectl, _namespace(namespace), _secret(namespace, _OPERATORS_SECRET, api_key(kubectl)))
+    secret = _secret(namespace, _OPERATORS_SECRET, api_key(kubectl))
+    kubectl.apply(yaml.safe_dump_all([_namespace(namespace), secret]))
 
 
 def api_key(kubectl: Kubectl) -> str:
@@ -55,9 +57,3 @@ def _namespace(name: str) -> dict[str, object]:
 def _secret(namespace: str, name: str, key: str) -> dict[str, object]:
     metadata = {"name": name, "namespace": namespace}
     return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"api-key": key}}
-
-
-def _apply(kubectl: Kubectl, *objects: dict[str, object]) -> None:
-    """Applies objects through standard input: a key on a command line could be read by every user."""
-    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
-    kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=text)

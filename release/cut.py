@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from devcluster import images as builder
 from devcluster.folders import CHECKOUT
 from release import bundle, catalog, documents, images, publish
 from release.packages import IMAGE, PACKAGES
@@ -25,13 +24,7 @@ def cut() -> Iterator[Path]:
     for package in PACKAGES.values():
         yield from documents.write(bundle.files(package), [package.bundle])
         bundle.validate(package.bundle)
-        built = builder.build(
-            CHECKOUT / "bundle.Dockerfile",
-            CHECKOUT,
-            package.bundle_image.rpartition("/")[2],
-            build_args={"PACKAGE": package.name},
-        )
-        images.pin(f"{package.bundle_image}@{_digest(built)}")
+        images.pin(f"{package.bundle_image}@{_digest(publish.bundle_image(package, CHECKOUT))}")
         yield from documents.write(catalog.files(package), [package.catalog])
     catalog.validate()
 

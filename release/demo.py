@@ -8,9 +8,8 @@ from typing import Any
 
 from devcluster import target as targets
 from devcluster.folders import CHECKOUT
-from devcluster.kubectl import Kubectl
+from devcluster.kubectl import Kubectl, wait_until
 from devcluster.progress import Step, run_steps
-from devcluster.shell import ClusterError
 from release import airline, install, publish
 from release.packages import find
 
@@ -60,20 +59,17 @@ class Demo:
     def book(self) -> None:
         """Applies the ticket as anybody would, and waits until it is booked."""
         self.kubectl("apply", "-n", "default", "-f", str(_TICKET))
-        deadline = time.monotonic() + _BOOKING_PATIENCE
-        while True:
-            self.ticket = self.kubectl.read("flightticket", _NAME, "-n", "default")
-            status = self.ticket.get("status", {})
-            current = status.get("observedGeneration") == self.ticket["metadata"]["generation"]
-            if current and status.get("phase") == "Booked":
-                return
-            if time.monotonic() > deadline:
-                state = self.kubectl("describe", "flightticket", _NAME, "-n", "default")
-                explanation = install.explain(self.kubectl)
-                raise ClusterError(
-                    f"the ticket was not booked in {_BOOKING_PATIENCE:.0f} s\n{state}\n{explanation}"
-                )
-            time.sleep(0.1)
+        wait_until(self._booked, _BOOKING_PATIENCE, self._not_booked)
+
+    def _booked(self) -> bool:
+        self.ticket = self.kubectl.read("flightticket", _NAME, "-n", "default")
+        status = self.ticket.get("status", {})
+        current = status.get("observedGeneration") == self.ticket["metadata"]["generation"]
+        return bool(current and status.get("phase") == "Booked")
+
+    def _not_booked(self) -> str:
+        state = self.kubectl("describe", "flightticket", _NAME, "-n", "default")
+        return f"the ticket was not booked\n{state}\n{install.explain(self.kubectl)}\n"
 
     def story(self) -> str:
         """What happened, and what to try next."""

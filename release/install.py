@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import yaml
 
 from devcluster.folders import CHECKOUT
-from devcluster.kubectl import Kubectl
+from devcluster.kubectl import Kubectl, wait_until
 from devcluster.shell import ClusterError
 from release.packages import Package
 
@@ -17,7 +16,6 @@ NAMESPACE = "pilothouse"
 _CATALOG = "pilothouse"
 #: Seconds until OLM is given up: its own deadline for a Deployment is 5 minutes.
 _PATIENCE = 330.0
-_POLL = 0.5
 
 
 def subscribe(kubectl: Kubectl, package: Package, catalog_image: str, operator_image: str) -> None:
@@ -39,14 +37,14 @@ def subscribe(kubectl: Kubectl, package: Package, catalog_image: str, operator_i
         unsubscribe(kubectl, package)
     _drop_other_catalog(kubectl, catalog_image)
     *catalog, subscription = _manifests(package, catalog_image)
-    _apply(kubectl, catalog)
+    kubectl.apply(yaml.safe_dump_all(catalog))
     # OLM resolves a Subscription at once, if need be from what an earlier catalog of the same name said
     # (its resolver keeps that for minutes); a connection that gets READY makes it ask anew.
     state = "jsonpath={.status.connectionState.lastObservedState}=READY"
     kubectl(
         "wait", "catalogsource", _CATALOG, "-n", NAMESPACE, f"--for={state}", "--timeout=120s", timeout=130
     )
-    _apply(kubectl, [subscription])
+    kubectl.apply(yaml.safe_dump(subscription))
 
 
 def _manifests(package: Package, catalog_image: str) -> list[dict[str, Any]]:
@@ -59,27 +57,20 @@ def _manifests(package: Package, catalog_image: str) -> list[dict[str, Any]]:
     return sorted(objects, key=lambda found: str(found["kind"]) == "Subscription")
 
 
-def _apply(kubectl: Kubectl, objects: list[dict[str, Any]]) -> None:
-    text = yaml.safe_dump_all(objects)
-    kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=text)
-
-
 def wait_succeeded(kubectl: Kubectl, package: Package, seconds: float = _PATIENCE) -> dict[str, Any]:
     """Waits until OLM reports the package's present version as Succeeded, and returns that version's CSV.
 
     Raises:
         ClusterError: it did not; the error holds what OLM and the pods say.
     """
-    deadline = time.monotonic() + seconds
-    while True:
-        csv = _csv(kubectl, package)
-        if csv and csv.get("status", {}).get("phase") == "Succeeded":
-            return csv
-        if time.monotonic() > deadline:
-            raise ClusterError(
-                f"{package.csv_name} was not installed within {seconds:.0f} s\n{explain(kubectl)}"
-            )
-        time.sleep(_POLL)
+
+    def succeeded() -> dict[str, Any]:
+        csv = _csv(kubectl, package) or {}
+        return csv if csv.get("status", {}).get("phase") == "Succeeded" else {}
+
+    return wait_until(
+        succeeded, seconds, lambda: f"{package.csv_name} was not installed\n{explain(kubectl)}\n"
+    )
 
 
 def unsubscribe(kubectl: Kubectl, package: Package) -> None:
@@ -87,7 +78,7 @@ def unsubscribe(kubectl: Kubectl, package: Package) -> None:
     for thing in (f"subscription.operators.coreos.com/{package.name}", f"csv/{package.csv_name}"):
         kubectl("delete", thing, "-n", NAMESPACE, "--ignore-not-found", "--wait", timeout=120)
     # A Deployment that the garbage collector has not got to yet would pass for the next installation's.
-    owned = ("deployment,pods", "-n", NAMESPACE, "-l", f"app.kubernetes.io/name={package.name}")
+    owned = ("deployment,pods", "-n", NAMESPACE, "-l", package.selector)
     kubectl("wait", "--for=delete", *owned, "--timeout=120s", timeout=130)
 
 

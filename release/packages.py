@@ -58,6 +58,11 @@ class Package:
         return f"{IMAGE.rpartition('/')[0]}/{self.name}-bundle"
 
     @property
+    def selector(self) -> str:
+        """The label that its Deployment and its pods carry."""
+        return f"app.kubernetes.io/name={self.name}"
+
+    @property
     def csv_name(self) -> str:
         """The name of the present version's ClusterServiceVersion."""
         return f"{self.name}.v{version()}"

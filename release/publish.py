@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 from devcluster import images as builder
 from devcluster.folders import CHECKOUT
 from release import bundle, catalog
-from release.packages import PACKAGES, version
+from release.packages import PACKAGES, Package, version
 
 #: Bundles and catalog for the images just built; the committed ones name the released images.
 WORK = CHECKOUT / "build" / "publish"
@@ -38,6 +39,12 @@ def operator_image() -> str:
     )
 
 
+def bundle_image(package: Package, context: Path) -> str:
+    """Builds and pushes a package's bundle from bundle/PACKAGE in a folder; returns the image's reference."""
+    name = package.bundle_image.rpartition("/")[2]
+    return builder.build(CHECKOUT / "bundle.Dockerfile", context, name, build_args={"PACKAGE": package.name})
+
+
 def catalog_image(operator: str) -> str:
     """Builds and pushes the bundles and the catalog for an operators' image; returns the catalog's reference.
 
@@ -47,15 +54,8 @@ def catalog_image(operator: str) -> str:
     shutil.rmtree(WORK, ignore_errors=True)
     for package in PACKAGES.values():
         bundle.substitute(package.bundle, operator, WORK / "bundle" / package.name)
-        bundle_image = builder.build(
-            CHECKOUT / "bundle.Dockerfile",
-            WORK,
-            f"{package.name}-bundle",
-            build_args={"PACKAGE": package.name},
-        )
-        catalog.substitute(
-            package, image=operator, bundle_image=bundle_image, output=WORK / "catalog" / package.name
-        )
+        built, output = bundle_image(package, WORK), WORK / "catalog" / package.name
+        catalog.substitute(package, image=operator, bundle_image=built, output=output)
     return builder.build(CHECKOUT / "catalog.Dockerfile", WORK, "catalog", tag=f"v{version()}")
 
 

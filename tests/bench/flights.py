@@ -15,13 +15,14 @@ from typing import Any
 
 from devcluster import target as targets
 from devcluster.folders import CHECKOUT
-from devcluster.kubectl import Kubectl
+from devcluster.kubectl import Kubectl, wait_until
 from flights_operator.types import Phase
 from pilothouse.kube import Client
 from release import airline, install, publish
 from release.packages import find
 from tests.bench.process import Memory, Process, seconds_to_ready
 from tests.cluster.airline import ClusterAirline
+from tests.cluster.flights import operator_pods
 from tests.cluster.load import (
     RESOURCE,
     Writes,
@@ -78,15 +79,15 @@ class Bench:
         """Deletes the pod, and waits for the next one's process to be ready."""
         _say("starting a new pod")
         old = Process(self._pod()["metadata"]["uid"]).pid
-        label = f"app.kubernetes.io/name={self.package.name}"
-        self.kubectl("delete", "pod", "-n", install.NAMESPACE, "-l", label, "--wait=false")
+        words = ("pod", "-n", install.NAMESPACE, "-l", self.package.selector)
+        self.kubectl("delete", *words, "--wait=false")
         self.figures["process_start_to_ready_seconds"] = seconds_to_ready(old)
         self.kubectl("rollout", "status", f"deployment/{self.package.name}", "-n", install.NAMESPACE)
-        deadline = time.monotonic() + 60
-        while len(self._pods()) > 1:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"the old pod does not go\n{install.explain(self.kubectl)}")
-            time.sleep(0.2)
+        wait_until(
+            lambda: len(operator_pods(self.kubectl, self.package)) == 1,
+            60,
+            lambda: f"the old pod does not go\n{install.explain(self.kubectl)}\n",
+        )
 
     def idle(self, name: str) -> None:
         """Memory and CPU while nothing happens."""
@@ -168,12 +169,8 @@ class Bench:
         self.figures[f"{name}_working_set_mib"] = memory.working_set
 
     def _pod(self) -> dict[str, Any]:
-        return next(pod for pod in self._pods() if "deletionTimestamp" not in pod["metadata"])
-
-    def _pods(self) -> list[dict[str, Any]]:
-        label = f"app.kubernetes.io/name={self.package.name}"
-        pods: list[dict[str, Any]] = self.kubectl.read("pods", "-n", install.NAMESPACE, "-l", label)["items"]
-        return pods
+        pods = operator_pods(self.kubectl, self.package)
+        return next(pod for pod in pods if "deletionTimestamp" not in pod["metadata"])
 
 
 def _say(line: str) -> None:

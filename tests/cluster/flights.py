@@ -92,9 +92,14 @@ class Flights:
 
     def operator_pods(self) -> list[dict[str, Any]]:
         """The operator's pods."""
-        label = f"app.kubernetes.io/name={self.package.name}"
-        items: list[dict[str, Any]] = self.kubectl.read("pods", "-n", install.NAMESPACE, "-l", label)["items"]
-        return items
+        return operator_pods(self.kubectl, self.package)
+
+
+def operator_pods(kubectl: Kubectl, package: Package) -> list[dict[str, Any]]:
+    """The pods of a package's operator."""
+    words = ("pods", "-n", install.NAMESPACE, "-l", package.selector)
+    items: list[dict[str, Any]] = kubectl.read(*words)["items"]
+    return items
 
 
 def ready_condition(ticket: dict[str, Any]) -> dict[str, Any]:

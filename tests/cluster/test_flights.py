@@ -141,11 +141,8 @@ def test_killed_while_the_airline_holds_its_request_never_books_twice(flights: F
             name = f"killed-{number}"
             uids[name] = flights.create(name)
             flights.until(lambda: flights.airline.held() > 0, f"the airline holds the booking of {name}")
-            label = f"app.kubernetes.io/name={flights.package.name}"
-            flights.kubectl(
-                *("delete", "pod", "-l", label, "-n", install.NAMESPACE, "--force", "--grace-period=0"),
-                timeout=90,
-            )
+            pods = ("pod", "-l", flights.package.selector, "-n", install.NAMESPACE)
+            flights.kubectl("delete", *pods, "--force", "--grace-period=0", timeout=90)
             flights.airline.release()
             # The next request that is held is then the next ticket's, and nobody else's.
             flights.wait_phase(name, "Booked", seconds=120)
