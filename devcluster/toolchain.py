@@ -43,11 +43,13 @@ class Tool:
     tags: str = ""
     #: `-X` settings; `{version}` stands for the module's version.
     settings: tuple[str, ...] = ()
+    #: Where go.mod and go.sum lie in the checkout, with our own Go sources; empty: in `tools/`, with none.
+    sources: str = ""
 
     @property
     def folder(self) -> Path:
         """Holds go.mod and go.sum."""
-        return folders.CHECKOUT / "devcluster" / "tools" / self.name
+        return folders.CHECKOUT / (self.sources or f"devcluster/tools/{self.name}")
 
     @property
     def version(self) -> str:
@@ -71,6 +73,7 @@ class Tool:
         """A hash of what the binaries are made of."""
         parts = [*_FLAGS, self.tags, self.link_flags, *self.binaries, *self.binaries.values(), _GENERATION]
         parts += [(self.folder / name).read_text() for name in ("go.mod", "go.sum")]
+        parts += [path.read_text() for path in sorted(self.folder.rglob("*.go"))]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
     @property
@@ -88,6 +91,13 @@ _KUBERNETES_BINARIES = (
     "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl",
 )  # fmt: skip
 
+
+def _kubernetes_version(minor: str) -> tuple[str, ...]:
+    """Without these the components report v0.0.0, and clients refuse them."""
+    base = "k8s.io/component-base/version"
+    return f"{base}.gitVersion={{version}}", f"{base}.gitMajor=1", f"{base}.gitMinor={minor}"
+
+
 TOOLS: Mapping[str, Tool] = {
     tool.name: tool
     for tool in (
@@ -104,12 +114,14 @@ TOOLS: Mapping[str, Tool] = {
             "kubernetes",
             _K8S,
             {name: f"{_K8S}/cmd/{name}" for name in _KUBERNETES_BINARIES},
-            # Without these the components report v0.0.0, and clients refuse them.
-            settings=(
-                "k8s.io/component-base/version.gitVersion={version}",
-                "k8s.io/component-base/version.gitMajor=1",
-                "k8s.io/component-base/version.gitMinor=34",
-            ),
+            settings=_kubernetes_version("34"),
+        ),
+        # The oldest Kubernetes that the operators claim (minKubeVersion): API tests run on it too.
+        Tool(
+            "kubernetes-oldest",
+            _K8S,
+            {"kube-apiserver-oldest": f"{_K8S}/cmd/kube-apiserver"},
+            settings=_kubernetes_version("30"),
         ),
         Tool("coredns", "github.com/coredns/coredns", {"coredns": "github.com/coredns/coredns"}),
         Tool(
@@ -152,6 +164,17 @@ TOOLS: Mapping[str, Tool] = {
             {"local-path-provisioner": "github.com/rancher/local-path-provisioner"},
         ),
         Tool("helm", "helm.sh/helm/v3", {"helm": "helm.sh/helm/v3/cmd/helm"}),
+        # The controllers that the benchmark puts beside ours, and the booking API that all of them call.
+        Tool(
+            "bench",
+            "sigs.k8s.io/controller-runtime",
+            {
+                "bench-airline": "pilothouse/bench/airline",
+                "bench-clientgo": "pilothouse/bench/clientgo",
+                "bench-controllerruntime": "pilothouse/bench/controllerruntime",
+            },
+            sources="tests/bench/peers",
+        ),
     )
 }
 

@@ -1,14 +1,9 @@
 """A typed client for the Kubernetes API over aiohttp. Objects are read into views; errors say what to do."""
 
-from pilothouse.kube.client import Client, EventType, Page, PatchType, WatchEvent
-from pilothouse.kube.config import (
-    ClientConfig,
-    CommandToken,
-    FileToken,
-    StaticToken,
-    TokenSource,
-    tls_context,
-)
+from pilothouse.kube.answers import EventType, Page, WatchEvent
+from pilothouse.kube.client import Client, PatchType
+from pilothouse.kube.config import ClientConfig
+from pilothouse.kube.discovery import Discovery
 from pilothouse.kube.errors import (
     AlreadyExists,
     ApiError,
@@ -20,18 +15,36 @@ from pilothouse.kube.errors import (
     Forbidden,
     Invalid,
     KubeError,
+    MethodNotAllowed,
+    NotAcceptable,
     NotFound,
+    RequestEntityTooLarge,
     ServerError,
     TooManyRequests,
     Unauthorized,
     Undecodable,
     Unreachable,
+    UnsupportedMediaType,
+    WatchListUnsupported,
 )
-from pilothouse.kube.objects import Condition, KubeObject, ObjectKey, ObjectMeta, OwnerReference, version
+from pilothouse.kube.objects import (
+    EMPTY,
+    Condition,
+    KubeObject,
+    ObjectKey,
+    ObjectMeta,
+    OwnerReference,
+    PartialObjectMetadata,
+    version,
+)
 from pilothouse.kube.resource import Resource
 from pilothouse.kube.retry_after import retry_after_seconds
+from pilothouse.kube.subresources import Scale, evict, pod_log, scale_of
+from pilothouse.kube.tls import TlsFiles, tls_context
+from pilothouse.kube.tokens import CommandToken, FileToken, StaticToken, TokenSource
 
 __all__ = [
+    "EMPTY",
     "AlreadyExists",
     "ApiError",
     "BadRequest",
@@ -42,6 +55,7 @@ __all__ = [
     "Condition",
     "ConfigError",
     "Conflict",
+    "Discovery",
     "EventType",
     "Expired",
     "FileToken",
@@ -49,22 +63,33 @@ __all__ = [
     "Invalid",
     "KubeError",
     "KubeObject",
+    "MethodNotAllowed",
+    "NotAcceptable",
     "NotFound",
     "ObjectKey",
     "ObjectMeta",
     "OwnerReference",
     "Page",
+    "PartialObjectMetadata",
     "PatchType",
+    "RequestEntityTooLarge",
     "Resource",
+    "Scale",
     "ServerError",
     "StaticToken",
+    "TlsFiles",
     "TokenSource",
     "TooManyRequests",
     "Unauthorized",
     "Undecodable",
     "Unreachable",
+    "UnsupportedMediaType",
     "WatchEvent",
+    "WatchListUnsupported",
+    "evict",
+    "pod_log",
     "retry_after_seconds",
+    "scale_of",
     "tls_context",
     "version",
 ]

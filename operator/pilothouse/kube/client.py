@@ -1,26 +1,17 @@
 """The typed client: objects are read into the view that their `Resource` declares."""
 
-import logging
-import random
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
 from types import TracebackType
-from typing import Generic, NamedTuple, Self, TypeVar
-
-import msgspec
+from typing import Self, TypeVar
 
 from pilothouse.kube import codec
+from pilothouse.kube.answers import read_object
 from pilothouse.kube.config import ClientConfig
-from pilothouse.kube.errors import Status, Undecodable, api_error
 from pilothouse.kube.objects import KubeObject, ObjectKey
+from pilothouse.kube.reader import Reader, accepted
 from pilothouse.kube.resource import Resource
-from pilothouse.kube.transport import DEADLINE, IDLE_SECONDS, Transport
-from pilothouse.telemetry import metrics
-
-log = logging.getLogger(__name__)
-
-# client-go, tools/cache/reflector.go: watches last 5 to 10 minutes, so that they do not renew in step.
-WATCH_SECONDS = (300, 600)
+from pilothouse.kube.transport import DEADLINE, JSON, Transport
 
 T = TypeVar("T", bound=KubeObject)
 
@@ -33,34 +24,11 @@ class PatchType(StrEnum):
     APPLY = "application/apply-patch+yaml"
 
 
-class EventType(StrEnum):
-    """What a line of a watch says."""
-
-    ADDED = "ADDED"
-    MODIFIED = "MODIFIED"
-    DELETED = "DELETED"
-    BOOKMARK = "BOOKMARK"
-
-
-class Page(NamedTuple, Generic[T]):
-    """Some objects of a collection, and the version of the collection that all its pages show."""
-
-    items: list[T]
-    resource_version: str
-
-
-class WatchEvent(NamedTuple, Generic[T]):
-    """A change. A BOOKMARK has no object: it only says how far the stream has come."""
-
-    type: EventType
-    object: T | None
-    resource_version: str
-
-
-class Client:
+class Client(Reader):
     """Speaks to one API server.
 
-    An async context manager; all methods raise `KubeError`s and nothing else of their own.
+    An async context manager; all methods raise `KubeError`s and nothing else of their own. Every request has
+    a deadline of 30 s, retries included; a caller that has less time wraps the call in `asyncio.timeout`.
 
     Args:
         config: the server and the credentials.
@@ -71,7 +39,7 @@ class Client:
     def __init__(self, config: ClientConfig, *, user_agent: str, connections: int = 32) -> None:
         self.config = config
         self._field_manager = user_agent.partition("/")[0]
-        self._transport = Transport(config, user_agent=user_agent, connections=connections)
+        super().__init__(Transport(config, user_agent=user_agent, connections=connections))
 
     async def __aenter__(self) -> Self:
         await self._transport.__aenter__()
@@ -81,98 +49,6 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self._transport.__aexit__(kind, error, traceback)
-
-    async def get(self, resource: Resource[T], key: ObjectKey) -> T:
-        """Return the object as it is now, from the server.
-
-        Raises:
-            NotFound: there is none of that name, or the kind is unknown.
-        """
-        return _object(resource, await self._transport.request("GET", resource.path(*key)))
-
-    async def pages(
-        self,
-        resource: Resource[T],
-        *,
-        namespace: str = "",
-        label_selector: str = "",
-        field_selector: str = "",
-        limit: int = 500,
-    ) -> AsyncGenerator[Page[T], None]:
-        """List a collection, page by page; all pages show it at one moment.
-
-        An object that does not fit the view is left out, with a warning in the log and a count in
-        `pilothouse_undecodable_objects_total`: one bad object must not hide the others.
-
-        Args:
-            resource: the kind.
-            namespace: empty for all.
-            label_selector: such as `app=web,tier!=cache`.
-            field_selector: such as `metadata.name=web`.
-            limit: objects per page.
-
-        Raises:
-            Expired: listing took so long that the server forgot the moment (5 min); start again.
-        """
-        params = _selectors(label_selector, field_selector) | {"limit": str(limit)}
-        while True:
-            body = await self._transport.request("GET", resource.path(namespace), params=params)
-            page = _page(resource, body)
-            yield Page(page.items or [], page.metadata.resource_version)
-            if not page.metadata.continue_:
-                return
-            params["continue"] = page.metadata.continue_
-
-    async def watch(
-        self,
-        resource: Resource[T],
-        *,
-        resource_version: str,
-        namespace: str = "",
-        label_selector: str = "",
-        field_selector: str = "",
-        idle: float = IDLE_SECONDS,
-    ) -> AsyncGenerator[WatchEvent[T], None]:
-        """Yield what changes after `resource_version`, until the server ends the stream (in 5 to 10 minutes).
-
-        The first event is a BOOKMARK at `resource_version`: it says that the server has accepted the watch.
-        Silence of `idle` seconds ends the stream as if the server had; go on from the last event's
-        `resource_version`.
-
-        Args:
-            resource: the kind.
-            resource_version: from a list or an earlier event.
-            namespace: empty for all.
-            label_selector: as in `pages`.
-            field_selector: as in `pages`.
-            idle: seconds; bookmarks come about each minute.
-
-        Raises:
-            Expired: the server no longer knows what followed `resource_version`; list again.
-            ApiError: it refused, or ended the stream with an error.
-            Unreachable: it could not be reached, or the connection broke.
-        """
-        params = _selectors(label_selector, field_selector) | {
-            "watch": "1",
-            "allowWatchBookmarks": "true",
-            "resourceVersion": resource_version,
-            "timeoutSeconds": str(random.randint(*WATCH_SECONDS)),  # noqa: S311 - spreads load
-        }
-        async with self._transport.stream(resource.path(namespace), params=params, idle=idle) as lines:
-            yield WatchEvent(EventType.BOOKMARK, None, resource_version)
-            decode = codec.codec(resource.view).event
-            async for line in lines:
-                # The server writes the type first. Lines of these two carry no object of the kind.
-                if line.startswith((b'{"type":"BOOKMARK"', b'{"type":"ERROR"')):
-                    yield _without_object(resource, line)
-                    continue
-                try:
-                    event = decode(line)
-                    yield WatchEvent(
-                        EventType(event.type), event.object, event.object.metadata.resource_version
-                    )
-                except (msgspec.ValidationError, ValueError):
-                    yield _without_object(resource, line)
 
     async def create(self, resource: Resource[T], body: object, *, namespace: str = "") -> T:
         """Create an object and return it as stored.
@@ -186,8 +62,10 @@ class Client:
             AlreadyExists: there is one of that name.
             Invalid: it breaks the schema or a rule; `causes` name the fields.
         """
-        answer = await self._transport.request("POST", resource.path(namespace), body=_json(body))
-        return _object(resource, answer)
+        answer = await self._transport.request(
+            "POST", resource.path(namespace), body=_json(body), accept=accepted(resource)
+        )
+        return read_object(resource, answer)
 
     async def patch(
         self,
@@ -228,8 +106,9 @@ class Client:
             params=params,
             body=_json(body),
             content_type=type.value,
+            accept=accepted(resource),
         )
-        return _object(resource, answer)
+        return read_object(resource, answer)
 
     async def replace(
         self, resource: Resource[T], key: ObjectKey, body: object, *, subresource: str = ""
@@ -241,8 +120,10 @@ class Client:
         Raises:
             Conflict: the body's resourceVersion is not the present one.
         """
-        answer = await self._transport.request("PUT", resource.path(*key, subresource), body=_json(body))
-        return _object(resource, answer)
+        answer = await self._transport.request(
+            "PUT", resource.path(*key, subresource), body=_json(body), accept=accepted(resource)
+        )
+        return read_object(resource, answer)
 
     async def delete(
         self,
@@ -286,10 +167,11 @@ class Client:
         *,
         params: Mapping[str, str] | None = None,
         body: object = None,
-        content_type: str = "application/json",
+        content_type: str = JSON,
+        accept: str = JSON,
         deadline: float = DEADLINE,
     ) -> bytes:
-        """Send any request and return the raw answer: for discovery and odd endpoints.
+        """Send any request and return the raw answer: for odd endpoints.
 
         Args:
             method: the HTTP verb.
@@ -297,6 +179,7 @@ class Client:
             params: the query.
             body: a Struct, a dict, a list, or JSON as bytes; None for none.
             content_type: of the body.
+            accept: the content types that the answer may have.
             deadline: seconds for the whole, retries included.
         """
         return await self._transport.request(
@@ -305,70 +188,10 @@ class Client:
             params=params,
             body=None if body is None else _json(body),
             content_type=content_type,
+            accept=accept,
             deadline=deadline,
         )
 
 
 def _json(body: object) -> bytes:
     return body if isinstance(body, bytes) else codec.encode(body)
-
-
-def _selectors(label_selector: str, field_selector: str) -> dict[str, str]:
-    given = {"labelSelector": label_selector, "fieldSelector": field_selector}
-    return {name: value for name, value in given.items() if value}
-
-
-def _object(resource: Resource[T], body: bytes) -> T:
-    decode: Callable[[bytes], T] = codec.codec(resource.view).object
-    try:
-        return decode(body)
-    except msgspec.DecodeError as error:
-        raise codec.undecodable(resource, body, error) from error
-
-
-def _page(resource: Resource[T], body: bytes) -> codec.ObjectList[T]:
-    try:
-        return codec.codec(resource.view).list(body)
-    except msgspec.ValidationError:
-        return _page_without_misfits(resource, body)
-
-
-def _page_without_misfits(resource: Resource[T], body: bytes) -> codec.ObjectList[T]:
-    try:
-        raw = codec.raw_list(body)
-    except msgspec.DecodeError as error:
-        raise Undecodable(f"the list of {resource} cannot be read: {error}") from error
-    items = []
-    for each in raw.items:
-        try:
-            items.append(_object(resource, bytes(each)))
-        except Undecodable as error:
-            _left_out(resource, error)
-    return codec.ObjectList(raw.metadata, items)
-
-
-def _without_object(resource: Resource[T], line: bytes) -> WatchEvent[T]:
-    """Return the event of a line that carries no readable object: a bookmark, an error, or a misfit.
-
-    A misfit becomes a bookmark: the stream has come so far, and whoever holds the object keeps what it last
-    knew.
-    """
-    try:
-        event = codec.raw_event(line)
-        if event.type == "ERROR":
-            status = msgspec.json.decode(event.object, type=Status)
-            raise api_error(status.code or 500, bytes(event.object))
-        head = codec.head(bytes(event.object))
-    except msgspec.DecodeError as error:
-        raise Undecodable(f"a line of the watch of {resource} cannot be read: {error}") from error
-    if event.type != "BOOKMARK":
-        try:
-            _object(resource, bytes(event.object))
-        except Undecodable as error:
-            _left_out(resource, error)
-    return WatchEvent(EventType.BOOKMARK, None, head.metadata.resource_version)
-
-
-def _left_out(resource: Resource[T], error: Undecodable) -> None:
-    metrics.UNDECODABLE_OBJECTS.labels(str(resource)).inc()
-    log.warning("%s; it is left out until it is corrected", error)

@@ -6,14 +6,19 @@
     ├── ConfigError            the credentials or the address cannot be loaded
     ├── Undecodable            an answer that does not fit the type that reads it
     ├── Unreachable            no answer: connection refused, lost, timed out
+    ├── WatchListUnsupported   the server does not stream its lists
     └── ApiError               the server answered, and said no
         ├── BadRequest         400
         ├── Unauthorized       401
         ├── Forbidden          403
         ├── NotFound           404
+        ├── MethodNotAllowed   405  the kind is served, and not with this verb
+        ├── NotAcceptable      406  the server cannot answer in that form
         ├── Conflict           409  the object has changed since it was read
         ├── AlreadyExists      409
         ├── Expired            410  the resourceVersion or the page is too old
+        ├── RequestEntityTooLarge 413
+        ├── UnsupportedMediaType  415  this kind of patch is not served
         ├── Invalid            422  the object breaks its schema or a rule
         ├── TooManyRequests    429
         └── ServerError        5xx
@@ -62,16 +67,26 @@ class Unreachable(KubeError):
         self.maybe_sent = maybe_sent
 
 
+class WatchListUnsupported(KubeError):
+    """The server does not stream the objects that are there before the changes: list in pages, then watch."""
+
+
 class ApiError(KubeError):
     """The API server refused a request.
 
+    The text is the server's own sentence, truncated to 1024 characters, and what to do about it where the
+    server does not say.
+
     Attributes:
+        remedy: what to do, for all errors of the class; empty where the server's sentence says it.
         status: the HTTP status.
         reason: metav1.Status.reason, such as `AlreadyExists`; empty when the answer was not a Status.
-        message: the server's own sentence, truncated to 1024 characters.
+        message: the same as the text.
         causes: what is wrong with which field, for an object that was refused.
         retry_after: seconds after which the server wants to be asked again, if it said so; 300 at most.
     """
+
+    remedy = ""
 
     def __init__(
         self,
@@ -81,7 +96,8 @@ class ApiError(KubeError):
         causes: tuple[Cause, ...] = (),
         retry_after: float | None = None,
     ) -> None:
-        super().__init__(message or f"the API server answered {status} {reason}".rstrip())
+        sentence = message or f"the API server answered {status} {reason}".rstrip()
+        super().__init__(f"{sentence}; {self.remedy}" if self.remedy else sentence)
         self.status = status
         self.reason = reason
         self.message = str(self)
@@ -96,6 +112,10 @@ class BadRequest(ApiError):
 class Unauthorized(ApiError):
     """401: the credentials are missing, wrong or expired."""
 
+    remedy = (
+        "its credentials are missing, wrong or expired: check the service account's token or the kubeconfig"
+    )
+
 
 class Forbidden(ApiError):
     """403: the credentials are good, and RBAC or an admission plugin does not allow the request."""
@@ -103,6 +123,18 @@ class Forbidden(ApiError):
 
 class NotFound(ApiError):
     """404: the object, or its whole kind, does not exist."""
+
+
+class MethodNotAllowed(ApiError):
+    """405: the kind is served, and not with this verb, such as a list of what can only be created."""
+
+    remedy = "the kind does not offer this verb; 'kubectl api-resources -o wide' lists those that it does"
+
+
+class NotAcceptable(ApiError):
+    """406: the server cannot answer in the form that was asked for."""
+
+    remedy = "the server cannot answer in this form; a kind of an aggregated API may lack it"
 
 
 class Conflict(ApiError):
@@ -115,6 +147,18 @@ class AlreadyExists(ApiError):
 
 class Expired(ApiError):
     """410: the resourceVersion or the continue token is older than what the server remembers. List again."""
+
+
+class RequestEntityTooLarge(ApiError):
+    """413: the object is larger than the server or etcd takes (3 MiB and 1.5 MiB by default)."""
+
+    remedy = "make the object smaller, or split it: the API server takes 3 MiB and etcd 1.5 MiB"
+
+
+class UnsupportedMediaType(ApiError):
+    """415: the server does not take a body of this type: strategic merge patches of custom resources."""
+
+    remedy = "patch with another type: merge, JSON and apply patches are served for every kind"
 
 
 class Invalid(ApiError):
@@ -140,8 +184,12 @@ _BY_STATUS: dict[int, type[ApiError]] = {
     401: Unauthorized,
     403: Forbidden,
     404: NotFound,
+    405: MethodNotAllowed,
+    406: NotAcceptable,
     409: Conflict,
     410: Expired,
+    413: RequestEntityTooLarge,
+    415: UnsupportedMediaType,
     422: Invalid,
     429: TooManyRequests,
 }

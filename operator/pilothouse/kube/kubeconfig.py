@@ -5,39 +5,48 @@ second implementation.
 """
 
 import os
-from typing import Any
+from typing import Any, TypedDict
 
-from pilothouse.kube.config import ClientConfig, CommandToken, TokenSource, tls_context
 from pilothouse.kube.errors import ConfigError
+from pilothouse.kube.tls import TlsFiles
+from pilothouse.kube.tokens import CommandToken, TokenSource
 
 
-def load(path: str | None, context: str | None) -> ClientConfig:
-    """Return the configuration that a kubeconfig describes; see `ClientConfig.from_kubeconfig`."""
+class Settings(TypedDict):
+    """What a kubeconfig's context says, under the names of `ClientConfig`."""
+
+    server: str
+    tls: TlsFiles | None
+    token: TokenSource | None
+    namespace: str
+    server_hostname: str | None
+    proxy: str
+
+
+def read(path: str | None, context: str | None) -> Settings:
+    """Return what a kubeconfig describes; see `ClientConfig.from_kubeconfig`."""
     # The package itself looks at the variable only once, when it is imported.
     path = path or os.environ.get("KUBECONFIG") or None
-    settings, namespace = _read(path, context)
+    settings, namespace = _load(path, context)
     server = str(settings.host).rstrip("/")
     if not server.startswith(("http://", "https://")):
         raise _unusable(path, f"its server {server!r} is no http or https URL")
+    tls = TlsFiles(settings.ssl_ca_cert, settings.cert_file, settings.key_file, verify=settings.verify_ssl)
     try:
-        tls = tls_context(
-            ca_file=settings.ssl_ca_cert,
-            cert_file=settings.cert_file,
-            key_file=settings.key_file,
-            verify=settings.verify_ssl,
-        )
+        tls.context()
     except OSError as error:
         raise _unusable(path, f"a certificate of it cannot be loaded: {error}") from error
-    return ClientConfig(
+    return Settings(
         server=server,
         tls=tls if server.startswith("https:") else None,
         token=_token(settings),
         namespace=namespace,
         server_hostname=settings.tls_server_name or None,
+        proxy=_proxy(path, settings),
     )
 
 
-def _read(path: str | None, context: str | None) -> tuple[Any, str]:
+def _load(path: str | None, context: str | None) -> tuple[Any, str]:
     """The official client's settings from a kubeconfig, and the namespace of the context."""
     try:
         import kubernetes.client
@@ -48,7 +57,8 @@ def _read(path: str | None, context: str | None) -> tuple[Any, str]:
             "install it (pip install 'kubernetes>=37'), or run inside a pod"
         ) from error
     official: Any = kubernetes.config  # without type hints of its own
-    settings = kubernetes.client.Configuration()
+    # Without this, it would take a proxy from the environment, which is meant for downloads.
+    settings = kubernetes.client.Configuration(proxy="")
     try:
         official.load_kube_config(path, context, client_configuration=settings)
         contexts, active = official.list_kube_config_contexts(path)
@@ -67,6 +77,17 @@ def _unusable(path: str | None, why: str) -> ConfigError:
     return ConfigError(
         f"the kubeconfig {name} cannot be used: {why}; set KUBECONFIG to a file that kubectl can use"
     )
+
+
+def _proxy(path: str | None, settings: Any) -> str:
+    proxy = str(settings.proxy or "")
+    scheme = proxy.partition(":")[0]
+    if proxy and scheme not in ("http", "https"):
+        # Not the URL itself: it may hold a password.
+        raise _unusable(
+            path, f"its proxy-url is a {scheme} proxy, and only http and https ones are supported"
+        )
+    return proxy
 
 
 def _token(settings: Any) -> TokenSource | None:

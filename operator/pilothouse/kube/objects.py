@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import lru_cache
 from sys import intern
 from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import msgspec
 from msgspec.structs import force_setattr
@@ -101,9 +101,17 @@ class Condition(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 class KubeObject(Protocol):
     """What a view of a kind must have: its metadata. The rest is whatever its reader needs."""
 
+    __struct_fields__: ClassVar[tuple[str, ...]]
+
     @property
     def metadata(self) -> ObjectMeta:
         """The object's metadata."""
+
+
+class PartialObjectMetadata(msgspec.Struct, frozen=True, gc=False):
+    """The view of a controller that reads nothing but metadata: of owned objects, or of another's kind."""
+
+    metadata: ObjectMeta
 
 
 def version(obj: KubeObject) -> int:

@@ -13,6 +13,7 @@ class Resource(Generic[T]):
     """A kind as the API server serves it, and the *view* of it that a controller reads.
 
     Two resources of one kind may have different views; each decodes and keeps only what its view declares.
+    With a view of the metadata alone, such as `PartialObjectMetadata`, only that is sent.
 
     Attributes:
         group: the API group, empty for the core group.
@@ -34,6 +35,11 @@ class Resource(Generic[T]):
     def api_version(self) -> str:
         """Group and version as objects carry them, such as `flights.com/v1`."""
         return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def metadata_only(self) -> bool:
+        """Whether the view reads nothing but metadata: then the server sends nothing else."""
+        return self.view.__struct_fields__ == ("metadata",)
 
     def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
         """Return the path of the collection, of one object in it, or of an object's subresource.

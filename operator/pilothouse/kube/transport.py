@@ -1,25 +1,14 @@
-"""HTTP to the API server: connections, credentials, deadlines, and the retries that are safe.
-
-The only module that knows aiohttp. A request is retried when repeating it cannot do anything twice:
-
-- any verb after 429 (load shedding: not carried out), after a 401 once with fresh credentials, and when the
-  connection was refused before anything was sent;
-- GET also after 5xx, a lost connection or no answer.
-
-Everything else is reported, with `Unreachable.maybe_sent` telling a caller whether the request may have had
-an effect.
-"""
+"""HTTP to the API server: connections, credentials, deadlines. The only module that knows aiohttp."""
 
 import asyncio
-import random
-import socket
 from asyncio.sslproto import SSLProtocol
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import lru_cache
+from ssl import SSLContext
 from types import TracebackType
 from typing import Self
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import aiohttp
 from yarl import URL
@@ -27,13 +16,13 @@ from yarl import URL
 from pilothouse.kube.config import ClientConfig
 from pilothouse.kube.errors import (
     ApiError,
-    KubeError,
-    ServerError,
-    TooManyRequests,
+    ConfigError,
     Unauthorized,
     Unreachable,
     api_error,
 )
+from pilothouse.kube.retries import ATTEMPTS, retry_pause
+from pilothouse.kube.sockets import keepalive_socket
 from pilothouse.telemetry import metrics
 
 # Seconds. A request through a healthy server takes milliseconds; etcd's own limit for a slow one is 5 to 10
@@ -41,17 +30,24 @@ from pilothouse.telemetry import metrics
 DEADLINE = 30.0
 CONNECT_SECONDS = 10.0
 # A server sends a bookmark about each minute even when nothing happens (kubernetes.io, "Watch bookmarks"): a
-# stream that is silent for longer is half-open.
+# stream that is silent for longer is stuck, though the connection be alive up to a proxy on the way.
 IDLE_SECONDS = 75.0
-ATTEMPTS = 5
-_RETRY_SECONDS = 0.2
+# An idle connection is kept so long for the next request.
+KEEP_SECONDS = 30.0
 
 # asyncio gives every TLS connection a read buffer of 256 KiB, zeroed and so resident: 10 MiB for 32 of them.
 # TLS records end at 16 KiB (RFC 8446, 5.1); this holds two, and 32 connections cost 3 MiB.
 SSLProtocol.max_size = 32 * 1024
 
-# Failures before the request left this process.
-_NOT_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
+JSON = "application/json"
+
+# Failures before the request left this process, or its proxy.
+_NOT_SENT = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.ClientHttpProxyError,
+    aiohttp.InvalidURL,
+)
 
 # Finding a metric's child by its labels costs more than counting in it; there are few label sets.
 _requests = lru_cache(maxsize=256)(metrics.REQUESTS.labels)
@@ -69,13 +65,15 @@ class Transport:
 
     def __init__(self, config: ClientConfig, *, user_agent: str, connections: int) -> None:
         self._config = config
-        self._host = urlsplit(config.server).netloc
+        self._server = URL(config.server, encoded=True)
+        self._base = self._server.raw_path.rstrip("/")
+        self._host = self._server.raw_authority
         self._connections = connections
         # Uncompressed: on a cluster's network, gzip costs both sides more than it saves (client-go's
         # DisableCompression, which controller-runtime sets for the same reason).
         self._headers = {
             "User-Agent": user_agent,
-            "Accept": "application/json",
+            "Accept": JSON,
             "Accept-Encoding": "identity",
         }
         self._requests: aiohttp.ClientSession | None = None
@@ -98,15 +96,15 @@ class Transport:
     def _session(self, limit: int) -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(
             limit=limit,
-            ssl=self._config.tls if self._config.tls is not None else True,
-            socket_factory=_keepalive_socket,
-            keepalive_timeout=30.0,
+            socket_factory=keepalive_socket,
+            keepalive_timeout=KEEP_SECONDS,
         )
         session = aiohttp.ClientSession(
             connector=connector,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers=self._headers,
+            proxy=self._config.proxy or None,
         )
         # aiohttp would send a PUT or DELETE again when a connection that it reuses breaks; it offers no other
         # way to say no, and its own tests use this one.
@@ -120,10 +118,11 @@ class Transport:
         *,
         params: Mapping[str, str] | None = None,
         body: bytes | None = None,
-        content_type: str = "application/json",
+        content_type: str = JSON,
+        accept: str = JSON,
         deadline: float = DEADLINE,
     ) -> bytes:
-        """Send a request, retrying as the module says, and return the body of the answer.
+        """Send a request, again where `retries` allows it, and return the body of the answer.
 
         Args:
             method: the HTTP verb.
@@ -131,6 +130,7 @@ class Transport:
             params: the query.
             body: what to send.
             content_type: of the body.
+            accept: the content types that the answer may have.
             deadline: seconds for the whole, retries included.
 
         Raises:
@@ -139,12 +139,17 @@ class Transport:
         """
         loop = asyncio.get_running_loop()
         ends = loop.time() + deadline
+        headers = {}
+        if body is not None:
+            headers["Content-Type"] = content_type
+        if accept is not JSON:
+            headers["Accept"] = accept
         refused = False
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return await self._once(method, path, params, body, content_type, ends - loop.time(), refused)
+                return await self._once(method, path, params, body, headers, ends, refused)
             except (ApiError, Unreachable) as error:
-                wait = _retry_after(error, method, attempt, refused=refused)
+                wait = retry_pause(error, method, attempt, refused=refused)
                 if wait is None or attempt == ATTEMPTS or loop.time() + wait >= ends:
                     raise
                 refused = isinstance(error, Unauthorized)
@@ -159,29 +164,28 @@ class Transport:
         path: str,
         params: Mapping[str, str] | None,
         body: bytes | None,
-        content_type: str,
-        seconds: float,
+        headers: dict[str, str],
+        ends: float,
         refused: bool,
     ) -> bytes:
         loop = asyncio.get_running_loop()
         started = loop.time()
         try:
-            async with asyncio.timeout(seconds):
-                headers = await self._authorization(refused)
-                if body is not None:
-                    headers["Content-Type"] = content_type
+            async with asyncio.timeout_at(ends):
+                await self._authorize(headers, refused)
                 async with self._open(self._requests).request(
                     method,
                     self._url(path, params),
                     data=body,
                     headers=headers,
                     allow_redirects=False,
+                    ssl=self._tls(refused),
                     server_hostname=self._config.server_hostname,
                 ) as response:
                     answer = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             _requests("<error>", method, self._host).inc()
-            raise self._unreachable(error, f"{method} {path}", seconds) from error
+            raise self._unreachable(error, f"{method} {path}", ends - started) from error
         _requests(str(response.status), method, self._host).inc()
         _request_seconds(method, self._host).observe(loop.time() - started)
         if response.status >= 300:
@@ -190,7 +194,7 @@ class Transport:
 
     @asynccontextmanager
     async def stream(
-        self, path: str, *, params: Mapping[str, str], idle: float = IDLE_SECONDS
+        self, path: str, *, params: Mapping[str, str], accept: str = JSON, idle: float = IDLE_SECONDS
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """Open an answer that does not end by itself, and yield its lines.
 
@@ -200,6 +204,7 @@ class Transport:
         Args:
             path: from the server's root.
             params: the query.
+            accept: the content types that the answer may have.
             idle: seconds of silence after which the stream is given up.
 
         Raises:
@@ -208,13 +213,15 @@ class Transport:
         """
         refused = False
         while True:
-            headers = await self._authorization(refused)
+            headers = {"Accept": accept}
             try:
                 async with asyncio.timeout(DEADLINE):
+                    await self._authorize(headers, refused)
                     response = await self._open(self._watches).get(
                         self._url(path, params),
                         headers=headers,
                         allow_redirects=False,
+                        ssl=self._tls(refused),
                         server_hostname=self._config.server_hostname,
                         timeout=aiohttp.ClientTimeout(
                             total=None, sock_connect=CONNECT_SECONDS, sock_read=idle
@@ -276,14 +283,23 @@ class Transport:
         return session
 
     def _url(self, path: str, params: Mapping[str, str] | None) -> URL:
-        query = f"?{urlencode(params)}" if params else ""
-        return URL(f"{self._config.server}{path}{query}", encoded=True)
+        # Not parsed from a string: with a new name in each, that costs 3 us a request.
+        url = self._server.with_path(self._base + path, encoded=True)
+        return URL(f"{url}?{urlencode(params)}", encoded=True) if params else url
 
-    async def _authorization(self, refused: bool) -> dict[str, str]:
-        if self._config.token is None:
-            return {}
-        token = await self._config.token.token(refused=refused)
-        return {"Authorization": f"Bearer {token}"} if token else {}
+    async def _authorize(self, headers: dict[str, str], refused: bool) -> None:
+        if self._config.token is not None and (token := await self._config.token.token(refused=refused)):
+            headers["Authorization"] = f"Bearer {token}"
+
+    def _tls(self, refused: bool) -> SSLContext | bool:
+        if self._config.tls is None:
+            return True
+        try:
+            # The pool keeps connections of different settings apart: after a rotation, requests use new ones,
+            # and the old ones are closed once they have been idle for a while.
+            return self._config.tls.context(refused=refused)
+        except OSError as error:
+            raise ConfigError(f"the cluster's TLS files cannot be read: {error}") from error
 
     def _unreachable(self, error: Exception, what: str, seconds: float) -> Unreachable:
         if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ClientError):
@@ -294,37 +310,3 @@ class Transport:
         return Unreachable(
             f"{what}: the API server {self._host} gave no answer: {why}", maybe_sent=maybe_sent
         )
-
-
-def _retry_after(error: KubeError, method: str, attempt: int, *, refused: bool) -> float | None:
-    """Return the seconds to wait before the same request is sent again; None when it must not be."""
-    backoff = _RETRY_SECONDS * (1 << (attempt - 1)) * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
-    match error:
-        case Unauthorized():
-            return None if refused else 0.0
-        case TooManyRequests():
-            # Without Retry-After it is an eviction held up by a disruption budget: a matter for the caller.
-            if error.retry_after is not None:
-                return error.retry_after
-            return backoff if method == "GET" else None
-        case ServerError() if method == "GET":
-            return error.retry_after if error.retry_after is not None else backoff
-        case Unreachable() if method == "GET" or not error.maybe_sent:
-            return backoff
-    return None
-
-
-def _keepalive_socket(
-    address: tuple[int | socket.AddressFamily, int, int, str, tuple[object, ...]],
-) -> socket.socket:
-    """Make a socket that notices within 60 s that the other end is gone, even with nothing to send."""
-    family, kind, protocol, _, _ = address
-    made = socket.socket(family, kind, protocol)
-    made.setblocking(False)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 60_000)
-    return made

@@ -102,4 +102,4 @@ async def client(connect: Callable[[], Awaitable[Client]]) -> Client:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries follow at once: what is tested is that they happen, not how long they wait."""
-    monkeypatch.setattr("pilothouse.kube.transport._RETRY_SECONDS", 0.001)
+    monkeypatch.setattr("pilothouse.kube.retries._FIRST_PAUSE", 0.001)

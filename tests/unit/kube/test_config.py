@@ -36,9 +36,9 @@ async def test_in_cluster(service_account):
     config = ClientConfig.in_cluster(service_account)
     assert (config.server, config.namespace) == ("https://10.96.0.1:443", "operators")
     assert config.tls is not None
-    assert config.tls.verify_mode is ssl.CERT_REQUIRED
-    assert config.tls.check_hostname
-    assert not config.tls.verify_flags & ssl.VERIFY_X509_STRICT
+    assert config.tls.context().verify_mode is ssl.CERT_REQUIRED
+    assert config.tls.context().check_hostname
+    assert not config.tls.context().verify_flags & ssl.VERIFY_X509_STRICT
     assert config.token is not None
     assert await config.token.token() == "s3cret"
     assert "s3cret" not in repr(config)
@@ -152,7 +152,21 @@ def test_kubeconfig_with_a_client_certificate(authority, tmp_path):
 def test_kubeconfig_that_trusts_anybody(tmp_path):
     config = ClientConfig.from_kubeconfig(kubeconfig(tmp_path, {}, **{"insecure-skip-tls-verify": True}))
     assert config.tls is not None
-    assert config.tls.verify_mode is ssl.CERT_NONE
+    assert config.tls.context().verify_mode is ssl.CERT_NONE
+
+
+def test_kubeconfig_with_a_proxy(tmp_path, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://downloads.example:1")
+    assert ClientConfig.from_kubeconfig(kubeconfig(tmp_path, {})).proxy == ""
+    proxied = kubeconfig(tmp_path, {}, **{"proxy-url": "http://user:pass@proxy.example:3128"})
+    assert ClientConfig.from_kubeconfig(proxied).proxy == "http://user:pass@proxy.example:3128"
+
+
+def test_kubeconfig_with_a_proxy_that_is_not_supported(tmp_path):
+    path = kubeconfig(tmp_path, {}, **{"proxy-url": "socks5://user:s3cret@proxy.example:1080"})
+    with pytest.raises(ConfigError, match="socks5 proxy, and only http and https ones are") as caught:
+        ClientConfig.from_kubeconfig(path)
+    assert "s3cret" not in str(caught.value)
 
 
 def test_a_missing_kubeconfig_says_what_to_set(tmp_path):

@@ -13,10 +13,14 @@ from pilothouse.kube import (
     Forbidden,
     Invalid,
     KubeError,
+    MethodNotAllowed,
+    NotAcceptable,
     NotFound,
+    RequestEntityTooLarge,
     ServerError,
     TooManyRequests,
     Unauthorized,
+    UnsupportedMediaType,
 )
 from pilothouse.kube.errors import MESSAGE_LIMIT, api_error
 from tests.unit.kube.views import status
@@ -33,11 +37,15 @@ def answer(code: int, reason: str = "", message: str = "why", **details: object)
         (401, "Unauthorized", Unauthorized),
         (403, "Forbidden", Forbidden),
         (404, "NotFound", NotFound),
+        (405, "MethodNotAllowed", MethodNotAllowed),
+        (406, "NotAcceptable", NotAcceptable),
         (409, "Conflict", Conflict),
         (409, "AlreadyExists", AlreadyExists),
         (410, "Gone", Expired),
         (410, "Expired", Expired),
-        (415, "UnsupportedMediaType", ApiError),
+        (413, "RequestEntityTooLarge", RequestEntityTooLarge),
+        (415, "UnsupportedMediaType", UnsupportedMediaType),
+        (418, "Teapot", ApiError),
         (422, "Invalid", Invalid),
         (429, "TooManyRequests", TooManyRequests),
         (500, "InternalError", ServerError),
@@ -48,7 +56,22 @@ def test_class_by_status_and_reason(code, reason, expected):
     error = answer(code, reason)
     assert type(error) is expected
     assert isinstance(error, KubeError)
-    assert (error.status, error.reason, error.message, str(error)) == (code, reason, "why", "why")
+    assert (error.status, error.reason, error.message) == (code, reason, str(error))
+    assert str(error) == (f"why; {error.remedy}" if error.remedy else "why")
+
+
+@pytest.mark.parametrize(
+    ("code", "advice"),
+    [
+        (401, "check the service account's token"),
+        (405, "kubectl api-resources"),
+        (406, "aggregated API"),
+        (413, "make the object smaller"),
+        (415, "merge, JSON and apply patches"),
+    ],
+)
+def test_what_the_server_leaves_unsaid_is_said(code, advice):
+    assert advice in str(answer(code, message="the server does not allow this"))
 
 
 def test_a_status_without_a_sentence_still_says_something():

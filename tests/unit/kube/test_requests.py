@@ -159,6 +159,23 @@ async def test_a_silent_server_is_given_up_at_the_deadline(server, client):
     server.closing.set()
 
 
+async def test_a_slow_server_is_given_up_at_the_deadline(server, client):
+    """The deadline is for the whole answer: one byte now and then does not buy more time."""
+
+    async def trickle(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while not server.closing.is_set():
+            await response.write(b" ")
+            await asyncio.sleep(0.02)
+        return response
+
+    server.will(trickle)
+    with pytest.raises(Unreachable, match="no answer within"):
+        await client.request("GET", "/version", deadline=0.2)
+    server.closing.set()
+
+
 async def test_the_token_is_read_again_when_refused(server, connect, tmp_path):
     path = tmp_path / "token"
     path.write_text("old\n")

@@ -1,0 +1,150 @@
+"""What the server answers, read into views: objects, pages, and the lines of a watch.
+
+An object that does not fit its view is left out of pages and watches, with a warning in the log and a count
+in `pilothouse_undecodable_objects_total`: one bad object must not hide the others.
+"""
+
+import logging
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Generic, NamedTuple, TypeVar
+
+import msgspec
+
+from pilothouse.kube import codec
+from pilothouse.kube.errors import Status, Undecodable, api_error
+from pilothouse.kube.objects import KubeObject
+from pilothouse.kube.resource import Resource
+from pilothouse.telemetry import metrics
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T", bound=KubeObject)
+
+# k8s.io/apimachinery, meta/v1 InitialEventsAnnotationKey.
+_END_OF_LIST = "k8s.io/initial-events-end"
+
+
+class EventType(StrEnum):
+    """What a line of a watch says.
+
+    END_OF_LIST is the bookmark after the last of the objects that were there when a `watch_list` began.
+    """
+
+    ADDED = "ADDED"
+    MODIFIED = "MODIFIED"
+    DELETED = "DELETED"
+    BOOKMARK = "BOOKMARK"
+    END_OF_LIST = "END_OF_LIST"
+
+
+class Page(NamedTuple, Generic[T]):
+    """Some objects of a collection, and the version of the collection that all its pages show."""
+
+    items: list[T]
+    resource_version: str
+
+
+class WatchEvent(NamedTuple, Generic[T]):
+    """A change. A BOOKMARK has no object: it only says how far the stream has come."""
+
+    type: EventType
+    object: T | None
+    resource_version: str
+
+
+# The server writes the type first.
+_BOOKMARK = b'{"type":"BOOKMARK"'
+_ERROR = b'{"type":"ERROR"'
+_CHANGES = {each.value: each for each in (EventType.ADDED, EventType.MODIFIED, EventType.DELETED)}
+
+
+def read_object(resource: Resource[T], body: bytes) -> T:
+    """Return an object.
+
+    Raises:
+        Undecodable: it does not fit the view.
+    """
+    decode: Callable[[bytes], T] = codec.codec(resource.view).object
+    try:
+        return decode(body)
+    except msgspec.DecodeError as error:
+        raise codec.undecodable(resource, body, error) from error
+
+
+def read_page(resource: Resource[T], body: bytes) -> codec.ObjectList[T]:
+    """Return a page of a list without the objects that do not fit.
+
+    Raises:
+        Undecodable: it is no list.
+    """
+    try:
+        return codec.codec(resource.view).list(body)
+    except msgspec.ValidationError:
+        return _page_without_misfits(resource, body)
+
+
+def event_reader(resource: Resource[T]) -> Callable[[bytes], WatchEvent[T]]:
+    """Return a function that reads a line of a watch.
+
+    It raises an ApiError for a line that carries one. An object that does not fit becomes a bookmark: the
+    stream has come so far, and whoever holds the object keeps what it last knew.
+    """
+    decode = codec.codec(resource.view).event
+
+    def read(line: bytes) -> WatchEvent[T]:
+        # Lines of these two carry no object of the kind.
+        if not line.startswith((_BOOKMARK, _ERROR)):
+            try:
+                event = decode(line)
+                return WatchEvent(_CHANGES[event.type], event.object, event.object.metadata.resource_version)
+            except (msgspec.DecodeError, KeyError):
+                pass
+        return _without_object(resource, line)
+
+    return read
+
+
+def is_bookmark(line: bytes) -> bool:
+    """Return whether a line of a watch is a bookmark of the server's, and no object that does not fit."""
+    return line.startswith(_BOOKMARK)
+
+
+def _page_without_misfits(resource: Resource[T], body: bytes) -> codec.ObjectList[T]:
+    try:
+        raw = codec.raw_list(body)
+    except msgspec.DecodeError as error:
+        raise Undecodable(f"the list of {resource} cannot be read: {error}") from error
+    items = []
+    for each in raw.items:
+        try:
+            items.append(read_object(resource, bytes(each)))
+        except Undecodable as error:
+            _left_out(resource, error)
+    return codec.ObjectList(raw.metadata, items)
+
+
+def _without_object(resource: Resource[T], line: bytes) -> WatchEvent[T]:
+    """Return the event of a line that carries no readable object: a bookmark, an error, or a misfit."""
+    try:
+        event = codec.raw_event(line)
+        if event.type == "ERROR":
+            status = msgspec.json.decode(event.object, type=Status)
+            raise api_error(status.code or 500, bytes(event.object))
+        metadata = codec.head(bytes(event.object)).metadata
+    except msgspec.DecodeError as error:
+        raise Undecodable(f"a line of the watch of {resource} cannot be read: {error}") from error
+    kind = EventType.BOOKMARK
+    if event.type != "BOOKMARK":
+        try:
+            read_object(resource, bytes(event.object))
+        except Undecodable as error:
+            _left_out(resource, error)
+    elif metadata.annotations.get(_END_OF_LIST) == "true":
+        kind = EventType.END_OF_LIST
+    return WatchEvent(kind, None, metadata.resource_version)
+
+
+def _left_out(resource: Resource[T], error: Undecodable) -> None:
+    metrics.UNDECODABLE_OBJECTS.labels(str(resource)).inc()
+    log.warning("%s; it is left out until it is corrected", error)

@@ -1,0 +1,217 @@
+"""The half of the client that reads: objects, pages, and what changes."""
+
+import builtins
+import random
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AbstractAsyncContextManager, aclosing
+from typing import TypeVar
+
+from pilothouse.kube.answers import (
+    EventType,
+    Page,
+    WatchEvent,
+    event_reader,
+    is_bookmark,
+    read_object,
+    read_page,
+)
+from pilothouse.kube.errors import BadRequest, Invalid, WatchListUnsupported
+from pilothouse.kube.objects import KubeObject, ObjectKey
+from pilothouse.kube.resource import Resource
+from pilothouse.kube.transport import IDLE_SECONDS, JSON, Transport
+
+# client-go, tools/cache/reflector.go: watches last 5 to 10 minutes, so that they do not renew in step.
+WATCH_SECONDS = (300, 600)
+
+T = TypeVar("T", bound=KubeObject)
+
+# The metadata client of client-go asks so; an aggregated API that cannot answers with whole objects.
+_METADATA = f"application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,{JSON}"
+_METADATA_LIST = f"application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,{JSON}"
+
+
+class Reader:
+    """Reads from one API server; `Client` is one that also writes.
+
+    Args:
+        transport: carries the requests.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def get(self, resource: Resource[T], key: ObjectKey, *, subresource: str = "") -> T:
+        """Return the object as it is now, from the server.
+
+        Args:
+            resource: the kind.
+            key: the object.
+            subresource: such as `scale`, for a resource whose view reads that (see `scale_of`).
+
+        Raises:
+            NotFound: there is none of that name, or the kind is unknown.
+        """
+        path = resource.path(*key, subresource)
+        return read_object(resource, await self._transport.request("GET", path, accept=accepted(resource)))
+
+    async def pages(
+        self,
+        resource: Resource[T],
+        *,
+        namespace: str = "",
+        label_selector: str = "",
+        field_selector: str = "",
+        limit: int = 500,
+    ) -> AsyncGenerator[Page[T], None]:
+        """List a collection, page by page; all pages show it at one moment.
+
+        An object that does not fit the view is left out, with a warning in the log and a count in
+        `pilothouse_undecodable_objects_total`: one bad object must not hide the others.
+
+        Args:
+            resource: the kind.
+            namespace: empty for all.
+            label_selector: such as `app=web,tier!=cache`.
+            field_selector: such as `metadata.name=web`.
+            limit: objects per page.
+
+        Raises:
+            Expired: listing took so long that the server forgot the moment (5 min); start again.
+        """
+        params = _selectors(label_selector, field_selector) | {"limit": str(limit)}
+        path, accept = resource.path(namespace), _METADATA_LIST if resource.metadata_only else JSON
+        while True:
+            page = read_page(
+                resource, await self._transport.request("GET", path, params=params, accept=accept)
+            )
+            yield Page(page.items or [], page.metadata.resource_version)
+            if not page.metadata.continue_:
+                return
+            params["continue"] = page.metadata.continue_
+
+    async def watch(
+        self,
+        resource: Resource[T],
+        *,
+        resource_version: str,
+        namespace: str = "",
+        label_selector: str = "",
+        field_selector: str = "",
+        idle: float = IDLE_SECONDS,
+    ) -> AsyncGenerator[WatchEvent[T], None]:
+        """Yield what changes after `resource_version`, until the server ends the stream (in 5 to 10 minutes).
+
+        The first event is a BOOKMARK at `resource_version`: it says that the server has accepted the watch.
+        Silence of `idle` seconds ends the stream as if the server had; go on from the last event's
+        `resource_version`.
+
+        Args:
+            resource: the kind.
+            resource_version: from a list or an earlier event.
+            namespace: empty for all.
+            label_selector: as in `pages`.
+            field_selector: as in `pages`.
+            idle: seconds; bookmarks come about each minute.
+
+        Raises:
+            Expired: the server no longer knows what followed `resource_version`; list again.
+            ApiError: it refused, or ended the stream with an error.
+            Unreachable: it could not be reached, or the connection broke.
+        """
+        params = _selectors(label_selector, field_selector) | {"resourceVersion": resource_version}
+        read = event_reader(resource)
+        async with self._watch(resource, namespace, params, idle) as lines:
+            yield WatchEvent(EventType.BOOKMARK, None, resource_version)
+            async for line in lines:
+                yield read(line)
+
+    async def watch_list(
+        self,
+        resource: Resource[T],
+        *,
+        namespace: str = "",
+        label_selector: str = "",
+        field_selector: str = "",
+        idle: float = IDLE_SECONDS,
+    ) -> AsyncGenerator[WatchEvent[T], None]:
+        """Yield every object as ADDED, then END_OF_LIST, then what changes, as `watch` does: in one stream.
+
+        What came before END_OF_LIST is a list only once that has come; it carries the list's version. It
+        replaces `pages` and the first `watch`; a stream that ended after END_OF_LIST goes on with `watch`.
+        For 10,000 objects it costs this process what pages cost, and the server a fifth less CPU.
+
+        Args:
+            resource: the kind.
+            namespace: empty for all.
+            label_selector: as in `pages`.
+            field_selector: as in `pages`.
+            idle: seconds of silence that end the stream, as in `watch`.
+
+        Raises:
+            WatchListUnsupported: the server refused to, ignored the question, or ended the stream before
+                END_OF_LIST; use `pages` and `watch`. Kubernetes has it by default in 1.32 and since 1.34.
+            ApiError: the server refused for another reason, or ended the stream with an error.
+            Unreachable: it could not be reached, or the connection broke.
+        """
+        params = _selectors(label_selector, field_selector) | {
+            "resourceVersion": "",
+            "resourceVersionMatch": "NotOlderThan",
+            "sendInitialEvents": "true",
+        }
+        read = event_reader(resource)
+        listed = False
+        try:
+            async with self._watch(resource, namespace, params, idle) as lines:
+                async for line in lines:
+                    event = read(line)
+                    listed = listed or event.type is EventType.END_OF_LIST
+                    if not listed and event.object is None:
+                        if is_bookmark(line):
+                            break
+                        continue  # an object that does not fit
+                    yield event
+        except (BadRequest, Invalid) as error:
+            if listed:
+                raise
+            raise WatchListUnsupported(
+                f"the server does not stream the list of {resource}: {error}"
+            ) from error
+        if not listed:
+            raise WatchListUnsupported(f"the server streamed {resource} and did not say where the list ends")
+
+    def _watch(
+        self, resource: Resource[T], namespace: str, params: dict[str, str], idle: float
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        params |= {
+            "watch": "1",
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(random.randint(*WATCH_SECONDS)),  # noqa: S311 - spreads load
+        }
+        return self._transport.stream(
+            resource.path(namespace), params=params, accept=accepted(resource), idle=idle
+        )
+
+    async def list(
+        self,
+        resource: Resource[T],
+        *,
+        namespace: str = "",
+        label_selector: str = "",
+        field_selector: str = "",
+    ) -> builtins.list[T]:
+        """Return all objects of a collection at one moment; for those that are few. See `pages`."""
+        pages = self.pages(
+            resource, namespace=namespace, label_selector=label_selector, field_selector=field_selector
+        )
+        async with aclosing(pages):
+            return [each async for page in pages for each in page.items]
+
+
+def accepted(resource: Resource[T]) -> str:
+    """Return the content types in which an object of the resource may be answered."""
+    return _METADATA if resource.metadata_only else JSON
+
+
+def _selectors(label_selector: str, field_selector: str) -> dict[str, str]:
+    given = {"labelSelector": label_selector, "fieldSelector": field_selector}
+    return {name: value for name, value in given.items() if value}

@@ -1,0 +1,34 @@
+"""Certificates for the client's tests, made with openssl."""
+
+import ssl
+import subprocess
+from pathlib import Path
+
+_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
+
+
+class Authority:
+    """A CA in a folder of its own. It is such as some clouds make: without a key usage extension."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.ca_file = folder / "ca.crt"
+        self._openssl("-x509", "-keyout", folder / "ca.key", "-out", self.ca_file, "-subj", "/CN=test-ca")
+
+    def issue(self, name: str) -> tuple[Path, Path]:
+        """Return the files of a new certificate, for 127.0.0.1, and its key."""
+        certificate, key = self._folder / f"{name}.crt", self._folder / f"{name}.key"
+        ca = ("-CA", self.ca_file, "-CAkey", self._folder / "ca.key")
+        alternative = ("-addext", "subjectAltName=IP:127.0.0.1")
+        self._openssl("-x509", *ca, *alternative, "-keyout", key, "-out", certificate, "-subj", f"/CN={name}")
+        return certificate, key
+
+    def server_context(self, name: str) -> ssl.SSLContext:
+        """Return a server's settings: it takes whom this CA has certified, and nobody else."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=self.ca_file)
+        context.load_cert_chain(*self.issue(name))
+        context.verify_mode = ssl.CERT_REQUIRED
+        return context
+
+    def _openssl(self, *arguments: str | Path) -> None:
+        subprocess.run(["openssl", "req", *_KEY, *arguments], check=True, capture_output=True)

@@ -1,0 +1,156 @@
+"""Certificates that are rotated while the client runs, against a server that asks for them."""
+
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from pilothouse.kube import Client, ClientConfig, ConfigError, TlsFiles, Unreachable
+from pilothouse.testing import eventually
+from tests.unit.kube.authority import Authority
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("ca"))
+
+
+class NamingServer:
+    """Says who the client is, and on which of its connections. Counts those that are open."""
+
+    def __init__(self) -> None:
+        self.open: set[Any] = set()
+        self.port = 0
+        self._runner: web.ServerRunner | None = None
+
+    async def start(self, authority: Authority) -> None:
+        server = web.Server(self._answer)
+        self._runner = web.ServerRunner(server)
+        await self._runner.setup()
+        site = web.TCPSite(
+            self._runner, "127.0.0.1", self.port, ssl_context=authority.server_context("server")
+        )
+        await site.start()
+        self.port = self._runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        assert self._runner is not None
+        await self._runner.cleanup()
+
+    async def _answer(self, request: web.BaseRequest) -> web.Response:
+        transport = request.transport
+        assert transport is not None
+        self.open = {each for each in self.open if not each.is_closing()} | {transport}
+        subject = transport.get_extra_info("peercert")["subject"]
+        return web.Response(text=subject[0][0][1])
+
+    def connections(self) -> int:
+        return sum(not each.is_closing() for each in self.open)
+
+
+@pytest.fixture
+async def server(authority: Authority) -> AsyncIterator[NamingServer]:
+    naming = NamingServer()
+    await naming.start(authority)
+    yield naming
+    await naming.stop()
+
+
+@pytest.fixture
+def files(authority: Authority, tmp_path: Path) -> TlsFiles:
+    """The files of a client called `first`, where a rotation will replace them."""
+    ca, certificate, key = (str(tmp_path / name) for name in ("ca.crt", "tls.crt", "tls.key"))
+    replace_files(authority, [ca, certificate, key], "first")
+    return TlsFiles(ca, certificate, key)
+
+
+def replace_files(authority: Authority, names: list[str], who: str) -> None:
+    for source, target in zip((authority.ca_file, *authority.issue(who)), names, strict=True):
+        # As the kubelet does: another file takes the name.
+        shutil.copy(source, f"{target}.new")
+        Path(f"{target}.new").replace(target)
+
+
+def rotate(authority: Authority, files: TlsFiles, who: str) -> None:
+    assert files.ca_file is not None
+    assert files.cert_file is not None
+    assert files.key_file is not None
+    replace_files(authority, [files.ca_file, files.cert_file, files.key_file], who)
+
+
+@pytest.fixture
+def watchful(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are looked at before each request, and idle connections closed soon."""
+    monkeypatch.setattr("pilothouse.kube.tls.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("pilothouse.kube.transport.KEEP_SECONDS", 0.2)
+
+
+async def name(client: Client) -> str:
+    return (await client.request("GET", "/whoami", deadline=10)).decode()
+
+
+def config(server: NamingServer, files: TlsFiles) -> ClientConfig:
+    return ClientConfig(server=f"https://127.0.0.1:{server.port}", tls=files)
+
+
+@pytest.mark.usefixtures("watchful")
+async def test_a_rotated_certificate_is_presented_on_a_new_connection(authority, server, files):
+    async with Client(config(server, files), user_agent="tests/1") as client:
+        assert [await name(client), await name(client)] == ["first", "first"]
+        assert server.connections() == 1, "one connection serves both"
+        rotate(authority, files, "second")
+        assert await name(client) == "second"
+        # The old one is closed once it has been idle; the new one may be by then, too.
+        await eventually(lambda: server.connections() <= 1)
+
+
+@pytest.mark.usefixtures("watchful")
+async def test_a_rotated_authority_is_trusted(authority, server, files, tmp_path):
+    async with Client(config(server, files), user_agent="tests/1") as client:
+        assert await name(client) == "first"
+        (tmp_path / "other").mkdir()
+        other = Authority(tmp_path / "other")
+        await server.stop()
+        await server.start(other)
+        with pytest.raises(Unreachable, match="certificate"):
+            await name(client)
+        rotate(other, files, "second")
+        assert await name(client) == "second"
+
+
+@pytest.mark.usefixtures("watchful")
+async def test_files_caught_half_rotated_change_nothing(authority, server, files, caplog):
+    async with Client(config(server, files), user_agent="tests/1") as client:
+        assert await name(client) == "first"
+        certificate, key = authority.issue("second")
+        shutil.copy(certificate, files.cert_file)
+        assert await name(client) == "first"
+        assert "the rotated TLS files cannot be used yet" in caplog.text
+        shutil.copy(key, files.key_file)
+        assert await name(client) == "second"
+
+
+def test_files_are_looked_at_once_a_minute_and_when_refused(authority, files, monkeypatch):
+    clock = [1000.0]
+    monkeypatch.setattr("pilothouse.kube.tls.time.monotonic", lambda: clock[0])
+    first = files.context()
+    rotate(authority, files, "second")
+    clock[0] += 59
+    assert files.context() is first
+    clock[0] += 2
+    second = files.context()
+    assert second is not first
+    clock[0] += 61
+    assert files.context() is second, "nothing has changed"
+    rotate(authority, files, "third")
+    assert files.context(refused=True) is not second
+
+
+async def test_missing_files_are_said(server, tmp_path):
+    files = TlsFiles(ca_file=str(tmp_path / "none.crt"))
+    async with Client(config(server, files), user_agent="tests/1") as client:
+        with pytest.raises(ConfigError, match="TLS files cannot be read"):
+            await name(client)
