@@ -3,13 +3,19 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
+import msgspec
 import pytest
 
-from pilothouse.informer import Informer
-from pilothouse.kube import Client, ObjectKey, PatchType
-from tests.api.widgets import CRDS, WIDGETS, Widget, crd, install, kind, make, widget
-from tests.waiting import eventually, objects
+from pilothouse.controller import owner_mapper
+from pilothouse.informer import Informer, InformerFactory, drop_last_applied
+from pilothouse.kube import Client, ObjectKey, ObjectMeta, PartialObjectMetadata, PatchType, Resource
+from pilothouse.testing import eventually, objects
+from tests.api.versions import ON_BOTH
+from tests.api.widgets import CRDS, GROUP, WIDGETS, Spec, Widget, crd, install, kind, make, widget
+
+pytestmark = ON_BOTH
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +24,7 @@ async def widgets(client):
 
 
 @asynccontextmanager
-async def running(informer: Informer[Widget]) -> AsyncIterator[Informer[Widget]]:
+async def running(informer: Informer[Any]) -> AsyncIterator[Informer[Any]]:
     task = asyncio.create_task(informer.run())
     try:
         yield informer
@@ -141,7 +147,7 @@ async def test_what_vanished_unseen_is_told_as_deleted(api_server, client: Clien
 
 async def test_bookmarks_move_a_quiet_collection(client: Client, namespace: str, monkeypatch):
     """Writes elsewhere raise the versions; the bookmark before each stream's end brings them here."""
-    monkeypatch.setattr("pilothouse.kube.client.WATCH_SECONDS", (5, 5))
+    monkeypatch.setattr("pilothouse.kube.reader.WATCH_SECONDS", (5, 5))
     elsewhere = await client.create(WIDGETS, widget("elsewhere"), namespace="default")
     informer = Informer(client, WIDGETS, namespaces=[namespace])
 
@@ -178,3 +184,75 @@ async def test_a_missing_kind_is_said_and_heals(client: Client, namespace: str):
         await client.create(gadgets, body, namespace=namespace)
         await eventually(lambda: informer.store.get(ObjectKey(namespace, "one")), within=60)
         assert informer.failing == ""
+
+
+class Sized(msgspec.Struct, frozen=True):
+    metadata: ObjectMeta
+    spec: Spec | None = None
+
+
+SIZED = Resource(GROUP, "v1", "Widget", "widgets", Sized)
+NAMED = Resource(GROUP, "v1", "Widget", "widgets", PartialObjectMetadata)
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+
+
+async def test_views_share_a_watch_that_streams_its_list(
+    client: Client, namespace: str, kubernetes: str, monkeypatch
+):
+    """Each store holds what its view would have read by itself; the oldest Kubernetes lists in pages."""
+
+    def pages(*_: object, **__: object) -> None:
+        raise AssertionError("the list was not streamed")
+
+    body = widget("one", annotations={LAST_APPLIED: "{}"})
+    made = await client.create(WIDGETS, body, namespace=namespace)
+    await client.patch(
+        WIDGETS, made.metadata.key, {"status": {"phase": "x"}}, type=PatchType.MERGE, subresource="status"
+    )
+    if kubernetes == "newest":
+        monkeypatch.setattr(client, "pages", pages)
+    factory = InformerFactory(client)
+    whole = factory.informer(WIDGETS, namespaces=[namespace])
+    sized = factory.informer(SIZED, namespaces=[namespace])
+    named = factory.informer(NAMED, namespaces=[namespace])
+    informers: list[Informer[Any]] = [whole, sized, named]
+    task = asyncio.create_task(factory.run())
+    try:
+        async with asyncio.timeout(20):
+            await factory.wait_synced()
+            second = await client.create(WIDGETS, widget("two", 2), namespace=namespace)
+            for informer in informers:
+                assert await informer.wait_reached(second.metadata.resource_version, 5, namespace)
+        for name in ("one", "two"):
+            key = ObjectKey(namespace, name)
+            live = await client.get(WIDGETS, key)
+            plain = drop_last_applied(live)
+            assert whole.store.get(key) == plain
+            assert sized.store.get(key) == Sized(plain.metadata, plain.spec)
+            assert named.store.get(key) == PartialObjectMetadata(plain.metadata)
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_a_controller_of_metadata_alone_follows_its_owners(client: Client, namespace: str):
+    owner = await client.create(WIDGETS, widget("owner"), namespace=namespace)
+    informer = Informer(client, NAMED, namespaces=[namespace])
+    mapped = owner_mapper(WIDGETS)
+    async with running(informer), asyncio.timeout(20):
+        await informer.wait_synced()
+        reference = {
+            "apiVersion": WIDGETS.api_version,
+            "kind": WIDGETS.kind,
+            "name": "owner",
+            "uid": owner.metadata.uid,
+            "controller": True,
+        }
+        child = await client.create(
+            WIDGETS, widget("child", ownerReferences=[reference]), namespace=namespace
+        )
+        assert await informer.wait_reached(child.metadata.resource_version, 5, namespace)
+        seen = informer.store.get(child.metadata.key)
+        assert seen is not None
+        assert list(mapped(seen)) == [owner.metadata.key]

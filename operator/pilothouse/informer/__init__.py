@@ -1,7 +1,19 @@
 """A kind's objects, kept up to date in memory by a list and a watch: what controllers read."""
 
+from pilothouse.informer.factory import InformerFactory
+from pilothouse.informer.index import IndexFunc
 from pilothouse.informer.informer import Informer
 from pilothouse.informer.reflector import ListWatcher
-from pilothouse.informer.store import Handler, Store
+from pilothouse.informer.store import Handler, Store, Transform
+from pilothouse.informer.transforms import drop_last_applied
 
-__all__ = ["Handler", "Informer", "ListWatcher", "Store"]
+__all__ = [
+    "Handler",
+    "IndexFunc",
+    "Informer",
+    "InformerFactory",
+    "ListWatcher",
+    "Store",
+    "Transform",
+    "drop_last_applied",
+]

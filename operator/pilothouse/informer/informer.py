@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pilothouse.informer.reflector import ListWatcher, Reflector
-from pilothouse.informer.store import Handler, Store
+from pilothouse.informer.store import Handler, Store, Transform
+from pilothouse.informer.views import Fanout, Reader, union
 from pilothouse.kube import KubeObject, Resource
 
 T = TypeVar("T", bound=KubeObject)
@@ -23,6 +24,7 @@ class Informer(Generic[T]):
         namespaces: which to see; none means all.
         label_selector: objects to see, such as `app=web`.
         field_selector: objects to see, such as `metadata.name=web`.
+        transform: drops from each object what nobody reads, before it is stored.
     """
 
     def __init__(
@@ -33,11 +35,14 @@ class Informer(Generic[T]):
         namespaces: Sequence[str] = (),
         label_selector: str = "",
         field_selector: str = "",
+        transform: Transform[T] | None = None,
     ) -> None:
         self.resource = resource
-        self.store: Store[T] = Store(str(resource))
+        self.store: Store[T] = Store(str(resource), transform)
+        # Who is fed by this informer's watch: itself, and informers of other views.
+        self._fed: list[Informer[Any]] = [self]
         scopes = dict.fromkeys(namespaces) if resource.namespaced and namespaces else [""]
-        self._reflectors = [
+        self._reflectors: list[Reflector[Any]] = [
             Reflector(
                 client,
                 resource,
@@ -48,6 +53,21 @@ class Informer(Generic[T]):
             )
             for scope in scopes
         ]
+
+    def feed(self, other: "Informer[Any]") -> None:
+        """Feed another informer of the same objects in another view, too, which then needs no watch.
+
+        Call it before either runs; only this one is run then. See `pilothouse.informer.views`.
+
+        Raises:
+            TypeError: the views contradict each other; the message names field and types.
+        """
+        resource = union([each.resource for each in (*self._fed, other)])
+        self._fed.append(other)
+        fanout = Fanout(resource, [Reader(each.resource.view, each.store) for each in self._fed])
+        for reflector in self._reflectors:
+            reflector.feed(resource, fanout)
+        other._reflectors = self._reflectors
 
     @property
     def synced(self) -> bool:

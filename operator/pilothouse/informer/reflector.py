@@ -1,8 +1,10 @@
 """The reflector: list, then watch, for ever; after any trouble it goes on from where it was, or lists again.
 
+Where the server can stream the list, list and first watch are one request; else the list is read in pages.
+
 ::
 
-                 all pages read
+               all has been read
     ┌─> LISTING ─────────────> WATCHING <┐
     │    ^  │ any error,        │    │   │ the stream ended, as each does in 5 to 10 minutes;
     │    └──┘ after a pause     │    └───┘ any other error, after a pause: from the last version
@@ -17,9 +19,8 @@ import random
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from enum import Enum, auto
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypedDict, TypeVar
 
-from pilothouse.informer.store import Store
 from pilothouse.kube import (
     ApiError,
     BadRequest,
@@ -33,11 +34,13 @@ from pilothouse.kube import (
     Resource,
     Unreachable,
     WatchEvent,
+    WatchListUnsupported,
 )
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T", bound=KubeObject)
+T_contra = TypeVar("T_contra", bound=KubeObject, contravariant=True)
 
 # client-go, tools/cache/reflector.go: 800 ms, doubled up to 30 s, plus up to as much again, reset after 2
 # minutes of health.
@@ -49,7 +52,12 @@ SHORT_WATCH_SECONDS = 1.0
 
 
 class ListWatcher(Protocol):
-    """The two calls of `pilothouse.kube.Client` that a reflector makes."""
+    """The calls of `pilothouse.kube.Client` that a reflector makes."""
+
+    def watch_list(
+        self, resource: Resource[T], *, namespace: str, label_selector: str, field_selector: str
+    ) -> AsyncGenerator[WatchEvent[T], None]:
+        """Yield what is there as ADDED, then END_OF_LIST, then what changes; or WatchListUnsupported."""
 
     def pages(
         self, resource: Resource[T], *, namespace: str, label_selector: str, field_selector: str
@@ -66,6 +74,36 @@ class ListWatcher(Protocol):
         field_selector: str,
     ) -> AsyncGenerator[WatchEvent[T], None]:
         """Yield what changes after a version, beginning with a BOOKMARK once the server has accepted."""
+
+
+class Selectors(TypedDict):
+    """What a reflector asks for."""
+
+    namespace: str
+    label_selector: str
+    field_selector: str
+
+
+class Sink(Protocol[T_contra]):
+    """Takes what a reflector learns; `Store` documents the calls."""
+
+    def begin_list(self, scope: str) -> None:
+        """A list begins."""
+
+    def listed(self, obj: T_contra, scope: str) -> None:
+        """The list shows an object."""
+
+    def end_list(self, resource_version: str, scope: str) -> None:
+        """The list is complete."""
+
+    def upsert(self, obj: T_contra, scope: str) -> None:
+        """An object appeared or changed."""
+
+    def remove(self, obj: T_contra, scope: str) -> None:
+        """An object is gone."""
+
+    def bookmark(self, resource_version: str, scope: str) -> None:
+        """The watch has come to a version."""
 
 
 class State(Enum):
@@ -94,12 +132,12 @@ class Backoff:
 
 
 class Reflector(Generic[T]):
-    """Keeps one scope of a store (a namespace, or everything) like the server's collection.
+    """Keeps one scope of a sink (a namespace, or everything) like the server's collection.
 
     Args:
         client: lists and watches.
         resource: the kind.
-        store: what is kept.
+        sink: keeps what is learnt.
         namespace: the scope; empty for all.
         label_selector: what to see of it.
         field_selector: what to see of it.
@@ -109,7 +147,7 @@ class Reflector(Generic[T]):
         self,
         client: ListWatcher,
         resource: Resource[T],
-        store: Store[T],
+        sink: Sink[T],
         *,
         namespace: str,
         label_selector: str,
@@ -117,52 +155,62 @@ class Reflector(Generic[T]):
     ) -> None:
         self._client = client
         self._resource = resource
-        self._store = store
+        self._sink = sink
         self._namespace = namespace
-        self._label_selector = label_selector
-        self._field_selector = field_selector
+        self._selectors = Selectors(
+            namespace=namespace, label_selector=label_selector, field_selector=field_selector
+        )
+        # Whether the server streams its lists, as far as is known.
+        self._streams = True
         self._backoff = Backoff()
         self._resource_version = ""
         self.state = State.LISTING
         self.listed = asyncio.Event()
         self.failing = ""
 
+    def feed(self, resource: Resource[T], sink: Sink[T]) -> None:
+        """Read another view of the kind, for another sink. Before `run`."""
+        self._resource = resource
+        self._sink = sink
+
     async def run(self) -> None:
         """List and watch until cancelled."""
         while True:
             try:
-                self.state = await (self._list() if self.state is State.LISTING else self._watch())
+                if self.state is State.WATCHING:
+                    await self._watch()
+                elif self._streams:
+                    await self._stream()
+                else:
+                    await self._list()
+            except WatchListUnsupported as error:
+                log.debug("%s: listing in pages: %s", self, error)
+                self._streams = False
             except KubeError as error:
                 self.state = self._state_after(error)
                 self._fail(error)
                 await asyncio.sleep(self._backoff.next())
 
-    async def _list(self) -> State:
-        self._store.begin_replace(self._namespace)
-        objects: list[T] = []
-        pages = self._client.pages(
-            self._resource,
-            namespace=self._namespace,
-            label_selector=self._label_selector,
-            field_selector=self._field_selector,
-        )
-        async for page in pages:
-            objects += page.items
-            self._resource_version = page.resource_version
-        self._store.replace(objects, self._resource_version, self._namespace)
-        self._heal()
-        self.listed.set()
-        return State.WATCHING
+    async def _stream(self) -> None:
+        """Lists and watches in one stream (KEP-3157), which neither side has to hold as a whole."""
+        self._sink.begin_list(self._namespace)
+        async with aclosing(self._client.watch_list(self._resource, **self._selectors)) as stream:
+            async for event in stream:
+                self._take(event)
 
-    async def _watch(self) -> State:
+    async def _list(self) -> None:
+        self._sink.begin_list(self._namespace)
+        async for page in self._client.pages(self._resource, **self._selectors):
+            for obj in page.items:
+                self._sink.listed(obj, self._namespace)
+            self._resource_version = page.resource_version
+        self._end_list()
+
+    async def _watch(self) -> None:
         loop = asyncio.get_running_loop()
         started, events = loop.time(), 0
         stream = self._client.watch(
-            self._resource,
-            resource_version=self._resource_version,
-            namespace=self._namespace,
-            label_selector=self._label_selector,
-            field_selector=self._field_selector,
+            self._resource, resource_version=self._resource_version, **self._selectors
         )
         async with aclosing(stream):
             async for event in stream:
@@ -172,16 +220,26 @@ class Reflector(Generic[T]):
                 self._take(event)
         if events < 2 and loop.time() - started < SHORT_WATCH_SECONDS:
             raise Unreachable("the server ended the watch at once, without an event", maybe_sent=True)
-        return State.WATCHING
 
     def _take(self, event: WatchEvent[T]) -> None:
         self._resource_version = event.resource_version
         if event.object is None:
-            self._store.bookmark(event.resource_version, self._namespace)
+            if event.type is EventType.END_OF_LIST:
+                self._end_list()
+            else:
+                self._sink.bookmark(event.resource_version, self._namespace)
         elif event.type is EventType.DELETED:
-            self._store.remove(event.object, self._namespace)
+            self._sink.remove(event.object, self._namespace)
+        elif self.state is State.LISTING:
+            self._sink.listed(event.object, self._namespace)
         else:
-            self._store.upsert(event.object, self._namespace)
+            self._sink.upsert(event.object, self._namespace)
+
+    def _end_list(self) -> None:
+        self._sink.end_list(self._resource_version, self._namespace)
+        self.state = State.WATCHING
+        self._heal()
+        self.listed.set()
 
     def _state_after(self, error: KubeError) -> State:
         match error:

@@ -4,9 +4,11 @@ Views are frozen, so nobody can change what another reads.
 """
 
 import logging
-from collections.abc import Callable, Iterable, KeysView, ValuesView
-from typing import Generic, TypeVar
+from collections.abc import Callable, Hashable
+from itertools import chain
+from typing import Generic, TypeAlias, TypeVar
 
+from pilothouse.informer.index import Index, IndexFunc
 from pilothouse.informer.progress import Progress
 from pilothouse.kube import KubeObject, ObjectKey, version
 from pilothouse.telemetry import metrics
@@ -21,6 +23,10 @@ Handler = Callable[[T | None, T | None, bool], None]
 `old` None: it appeared. `new` None: it is gone, and `old` is its last state. `initial`: learnt from a list
 (the first, or one after the watch had lost its thread), not from a watch."""
 
+Transform: TypeAlias = Callable[[T], T]
+"""Returns an object as it is to be stored, without what nobody reads; its identity (namespace, name, uid,
+resourceVersion) must stay."""
+
 
 class Store(Generic[T]):
     """Objects by key. Changed by the informer, and by `observe` with what own writes returned.
@@ -30,31 +36,42 @@ class Store(Generic[T]):
 
     Args:
         name: the resource, for the metric `pilothouse_store_objects`.
+        transform: applied to every object before it is stored, wherever it comes from. An object on which it
+            fails is logged, and stays as it was last stored.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, transform: Transform[T] | None = None) -> None:
         self.progress = Progress()
-        self._objects: dict[ObjectKey, T] = {}
+        self._transform = transform
+        # By namespace and name: an ObjectKey for each object would cost 80 bytes of some 1,000.
+        self._objects: dict[str, dict[str, T]] = {}
         self._handlers: list[Handler[T]] = []
+        self._indexes: dict[str, Index[T]] = {}
         # Versions of own writes that no event has confirmed yet: a list that was begun before such a write
         # must not undo it.
         self._unconfirmed: dict[ObjectKey, int] = {}
-        metrics.STORE_OBJECTS.labels(name).set_function(lambda: len(self._objects))
+        # While a scope is listed: what it holds and the list has not shown yet.
+        self._unlisted: dict[str, dict[ObjectKey, None]] = {}
+        metrics.STORE_OBJECTS.labels(name).set_function(self.__len__)
 
     def get(self, key: ObjectKey) -> T | None:
         """Return the object, None when there is none."""
-        return self._objects.get(key)
+        namespace, name = key
+        objects = self._objects.get(namespace)
+        return None if objects is None else objects.get(name)
 
-    def keys(self) -> KeysView[ObjectKey]:
-        """Return a live view of the keys; copy it before awaiting inside a loop over it."""
-        return self._objects.keys()
+    def keys(self) -> list[ObjectKey]:
+        """Return the keys of all objects, as of now."""
+        return [
+            ObjectKey(namespace, name) for namespace, objects in self._objects.items() for name in objects
+        ]
 
-    def values(self) -> ValuesView[T]:
-        """Return a live view of the objects; copy it before awaiting inside a loop over it."""
-        return self._objects.values()
+    def values(self) -> list[T]:
+        """Return all objects, as of now."""
+        return list(chain.from_iterable(objects.values() for objects in self._objects.values()))
 
     def __len__(self) -> int:
-        return len(self._objects)
+        return sum(map(len, self._objects.values()))
 
     @property
     def resource_version(self) -> str:
@@ -65,10 +82,38 @@ class Store(Generic[T]):
         return str(self.progress.seen() or "")
 
     def add_handler(self, handler: Handler[T]) -> None:
-        """Tell `handler` of every change from now on, and of what is here already, as initial."""
+        """Tell `handler` of every change from now on, and of what is here already, as initial.
+
+        Handlers read the store as it is after the change, indexes included.
+        """
         self._handlers.append(handler)
-        for obj in list(self._objects.values()):
+        for obj in self.values():
             _call(handler, None, obj, True)
+
+    def add_index(self, name: str, values: IndexFunc[T]) -> None:
+        """Let objects be found by what `values` returns for them; see `by_index`.
+
+        Args:
+            name: the index's name in this store.
+            values: returns an object's values: none, one or several.
+
+        Raises:
+            ValueError: there is an index of that name already.
+        """
+        if name in self._indexes:
+            raise ValueError(f"there is an index {name!r} already")
+        index = self._indexes[name] = Index(name, values)
+        for obj in self.values():
+            index.change(obj.metadata.key, None, obj)
+
+    def by_index(self, name: str, value: Hashable) -> list[T]:
+        """Return the objects that have a value in an index, the longest known first.
+
+        Raises:
+            KeyError: there is no index of that name.
+        """
+        keys = self._indexes[name].keys(value)
+        return [self._objects[key.namespace][key.name] for key in keys]
 
     def observe(self, obj: T) -> None:
         """Take what an own write returned, if it is newer than what is known; handlers are told now.
@@ -78,10 +123,14 @@ class Store(Generic[T]):
         deleted since. Give only objects that the informer's namespaces and selectors admit.
         """
         key, new = obj.metadata.key, version(obj)
-        old = self._objects.get(key)
+        old = self.get(key)
         if new <= (version(old) if old is not None else self.progress.seen(key.namespace)):
             return
         self._unconfirmed[key] = new
+        if old is None:
+            # Made since a list began: unless the list shows it, it is newer than the list, or gone again.
+            for scope in self._unlisted.keys() & {"", key.namespace}:
+                self._unlisted[scope][key] = None
         self._put(key, obj, old, initial=False)
 
     # What follows is for the reflector of one scope: a namespace, or (empty) all.
@@ -91,7 +140,7 @@ class Store(Generic[T]):
         key, new = obj.metadata.key, version(obj)
         if self._unconfirmed and new >= self._unconfirmed.get(key, new + 1):
             del self._unconfirmed[key]
-        old = self._objects.get(key)
+        old = self.get(key)
         if old is None or new > version(old):
             self._put(key, obj, old, initial=False)
         self.progress.advance(scope, new)
@@ -99,50 +148,86 @@ class Store(Generic[T]):
     def remove(self, obj: T, scope: str) -> None:
         """Take a DELETED event. Ignored when an own write has already made a newer object of that name."""
         key, gone = obj.metadata.key, version(obj)
-        old = self._objects.get(key)
+        old = self.get(key)
         if old is not None and version(old) <= gone:
-            self._drop(key, obj, initial=False)
-        self.progress.advance(scope, gone)
+            self._drop(key, old, initial=False)
+        self._advance(scope, gone)
 
     def bookmark(self, resource_version: str, scope: str) -> None:
         """Note how far the watch has come."""
-        self.progress.advance(scope, int(resource_version))
+        self._advance(scope, int(resource_version))
 
-    def begin_replace(self, scope: str) -> None:
-        """Note that a list begins: only own writes observed from now on can be newer than it."""
-        for key in [key for key in self._unconfirmed if scope in ("", key.namespace)]:
-            del self._unconfirmed[key]
+    def begin_list(self, scope: str) -> None:
+        """Note that a list begins, also after one that did not end.
 
-    def replace(self, objects: Iterable[T], resource_version: str, scope: str) -> None:
-        """Make one scope what a list shows, whatever was believed before, own writes after the list excepted.
-
-        Handlers are told of what differs: objects that vanished while nobody watched count as deleted,
-        changed ones as changed, and all of it as initial. The collection's version may fall, when etcd was
-        restored.
+        Only own writes observed from now on can be newer than it.
         """
-        listed = int(resource_version)
-        newer = {key for key, written in self._unconfirmed.items() if written > listed}
-        fresh = {obj.metadata.key: obj for obj in objects}
-        vanished = [key for key in self._objects if scope in ("", key.namespace) and key not in fresh]
-        for key in vanished:
-            if key not in newer:
-                self._drop(key, self._objects[key], initial=True)
-        for key, obj in fresh.items():
-            old = self._objects.get(key)
-            if key not in newer and (old is None or version(obj) != version(old)):
-                self._put(key, obj, old, initial=True)
-        self.progress.reset(scope, listed)
+        here = [key for key in self.keys() if scope in ("", key.namespace)]
+        for key in here:
+            self._unconfirmed.pop(key, None)
+        self._unlisted[scope] = dict.fromkeys(here)
+
+    def listed(self, obj: T, scope: str) -> None:
+        """Take an object that the list shows, whatever was believed before; newer own writes excepted.
+
+        Its version may be lower than what was known, when etcd was restored. Handlers are told of what
+        differs, as initial. Objects go in one by one, so that a large list is nowhere held as a whole.
+        """
+        key, shown = obj.metadata.key, version(obj)
+        self._unlisted[scope].pop(key, None)
+        if self._unconfirmed.get(key, 0) > shown:
+            return
+        old = self.get(key)
+        if old is None or shown != version(old):
+            self._put(key, obj, old, initial=True)
+
+    def end_list(self, resource_version: str, scope: str) -> None:
+        """Note that the list is complete, and shows the scope at a version.
+
+        What it did not show has vanished while nobody watched: handlers are told, as initial.
+        """
+        shown = int(resource_version)
+        for key in self._unlisted.pop(scope):
+            last = self.get(key)
+            if last is not None and self._unconfirmed.get(key, 0) <= shown:
+                self._drop(key, last, initial=True)
+        self.progress.reset(scope, shown)
+
+    def _advance(self, scope: str, version: int) -> None:
+        # A streamed list tells what is deleted meanwhile: that does not say how far all has been seen.
+        if scope not in self._unlisted:
+            self.progress.advance(scope, version)
 
     def _put(self, key: ObjectKey, new: T, old: T | None, *, initial: bool) -> None:
-        self._objects[key] = new
+        if self._transform is not None:
+            try:
+                new = self._transform(new)
+            except Exception:
+                log.exception("%s cannot be prepared for the store, which keeps what it had", key)
+                return
+        objects = self._objects.get(key.namespace)
+        if objects is None:
+            objects = self._objects[key.namespace] = {}
+        objects[key.name] = new
+        if self._indexes:
+            self._index(key, old, new)
         for handler in self._handlers:
             _call(handler, old, new, initial)
 
     def _drop(self, key: ObjectKey, last: T, *, initial: bool) -> None:
-        del self._objects[key]
+        objects = self._objects[key.namespace]
+        del objects[key.name]
+        if not objects:
+            del self._objects[key.namespace]
         self._unconfirmed.pop(key, None)
+        if self._indexes:
+            self._index(key, last, None)
         for handler in self._handlers:
             _call(handler, last, None, initial)
+
+    def _index(self, key: ObjectKey, old: T | None, new: T | None) -> None:
+        for index in self._indexes.values():
+            index.change(key, old, new)
 
 
 def _call(handler: Handler[T], old: T | None, new: T | None, initial: bool) -> None:

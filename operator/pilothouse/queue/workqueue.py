@@ -12,9 +12,9 @@ next process, which lists everything.
 
 import asyncio
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, KeysView
 from enum import IntEnum
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 from pilothouse.queue.metrics import QueueMetrics
 from pilothouse.queue.ratelimit import ItemBackoff, TokenBucket
@@ -35,13 +35,6 @@ class ShutDown(Exception):
     """The queue hands out nothing more: the worker ends."""
 
 
-class Waiting(NamedTuple):
-    """A key that needs processing: how urgently, and since when (loop time)."""
-
-    priority: Priority
-    since: float
-
-
 class WorkQueue(Generic[K]):
     """A queue of unique keys with priorities, delays and back-off. It belongs to one event loop.
 
@@ -57,13 +50,15 @@ class WorkQueue(Generic[K]):
         self._loop = asyncio.get_running_loop()
         self._backoff = backoff or ItemBackoff()
         self._bucket = bucket or TokenBucket()
-        # Every key that needs processing, whether it waits in _order or is being processed right now.
-        self._dirty: dict[K, Waiting] = {}
+        # Every key that needs processing, and since when, by the priority at which it does, whether it waits
+        # in _order or is being processed right now.
+        self._dirty: tuple[dict[K, float], dict[K, float]] = ({}, {})
         # Every key that a worker has, and since when.
         self._processing: dict[K, float] = {}
         # The order of the keys that are dirty and not being processed. A key that became more urgent stands
         # in both lines; its place in the later one is stale and passed over by get().
         self._order: tuple[deque[K], deque[K]] = (deque(), deque())
+        self._lines = tuple(zip(self._order, self._dirty, strict=True))
         # The timers of delayed keys.
         self._delayed: dict[K, asyncio.TimerHandle] = {}
         # Workers waiting for a key.
@@ -77,13 +72,14 @@ class WorkQueue(Generic[K]):
         """Marks a key as needing processing. A queue that is shut down ignores it."""
         if self._shut:
             return
-        waiting = self._dirty.get(key)
-        if waiting is not None and waiting.priority <= priority:
+        changed, background = self._dirty
+        if key in changed or (priority is Priority.BACKGROUND and key in background):
             return
-        since = self._loop.time() if waiting is None else waiting.since
-        self._dirty[key] = Waiting(priority, since)
-        if waiting is None:
+        since = background.pop(key, None)
+        if since is None:
+            since = self._loop.time()
             self._metrics.adds.inc()
+        self._dirty[priority][key] = since
         if key not in self._processing:
             self._enqueue(key, priority)
 
@@ -124,24 +120,34 @@ class WorkQueue(Generic[K]):
             ShutDown: The queue is shut down.
         """
         while not self._shut:
-            key = self._next()
-            if key is not None:
-                now = self._loop.time()
-                self._metrics.waited(now - self._dirty.pop(key).since)
-                self._processing[key] = now
-                self._idle.clear()
-                return key
+            for line, dirty in self._lines:
+                while line:
+                    key = line.popleft()
+                    if key in dirty and key not in self._processing:
+                        now = self._loop.time()
+                        self._metrics.waited(now - dirty.pop(key))
+                        self._processing[key] = now
+                        self._idle.clear()
+                        return key
             await self._wait_for_key()
         raise ShutDown
 
     def done(self, key: K) -> None:
         """The worker is done with a key; if it was added meanwhile, it is handed out again."""
         self._metrics.worked(self._loop.time() - self._processing.pop(key))
-        waiting = self._dirty.get(key)
-        if waiting is not None and not self._shut:
-            self._enqueue(key, waiting.priority)
+        if not self._shut:
+            changed, background = self._dirty
+            if key in changed:
+                self._enqueue(key, Priority.CHANGE)
+            elif key in background:
+                self._enqueue(key, Priority.BACKGROUND)
         if not self._processing:
             self._idle.set()
+
+    @property
+    def processing(self) -> KeysView[K]:
+        """The keys that workers have right now."""
+        return self._processing.keys()
 
     def shut_down(self) -> None:
         """Ignores further keys, drops the waiting ones, and ends every `get`."""
@@ -170,14 +176,6 @@ class WorkQueue(Generic[K]):
         self._order[priority].append(key)
         self._wake_one()
 
-    def _next(self) -> K | None:
-        for line in self._order:
-            while line:
-                key = line.popleft()
-                if key in self._dirty and key not in self._processing:
-                    return key
-        return None
-
     async def _wait_for_key(self) -> None:
         getter = self._loop.create_future()
         self._getters.append(getter)
@@ -197,11 +195,10 @@ class WorkQueue(Generic[K]):
                 return
 
     def _depth(self) -> tuple[int, int]:
-        counts = [0, 0]
-        for key, waiting in self._dirty.items():
-            if key not in self._processing:
-                counts[waiting.priority] += 1
-        return counts[0], counts[1]
+        changed, background = (
+            len(dirty) - sum(key in dirty for key in self._processing) for dirty in self._dirty
+        )
+        return changed, background
 
     def _ages(self) -> list[float]:
         now = self._loop.time()

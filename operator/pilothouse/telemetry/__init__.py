@@ -2,6 +2,22 @@
 
 from pilothouse.telemetry import metrics
 from pilothouse.telemetry.clock import now
-from pilothouse.telemetry.logs import LogFormat, ObjectContext, configure, current_object, object_context
+from pilothouse.telemetry.logs import (
+    LogFormat,
+    ObjectContext,
+    configure,
+    current_object,
+    object_context,
+    set_level,
+)
 
-__all__ = ["LogFormat", "ObjectContext", "configure", "current_object", "metrics", "now", "object_context"]
+__all__ = [
+    "LogFormat",
+    "ObjectContext",
+    "configure",
+    "current_object",
+    "metrics",
+    "now",
+    "object_context",
+    "set_level",
+]

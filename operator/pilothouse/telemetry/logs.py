@@ -7,8 +7,7 @@ told.
 
 import logging
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
@@ -35,8 +34,7 @@ class ObjectContext(NamedTuple):
 _current: ContextVar[ObjectContext | None] = ContextVar("pilothouse_object", default=None)
 
 
-@contextmanager
-def object_context(kind: str, namespace: str, name: str) -> Iterator[None]:
+class object_context:  # noqa: N801 - used as a function; a generator would cost two microseconds more
     """Name the object in every log line written inside the block.
 
     Args:
@@ -44,11 +42,17 @@ def object_context(kind: str, namespace: str, name: str) -> Iterator[None]:
         namespace: its namespace, empty when it is cluster-scoped.
         name: its name.
     """
-    token = _current.set(ObjectContext(kind, namespace, name))
-    try:
-        yield
-    finally:
-        _current.reset(token)
+
+    __slots__ = ("_context", "_token")
+
+    def __init__(self, kind: str, namespace: str, name: str) -> None:
+        self._context = ObjectContext(kind, namespace, name)
+
+    def __enter__(self) -> None:
+        self._token = _current.set(self._context)
+
+    def __exit__(self, *_: object) -> None:
+        _current.reset(self._token)
 
 
 def current_object() -> ObjectContext | None:
@@ -108,11 +112,28 @@ def configure(format: LogFormat, level: str) -> None:  # noqa: A002 - the settin
     """
     if format not in ("json", "console"):
         raise ValueError(f"log format {format!r} is not known; choose json or console")
-    if level.lower() not in ("debug", "info", "warning", "error"):
-        raise ValueError(f"log level {level!r} is not known; choose debug, info, warning or error")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if format == "json" else ConsoleFormatter())
-    logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+    set_level(level)
+    logging.basicConfig(handlers=[handler], force=True)
+    # No line shows where it was written, and by which thread: to find that out is half of what a line costs
+    # (docs.python.org/3/howto/logging.html#optimization).
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     # Libraries say in debug what would bury an operator's own lines.
     for library in ("asyncio", "aiohttp"):
         logging.getLogger(library).setLevel(logging.WARNING)
+
+
+def set_level(level: str) -> None:
+    """Say from which level on the process logs; may be changed at any time.
+
+    Args:
+        level: `debug`, `info`, `warning` or `error`, in any case.
+
+    Raises:
+        ValueError: for another level; the message names it and the choices.
+    """
+    if level.lower() not in ("debug", "info", "warning", "error"):
+        raise ValueError(f"log level {level!r} is not known; choose debug, info, warning or error")
+    logging.getLogger().setLevel(level.upper())

@@ -6,7 +6,9 @@ their own.
 """
 
 import prometheus_client
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, generate_latest
+
+from pilothouse.telemetry.histogram import Histogram
 
 # The series would double every counter and histogram with a `_created` line that no dashboard reads.
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # the library's gap
@@ -39,7 +41,7 @@ def _gauge(name: str, text: str, *labels: str) -> Gauge:
 
 
 def _histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-    return Histogram(name, text, labels, registry=REGISTRY, buckets=buckets)
+    return Histogram(name, text, labels, buckets, REGISTRY)
 
 
 REQUESTS = _counter(
@@ -77,6 +79,9 @@ TERMINAL_RECONCILE_ERRORS = _counter(
 RECONCILE_TIMEOUTS = _counter(
     "controller_runtime_reconcile_timeouts_total", "Syncs that were stopped at their deadline.", "controller"
 )
+RECONCILE_PANICS = _counter(
+    "controller_runtime_reconcile_panics_total", "Syncs that ended in an unexpected error.", "controller"
+)
 RECONCILE_SECONDS = _histogram(
     "controller_runtime_reconcile_time_seconds", "Seconds per sync.", _RECONCILE_BUCKETS, "controller"
 )
@@ -104,16 +109,24 @@ LONGEST_WORK_SECONDS = _gauge(
 )
 
 LEADER = _gauge("leader_election_master_status", "1 while this process leads, else 0.", "name")
+LEADER_SLOWPATH = _counter(
+    "leader_election_slowpath_total", "Renewals that had to read the lease first.", "name"
+)
 
 TASK_SECONDS = _histogram(
     "pilothouse_task_seconds", "Seconds per playbook task.", _REQUEST_BUCKETS, "playbook", "task"
 )
 TASK_RESULTS = _counter(
     "pilothouse_task_results_total",
-    "Playbook tasks by result: ok, changed, skipped, failed.",
+    "Playbook tasks by result: ok, changed, skipped, waiting, failed.",
     "playbook",
     "task",
     "result",
+)
+LOOP_LAG_SECONDS = _histogram(
+    "pilothouse_event_loop_lag_seconds",
+    "Seconds that a callback waited for its turn on the event loop, asked about every 2 s.",
+    (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 )
 STORE_OBJECTS = _gauge("pilothouse_store_objects", "Objects held in the store of a kind.", "resource")
 UNDECODABLE_OBJECTS = _counter(

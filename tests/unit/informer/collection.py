@@ -6,7 +6,17 @@ from typing import Any
 
 import msgspec
 
-from pilothouse.kube import EventType, Expired, KubeError, ObjectKey, ObjectMeta, Page, Resource, WatchEvent
+from pilothouse.kube import (
+    EventType,
+    Expired,
+    KubeError,
+    ObjectKey,
+    ObjectMeta,
+    Page,
+    Resource,
+    WatchEvent,
+    WatchListUnsupported,
+)
 
 
 class Thing(msgspec.Struct, frozen=True):
@@ -22,11 +32,13 @@ class Collection:
     Attributes:
         refusals: raised, in turn, by the next lists and watches before they answer.
         cuts: what ends open watches, one each, in turn.
+        streams: whether it streams its lists.
         lag: seconds that each page and each event is late.
-        asked: what lists and watches asked for: ("list", namespace) or ("watch", namespace, version).
+        asked: for what: ("stream", namespace), ("list", namespace) or ("watch", namespace, version).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, streams: bool = False) -> None:
+        self.streams = streams
         self.version = 10
         self.objects: dict[ObjectKey, Thing] = {}
         self.history: list[tuple[EventType, Thing]] = []
@@ -51,6 +63,28 @@ class Collection:
             await asyncio.sleep(self.lag)
             yield Page(part, version)
 
+    async def watch_list(
+        self, resource: Resource[Any], *, namespace: str, **_: str
+    ) -> AsyncGenerator[WatchEvent[Any], None]:
+        if not self.streams:
+            raise WatchListUnsupported("no")
+        self.asked.append(("stream", namespace))
+        self._refuse()
+        seen = self.version
+        objects = [obj for obj in self.objects.values() if namespace in ("", obj.metadata.namespace)]
+        for obj in objects:
+            await asyncio.sleep(self.lag)
+            if self.cuts and (cut := self.cuts.pop(0)):
+                raise cut
+            yield WatchEvent(EventType.ADDED, obj, obj.metadata.resource_version)
+        # What has happened meanwhile comes before the end of the list.
+        for event in [each for each in self.history if self._is_news(each[1], namespace, seen)]:
+            seen = int(event[1].metadata.resource_version)
+            yield WatchEvent(*event, str(seen))
+        yield WatchEvent(EventType.END_OF_LIST, None, str(seen))
+        async for change in self._changes(namespace, seen):
+            yield change
+
     async def watch(
         self, resource: Resource[Any], *, resource_version: str, namespace: str, **_: str
     ) -> AsyncGenerator[WatchEvent[Any], None]:
@@ -60,6 +94,10 @@ class Collection:
         if seen < self.oldest:
             raise Expired(410, "Expired", "too old resource version")
         yield WatchEvent(EventType.BOOKMARK, None, resource_version)
+        async for change in self._changes(namespace, seen):
+            yield change
+
+    async def _changes(self, namespace: str, seen: int) -> AsyncGenerator[WatchEvent[Any], None]:
         while True:
             if self.cuts:
                 # Taken where it is seen: no other watch can have had it meanwhile.

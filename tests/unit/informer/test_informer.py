@@ -9,8 +9,8 @@ import pytest
 
 from pilothouse.informer import Informer
 from pilothouse.kube import ApiError, Cause, Forbidden, NotFound, ObjectKey, Unreachable
+from pilothouse.testing import eventually
 from tests.unit.informer.collection import THINGS, Collection, Thing, shadow
-from tests.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
 
@@ -338,3 +338,74 @@ async def test_cancelling_ends_it(collection, informer):
     with pytest.raises(asyncio.CancelledError):
         await task
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_server_that_streams_lists_and_watches_in_one_request():
+    collection = Collection(streams=True)
+    collection.put("a")
+    informer = Informer(collection, THINGS)
+    told: list[tuple[list[str], bool]] = []
+    informer.add_handler(
+        lambda old, new, initial: told.append(([each.metadata.name for each in (new,) if each], initial))
+    )
+    async with running(informer):
+        await informer.wait_synced()
+        assert (told, informer.store.resource_version) == ([(["a"], True)], "11")
+        collection.put("b")
+        await settled(informer, collection)
+        collection.cut(None)
+        await eventually(lambda: collection.asked[-1] == ("watch", "", "12"))
+    assert told == [(["a"], True), (["b"], False)]
+    assert collection.asked == [("stream", ""), ("watch", "", "12")]
+
+
+async def test_a_streamed_list_counts_only_when_it_has_come_to_its_end():
+    collection = Collection(streams=True)
+    told: dict[ObjectKey, Thing] = {}
+    for name in ("a", "b", "c"):
+        collection.put(name)
+    informer = Informer(collection, THINGS)
+    informer.add_handler(shadow(told))
+    collection.lag = 1
+    async with running(informer):
+        await asyncio.sleep(1.5)
+        collection.remove("a")
+        changed = collection.put("b")
+        assert not await informer.wait_reached(changed.metadata.resource_version, 1.4)
+        assert informer.store.progress.seen() == 0, "what it has shown so far says nothing of the rest"
+        collection.cut(LOST)
+        await eventually(lambda: informer.failing)
+        assert not informer.synced
+        await settled(informer, collection)
+        await informer.wait_synced()
+        assert informer.store.resource_version == changed.metadata.resource_version
+    assert told == collection.objects
+    assert [each[0] for each in collection.asked] == ["stream", "stream"]
+
+
+async def test_what_is_deleted_while_its_list_is_streamed_is_gone():
+    collection = Collection(streams=True)
+    for name in ("a", "b"):
+        collection.put(name)
+    informer = Informer(collection, THINGS)
+    collection.lag = 1
+    async with running(informer):
+        await asyncio.sleep(1.5)
+        collection.remove("a")
+        await informer.wait_synced()
+        assert contents(informer) == collection.objects
+
+
+async def test_a_server_that_does_not_stream_is_asked_for_that_once(collection, informer):
+    collection.put("a")
+    started = now()
+    async with running(informer):
+        await informer.wait_synced()
+        assert now() == started, "it is no trouble"
+        collection.streams = True
+        collection.cut(LOST)
+        collection.forget()
+        collection.put("b")
+        collection.forget()
+        await settled(informer, collection)
+    assert [each[0] for each in collection.asked] == ["list", "watch", "watch", "list", "watch"]

@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 
 from pilothouse.informer import Informer
 from pilothouse.kube import Expired, KubeError, ObjectKey, ServerError, Unreachable
+from pilothouse.testing import VirtualTimeLoop, eventually
 from tests.unit.informer.collection import THINGS, Collection, Thing, shadow
-from tests.virtual_time import VirtualTimeLoop
-from tests.waiting import eventually
 
 TROUBLE = (
     Unreachable("connection reset", maybe_sent=True),
@@ -39,8 +38,8 @@ async def observe_later(informer: Informer[Thing], obj: Thing, delay: float) -> 
     informer.store.observe(obj)
 
 
-async def play(script: list[tuple[object, ...]], scopes: list[str]) -> None:
-    collection = Collection()
+async def play(script: list[tuple[object, ...]], scopes: list[str], streams: bool) -> None:
+    collection = Collection(streams=streams)
     informer = Informer(collection, THINGS, namespaces=scopes)
     told: dict[ObjectKey, Thing] = {}
     informer.add_handler(shadow(told))
@@ -85,9 +84,9 @@ async def play(script: list[tuple[object, ...]], scopes: list[str]) -> None:
 
 # Time is virtual: on a busy machine the real one says nothing.
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(steps, max_size=25), st.sampled_from([[], ["one", "two"]]))
+@given(st.lists(steps, max_size=25), st.sampled_from([[], ["one", "two"]]), st.booleans())
 # One watch takes the cut while the other is late with an event.
-@example([("lag", 40.0), ("cut", None), ("sleep", 0.01), ("put", "a", "two")], ["one", "two"])
-def test_the_store_becomes_the_collection(script, scopes):
+@example([("lag", 40.0), ("cut", None), ("sleep", 0.01), ("put", "a", "two")], ["one", "two"], False)
+def test_the_store_becomes_the_collection(script, scopes, streams):
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
-        runner.run(play(script, scopes))
+        runner.run(play(script, scopes, streams))

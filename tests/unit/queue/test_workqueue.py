@@ -6,7 +6,7 @@ import pytest
 
 from pilothouse.queue import Priority, ShutDown, WorkQueue
 from pilothouse.telemetry import metrics
-from tests.virtual_time import VirtualTimeLoop
+from pilothouse.testing import VirtualTimeLoop
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
 

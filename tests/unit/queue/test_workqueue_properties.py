@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pilothouse.queue import Priority, ShutDown, WorkQueue
-from tests.virtual_time import VirtualTimeLoop
+from pilothouse.testing import VirtualTimeLoop
 
 
 class Plan:

@@ -1,0 +1,144 @@
+"""Indexes and transforms: whatever feeds the store, by_index shows what a scan would."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pilothouse.informer import Store, drop_last_applied
+from pilothouse.kube import ObjectKey, ObjectMeta
+from tests.unit.informer.collection import Thing
+
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+
+
+def thing(name: str, version: int, labels: dict[str, str] | None = None, **metadata: Any) -> Thing:
+    return Thing(ObjectMeta(name, "ns", "uid", str(version), labels=labels or {}, **metadata))
+
+
+def by_label(obj: Thing) -> set[str]:
+    return set(obj.metadata.labels.values())
+
+
+def without_labels(obj: Thing) -> Thing:
+    return Thing(msgspec.structs.replace(obj.metadata, labels={}))
+
+
+steps = st.sampled_from(["upsert", "observe", "remove", "list"])
+labels = st.dictionaries(st.sampled_from("xy"), st.sampled_from("123"))
+script = st.lists(
+    st.tuples(steps, st.lists(st.tuples(st.sampled_from("abc"), labels), max_size=3)), max_size=12
+)
+
+
+@given(script, st.integers(0, 12))
+def test_an_index_shows_what_a_scan_would(changes: Any, added: int) -> None:
+    store: Store[Thing] = Store("things")
+    version = 0
+    for number, (step, objects) in enumerate(changes):
+        if number == added:
+            store.add_index("label", by_label)
+        if step == "list":
+            store.begin_list("")
+        for name, values in objects:
+            version += 1
+            obj = thing(name, version, values)
+            match step:
+                case "list":
+                    store.listed(obj, "")
+                case "observe":
+                    store.observe(obj)
+                case "upsert":
+                    store.upsert(obj, "")
+                case _:
+                    store.remove(obj, "")
+        if step == "list":
+            store.end_list(str(version), "")
+    if len(changes) <= added:
+        store.add_index("label", by_label)
+    for value in "123":
+        found = {obj.metadata.key for obj in store.by_index("label", value)}
+        assert found == {obj.metadata.key for obj in store.values() if value in by_label(obj)}
+
+
+def test_handlers_read_an_index_as_it_is_after_the_change() -> None:
+    store: Store[Thing] = Store("things")
+    store.add_index("label", by_label)
+    seen: list[int] = []
+    store.add_handler(lambda old, new, initial: seen.append(len(store.by_index("label", "1"))))
+    store.upsert(thing("a", 1, {"x": "1"}), "")
+    store.upsert(thing("b", 2, {"x": "1", "y": "1"}), "")
+    store.upsert(thing("a", 3, {"x": "2"}), "")
+    store.remove(thing("b", 4), "")
+    assert seen == [1, 2, 1, 0]
+
+
+def test_an_index_of_a_name_that_is_taken_is_refused() -> None:
+    store: Store[Thing] = Store("things")
+    store.add_index("label", by_label)
+    with pytest.raises(ValueError, match="an index 'label' already"):
+        store.add_index("label", by_label)
+
+
+def test_an_object_on_which_an_index_fails_is_missing_from_it_alone(caplog: pytest.LogCaptureFixture) -> None:
+    store: Store[Thing] = Store("things")
+    store.add_index("x", lambda obj: [obj.metadata.labels["x"]])
+    store.upsert(thing("bad", 1), "")
+    store.upsert(thing("good", 2, {"x": "1"}), "")
+    assert [obj.metadata.name for obj in store.by_index("x", "1")] == ["good"]
+    assert len(store) == 2
+    assert "index x failed on ns/bad" in caplog.text
+
+
+def test_whatever_brings_an_object_it_is_transformed_before_anybody_sees_it() -> None:
+    store: Store[Thing] = Store("things", without_labels)
+    told: list[Thing | None] = []
+    store.add_handler(lambda old, new, initial: told.append(new))
+    store.begin_list("")
+    store.listed(thing("listed", 1, {"x": "1"}), "")
+    store.end_list("1", "")
+    store.upsert(thing("watched", 2, {"x": "1"}), "")
+    store.observe(thing("written", 3, {"x": "1"}))
+    assert [obj.metadata.labels for obj in store.values()] == [{}, {}, {}]
+    assert told == list(store.values())
+
+
+def test_an_object_on_which_the_transform_fails_stays_as_it_was(caplog: pytest.LogCaptureFixture) -> None:
+    def only_odd(obj: Thing) -> Thing:
+        if int(obj.metadata.resource_version) % 2 == 0:
+            raise ZeroDivisionError
+        return obj
+
+    store: Store[Thing] = Store("things", only_odd)
+    first = thing("a", 1)
+    store.upsert(first, "")
+    store.upsert(thing("a", 2), "")
+    assert store.get(ObjectKey("ns", "a")) is first
+    assert store.progress.seen("") == 2, "the stream goes on"
+    store.begin_list("")
+    store.listed(thing("a", 2), "")
+    store.end_list("2", "")
+    assert store.get(ObjectKey("ns", "a")) is first, "the list showed it: it has not vanished"
+    assert "ns/a cannot be prepared" in caplog.text
+
+
+def test_what_comes_in_the_middle_of_a_list_does_not_say_how_far_all_has_been_seen() -> None:
+    store: Store[Thing] = Store("things")
+    store.begin_list("")
+    store.listed(thing("a", 5), "")
+    store.remove(thing("a", 7), "")
+    store.bookmark("8", "")
+    assert len(store) == 0
+    assert store.progress.seen("") == 0
+    store.end_list("9", "")
+    assert store.progress.seen("") == 9
+
+
+@pytest.mark.parametrize("others", [{}, {"team": "web"}])
+def test_the_copy_of_kubectl_apply_is_dropped(others: dict[str, str]) -> None:
+    obj = thing("a", 1, annotations={**others, LAST_APPLIED: "{}"})
+    assert drop_last_applied(obj) == thing("a", 1, annotations=others)
+    plain = thing("a", 1, annotations=others)
+    assert drop_last_applied(plain) is plain

@@ -1,0 +1,34 @@
+"""Our histogram says what prometheus_client's says."""
+
+import prometheus_client
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, generate_latest
+
+from pilothouse.telemetry.histogram import Histogram
+
+BUCKETS = (0.005, 0.1, 1.0, 60.0)
+amounts = st.lists(st.one_of(st.sampled_from((0.0, *BUCKETS)), st.floats(0, 100)), max_size=20)
+
+
+@given(st.dictionaries(st.sampled_from(["a", "b"]), amounts))
+def test_it_is_exposed_as_the_library_would(observed: dict[str, list[float]]) -> None:
+    ours, theirs = CollectorRegistry(), CollectorRegistry()
+    mine = Histogram("seconds", "Seconds.", ("name", "kind"), BUCKETS, ours)
+    other = prometheus_client.Histogram(
+        "seconds", "Seconds.", ("name", "kind"), registry=theirs, buckets=BUCKETS
+    )
+    for name, seconds in observed.items():
+        mine.labels(name=name, kind="x")
+        for amount in seconds:
+            mine.labels(name, "x").observe(amount)
+            other.labels(name, "x").observe(amount)
+        other.labels(name, "x")
+    assert generate_latest(ours) == generate_latest(theirs)
+
+
+@pytest.mark.parametrize("values", [("a",), ("a", "b", "c")])
+def test_labels_that_do_not_fit_are_refused(values: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match="seconds has the labels name, kind"):
+        Histogram("seconds", "Seconds.", ("name", "kind"), BUCKETS, CollectorRegistry()).labels(*values)
