@@ -25,5 +25,19 @@ class Api(ListWatcher, Protocol):
         *,
         type: PatchType,  # noqa: A002 - the client's own name
         subresource: str = "",
+        field_manager: str = "",
+        force: bool = False,
     ) -> T:
         """Changes some fields of an object and returns it as stored."""
+
+    async def delete(
+        self,
+        resource: Resource[T],
+        key: ObjectKey,
+        *,
+        uid: str = "",
+        resource_version: str = "",
+        propagation: str = "Background",
+        grace_seconds: int | None = None,
+    ) -> None:
+        """Asks for an object's deletion."""

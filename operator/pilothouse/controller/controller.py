@@ -3,13 +3,15 @@
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable, Collection
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from pilothouse.controller.api import Api
+from pilothouse.controller.deadline import Deadline, DeadlineExceeded
+from pilothouse.controller.mappers import Mapper
 from pilothouse.controller.metrics import ControllerMetrics, Result
 from pilothouse.controller.outcome import Outcome, PermanentError, SyncError
-from pilothouse.controller.predicates import Predicate, meaningful_change
+from pilothouse.controller.predicates import Predicate, any_change, meaningful_change
 from pilothouse.informer import Informer
 from pilothouse.kube import ApiError, Conflict, KubeError, KubeObject, NotFound, ObjectKey, version
 from pilothouse.queue import Priority, ShutDown, WorkQueue
@@ -18,16 +20,42 @@ from pilothouse.telemetry import object_context
 log = logging.getLogger(__name__)
 
 T = TypeVar("T", bound=KubeObject)
+S = TypeVar("S", bound=KubeObject)
 
-# How long a key waits for its own write to come back through the watch before the object is read live.
+# How long a key waits for its own writes to come back through the watches before they are read live.
 OWN_WRITE_PATIENCE = 5.0
+
+
+def _everything(obj: KubeObject) -> bool:
+    return True
+
+
+class Write(NamedTuple):
+    """What an own write returned, and the informer that will bring it back."""
+
+    informer: Informer[Any]
+    object: KubeObject
+
+    @property
+    def seen(self) -> bool:
+        """Whether the informer has come as far as the write."""
+        seen = self.informer.store.progress.seen(self.object.metadata.namespace)
+        return version(self.object) <= seen
+
+    def __str__(self) -> str:
+        return f"{self.informer.resource.kind} {self.object.metadata.key}"
 
 
 class Controller(Generic[T]):
     """Syncs the objects of one kind: many at once, each by one worker at a time.
 
-    An object is synced when it appears, when it changes in a way the predicate accepts, at every resync, and
-    again after a failure (with back-off) or when its sync asked for it. A failure concerns its key alone.
+    An object is synced when it appears, when it changes in a way the predicate accepts, when an object of
+    another kind changes that concerns it (`watch`), at every resync, and again after a failure (with
+    back-off) or when its sync asked for it. A failure concerns its key alone.
+
+    Attributes:
+        admits: Asked when a key's turn has come: whether the object is this process's to sync. If not, it is
+            passed over; `enqueue_all` when the answers may have changed. At first, every object is.
 
     Args:
         name: The label of its metrics.
@@ -40,7 +68,7 @@ class Controller(Generic[T]):
         workers: How many objects are synced at once.
         resync: Every object is synced again about once in this many seconds; 0: never.
         sync_timeout: A sync that takes longer, in seconds, is cancelled and counts as failed.
-        predicate: Which changes are worth a sync.
+        predicate: Which changes are worth a sync; it is not asked about deleted objects, which are not.
         on_timeout: Told of a key whose sync was stopped after so many seconds, so that the object can say so.
     """
 
@@ -59,26 +87,61 @@ class Controller(Generic[T]):
     ) -> None:
         self.name = name
         self.queue: WorkQueue[ObjectKey] = WorkQueue(name)
+        self.admits: Callable[[T], bool] = _everything
         self._informer = informer
+        self._store = informer.store
         self._sync = sync
         self._api = api
         self._workers = workers
         self._resync = resync
-        self._sync_timeout = sync_timeout
+        self._deadline = Deadline(sync_timeout)
         self._predicate = predicate
         self._on_timeout = on_timeout
         self._kind = informer.resource.kind
         self._loop = asyncio.get_running_loop()
         self._metrics = ControllerMetrics(name, workers)
+        self._syncing: dict[ObjectKey, T] = {}
         # The key whose own write the store is being told of right now.
         self._writing: ObjectKey | None = None
-        # Keys that wait, outside of any worker, until the watch has come as far as our last write.
+        # What syncs of a key have written of other objects and no watch is known to have brought back.
+        self._secondary: dict[ObjectKey, list[Write]] = {}
+        # Keys that wait, outside of any worker, until the watches have come as far as our last writes.
         self._parked: dict[ObjectKey, asyncio.Task[None]] = {}
         # Keys that waited in vain and were read live instead.
         self._read: set[ObjectKey] = set()
-        # Keys that are of no use to try until their object changes.
+        # Keys that are of no use to try until something changes.
         self._hopeless: set[ObjectKey] = set()
         informer.add_handler(self._observe)
+
+    def watch(self, informer: Informer[S], mapper: Mapper[S], predicate: Predicate[S] = any_change) -> None:
+        """Has objects of another kind wake those of this one.
+
+        Args:
+            informer: Where the other kind's objects come from.
+            mapper: Returns the keys that an object concerns: `owner_mapper(...)`, for example. Of a changed
+                object it is asked about the old and the new state, so that one that is handed over wakes
+                both; of a deleted one about the last.
+            predicate: Which changes are worth a sync.
+        """
+
+        def observe(old: S | None, new: S | None, initial: bool) -> None:
+            if predicate(old, new):
+                states = [state for state in (old, new) if state is not None]
+                for key in dict.fromkeys(key for state in states for key in mapper(state)):
+                    self._wake(key, initial)
+
+        informer.add_handler(observe)
+
+    def enqueue_all(self, where: Callable[[T], bool] = _everything) -> None:
+        """Has every object that is meant synced, after what somebody changes meanwhile."""
+        for obj in self._store.values():
+            if where(obj):
+                self.queue.add(obj.metadata.key, Priority.BACKGROUND)
+
+    @property
+    def syncing(self) -> Collection[T]:
+        """The objects that are being synced right now, as they were when that began."""
+        return self._syncing.values()
 
     async def run(self) -> None:
         """Works until the queue is shut down or the caller cancels; syncs in flight are cancelled then."""
@@ -89,6 +152,7 @@ class Controller(Generic[T]):
                 await asyncio.wait(workers)
                 resyncs.cancel()
         finally:
+            self._deadline.close()
             for task in self._parked.values():
                 task.cancel()
 
@@ -104,9 +168,24 @@ class Controller(Generic[T]):
         """
         self._writing = obj.metadata.key
         try:
-            self._informer.store.observe(obj)
+            self._store.observe(obj)
         finally:
             self._writing = None
+
+    def wrote_secondary(self, key: ObjectKey, informer: Informer[S], obj: S) -> None:
+        """Takes what a sync's write of another object returned into that kind's store.
+
+        The key is not synced again before that kind's watch has come as far (or the object has been read
+        live): whatever it made is there then, and so is what others did before. A deletion needs no such
+        care: to delete again what is gone is harmless.
+
+        Args:
+            key: The object whose sync wrote.
+            informer: Where the other kind's objects come from.
+            obj: What the write returned; the informer's namespaces and selectors must admit it.
+        """
+        self._secondary.setdefault(key, []).append(Write(informer, obj))
+        informer.store.observe(obj)
 
     def _observe(self, old: T | None, new: T | None, initial: bool) -> None:
         if new is None:
@@ -115,11 +194,15 @@ class Controller(Generic[T]):
             return
         key = new.metadata.key
         if key != self._writing and self._predicate(old, new):
-            self._hopeless.discard(key)
-            self.queue.add(key, Priority.BACKGROUND if initial else Priority.CHANGE)
+            self._wake(key, initial)
+
+    def _wake(self, key: ObjectKey, initial: bool) -> None:
+        self._hopeless.discard(key)
+        self.queue.add(key, Priority.BACKGROUND if initial else Priority.CHANGE)
 
     def _forget(self, key: ObjectKey) -> None:
         self.queue.forget(key)
+        self._secondary.pop(key, None)
         self._read.discard(key)
         self._hopeless.discard(key)
 
@@ -130,42 +213,79 @@ class Controller(Generic[T]):
             except ShutDown:
                 return
             try:
-                if self._sees_own_write(key):
+                if self._is_due(key):
                     await self._process(key)
             finally:
+                self._syncing.pop(key, None)
                 self.queue.done(key)
             # A sync that has nothing to do never waits: let the watch and the probes have their turn.
             await asyncio.sleep(0)
 
-    def _sees_own_write(self, key: ObjectKey) -> bool:
-        """Whether the watch has come as far as our last write of the object; if not, the key waits for it."""
+    def _is_due(self, key: ObjectKey) -> bool:
+        """Whether a key is to be synced now: it is ours, and the watches have come as far as our last writes.
+
+        If they have not, it is parked: added again as soon as they have.
+        """
+        obj = self._store.get(key)
+        if obj is not None and not self.admits(obj):
+            return False
         if key in self._parked:
             return False
-        obj = self._informer.store.get(key)
-        if obj is None or version(obj) <= self._informer.store.progress.seen(key.namespace):
-            return True
+        unseen = self._unseen_secondary(key) if key in self._secondary else []
+        if obj is not None and version(obj) > self._store.progress.seen(key.namespace):
+            unseen.append(Write(self._informer, obj))
         if key in self._read:
             self._read.remove(key)
-            return True
-        self._parked[key] = self._loop.create_task(self._wait_for_own_write(key, obj))
-        return False
+        elif unseen:
+            self._parked[key] = self._loop.create_task(self._wait_for_own_writes(key, unseen))
+            return False
+        if obj is not None:
+            self._syncing[key] = obj
+        return True
 
-    async def _wait_for_own_write(self, key: ObjectKey, written: T) -> None:
+    def _unseen_secondary(self, key: ObjectKey) -> list[Write]:
+        unseen = [write for write in self._secondary.pop(key) if not write.seen]
+        if unseen:
+            self._secondary[key] = unseen
+        return list(unseen)
+
+    async def _wait_for_own_writes(self, key: ObjectKey, writes: list[Write]) -> None:
+        ends = self._loop.time() + OWN_WRITE_PATIENCE
         try:
-            resource_version = written.metadata.resource_version
-            if not await self._informer.wait_reached(resource_version, OWN_WRITE_PATIENCE, key.namespace):
-                log.info("the watch is behind, reading %s %s live", self._kind, key)
-                self._informer.store.observe(await self._api.get(self._informer.resource, key))
-                self._read.add(key)
-        except NotFound:
-            log.debug("%s %s is gone", self._kind, key)
+            behind = [write for write in writes if not await self._comes_back(write, ends)]
+            for write in behind:
+                log.info("the watch is behind, reading %s live for %s %s", write, self._kind, key)
+                there = await self._read_live(write)
+                if not there and write.informer is self._informer and write.object.metadata.key == key:
+                    return
         except KubeError as error:
-            log.warning("%s %s cannot be read: %s", self._kind, key, error)
+            log.warning("%s %s has to wait, what it wrote cannot be read: %s", self._kind, key, error)
+            self.queue.add_rate_limited(key)
+        except Exception:
+            log.exception("%s %s has to wait, what it wrote cannot be read", self._kind, key)
             self.queue.add_rate_limited(key)
         else:
+            if behind:
+                self._read.add(key)
+            self._secondary.pop(key, None)
             self.queue.add(key)
         finally:
             del self._parked[key]
+
+    async def _comes_back(self, write: Write, ends: float) -> bool:
+        metadata = write.object.metadata
+        left = max(0.0, ends - self._loop.time())
+        return await write.informer.wait_reached(metadata.resource_version, left, metadata.namespace)
+
+    async def _read_live(self, write: Write) -> bool:
+        """Takes an object from the server into the store; returns whether it is there."""
+        try:
+            live = await self._api.get(write.informer.resource, write.object.metadata.key)
+        except NotFound:
+            log.debug("%s is gone", write)
+            return False
+        write.informer.store.observe(live)
+        return True
 
     async def _process(self, key: ObjectKey) -> None:
         began = self._loop.time()
@@ -179,7 +299,7 @@ class Controller(Generic[T]):
 
     async def _sync_once(self, key: ObjectKey) -> Result:
         try:
-            async with asyncio.timeout(self._sync_timeout) as deadline:
+            with self._deadline:
                 outcome = await self._sync(key)
         except Conflict as conflict:
             log.debug("changed meanwhile, syncing again: %s", conflict)
@@ -195,14 +315,15 @@ class Controller(Generic[T]):
             known = isinstance(error, SyncError) and error.repeated
             log.log(logging.DEBUG if known else logging.WARNING, "tried again in %.3g s: %s", delay, error)
             return Result.ERROR
+        except DeadlineExceeded as error:
+            delay = self._retry(key, error)
+            log.error("stopped after %g s, tried again in %.3g s", self._deadline.seconds, delay)
+            await self._tell_timeout(key)
+            return Result.TIMEOUT
         except Exception as error:
             delay = self._retry(key, error)
-            if deadline.expired():
-                log.error("stopped after %g s, tried again in %.3g s", self._sync_timeout, delay)
-                await self._tell_timeout(key)
-                return Result.TIMEOUT
             log.exception("unexpected error, tried again in %.3g s", delay)
-            return Result.ERROR
+            return Result.PANIC
         self.queue.forget(key)
         if outcome.requeue_after is None:
             return Result.SUCCESS
@@ -213,7 +334,7 @@ class Controller(Generic[T]):
         if self._on_timeout is None:
             return
         try:
-            await self._on_timeout(key, self._sync_timeout)
+            await self._on_timeout(key, self._deadline.seconds)
         except KubeError as error:
             log.warning("its status does not say so: %s", error)
         except Exception:
@@ -234,7 +355,7 @@ class Controller(Generic[T]):
         if not self._resync:
             return
         while True:
-            keys = list(self._informer.store.keys())
+            keys = list(self._store.keys())
             period = self._resync * random.uniform(0.9, 1.1)  # noqa: S311 - jitter
             steps = max(1, min(len(keys), int(period)))
             for step in range(steps):

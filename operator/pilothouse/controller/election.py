@@ -3,6 +3,15 @@
 The algorithm is client-go's (tools/leaderelection): a candidate takes a Lease that nobody holds, or that it
 has not seen change for as long as the Lease says. Whose clock is right never matters: each process measures,
 on its own monotonic clock, the time since it saw the Lease change.
+
+Beyond client-go there is a fence (controller/fence.py): the leader's changes end `renew_deadline` after its
+last successful renewal *began*. Another process sees that renewal later than it began, and waits the whole
+`duration` from then on; so at least `duration - renew_deadline` (5 s unless set otherwise) lie between the
+leader's last change and its successor's first. That margin is for what a request cut off may still do on its
+way through network and server, and for clocks that do not run alike.
+
+An operator that OLM uninstalls does not give its Lease up: its rights are deleted before its pod is told to
+stop. Nothing can be done about it from here; the Lease expires, and the pod only logs that it was refused.
 """
 
 import asyncio
@@ -13,11 +22,15 @@ import uuid
 from typing import NamedTuple
 
 from pilothouse.controller.api import Api
+from pilothouse.controller.fence import Fence
 from pilothouse.controller.lease import JITTER_FACTOR, LEASE, Lease, LeaseSpec, LeaseTiming
 from pilothouse.kube import AlreadyExists, Conflict, KubeError, NotFound, ObjectKey, PatchType
 from pilothouse.telemetry import clock, metrics
 
 log = logging.getLogger(__name__)
+
+# How long giving the Lease up may take, seconds: the process has 10 for its whole stop.
+RELEASE_SECONDS = 2.0
 
 
 class LeadershipLost(Exception):
@@ -34,6 +47,10 @@ class Observed(NamedTuple):
 class LeaderElector:
     """Takes and holds one Lease.
 
+    Attributes:
+        identity: What the Lease says of its holder while this process has it.
+        fence: Open as long as nobody else can have the Lease.
+
     Args:
         client: Reaches the API server; its identity may get, create and patch the Lease.
         lease: Where the Lease is.
@@ -46,12 +63,11 @@ class LeaderElector:
         self._key = lease
         self._timing = timing
         self._observed: Observed | None = None
-        self._renewed = (
-            -math.inf
-        )  # When the last successful try began: the Lease is ours from then (loop time).
         self.identity = f"{holder}_{uuid.uuid4()}"
+        self.fence = Fence(-math.inf)
         self._gauge = metrics.LEADER.labels(name=lease.name)
         self._gauge.set(0)
+        self._slowpath = metrics.LEADER_SLOWPATH.labels(name=lease.name)
 
     @property
     def leading(self) -> bool:
@@ -91,7 +107,7 @@ class LeaderElector:
         try:
             while True:
                 await asyncio.sleep(self._timing.retry_period)
-                deadline = self._renewed + self._timing.renew_deadline
+                deadline = self.fence.until
                 if loop.time() < deadline and await self._try(deadline):
                     continue
                 if not self.leading:
@@ -106,10 +122,11 @@ class LeaderElector:
     async def release(self) -> None:
         """Gives the Lease up, if this process holds it, so that another one takes it at once.
 
-        Call it after `hold` has been cancelled and nothing works any more.
+        Call it after `hold` has been cancelled and nothing works any more: the fence is closed first.
         """
+        self.fence.close()
         try:
-            async with asyncio.timeout(self._request_deadline):
+            async with asyncio.timeout(RELEASE_SECONDS):
                 while self.leading and not await self._try_release():
                     log.debug("the lease %s has changed, reading it again", self._key)
         except (KubeError, TimeoutError) as error:
@@ -126,7 +143,7 @@ class LeaderElector:
         try:
             async with asyncio.timeout_at(min(until, began + self._request_deadline)):
                 if await self._acquire_or_renew():
-                    self._renewed = began
+                    self.fence.until = began + self._timing.renew_deadline
                     return True
         except (Conflict, AlreadyExists) as error:
             log.debug("another process was quicker at the lease %s: %s", self._key, error)
@@ -145,6 +162,7 @@ class LeaderElector:
                 log.debug("the lease %s has changed, reading it again", self._key)
             except NotFound:
                 log.warning("the lease %s was deleted, making it again", self._key)
+            self._slowpath.inc()
         # 2. Otherwise read it, or make it.
         try:
             lease = await self._client.get(LEASE, self._key)
@@ -197,6 +215,8 @@ class LeaderElector:
             self._observed = Observed(lease, asyncio.get_running_loop().time())
         else:
             self._observed = Observed(lease, self._observed.since)
+        if not self.leading:
+            self.fence.close()
         return self._observed
 
     def _expired(self, observed: Observed) -> bool:

@@ -17,6 +17,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from pilothouse.controller.api import Api
+from pilothouse.controller.fence import Fenced
 from pilothouse.kube import ApiError, KubeError, NotFound, ObjectKey, ObjectMeta, PatchType, Resource
 from pilothouse.queue import TokenBucket
 from pilothouse.telemetry import now
@@ -180,6 +181,10 @@ class EventRecorder:
         for attempt in range(1, TRIES + 1):
             try:
                 await self._put(series)
+            except Fenced:
+                # Whoever leads now says what there is to say.
+                log.debug("an event was not written: this process does not lead")
+                return
             except KubeError as error:
                 # What the server refuses as such (4xx) it would refuse again.
                 final = isinstance(error, ApiError) and error.status < 500 and error.status != 429

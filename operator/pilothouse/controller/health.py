@@ -1,12 +1,14 @@
-"""The probes and metrics of the process, over HTTP: /healthz, /readyz, /metrics.
+"""The probes and metrics of the process, on one port: /healthz, /readyz, /metrics.
 
 Written on asyncio streams: aiohttp's server would cost 2 MiB of memory for three pages.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable
+import re
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
+from ssl import SSLContext
 from typing import NamedTuple
 
 from pilothouse.telemetry import metrics
@@ -17,6 +19,7 @@ log = logging.getLogger(__name__)
 REQUEST_SECONDS = 10.0
 # A request is its head alone; kubelet's and Prometheus's are below 1 KiB.
 REQUEST_BYTES = 16 * 1024
+_BEARER = re.compile(rb"\r\nauthorization: *bearer +([!-~]+) *\r\n", re.IGNORECASE)
 
 
 class Answer(NamedTuple):
@@ -30,7 +33,8 @@ class Answer(NamedTuple):
 class HealthServer:
     """Answers on one port.
 
-    * /healthz: 200 whenever the event loop turns.
+    * /healthz: 200 whenever the event loop turns. While it stands still there is no answer, which a kubelet
+      takes for a failure; the watchdog (controller/watchdog.py) says in the log where it stands.
     * /readyz: 200 when `not_ready` says nothing; otherwise 503 with what it says, a sentence per line.
     * /metrics: the process's metrics in the Prometheus text format.
 
@@ -38,12 +42,25 @@ class HealthServer:
         host: The address to listen on; empty for all.
         port: The port; 0 lets the system choose one.
         not_ready: Returns why the process is not ready; nothing when it is.
+        tls: Speaks TLS with this; otherwise plain HTTP.
+        reader: Says what to answer to somebody who wants to read the metrics with a token: OK, or what is in
+            the way. The probes need none.
     """
 
-    def __init__(self, host: str, port: int, not_ready: Callable[[], list[str]]) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        not_ready: Callable[[], list[str]],
+        *,
+        tls: SSLContext | None = None,
+        reader: Callable[[str], Awaitable[HTTPStatus]] | None = None,
+    ) -> None:
         self._host = host
         self._port = port
         self._not_ready = not_ready
+        self._tls = tls
+        self._reader = reader
         self._server: asyncio.Server | None = None
 
     @property
@@ -58,7 +75,13 @@ class HealthServer:
             OSError: The address is taken, or is none of this machine's.
         """
         self._server = await asyncio.start_server(
-            self._serve, self._host or None, self._port, limit=REQUEST_BYTES, reuse_address=True
+            self._serve,
+            self._host or None,
+            self._port,
+            limit=REQUEST_BYTES,
+            reuse_address=True,
+            ssl=self._tls,
+            ssl_handshake_timeout=REQUEST_SECONDS if self._tls else None,
         )
 
     async def stop(self) -> None:
@@ -71,7 +94,7 @@ class HealthServer:
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
                 head = await reader.readuntil(b"\r\n\r\n")
-                answer = self._answer(head)
+                answer = await self._answer(head)
                 writer.write(_encode(answer))
                 await writer.drain()
         except (OSError, TimeoutError, EOFError, asyncio.LimitOverrunError) as error:
@@ -79,7 +102,7 @@ class HealthServer:
         finally:
             writer.close()
 
-    def _answer(self, head: bytes) -> Answer:
+    async def _answer(self, head: bytes) -> Answer:
         method, _, rest = head.partition(b" ")
         path = rest.partition(b" ")[0].partition(b"?")[0]
         if method != b"GET":
@@ -90,10 +113,18 @@ class HealthServer:
             case b"/readyz":
                 answer = self._readiness()
             case b"/metrics":
-                answer = Answer(HTTPStatus.OK, metrics.render(), metrics.CONTENT_TYPE)
+                answer = await self._metrics(head)
             case _:
                 answer = Answer(HTTPStatus.NOT_FOUND, b"here are /healthz, /readyz and /metrics\n")
         return answer
+
+    async def _metrics(self, head: bytes) -> Answer:
+        if self._reader:
+            shown = _BEARER.search(head)
+            status = await self._reader(shown[1].decode() if shown else "")
+            if status is not HTTPStatus.OK:
+                return Answer(status, f"{status.description}\n".encode())
+        return Answer(HTTPStatus.OK, metrics.render(), metrics.CONTENT_TYPE)
 
     def _readiness(self) -> Answer:
         reasons = self._not_ready()

@@ -14,6 +14,8 @@ class Result(Enum):
     ERROR = "error"
     TERMINAL_ERROR = "terminal_error"
     TIMEOUT = "timeout"
+    PANIC = "panic"
+    """An error that nobody foresaw; Go has panics there."""
 
     @property
     def label(self) -> str:
@@ -21,7 +23,7 @@ class Result(Enum):
         return "error" if self in _ERRORS else self.value
 
 
-_ERRORS = {Result.ERROR, Result.TERMINAL_ERROR, Result.TIMEOUT}
+_ERRORS = {Result.ERROR, Result.TERMINAL_ERROR, Result.TIMEOUT, Result.PANIC}
 
 
 class ControllerMetrics:
@@ -39,8 +41,11 @@ class ControllerMetrics:
         }
         self._seconds = metrics.RECONCILE_SECONDS.labels(controller=name)
         self._errors = metrics.RECONCILE_ERRORS.labels(controller=name)
-        self._terminal = metrics.TERMINAL_RECONCILE_ERRORS.labels(controller=name)
-        self._timeouts = metrics.RECONCILE_TIMEOUTS.labels(controller=name)
+        self._special = {
+            Result.TERMINAL_ERROR: metrics.TERMINAL_RECONCILE_ERRORS.labels(controller=name),
+            Result.TIMEOUT: metrics.RECONCILE_TIMEOUTS.labels(controller=name),
+            Result.PANIC: metrics.RECONCILE_PANICS.labels(controller=name),
+        }
         metrics.MAX_CONCURRENT_RECONCILES.labels(controller=name).set(workers)
         metrics.ACTIVE_WORKERS.labels(controller=name).set_function(lambda: self.active)
 
@@ -50,7 +55,5 @@ class ControllerMetrics:
         self._seconds.observe(seconds)
         if result in _ERRORS:
             self._errors.inc()
-            if result is Result.TERMINAL_ERROR:
-                self._terminal.inc()
-            elif result is Result.TIMEOUT:
-                self._timeouts.inc()
+            if result in self._special:
+                self._special[result].inc()

@@ -27,14 +27,27 @@ class Settings:
     """LOG_FORMAT: json or console."""
     log_level: str = "INFO"
     """LOG_LEVEL: DEBUG, INFO, WARNING or ERROR."""
+    log_level_file: str = ""
+    """LOG_LEVEL_FILE: a file that holds a level, such as a ConfigMap's key that is mounted; it is read every
+    5 s and goes before LOG_LEVEL, so that the level can be changed while the operator runs."""
+    metrics_cert_dir: str = ""
+    """METRICS_CERT_DIR: a folder with tls.crt and tls.key, a Secret that is mounted; HEALTH_ADDRESS then
+    speaks TLS, to the probes too. A rotated certificate is taken up as it comes."""
+    metrics_auth: bool = False
+    """METRICS_AUTH: who reads /metrics must show a token with the right to `get` the path /metrics; probes
+    need none. It needs METRICS_CERT_DIR. Default: false."""
+    shards: int = 0
+    """SHARDS: all replicas work, and share the objects out in so many shards, a Lease each; 0: one replica
+    works at a time. A few times the number of replicas is a good number."""
     resync: float | None = None
     """RESYNC_PERIOD: how often every object is looked at again, seconds, +-10 %; 0: never. Default: 600."""
     workers: int | None = None
     """MAX_CONCURRENT_RECONCILES: how many objects of a kind are worked on at once. Default: 16."""
     sync_timeout: float = 120.0
     """SYNC_TIMEOUT: how long one sync may take, seconds."""
-    graceful_stop: float = 30.0
-    """GRACEFUL_SHUTDOWN_TIMEOUT: how long syncs in flight may go on after SIGTERM, seconds."""
+    graceful_stop: float = 5.0
+    """GRACEFUL_SHUTDOWN_TIMEOUT: how long syncs in flight may go on after SIGTERM, seconds; 4 s more are for
+    the rest of the stop. A pod's terminationGracePeriodSeconds must be longer."""
     pod_namespace: str = ""
     """POD_NAMESPACE: where the Lease is; not set: the namespace that the credentials name."""
     pod_name: str = ""
@@ -60,6 +73,10 @@ class Settings:
             health_port=port,
             log_format=env.choice("LOG_FORMAT", ("json", "console"), "json"),
             log_level=env.choice("LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR"), "INFO"),
+            log_level_file=env.text("LOG_LEVEL_FILE", ""),
+            metrics_cert_dir=env.text("METRICS_CERT_DIR", ""),
+            metrics_auth=_metrics_auth(env),
+            shards=_shards(env),
             resync=env.seconds("RESYNC_PERIOD", 0) if env.text("RESYNC_PERIOD", "") else None,
             workers=(
                 env.count("MAX_CONCURRENT_RECONCILES", 1, minimum=1, maximum=1000)
@@ -84,6 +101,23 @@ def _lease_timing(env: Environment) -> LeaseTiming:
     if wrong:
         raise SettingsError(f"The lease settings do not fit together: {wrong}.")
     return timing
+
+
+def _metrics_auth(env: Environment) -> bool:
+    asked = env.flag("METRICS_AUTH", False)
+    if asked and not env.text("METRICS_CERT_DIR", ""):
+        raise SettingsError(
+            "METRICS_AUTH is on without METRICS_CERT_DIR: tokens must not travel unencrypted, so give it a "
+            "certificate."
+        )
+    return asked
+
+
+def _shards(env: Environment) -> int:
+    shards = env.count("SHARDS", 0, maximum=256)
+    if shards and not env.flag("LEADER_ELECT", True):
+        raise SettingsError("SHARDS is set and LEADER_ELECT is off: shards are shared out by Leases.")
+    return shards
 
 
 def _address(text: str) -> tuple[str, int]:

@@ -13,7 +13,7 @@ from pilothouse.controller import Controller, Outcome, PermanentError, SyncError
 from pilothouse.informer import Informer
 from pilothouse.kube import Conflict, ObjectKey, PatchType, TooManyRequests, Unreachable
 from pilothouse.telemetry import current_object, metrics
-from tests.model_api import ModelApi
+from pilothouse.testing import ModelApi
 from tests.unit.tickets import TICKET, Ticket
 
 pytestmark = pytest.mark.usefixtures("virtual_time")

@@ -11,8 +11,7 @@ from pilothouse.controller import LeaderElector, LeadershipLost, LeaseTiming
 from pilothouse.controller.lease import LEASE
 from pilothouse.kube import ObjectKey, Unreachable
 from pilothouse.telemetry import metrics
-from tests.model_api import Call, Json, ModelApi
-from tests.virtual_time import VirtualTimeLoop
+from pilothouse.testing import Call, Json, ModelApi, VirtualTimeLoop
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
 

@@ -8,8 +8,7 @@ import pytest
 from pilothouse.controller import Event, EventRecorder, EventType, ObjectReference
 from pilothouse.controller.events import EVENT
 from pilothouse.kube import Forbidden, ObjectKey, Unreachable
-from tests.model_api import Call, Json, ModelApi
-from tests.virtual_time import VirtualTimeLoop
+from pilothouse.testing import Call, Json, ModelApi, VirtualTimeLoop
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
 

@@ -1,12 +1,19 @@
 """The probes: they tell the truth, and no client can hurt them."""
 
 import asyncio
+import logging
+import shutil
+import ssl
 from collections.abc import AsyncIterator
+from http import HTTPStatus
+from pathlib import Path
 
 import pytest
 
-from pilothouse.controller import HealthServer
+from pilothouse.controller import HealthServer, SettingsError
+from pilothouse.controller.serving import ServingCertificate
 from pilothouse.telemetry import metrics
+from tests.unit.kube.authority import Authority
 
 
 @pytest.fixture
@@ -90,3 +97,81 @@ async def test_a_silent_client_is_in_nobodys_way(server: HealthServer) -> None:
 async def test_a_taken_port_is_an_error(server: HealthServer) -> None:
     with pytest.raises(OSError, match="address already in use"):
         await HealthServer("127.0.0.1", server.port, list).start()
+
+
+async def reader(token: str) -> HTTPStatus:
+    return {"good": HTTPStatus.OK, "": HTTPStatus.UNAUTHORIZED}.get(token, HTTPStatus.FORBIDDEN)
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        (b"", 401),
+        (b"Authorization: Basic good\r\n", 401),
+        (b"Authorization: Bearer bad\r\n", 403),
+        (b"Authorization: Bearer good\r\n", 200),
+        (b"AUTHORIZATION:bearer good \r\n", 200),
+    ],
+)
+async def test_metrics_may_ask_for_a_token_and_probes_never_do(header: bytes, status: int) -> None:
+    server = HealthServer("127.0.0.1", 0, list, reader=reader)
+    await server.start()
+    answered, body = await exchange(server, b"GET /metrics HTTP/1.1\r\nHost: x\r\n" + header + b"\r\n")
+    assert answered == status
+    assert ("process_resident_memory_bytes" in body) == (status == 200)
+    for probe in ("/healthz", "/readyz"):
+        assert await get(server, probe) == (200, "ok\n")
+    await server.stop()
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("ca"))
+
+
+def mount(authority: Authority, name: str, folder: Path) -> None:
+    """Puts a certificate where a Secret would be mounted."""
+    for file, key in zip(authority.issue(name), ("tls.crt", "tls.key"), strict=True):
+        shutil.copy(file, folder / f"new-{key}")
+        (folder / f"new-{key}").rename(folder / key)
+
+
+async def certified(server: HealthServer, authority: Authority) -> str:
+    """The name on the certificate that a client is shown; it reads a page, too."""
+    client = ssl.create_default_context(cafile=authority.ca_file)
+    client.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=client)
+    name = writer.get_extra_info("peercert")["subject"][0][0][1]
+    writer.write(b"GET /healthz HTTP/1.1\r\n\r\n")
+    assert (await reader.read()).endswith(b"ok\n")
+    writer.close()
+    return str(name)
+
+
+async def test_a_rotated_certificate_is_served_to_the_next_client(
+    authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    mount(authority, "first", tmp_path)
+    server = HealthServer("127.0.0.1", 0, list, tls=ServingCertificate(tmp_path).context)
+    await server.start()
+    assert await certified(server, authority) == "first"
+    mount(authority, "second", tmp_path)
+    assert await certified(server, authority) == "second"
+    (tmp_path / "tls.key").write_text("broken")
+    assert await certified(server, authority) == "second"
+    assert "the certificate in use stays" in caplog.text
+    mount(authority, "third", tmp_path)
+    assert await certified(server, authority) == "third"
+    caplog.clear()
+    caplog.set_level(logging.INFO)
+    with pytest.raises((OSError, asyncio.IncompleteReadError, IndexError)):
+        assert (await get(server, "/healthz"))[0] == 200, "plain HTTP is not spoken"
+    assert not caplog.records
+    await server.stop()
+
+
+def test_a_missing_certificate_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(
+        SettingsError, match=r"^METRICS_CERT_DIR is '.*': it must hold .* in tls.crt and its key"
+    ):
+        ServingCertificate(tmp_path)

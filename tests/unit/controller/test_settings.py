@@ -29,6 +29,10 @@ def test_every_variable_is_read() -> None:
             "HEALTH_ADDRESS": "[::1]:9000",
             "LOG_FORMAT": "console",
             "LOG_LEVEL": "debug",
+            "LOG_LEVEL_FILE": "/etc/pilothouse/log/level",
+            "METRICS_CERT_DIR": "/etc/pilothouse/tls",
+            "METRICS_AUTH": "true",
+            "SHARDS": "8",
             "RESYNC_PERIOD": "1h30m",
             "MAX_CONCURRENT_RECONCILES": "4",
             "SYNC_TIMEOUT": "1m",
@@ -45,6 +49,10 @@ def test_every_variable_is_read() -> None:
         health_port=9000,
         log_format="console",
         log_level="DEBUG",
+        log_level_file="/etc/pilothouse/log/level",
+        metrics_cert_dir="/etc/pilothouse/tls",
+        metrics_auth=True,
+        shards=8,
         resync=5400,
         workers=4,
         sync_timeout=60,
@@ -78,6 +86,7 @@ def test_a_resync_period_of_nought_means_never() -> None:
         ("HEALTH_ADDRESS", ":99999", "use HOST:PORT"),
         ("LOG_FORMAT", "xml", "use one of json, console"),
         ("LOG_LEVEL", "loud", "use one of DEBUG, INFO, WARNING, ERROR"),
+        ("SHARDS", "many", "use a whole number, 0 to 256"),
         ("MAX_CONCURRENT_RECONCILES", "0", "use a whole number, 1 to 1000"),
         ("MAX_CONCURRENT_RECONCILES", "two", "use a whole number, 1 to 1000"),
         ("RESYNC_PERIOD", "-1", "use a duration"),
@@ -100,11 +109,13 @@ def test_a_wrong_value_is_one_sentence_with_variable_value_and_remedy(
 @pytest.mark.parametrize(
     ("variables", "message"),
     [
+        ({"METRICS_AUTH": "true"}, "METRICS_AUTH is on without METRICS_CERT_DIR: tokens must not travel"),
+        ({"SHARDS": "4", "LEADER_ELECT": "no"}, "SHARDS is set and LEADER_ELECT is off"),
         ({"LEASE_DURATION": "10s"}, "LEASE_DURATION (10 s) must be longer than RENEW_DEADLINE (10 s)"),
         ({"RETRY_PERIOD": "9s"}, "RENEW_DEADLINE (10 s) must be longer than 1.2 times RETRY_PERIOD (9 s)"),
     ],
 )
-def test_lease_durations_must_fit_together(variables: dict[str, str], message: str) -> None:
+def test_settings_must_fit_together(variables: dict[str, str], message: str) -> None:
     with pytest.raises(SettingsError) as caught:
         Settings.load(variables)
     assert message in str(caught.value)

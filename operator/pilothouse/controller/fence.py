@@ -1,0 +1,189 @@
+"""The fence: nothing is changed by a process that may have ceased to lead.
+
+A Lease alone does not keep a deposed leader's last request from arriving after its successor's first. So
+every call that changes something, at the API server or outside, passes a fence: it may be under way only up
+to a time on this machine's monotonic clock, which ends before anybody else can take the Lease.
+"""
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
+from typing import Any, Generic, TypeVar
+
+from pilothouse.controller.api import Api
+from pilothouse.controller.outcome import SyncError
+from pilothouse.kube import KubeObject, ObjectKey, Page, PatchType, Resource, WatchEvent
+
+R = TypeVar("R")
+T = TypeVar("T", bound=KubeObject)
+
+
+class Fenced(SyncError):
+    """A change was not made, or was stopped on its way: another process may hold the Lease by now."""
+
+    def __init__(self) -> None:
+        super().__init__("nothing may be changed: the Lease is not safely held by this process")
+
+
+class Fence:
+    """Lets changes through until a set time.
+
+    The clock is read before each step of a change (whenever it goes on after having waited), not only by a
+    timer: an event loop that was stopped for a minute runs what is ready before it looks at its timers.
+
+    What a change does in a thread cannot be stopped: it needs a time limit of its own, of a few seconds.
+
+    Args:
+        until: The loop time after which no change may be under way: infinite when there is no election, in
+            the past when the process does not lead.
+    """
+
+    def __init__(self, until: float = math.inf) -> None:
+        self._until = until
+        self._changes: set[_Change[Any]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def until(self) -> float:
+        """The loop time after which no change may be under way. A renewed Lease moves it on."""
+        return self._until
+
+    @until.setter
+    def until(self, until: float) -> None:
+        self._until = until
+        self._watch_clock()
+
+    @property
+    def open(self) -> bool:
+        """Whether a change would be let through now."""
+        return asyncio.get_running_loop().time() < self._until
+
+    def close(self) -> None:
+        """Lets nothing through from now on, and stops what is under way."""
+        self.until = -math.inf
+
+    async def guard(self, effect: Callable[[], Awaitable[R]]) -> R:
+        """Makes a change.
+
+        Args:
+            effect: Makes it. It is cancelled when the time is over.
+
+        Raises:
+            Fenced: The change was not begun, or was stopped; in that case it may have been made.
+        """
+        if not self.open:
+            raise Fenced
+        change = _Change(self, effect())
+        self._changes.add(change)
+        if self._timer is None:
+            self._watch_clock()
+        try:
+            return await change
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            # Whoever cancels the task meanwhile wants it to end, not to hear about a fence.
+            if change.stopped and not (task and task.cancelling()):
+                raise Fenced from None
+            raise
+        finally:
+            self._changes.discard(change)
+
+    def _watch_clock(self) -> None:
+        """Stops what is under way once the time is over; one timer serves all."""
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        if not self._changes or self._until == math.inf:
+            return
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._until:
+            self._timer = loop.call_at(self._until, self._watch_clock)
+            return
+        for change in self._changes:
+            change.stop()
+
+
+class _Change(Generic[R]):
+    """A change under way: drives its effect step by step."""
+
+    def __init__(self, fence: Fence, effect: Awaitable[R]) -> None:
+        self.stopped = False
+        self._fence = fence
+        self._effect = effect
+        self._waits_for: Any = None
+
+    def stop(self) -> None:
+        """Wakes the effect from what it waits for, as `Task.cancel` would; its next step does not happen."""
+        self.stopped = True
+        if self._waits_for is not None:
+            self._waits_for.cancel()
+
+    def __await__(self) -> Generator[Any, None, R]:
+        steps = self._effect.__await__()
+        time = asyncio.get_running_loop().time
+        error: BaseException | None = None
+        try:
+            while True:
+                if time() >= self._fence.until and not isinstance(error, GeneratorExit):
+                    self.stopped = True
+                    error = asyncio.CancelledError()
+                self._waits_for = steps.send(None) if error is None else steps.throw(error)
+                error = None
+                try:
+                    yield self._waits_for
+                except BaseException as thrown:  # whatever comes is the effect's own
+                    error = thrown
+        except StopIteration as end:
+            result: R = end.value
+            return result
+
+
+class FencedApi:
+    """An `Api` whose changes pass a fence; reads do not.
+
+    Args:
+        api: Reaches the API server.
+        fence: Lets changes through.
+    """
+
+    def __init__(self, api: Api, fence: Fence) -> None:
+        self._api = api
+        self._fence = fence
+
+    def get(self, resource: Resource[T], key: ObjectKey) -> Coroutine[Any, Any, T]:
+        """Reads one object."""
+        return self._api.get(resource, key)
+
+    def pages(self, resource: Resource[T], **selectors: Any) -> AsyncGenerator[Page[T], None]:
+        """Lists a collection."""
+        return self._api.pages(resource, **selectors)
+
+    def watch_list(self, resource: Resource[T], **selectors: Any) -> AsyncGenerator[WatchEvent[T], None]:
+        """Lists a collection and yields what changes in it."""
+        return self._api.watch_list(resource, **selectors)
+
+    def watch(
+        self, resource: Resource[T], *, resource_version: str, **selectors: Any
+    ) -> AsyncGenerator[WatchEvent[T], None]:
+        """Yields what changes in a collection."""
+        return self._api.watch(resource, resource_version=resource_version, **selectors)
+
+    def create(self, resource: Resource[T], body: object, *, namespace: str = "") -> Coroutine[Any, Any, T]:
+        """Creates an object, if the fence allows."""
+        return self._fence.guard(lambda: self._api.create(resource, body, namespace=namespace))
+
+    def patch(
+        self,
+        resource: Resource[T],
+        key: ObjectKey,
+        body: object,
+        *,
+        type: PatchType,  # noqa: A002 - the client's own name
+        **options: Any,
+    ) -> Coroutine[Any, Any, T]:
+        """Changes some fields of an object, if the fence allows."""
+        return self._fence.guard(lambda: self._api.patch(resource, key, body, type=type, **options))
+
+    def delete(self, resource: Resource[T], key: ObjectKey, **options: Any) -> Coroutine[Any, Any, None]:
+        """Asks for an object's deletion, if the fence allows."""
+        return self._fence.guard(lambda: self._api.delete(resource, key, **options))

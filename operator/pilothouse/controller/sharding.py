@@ -1,0 +1,221 @@
+"""Sharding: all replicas work, each on the objects of its shards.
+
+An object belongs to a shard by a hash of its UID, for ever. A shard belongs to the replica that holds its
+Lease, and is fenced by it as a single leader is: no two replicas ever change one object's world. Which
+replica should hold which Lease is worked out by each from the same list of replicas, so they need not talk;
+where their lists differ for a moment the Leases decide.
+
+The list is one more Lease, on which each replica puts an annotation of its own and changes it every few
+seconds. A replica whose annotation stands still for a Lease's duration is taken for dead, and the others
+share its shards out; what it held they have after another such duration.
+"""
+
+import asyncio
+import logging
+import math
+import zlib
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from contextvars import ContextVar
+from typing import Any, Protocol, TypeVar
+
+from pilothouse.controller.api import Api
+from pilothouse.controller.election import LeaderElector, LeadershipLost
+from pilothouse.controller.fence import Fence, Fenced
+from pilothouse.controller.lease import LeaseTiming
+from pilothouse.controller.replicas import Replicas, assign
+from pilothouse.kube import AlreadyExists, KubeError, KubeObject, ObjectKey
+
+log = logging.getLogger(__name__)
+
+R = TypeVar("R")
+
+# How often a shard that is handed over is asked whether its last sync has ended, seconds.
+DRAIN_PERIOD = 0.05
+
+
+def shard_of(uid: str, shards: int) -> int:
+    """The shard of an object: the same in every process and version."""
+    return zlib.crc32(uid.encode()) % shards
+
+
+def shard_lease(lease: ObjectKey, shard: int) -> ObjectKey:
+    """Where a shard's Lease is, given where a single leader's would be."""
+    return lease._replace(name=f"{lease.name}-shard-{shard}")
+
+
+class Sharded(Protocol):
+    """What is done for shards: a Controller."""
+
+    admits: Callable[[Any], bool]
+
+    def enqueue_all(self, where: Callable[[Any], bool]) -> None:
+        """Has every object that is meant synced."""
+
+    @property
+    def syncing(self) -> Iterable[KubeObject]:
+        """The objects that are being synced right now."""
+
+
+# The fence of the shard whose object the current task is syncing.
+_fence: ContextVar[Fence | None] = ContextVar("pilothouse_shard_fence", default=None)
+
+
+class ShardFence(Fence):
+    """Lets changes through that are made in the sync of an object, while its shard's Lease is held."""
+
+    def __init__(self) -> None:
+        super().__init__(-math.inf)
+
+    async def guard(self, effect: Callable[[], Awaitable[R]]) -> R:
+        """Makes a change, as `Fence.guard` does, behind the fence of the shard in whose sync it is called.
+
+        Raises:
+            Fenced: The shard is not held any more, or this is no sync.
+        """
+        fence = _fence.get()
+        if fence is None:
+            raise Fenced
+        return await fence.guard(effect)
+
+
+class Sharding:
+    """Holds this replica's share of the shards' Leases, and has their objects synced.
+
+    Attributes:
+        fence: Lets changes through.
+
+    Args:
+        api: Reaches the API server; its identity may get, create and patch the Leases.
+        lease: The Leases' namespace, and what their names begin with.
+        replica: This replica's name, for people.
+        shards: How many shards there are; all replicas have to agree.
+        timing: The durations of the Leases.
+        patience: How long a sync in flight may go on in a shard that another replica should have, seconds.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        lease: ObjectKey,
+        replica: str,
+        shards: int,
+        timing: LeaseTiming,
+        patience: float,
+    ) -> None:
+        self.fence = ShardFence()
+        self._shards = shards
+        self._timing = timing
+        self._patience = patience
+        self._replicas = Replicas(
+            api, lease._replace(name=f"{lease.name}-replicas"), replica, timing.duration
+        )
+        self._electors = [
+            LeaderElector(api, shard_lease(lease, shard), replica, timing) for shard in range(shards)
+        ]
+        self._controllers: list[Sharded] = []
+        # The shards whose objects are synced here.
+        self._open: set[int] = set()
+        # What takes and renews the Lease of a shard; what hands one over.
+        self._serving: dict[int, asyncio.Task[None]] = {}
+        self._leaving: dict[int, asyncio.Task[None]] = {}
+
+    @property
+    def held(self) -> Collection[int]:
+        """The shards whose objects are synced here."""
+        return frozenset(self._open)
+
+    def add(self, controllers: Sequence[Sharded]) -> None:
+        """Has controllers sync the objects of this replica's shards, and no others."""
+        for controller in controllers:
+            controller.admits = self._admits
+            self._controllers.append(controller)
+
+    async def run(self) -> None:
+        """Takes, renews and hands over Leases, until cancelled; `release` gives them up."""
+        while True:
+            try:
+                async with asyncio.timeout(self._timing.renew_deadline / 2):
+                    replicas = await self._replicas.beat()
+            except AlreadyExists:
+                log.debug("another replica has just begun the list")
+                continue
+            except (KubeError, TimeoutError) as error:
+                log.warning(
+                    "the list of replicas cannot be reached, all stays as it is: %s", error or "no answer"
+                )
+            else:
+                self._share(replicas)
+            await asyncio.sleep(self._timing.retry_period)
+
+    async def release(self) -> None:
+        """Gives all Leases up, so that others take them at once. Call it when nothing is synced any more."""
+        self._open.clear()
+        await _cancelled([*self._serving.values(), *self._leaving.values()])
+        await asyncio.gather(self._replicas.leave(), *(elector.release() for elector in self._electors))
+
+    def _share(self, replicas: set[str]) -> None:
+        due = {shard for shard, name in assign(replicas, self._shards).items() if name == self._replicas.own}
+        for shard in sorted(due - self._serving.keys() - self._leaving.keys()):
+            self._begin(self._serving, shard, self._serve(shard))
+        for shard in sorted(self._serving.keys() - due):
+            self._begin(self._leaving, shard, self._hand_over(shard, self._serving.pop(shard)))
+
+    def _begin(self, tasks: dict[int, asyncio.Task[None]], shard: int, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        tasks[shard] = task
+
+        def ended(_: asyncio.Task[None]) -> None:
+            if tasks.get(shard) is task:
+                del tasks[shard]
+            if not task.cancelled() and (error := task.exception()):
+                log.error("shard %d is tried again after an unexpected error", shard, exc_info=error)
+
+        task.add_done_callback(ended)
+
+    async def _serve(self, shard: int) -> None:
+        elector = self._electors[shard]
+        await elector.acquire()
+        self._open.add(shard)
+        for controller in self._controllers:
+            controller.enqueue_all(lambda obj: self._shard(obj) == shard)
+        try:
+            await elector.hold()
+        except LeadershipLost as error:
+            log.warning("a shard is lost: %s", error)
+        finally:
+            self._open.discard(shard)
+
+    async def _hand_over(self, shard: int, serving: asyncio.Task[None]) -> None:
+        """Lets the shard's syncs end, while the Lease is renewed, and gives it up."""
+        self._open.discard(shard)
+        try:
+            async with asyncio.timeout(self._patience):
+                while self._is_synced_now(shard):  # noqa: ASYNC110 - nothing tells when a sync ends
+                    await asyncio.sleep(DRAIN_PERIOD)
+        except TimeoutError:
+            log.warning("syncs in flight in a shard that is handed over did not end and are stopped")
+        await _cancelled([serving])
+        await self._electors[shard].release()
+
+    def _admits(self, obj: KubeObject) -> bool:
+        """Whether an object is ours. Asked in the task that is going to sync it: its changes are fenced."""
+        shard = self._shard(obj)
+        fence = self._electors[shard].fence
+        if shard not in self._open or not fence.open:
+            return False
+        _fence.set(fence)
+        return True
+
+    def _is_synced_now(self, shard: int) -> bool:
+        return any(
+            self._shard(obj) == shard for controller in self._controllers for obj in controller.syncing
+        )
+
+    def _shard(self, obj: KubeObject) -> int:
+        return shard_of(obj.metadata.uid, self._shards)
+
+
+async def _cancelled(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

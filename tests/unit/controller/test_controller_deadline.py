@@ -1,0 +1,78 @@
+"""The shared deadline does for each task what asyncio.timeout does."""
+
+import asyncio
+
+import pytest
+
+from pilothouse.controller.deadline import Deadline, DeadlineExceeded
+from pilothouse.testing import VirtualTimeLoop
+
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
+
+async def test_each_task_is_stopped_when_its_own_time_is_over(virtual_time: VirtualTimeLoop) -> None:
+    deadline = Deadline(10)
+    began = virtual_time.time()
+
+    async def late(start: float) -> float:
+        await asyncio.sleep(start)
+        with pytest.raises(DeadlineExceeded), deadline:
+            await asyncio.sleep(3600)
+        return virtual_time.time() - began - start
+
+    assert await asyncio.gather(*(late(start) for start in (0, 0, 3, 9, 25))) == [10] * 5
+
+
+async def test_who_is_in_time_is_left_alone() -> None:
+    deadline = Deadline(10)
+    for _ in range(5):
+        with deadline:
+            await asyncio.sleep(9)
+    with pytest.raises(ZeroDivisionError), deadline:
+        raise ZeroDivisionError
+    await asyncio.sleep(100)
+
+
+async def test_a_cancellation_from_elsewhere_goes_before() -> None:
+    deadline = Deadline(10)
+
+    async def slow_to_end() -> None:
+        with deadline:
+            try:
+                await asyncio.sleep(3600)
+            finally:
+                await asyncio.sleep(5)
+
+    task = asyncio.create_task(slow_to_end())
+    await asyncio.sleep(12)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_whatever_a_stopped_task_raises_it_was_late_and_it_may_go_on_afterwards() -> None:
+    deadline = Deadline(10)
+
+    async def with_a_defect() -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            raise KeyError("a clean-up with a defect")
+
+    with pytest.raises(DeadlineExceeded), deadline:
+        await with_a_defect()
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+    await asyncio.sleep(1)
+
+
+async def test_who_ignores_the_deadline_and_succeeds_has_succeeded() -> None:
+    deadline = Deadline(10)
+    with deadline:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            done = True
+    assert done
+    await asyncio.sleep(1)

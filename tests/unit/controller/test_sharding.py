@@ -1,0 +1,284 @@
+"""Sharding: every object is handled by one replica, never by two, whoever comes, goes, dies or freezes."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pilothouse.controller import Controller, Fenced, Manager, Outcome, Settings
+from pilothouse.controller.lease import LEASE
+from pilothouse.controller.replicas import Replicas, assign
+from pilothouse.controller.sharding import shard_of
+from pilothouse.kube import ObjectKey, PatchType, Unreachable
+from pilothouse.testing import Call, ModelApi
+from pilothouse.testing.freezing import Freezable
+from tests.unit.tickets import TICKET
+
+SHARDS = 8
+OBJECTS = 60
+
+names = st.sets(st.text("abcdef0123456789", min_size=1, max_size=8), min_size=1, max_size=12)
+
+
+@given(replicas=names, shards=st.integers(1, 40))
+def test_every_shard_goes_to_one_replica_and_no_replica_has_two_more_than_another(
+    replicas: set[str], shards: int
+) -> None:
+    assigned = assign(replicas, shards)
+    assert sorted(assigned) == list(range(shards))
+    load = Counter(dict.fromkeys(replicas, 0))
+    load.update(assigned.values())
+    assert max(load.values()) - min(load.values()) <= 1
+    assert assign(sorted(replicas, reverse=True), shards) == assigned, "all replicas work out the same"
+
+
+def test_a_replica_that_goes_leaves_most_of_the_others_shards_where_they_are() -> None:
+    before = assign({"a", "b", "c"}, 60)
+    after = assign({"a", "b"}, 60)
+    moved = [shard for shard in before if before[shard] != "c" and before[shard] != after[shard]]
+    assert len(moved) <= 20
+
+
+def test_without_replicas_nobody_has_a_shard() -> None:
+    assert assign(set(), 8) == {}
+
+
+def test_an_object_stays_in_its_shard_and_objects_spread() -> None:
+    assert shard_of("6f1c1a3e-5f0e-4d5f-9df0-6f2d9a1f3c55", 8) == 6
+    counts = Counter(shard_of(f"uid-{n}", 8) for n in range(8000))
+    assert all(800 < counts[shard] < 1200 for shard in range(8))
+
+
+class Replica:
+    """An operator's process that works on its shards, and tells a shared journal what it is at."""
+
+    def __init__(self, api: ModelApi, journal: "Journal", name: str) -> None:
+        self.name = name
+        self.frozen = Freezable()
+        self.stop = asyncio.Event()
+        with self.frozen.running():
+            settings = Settings(
+                shards=SHARDS,
+                health_host="127.0.0.1",
+                health_port=0,
+                pod_namespace="operators",
+                pod_name=name,
+            )
+            self.manager = Manager("tickets", settings, api)
+            self._journal = journal
+            informer = self.manager.informer(TICKET)
+            self.controller = Controller("ticket", self.manager.api, informer, self.sync, workers=8)
+            self.manager.add(self.controller)
+            self.task = asyncio.create_task(self.manager.run(self.stop))
+
+    async def sync(self, key: ObjectKey) -> Outcome:
+        with self._journal.syncing(self.name, key):
+            await self.manager.fence.guard(self._journal.effect(self.name, key))
+            body = {"status": {"phase": f"by {self.name}"}}
+            await self.manager.api.patch(TICKET, key, body, type=PatchType.MERGE, subresource="status")
+        return Outcome(2)
+
+    @property
+    def held(self) -> set[int]:
+        assert self.manager.sharding
+        return set(self.manager.sharding.held)
+
+    async def terminate(self) -> None:
+        self.stop.set()
+        await self.task
+
+    def kill(self) -> None:
+        """It is gone, and says goodbye to nobody: whatever it still does reaches nobody either."""
+        self.frozen.freeze()
+
+
+class Journal:
+    """Who syncs what right now, and who has changed the world outside; names every overlap."""
+
+    def __init__(self) -> None:
+        self.at: dict[ObjectKey, str] = {}
+        self.effects: list[tuple[float, str, ObjectKey]] = []
+        self.overlaps: list[str] = []
+        self.dead: set[str] = set()
+        self.begun: Counter[str] = Counter()
+
+    def syncing(self, who: str, key: ObjectKey) -> "Syncing":
+        return Syncing(self, who, key)
+
+    def effect(self, who: str, key: ObjectKey) -> Callable[[], Awaitable[None]]:
+        async def effect() -> None:
+            self.begun[who] += 1
+            await asyncio.sleep(0.5)
+            self.begun[who] -= 1
+            self.effects.append((asyncio.get_running_loop().time(), who, key))
+            if self.at.get(key, who) != who:
+                self.overlaps.append(f"{who} changes what {self.at[key]} syncs: {key}")
+
+        return effect
+
+    def handlers(self, since: float) -> dict[ObjectKey, set[str]]:
+        found: dict[ObjectKey, set[str]] = {}
+        for time, who, key in self.effects:
+            if time >= since:
+                found.setdefault(key, set()).add(who)
+        return found
+
+
+class Syncing:
+    def __init__(self, journal: Journal, who: str, key: ObjectKey) -> None:
+        self._journal, self._who, self._key = journal, who, key
+
+    def __enter__(self) -> None:
+        at = self._journal.at.get(self._key)
+        if at is not None and at not in self._journal.dead:
+            self._journal.overlaps.append(f"{self._who} beside {at}: {self._key}")
+        self._journal.at[self._key] = self._who
+
+    def __exit__(self, *_: object) -> None:
+        if self._journal.at.get(self._key) == self._who:
+            del self._journal.at[self._key]
+
+
+@pytest.fixture
+def api() -> ModelApi:
+    api = ModelApi()
+    for n in range(OBJECTS):
+        api.put(TICKET, f"t{n}", metadata={"uid": f"uid-{n}"})
+    return api
+
+
+@pytest.fixture
+def journal() -> Journal:
+    return Journal()
+
+
+def every_object_has_one_handler(journal: Journal, since: float, *replicas: Replica) -> None:
+    handlers = journal.handlers(since)
+    assert len(handlers) == OBJECTS
+    assert {name for names in handlers.values() for name in names} == {each.name for each in replicas}
+    assert {key: names for key, names in handlers.items() if len(names) != 1} == {}
+    assert sorted(shard for each in replicas for shard in each.held) == list(range(SHARDS))
+    assert {len(each.held) for each in replicas} <= {SHARDS // len(replicas), SHARDS // len(replicas) + 1}
+
+
+@pytest.mark.usefixtures("virtual_time")
+async def test_objects_have_one_handler_while_replicas_come_go_and_die(
+    api: ModelApi, journal: Journal
+) -> None:
+    time = asyncio.get_running_loop().time
+    replicas = {name: Replica(api, journal, name) for name in ("pod-0", "pod-1", "pod-2")}
+    await asyncio.sleep(30)
+    settled = time()
+    await asyncio.sleep(10)
+    every_object_has_one_handler(journal, settled, *replicas.values())
+
+    # One dies: its Leases expire, the others take them.
+    dead = replicas.pop("pod-1")
+    dead.kill()
+    journal.dead.add("pod-1")
+    await asyncio.sleep(45)
+    settled = time()
+    await asyncio.sleep(10)
+    every_object_has_one_handler(journal, settled, *replicas.values())
+
+    # One joins: the others hand over.
+    replicas["pod-3"] = Replica(api, journal, "pod-3")
+    await asyncio.sleep(20)
+    settled = time()
+    await asyncio.sleep(10)
+    every_object_has_one_handler(journal, settled, *replicas.values())
+
+    # Nothing that was begun is cut off by a hand-over.
+    for replica in replicas.values():
+        in_flight = [who for who in journal.at.values() if who == replica.name]
+        assert journal.begun[replica.name] <= len(in_flight)
+
+    # One goes as told: the others have its objects within seconds.
+    await replicas.pop("pod-0").terminate()
+    await asyncio.sleep(8)
+    settled = time()
+    await asyncio.sleep(6)
+    every_object_has_one_handler(journal, settled, *replicas.values())
+    assert not journal.overlaps
+
+    # The dead one was only frozen: what it was at has no effect any more.
+    changed = len([who for _, who, _ in journal.effects if who == "pod-1"])
+    journal.dead.clear()
+    journal.at = {key: who for key, who in journal.at.items() if who != "pod-1"}
+    dead.frozen.thaw()
+    await asyncio.sleep(0)
+    assert len([who for _, who, _ in journal.effects if who == "pod-1"]) == changed
+    await asyncio.sleep(30)
+    assert not journal.overlaps
+    replicas["pod-1"] = dead
+    settled = time()
+    await asyncio.sleep(10)
+    every_object_has_one_handler(journal, settled, *replicas.values())
+    assert {each["status"]["phase"].removeprefix("by ") for each in api.all(TICKET)} == set(replicas)
+    for replica in replicas.values():
+        await replica.terminate()
+    leases = {each["metadata"]["name"]: each for each in api.all(LEASE)}
+    assert {each["spec"].get("holderIdentity", "") for each in leases.values()} == {""}
+    assert not leases["tickets-replicas"]["metadata"].get("annotations")
+
+
+@pytest.mark.usefixtures("virtual_time")
+async def test_a_new_object_is_handled_by_its_shards_holder_alone(api: ModelApi, journal: Journal) -> None:
+    replicas = [Replica(api, journal, name) for name in ("pod-0", "pod-1")]
+    await asyncio.sleep(20)
+    key = api.put(TICKET, "new", metadata={"uid": "brand-new"})
+    await asyncio.sleep(5)
+    [holder] = [each for each in replicas if shard_of("brand-new", SHARDS) in each.held]
+    assert {who for _, who, changed in journal.effects if changed == key} == {holder.name}
+    for replica in replicas:
+        await replica.terminate()
+
+
+@pytest.mark.usefixtures("virtual_time")
+async def test_outside_of_a_sync_nothing_is_changed(api: ModelApi, journal: Journal) -> None:
+    replica = Replica(api, journal, "pod-0")
+    await asyncio.sleep(10)
+    with pytest.raises(Fenced):
+        await replica.manager.fence.guard(journal.effect("pod-0", ObjectKey("default", "t0")))
+    await replica.terminate()
+
+
+@pytest.mark.usefixtures("virtual_time")
+async def test_an_outage_of_the_list_moves_nothing(api: ModelApi, journal: Journal) -> None:
+    replicas = [Replica(api, journal, name) for name in ("pod-0", "pod-1")]
+    await asyncio.sleep(20)
+    held = [each.held for each in replicas]
+
+    async def cut(call: Call) -> None:
+        if call.resource == str(LEASE) and call.key.name == "tickets-replicas":
+            raise Unreachable("no route", maybe_sent=False)
+
+    before, api.before = api.before, cut
+    await asyncio.sleep(60)
+    assert [each.held for each in replicas] == held
+    api.before = before
+    await asyncio.sleep(30)
+    assert [each.held for each in replicas] == held
+    assert not journal.overlaps
+    for replica in replicas:
+        await replica.terminate()
+
+
+@pytest.mark.usefixtures("virtual_time")
+async def test_who_was_cut_off_from_the_list_takes_nobody_for_dead_because_of_that() -> None:
+    api = ModelApi()
+    one, two = (Replicas(api, ObjectKey("operators", "list"), name, 15) for name in ("one", "two"))
+    everybody = {one.own, two.own}
+    for _ in range(3):
+        await one.beat()
+        assert await two.beat() == everybody
+        await asyncio.sleep(2)
+    for _ in range(20):
+        seen = await two.beat()
+        await asyncio.sleep(2)
+    assert seen == {two.own}
+    assert await one.beat() == everybody
+    assert await two.beat() == everybody
