@@ -8,9 +8,12 @@ from flights_operator.airline import Airline
 from flights_operator.settings import FlightsSettings
 from flights_operator.tickets import ticket_playbook
 from flights_operator.types import FLIGHT_TICKET
-from pilothouse.playbook import Watch, run_operator
+from pilothouse.playbook import Watch, main
 
 NAME = "pilothouse-flights"
+
+# What has no default; nothing is reached there.
+PLACEHOLDERS = {"AIRLINE_URL": "http://airline.example", "AIRLINE_API_KEY_FILE": "/dev/null"}
 
 
 @asynccontextmanager
@@ -27,4 +30,4 @@ async def watches(variables: Mapping[str, str]) -> AsyncIterator[Sequence[Watch]
 
 
 if __name__ == "__main__":
-    sys.exit(run_operator(NAME, watches))
+    sys.exit(main(NAME, watches, settings=[FlightsSettings], placeholders=PLACEHOLDERS))

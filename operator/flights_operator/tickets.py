@@ -49,6 +49,11 @@ class TicketPlay(Play[FlightTicket, FlightTicketStatus]):
             (request, status.phase or "", status.booking_id, str(status.booked_seats), status.price)
         )
 
+    @property
+    def due(self) -> bool:
+        """Whether the settled ticket is to be compared with its booking now."""
+        return self.comparisons.due(self.reference, self.known_with(self.object.status))
+
     async def look_up(self) -> None:
         """Finds out what the airline holds."""
         self.booking = await self.airline.find(self.reference)
@@ -82,6 +87,10 @@ class TicketPlay(Play[FlightTicket, FlightTicketStatus]):
             phase = Phase.UPDATING if self.status.booking_id else Phase.PENDING
         self.status = replace(self.status, phase=phase)
 
+    def paused(self) -> None:
+        """Sets the phase: `kubectl get` shows it."""
+        self.status = replace(self.status, phase=Phase.PAUSED)
+
 
 @task("the spec can be booked")
 async def check_spec(play: TicketPlay) -> None:
@@ -97,7 +106,7 @@ async def find_booking(play: TicketPlay) -> None:
         # There is none; if there is, of a play that was killed, to book is answered by ReferenceExistsError.
         play.known = True
         return
-    if play.settled and not play.comparisons.due(play.reference, play.known_with(play.object.status)):
+    if play.settled and not play.check and not play.due:
         play.leave_as_is("settled")
         return
     try:
@@ -183,16 +192,17 @@ async def look_up_again(play: TicketPlay) -> None:
 
 
 def tell_outside_change(play: TicketPlay) -> None:
-    """Records an Event when the booking of a settled ticket is no longer what it was."""
+    """Records an Event when the booking of a settled ticket is no longer what it was.
+
+    What comes of it is told by what is done next: the airline may refuse to book anew.
+    """
     if not play.settled:
         return
     known = play.object.status.booking_id
     if play.booking is None:
-        play.event(
-            EventType.WARNING, "BookingVanished", f"Booking {known} is gone at the airline; booking anew."
-        )
+        play.event(EventType.WARNING, "BookingVanished", f"Booking {known} is gone at the airline.")
     elif play.booking.trip != play.trip:
-        note = f"Booking {known} was changed at the airline to {play.booking.trip}; putting it right."
+        note = f"Booking {known} was changed at the airline to {play.booking.trip}."
         play.event(EventType.WARNING, "BookingChanged", note)
 
 

@@ -129,13 +129,13 @@ class Transport:
             AirlineError: Of the class that the status stands for.
         """
         data = None if body is None else msgspec.json.encode(body)
-        typed = {} if data is None else {"Content-Type": "application/json"}
         key = self._key.read()
-        answer = await self._send(method, path, query, data, {**typed, **(headers or {}), "X-API-Key": key})
+        sent = {**(headers or {}), "X-API-Key": key}
+        if data is not None:
+            sent["Content-Type"] = "application/json"
+        answer = await self._send(method, path, query, data, sent)
         if answer.status == 401 and (newer := self._key.read(max_age=0)) != key:
-            answer = await self._send(
-                method, path, query, data, {**typed, **(headers or {}), "X-API-Key": newer}
-            )
+            answer = await self._send(method, path, query, data, sent | {"X-API-Key": newer})
         if not 200 <= answer.status < 300:
             raise self._error(method, answer)
         return answer.body

@@ -1,32 +1,46 @@
 """Playbooks: what makes the objects of a kind as their specs ask, as ordered, named, idempotent tasks."""
 
 from pilothouse.controller import Environment, EventType, Settings, SettingsError
-from pilothouse.playbook.operator import Watch, Watches, add_watch, run_operator
-from pilothouse.playbook.play import Play, PlayObject, PlayStatus
+from pilothouse.playbook.cli import main
+from pilothouse.playbook.groups import Group, Plan
+from pilothouse.playbook.jobs import JOB, Job
+from pilothouse.playbook.manifest import child_name
+from pilothouse.playbook.operator import Watches, run_operator
+from pilothouse.playbook.play import Play, PlayObject
 from pilothouse.playbook.playbook import Playbook, Recap
 from pilothouse.playbook.reconciler import PAUSED, RECONCILE, Reconciler
-from pilothouse.playbook.tasks import State, Task, TaskFailed, TaskResult, task
+from pilothouse.playbook.status import PlayStatus
+from pilothouse.playbook.tasks import State, Task, TaskFailed, TaskResult, Waiting, task
+from pilothouse.playbook.watch import Secondary, Watch, add_watch
 
 __all__ = [
+    "JOB",
     "PAUSED",
     "RECONCILE",
     "Environment",
     "EventType",
+    "Group",
+    "Job",
+    "Plan",
     "Play",
     "PlayObject",
     "PlayStatus",
     "Playbook",
     "Recap",
     "Reconciler",
+    "Secondary",
     "Settings",
     "SettingsError",
     "State",
     "Task",
     "TaskFailed",
     "TaskResult",
+    "Waiting",
     "Watch",
     "Watches",
     "add_watch",
+    "child_name",
+    "main",
     "run_operator",
     "task",
 ]

@@ -1,21 +1,23 @@
 """An operator's process: which kinds it watches, and what `python3 -m my_operator` calls."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from dataclasses import replace
+from typing import TypeAlias
 
 from pilothouse import __version__
-from pilothouse.controller import Controller, LeadershipLost, Manager, Settings, SettingsError
-from pilothouse.kube import Client, ClientConfig, ConfigError, Resource
-from pilothouse.playbook.playbook import Playbook
-from pilothouse.playbook.reconciler import Reconciler
+from pilothouse.controller import LeadershipLost, Manager, Settings, SettingsError
+from pilothouse.controller.watchdog import Watchdog
+from pilothouse.kube import Client, ClientConfig, ConfigError
+from pilothouse.playbook.watch import Watch, add_watch
 from pilothouse.telemetry import configure
 
 log = logging.getLogger(__name__)
@@ -26,24 +28,8 @@ WRONG_SETTINGS = 2
 # Threads for tasks that block; each is made when one is needed.
 THREADS = 16
 
-
-@dataclass(frozen=True)
-class Watch:
-    """Maps a kind to the playbook that is played over its objects.
-
-    Attributes:
-        resource: The kind and the view of it that the playbook reads.
-        playbook: What is played.
-        resync: Every object is played again about once in this many seconds, changed or not; 0: never.
-        workers: How many objects are played at once.
-        selector: Only objects with these labels: "app=web,tier!=cache".
-    """
-
-    resource: Resource[Any]
-    playbook: Playbook[Any]
-    resync: float = 600.0
-    workers: int = 16
-    selector: str = ""
+# How long the stop may take beyond the syncs in flight (pilothouse.controller.manager), seconds.
+REST_SECONDS = 4.5
 
 
 Watches: TypeAlias = Callable[[Mapping[str, str]], AbstractAsyncContextManager[Sequence[Watch]]]
@@ -87,47 +73,39 @@ async def _run(name: str, watches: Watches, variables: Mapping[str, str]) -> int
         loop = asyncio.get_running_loop()
         loop.set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="task"))
         stop = asyncio.Event()
-        _stop_on_signals(stop)
-        async with Client(config, user_agent=f"{name}/{__version__}") as client:
-            manager = Manager(name, settings, client)
-            for watch in all_watches:
-                add_watch(manager, watch)
-            await manager.run(stop)
+        _stop_on_signals(stop, settings.graceful_stop + REST_SECONDS)
+        with Watchdog():
+            async with Client(config, user_agent=f"{name}/{__version__}") as client:
+                manager = Manager(name, settings, client)
+                for watch in all_watches:
+                    add_watch(manager, watch)
+                # What is there by now stays for good: walking over it would cost each full collection 10 ms.
+                gc.collect()
+                gc.freeze()
+                await manager.run(stop)
     log.info("%s has stopped", name)
     return 0
 
 
-def add_watch(manager: Manager, watch: Watch) -> Controller[Any]:
-    """Makes the controller of a watch and adds it to a manager. Settings go before what the watch says."""
-    settings = manager.settings
-    informer = manager.informer(watch.resource, label_selector=watch.selector)
-    reconciler: Reconciler[Any] = Reconciler(
-        manager.client, watch.resource, informer.store, watch.playbook, manager.recorder
-    )
-    controller: Controller[Any] = Controller(
-        watch.resource.kind.lower(),
-        manager.client,
-        informer,
-        reconciler.sync,
-        workers=watch.workers if settings.workers is None else settings.workers,
-        resync=watch.resync if settings.resync is None else settings.resync,
-        sync_timeout=settings.sync_timeout,
-        predicate=reconciler.worth_a_play,
-        on_timeout=reconciler.timed_out,
-    )
-    reconciler.wrote = controller.wrote
-    manager.add(controller)
-    return controller
+def _stop_on_signals(stop: asyncio.Event, seconds: float) -> None:
+    """SIGTERM and SIGINT stop gracefully; the second one ends the process at once.
 
-
-def _stop_on_signals(stop: asyncio.Event) -> None:
-    """SIGTERM and SIGINT stop gracefully; the second one ends the process at once."""
+    So it ends when it has not stopped after so many seconds: a thread that blocks in a task can be neither
+    cancelled nor waited for.
+    """
     loop = asyncio.get_running_loop()
+
+    def give_up() -> None:
+        log.error("not stopped after %g s: ended, with what still runs in threads", seconds)
+        os._exit(1)
 
     def on_signal(number: int) -> None:
         if stop.is_set():
             os._exit(128 + number)
         stop.set()
+        timer = threading.Timer(seconds, give_up)
+        timer.daemon = True
+        timer.start()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)

@@ -1,40 +1,25 @@
 """A play: one run of a playbook over one object, and what its tasks use."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-from pilothouse.controller import EventType
-from pilothouse.kube import Condition, ObjectMeta
-from pilothouse.playbook.tasks import State, TaskFailed, TaskResult
-
-
-class PlayStatus(Protocol):
-    """What the status of an object needs to have: a frozen msgspec Struct with these fields."""
-
-    @property
-    def observed_generation(self) -> int:
-        """The generation that the status describes."""
-
-    @property
-    def conditions(self) -> tuple[Condition, ...]:
-        """The conditions, Ready among them."""
-
-
-# The condition that the engine keeps.
-READY = "Ready"
+from pilothouse.controller import EventType, Fence
+from pilothouse.kube import KubeObject, ObjectKey, Resource
+from pilothouse.playbook.cluster import OWNER, Cluster
+from pilothouse.playbook.jobs import JOB, Job, job_manifest, verdict
+from pilothouse.playbook.status import READY, Aspect, PlayStatus
+from pilothouse.playbook.tasks import State, Task, TaskFailed, TaskResult, Waiting
 
 S = TypeVar("S", bound=PlayStatus)
 S_co = TypeVar("S_co", bound=PlayStatus, covariant=True)
+K = TypeVar("K", bound=KubeObject)
 R = TypeVar("R")
 
 
-class PlayObject(Protocol[S_co]):
+class PlayObject(KubeObject, Protocol[S_co]):
     """What a playbook needs of an object: its metadata and status."""
-
-    @property
-    def metadata(self) -> ObjectMeta:
-        """The object's metadata."""
 
     @property
     def status(self) -> S_co:
@@ -42,6 +27,14 @@ class PlayObject(Protocol[S_co]):
 
 
 T = TypeVar("T", bound=PlayObject[Any])
+
+# The result of the task that is running: of several at the same time, each sees its own, in its threads too.
+RESULT: ContextVar[TaskResult] = ContextVar("pilothouse_task_result")
+
+# Watches tell of what is waited for; this is for what no watch tells, and for one that is behind. Seconds.
+FALLBACK = 60.0
+
+OPEN = Fence()
 
 
 class PlayEvent(NamedTuple):
@@ -56,10 +49,14 @@ class PlayEvent(NamedTuple):
 class Play(Generic[T, S]):
     """One run over one object. An operator subclasses it to hold what its tasks find out.
 
+    A task may catch what a module raises, and clean up after it, as any Python does: `except TaskFailed` is
+    Ansible's rescue, `finally` its always. A `Waiting` passes through `except TaskFailed`. In check mode the
+    modules in them change nothing either.
+
     Attributes:
         object: The object, frozen; what own writes return replaces it.
-        status: The status to be, frozen: `play.status = replace(play.status, ...)`. The engine adds Ready and
-            observedGeneration and writes it once, at the end, if it differs.
+        status: The status to be, frozen: `play.status = replace(play.status, ...)`. The engine adds
+            conditions and observedGeneration and writes it once, at the end, if it differs.
         check: Nothing may be changed: tell what would be.
         deleting: The object is being deleted: this is its cleanup.
         settled: The last play of the present spec ended with Ready (observedGeneration does not say that:
@@ -68,61 +65,82 @@ class Play(Generic[T, S]):
         ready: Whether the condition Ready is True when no task fails.
         ready_reason: Its reason then.
         ready_message: Its message then.
-        results: How the tasks so far ended, the present one last.
+        plan: The plan in progress; empty outside of one.
+        results: How the tasks so far ended.
         after: Seconds until the object is looked at again, if a task asked for it.
         events: What is to be recorded at the end.
+        conditions: What other conditions than Ready shall be.
+        notified: The handlers to be run at the end.
+        cluster: What the modules reach; set by the engine.
+        fence: Lets changes of outside systems through; set by the engine.
     """
+
+    log = logging.getLogger(__name__)
+    cluster: Cluster
+    fence = OPEN
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.log = logging.getLogger(cls.__module__)
 
     def __init__(self, object: T, *, check: bool = False) -> None:  # noqa: A002 - the attribute's name
         self.object = object
         self.status: S = object.status
         self.check = check
-        self.deleting = object.metadata.deletion_timestamp is not None
-        self.settled = any(
-            condition.type == READY
-            and condition.status == "True"
-            and condition.observed_generation == object.metadata.generation
-            for condition in object.status.conditions
-        )
-        self.log = logging.getLogger(type(self).__module__)
+        metadata = object.metadata
+        self.deleting = metadata.deletion_timestamp is not None
+        self.settled = False
+        for condition in object.status.conditions:
+            if condition.type == READY:
+                self.settled = (
+                    condition.status == "True" and condition.observed_generation == metadata.generation
+                )
         self.ready = True
         self.ready_reason = "Reconciled"
         self.ready_message = "Everything is as the spec asks."
+        self.plan = ""
         self.results: list[TaskResult] = []
         self.after: float | None = None
         self.events: list[PlayEvent] = []
+        self.conditions: list[Aspect] = []
+        self.notified: set[Task[Any]] = set()
 
-    async def call(self, what: str, effect: Callable[[], Awaitable[R]], *, diff: str = "") -> R | None:
-        """Changes something outside, and records the task as changed. In check mode it is not made.
+    # What a task says.
 
-        Args:
-            what: What it does, in words: "book 2 seats".
-            effect: Does it; may raise TaskFailed.
-            diff: What becomes different, "seats: 2 -> 3".
-
-        Returns:
-            What the effect returns; None in check mode.
-        """
-        result = None if self.check else await effect()
-        self.changed(what, diff=diff)
-        return result
+    @property
+    def result(self) -> TaskResult:
+        """The result of the task that is running; LookupError outside of tasks."""
+        return RESULT.get()
 
     def changed(self, message: str = "", *, diff: str = "") -> None:
         """Records that the present task changed something (in check mode: would have)."""
-        self._note(State.CHANGED, message)
-        self.results[-1].diff.append(diff or message)
+        RESULT.get().changed(message, (diff or message,))
 
     def ok(self, message: str = "") -> None:
         """Says something about the present task, which found all as it should be."""
-        self._note(self.results[-1].state, message)
+        result = RESULT.get()
+        result.note(result.state, message)
 
     def skip(self, message: str = "") -> None:
         """Records that the present task does not concern this object now."""
-        self._note(State.SKIPPED, message)
+        RESULT.get().note(State.SKIPPED, message)
 
     def requeue_after(self, seconds: float) -> None:
         """Asks for another play in so many seconds; of several wishes the earliest counts."""
         self.after = seconds if self.after is None else min(self.after, seconds)
+
+    def condition(self, type: str, status: bool | None, reason: str, message: str = "") -> None:  # noqa: A002
+        """Sets a condition of the object; others stay as they are. `ready` and `ready_reason` set Ready.
+
+        Args:
+            type: Which aspect of the object: CamelCase.
+            status: Whether it is so; None: it is not known.
+            reason: Why, for machines: CamelCase.
+            message: Why, for people.
+        """
+        if type == READY:
+            raise ValueError("Ready tells how the play ended: set ready, ready_reason and ready_message")
+        self.conditions.append(Aspect(type, status, reason, message))
 
     def event(self, type: EventType, reason: str, note: str) -> None:  # noqa: A002 - the API's word
         """Records an Event for an administrator's timeline. Routine success needs none.
@@ -132,13 +150,160 @@ class Play(Generic[T, S]):
             reason: Why, for machines: CamelCase.
             note: What happened, for people.
         """
-        self.events.append(PlayEvent(type, reason, note, self.results[-1].task if self.results else "play"))
+        result = RESULT.get(None)
+        self.events.append(PlayEvent(type, reason, note, result.task if result else "play"))
+
+    # Modules.
+
+    async def call(self, what: str, effect: Callable[[], Awaitable[R]], *, diff: str = "") -> R | None:
+        """Changes something outside, and records the task as changed. In check mode it is not made.
+
+        Args:
+            what: What it does, in words: "book 2 seats".
+            effect: Does it; may raise TaskFailed. What blocks belongs into a thread
+                (`lambda: asyncio.to_thread(...)`) and needs a time limit of its own: a thread cannot be
+                stopped.
+            diff: What becomes different, "seats: 2 -> 3".
+
+        Returns:
+            What the effect returns; None in check mode.
+
+        Raises:
+            Fenced: Another process may lead by now: nothing may be changed.
+        """
+        result = None if self.check else await self.fence.guard(effect)
+        self.changed(what, diff=diff)
+        return result
+
+    async def apply(
+        self,
+        resource: Resource[K],
+        body: Mapping[str, Any],
+        *,
+        owned: bool = True,
+        adopt: bool = False,
+        force: bool = True,
+    ) -> K:
+        """Makes an object be as stated, by server-side apply under the operator's name.
+
+        What the body leaves out is left to others, or is taken away if the operator had stated it before. An
+        object that is as stated costs no request as long as nobody changes it; one that was changed is read
+        once and written only where it differs.
+
+        Args:
+            resource: The kind; the watch declares it in `owns`.
+            body: What is stated. apiVersion and kind need not be; the name and namespace are the object's own
+                unless given: see `child_name` for others.
+            owned: Deleting the object deletes it, and its changes cause a play.
+            adopt: Take over one of that name that is somebody else's, or nobody's.
+            force: Take fields over from other managers, as the API's documentation advises for controllers.
+
+        Returns:
+            The object as stored; in check mode as it is, or would be made.
+
+        Raises:
+            TaskFailed: NameTaken: the object is not ours; FieldConflict: another manager wants the same
+                field.
+            KubeError: The API server cannot be reached or refused.
+        """
+        metadata = self.object.metadata
+        manifest = self.cluster.manifest(resource, body, metadata, owned=owned)
+        applied = await self.cluster.apply(
+            resource, manifest, metadata, adopt=adopt or not owned, force=force, check=self.check
+        )
+        if applied.diff:
+            verb = "create" if applied.created else "change"
+            RESULT.get().changed(f"{verb} {resource.kind} {applied.object.metadata.name}", applied.diff)
+        return applied.object  # type: ignore[no-any-return]  # a view of the resource
+
+    async def delete(
+        self, resource: Resource[Any], name: str, *, namespace: str = "", propagation: str = "Background"
+    ) -> bool:
+        """Deletes an object, exactly the one that was seen; returns whether it is gone.
+
+        It stays until its finalizers are gone: see `wait_for`.
+
+        Args:
+            resource: The kind; the watch declares it.
+            name: Its name.
+            namespace: The object's own unless given.
+            propagation: Background, Foreground or Orphan: what happens to what it owns.
+
+        Raises:
+            Conflict: There is another one of that name by now: the engine plays again.
+            KubeError: The API server cannot be reached or refused.
+        """
+        key = self._key(resource, name, namespace)
+        if await self.cluster.delete(resource, key, propagation=propagation, check=self.check):
+            what = f"delete {resource.kind} {name}"
+            RESULT.get().changed(what, (f"- {resource.kind} {key}",))
+        return self.cluster.store(resource).get(key) is None
+
+    def wait_for(
+        self, what: str, condition: bool, *, reason: str = "Waiting", fallback: float = FALLBACK
+    ) -> None:
+        """Ends the play, without a failure, unless something is so already. No worker waits meanwhile.
+
+        The watch of what the object owns has it played again when anything changes there.
+
+        Args:
+            what: What is waited for, in words: "the Deployment is rolled out".
+            condition: Whether it is so, by what the play has observed.
+            reason: For machines: CamelCase; the reason of the condition Ready until then.
+            fallback: Seconds until it is looked at again in any case.
+
+        Raises:
+            Waiting: It is not.
+        """
+        if not condition:
+            raise Waiting(reason, f"Waiting until {what}.", fallback=fallback)
+
+    async def run_job(self, body: Mapping[str, Any], *, fallback: float = FALLBACK) -> Job:
+        """Has a Job run to its end, once per content.
+
+        Its name ends in a digest of what is stated: another content is another Job, the same content is the
+        same Job. It is deleted with the object, or earlier where the body has a ttlSecondsAfterFinished; one
+        that is gone is run anew, so note in the status that it is done.
+
+        Args:
+            body: The Job; the watch declares `JOB` in `owns`.
+            fallback: Seconds until it is looked at again in any case.
+
+        Returns:
+            The Job, which has succeeded.
+
+        Raises:
+            Waiting: It has not ended.
+            TaskFailed: JobFailed. It is not run again until somebody deletes it.
+        """
+        job = await self.apply(JOB, job_manifest(body, self.object.metadata.name))
+        return verdict(job, fallback)
+
+    # What is read comes from the stores of what the watch declares: it costs nothing.
+
+    def get(self, resource: Resource[K], name: str, *, namespace: str = "") -> K | None:
+        """An object as last seen; None when there is none. Its namespace is the object's own unless given."""
+        return self.cluster.store(resource).get(self._key(resource, name, namespace))
+
+    def owned(self, resource: Resource[K]) -> Sequence[K]:
+        """The objects of a kind that the play's object controls, the longest known first."""
+        return self.cluster.store(resource).by_index(OWNER, self.object.metadata.uid)
+
+    def list(self, resource: Resource[K], index: str, value: str) -> Sequence[K]:
+        """The objects of a kind that have a value in one of the indexes that the watch declares."""
+        return self.cluster.store(resource).by_index(index, value)
+
+    # What a subclass may want to know.
 
     def failed(self, failure: TaskFailed) -> None:
         """Told when a task failed, before the status is written: a subclass sets its phase here."""
 
-    def _note(self, state: State, message: str) -> None:
-        result = self.results[-1]
-        result.state = state
-        if message:
-            result.message = f"{result.message}; {message}" if result.message else message
+    def waits(self, waiting: Waiting) -> None:
+        """Told when a task waits, before the status is written: a subclass sets its phase here."""
+
+    def paused(self) -> None:
+        """Told when the object is paused, before the status says so: a subclass sets its phase here."""
+
+    def _key(self, resource: Resource[Any], name: str, namespace: str) -> ObjectKey:
+        own = self.object.metadata.namespace if resource.namespaced else ""
+        return ObjectKey(namespace or own, name)

@@ -2,16 +2,14 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 import msgspec
 
 from pilothouse.controller import (
     Api,
-    Event,
     EventRecorder,
-    EventType,
-    ObjectReference,
+    Fence,
     Outcome,
     PermanentError,
     SyncError,
@@ -19,11 +17,13 @@ from pilothouse.controller import (
 )
 from pilothouse.informer import Store
 from pilothouse.kube import NotFound, ObjectKey, PatchType, Resource
+from pilothouse.playbook.announcer import Announcer
+from pilothouse.playbook.cluster import Cluster
 from pilothouse.playbook.metrics import TaskMetrics
-from pilothouse.playbook.play import Play, PlayEvent, PlayObject, PlayStatus
+from pilothouse.playbook.play import Play, PlayObject
 from pilothouse.playbook.playbook import Playbook, Recap
-from pilothouse.playbook.status import merge_patch, with_ready
-from pilothouse.playbook.tasks import TaskFailed
+from pilothouse.playbook.status import READY, Aspect, PlayStatus, merge_patch, with_conditions
+from pilothouse.playbook.tasks import Task, TaskFailed
 
 log = logging.getLogger(__name__)
 
@@ -31,13 +31,27 @@ T = TypeVar("T", bound=PlayObject[Any])
 S = TypeVar("S", bound=PlayStatus)
 
 PAUSED = "pilothouse.dev/paused"
-"""An annotation: "true" leaves the object alone, its deletion included, until it is taken away."""
+"""An annotation: "true" leaves the object alone, its deletion included, until it is taken away. The condition
+Ready is Unknown meanwhile."""
 
 RECONCILE = "pilothouse.dev/reconcile"
 """An annotation: any new value has the object played once more, also after a permanent failure."""
 
+PAUSED_READY = Aspect(
+    READY, None, "Paused", f"Nothing is done while the annotation {PAUSED} is true: take it away to go on."
+)
+
 # When an object whose CRD has no status subresource is played again, seconds: nothing tells when it has one.
 MISSING_STATUS_SECONDS = 30.0
+
+DONE = Outcome()
+
+
+class Notified(NamedTuple):
+    """Handlers that an object's last play was to run and did not."""
+
+    uid: str
+    handlers: set[Task[Any]]
 
 
 class Reconciler(Generic[T]):
@@ -49,6 +63,7 @@ class Reconciler(Generic[T]):
 
     Attributes:
         wrote: Takes what an own write returned. A controller's `wrote` also knows that it is no news.
+        played: Told of each recap; the metrics are, unless somebody else wants to know.
 
     Args:
         api: Reaches the API server.
@@ -56,6 +71,8 @@ class Reconciler(Generic[T]):
         store: Where objects are read.
         playbook: What is played.
         recorder: Takes Events.
+        cluster: What the modules of plays reach; unless given, they reach no other kind, and no Lease fences
+            them.
     """
 
     def __init__(
@@ -65,43 +82,52 @@ class Reconciler(Generic[T]):
         store: Store[T],
         playbook: Playbook[Any],
         recorder: EventRecorder,
+        cluster: Cluster | None = None,
     ) -> None:
         self._api = api
         self._resource = resource
         self._store = store
         self._playbook = playbook
-        self._recorder = recorder
+        self._cluster = cluster or Cluster(api, Fence(), resource, manager="")
         # The statuses whose writes have not been answered yet.
         self._writing: dict[ObjectKey, PlayStatus] = {}
+        self._notified: dict[ObjectKey, Notified] = {}
         self.wrote: Callable[[T], None] = store.observe
-        self._metrics = TaskMetrics(resource.kind.lower())
+        self.played: Callable[[Recap], None] = TaskMetrics(resource.kind.lower()).played
+        self._announcer = Announcer(resource, recorder)
 
     async def sync(self, key: ObjectKey) -> Outcome:
         """Plays the playbook over one object.
 
         Raises:
-            SyncError: A task failed.
+            SyncError: A task failed, or another process may lead by now.
             PermanentError: A task failed, and would again until the object changes.
             Conflict: The object changed meanwhile.
             KubeError: The API server cannot be reached or refused a write.
         """
         obj = self._store.get(key)
         if obj is None or not self._concerns(obj):
-            return Outcome()
+            return DONE
+        if obj.metadata.annotations.get(PAUSED) == "true":
+            await self._tell_paused(obj)
+            return DONE
         try:
             obj = await self._with_finalizer(obj)
         except NotFound:
-            return Outcome()
-        play = self._playbook.play(obj, check=False)
-        recap = await self._playbook.run(play)
-        self._tell(play, recap)
-        if play.deleting and recap.failure is None and play.after is None:
+            return DONE
+        play = self._play(obj, check=False)
+        recap = await self._run(play)
+        self.played(recap)
+        self._announcer.tell(play, recap)
+        failure, waiting = recap.failure, recap.waiting
+        if play.deleting and failure is None and waiting is None and play.after is None:
             await self._remove_finalizer(play.object)
-            return Outcome()
-        news = await self._write_status(play, recap)
-        failure = recap.failure
+            return DONE
+        if waiting is not None:
+            play.requeue_after(waiting.fallback)
+        news = await self._write_status(play.object, _final_status(play, recap))
         if failure is None:
-            return Outcome(play.after)
+            return DONE if play.after is None else Outcome(play.after)
         if failure.permanent:
             raise PermanentError(failure.message)
         raise SyncError(failure.message, retry_after=failure.retry_after, repeated=not news)
@@ -112,7 +138,7 @@ class Reconciler(Generic[T]):
         Returns:
             The recap, with what would change, and the patch of the status that would be written.
         """
-        play = self._playbook.play(obj, check=True)
+        play = self._play(obj, check=True)
         recap = await self._playbook.run(play)
         return recap, merge_patch(obj.status, _final_status(play, recap))
 
@@ -125,14 +151,14 @@ class Reconciler(Generic[T]):
         obj = self._store.get(key)
         if obj is None:
             return
-        play = self._playbook.play(obj, check=False)
+        play = self._play(obj, check=False)
         failure = TaskFailed(
             "Timeout",
             f"It was not done after {seconds:g} s and was stopped; it is tried again. "
             "Should it need longer, raise the operator's SYNC_TIMEOUT.",
         )
         play.failed(failure)
-        await self._write_status(play, Recap([], failure, seconds))
+        await self._write_status(obj, _final_status(play, Recap([], failure)))
 
     def worth_a_play(self, old: T | None, new: T | None) -> bool:
         """Whether a change is a reason to play: a controller's predicate.
@@ -141,6 +167,8 @@ class Reconciler(Generic[T]):
         our own finalizer or status back before the write of it has been answered: that is no news.
         """
         if old is None or new is None:
+            if old is not None:
+                self._forget(old.metadata.key)
             return meaningful_change(old, new)
         if new.status not in (old.status, self._writing.get(new.metadata.key)):
             return True
@@ -153,13 +181,45 @@ class Reconciler(Generic[T]):
         metadata = msgspec.structs.replace(old.metadata, finalizers=expected)
         return meaningful_change(msgspec.structs.replace(cast("Any", old), metadata=metadata), new)
 
+    def _play(self, obj: T, *, check: bool) -> Play[T, Any]:
+        play: Play[T, Any] = self._playbook.play(obj, check=check)
+        play.cluster = self._cluster
+        play.fence = self._cluster.fence
+        return play
+
+    async def _run(self, play: Play[T, Any]) -> Recap:
+        """Runs the playbook; handlers that an earlier play did not come to are run, too."""
+        if not self._playbook.handlers:
+            return await self._playbook.run(play)
+        metadata = play.object.metadata
+        pending = self._notified.pop(metadata.key, None)
+        if pending is not None and pending.uid == metadata.uid:
+            play.notified |= pending.handlers
+        try:
+            return await self._playbook.run(play)
+        finally:
+            if play.notified:
+                self._notified[metadata.key] = Notified(metadata.uid, play.notified)
+
+    def _forget(self, key: ObjectKey) -> None:
+        self._notified.pop(key, None)
+        self._announcer.forget(key)
+
     def _concerns(self, obj: T) -> bool:
+        """Whether there is anything to do: a deleted object without our finalizer is held back by others'."""
         metadata = obj.metadata
-        if metadata.annotations.get(PAUSED) == "true":
-            log.info("paused by the annotation %s", PAUSED)
-            return False
-        # A deleted object without our finalizer is held back by somebody else's.
         return metadata.deletion_timestamp is None or self._playbook.finalizer in metadata.finalizers
+
+    async def _tell_paused(self, obj: T) -> None:
+        """Says in an object's status that it is paused, once."""
+        for condition in obj.status.conditions:
+            if (condition.type, condition.reason) == (READY, PAUSED_READY.reason):
+                return
+        log.info("paused by the annotation %s", PAUSED)
+        play = self._play(obj, check=False)
+        play.paused()
+        generation = obj.metadata.generation
+        await self._write_status(obj, with_conditions(play.status, generation, [PAUSED_READY]))
 
     async def _with_finalizer(self, obj: T) -> T:
         finalizer = self._playbook.finalizer
@@ -178,17 +238,15 @@ class Reconciler(Generic[T]):
         metadata = {"resourceVersion": obj.metadata.resource_version, "finalizers": finalizers}
         return await self._patch(obj, {"metadata": metadata})
 
-    async def _write_status(self, play: Play[T, Any], recap: Recap) -> bool:
+    async def _write_status(self, obj: T, status: PlayStatus) -> bool:
         """Writes the status where it differs; returns whether it did."""
-        obj = play.object
-        status = _final_status(play, recap)
         patch = merge_patch(obj.status, status)
         if not patch:
             return False
         body = {"metadata": {"resourceVersion": obj.metadata.resource_version}, "status": patch}
         self._writing[obj.metadata.key] = status
         try:
-            play.object = await self._patch(obj, body, subresource="status")
+            await self._patch(obj, body, subresource="status")
         except NotFound:
             await self._require_status_subresource(obj)
         finally:
@@ -216,32 +274,14 @@ class Reconciler(Generic[T]):
         self.wrote(written)
         return written
 
-    def _tell(self, play: Play[T, Any], recap: Recap) -> None:
-        self._metrics.played(recap)
-        # A failure has a line of its own, from the controller, with the time of the next try.
-        told = recap.eventful and recap.failure is None
-        log.log(logging.INFO if told else logging.DEBUG, "play: %s", recap)
-        events = list(play.events)
-        if recap.failure is not None:
-            failure = recap.failure
-            events.append(
-                PlayEvent(EventType.WARNING, failure.reason, failure.message, recap.results[-1].task)
-            )
-        for event in events:
-            metadata = play.object.metadata
-            regarding = ObjectReference(
-                self._resource.api_version, self._resource.kind, metadata.key, metadata.uid
-            )
-            self._recorder.record(Event(regarding, event.type, event.reason, event.action, event.note))
-
 
 def _final_status(play: Play[T, S], recap: Recap) -> S:
-    generation = play.object.metadata.generation
-    failure = recap.failure
+    failure, waiting = recap.failure, recap.waiting
     if failure is not None:
-        return with_ready(
-            play.status, generation, ready=False, reason=failure.reason, message=failure.message
-        )
-    return with_ready(
-        play.status, generation, ready=play.ready, reason=play.ready_reason, message=play.ready_message
-    )
+        ready = Aspect(READY, False, failure.reason, failure.message)
+    elif waiting is not None:
+        ready = Aspect(READY, False, waiting.reason, str(waiting))
+    else:
+        ready = Aspect(READY, play.ready, play.ready_reason, play.ready_message)
+    generation = play.object.metadata.generation
+    return with_conditions(play.status, generation, (ready, *play.conditions), observed_generation=generation)

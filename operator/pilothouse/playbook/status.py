@@ -1,53 +1,74 @@
-"""The status at the end of a play: the condition Ready, and the patch that changes only what differs."""
+"""The status at the end of a play: its conditions, and the patch that changes only what differs."""
 
-from collections.abc import Mapping
-from typing import Any, TypeVar, cast
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import msgspec
 
 from pilothouse.kube import Condition
-from pilothouse.playbook.play import READY, PlayStatus
 from pilothouse.telemetry import now
 
+
+class PlayStatus(Protocol):
+    """What the status of an object needs to have: a frozen msgspec Struct with these fields."""
+
+    @property
+    def observed_generation(self) -> int:
+        """The generation that the status describes."""
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """The conditions, Ready among them."""
+
+
 S = TypeVar("S", bound=PlayStatus)
+
+# The condition that the engine keeps.
+READY = "Ready"
 
 # metav1.Condition: at most 32768 bytes; a sentence for people is shorter.
 MESSAGE_LENGTH = 2048
 
+STATUS = {True: "True", False: "False", None: "Unknown"}
 
-def with_ready(status: S, generation: int, *, ready: bool, reason: str, message: str) -> S:
-    """The status with the condition Ready and observedGeneration.
 
-    Args:
-        status: The status that the tasks want.
-        generation: The metadata.generation that the play acted on.
-        ready: Whether the object is what its spec asks for.
+class Aspect(NamedTuple):
+    """What a condition shall say.
+
+    Attributes:
+        type: Which aspect of the object: CamelCase.
+        status: Whether it is so; None: it is not known.
         reason: Why, for machines: CamelCase.
         message: Why, for people.
     """
-    value = "True" if ready else "False"
-    old = next((condition for condition in status.conditions if condition.type == READY), None)
-    condition = Condition(
-        type=READY,
-        status=value,
-        reason=reason,
-        message=message[:MESSAGE_LENGTH],
-        # It tells when status changed, not when it was last looked at; metav1.Time has whole seconds.
-        last_transition_time=(
-            old.last_transition_time
-            if old is not None and old.status == value
-            else now().replace(microsecond=0)
-        ),
-        observed_generation=generation,
-    )
-    if condition == old and status.observed_generation == generation:
+
+    type: str
+    status: bool | None
+    reason: str
+    message: str
+
+
+def with_conditions(
+    status: S, generation: int, aspects: Iterable[Aspect], *, observed_generation: int | None = None
+) -> S:
+    """The status with some conditions; the others stay as they are.
+
+    Args:
+        status: The status that the tasks want.
+        generation: The metadata.generation that the conditions describe.
+        aspects: What they shall say.
+        observed_generation: The generation that was acted on; None: the status describes the same as before.
+    """
+    conditions = status.conditions
+    for aspect in aspects:
+        conditions = _with_condition(conditions, aspect, generation)
+    if observed_generation is None:
+        observed_generation = status.observed_generation
+    if conditions is status.conditions and observed_generation == status.observed_generation:
         return status
-    conditions = tuple(condition if each is old else each for each in status.conditions)
-    if old is None:
-        conditions = (*conditions, condition)
     # PlayStatus cannot say that it is a Struct: protocols do not inherit from classes.
     changed: S = msgspec.structs.replace(
-        cast("Any", status), observed_generation=generation, conditions=conditions
+        cast("Any", status), observed_generation=observed_generation, conditions=conditions
     )
     return changed
 
@@ -59,11 +80,39 @@ def merge_patch(old: PlayStatus, new: PlayStatus) -> dict[str, object]:
     return _difference(msgspec.to_builtins(old), msgspec.to_builtins(new))
 
 
+def _with_condition(
+    conditions: tuple[Condition, ...], aspect: Aspect, generation: int
+) -> tuple[Condition, ...]:
+    value = STATUS[aspect.status]
+    message = aspect.message[:MESSAGE_LENGTH]
+    since = None
+    for old in conditions:
+        if old.type != aspect.type:
+            continue
+        if old.status == value:
+            if (old.reason, old.message, old.observed_generation) == (aspect.reason, message, generation):
+                return conditions
+            # It tells when status changed, not when it was last looked at.
+            since = old.last_transition_time
+        break
+    condition = Condition(
+        type=aspect.type,
+        status=value,
+        reason=aspect.reason,
+        message=message,
+        last_transition_time=since or now().replace(microsecond=0),  # metav1.Time has whole seconds
+        observed_generation=generation,
+    )
+    if any(each.type == aspect.type for each in conditions):
+        return tuple(condition if each.type == aspect.type else each for each in conditions)
+    return (*conditions, condition)
+
+
 def _difference(old: Mapping[str, object], new: Mapping[str, object]) -> dict[str, object]:
     patch: dict[str, object] = {}
     for name, value in new.items():
         before = old.get(name)
-        if isinstance(value, Mapping) and isinstance(before, Mapping):
+        if isinstance(value, dict) and isinstance(before, dict):
             if inner := _difference(before, value):
                 patch[name] = inner
         elif name not in old or value != before:

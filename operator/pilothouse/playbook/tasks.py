@@ -1,11 +1,12 @@
 """Tasks: the named, idempotent steps of a playbook, and how each of them ends."""
 
 import asyncio
+import functools
 import inspect
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Generic, TypeVar, overload
+from typing import Any, Generic, TypeVar, overload
 
 P = TypeVar("P")
 
@@ -19,6 +20,8 @@ class State(StrEnum):
     """It made it true (in check mode: it would have)."""
     SKIPPED = "skipped"
     """It does not concern this object now."""
+    WAITING = "waiting"
+    """It needs something that is still on its way."""
     FAILED = "failed"
     """It could not make it true."""
 
@@ -29,17 +32,28 @@ class TaskResult:
 
     Attributes:
         task: Its name.
-        state: ok, changed, skipped or failed.
+        state: ok, changed, skipped, waiting or failed.
         seconds: How long it took.
         message: What there is to say about it, for people.
-        diff: What it changed, a line per change.
+        diff: What it changed, a line per change; empty when it changed nothing, however it ended.
     """
 
     task: str
     state: State = State.OK
     seconds: float = 0.0
     message: str = ""
-    diff: list[str] = field(default_factory=list)
+    diff: Sequence[str] = ()
+
+    def note(self, state: State, message: str) -> None:
+        """Sets the state, and adds to the message."""
+        self.state = state
+        if message:
+            self.message = f"{self.message}; {message}" if self.message else message
+
+    def changed(self, message: str, diff: Sequence[str]) -> None:
+        """Notes a change."""
+        self.note(State.CHANGED, message)
+        self.diff = (*self.diff, *diff)
 
 
 class TaskFailed(Exception):
@@ -62,17 +76,37 @@ class TaskFailed(Exception):
         self.retry_after = retry_after
 
 
-@dataclass(frozen=True)
+class Waiting(Exception):
+    """A task needs something that is still on its way; the play ends and is no failure.
+
+    It goes on when a watch tells of a change, or after a while.
+
+    Args:
+        reason: Why, for machines: CamelCase. It becomes the reason of the condition Ready.
+        message: What is waited for, for people; one sentence.
+        fallback: Seconds until the object is played again in any case.
+    """
+
+    def __init__(self, reason: str, message: str, *, fallback: float) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.fallback = fallback
+
+
+@dataclass(frozen=True, eq=False)
 class Task(Generic[P]):
     """A named step. Made by the decorator `task`; awaiting a call of it runs it.
 
     Attributes:
         name: What it makes true, in words: "seats are booked".
         function: What it does, given the play.
+        notify: Handlers that run once at the end of a play in which it changed something.
     """
 
     name: str
     function: Callable[[P], Awaitable[None]]
+    notify: "tuple[Task[Any], ...]" = ()
 
     async def __call__(self, play: P) -> None:
         """Runs the task on a play."""
@@ -82,8 +116,9 @@ class Task(Generic[P]):
 class TaskDecorator:
     """What `task` returns: makes a Task of a function."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, notify: Sequence[Task[Any]]) -> None:
         self._name = name
+        self._notify = tuple(notify)
 
     @overload
     def __call__(self, function: Callable[[P], Awaitable[None]]) -> Task[P]: ...
@@ -92,20 +127,27 @@ class TaskDecorator:
     def __call__(self, function: Callable[[P], Awaitable[None] | None]) -> Task[P]:
         """Makes a Task of a function of the play."""
         if inspect.iscoroutinefunction(function):
-            return Task(self._name, function)
+            return Task(self._name, function, self._notify)
 
+        @functools.wraps(function)
         async def in_thread(play: P) -> None:
             await asyncio.to_thread(function, play)
 
-        return Task(self._name, in_thread)
+        return Task(self._name, in_thread, self._notify)
 
 
-def task(name: str) -> TaskDecorator:
+def task(name: str, *, notify: Sequence[Task[Any]] = ()) -> TaskDecorator:
     """Makes a task of a function that takes the play.
 
-    An `async def` runs on the event loop and must not block. A plain `def` may block: it runs in a thread.
+    An `async def` runs on the event loop and must not block: nothing can tell that it will, the watchdog only
+    sees that it did. A plain `def` may block: it runs in a thread. It cannot be stopped there, so what it
+    waits for needs a time limit of its own. It looks at things, heeds `play.check`, and leaves `play.status`
+    and changes of outside systems to tasks on the loop: `await play.call(what, lambda:
+    asyncio.to_thread(...))` passes the fence, a thread does not.
 
     Args:
         name: What the task makes true, in words: "seats are booked". It names the task in logs and metrics.
+        notify: Handlers of the playbook, to be run once at the end of a play in which this task has changed
+            something.
     """
-    return TaskDecorator(name)
+    return TaskDecorator(name, notify)

@@ -13,7 +13,7 @@ from pilothouse.controller import Event, EventRecorder, Outcome
 from pilothouse.informer import Store
 from pilothouse.kube import Conflict, ObjectKey, Resource
 from pilothouse.playbook import Playbook, Reconciler
-from tests.model_api import Call, ModelApi
+from pilothouse.testing import Call, ModelApi
 
 R = TypeVar("R")
 

@@ -13,9 +13,9 @@ from flights_operator.settings import FlightsSettings
 from pilothouse.controller import SyncError
 from pilothouse.kube import Conflict, ObjectKey
 from pilothouse.playbook import RECONCILE
+from pilothouse.testing import eventually
 from tests.airline import Airline
 from tests.unit.flights.cluster import Cluster, Killed, Process
-from tests.waiting import eventually
 
 Stage = Literal["before", "after"]
 Begin = Callable[[Cluster, Airline, ObjectKey], Awaitable[None]]

@@ -1,3 +1,5 @@
+from itertools import product
+
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,6 +55,19 @@ def test_the_diff_names_what_changes_and_nothing_else(wanted, booking):
     if isinstance(step, Change):
         for name, old, new in zip(("from", "to", "seats"), booking.trip, wanted, strict=True):
             assert (f"{name}: {old} -> {new}" in step.diff) == (old != new)
+
+
+def test_each_of_a_hundred_thousand_observations_is_led_to_what_is_asked_in_one_step():
+    """Every trip that may be asked for, against nothing held and every trip that may be held."""
+    cities = ("Mumbai", "London", "Paris", "mumbai", "")
+    trips = [Trip(*each) for each in product(cities, cities, range(13))]
+    held = [None, *(Booking("K7M2QX", "uid", *trip, version=1) for trip in trips)]
+    for wanted, booking in product(trips, held):
+        step = decide(wanted, booking)
+        assert isinstance(step, Book) == (booking is None)
+        assert isinstance(step, Keep) == (booking is not None and booking.trip == wanted)
+        assert carry_out(step).trip == wanted
+    assert len(trips) * len(held) > 100_000
 
 
 @given(TRIPS)

@@ -8,7 +8,7 @@ from flights_operator.failures import task_failure
 from flights_operator.types import FlightTicket, Phase
 from pilothouse.controller import PermanentError, SyncError
 from pilothouse.kube import Condition, ObjectKey
-from pilothouse.playbook import RECONCILE
+from pilothouse.playbook import PAUSED, RECONCILE
 from tests.airline import Airline
 from tests.unit.flights.cluster import TICKETS, Cluster, Process
 
@@ -181,6 +181,26 @@ async def test_a_reference_closed_at_the_airline_is_not_booked_again(cluster, pr
     assert (status.phase, status.booking_id, status.booked_seats) == (Phase.FAILED, "", 0)
     assert "cancelled for good" in ready(cluster, booked).message
     assert "create it anew" in ready(cluster, booked).message
+    vanished, refused = process.recorder.events
+    assert (vanished.reason, refused.reason) == ("BookingVanished", "AirlineRejected")
+    assert vanished.note.endswith(" is gone at the airline."), "what comes of it is not known yet"
+
+
+async def test_a_paused_ticket_says_so_and_its_booking_is_compared_afterwards(
+    cluster, process, airline, booked
+):
+    cluster.annotate(booked, PAUSED, "true")
+    cluster.apply("t", number=5)
+    for _ in range(3):
+        await process.sync(booked)
+    status = ticket(cluster, booked).status
+    assert (status.phase, status.booked_seats, status.observed_generation) == (Phase.PAUSED, 2, 1)
+    assert (ready(cluster, booked).status, ready(cluster, booked).reason) == ("Unknown", "Paused")
+    assert [call.subresource for call in cluster.writes] == ["", "status", "status"]
+    cluster.annotate(booked, PAUSED, "false")
+    await process.sync(booked)
+    assert ticket(cluster, booked).status.phase is Phase.BOOKED
+    assert [booking.seats for booking in await airline.bookings()] == [5]
 
 
 async def test_while_the_airline_is_down_a_new_ticket_waits(cluster, process, airline):
@@ -284,3 +304,11 @@ async def test_check_mode_tells_and_does_nothing(cluster, process, airline, book
     recap, _ = await process.reconciler.check(process.store.get(booked))
     assert any("seats: 2 -> 3" in line for result in recap.results for line in result.diff)
     assert (len(cluster.writes), await airline.actions()) == (writes, actions)
+
+
+async def test_check_mode_compares_a_settled_ticket_with_its_booking(cluster, process, airline, booked):
+    (booking,) = await airline.bookings()
+    await airline.change(booking.id, seats=4)
+    process.watch(booked)
+    recap, _ = await process.reconciler.check(process.store.get(booked))
+    assert any("seats: 4 -> 2" in line for result in recap.results for line in result.diff)

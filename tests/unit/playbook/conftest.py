@@ -8,7 +8,7 @@ import pytest
 from pilothouse.controller import Manager, Settings
 from pilothouse.kube import ObjectKey
 from pilothouse.playbook import Playbook, Watch, add_watch
-from tests.model_api import ModelApi
+from pilothouse.testing import ModelApi
 from tests.unit.playbook.airline import Airline, TicketPlay, playbook
 from tests.unit.tickets import TICKET
 

@@ -9,7 +9,7 @@ from pilothouse.controller import EventRecorder
 from pilothouse.informer import Store
 from pilothouse.kube import ObjectKey
 from pilothouse.playbook import Playbook, Reconciler, State, TaskFailed, task
-from tests.model_api import ModelApi
+from pilothouse.testing import ModelApi
 from tests.unit.playbook.airline import Airline, TicketPlay, playbook
 from tests.unit.playbook.conftest import Start
 from tests.unit.tickets import TICKET, Ticket
@@ -35,7 +35,7 @@ async def test_nothing_is_written_and_all_is_told(api: ModelApi, airline: Airlin
     assert airline.effects == []
     assert api.read(TICKET, ticket) == before
     assert [result.state for result in recap.results] == [State.OK, State.OK, State.CHANGED]
-    assert recap.results[2].diff == ["+ 2 seats"]
+    assert recap.results[2].diff == ("+ 2 seats",)
     assert status["phase"] == "Booked"
     assert "ok=2 changed=1" in str(recap)
 
@@ -58,7 +58,7 @@ async def test_a_deletion_is_checked_too(
     api.remove(TICKET, ticket)
     recap, _ = await reconciler(api, airline).check(present(api, ticket))
     assert [result.task for result in recap.results] == ["booking is known", "booking is cancelled"]
-    assert recap.results[-1].diff == ["- booking"]
+    assert recap.results[-1].diff == ("- booking",)
     assert airline.effects == ["book"]
     assert api.exists(TICKET, ticket)
 

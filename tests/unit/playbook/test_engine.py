@@ -10,7 +10,7 @@ from pilothouse.controller.events import EVENT
 from pilothouse.kube import Conflict, ObjectKey
 from pilothouse.playbook import PAUSED, RECONCILE, Play, Playbook, TaskFailed, task
 from pilothouse.telemetry import metrics
-from tests.model_api import Call, Json, ModelApi
+from pilothouse.testing import Call, Json, ModelApi
 from tests.unit.playbook.airline import FINALIZER, Airline
 from tests.unit.playbook.conftest import Start
 from tests.unit.tickets import TICKET, Ticket, TicketStatus
@@ -276,11 +276,17 @@ async def test_a_paused_object_is_left_alone_its_deletion_included(
     api: ModelApi, airline: Airline, start: Start
 ) -> None:
     key = api.put(TICKET, "t", spec={"seats": 1}, metadata={"annotations": {PAUSED: "true"}})
-    await start()
-    assert api.calls == []
+    await start(resync=10)
+    await asyncio.sleep(100)
+    obj = api.read(TICKET, key)
+    assert (ready(obj)["status"], ready(obj)["reason"]) == ("Unknown", "Paused")
+    assert "observedGeneration" not in obj["status"], "nothing was acted on"
+    assert [call.subresource for call in writes(api)] == ["status"], "it is said once"
+    assert airline.effects == []
     api.put(TICKET, "t", metadata={"annotations": {}})
     await asyncio.sleep(1)
     assert airline.effects == ["book"]
+    assert ready(api.read(TICKET, key))["status"] == "True"
     api.put(TICKET, "t", metadata={"annotations": {PAUSED: "true"}})
     api.remove(TICKET, key)
     await asyncio.sleep(1)

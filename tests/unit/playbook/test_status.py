@@ -1,5 +1,6 @@
 """The patch of a status: what differs and nothing else."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -7,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilothouse.kube import Condition
-from pilothouse.playbook.status import merge_patch, with_ready
-from tests.model_api import _merged
+from pilothouse.playbook.status import READY, Aspect, merge_patch, with_conditions
+from pilothouse.testing.patches import merged
 from tests.unit.tickets import TicketStatus
 
 
@@ -40,7 +41,7 @@ def test_the_patch_makes_the_old_into_the_new(old: Nested, new: Nested) -> None:
     before: Any = msgspec.to_builtins(old)
     after = msgspec.to_builtins(new)
     patch = merge_patch(old, new)
-    assert _merged(before, patch) == after
+    assert merged(before, patch) == after
     assert (patch == {}) == (before == after)
 
 
@@ -49,13 +50,44 @@ def test_a_field_that_became_empty_is_taken_away() -> None:
     assert merge_patch(old, TicketStatus(phase="Pending")) == {"phase": "Pending", "booking": None}
 
 
+def settled(status: TicketStatus, generation: int, *aspects: Aspect) -> TicketStatus:
+    return with_conditions(status, generation, aspects, observed_generation=generation)
+
+
 def test_the_same_status_is_no_patch() -> None:
-    one = with_ready(TicketStatus(), 3, ready=True, reason="Booked", message="Yes.")
-    again = with_ready(one, 3, ready=True, reason="Booked", message="Yes.")
+    one = settled(TicketStatus(), 3, Aspect(READY, True, "Booked", "Yes."))
+    again = settled(one, 3, Aspect(READY, True, "Booked", "Yes."))
     assert again is one
     assert merge_patch(one, again) == {}
 
 
 def test_a_message_of_any_length_is_accepted() -> None:
-    status = with_ready(TicketStatus(), 1, ready=False, reason="Long", message="x" * 100_000)
+    status = settled(TicketStatus(), 1, Aspect(READY, False, "Long", "x" * 100_000))
     assert len(status.conditions[0].message) < 32768
+    assert settled(status, 1, Aspect(READY, False, "Long", "x" * 100_000)) is status
+
+
+def test_conditions_that_nobody_speaks_of_stay() -> None:
+    one = settled(TicketStatus(), 1, Aspect(READY, True, "Booked", ""), Aspect("Seated", None, "Asked", ""))
+    other = settled(one, 2, Aspect(READY, False, "Full", ""))
+    assert [(each.type, each.status, each.observed_generation) for each in other.conditions] == [
+        (READY, "False", 2),
+        ("Seated", "Unknown", 1),
+    ]
+
+
+def test_the_time_of_a_condition_is_that_of_its_last_change_of_status() -> None:
+    one = settled(TicketStatus(), 1, Aspect(READY, True, "Booked", ""))
+    long_ago = msgspec.structs.replace(
+        one.conditions[0], last_transition_time=datetime(2020, 1, 1, tzinfo=UTC)
+    )
+    one = msgspec.structs.replace(one, conditions=(long_ago,))
+    same = settled(one, 2, Aspect(READY, True, "Changed", "Anew."))
+    assert same.conditions[0].last_transition_time == long_ago.last_transition_time
+    other = settled(one, 2, Aspect(READY, False, "Full", ""))
+    assert other.conditions[0].last_transition_time > long_ago.last_transition_time
+
+
+def test_what_was_not_acted_on_is_not_observed() -> None:
+    status = with_conditions(TicketStatus(observed_generation=4), 5, [Aspect(READY, None, "Paused", "")])
+    assert (status.observed_generation, status.conditions[0].observed_generation) == (4, 5)

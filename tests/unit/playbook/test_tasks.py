@@ -2,22 +2,30 @@
 
 import asyncio
 import threading
+from collections.abc import Iterator
 
 import msgspec
 import pytest
 
 from pilothouse.kube import ObjectMeta
 from pilothouse.playbook import Play, Playbook, State, TaskFailed, TaskResult, task
+from pilothouse.playbook.play import RESULT
 from pilothouse.telemetry import current_object, object_context
 from tests.unit.tickets import Ticket, TicketStatus
 
 TicketPlay = Play[Ticket, TicketStatus]
 
 
+@pytest.fixture
+def result() -> Iterator[TaskResult]:
+    """The result of the task that the test stands for."""
+    token = RESULT.set(TaskResult("this"))
+    yield RESULT.get()
+    RESULT.reset(token)
+
+
 def play(*, check: bool = False) -> TicketPlay:
-    made: TicketPlay = Play(Ticket(ObjectMeta(name="t", namespace="default", generation=1)), check=check)
-    made.results.append(TaskResult("this"))
-    return made
+    return Play(Ticket(ObjectMeta(name="t", namespace="default", generation=1)), check=check)
 
 
 async def done() -> str:
@@ -63,45 +71,44 @@ async def test_a_task_has_its_name_and_runs_when_called() -> None:
     assert one.status.phase == "Set"
 
 
-async def test_a_call_is_made_and_recorded() -> None:
+async def test_a_call_is_made_and_recorded(result: TaskResult) -> None:
     one = play()
     assert await one.call("book", done, diff="+ booking") == "done"
-    [result] = one.results
-    assert (result.state, result.message, result.diff) == (State.CHANGED, "book", ["+ booking"])
+    assert (result.state, result.message, result.diff) == (State.CHANGED, "book", ("+ booking",))
 
 
-async def test_a_call_is_not_made_in_check_mode_but_recorded() -> None:
+async def test_a_call_is_not_made_in_check_mode_but_recorded(result: TaskResult) -> None:
     async def forbidden() -> str:
         raise AssertionError("it was made")
 
     one = play(check=True)
     assert await one.call("book", forbidden, diff="+ booking") is None
-    assert one.results[-1].state is State.CHANGED
+    assert result.state is State.CHANGED
 
 
-async def test_a_call_that_fails_changed_nothing() -> None:
+async def test_a_call_that_fails_changed_nothing(result: TaskResult) -> None:
     async def fails() -> None:
         raise TaskFailed("Full", "The flight is full.")
 
     one = play()
     with pytest.raises(TaskFailed):
         await one.call("book", fails)
-    assert one.results[-1].state is State.OK
+    assert result.state is State.OK
 
 
-async def test_a_task_is_ok_unless_it_says_otherwise() -> None:
+async def test_a_task_is_ok_unless_it_says_otherwise(result: TaskResult) -> None:
     one = play()
     one.ok("nothing to do")
-    assert (one.results[-1].state, one.results[-1].message) == (State.OK, "nothing to do")
+    assert (result.state, result.message) == (State.OK, "nothing to do")
     one.skip("not here")
-    assert (one.results[-1].state, one.results[-1].message) == (State.SKIPPED, "nothing to do; not here")
+    assert (result.state, result.message) == (State.SKIPPED, "nothing to do; not here")
 
 
-async def test_what_was_changed_stays_changed_whatever_is_said_afterwards() -> None:
+async def test_what_was_changed_stays_changed_whatever_is_said_afterwards(result: TaskResult) -> None:
     one = play()
     await one.call("book", done)
     one.ok("and all is well")
-    assert (one.results[-1].state, one.results[-1].message) == (State.CHANGED, "book; and all is well")
+    assert (result.state, result.message) == (State.CHANGED, "book; and all is well")
 
 
 async def test_of_several_wishes_for_another_play_the_earliest_counts() -> None:
@@ -128,7 +135,6 @@ async def test_a_failure_ends_the_play_and_the_recap_tells_all() -> None:
         ran.append("third")
 
     one = play()
-    one.results.clear()
     recap = await Playbook[TicketPlay](Play, tasks=[first, second, third]).run(one)
     assert ran == ["first"]
     assert recap.failure is not None

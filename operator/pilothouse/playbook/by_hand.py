@@ -1,0 +1,296 @@
+"""A play by hand: one object, played once because a person asked for it, outside of the running operator."""
+
+import asyncio
+import logging
+import math
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pilothouse.controller import (
+    Api,
+    EventRecorder,
+    Fence,
+    Fenced,
+    FencedApi,
+    LeaderElector,
+    PermanentError,
+    Settings,
+    SyncError,
+)
+from pilothouse.controller.lease import JITTER_FACTOR, LEASE
+from pilothouse.controller.sharding import shard_lease, shard_of
+from pilothouse.informer import Informer, InformerFactory, Store
+from pilothouse.kube import Conflict, KubeObject, NotFound, ObjectKey, Resource
+from pilothouse.playbook.cluster import Cluster
+from pilothouse.playbook.playbook import Recap
+from pilothouse.playbook.reconciler import PAUSED, RECONCILE, Reconciler
+from pilothouse.playbook.status import merge_patch
+from pilothouse.playbook.watch import Secondary, Watch, add_indexes
+from pilothouse.telemetry import now
+
+log = logging.getLogger(__name__)
+
+# An object that changes under every play is left to the operator.
+TRIES = 5
+
+# How long the other kinds may take to be read, and Events to be written, seconds.
+READ_SECONDS = 30.0
+FLUSH_SECONDS = 2.0
+
+
+class Refused(Exception):
+    """What a person asked for is not done. The text says why, and what to do instead."""
+
+
+@dataclass(frozen=True)
+class Played:
+    """What a play by hand did; in check mode, what one would do.
+
+    Attributes:
+        resource: The object's kind.
+        key: The object.
+        check: Nothing was changed.
+        recap: How the tasks ended.
+        status: The fields of the status that were written; with null where one was taken away.
+        finalizers: The finalizers that were added (+) or taken away (-).
+    """
+
+    resource: Resource[Any]
+    key: ObjectKey
+    check: bool
+    recap: Recap
+    status: dict[str, object]
+    finalizers: Sequence[str] = ()
+
+    @property
+    def changes(self) -> bool:
+        """Whether the play changes anything."""
+        tasks = any(result.diff for result in self.recap.results)
+        return tasks or bool(self.status or self.finalizers)
+
+
+def watch_of(watches: Sequence[Watch], kind: str) -> Watch:
+    """The watch of a kind, named as kubectl takes it: flightticket, flighttickets, flighttickets.flights.com.
+
+    Raises:
+        Refused: The operator has none.
+    """
+    for watch in watches:
+        resource = watch.resource
+        if kind.lower() in (resource.kind.lower(), resource.plural, str(resource)):
+            return watch
+    known = ", ".join(watch.resource.kind for watch in watches)
+    raise Refused(f"the kind {kind!r} is not one of this operator's; it has: {known or 'none'}")
+
+
+class Hand:
+    """Plays objects by hand.
+
+    Args:
+        name: The operator's name; its Lease has the same.
+        settings: How the operator runs; `pod_namespace` is where the Lease is.
+        api: Reaches the API server.
+    """
+
+    def __init__(self, name: str, settings: Settings, api: Api) -> None:
+        self._name = name
+        self._settings = settings
+        self._api = api
+
+    async def check(self, watch: Watch, key: ObjectKey) -> Played:
+        """Tells what a play would do, and does nothing: a closed fence stands behind check mode.
+
+        Raises:
+            Refused: There is no such object for this operator, or nothing to play.
+            KubeError: The API server cannot be reached or refused to tell.
+        """
+        obj = await self._read(watch, key)
+        finalizer = watch.playbook.finalizer
+        leaving = obj.metadata.deletion_timestamp is not None
+        if leaving and finalizer not in obj.metadata.finalizers:
+            raise _nothing_to_play(watch, key)
+        async with self._reconciler(watch, key, Fence(-math.inf)) as (reconciler, _):
+            try:
+                recap, status = await reconciler.check(obj)
+            except Fenced:
+                raise Refused(
+                    f"{watch.resource.kind} {key}: a task would have changed something in check mode and was "
+                    "stopped: that is a defect of the playbook, which must ask `play.check`"
+                ) from None
+        if leaving:
+            # Once all is cleaned up the object goes, and with it its status.
+            ends = recap.failure is None and recap.waiting is None
+            finalizers = [f"-{finalizer}"] if ends else []
+            return Played(watch.resource, key, True, recap, {} if ends else status, finalizers)
+        added = [f"+{finalizer}"] if finalizer and finalizer not in obj.metadata.finalizers else []
+        return Played(watch.resource, key, True, recap, status, added)
+
+    async def play(self, watch: Watch, key: ObjectKey) -> Played:
+        """Plays one object while holding the operator's Lease, so that nobody else works meanwhile.
+
+        Raises:
+            Refused: There is no such object for this operator, it is paused, it keeps changing, another
+                process holds the Lease, or the operator takes none.
+            KubeError: The API server cannot be reached or refused a write.
+        """
+        obj = await self._read(watch, key)
+        if obj.metadata.annotations.get(PAUSED) == "true":
+            raise Refused(
+                f"{watch.resource.kind} {key} is paused: see what a play would do with --check, or take the "
+                f"annotation {PAUSED} away"
+            )
+        if not (self._settings.leader_elect or self._settings.shards):
+            raise Refused(
+                "LEADER_ELECT is off, so no Lease tells whether an operator is at work: see what a "
+                "play would do with --check, or set LEADER_ELECT=true for both"
+            )
+        async with (
+            self._leading(watch, obj) as fence,
+            self._reconciler(watch, key, fence) as (reconciler, store),
+        ):
+            recaps: list[Recap] = []
+            reconciler.played = recaps.append
+            for _ in range(TRIES):
+                before = await self._read(watch, key)
+                store.observe(before)
+                try:
+                    await reconciler.sync(key)
+                except Conflict as conflict:
+                    log.debug("changed meanwhile, playing again: %s", conflict)
+                    continue
+                except (SyncError, PermanentError) as error:
+                    if not recaps or recaps[-1].failure is None:
+                        raise Refused(f"{watch.resource.kind} {key}: {error}") from error
+                if not recaps:
+                    raise _nothing_to_play(watch, key)
+                return _played(watch.resource, before, store.get(key), recaps[-1])
+        raise Refused(f"{watch.resource.kind} {key} changed under each of {TRIES} plays: try again later")
+
+    @asynccontextmanager
+    async def _reconciler(
+        self, watch: Watch, key: ObjectKey, fence: Fence
+    ) -> AsyncIterator[tuple[Reconciler[Any], Store[Any]]]:
+        """What plays, with a store that knows the one object, and the other kinds read as the operator does.
+
+        Of the played kind nothing but the object is read: the operator's pod need not hold all of it twice.
+        """
+        api = FencedApi(self._api, fence)
+        factory = InformerFactory(self._api)
+        informers = [self._informer(factory, watch, each, key) for each in watch.secondaries]
+        cluster = Cluster(api, fence, watch.resource, manager=self._name, informers=informers)
+        store: Store[Any] = Store(str(watch.resource))
+        async with _running(factory.run()):
+            try:
+                async with asyncio.timeout(READ_SECONDS):
+                    await factory.wait_synced()
+            except TimeoutError:
+                raise Refused("; ".join(factory.waiting_for)) from None
+            recorder = EventRecorder(api, self._name, self._settings.pod_name)
+            async with _running(recorder.run()), asyncio.timeout(self._settings.sync_timeout):
+                yield Reconciler(api, watch.resource, store, watch.playbook, recorder, cluster), store
+                await recorder.flush(FLUSH_SECONDS)
+
+    def _informer(
+        self, factory: InformerFactory, watch: Watch, other: Secondary, key: ObjectKey
+    ) -> Informer[Any]:
+        # What has no mapper belongs to the object, so it is in its namespace.
+        own = [key.namespace] if key.namespace and other.mapper is None else None
+        informer = factory.informer(
+            other.resource,
+            label_selector=other.selector,
+            field_selector=other.field_selector,
+            namespaces=own or self._namespaces(watch),
+        )
+        add_indexes(informer, other)
+        return informer
+
+    def _namespaces(self, watch: Watch) -> Sequence[str]:
+        return self._settings.watch_namespaces or watch.namespaces
+
+    async def _read(self, watch: Watch, key: ObjectKey) -> Any:
+        resource, namespaces = watch.resource, self._namespaces(watch)
+        if resource.namespaced and namespaces and key.namespace not in namespaces:
+            raise Refused(
+                f"the operator does not watch namespace {key.namespace!r}, only {', '.join(namespaces)} "
+                "(WATCH_NAMESPACE)"
+            )
+        try:
+            return await self._api.get(resource, key)
+        except NotFound as error:
+            raise Refused(
+                f"there is no {resource.kind} {key} ({error}); see what there is: "
+                f"kubectl get {resource}{' -A' if resource.namespaced else ''}"
+            ) from error
+
+    @asynccontextmanager
+    async def _leading(self, watch: Watch, obj: KubeObject) -> AsyncIterator[Fence]:
+        """Holds the Lease of an object; waits once for the time after which an abandoned one may be taken."""
+        key, shards = obj.metadata.key, self._settings.shards
+        lease = ObjectKey(self._settings.pod_namespace, self._name)
+        if shards:
+            lease = shard_lease(lease, shard_of(obj.metadata.uid, shards))
+        if holder := await self._leader(lease):
+            raise _led(watch, key, lease, holder)
+        timing = self._settings.lease
+        elector = LeaderElector(self._api, lease, f"{self._settings.pod_name}_by-hand", timing)
+        try:
+            async with asyncio.timeout(timing.duration + 2 * timing.retry_period * (1 + JITTER_FACTOR)):
+                await elector.acquire()
+        except TimeoutError:
+            raise _led(watch, key, lease, elector.holder or "somebody") from None
+        try:
+            async with _running(elector.hold()):
+                yield elector.fence
+        finally:
+            await elector.release()
+
+    async def _leader(self, lease: ObjectKey) -> str:
+        """Who has renewed the Lease lately. It spares the wait; if a clock is wrong, `acquire` finds out."""
+        try:
+            spec = (await self._api.get(LEASE, lease)).spec
+        except NotFound:
+            return ""
+        if not spec.renew_time:
+            return ""
+        age = (now() - datetime.fromisoformat(spec.renew_time)).total_seconds()
+        return spec.holder_identity if age < spec.lease_duration_seconds else ""
+
+
+@asynccontextmanager
+async def _running(part: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Runs something beside the block, and ends it with that."""
+    task = asyncio.create_task(part)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def _played(resource: Resource[Any], before: Any, after: Any, recap: Recap) -> Played:
+    """What a play has done, from the object before and as the last write returned it; None: it is gone."""
+    key = before.metadata.key
+    old = before.metadata.finalizers
+    new = () if after is None else after.metadata.finalizers
+    finalizers = [f"+{name}" for name in new if name not in old] + [
+        f"-{name}" for name in old if name not in new
+    ]
+    status = {} if after is None else merge_patch(before.status, after.status)
+    return Played(resource, key, False, recap, status, finalizers)
+
+
+def _nothing_to_play(watch: Watch, key: ObjectKey) -> Refused:
+    return Refused(f"{watch.resource.kind} {key} is being deleted and waits for others: nothing to play")
+
+
+def _led(watch: Watch, key: ObjectKey, lease: ObjectKey, holder: str) -> Refused:
+    resource = watch.resource
+    namespace = f" -n {key.namespace}" if key.namespace else ""
+    return Refused(
+        f"{resource.kind} {key} is not played: {holder} holds the Lease {lease}, and two must not write at "
+        "once. See what a play would do: add --check. Have the running operator play it now: "
+        f'kubectl annotate{namespace} {resource} {key.name} --overwrite {RECONCILE}="$(date +%s)"'
+    )

@@ -1,0 +1,260 @@
+"""The cluster as a play's modules reach it: read from stores, changed by server-side apply and deletion."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple, TypeVar, cast
+
+import msgspec
+
+from pilothouse.controller import Api, Fence
+from pilothouse.informer import Informer, Store
+from pilothouse.kube import Conflict, KubeObject, NotFound, ObjectKey, ObjectMeta, PatchType, Resource
+from pilothouse.playbook.manifest import Json, differences, full_view, is_secret, managed
+from pilothouse.playbook.tasks import TaskFailed
+
+K = TypeVar("K", bound=KubeObject)
+
+OWNER = "owner"
+"""The index of the watched kinds by the UID of the object that controls them."""
+
+NAME_TAKEN = "NameTaken"
+FIELD_CONFLICT = "FieldConflict"
+
+
+class Applied(NamedTuple):
+    """What an apply did.
+
+    Attributes:
+        object: The object as stored; in check mode as it is, or as it would be created.
+        created: It was not there.
+        diff: What has changed, a line per field; empty when nothing has.
+    """
+
+    object: Any
+    created: bool
+    diff: Sequence[str]
+
+
+class Fulfilled(NamedTuple):
+    """A manifest, by its hash, that an object was once seen to fulfil, and the object's metadata then."""
+
+    manifest: int
+    metadata: ObjectMeta
+
+    def still(self, manifest: int, live: ObjectMeta) -> bool:
+        """Whether the object fulfils the manifest without being looked at again.
+
+        A generation grows with the spec: as long as it stays, only the status has changed. Kinds without one
+        (ConfigMap, Secret, Service) have their version alone.
+        """
+        then = self.metadata
+        if self.manifest != manifest or then.uid != live.uid:
+            return False
+        return then.resource_version == live.resource_version or (
+            0 < live.generation == then.generation
+            and then.labels == live.labels
+            and then.annotations == live.annotations
+            and then.finalizers == live.finalizers
+            and then.owner_references == live.owner_references
+        )
+
+
+class Cluster:
+    """What the modules of a playbook's plays share.
+
+    Attributes:
+        fence: Lets changes of outside systems through.
+        wrote: Takes what a write for an object returned: its key, the informer of the written kind, and what
+            was written. A controller's `wrote_secondary` also has the key wait until the watch has come as
+            far.
+
+    Args:
+        api: Reaches the API server, behind the same fence.
+        fence: See there.
+        owner: The kind that is played.
+        manager: The name under which fields are applied: the operator's.
+        informers: Of the kinds that the plays read and change.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        fence: Fence,
+        owner: Resource[Any],
+        *,
+        manager: str,
+        informers: Sequence[Informer[Any]] = (),
+    ) -> None:
+        self.fence = fence
+        self._api = api
+        self._owner = owner
+        self._manager = manager
+        self._informers = {_kind(informer.resource): informer for informer in informers}
+        self.wrote: Callable[[ObjectKey, Informer[Any], Any], None] = _observe
+        # What each object was last seen to fulfil: so a play of what is as it should be asks the server
+        # nothing.
+        self._fulfilled: dict[tuple[str, ObjectKey], Fulfilled] = {}
+        for kind, informer in self._informers.items():
+            if kind != _kind(owner):
+                informer.add_handler(partial(self._observe, str(informer.resource)))
+
+    def store(self, resource: Resource[K]) -> Store[K]:
+        """The store of a kind that the watch declares.
+
+        Raises:
+            LookupError: The watch does not.
+        """
+        return cast("Store[K]", self._informer(resource).store)
+
+    def manifest(
+        self, resource: Resource[Any], body: Mapping[str, Any], owner: ObjectMeta, *, owned: bool
+    ) -> Json:
+        """A body completed: kind, name and namespace (the owner's unless given), and the owner reference.
+
+        Raises:
+            ValueError: The owner cannot own it.
+        """
+        asked: Json = msgspec.to_builtins(body)
+        metadata = {"name": owner.name, **asked.get("metadata", {})}
+        if resource.namespaced:
+            metadata.setdefault("namespace", owner.namespace)
+        if owned:
+            if owner.namespace and owner.namespace != metadata.get("namespace"):
+                raise ValueError(
+                    f"{self._owner.kind} {owner.key} cannot own {resource} {metadata['name']} elsewhere than "
+                    "in its namespace: apply it with owned=False, and delete it in the cleanup"
+                )
+            reference = {
+                "apiVersion": self._owner.api_version,
+                "kind": self._owner.kind,
+                "name": owner.name,
+                "uid": owner.uid,
+                "controller": True,
+                "blockOwnerDeletion": True,
+            }
+            metadata["ownerReferences"] = [*metadata.get("ownerReferences", ()), reference]
+        return {**asked, "apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata}
+
+    async def apply(
+        self,
+        resource: Resource[K],
+        manifest: Json,
+        owner: ObjectMeta,
+        *,
+        adopt: bool,
+        force: bool,
+        check: bool,
+    ) -> Applied:
+        """Makes an object fulfil a manifest.
+
+        Raises:
+            TaskFailed: The name is taken, or another manager wants the same field.
+            Conflict: The object is not the one that the store shows: play again.
+            KubeError: The API server cannot be reached or refused.
+        """
+        store = self.store(resource)
+        key = ObjectKey(manifest["metadata"].get("namespace", ""), manifest["metadata"]["name"])
+        sign = hash(msgspec.json.encode(manifest))
+        live = store.get(key)
+        if live is None:
+            diff = self._diff(resource, manifest, None)
+            if check:
+                return Applied(msgspec.convert(manifest, resource.view), True, diff)
+            live = await self._write(resource, key, manifest, owner, force)
+            self._fulfilled[str(resource), key] = Fulfilled(sign, live.metadata)
+            return Applied(live, True, diff)
+        known = self._fulfilled.get((str(resource), key))
+        if known is not None and known.still(sign, live.metadata):
+            return Applied(live, False, ())
+        if not adopt:
+            _refuse_others(resource, live.metadata, owner)
+        fields = tuple(sorted(manifest.keys() - {"apiVersion", "kind", "metadata"}))
+        full = await self._api.get(full_view(resource, fields), key)
+        diff = self._diff(resource, manifest, full)
+        if check:
+            return Applied(live, False, diff)
+        seen = full.metadata.resource_version
+        if diff or not managed(full, self._manager):
+            # With the UID the server refuses to make anew what has been deleted since.
+            metadata = {**manifest["metadata"], "uid": full.metadata.uid}
+            live = await self._write(resource, key, {**manifest, "metadata": metadata}, owner, force)
+            if live.metadata.resource_version == seen:
+                diff = ()  # The server writes some values in its own way: all was as it should be.
+            else:
+                diff = diff or (f"{self._manager} manages the fields",)
+        if diff or live.metadata.resource_version == seen:
+            self._fulfilled[str(resource), key] = Fulfilled(sign, live.metadata)
+        return Applied(live, False, diff)
+
+    async def delete(self, resource: Resource[K], key: ObjectKey, *, propagation: str, check: bool) -> bool:
+        """Deletes the very object that the store shows; returns whether there was one to delete.
+
+        Raises:
+            Conflict: There is another one of that name by now: play again.
+            KubeError: The API server cannot be reached or refused.
+        """
+        live = self.store(resource).get(key)
+        if live is None or live.metadata.deletion_timestamp is not None:
+            return False
+        if not check:
+            try:
+                await self._api.delete(resource, key, uid=live.metadata.uid, propagation=propagation)
+            except NotFound:
+                return False
+        return True
+
+    def _informer(self, resource: Resource[Any]) -> Informer[Any]:
+        informer = self._informers.get(_kind(resource))
+        if informer is None:
+            raise LookupError(
+                f"{resource} is not declared: add it to `owns` or `watches` of the Watch of {self._owner}"
+            )
+        return informer
+
+    async def _write(
+        self, resource: Resource[K], key: ObjectKey, manifest: Json, owner: ObjectMeta, force: bool
+    ) -> K:
+        try:
+            written = await self._api.patch(
+                resource, key, manifest, type=PatchType.APPLY, field_manager=self._manager, force=force
+            )
+        except Conflict as conflict:
+            if any(cause.reason == "FieldManagerConflict" for cause in conflict.causes):
+                raise TaskFailed(
+                    FIELD_CONFLICT, f"Another manager wants fields of {resource.kind} {key}: {conflict}"
+                ) from conflict
+            raise
+        self.wrote(owner.key, self._informer(resource), written)
+        return written
+
+    def _diff(self, resource: Resource[Any], manifest: Json, full: KubeObject | None) -> Sequence[str]:
+        found = differences(manifest, full, self._manager)
+        return [each.told(hidden=is_secret(resource, each.path)) for each in found]
+
+    def _observe(self, kind: str, old: KubeObject | None, new: KubeObject | None, initial: bool) -> None:
+        """Forgets what is gone: a handler of an informer."""
+        if new is None and old is not None:
+            self._fulfilled.pop((kind, old.metadata.key), None)
+
+
+def owner_uid(obj: KubeObject) -> tuple[str, ...]:
+    """The UID of the object that controls another: what the index OWNER holds."""
+    return tuple(each.uid for each in obj.metadata.owner_references if each.controller)
+
+
+def _observe(key: ObjectKey, informer: Informer[Any], written: Any) -> None:
+    informer.store.observe(written)
+
+
+def _kind(resource: Resource[Any]) -> tuple[str, str]:
+    return resource.group, resource.kind
+
+
+def _refuse_others(resource: Resource[Any], live: ObjectMeta, owner: ObjectMeta) -> None:
+    controllers = [each for each in live.owner_references if each.controller]
+    if any(each.uid == owner.uid for each in controllers):
+        return
+    whose = f"belongs to {controllers[0].kind} {controllers[0].name}" if controllers else "belongs to nobody"
+    raise TaskFailed(
+        NAME_TAKEN, f"There is a {resource.kind} {live.key} already, which {whose}: rename or delete it."
+    )

@@ -1,0 +1,153 @@
+"""What is played over a kind, told from the playbook itself: as a numbered list, or as a Mermaid diagram."""
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from pilothouse.playbook.groups import Group, Plan, Step
+from pilothouse.playbook.tasks import Task
+from pilothouse.playbook.watch import Watch
+
+
+def as_text(watch: Watch) -> str:
+    """The watch, then the tasks of a play and of the play of a deleted object, numbered as they run."""
+    return "\n".join(_lines(watch)) + "\n"
+
+
+def as_mermaid(watch: Watch) -> str:
+    """The same as a Mermaid flowchart, which GitHub and most wikis draw."""
+    return "\n".join(_Chart(watch).lines) + "\n"
+
+
+def _lines(watch: Watch) -> Iterator[str]:
+    playbook = watch.playbook
+    yield f"{watch.resource.kind} ({watch.resource.api_version})"
+    for word, what in _facts(watch):
+        yield f"  {word:<11}{what}"
+    yield ""
+    yield "a play, in this order; a failure ends it"
+    yield from _steps(playbook.tasks)
+    if playbook.handlers:
+        yield ""
+        yield "handlers, once at the end, when a task that notifies them changed something"
+        yield from _steps(playbook.handlers)
+    if playbook.cleanup:
+        yield ""
+        yield "a deleted object's play, until no task fails; then the finalizer goes, and with it the object"
+        yield from _steps(playbook.cleanup)
+
+
+def _facts(watch: Watch) -> Iterator[tuple[str, str]]:
+    again = f", and about every {watch.resync:g} s" if watch.resync else ""
+    yield "played", f"when one appears or changes{again}; {watch.workers} at once"
+    if watch.namespaces:
+        yield "namespaces", ", ".join(watch.namespaces)
+    if selectors := " ".join(each for each in (watch.selector, watch.field_selector) if each):
+        yield "selector", selectors
+    if watch.owns:
+        yield "owns", ", ".join(each.kind for each in watch.owns)
+    if watch.watches:
+        yield "watches", ", ".join(each.resource.kind for each in watch.watches)
+    if watch.playbook.finalizer:
+        yield "finalizer", f"{watch.playbook.finalizer}, stored before the first task"
+
+
+def _steps(steps: Sequence[Step[Any]], number: str = "", indent: str = "  ") -> Iterator[str]:
+    for count, step in enumerate(steps, start=1):
+        own = f"{number}{count}"
+        if isinstance(step, Group):
+            yield f"{indent}{own}. {step.name} ({_kind_of(step)})"
+            yield from _steps(step.tasks, f"{own}.", f"{indent}  ")
+            continue
+        yield f"{indent}{own}. {step.name}"
+        more = f"{indent}{' ' * len(own)}  "
+        if summary := _summary(step.function):
+            yield f"{more}{summary}"
+        if step.notify:
+            yield f"{more}notifies: {', '.join(each.name for each in step.notify)}"
+
+
+def _kind_of(group: Group[Any]) -> str:
+    order = "at the same time" if group.parallel else "in order"
+    return f"a plan, when {_condition(group)}, {order}" if isinstance(group, Plan) else order
+
+
+def _condition(plan: Plan[Any]) -> str:
+    """What a plan's trigger asks, in its docstring's words or its name's."""
+    words = _summary(plan.when) or getattr(plan.when, "__name__", "").replace("_", " ")
+    return "its trigger says so" if words in ("", "<lambda>") else words.rstrip(".")
+
+
+def _summary(function: Callable[..., Any]) -> str:
+    return (inspect.getdoc(function) or "").partition("\n")[0]
+
+
+class _Chart:
+    """A flowchart; its nodes are numbered as they come."""
+
+    def __init__(self, watch: Watch) -> None:
+        playbook, kind = watch.playbook, watch.resource.kind
+        self.lines = ["flowchart TD"]
+        self._indent = "    "
+        self._count = 0
+        self._handlers = {each: self._node(each.name, "{{", "}}") for each in playbook.handlers}
+        last = self._node(f"{kind} appears, changes or is due again", "([", "])")
+        if playbook.finalizer:
+            last = self._after(last, self._node(f"the finalizer {playbook.finalizer} is stored", "[/", "/]"))
+        last = self._chain(last, playbook.tasks)
+        for handler, node in self._handlers.items():
+            last = self._after(last, node)
+            self._notifies(handler, node)
+        self._after(last, self._node("the status is written, if it differs", "([", "])"))
+        if playbook.cleanup:
+            last = self._chain(self._node(f"{kind} is deleted", "([", "])"), playbook.cleanup)
+            self._after(last, self._node("the finalizer is taken away", "([", "])"))
+
+    def _chain(self, last: str, steps: Sequence[Step[Any]]) -> str:
+        """Steps one after the other, the first after `last` (empty: after nothing); returns the last."""
+        for step in steps:
+            last = self._step(last, step)
+        return last
+
+    def _step(self, last: str, step: Step[Any]) -> str:
+        if isinstance(step, Plan):
+            trigger = self._after(last, self._node(f"{_condition(step)}?", "{", "}"))
+            group = self._group(step)
+            end = self._node(" ", "((", "))")
+            self._after(trigger, group, "-- yes -->")
+            self._after(trigger, end, "-- no -->")
+            return self._after(group, end)
+        if isinstance(step, Group):
+            return self._after(last, self._group(step))
+        node = self._after(last, self._node(step.name, "[", "]"))
+        self._notifies(step, node)
+        return node
+
+    def _group(self, group: Group[Any]) -> str:
+        order = "at the same time" if group.parallel else "in order"
+        node = self._node(f"{group.name} ({order})", "[", "]", word="subgraph ")
+        outer, self._indent = self._indent, f"{self._indent}    "
+        if group.parallel:
+            for step in group.tasks:
+                self._step("", step)
+        else:
+            self._chain("", group.tasks)
+        self._indent = outer
+        self.lines.append(f"{outer}end")
+        return node
+
+    def _notifies(self, task: Task[Any], node: str) -> None:
+        for handler in task.notify:
+            self._after(node, self._handlers[handler], "-. notifies .->")
+
+    def _after(self, last: str, node: str, arrow: str = "-->") -> str:
+        """Draws an arrow, unless there is nothing before the node; returns the node."""
+        if last:
+            self.lines.append(f"{self._indent}{last} {arrow} {node}")
+        return node
+
+    def _node(self, text: str, left: str, right: str, *, word: str = "") -> str:
+        self._count += 1
+        name = f"n{self._count}"
+        self.lines.append(f'{self._indent}{word}{name}{left}"{text.replace(chr(34), "#quot;")}"{right}')
+        return name

@@ -1,0 +1,74 @@
+"""Jobs that a play runs to their end."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from pilothouse.kube import ObjectMeta, Resource
+from pilothouse.playbook.manifest import Json, child_name, digest
+from pilothouse.playbook.tasks import TaskFailed, Waiting
+
+RUNNING = "JobRunning"
+FAILED = "JobFailed"
+
+
+class JobCondition(msgspec.Struct, frozen=True, gc=False):
+    """How a Job ended."""
+
+    type: str = ""
+    status: str = ""
+    reason: str = ""
+    message: str = ""
+
+
+class JobStatus(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """How far a Job is."""
+
+    active: int = 0
+    failed: int = 0
+    conditions: tuple[JobCondition, ...] = ()
+
+    def ended(self, how: str) -> JobCondition | None:
+        """The condition Complete or Failed, if it is so."""
+        return next((each for each in self.conditions if each.type == how and each.status == "True"), None)
+
+
+class Job(msgspec.Struct, frozen=True, gc=False):
+    """batch/v1 Job, as far as a play looks at it."""
+
+    metadata: ObjectMeta = msgspec.field(default_factory=ObjectMeta)
+    status: JobStatus = JobStatus()
+
+
+JOB: Resource[Job] = Resource("batch", "v1", "Job", "jobs", Job)
+"""Jobs, as `Play.run_job` reads them: for `owns` of a Watch."""
+
+
+def job_manifest(body: Mapping[str, Any], owner: str) -> Json:
+    """A Job whose name tells its content: what a Job runs cannot be changed, so it needs another name."""
+    asked: Json = msgspec.to_builtins(body)
+    metadata = asked.get("metadata", {})
+    name = child_name(metadata.get("name", owner), digest(asked.get("spec", {})))
+    return {**asked, "metadata": {**metadata, "name": name}}
+
+
+def verdict(job: Job, fallback: float) -> Job:
+    """A Job that has succeeded.
+
+    Raises:
+        Waiting: It has not ended.
+        TaskFailed: It has failed.
+    """
+    name, status = job.metadata.name, job.status
+    if status.ended("Complete"):
+        return job
+    if failure := status.ended("Failed"):
+        raise TaskFailed(
+            FAILED,
+            f"Job {name} failed ({failure.reason}): {failure.message.rstrip('.')}. See its Pods' logs, "
+            "then delete it to have it run again.",
+            permanent=True,
+        )
+    tries = f", after {status.failed} failed tries" if status.failed else ""
+    raise Waiting(RUNNING, f"Waiting until Job {name} has ended{tries}.", fallback=fallback)

@@ -1,0 +1,79 @@
+"""A playbook over tickets that keeps objects in the cluster, for tests of the modules."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+
+from pilothouse.controller import Manager, Settings
+from pilothouse.kube import ObjectKey, ObjectMeta, Resource
+from pilothouse.playbook import JOB, Play, Playbook, Secondary, Task, Watch, add_watch, task
+from pilothouse.testing import Call, ModelApi
+from tests.unit.tickets import TICKET, Ticket, TicketStatus
+
+TicketPlay = Play[Ticket, TicketStatus]
+Function = Callable[[TicketPlay], Awaitable[None]]
+
+
+class ConfigMap(msgspec.Struct, frozen=True, gc=False):
+    metadata: ObjectMeta
+    data: dict[str, str] = {}
+
+
+class Deployment(msgspec.Struct, frozen=True, gc=False):
+    metadata: ObjectMeta
+    spec: dict[str, Any] = {}
+    status: dict[str, Any] = {}
+
+
+class Secret(msgspec.Struct, frozen=True, gc=False):
+    metadata: ObjectMeta
+
+
+CONFIG_MAP: Resource[ConfigMap] = Resource("", "v1", "ConfigMap", "configmaps", ConfigMap)
+DEPLOYMENT: Resource[Deployment] = Resource("apps", "v1", "Deployment", "deployments", Deployment)
+SECRET: Resource[Secret] = Resource("", "v1", "Secret", "secrets", Secret)
+
+OWNS = (CONFIG_MAP, DEPLOYMENT, SECRET, JOB)
+
+
+def playbook(*functions: Function) -> Playbook[TicketPlay]:
+    """A playbook with a task for each function, named after it."""
+    return Playbook(Play, tasks=[named(each) for each in functions])
+
+
+def named(function: Function) -> Task[TicketPlay]:
+    made: Task[TicketPlay] = task(getattr(function, "__name__", "task"))(function)
+    return made
+
+
+@asynccontextmanager
+async def operator(
+    api: ModelApi, book: Playbook[Any], *, watches: Sequence[Secondary] = (), resync: float = 0.0
+) -> AsyncIterator[None]:
+    """An operator's process, for a while."""
+    manager = Manager("tickets", Settings(health_host="127.0.0.1", health_port=0), api)
+    add_watch(manager, Watch(TICKET, book, resync=resync, owns=OWNS, watches=watches))
+    process = asyncio.create_task(manager.run(asyncio.Event()))
+    await asyncio.sleep(1)
+    try:
+        if process.done():
+            process.result()
+        yield
+        assert not process.done(), process
+    finally:
+        process.cancel()
+        await asyncio.gather(process, return_exceptions=True)
+
+
+def requests(api: ModelApi, resource: Resource[Any]) -> list[Call]:
+    """The requests for a kind."""
+    return [call for call in api.calls if call.resource == str(resource)]
+
+
+def ready(api: ModelApi, key: ObjectKey) -> tuple[str, str, str]:
+    """Status, reason and message of Ready."""
+    [found] = [each for each in api.read(TICKET, key)["status"]["conditions"] if each["type"] == "Ready"]
+    return found["status"], found["reason"], found["message"]

@@ -1,0 +1,215 @@
+"""The command line: what is printed, how it ends, and a sentence for whatever is in the way."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pytest
+
+from pilothouse.kube import ClientConfig, ObjectKey
+from pilothouse.playbook import PAUSED, Environment, Watch, cli
+from pilothouse.testing import ModelApi
+from tests.unit.playbook.airline import FINALIZER, Airline, playbook
+from tests.unit.tickets import TICKET
+
+Run = Callable[..., int]
+
+
+class ModelClient:
+    """Stands where `Client` does: an async context manager over the model."""
+
+    def __init__(self, api: ModelApi) -> None:
+        self._api = api
+
+    async def __aenter__(self) -> ModelApi:
+        return self._api
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+
+@pytest.fixture
+def run(api: ModelApi, airline: Airline, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs the command line of an operator for tickets on the model; returns the exit code."""
+    config = ClientConfig(server="http://model", namespace="default")
+    monkeypatch.setattr(ClientConfig, "load", lambda: config)
+    monkeypatch.setattr(cli, "Client", lambda config, user_agent: ModelClient(api))
+
+    @asynccontextmanager
+    async def watches(variables: Mapping[str, str]) -> AsyncIterator[Sequence[Watch]]:
+        Environment(variables).text("AIRLINE")
+        yield [Watch(TICKET, playbook(airline))]
+
+    def run(*argv: str, **variables: str) -> int:
+        given = {"AIRLINE": "a", "LEADER_ELECT": "true", **variables}
+        return cli.main("tickets", watches, argv, variables=given)
+
+    return run
+
+
+def test_check_tells_all_and_changes_nothing(
+    api: ModelApi, airline: Airline, ticket: ObjectKey, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = dict(api.read(TICKET, ticket))
+    assert run("play", "ticket/my-ticket", "--check", "--diff") == 2
+    said = capsys.readouterr().out
+    assert "PLAY [Ticket default/my-ticket] check mode, nothing is changed ***" in said
+    assert "TASK [seats are booked] ***" in said
+    assert "changed: book seats (" in said
+    assert "\n    + 2 seats\n" in said
+    assert f"finalizer + {FINALIZER}\n" in said
+    assert 'status.phase: "Booked"' in said
+    assert "Ticket default/my-ticket : ok=2 changed=1 skipped=0" in said
+    assert [call.verb for call in api.calls] == ["get"]
+    assert (airline.effects, api.read(TICKET, ticket)) == ([], before)
+
+
+def test_without_diff_the_outcome_alone_is_told(
+    ticket: ObjectKey, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("play", "tickets.tests.dev/default/my-ticket", "--check") == 2
+    said = capsys.readouterr().out
+    assert "changed: book seats" in said
+    assert "+ 2 seats" not in said
+    assert "status." not in said
+
+
+def test_a_play_is_made_and_the_next_check_finds_nothing_to_change(
+    api: ModelApi, airline: Airline, ticket: ObjectKey, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("play", "Ticket/my-ticket") == 0
+    assert airline.effects == ["book"]
+    assert api.read(TICKET, ticket)["status"]["phase"] == "Booked"
+    assert run("play", "Ticket/my-ticket", "--check") == 0
+    assert "Nothing to change." in capsys.readouterr().out
+
+
+def test_without_elections_no_lease_protects_a_play(
+    api: ModelApi, airline: Airline, ticket: ObjectKey, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("play", "Ticket/my-ticket", LEADER_ELECT="false") == 1
+    assert capsys.readouterr().err.startswith("tickets: LEADER_ELECT is off, ")
+    assert (airline.effects, api.writes) == ([], [])
+    assert run("play", "Ticket/my-ticket", "--check", LEADER_ELECT="false") == 2
+
+
+def test_a_failed_task_is_shown_and_is_exit_code_1(
+    api: ModelApi, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api.put(TICKET, "large", spec={"seats": 11})
+    assert run("play", "Ticket/large", "--check", "--output", "json") == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told["failure"] == {
+        "reason": "TooManySeats",
+        "message": "11 seats: ask for 10 at most.",
+        "permanent": True,
+    }
+    assert [(each["task"], each["state"]) for each in told["tasks"]] == [("spec is sound", "failed")]
+    assert (told["kind"], told["namespace"], told["name"], told["check"]) == (
+        "Ticket",
+        "default",
+        "large",
+        True,
+    )
+    assert told["status"]["phase"] == "Failed"
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (("play", "flight/x"), "tickets: the kind 'flight' is not one of this operator's; it has: Ticket\n"),
+        (("play", "ticket"), "tickets: 'ticket' names no object: write KIND/NAMESPACE/NAME"),
+        (("play", "ticket/a/b/c"), "tickets: 'ticket/a/b/c' names no object"),
+        (("play", "ticket/a/b", "-n", "c"), "tickets: 'ticket/a/b' and --namespace c contradict each other"),
+        (("play", "ticket/x", "--check"), "tickets: there is no Ticket default/x ("),
+        (("play", "ticket/x"), "tickets: there is no Ticket default/x ("),
+        (("play", "ticket/my-ticket", "-n", "b"), "tickets: there is no Ticket b/my-ticket ("),
+        (("explain", "flight"), "tickets: the kind 'flight' is not one of this operator's; it has: Ticket\n"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence(
+    ticket: ObjectKey, run: Run, capsys: pytest.CaptureFixture[str], argv: Sequence[str], sentence: str
+) -> None:
+    assert run(*argv) == 1
+    said = capsys.readouterr()
+    assert said.err.startswith(sentence)
+    assert (said.out, said.err.count("\n")) == ("", 1)
+
+
+def test_a_namespace_that_the_operator_does_not_watch_is_refused(
+    ticket: ObjectKey, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("play", "ticket/my-ticket", "--check", WATCH_NAMESPACE="a,b") == 1
+    assert "does not watch namespace 'default', only a, b" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "code"),
+    [(("play",), 1), (("play", "ticket/x", "--no-such"), 1), (("explain", "a", "b"), 1), (("--no-such",), 2)],
+)
+def test_a_wrong_usage_is_no_answer_to_a_check(
+    run: Run, capsys: pytest.CaptureFixture[str], argv: Sequence[str], code: int
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run(*argv)
+    assert ended.value.code == code
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_flag_goes_before_its_variable(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--sync-timeout=4", "--watch-namespace=Not A", WATCH_NAMESPACE="fine") == 2
+    assert "WATCH_NAMESPACE is 'Not A'" in capsys.readouterr().err
+
+
+def test_a_missing_setting_is_said_and_a_run_keeps_its_exit_code(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("play", "ticket/x", AIRLINE="") == 1
+    assert run(AIRLINE="") == 2
+    assert capsys.readouterr().err.count("tickets: AIRLINE is not set") == 2
+
+
+def test_a_kubeconfig_of_no_use_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+
+    @asynccontextmanager
+    async def watches(variables: Mapping[str, str]) -> AsyncIterator[Sequence[Watch]]:
+        yield [Watch(TICKET, playbook(Airline()))]
+
+    assert cli.main("tickets", watches, ["play", "ticket/x", "--check"], variables={}) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"tickets: the kubeconfig {tmp_path}/none cannot be used: ")
+    assert "Traceback" not in said
+
+
+def test_a_paused_ticket_can_be_checked_and_is_not_played(
+    api: ModelApi, airline: Airline, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api.put(TICKET, "p", spec={"seats": 1}, metadata={"annotations": {PAUSED: "true"}})
+    assert run("play", "ticket/p", "--check") == 2
+    assert run("play", "ticket/p") == 1
+    assert "Ticket default/p is paused: " in capsys.readouterr().err
+    assert (airline.effects, api.writes) == ([], [])
+
+
+def test_explain_needs_no_settings_and_no_cluster(capsys: pytest.CaptureFixture[str]) -> None:
+    asked: dict[str, Any] = {}
+
+    @asynccontextmanager
+    async def watches(variables: Mapping[str, str]) -> AsyncIterator[Sequence[Watch]]:
+        asked["airline"] = Environment(variables).text("AIRLINE")
+        await asyncio.sleep(0)
+        yield [Watch(TICKET, playbook(Airline()))]
+
+    assert cli.main("tickets", watches, ["explain"], variables={}, placeholders={"AIRLINE": "none"}) == 0
+    assert asked == {"airline": "none"}
+    assert capsys.readouterr().out.startswith("Ticket (tests.dev/v1)\n")

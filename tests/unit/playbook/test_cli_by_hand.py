@@ -1,0 +1,186 @@
+"""A play by hand holds the operator's Lease, and refuses when it cannot."""
+
+import asyncio
+
+import pytest
+
+from pilothouse.controller import Settings
+from pilothouse.controller.lease import LEASE
+from pilothouse.controller.sharding import shard_of
+from pilothouse.kube import ObjectKey
+from pilothouse.playbook import State, Watch
+from pilothouse.playbook.by_hand import Hand, Refused
+from pilothouse.testing import Call, ModelApi
+from tests.unit.playbook.airline import FINALIZER, Airline, playbook
+from tests.unit.playbook.configured import CONFIG_MAP, TicketPlay
+from tests.unit.playbook.configured import playbook as playbook_of
+from tests.unit.tickets import TICKET
+
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
+LEASE_KEY = ObjectKey("operators", "tickets")
+
+
+@pytest.fixture
+def hand(api: ModelApi) -> Hand:
+    return Hand("tickets", Settings(leader_elect=True, pod_namespace="operators", pod_name="pod-1"), api)
+
+
+@pytest.fixture
+def watch(airline: Airline) -> Watch:
+    return Watch(TICKET, playbook(airline))
+
+
+def hold_lease(api: ModelApi, renewed: str) -> None:
+    spec = {"holderIdentity": "pod-0_1234", "leaseDurationSeconds": 15, "renewTime": renewed}
+    api.put(LEASE, LEASE_KEY.name, LEASE_KEY.namespace, spec=spec)
+
+
+async def test_all_that_a_play_does_happens_under_the_lease(
+    api: ModelApi, airline: Airline, ticket: ObjectKey, hand: Hand, watch: Watch
+) -> None:
+    holders = []
+
+    async def look(what: str) -> None:
+        holders.append(api.read(LEASE, LEASE_KEY)["spec"]["holderIdentity"])
+
+    airline.before = look
+    played = await hand.play(watch, ticket)
+    assert [result.state for result in played.recap.results] == [State.OK, State.OK, State.CHANGED]
+    assert played.finalizers == [f"+{FINALIZER}"]
+    assert played.status["phase"] == "Booked"
+    assert airline.effects == ["book"]
+    assert all(holder.startswith("pod-1_by-hand_") for holder in holders)
+    assert holders
+    assert api.read(LEASE, LEASE_KEY)["spec"]["holderIdentity"] == "", "given up at the end"
+
+
+async def test_it_is_refused_at_once_while_another_process_leads(
+    api: ModelApi, airline: Airline, ticket: ObjectKey, hand: Hand, watch: Watch
+) -> None:
+    hold_lease(api, "2999-01-01T00:00:00.000000Z")
+    began = asyncio.get_running_loop().time()
+    with pytest.raises(Refused) as refused:
+        await hand.play(watch, ticket)
+    said = str(refused.value)
+    assert "pod-0_1234 holds the Lease operators/tickets" in said
+    assert (
+        "kubectl annotate -n default tickets.tests.dev my-ticket --overwrite pilothouse.dev/reconcile="
+        in said
+    )
+    assert (airline.effects, api.writes) == ([], [])
+    assert asyncio.get_running_loop().time() == began
+
+
+async def test_of_a_sharded_operator_the_lease_of_the_objects_shard_is_held(
+    api: ModelApi, airline: Airline, ticket: ObjectKey, watch: Watch
+) -> None:
+    settings = Settings(pod_namespace="operators", pod_name="pod-1", shards=4)
+    shard = shard_of(api.read(TICKET, ticket)["metadata"]["uid"], 4)
+    await Hand("tickets", settings, api).play(watch, ticket)
+    leases = [lease["metadata"]["name"] for lease in api.all(LEASE)]
+    assert leases == [f"tickets-shard-{shard}"]
+    assert airline.effects == ["book"]
+
+
+async def test_an_abandoned_lease_is_taken_once_it_has_not_changed_for_its_duration(
+    api: ModelApi, airline: Airline, ticket: ObjectKey, hand: Hand, watch: Watch
+) -> None:
+    hold_lease(api, "2020-01-01T00:00:00.000000Z")
+    began = asyncio.get_running_loop().time()
+    await hand.play(watch, ticket)
+    assert airline.effects == ["book"]
+    assert asyncio.get_running_loop().time() - began > 15
+
+
+async def test_a_lease_that_is_renewed_by_a_clock_behind_ours_is_not_taken(
+    api: ModelApi, airline: Airline, ticket: ObjectKey, hand: Hand, watch: Watch
+) -> None:
+    async def renew() -> None:
+        for second in range(60):
+            hold_lease(api, f"2020-01-01T00:00:{second:02}.000000Z")
+            await asyncio.sleep(2)
+
+    renewing = asyncio.create_task(renew())
+    await asyncio.sleep(0)
+    with pytest.raises(Refused, match="pod-0_1234 holds the Lease"):
+        await hand.play(watch, ticket)
+    renewing.cancel()
+    assert airline.effects == []
+
+
+async def test_a_ticket_that_changes_meanwhile_is_played_as_it_is_then(
+    api: ModelApi, airline: Airline, ticket: ObjectKey, hand: Hand, watch: Watch
+) -> None:
+    async def change_once(call: Call) -> None:
+        if call.subresource == "status":
+            api.before = nothing
+            api.put(TICKET, ticket.name, spec={"seats": 3})
+
+    async def nothing(call: Call) -> None:
+        pass
+
+    api.before = change_once
+    played = await hand.play(watch, ticket)
+    assert airline.effects == ["book", "change"]
+    assert played.status["phase"] == "Booked"
+    assert api.read(TICKET, ticket)["status"]["observedGeneration"] == 2
+
+
+async def test_a_deletion_is_played_and_what_remains_for_others_is_refused(
+    api: ModelApi, airline: Airline, ticket: ObjectKey, hand: Hand, watch: Watch
+) -> None:
+    await hand.play(watch, ticket)
+    api.put(TICKET, ticket.name, metadata={"finalizers": [FINALIZER, "others.dev/hold"]})
+    api.remove(TICKET, ticket)
+    told = await hand.check(watch, ticket)
+    assert (told.finalizers, told.status, told.changes) == ([f"-{FINALIZER}"], {}, True)
+    assert airline.effects == ["book"]
+    assert (await hand.play(watch, ticket)).finalizers == [f"-{FINALIZER}"]
+    assert airline.effects == ["book", "cancel"]
+    for refused in (hand.check, hand.play):
+        with pytest.raises(Refused, match="nothing"):
+            await refused(watch, ticket)
+
+
+async def test_what_a_process_may_no_longer_do_it_does_not(
+    api: ModelApi, airline: Airline, ticket: ObjectKey, hand: Hand, watch: Watch
+) -> None:
+    async def lose_lease(what: str) -> None:
+        if what == "find":
+            hold_lease(api, "2999-01-01T00:00:00.000000Z")
+            await asyncio.sleep(60)
+
+    airline.before = lose_lease
+    with pytest.raises(Refused, match="the Lease is not safely held by this process"):
+        await hand.play(watch, ticket)
+    assert airline.effects == []
+    assert "status" not in api.read(TICKET, ticket)
+
+
+async def test_what_the_object_owns_is_read_and_kept_too(
+    api: ModelApi, ticket: ObjectKey, hand: Hand
+) -> None:
+    async def configure(play: TicketPlay) -> None:
+        await play.apply(CONFIG_MAP, {"data": {"seats": str(play.object.spec.seats)}})
+
+    watch = Watch(TICKET, playbook_of(configure), owns=[CONFIG_MAP])
+    told = await hand.check(watch, ticket)
+    assert told.recap.results[0].message == "create ConfigMap my-ticket"
+    assert api.all(CONFIG_MAP) == []
+    await hand.play(watch, ticket)
+    assert [each["data"] for each in api.all(CONFIG_MAP)] == [{"seats": "2"}]
+    assert not (await hand.check(watch, ticket)).changes
+    api.put(CONFIG_MAP, ticket.name, data={"seats": "9"})
+    assert any("seats" in line for line in (await hand.check(watch, ticket)).recap.results[0].diff)
+
+
+async def test_a_defect_of_check_mode_in_a_task_changes_nothing(
+    api: ModelApi, ticket: ObjectKey, hand: Hand
+) -> None:
+    async def forgets_check_mode(play: TicketPlay) -> None:
+        await play.fence.guard(lambda: api.delete(TICKET, ticket))
+
+    with pytest.raises(Refused, match="would have changed something in check mode"):
+        await hand.check(Watch(TICKET, playbook_of(forgets_check_mode)), ticket)
+    assert api.exists(TICKET, ticket)

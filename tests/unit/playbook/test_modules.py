@@ -1,0 +1,393 @@
+"""What a play does to other objects: apply, delete, wait_for, run_job; and what it reads."""
+
+import asyncio
+import logging
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from pilothouse.controller.events import EVENT
+from pilothouse.kube import ObjectKey, Unreachable
+from pilothouse.playbook import JOB, Play, Playbook, Secondary, task
+from pilothouse.testing import Call, ModelApi
+from tests.unit.playbook.configured import (
+    CONFIG_MAP,
+    DEPLOYMENT,
+    SECRET,
+    TicketPlay,
+    operator,
+    playbook,
+    ready,
+    requests,
+)
+from tests.unit.tickets import TICKET
+
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
+
+@pytest.fixture
+def config_map(ticket: ObjectKey) -> ObjectKey:
+    """The ConfigMap that the ticket's play applies."""
+    return ticket
+
+
+async def seats_are_noted(play: TicketPlay) -> None:
+    await play.apply(CONFIG_MAP, {"data": {"seats": str(play.object.spec.seats)}})
+
+
+async def test_an_object_is_made_with_its_owners_name_and_reference(api: ModelApi, ticket: ObjectKey) -> None:
+    async with operator(api, playbook(seats_are_noted)):
+        made = api.read(CONFIG_MAP, ticket)
+        assert made["data"] == {"seats": "2"}
+        [owner] = made["metadata"]["ownerReferences"]
+        assert owner == {
+            "apiVersion": "tests.dev/v1",
+            "kind": "Ticket",
+            "name": "my-ticket",
+            "uid": api.read(TICKET, ticket)["metadata"]["uid"],
+            "controller": True,
+            "blockOwnerDeletion": True,
+        }
+        assert [call.verb for call in requests(api, CONFIG_MAP)] == ["patch"]
+        assert ready(api, ticket)[0] == "True"
+
+
+async def test_what_is_as_it_should_be_costs_one_read_after_a_restart_and_then_nothing(
+    api: ModelApi, ticket: ObjectKey, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with operator(api, playbook(seats_are_noted), resync=10):
+        await asyncio.sleep(100)
+        assert [call.verb for call in requests(api, CONFIG_MAP)] == ["patch"]
+    writes = len(api.writes)
+    caplog.set_level(logging.INFO)
+    async with operator(api, playbook(seats_are_noted), resync=10):
+        await asyncio.sleep(100)
+    assert len(requests(api, CONFIG_MAP)) <= 3
+    assert len(api.writes) - writes <= 1
+    assert not [record for record in caplog.records if "change ConfigMap" in record.getMessage()]
+
+
+async def test_what_somebody_else_changes_is_put_right_and_told_field_by_field(
+    api: ModelApi, ticket: ObjectKey, config_map: ObjectKey
+) -> None:
+    diffs: list[str] = []
+
+    async def told(play: TicketPlay) -> None:
+        await seats_are_noted(play)
+        diffs.extend(play.result.diff)
+
+    async with operator(api, playbook(told)):
+        api.put(CONFIG_MAP, config_map.name, data={"seats": "7", "theirs": "stays"})
+        await asyncio.sleep(1)
+        assert api.read(CONFIG_MAP, config_map)["data"] == {"seats": "2", "theirs": "stays"}
+    assert diffs == ["+ data.seats: 2", "data.seats: 7 -> 2"]
+
+
+async def test_a_field_that_is_no_longer_stated_is_taken_away(api: ModelApi, ticket: ObjectKey) -> None:
+    stated = {"a": "1", "b": "2"}
+
+    async def state(play: TicketPlay) -> None:
+        await play.apply(CONFIG_MAP, {"data": dict(stated)})
+
+    async with operator(api, playbook(state), resync=10):
+        del stated["b"]
+        await asyncio.sleep(20)
+        assert api.read(CONFIG_MAP, ticket)["data"] == {"a": "1"}
+
+
+async def test_a_status_that_grows_causes_no_read(api: ModelApi, ticket: ObjectKey) -> None:
+    plays = 0
+
+    async def deploy(play: TicketPlay) -> None:
+        nonlocal plays
+        plays += 1
+        await play.apply(DEPLOYMENT, {"spec": {"replicas": 1}})
+
+    async with operator(api, playbook(deploy)):
+        api.put(DEPLOYMENT, ticket.name, status={"readyReplicas": 0})
+        await asyncio.sleep(1)
+        asked = len(requests(api, DEPLOYMENT))
+        before = plays
+        for count in range(1, 5):
+            api.put(DEPLOYMENT, ticket.name, status={"readyReplicas": count})
+            await asyncio.sleep(1)
+        assert plays >= before + 4
+        assert len(requests(api, DEPLOYMENT)) == asked
+
+
+async def test_an_object_of_somebody_else_is_left_alone(api: ModelApi, ticket: ObjectKey) -> None:
+    api.put(CONFIG_MAP, ticket.name, data={"mine": "yes"})
+    async with operator(api, playbook(seats_are_noted)):
+        assert api.read(CONFIG_MAP, ticket)["data"] == {"mine": "yes"}
+        status, reason, message = ready(api, ticket)
+        assert (status, reason) == ("False", "NameTaken")
+        assert "belongs to nobody" in message
+
+
+async def test_it_may_be_taken_over_when_asked_for(api: ModelApi, ticket: ObjectKey) -> None:
+    async def adopt(play: TicketPlay) -> None:
+        await play.apply(CONFIG_MAP, {"data": {"ours": "too"}}, adopt=True)
+
+    api.put(CONFIG_MAP, ticket.name, data={"mine": "yes"})
+    async with operator(api, playbook(adopt)):
+        obj = api.read(CONFIG_MAP, ticket)
+        assert obj["data"] == {"mine": "yes", "ours": "too"}
+        assert obj["metadata"]["ownerReferences"]
+
+
+async def test_without_force_another_managers_field_is_a_failure_that_names_it(
+    api: ModelApi, ticket: ObjectKey
+) -> None:
+    async def polite(play: TicketPlay) -> None:
+        await play.apply(CONFIG_MAP, {"data": {"seats": "2"}}, adopt=True, force=False)
+
+    api.put(CONFIG_MAP, ticket.name, data={"seats": "9"})
+    async with operator(api, playbook(polite)):
+        status, reason, message = ready(api, ticket)
+        assert (status, reason) == ("False", "FieldConflict")
+        assert "data.seats" in message
+        assert len(requests(api, CONFIG_MAP)) < 20, "it is tried with back-off"
+
+
+async def test_a_secrets_values_are_never_shown(
+    api: ModelApi, ticket: ObjectKey, caplog: pytest.LogCaptureFixture
+) -> None:
+    value = "aHVudGVyMg=="
+    shown: list[str] = []
+
+    async def secret(play: TicketPlay) -> None:
+        await play.apply(SECRET, {"data": {"password": value}})
+        shown.extend(play.result.diff)
+        shown.append(play.result.message)
+
+    caplog.set_level(logging.DEBUG)
+    async with operator(api, playbook(secret)):
+        api.put(SECRET, ticket.name, data={"password": "b3RoZXI="})
+        await asyncio.sleep(1)
+    assert shown[0] == "+ data.password: (hidden)"
+    assert "data.password: (hidden) -> (hidden)" in shown
+    told = [*shown, caplog.text, str(api.all(EVENT)), str(api.read(TICKET, ticket))]
+    assert not [each for each in told if value in each or "b3RoZXI=" in each]
+
+
+async def test_a_kind_that_the_watch_does_not_declare_is_a_defect_that_is_told(
+    api: ModelApi, ticket: ObjectKey, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def undeclared(play: TicketPlay) -> None:
+        await play.apply(replace(CONFIG_MAP, kind="Pod", plural="pods"), {})
+
+    async with operator(api, playbook(undeclared)):
+        assert ready(api, ticket)[1] == "UnexpectedError"
+        assert "pods is not declared: add it to `owns` or `watches`" in caplog.text
+
+
+async def test_what_cannot_be_owned_is_a_defect_unless_said_so(api: ModelApi, ticket: ObjectKey) -> None:
+    body = {"metadata": {"name": "far", "namespace": "elsewhere"}, "data": {"a": "b"}}
+    owned = True
+
+    async def far(play: TicketPlay) -> None:
+        await play.apply(CONFIG_MAP, body, owned=owned)
+
+    async with operator(api, playbook(far), resync=10):
+        assert ready(api, ticket)[1] == "UnexpectedError"
+        owned = False
+        await asyncio.sleep(60)
+        made = api.read(CONFIG_MAP, ObjectKey("elsewhere", "far"))
+        assert "ownerReferences" not in made["metadata"]
+        assert ready(api, ticket)[0] == "True"
+
+
+async def test_an_object_is_deleted_once_and_exactly_that_one(api: ModelApi, ticket: ObjectKey) -> None:
+    gone = []
+
+    async def none_is_left(play: TicketPlay) -> None:
+        gone.append(await play.delete(CONFIG_MAP, "old"))
+
+    old = api.put(CONFIG_MAP, "old", metadata={"finalizers": ["tests.dev/slow"]})
+    async with operator(api, playbook(none_is_left), resync=10):
+        await asyncio.sleep(60)
+        [call] = requests(api, CONFIG_MAP)
+        assert (call.verb, call.key) == ("delete", old)
+        assert not gone[-1], "its finalizer holds it"
+        api.put(CONFIG_MAP, "old", metadata={"finalizers": []})
+        api.remove(CONFIG_MAP, old)
+        await asyncio.sleep(60)
+        assert gone[-1]
+        assert len(requests(api, CONFIG_MAP)) == 1
+
+
+async def test_one_that_took_the_name_of_what_was_seen_is_not_deleted(
+    api: ModelApi, ticket: ObjectKey
+) -> None:
+    async def take_the_name(call: Call) -> None:
+        if call.verb == "delete" and not api.read(CONFIG_MAP, call.key).get("data"):
+            api.remove(CONFIG_MAP, call.key)
+            api.put(CONFIG_MAP, call.key.name, data={"new": "one"})
+
+    async def none_is_left(play: TicketPlay) -> None:
+        config_map = play.get(CONFIG_MAP, "old")
+        if config_map is not None and not config_map.data:
+            await play.delete(CONFIG_MAP, "old")
+
+    old = api.put(CONFIG_MAP, "old")
+    api.before = take_the_name
+    async with operator(api, playbook(none_is_left)):
+        await asyncio.sleep(10)
+        assert api.read(CONFIG_MAP, old)["data"] == {"new": "one"}
+        assert ready(api, ticket)[0] == "True"
+        assert api.all(EVENT) == []
+
+
+async def test_a_wait_is_no_failure_and_the_watch_ends_it(
+    api: ModelApi, ticket: ObjectKey, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def deployed(play: TicketPlay) -> None:
+        deployment = await play.apply(DEPLOYMENT, {"spec": {"replicas": 1}})
+        play.wait_for("the Deployment is ready", deployment.status.get("readyReplicas") == 1, fallback=3600)
+
+    caplog.set_level(logging.INFO)
+    async with operator(api, playbook(deployed)):
+        await asyncio.sleep(60)
+        assert ready(api, ticket) == ("False", "Waiting", "Waiting until the Deployment is ready.")
+        assert api.read(TICKET, ticket)["status"]["observedGeneration"] == 1
+        api.put(DEPLOYMENT, ticket.name, status={"readyReplicas": 1})
+        await asyncio.sleep(1)
+        assert ready(api, ticket)[0] == "True"
+        assert api.all(EVENT) == []
+        assert not [record for record in caplog.records if record.levelno > logging.INFO]
+
+
+async def test_what_no_watch_tells_is_looked_at_again_after_a_while(api: ModelApi, ticket: ObjectKey) -> None:
+    answers = iter([False, False, True])
+
+    async def answered(play: TicketPlay) -> None:
+        play.wait_for("somebody answers", next(answers), reason="NoAnswer", fallback=30)
+
+    async with operator(api, playbook(answered)):
+        assert ready(api, ticket)[1] == "NoAnswer"
+        await asyncio.sleep(31)
+        assert ready(api, ticket)[1] == "NoAnswer"
+        await asyncio.sleep(30)
+        assert ready(api, ticket)[0] == "True"
+
+
+async def test_a_job_runs_once_and_its_end_is_seen(api: ModelApi, ticket: ObjectKey) -> None:
+    body: dict[str, Any] = {"spec": {"template": {"spec": {"restartPolicy": "Never"}}}}
+
+    async def job_is_done(play: TicketPlay) -> None:
+        job = await play.run_job(body)
+        play.condition("Migrated", True, "Done", job.metadata.name)
+
+    async with operator(api, playbook(job_is_done)):
+        [job] = api.all(JOB)
+        name = job["metadata"]["name"]
+        assert ready(api, ticket) == ("False", "JobRunning", f"Waiting until Job {name} has ended.")
+        api.put(JOB, name, status={"conditions": [{"type": "Complete", "status": "True"}]})
+        await asyncio.sleep(1)
+        assert ready(api, ticket)[0] == "True"
+        conditions = {each["type"]: each for each in api.read(TICKET, ticket)["status"]["conditions"]}
+        assert conditions["Migrated"]["message"] == name
+        assert len(api.all(JOB)) == 1
+        body["spec"]["template"]["spec"]["restartPolicy"] = "OnFailure"
+        api.put(TICKET, ticket.name, spec={"seats": 3})
+        await asyncio.sleep(1)
+        assert len(api.all(JOB)) == 2, "another content is another Job"
+
+
+async def test_a_job_that_failed_is_told_and_run_again_when_somebody_deletes_it(
+    api: ModelApi, ticket: ObjectKey
+) -> None:
+    async def job_is_done(play: TicketPlay) -> None:
+        await play.run_job({"spec": {}})
+
+    why = {"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "It has failed."}
+    async with operator(api, playbook(job_is_done), resync=10):
+        [job] = api.all(JOB)
+        key = ObjectKey("default", job["metadata"]["name"])
+        api.put(JOB, key.name, status={"conditions": [why]})
+        await asyncio.sleep(60)
+        status, reason, message = ready(api, ticket)
+        assert (status, reason) == ("False", "JobFailed")
+        assert message.startswith(
+            f"Job {key.name} failed (BackoffLimitExceeded): It has failed. See its Pods'"
+        )
+        api.remove(JOB, key)
+        await asyncio.sleep(1)
+        assert ready(api, ticket)[1] == "JobRunning"
+        assert api.read(JOB, key)["metadata"]["uid"] != job["metadata"]["uid"]
+
+
+async def test_what_is_read_comes_from_stores(api: ModelApi, ticket: ObjectKey) -> None:
+    seen: list[Any] = []
+
+    async def look(play: TicketPlay) -> None:
+        for name in ("a", "b"):
+            await play.apply(CONFIG_MAP, {"metadata": {"name": name}, "data": {"n": name}})
+        color = play.list(SECRET, "color", "blue")
+        seen[:] = [
+            [each.metadata.name for each in play.owned(CONFIG_MAP)],
+            [each.metadata.name for each in color],
+            play.get(CONFIG_MAP, "theirs"),
+            play.get(CONFIG_MAP, "none"),
+        ]
+
+    def color(secret: Any) -> list[str]:
+        return [secret.metadata.labels.get("color", "")]
+
+    api.put(CONFIG_MAP, "theirs")
+    api.put(SECRET, "one", metadata={"labels": {"color": "blue"}})
+    api.put(SECRET, "two", metadata={"labels": {"color": "red"}})
+    async with operator(api, playbook(look), watches=[Secondary(SECRET, indexes={"color": color})]):
+        own, blue, theirs, none = seen
+        assert (own, blue, none) == (["a", "b"], ["one"], None)
+        assert theirs.metadata.name == "theirs"
+        assert not [call for call in api.calls if call.verb == "get"]
+
+
+async def test_a_secondary_object_wakes_whom_its_mapper_names(api: ModelApi, ticket: ObjectKey) -> None:
+    plays = 0
+
+    async def counted(play: TicketPlay) -> None:
+        nonlocal plays
+        plays += 1
+
+    api.put(SECRET, "shared")
+    watches = [Secondary(SECRET, lambda secret: [ticket])]
+    async with operator(api, playbook(counted), watches=watches):
+        before = plays
+        api.put(SECRET, "shared", data={"a": "b"})
+        await asyncio.sleep(1)
+        assert plays == before + 1
+
+
+async def test_a_lost_answer_makes_nothing_twice(api: ModelApi, ticket: ObjectKey) -> None:
+    lost = iter([True])
+
+    async def lose(call: Call) -> None:
+        if call.resource == str(CONFIG_MAP) and call.writes and next(lost, False):
+            raise Unreachable("connection reset", maybe_sent=True)
+
+    api.after = lose
+    async with operator(api, playbook(seats_are_noted)):
+        await asyncio.sleep(10)
+        assert len(api.all(CONFIG_MAP)) == 1
+        assert ready(api, ticket)[0] == "True"
+
+
+async def test_a_cleanup_that_waits_keeps_the_finalizer(api: ModelApi, ticket: ObjectKey) -> None:
+    @task("the config is gone")
+    async def config_is_gone(play: TicketPlay) -> None:
+        play.wait_for("the config is gone", await play.delete(CONFIG_MAP, "config", propagation="Foreground"))
+
+    config = api.put(CONFIG_MAP, "config", metadata={"finalizers": ["tests.dev/slow"]})
+    book = Playbook[TicketPlay](Play, tasks=[], cleanup=[config_is_gone], finalizer="tests.dev/config")
+    async with operator(api, book):
+        api.remove(TICKET, ticket)
+        await asyncio.sleep(90)
+        assert ready(api, ticket) == ("False", "Waiting", "Waiting until the config is gone.")
+        api.put(CONFIG_MAP, "config", metadata={"finalizers": []})
+        api.remove(CONFIG_MAP, config)
+        await asyncio.sleep(61)
+        assert not api.exists(TICKET, ticket)
+        assert [call.verb for call in requests(api, CONFIG_MAP)] == ["delete"]

@@ -1,0 +1,147 @@
+"""Whatever happens at whichever call of the modules, the same objects come of it."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from pilothouse.kube import ObjectKey, Resource
+from pilothouse.playbook import JOB, Group, Plan, Play, Playbook, Task, Watch, child_name, task
+from pilothouse.testing import Fault, Json, ModelApi, Process, Scenario, explore
+from tests.unit.playbook.configured import CONFIG_MAP, DEPLOYMENT, OWNS, SECRET, TicketPlay
+from tests.unit.tickets import TICKET
+
+
+def seats(play: TicketPlay) -> str:
+    return str(play.object.spec.seats)
+
+
+@task("the config is as the spec asks")
+async def configure(play: TicketPlay) -> None:
+    await play.apply(CONFIG_MAP, {"data": {"seats": seats(play)}})
+
+
+@task("the password is there")
+async def keep_secret(play: TicketPlay) -> None:
+    name = child_name(play.object.metadata.name, "password")
+    await play.apply(SECRET, {"metadata": {"name": name}, "data": {"password": "aHVudGVyMg=="}})
+
+
+@task("many seats need a guard")
+async def guard(play: TicketPlay) -> None:
+    name = child_name(play.object.metadata.name, "guard")
+    if play.object.spec.seats > 5:
+        await play.apply(CONFIG_MAP, {"metadata": {"name": name}})
+    else:
+        await play.delete(CONFIG_MAP, name)
+
+
+@task("the seats are migrated")
+async def migrate(play: TicketPlay) -> None:
+    await play.run_job({"spec": {"seats": seats(play)}})
+
+
+@task("the Deployment is rolled out")
+async def roll_out(play: TicketPlay) -> None:
+    deployment = await play.apply(DEPLOYMENT, {"spec": {"replicas": play.object.spec.seats}})
+    rolled_out = deployment.status.get("replicas") == play.object.spec.seats
+    play.wait_for("the Deployment is rolled out", rolled_out)
+
+
+def is_migrated(play: TicketPlay) -> bool:
+    """Whether the Deployment has the seats already."""
+    deployment = play.get(DEPLOYMENT, play.object.metadata.name)
+    return deployment is not None and deployment.spec.get("replicas") == play.object.spec.seats
+
+
+PREPARE = Group("prepare", [configure, keep_secret, guard], parallel=True)
+DEPLOY = Plan("deploy", [migrate], when=lambda play: not is_migrated(play))
+
+
+def playbook(*tasks: Task[TicketPlay] | Group[TicketPlay]) -> Playbook[TicketPlay]:
+    return Playbook(Play, tasks=tasks)
+
+
+KINDS: Sequence[Resource[Any]] = (TICKET, *OWNS)
+
+
+class Deployed(Scenario):
+    """A ticket that keeps a few objects; the user also does what Kubernetes' own controllers would."""
+
+    tasks: tuple[Any, ...] = (PREPARE, DEPLOY, roll_out)
+
+    def watches(self, process: Process) -> Sequence[Watch]:
+        return [Watch(TICKET, playbook(*self.tasks), resync=60, owns=OWNS)]
+
+    def play(self, user: ModelApi) -> Iterator[str | float]:
+        key = ObjectKey("default", "my-ticket")
+        user.put(TICKET, key.name, spec={"seats": 7})
+        yield "seats are asked for"
+        [job] = user.all(JOB)
+        done = {"conditions": [{"type": "Complete", "status": "True"}]}
+        user.put(JOB, job["metadata"]["name"], status=done)
+        yield "the job is done"
+        user.put(DEPLOYMENT, key.name, status={"replicas": 7})
+        yield "the Deployment is rolled out"
+        conditions = user.read(TICKET, key)["status"]["conditions"]
+        assert [each["status"] for each in conditions] == ["True"]
+        user.put(TICKET, key.name, spec={"seats": 2})
+        yield "fewer seats are asked for"
+
+    def state(self, api: ModelApi) -> object:
+        """What the user cares for: an object made anew by a repeated play is as good."""
+        return {
+            str(resource): sorted((_content(each) for each in api.all(resource)), key=str)
+            for resource in KINDS
+        }
+
+
+def _content(obj: Json) -> Json:
+    status = obj.get("status", {})
+    conditions = [(each["type"], each["status"], each.get("reason")) for each in status.get("conditions", [])]
+    return {
+        "name": obj["metadata"]["name"],
+        **{name: obj[name] for name in ("data", "spec") if name in obj},
+        "status": {**status, "conditions": conditions},
+    }
+
+
+# What befalls modules in particular; of the others the fault matrices of whole operators speak.
+FAULTS = (
+    Fault.KILLED_BEFORE,
+    Fault.KILLED_AFTER,
+    Fault.REPLY_LOST,
+    Fault.CONFLICT,
+    Fault.LATE,
+    Fault.STALE,
+    Fault.TWO_LEADERS,
+)
+
+
+def test_every_fault_at_every_call_leads_to_the_same_objects() -> None:
+    matrix = explore(Deployed, faults=FAULTS)
+    matrix.require_converged()
+    # ConfigMaps, Secret, Job, Deployment, statuses; once more with fewer seats, and the guard's deletion.
+    assert len(matrix.sites) >= 12
+
+
+class Careless(Deployed):
+    """The planted defect: a name that only the process knows which has made it up."""
+
+    def watches(self, process: Process) -> Sequence[Watch]:
+        name = f"config-{process.number}"
+
+        @task("the config is as the spec asks")
+        async def make(play: TicketPlay) -> None:
+            await play.apply(CONFIG_MAP, {"metadata": {"name": name}})
+
+        return [Watch(TICKET, playbook(make), owns=OWNS)]
+
+    def play(self, user: ModelApi) -> Iterator[str | float]:
+        user.put(TICKET, "my-ticket", spec={"seats": 2})
+        yield "it is applied"
+
+
+def test_a_playbook_whose_names_change_is_found_out() -> None:
+    with pytest.raises(AssertionError, match="runs failed"):
+        explore(Careless, faults=[Fault.KILLED_AFTER]).require_converged()
