@@ -3,6 +3,24 @@
 The generator (`pilothouse.api.crd`) is for development: the running operator never imports it.
 """
 
-from pilothouse.api.kind import Column, Kind, ManagedResource, Rule, field
+from pilothouse.api import core
+from pilothouse.api.duration import DurationText, format_duration, parse_duration
+from pilothouse.api.kind import Column, Kind, ManagedResource, Rule, Scale, Version, field
+from pilothouse.api.quantity import IntOrString, Quantity, QuantityText
 
-__all__ = ["Column", "Kind", "ManagedResource", "Rule", "field"]
+__all__ = [
+    "Column",
+    "DurationText",
+    "IntOrString",
+    "Kind",
+    "ManagedResource",
+    "Quantity",
+    "QuantityText",
+    "Rule",
+    "Scale",
+    "Version",
+    "core",
+    "field",
+    "format_duration",
+    "parse_duration",
+]

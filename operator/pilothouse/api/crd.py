@@ -1,8 +1,9 @@
 """The CustomResourceDefinition of a kind. Development only: the running operator never imports it."""
 
+from collections.abc import Iterator
 from typing import Any
 
-from pilothouse.api.kind import Column, Kind
+from pilothouse.api.kind import Column, Kind, Version
 from pilothouse.api.schema import Schema, structural_schema
 
 # Where an object names its schema and itself (the words of k8s.io/apimachinery's TypeMeta, shortened).
@@ -16,7 +17,11 @@ _HEADER: Schema = {
 
 
 def crd(kind: Kind[Any]) -> Schema:
-    """The CustomResourceDefinition that serves the kind, with its status as a subresource."""
+    """The CustomResourceDefinition that serves the kind, with its status as a subresource.
+
+    Raises:
+        TypeError: A view cannot be a schema, or a further version does not fit the stored one.
+    """
     resource = kind.resource
     names: Schema = {
         "kind": resource.kind,
@@ -36,34 +41,96 @@ def crd(kind: Kind[Any]) -> Schema:
             "group": resource.group,
             "names": names,
             "scope": "Namespaced" if resource.namespaced else "Cluster",
-            "versions": [
-                {
-                    "name": resource.version,
-                    "served": True,
-                    "storage": True,
-                    "additionalPrinterColumns": [_column(column) for column in kind.columns],
-                    "schema": {"openAPIV3Schema": object_schema(kind)},
-                    "subresources": {"status": {}},
-                }
-            ],
+            "versions": [_stored(kind), *(_further(kind, version) for version in kind.versions)],
         },
     }
 
 
 def object_schema(kind: Kind[Any]) -> Schema:
-    """The structural schema of a whole object of the kind."""
-    schema = structural_schema(kind.resource.view)
-    properties = schema["properties"]
-    if not isinstance(properties, dict) or not {"metadata", "spec", "status"} <= properties.keys():
-        raise TypeError(f"{kind.resource.kind}: the view needs the fields metadata, spec and status")
+    """The structural schema of a whole object of the kind, in the version that is stored."""
+    return _object_schema(kind, kind.resource.view)
+
+
+def _object_schema(kind: Kind[Any], view: type) -> Schema:
+    schema = structural_schema(view)
+    if not {"metadata", "spec", "status"} <= schema["properties"].keys():
+        raise TypeError(f"{view.__name__}: the view needs the fields metadata, spec and status")
     whole: Schema = {
         "type": "object",
         "description": kind.description,
-        "properties": {**_HEADER, **properties},
+        **schema,
+        "properties": {**_HEADER, **schema["properties"]},
     }
     if kind.rules:
         whole["x-kubernetes-validations"] = [rule.to_schema() for rule in kind.rules]
     return whole
+
+
+def _stored(kind: Kind[Any]) -> Schema:
+    stored = {
+        "name": kind.resource.version,
+        "served": True,
+        "storage": True,
+        **_shown(kind, object_schema(kind)),
+    }
+    # In this version alone: the API server refuses a CRD whose versions have the same selectable fields and
+    # different schemas (https://github.com/kubernetes/kubernetes/issues/140689).
+    if kind.selectable:
+        stored["selectableFields"] = [{"jsonPath": path} for path in kind.selectable]
+    return stored
+
+
+def _further(kind: Kind[Any], version: Version) -> Schema:
+    schema = _object_schema(kind, version.view)
+    stored = object_schema(kind)
+    if lost := {*_lost(schema, stored, ""), *_lost(stored, schema, "")}:
+        raise TypeError(
+            f"{kind.resource.kind} {version.name}: {', '.join(sorted(lost))} would be lost or refused: "
+            f"give it the same fields as {kind.resource.version}, which is stored, with the same types"
+        )
+    deprecated: Schema = (
+        {"deprecated": True, "deprecationWarning": version.deprecation} if version.deprecation else {}
+    )
+    return {
+        "name": version.name,
+        "served": version.served,
+        "storage": False,
+        **deprecated,
+        **_shown(kind, schema),
+    }
+
+
+def _lost(schema: Schema, other: Schema, path: str) -> Iterator[str]:
+    """The fields of a schema that another one lacks, or has with another type."""
+    if schema.get("type") != other.get("type"):
+        yield path
+        return
+    for name, part in schema.get("properties", {}).items():
+        if name in other.get("properties", {}):
+            yield from _lost(part, other["properties"][name], f"{path}.{name}")
+        else:
+            yield f"{path}.{name}"
+    for word in ("items", "additionalProperties"):
+        if word in schema and word in other:
+            yield from _lost(schema[word], other[word], f"{path}[]")
+
+
+def _shown(kind: Kind[Any], schema: Schema) -> Schema:
+    """What all versions have in common, and the schema."""
+    shown: Schema = {
+        "additionalPrinterColumns": [_column(column) for column in kind.columns],
+        "schema": {"openAPIV3Schema": schema},
+        "subresources": {"status": {}},
+    }
+    if kind.scale is not None:
+        scale = {
+            "specReplicasPath": kind.scale.spec_replicas,
+            "statusReplicasPath": kind.scale.status_replicas,
+        }
+        if kind.scale.label_selector:
+            scale["labelSelectorPath"] = kind.scale.label_selector
+        shown["subresources"]["scale"] = scale
+    return shown
 
 
 def _column(column: Column) -> Schema:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
-from typing import Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
@@ -50,6 +50,7 @@ def field(
     descriptors: Sequence[str] = (),
     rules: Sequence[Rule] = (),
     map_keys: Sequence[str] = (),
+    list_type: Literal["", "set", "atomic"] = "",
     **keywords: object,
 ) -> msgspec.Meta:
     """What is said of a field, as the second part of its Annotated type.
@@ -62,8 +63,11 @@ def field(
         title: Its name in a console's form.
         descriptors: What a console shows it with: "com.tectonic.ui:podCount" (without urn:alm:descriptor:).
         rules: CEL rules on the value.
-        map_keys: The fields that tell the items of a list apart (x-kubernetes-list-type: map).
-        keywords: JSON Schema keywords by their own names: minimum=1, pattern="^a", format="int64".
+        map_keys: The fields that tell the items of a list apart (x-kubernetes-list-type: map): two who apply
+            own items of it side by side.
+        list_type: "set": the items are told apart by their values; "atomic": who applies owns it whole.
+        keywords: JSON Schema keywords by their own names: minimum=1, pattern="^a", format="int64". With
+            default=, which the server puts where a field is absent, the struct has the same default.
     """
     schema: dict[str, object] = dict(keywords)
     if rules:
@@ -71,6 +75,8 @@ def field(
     if map_keys:
         schema["x-kubernetes-list-type"] = "map"
         schema["x-kubernetes-list-map-keys"] = list(map_keys)
+    if list_type:
+        schema["x-kubernetes-list-type"] = list_type
     return msgspec.Meta(
         title=title or None,
         description=description,
@@ -108,17 +114,60 @@ class ManagedResource:
 
 
 @dataclass(frozen=True)
+class Scale:
+    """How `kubectl scale` and autoscalers read and set an object's size: its subresource scale.
+
+    Both numbers are of format="int32".
+
+    Attributes:
+        spec_replicas: Where the wanted size is: ".spec.size".
+        status_replicas: Where the present size is: ".status.size".
+        label_selector: Where the selector of its pods is, as a string, for a HorizontalPodAutoscaler.
+    """
+
+    spec_replicas: str
+    status_replicas: str
+    label_selector: str = ""
+
+
+@dataclass(frozen=True)
+class Version:
+    """A further version that a kind is served in; the operator reads and writes the one that is stored.
+
+    There is no conversion webhook: the API server changes the apiVersion and nothing else, and a write
+    through a version, a patch too, takes away the fields that this version lacks. So all versions have the
+    same fields of the same types (`crd` refuses others); descriptions, bounds, defaults and rules may differ.
+
+    Attributes:
+        name: Such as "v1beta1".
+        view: The struct that its schema comes from.
+        served: Whether requests for it are answered. One that may still be stored must stay listed.
+        deprecation: What who uses it is warned with; empty: it is not deprecated.
+    """
+
+    name: str
+    view: type[Any]
+    served: bool = True
+    deprecation: str = ""
+
+
+@dataclass(frozen=True)
 class Kind(Generic[T]):
     """A kind of the API: where it is served, what it looks like, and what people see of it.
 
     Attributes:
-        resource: Where it is served and the view that the operator decodes.
+        resource: Where it is served and the view that the operator decodes; its version is the stored one.
         title: Its name for people: "Flight ticket".
         description: What an object of it asks for; markdown.
         short_names: What kubectl also knows it by.
         categories: The groups it is listed with: "all".
         columns: What `kubectl get` shows.
         rules: CEL rules on the whole object.
+        scale: Its subresource scale; None: it has no size.
+        selectable: The fields that lists and watches of the stored version may be narrowed by, of type
+            string, integer or boolean: ".spec.colour". Kubernetes serves it by default since 1.31
+            (CustomResourceFieldSelectors): the operator's minKubeVersion must say so.
+        versions: The further versions.
         manages: What an object leads to in the cluster.
         reasons: What each reason of the condition Ready means.
     """
@@ -130,5 +179,8 @@ class Kind(Generic[T]):
     categories: Sequence[str] = ()
     columns: Sequence[Column] = ()
     rules: Sequence[Rule] = ()
+    scale: Scale | None = None
+    selectable: Sequence[str] = ()
+    versions: Sequence[Version] = ()
     manages: Sequence[ManagedResource] = ()
     reasons: Mapping[str, str] = dataclass_field(default_factory=dict)

@@ -1,10 +1,15 @@
 """A struct type as a structural schema (apiextensions.k8s.io/v1). Development only."""
 
+from enum import Enum
+from typing import Any
+
+import msgspec
 from msgspec import inspect
 
+from pilothouse.api.core_types import INT_OR_STRING, core_schema
 from pilothouse.kube import Condition, ObjectMeta
 
-Schema = dict[str, object]
+Schema = dict[str, Any]
 
 _BOUNDS = ("gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length", "pattern")
 
@@ -14,12 +19,14 @@ KEYWORDS = frozenset(
     {
         *("default", "enum", "example", "format", "nullable"),
         *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
-        *("minLength", "maxLength", "pattern", "minItems", "maxItems", "uniqueItems"),
-        *("minProperties", "maxProperties", "required"),
-        *("x-kubernetes-int-or-string", "x-kubernetes-preserve-unknown-fields", "x-kubernetes-map-type"),
+        *("minLength", "maxLength", "pattern", "minItems", "maxItems", "minProperties", "maxProperties"),
+        *("x-kubernetes-embedded-resource", "x-kubernetes-preserve-unknown-fields", "x-kubernetes-map-type"),
         *("x-kubernetes-list-type", "x-kubernetes-list-map-keys", "x-kubernetes-validations"),
     }
 )
+
+# The API server's date-time lets in what Python's datetime does not: the year 0, offsets of a day or more.
+_MOMENT = r"^([1-9][0-9]{3}|0[1-9][0-9]{2}|00[1-9][0-9]|000[1-9])-.*([zZ]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$"
 
 # k8s.io/apimachinery/pkg/apis/meta/v1, type Condition, with its validation markers.
 CONDITION: Schema = {
@@ -69,37 +76,36 @@ CONDITION: Schema = {
 def structural_schema(view: type) -> Schema:
     """The structural schema of a struct type.
 
-    No field is `required`: which ones must be there is said by rules, whose messages people understand and
-    which leave stored objects alone.
+    A field without a default is `required`. Where people write the object, better give it a default and
+    demand it by a rule: people understand its message, and it leaves stored objects alone.
 
     Raises:
-        TypeError: A field is of a type, or carries a keyword, that a structural schema cannot express.
+        TypeError: A field is of a type, or carries a keyword, that a structural schema cannot express, or the
+            struct could not decode what the schema lets in.
     """
     return _schema(inspect.type_info(view), view.__name__)
 
 
 def _schema(of: inspect.Type, path: str) -> Schema:
-    if isinstance(of, inspect.Metadata):
-        words = dict(of.extra_json_schema or {})
-        words.pop("title", None)  # for consoles; the CSV has it
-        unknown = words.keys() - KEYWORDS - {"description"}
-        if unknown:
-            raise TypeError(f"{path}: {', '.join(sorted(unknown))} is no keyword of a structural schema")
-        return {**_schema(of.type, path), **words}
     match of:
+        case inspect.Metadata():
+            return {**_annotated(of, path), **_words(of, path)}
         case inspect.StructType():
             return _struct(of, path)
         case inspect.UnionType():
-            return _schema(_only_member(of, path), path)
+            return _union(of, path)
         case inspect.EnumType():
-            return {"type": "string", "enum": [member.value for member in of.cls]}
+            return _enum(of, path)
         case inspect.ListType() | inspect.VarTupleType():
             _refuse_bounds(of, path)
             return {"type": "array", "items": _schema(of.item_type, f"{path}[]")}
+        case inspect.DictType(value_type=inspect.AnyType()):
+            return {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
         case inspect.DictType():
+            _refuse_bounds(of, path)
             return {"type": "object", "additionalProperties": _schema(of.value_type, f"{path}{{}}")}
         case inspect.DateTimeType():
-            return {"type": "string", "format": "date-time"}
+            return {"type": "string", "format": "date-time", "pattern": _MOMENT}
     names = {
         inspect.StrType: "string",
         inspect.IntType: "integer",
@@ -112,25 +118,82 @@ def _schema(of: inspect.Type, path: str) -> Schema:
     return {"type": names[type(of)]}
 
 
+def _annotated(of: inspect.Metadata, path: str) -> Schema:
+    core = (of.extra or {}).get("core")
+    return core_schema(core) if core else _schema(of.type, path)
+
+
+def _words(of: inspect.Metadata, path: str) -> Schema:
+    words = dict(of.extra_json_schema or {})
+    words.pop("title", None)  # for consoles; the CSV has it
+    unknown = words.keys() - KEYWORDS - {"description"}
+    if unknown:
+        raise TypeError(f"{path}: {', '.join(sorted(unknown))} is no keyword of a structural schema")
+    return words
+
+
 def _struct(of: inspect.StructType, path: str) -> Schema:
     if of.cls is ObjectMeta:
         return {"type": "object"}  # the API server knows its own metadata
     if of.cls is Condition:
         return CONDITION
-    properties = {
-        field.encode_name: _schema(field.type, f"{path}.{field.encode_name}") for field in of.fields
-    }
-    return {"type": "object", "properties": properties}
+    if of.forbid_unknown_fields or of.array_like or of.tag is not None:
+        raise TypeError(f"{path}: forbid_unknown_fields, array_like and tag do not fit a Kubernetes object")
+    schema: Schema = {"type": "object", "properties": {}}
+    for field in of.fields:
+        schema["properties"][field.encode_name] = _field(field, of, f"{path}.{field.encode_name}")
+    if required := [field.encode_name for field in of.fields if field.required]:
+        schema["required"] = required
+    return schema
 
 
-def _only_member(of: inspect.UnionType, path: str) -> inspect.Type:
-    """The type beside None: an absent field needs no words in a schema."""
+def _field(field: inspect.Field, of: inspect.StructType, path: str) -> Schema:
+    schema = _schema(field.type, path)
+    optional, nullable = _may_be_none(field.type), schema.get("nullable", False)
+    if nullable and not optional:
+        raise TypeError(f"{path}: the API server lets null in, so let its type be one with '| None'")
+    if optional and not nullable and not of.cls.__struct_config__.omit_defaults:
+        raise TypeError(f"{path}: None would be written as null; give {of.cls.__name__} omit_defaults=True")
+    if "default" in schema and schema["default"] != _default(field):
+        raise TypeError(
+            f"{path}: the API server's default is {schema['default']!r}, and the struct's {_default(field)!r}"
+        )
+    return schema
+
+
+def _default(field: inspect.Field) -> object:
+    factory = field.default_factory
+    value = field.default if factory is msgspec.NODEFAULT else factory()
+    return None if value is msgspec.NODEFAULT else msgspec.json.decode(msgspec.json.encode(value))
+
+
+def _may_be_none(of: inspect.Type) -> bool:
+    if isinstance(of, inspect.Metadata):
+        return _may_be_none(of.type)
+    return isinstance(of, inspect.UnionType) and of.includes_none
+
+
+def _union(of: inspect.UnionType, path: str) -> Schema:
+    """Of the type beside None: an absent field needs no words in a schema; of int | str, Kubernetes' own."""
     members = [member for member in of.types if not isinstance(member, inspect.NoneType)]
+    if {type(member) for member in members} == {inspect.IntType, inspect.StrType}:
+        return dict(INT_OR_STRING)
     if len(members) != 1:
         raise TypeError(
-            f"{path}: a structural schema cannot express a union; keep one type, or None beside it"
+            f"{path}: a structural schema cannot express a union; keep one type, with None beside it at "
+            "most, or int | str"
         )
-    return members[0]
+    return _schema(members[0], path)
+
+
+def _enum(of: inspect.EnumType, path: str) -> Schema:
+    """Refuses one that fails on a word that it does not know: another release may have stored it."""
+    if of.cls._missing_.__func__ is Enum._missing_.__func__:  # type: ignore[attr-defined]  # a classmethod
+        raise TypeError(
+            f"{path}: {of.cls.__name__} cannot decode a word of another release; give it a classmethod "
+            "_missing_ that says what such a word reads as, or declare a str with field(enum=[...])"
+        )
+    return {"type": "string", "enum": [member.value for member in of.cls]}
 
 
 def _refuse_bounds(of: inspect.Type, path: str) -> None:

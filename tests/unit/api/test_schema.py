@@ -1,26 +1,34 @@
 """From a struct type to a structural schema, and what cannot be one."""
 
+import json
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
+from unittest.mock import ANY
 
 import msgspec
 import pytest
 
-from pilothouse.api import Rule, field
+from pilothouse.api import Rule, core, field
+from pilothouse.api.core_types import core_schema
 from pilothouse.api.schema import structural_schema
+from tests.unit.api.kitchen_sink import Sink
 
 
 class Colour(StrEnum):
     RED = "Red"
     BLUE = "Blue"
 
+    @classmethod
+    def _missing_(cls, value: object) -> "Colour":
+        return cls.RED
+
 
 class Part(msgspec.Struct, rename="camel"):
-    wheel_count: Annotated[int, field("Wheels.", minimum=0, format="int32")] = 0
+    wheel_count: Annotated[int, field("Wheels.", minimum=0, format="int32")]
 
 
-class Whole(msgspec.Struct, rename="camel"):
+class Whole(msgspec.Struct, rename="camel", omit_defaults=True):
     name: Annotated[str, field("Name.", title="A name", pattern="^[a-z]+$", maxLength=8)] = ""
     ratio: float = 0.0
     ready: bool = False
@@ -29,6 +37,8 @@ class Whole(msgspec.Struct, rename="camel"):
     labels: dict[str, str] = {}
     parts: Annotated[tuple[Part, ...], field("Parts.", map_keys=["wheelCount"])] = ()
     rest: list[int] = []
+    port: int | str = 0
+    anything: dict[str, Any] = {}
 
 
 def properties(view: type) -> Any:
@@ -41,7 +51,7 @@ def test_every_type_has_its_schema() -> None:
         "ratio": {"type": "number"},
         "ready": {"type": "boolean"},
         "colour": {"type": "string", "enum": ["Red", "Blue"]},
-        "since": {"type": "string", "format": "date-time"},
+        "since": {"type": "string", "format": "date-time", "pattern": ANY},
         "labels": {"type": "object", "additionalProperties": {"type": "string"}},
         "parts": {
             "type": "array",
@@ -50,6 +60,7 @@ def test_every_type_has_its_schema() -> None:
             "x-kubernetes-list-map-keys": ["wheelCount"],
             "items": {
                 "type": "object",
+                "required": ["wheelCount"],
                 "properties": {
                     "wheelCount": {
                         "type": "integer",
@@ -61,6 +72,8 @@ def test_every_type_has_its_schema() -> None:
             },
         },
         "rest": {"type": "array", "items": {"type": "integer"}},
+        "port": {"anyOf": [{"type": "integer"}, {"type": "string"}], "x-kubernetes-int-or-string": True},
+        "anything": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
     }
 
 
@@ -82,11 +95,35 @@ class Misspelt(msgspec.Struct):
 
 
 class Either(msgspec.Struct):
-    size: int | str = 1
+    size: int | bool = 1
 
 
 class Unknown(msgspec.Struct):
     size: bytes = b""
+
+
+class Word(StrEnum):
+    ONE = "One"
+
+
+class Untold(msgspec.Struct):
+    size: Word = Word.ONE
+
+
+class Null(msgspec.Struct):
+    size: int | None = None
+
+
+class NotNull(msgspec.Struct):
+    size: Annotated[int, field("Size.", nullable=True)] = 0
+
+
+class TwoDefaults(msgspec.Struct):
+    size: Annotated[int, field("Size.", default=3)] = 0
+
+
+class Tagged(msgspec.Struct, tag=True):
+    size: int = 0
 
 
 @pytest.mark.parametrize(
@@ -96,9 +133,55 @@ class Unknown(msgspec.Struct):
         (Misspelt, "Misspelt.size: minimun is no keyword of a structural schema"),
         (Either, "Either.size: a structural schema cannot express a union"),
         (Unknown, "Unknown.size: a structural schema cannot express BytesType"),
+        (
+            Untold,
+            "Untold.size: Word cannot decode a word of another release; give it a classmethod _missing_",
+        ),
+        (Null, "Null.size: None would be written as null; give Null omit_defaults=True"),
+        (NotNull, "NotNull.size: the API server lets null in, so let its type be one with '| None'"),
+        (TwoDefaults, "TwoDefaults.size: the API server's default is 3, and the struct's 0"),
+        (Tagged, "Tagged: forbid_unknown_fields, array_like and tag do not fit a Kubernetes object"),
     ],
 )
 def test_what_cannot_be_said_is_refused_by_name(view: type, complaint: str) -> None:
     with pytest.raises(TypeError) as raised:
         structural_schema(view)
     assert str(raised.value).startswith(complaint)
+
+
+def test_a_core_type_has_kubernetes_own_schema_and_what_the_field_says_of_it() -> None:
+    class View(msgspec.Struct, omit_defaults=True):
+        one: Annotated[core.Toleration | None, field("One.")] = None
+        many: Annotated[tuple[core.Toleration, ...], field("Many.", list_type="atomic")] = ()
+
+    toleration = {
+        "type": "object",
+        "properties": {
+            **{name: {"type": "string"} for name in ("effect", "key", "operator", "value")},
+            "tolerationSeconds": {"type": "integer", "format": "int64"},
+        },
+    }
+    assert properties(View) == {
+        "one": {**toleration, "description": "One."},
+        "many": {
+            "type": "array",
+            "items": toleration,
+            "description": "Many.",
+            "x-kubernetes-list-type": "atomic",
+        },
+    }
+
+
+def test_every_core_type_is_there_whole() -> None:
+    names = [
+        name for name in vars(core) if name[0].isupper() and name not in ("Annotated", "Any", "TypeAlias")
+    ]
+    assert len(names) > 10
+    for name in names:
+        assert "$ref" not in json.dumps(core_schema(name)), name
+
+
+def test_a_value_of_a_core_type_passes_as_it_was_written() -> None:
+    pod = b'{"affinity":{"nodeAffinity":{"newer":[1,null,{}]}},"resources":{"limits":{"cpu":2}}}'
+    written = b'{"spec":{"pod":' + pod + b"}}"
+    assert msgspec.json.encode(msgspec.json.decode(written, type=Sink)) == written

@@ -1,0 +1,74 @@
+"""What a declaration makes of a CRD beside its schema."""
+
+from dataclasses import replace
+from typing import Annotated, Any
+
+import msgspec
+import pytest
+
+from pilothouse.api import Version, field
+from pilothouse.api.crd import crd
+from pilothouse.kube import ObjectMeta
+from tests.unit.api.kitchen_sink import KITCHEN_SINK, SinkStatus
+
+SPEC: Any = crd(KITCHEN_SINK)["spec"]
+
+
+def test_one_version_is_stored_and_the_others_are_told_about() -> None:
+    stored, old = SPEC["versions"]
+    assert (stored["name"], stored["served"], stored["storage"]) == ("v2", True, True)
+    assert "deprecated" not in stored
+    assert (old["name"], old["served"], old["storage"]) == ("v1", True, False)
+    assert (old["deprecated"], old["deprecationWarning"]) == (True, KITCHEN_SINK.versions[0].deprecation)
+    assert "conversion" not in SPEC
+
+
+def test_all_versions_show_the_same() -> None:
+    for version in SPEC["versions"]:
+        assert version["subresources"] == {
+            "status": {},
+            "scale": {
+                "specReplicasPath": ".spec.size",
+                "statusReplicasPath": ".status.size",
+                "labelSelectorPath": ".status.selector",
+            },
+        }
+        assert [column["name"] for column in version["additionalPrinterColumns"]] == ["Size", "Ready", "Age"]
+
+
+def test_fields_are_selectable_in_the_stored_version_alone() -> None:
+    stored, old = SPEC["versions"]
+    paths = [".spec.colour", ".spec.size", ".spec.enabled"]
+    assert stored["selectableFields"] == [{"jsonPath": path} for path in paths]
+    assert "selectableFields" not in old
+
+
+class Renamed(msgspec.Struct):
+    length: int = 0
+
+
+class Retyped(msgspec.Struct):
+    size: str = ""
+
+
+class Lacking(msgspec.Struct):
+    size: int = 0
+
+
+@pytest.mark.parametrize(
+    ("spec", "lost"), [(Renamed, ".spec.length"), (Retyped, ".spec.size"), (Lacking, ".spec.word")]
+)
+def test_a_version_that_the_stored_one_cannot_hold_is_refused(spec: type, lost: str) -> None:
+    view = msgspec.defstruct(
+        "Old",
+        [
+            ("metadata", ObjectMeta, ObjectMeta()),
+            ("spec", Annotated[spec, field("Spec.")], msgspec.field(default_factory=spec)),
+            ("status", SinkStatus, SinkStatus()),
+        ],
+    )
+    kind = replace(KITCHEN_SINK, versions=(Version("v1", view),))
+    with pytest.raises(
+        TypeError, match=f"Sink v1: .*{lost}[, ].*would be lost or refused: give it the same fields as v2"
+    ):
+        crd(kind)
