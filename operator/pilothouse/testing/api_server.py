@@ -16,8 +16,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from devcluster import toolchain
-from pilothouse.kube import ClientConfig, StaticToken, tls_context
+from pilothouse.kube import ClientConfig, StaticToken, TlsFiles, tls_context
+
+ASSETS = "KUBEBUILDER_ASSETS"
+"""The variable that names the folder of the programs; the name is envtest's."""
 
 START_SECONDS = 90.0
 STOP_SECONDS = 15.0
@@ -25,14 +27,26 @@ _ADMIN = "test-admin"
 _PREFIX = "pilothouse-api-"
 
 
+class ApiServerError(RuntimeError):
+    """The API server cannot be started; the message says what is missing, or shows the ends of the logs."""
+
+
 class ApiServer:
     """etcd and kube-apiserver on free loopback ports, in a folder of their own. A context manager.
 
     There is no controller manager: namespaces are never emptied, service accounts not made, owners not
     followed.
+
+    Args:
+        assets: The folder that holds the programs `etcd` and `kube-apiserver`; by default the one that the
+            variable KUBEBUILDER_ASSETS names, as for controller-runtime's envtest.
+
+    Raises:
+        ApiServerError: A program is missing.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, assets: Path | None = None) -> None:
+        self._programs = _programs(assets)
         _remove_leftovers()
         self._folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
         self._token = secrets.token_hex(16)
@@ -73,7 +87,7 @@ class ApiServer:
         Args:
             token: whom to be; by default a cluster administrator.
         """
-        tls = tls_context(ca_file=str(self.ca_file))
+        tls = TlsFiles(ca_file=str(self.ca_file))
         return ClientConfig(server=self.url, tls=tls, token=StaticToken(token or self._token))
 
     def kubeconfig(self) -> Path:
@@ -155,7 +169,8 @@ class ApiServer:
             connection.request("POST", f"/v3/{call}", json.dumps(body))
             answer = connection.getresponse()
             text = answer.read().decode()
-            assert answer.status == 200, f"etcd answered {answer.status} to {call}: {text}"
+            if answer.status != 200:
+                raise ApiServerError(f"etcd answered {answer.status} to {call}: {text}")
         finally:
             connection.close()
 
@@ -169,8 +184,7 @@ class ApiServer:
     def _start(self, name: str, *arguments: str) -> None:
         with (self._folder / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
-                # Killed by the kernel with this process, should it be killed and unable to clean up.
-                ["setpriv", "--pdeathsig", "KILL", toolchain.binary(name), *arguments],
+                [*_die_with_parent(), self._programs[name], *arguments],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self._folder,
@@ -182,14 +196,14 @@ class ApiServer:
         """Block until the server serves.
 
         Raises:
-            AssertionError: it ended, or did not serve in time; the message shows the ends of the logs.
+            ApiServerError: it ended, or did not serve in time; the message shows the ends of the logs.
         """
         ends = time.monotonic() + START_SECONDS
         last = "no answer yet"
         while time.monotonic() < ends:
             for name, process in self._processes.items():
                 if process.poll() is not None:
-                    raise AssertionError(f"{name} ended with {process.returncode}:\n{self._log_tail(name)}")
+                    raise ApiServerError(f"{name} ended with {process.returncode}:\n{self._log_tail(name)}")
             try:
                 self._probe()
                 return
@@ -197,7 +211,7 @@ class ApiServer:
                 last = str(error)
                 time.sleep(0.05)
         tails = "\n".join(self._log_tail(name) for name in self._processes)
-        raise AssertionError(f"the API server was not ready within {START_SECONDS} s: {last}\n{tails}")
+        raise ApiServerError(f"the API server was not ready within {START_SECONDS} s: {last}\n{tails}")
 
     def _probe(self) -> None:
         tls = tls_context(ca_file=str(self.ca_file))
@@ -212,6 +226,30 @@ class ApiServer:
 
     def _log_tail(self, name: str) -> str:
         return f"--- {name}\n" + (self._folder / f"{name}.log").read_text(errors="replace")[-4000:]
+
+
+def _programs(assets: Path | None) -> dict[str, Path]:
+    """The paths of the programs that are started or called."""
+    named = os.environ.get(ASSETS, "")
+    if assets is None and not named:
+        raise ApiServerError(
+            f"{ASSETS} is not set: name the folder that holds etcd and kube-apiserver, such as the one that "
+            "'setup-envtest use -p path' prints"
+        )
+    folder = Path(named) if assets is None else assets
+    programs = {name: folder / name for name in ("etcd", "kube-apiserver")}
+    for path in programs.values():
+        if not os.access(path, os.X_OK):
+            raise ApiServerError(f"there is no program {path}: check {ASSETS}")
+    if not shutil.which("openssl"):
+        raise ApiServerError("there is no openssl on the PATH: it makes the key of the service accounts")
+    return programs
+
+
+def _die_with_parent() -> list[str]:
+    """What has the kernel kill a program with this process, should that be killed and unable to clean up."""
+    setpriv = shutil.which("setpriv")  # of util-linux
+    return [setpriv, "--pdeathsig", "KILL"] if setpriv else []
 
 
 def _remove_leftovers() -> None:

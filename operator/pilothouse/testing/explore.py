@@ -1,0 +1,120 @@
+"""Every fault at every call: does a playbook come to the same end, and do nothing twice?"""
+
+import logging
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from pilothouse.testing.faults import Fault, Injection, Site
+from pilothouse.testing.scenario import Run, Scenario, play
+
+#: How many events the caches are behind, for Fault.STALE.
+BEHIND = (1, 2, 3)
+
+
+@dataclass
+class FaultMatrix:
+    """What came of running a scenario with every fault at every call.
+
+    Attributes:
+        sites: the calls of the run without faults.
+        runs: the runs with faults.
+        seconds: how long all of them took.
+    """
+
+    sites: list[Site]
+    runs: list[Run] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def failures(self) -> list[Run]:
+        """The runs that came to another end."""
+        return [run for run in self.runs if run.failure]
+
+    @property
+    def runs_a_minute(self) -> float:
+        """How fast they were."""
+        return 60 * len(self.runs) / self.seconds if self.seconds else 0.0
+
+    def require_converged(self) -> None:
+        """Raise AssertionError, with the first runs that failed, unless every run converged."""
+        if failures := self.failures:
+            told = "\n".join(str(run) for run in failures[:3])
+            raise AssertionError(f"{len(failures)} of {len(self.runs)} runs failed:\n{told}\n{self}")
+
+    def __str__(self) -> str:
+        kinds = Counter(injection.fault for run in self.runs for injection in run.injections)
+        told = ", ".join(f"{fault} {count}" for fault, count in kinds.items())
+        return (
+            f"{len(self.sites)} calls, {len(self.runs)} runs ({told}), {len(self.failures)} failed, "
+            f"{self.runs_a_minute:.0f} runs a minute"
+        )
+
+
+def explore(
+    scenario: Callable[[], Scenario],
+    *,
+    faults: Collection[Fault] = tuple(Fault),
+    pairs: int = 0,
+    seed: int = 0,
+) -> FaultMatrix:
+    """Run a scenario once to count its calls, then once for each call and each fault that can befall it.
+
+    Every run is on a new model of the API server, under virtual time, and the same each time.
+
+    Args:
+        scenario: makes a scenario for a run.
+        faults: which faults.
+        pairs: how many more runs suffer two faults, drawn at random.
+        seed: of what is drawn at random, the operator's own jitter included.
+
+    Raises:
+        AssertionError: the scenario does not settle without any fault.
+    """
+    began = time.perf_counter()
+    with _silent_logs():
+        usual = play(scenario(), seed=seed)
+        if usual.failure:
+            raise AssertionError(f"without any fault: {usual}")
+        # With an election, the run must come to the same end.
+        matrix = FaultMatrix(list(usual.sites))
+        single = [each for site in matrix.sites for each in injections(site, faults)]
+        chosen: list[tuple[Injection, ...]] = [(each,) for each in single]
+        draw = random.Random(seed)  # noqa: S311 - to be repeatable
+        chosen += [tuple(draw.sample(single, 2)) for _ in range(pairs)]
+        for each in chosen:
+            elected = any(injection.fault is Fault.TWO_LEADERS for injection in each)
+            run = play(scenario(), each, usual.steps, elected=elected, seed=seed)
+            # A stale cache may well change which calls are made, so that the last one is not.
+            if not (run.failure or run.struck or each[0].fault is Fault.STALE or each[1:]):
+                run.failure = "the fault befell no call: the scenario does not run the same each time"
+            matrix.runs.append(run)
+    matrix.seconds = time.perf_counter() - began
+    return matrix
+
+
+def injections(site: Site, faults: Collection[Fault]) -> Iterator[Injection]:
+    """Yield what can befall a call."""
+    for fault in faults:
+        if not site.may_suffer(fault):
+            continue
+        if fault is not Fault.STALE:
+            yield Injection(site.number, fault)
+            continue
+        for behind in BEHIND:
+            if behind <= site.events:
+                yield Injection(site.number, fault, behind, site.events - behind)
+
+
+@contextmanager
+def _silent_logs() -> Iterator[None]:
+    """What thousands of runs log, nobody reads."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)

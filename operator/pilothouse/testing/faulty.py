@@ -1,0 +1,166 @@
+"""What a process under faults calls: the API server, and outside systems."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+from pilothouse.controller import Api
+from pilothouse.kube import (
+    KubeObject,
+    ObjectKey,
+    Page,
+    PatchType,
+    Resource,
+    WatchEvent,
+    WatchListUnsupported,
+)
+from pilothouse.testing.faults import Errors, Process
+
+T = TypeVar("T", bound=KubeObject)
+R = TypeVar("R")
+
+# Renewed by the clock, not by what the operator does: an election is not counted among its calls.
+LEASES = "leases.coordination.k8s.io"
+
+
+class FaultyApi:
+    """The calls of one process to the API server, real or a model. Those of its election are not counted.
+
+    Args:
+        api: the API server.
+        process: whose calls they are.
+    """
+
+    def __init__(self, api: Api, process: Process) -> None:
+        self._api = api
+        self._process = process
+
+    async def get(self, resource: Resource[T], key: ObjectKey) -> T:
+        """Return an object."""
+        return await self._call("get", resource, key, lambda: self._api.get(resource, key))
+
+    async def create(self, resource: Resource[T], body: object, *, namespace: str = "") -> T:
+        """Create an object."""
+        key = ObjectKey(namespace, "")
+        effect = lambda: self._api.create(resource, body, namespace=namespace)  # noqa: E731
+        return await self._call("create", resource, key, effect)
+
+    async def patch(
+        self,
+        resource: Resource[T],
+        key: ObjectKey,
+        body: object,
+        *,
+        type: PatchType,  # noqa: A002 - the client's own name
+        subresource: str = "",
+        **options: Any,
+    ) -> T:
+        """Change some fields of an object."""
+
+        def effect() -> Awaitable[T]:
+            return self._api.patch(resource, key, body, type=type, subresource=subresource, **options)
+
+        return await self._call("patch", resource, key, effect, subresource)
+
+    async def delete(self, resource: Resource[T], key: ObjectKey, **options: Any) -> None:
+        """Ask for an object's deletion."""
+        await self._call("delete", resource, key, lambda: self._api.delete(resource, key, **options))
+
+    async def pages(self, resource: Resource[T], **selectors: Any) -> AsyncGenerator[Page[T], None]:
+        """List a collection."""
+
+        async def all_pages() -> list[Page[T]]:
+            return [page async for page in self._api.pages(resource, **selectors)]
+
+        for page in await self._call("list", resource, None, all_pages):
+            yield page
+
+    async def watch_list(
+        self, resource: Resource[T], **selectors: Any
+    ) -> AsyncGenerator[WatchEvent[T], None]:
+        """Not served: lists and watches fail each on their own."""
+        raise WatchListUnsupported("the model lists in pages")
+        yield  # an async generator, as its callers expect
+
+    async def watch(
+        self, resource: Resource[T], *, resource_version: str, **selectors: Any
+    ) -> AsyncGenerator[WatchEvent[T], None]:
+        """Yield what changes after a version."""
+        process = self._process
+        await self._call("watch", resource, None, _nothing)
+        told = process.open_stream()
+        stream = self._api.watch(resource, resource_version=resource_version, **selectors)
+        pump = asyncio.get_running_loop().create_task(self._pump(stream, told))
+        try:
+            while True:
+                each = await told.get()
+                if isinstance(each, BaseException):
+                    raise each
+                if not isinstance(each, WatchEvent):
+                    return
+                yield each
+        finally:
+            process.close_stream(told)
+            pump.cancel()
+            await asyncio.wait([pump])
+
+    async def _pump(self, stream: AsyncGenerator[WatchEvent[T], None], told: "asyncio.Queue[object]") -> None:
+        """Hands events over until the stream ends, or with its error."""
+        end: object = None
+        try:
+            async with aclosing(stream):
+                async for event in stream:
+                    if event.object is not None:
+                        await self._process.faults.tell_event()
+                    told.put_nowait(event)
+        except Exception as error:
+            end = error
+        told.put_nowait(end)
+
+    async def _call(
+        self,
+        verb: str,
+        resource: Resource[Any],
+        key: ObjectKey | None,
+        effect: Callable[[], Awaitable[R]],
+        subresource: str = "",
+    ) -> R:
+        if str(resource) == LEASES:
+            self._process.require_alive()
+            return await effect()
+        what = f"{verb} {resource}{'/' + subresource if subresource else ''} {key or ''}".rstrip()
+        return await self._process.call(what, effect, writes=verb in ("create", "patch", "delete"))
+
+
+class Outside:
+    """An outside system's client, or a model of it, as one process calls it: every coroutine is a call.
+
+    Args:
+        model: what is called; shared by all processes.
+        process: whose calls they are.
+        reads: the names of the methods that change nothing.
+        errors: how the client tells of faults.
+    """
+
+    def __init__(self, model: object, process: Process, *, reads: Collection[str], errors: Errors) -> None:
+        self._model = model
+        self._process = process
+        self._reads = reads
+        self._errors = errors
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._model, name)
+        if not callable(attribute):
+            return attribute
+        what = f"{type(self._model).__name__.lower()}.{name}"
+
+        async def call(*arguments: Any, **options: Any) -> Any:
+            effect = lambda: attribute(*arguments, **options)  # noqa: E731
+            return await self._process.call(what, effect, writes=name not in self._reads, errors=self._errors)
+
+        return call
+
+
+async def _nothing() -> None:
+    """The stream itself is opened by whoever reads it."""

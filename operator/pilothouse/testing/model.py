@@ -1,0 +1,320 @@
+"""The API server as a model in memory: enough of its rules for controllers to run on it under virtual time.
+
+`ModelServer` has the rules, and the contract tests hold them against the real server. `ModelApi` is its
+client: what a controller calls, and what a test does unseen by the controller.
+"""
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+
+from pilothouse.kube import EventType, Expired, KubeObject, ObjectKey, Page, PatchType, Resource, WatchEvent
+from pilothouse.testing import garbage
+from pilothouse.testing.documents import Json, as_json
+from pilothouse.testing.selectors import Matches, matcher
+from pilothouse.testing.server import Change, ModelServer
+
+T = TypeVar("T", bound=KubeObject)
+
+#: A watch that has nothing to tell says at least this often how far it has come, seconds.
+BOOKMARK_SECONDS = 60.0
+WRITES = ("create", "patch", "replace", "delete")
+
+
+class Call(NamedTuple):
+    """A request: its verb, the resource's name, the object, the subresource, the body."""
+
+    verb: str
+    resource: str
+    key: ObjectKey
+    subresource: str = ""
+    body: Any = None
+
+    @property
+    def writes(self) -> bool:
+        """Whether it would change something."""
+        return self.verb in WRITES
+
+    def __str__(self) -> str:
+        what = f"{self.resource}/{self.subresource}" if self.subresource else self.resource
+        return f"{self.verb} {what} {self.key}"
+
+
+async def _nothing(call: Call) -> None:
+    """Lets a call through."""
+
+
+class ModelApi:
+    """A model of the API server with the calls of `pilothouse.kube.Client`, which documents them.
+
+    Attributes:
+        server: the objects and their rules; `server.validate` says what is Invalid.
+        calls: all requests so far, watches and lists left out.
+        before: awaited before a request takes effect: raise to refuse it, sleep to delay it.
+        after: awaited when it has taken effect, before the answer: raise to lose the answer.
+        connected: cleared, it holds back what watches would tell.
+
+    Args:
+        field_manager: who owns the fields that it writes, unless a call says so.
+    """
+
+    def __init__(self, field_manager: str = "pilothouse") -> None:
+        self.server = ModelServer()
+        self.server.changed = self._tell_watches
+        self.calls: list[Call] = []
+        self.before: Callable[[Call], Awaitable[None]] = _nothing
+        self.after: Callable[[Call], Awaitable[None]] = _nothing
+        self.connected = asyncio.Event()
+        self.connected.set()
+        self._field_manager = field_manager
+        self._news = asyncio.Event()
+
+    @property
+    def version(self) -> int:
+        """The version of the last change."""
+        return self.server.version
+
+    @property
+    def writes(self) -> list[Call]:
+        """The requests that would change something."""
+        return [call for call in self.calls if call.writes]
+
+    # What a controller calls.
+
+    async def get(self, resource: Resource[T], key: ObjectKey) -> T:
+        """Return an object."""
+        call = Call("get", str(resource), key)
+        return _view(resource, await self._request(call, lambda: self.server.get(resource, key)))
+
+    async def create(self, resource: Resource[T], body: object, *, namespace: str = "") -> T:
+        """Create an object; `generateName` is followed by a number."""
+        built = as_json(body)
+        metadata = built.get("metadata", {})
+        key = ObjectKey(namespace, metadata.get("name") or metadata.get("generateName", ""))
+        call = Call("create", str(resource), key, body=built)
+
+        def create() -> Json:
+            return self.server.create(resource, namespace, built, manager=self._field_manager)
+
+        return _view(resource, await self._request(call, create))
+
+    async def patch(
+        self,
+        resource: Resource[T],
+        key: ObjectKey,
+        body: object,
+        *,
+        type: PatchType,  # noqa: A002 - the client's own name
+        subresource: str = "",
+        field_manager: str = "",
+        force: bool = False,
+    ) -> T:
+        """Change some fields of an object, by a merge or JSON patch or by server-side apply."""
+        built = as_json(body)
+        call = Call("patch", str(resource), key, subresource, built)
+
+        def patch() -> Json:
+            return self.server.patch(
+                resource,
+                key,
+                built,
+                type=type,
+                subresource=subresource,
+                manager=field_manager or self._field_manager,
+                force=force,
+            )
+
+        return _view(resource, await self._request(call, patch))
+
+    async def replace(
+        self, resource: Resource[T], key: ObjectKey, body: object, *, subresource: str = ""
+    ) -> T:
+        """Replace an object, or its status."""
+        built = as_json(body)
+        call = Call("replace", str(resource), key, subresource, built)
+
+        def replace() -> Json:
+            return self.server.replace(
+                resource, key, built, subresource=subresource, manager=self._field_manager
+            )
+
+        return _view(resource, await self._request(call, replace))
+
+    async def delete(
+        self,
+        resource: Resource[T],
+        key: ObjectKey,
+        *,
+        uid: str = "",
+        resource_version: str = "",
+        propagation: str = "Background",
+        grace_seconds: int | None = None,
+    ) -> None:
+        """Ask for an object's deletion; what it owns goes at the next `collect_garbage`."""
+
+        def delete() -> Json:
+            return self.server.delete(
+                resource, key, uid=uid, resource_version=resource_version, propagation=propagation
+            )
+
+        await self._request(Call("delete", str(resource), key), delete)
+
+    async def pages(
+        self,
+        resource: Resource[T],
+        *,
+        namespace: str = "",
+        label_selector: str = "",
+        field_selector: str = "",
+        limit: int = 500,
+    ) -> AsyncGenerator[Page[T], None]:
+        """List a collection, page by page; all pages show it at one moment."""
+        await self.connected.wait()
+        matches = _scoped(matcher(label_selector, field_selector), namespace)
+        objects = sorted(self.server.collection(resource).objects.items())
+        shown = [obj for _, obj in objects if matches(obj)]
+        version = str(self.version)
+        for start in range(0, len(shown) or 1, limit):
+            yield Page([_view(resource, obj) for obj in shown[start : start + limit]], version)
+
+    async def watch_list(
+        self,
+        resource: Resource[T],
+        *,
+        namespace: str = "",
+        label_selector: str = "",
+        field_selector: str = "",
+    ) -> AsyncGenerator[WatchEvent[T], None]:
+        """Yield what is there as ADDED, then END_OF_LIST, then what changes."""
+        shown = self.pages(
+            resource, namespace=namespace, label_selector=label_selector, field_selector=field_selector
+        )
+        version = ""
+        async for page in shown:
+            version = page.resource_version
+            for obj in page.items:
+                yield WatchEvent(EventType.ADDED, obj, obj.metadata.resource_version)
+        yield WatchEvent(EventType.END_OF_LIST, None, version)
+        changes = self.watch(
+            resource,
+            resource_version=version,
+            namespace=namespace,
+            label_selector=label_selector,
+            field_selector=field_selector,
+        )
+        async for event in changes:
+            yield event
+
+    async def watch(
+        self,
+        resource: Resource[T],
+        *,
+        resource_version: str,
+        namespace: str = "",
+        label_selector: str = "",
+        field_selector: str = "",
+    ) -> AsyncGenerator[WatchEvent[T], None]:
+        """Yield what changes after a version; first a BOOKMARK, and one each minute that told nothing."""
+        matches = _scoped(matcher(label_selector, field_selector), namespace)
+        collection, seen = self.server.collection(resource), int(resource_version)
+        if seen < collection.oldest:
+            raise Expired(410, "Expired", f"too old resource version: {seen} ({collection.oldest})")
+        yield WatchEvent(EventType.BOOKMARK, None, resource_version)
+        told, due = seen, math.inf
+        loop = asyncio.get_running_loop()
+        while True:
+            news = self._news
+            await self.connected.wait()
+            for change in collection.since(seen):
+                seen = change.version
+                if seen_as := _as_seen(change, matches):
+                    kind, obj = seen_as
+                    told, due = seen, math.inf
+                    yield WatchEvent(kind, _view(resource, obj), str(seen))
+            if told < self.version and due == math.inf:
+                due = loop.time() + BOOKMARK_SECONDS
+            try:
+                async with asyncio.timeout_at(None if due == math.inf else due):
+                    await news.wait()
+            except TimeoutError:
+                if news.is_set():
+                    continue  # what happened at the same moment comes first
+                seen = told = self.version
+                due = math.inf
+                yield WatchEvent(EventType.BOOKMARK, None, str(told))
+
+    # What a test does, unseen by the controller.
+
+    def put(self, resource: Resource[T], name: str, namespace: str = "default", **fields: Any) -> ObjectKey:
+        """Create an object or set fields of it, as a user would; `metadata=` adds to its metadata.
+
+        The status may be set, too; no rule is checked.
+        """
+        key = ObjectKey(namespace if resource.namespaced else "", name)
+        self.server.put(resource, key, fields, fields.pop("metadata", {}))
+        return key
+
+    def read(self, resource: Resource[T], key: ObjectKey) -> Json:
+        """Return the object as JSON, not to be changed; KeyError when there is none."""
+        return self.server.collection(resource).objects[key]
+
+    def exists(self, resource: Resource[T], key: ObjectKey) -> bool:
+        """Whether there is such an object."""
+        return key in self.server.collection(resource).objects
+
+    def all(self, resource: Resource[T]) -> list[Json]:
+        """Return all objects of a kind, as JSON, not to be changed."""
+        return list(self.server.collection(resource).objects.values())
+
+    def remove(self, resource: Resource[T], key: ObjectKey) -> None:
+        """Ask for an object's deletion, as a user would."""
+        self.server.delete(resource, key)
+
+    def forget(self) -> None:
+        """Forget the past, so that a watch that asks for it is told 410."""
+        self.server.forget()
+
+    def collect_garbage(self) -> None:
+        """Let what owners left behind follow them, as the cluster's garbage collector does by itself."""
+        garbage.collect(self.server)
+
+    # Behind both.
+
+    async def _request(self, call: Call, take_effect: Callable[[], Json]) -> Json:
+        self.calls.append(call)
+        await asyncio.sleep(0)
+        await self.before(call)
+        result = take_effect()
+        await self.after(call)
+        return result
+
+    def _tell_watches(self) -> None:
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+
+def _view(resource: Resource[T], obj: Json) -> T:
+    """The object as the real client would read it: through JSON."""
+    return msgspec.json.decode(msgspec.json.encode(obj), type=resource.view)
+
+
+def _scoped(matches: Matches, namespace: str) -> Matches:
+    if not namespace:
+        return matches
+    return lambda obj: obj["metadata"].get("namespace") == namespace and matches(obj)
+
+
+def _as_seen(change: Change, matches: Matches) -> tuple[EventType, Json] | None:
+    """What a change is to who sees only what matches; None: nothing."""
+    was = change.before is not None and matches(change.before)
+    if change.type is not EventType.DELETED and matches(change.object):
+        return (EventType.MODIFIED if was else EventType.ADDED), change.object
+    if not was or change.before is None:
+        return None
+    # Whoever sees it go is shown what it was, at the version of its going.
+    version = change.object["metadata"]["resourceVersion"]
+    last = change.before
+    return EventType.DELETED, {**last, "metadata": {**last["metadata"], "resourceVersion": version}}

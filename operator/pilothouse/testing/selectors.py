@@ -1,0 +1,66 @@
+"""Label and field selectors, as the API server reads them."""
+
+import re
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from pilothouse.kube import BadRequest
+from pilothouse.testing.documents import Json
+
+Matches: TypeAlias = Callable[[Json], bool]
+
+_SETS = re.compile(r"^\s*([^\s()]+)\s+(in|notin)\s+\(([^()]*)\)\s*$")
+_PAIRS = re.compile(r"^\s*([^\s!=]+)\s*(==|=|!=)\s*([^\s!=()]*)\s*$")
+_NAMES = re.compile(r"^\s*(!?)\s*([^\s!=(),]+)\s*$")
+_COMMAS = re.compile(r",(?![^(]*\))")
+
+
+def matcher(label_selector: str, field_selector: str) -> Matches:
+    """Return what tells whether both selectors admit an object.
+
+    Args:
+        label_selector: such as `app=web,tier!=cache,env in (a,b),!old`.
+        field_selector: such as `metadata.name=web,status.phase!=Failed`; any field of a plain value.
+
+    Raises:
+        BadRequest: a selector cannot be read.
+    """
+    labels = [_label_rule(part) for part in _COMMAS.split(label_selector) if part.strip()]
+    fields = [_field_rule(part) for part in field_selector.split(",") if part.strip()]
+
+    def matches(obj: Json) -> bool:
+        own = obj["metadata"].get("labels") or {}
+        return all(rule(own) for rule in labels) and all(rule(obj) for rule in fields)
+
+    return matches
+
+
+def _label_rule(text: str) -> Matches:
+    if found := _SETS.match(text):
+        name, word, values = found[1], found[2], {value.strip() for value in found[3].split(",")}
+        return lambda labels: (labels.get(name) in values) == (word == "in")
+    if found := _PAIRS.match(text):
+        return _equality(found[1], found[2], found[3], lambda labels, name: labels.get(name))
+    if found := _NAMES.match(text):
+        name, wanted = found[2], not found[1]
+        return lambda labels: (name in labels) == wanted
+    raise BadRequest(400, "BadRequest", f"unable to parse requirement: {text!r}")
+
+
+def _field_rule(text: str) -> Matches:
+    found = _PAIRS.match(text)
+    if not found:
+        raise BadRequest(400, "BadRequest", f"invalid selector: {text!r}; can't understand {text!r}")
+    return _equality(found[1], found[2], found[3], _field)
+
+
+def _equality(name: str, operator: str, value: str, read: Callable[[Json, str], Any]) -> Matches:
+    return lambda source: (read(source, name) == value) == (operator != "!=")
+
+
+def _field(obj: Any, path: str) -> str:
+    for name in path.split("."):
+        obj = obj.get(name) if isinstance(obj, dict) else None
+    if isinstance(obj, bool):
+        return str(obj).lower()
+    return "" if obj is None else str(obj)

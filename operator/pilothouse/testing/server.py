@@ -1,0 +1,389 @@
+"""The rules of the API server, on objects in memory: versions, generations, finalizers, owners, history.
+
+What it does not do: defaulting and validation (give `validate`), permissions, pods' graceful deletion,
+managedFields. The contract tests compare it with the real one.
+"""
+
+import copy
+import uuid
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeAlias
+
+from pilothouse.kube import (
+    AlreadyExists,
+    BadRequest,
+    Cause,
+    Conflict,
+    EventType,
+    Invalid,
+    NotFound,
+    ObjectKey,
+    PatchType,
+    Resource,
+    ServerError,
+)
+from pilothouse.telemetry import now
+from pilothouse.testing.apply import Ownership
+from pilothouse.testing.documents import Json
+from pilothouse.testing.patches import json_patched, merged
+
+"""An object as JSON has it."""
+"""An object as JSON."""
+Validate: TypeAlias = Callable[[Resource[Any], Json, Json | None], Sequence[Cause]]
+"""Told the kind, the object to be stored and the one that is stored, returns what is wrong with it."""
+
+#: How many changes of a kind are remembered for watches. etcd remembers those of 5 minutes.
+HISTORY = 20_000
+FOREGROUND, ORPHAN = "foregroundDeletion", "orphan"
+_FINALIZERS = {"Foreground": FOREGROUND, "Orphan": ORPHAN}
+
+# Kinds of the server's own that have neither a status nor a generation.
+_PLAIN = {
+    "configmaps",
+    "endpoints",
+    "events",
+    "events.events.k8s.io",
+    "leases.coordination.k8s.io",
+    "secrets",
+    "serviceaccounts",
+    "services",
+}
+# What a user's body never decides.
+_SERVERS_OWN = ("creationTimestamp", "deletionTimestamp", "generation", "resourceVersion", "uid", "selfLink")
+
+
+class Change(NamedTuple):
+    """A line of a watch, as it is remembered: the object after the change, and before it."""
+
+    version: int
+    type: EventType
+    object: Json
+    before: Json | None
+
+
+@dataclass(eq=False)
+class Collection:
+    """All objects of a kind."""
+
+    resource: Resource[Any]
+    objects: dict[ObjectKey, Json] = field(default_factory=dict)
+    owners: dict[ObjectKey, Ownership] = field(default_factory=dict)
+    history: list[Change] = field(default_factory=list)
+    made: Counter[ObjectKey] = field(default_factory=Counter)
+    oldest: int = 0
+
+    def since(self, version: int) -> list[Change]:
+        """The changes after a version, in order."""
+        return self.history[bisect_right(self.history, version, key=lambda change: change.version) :]
+
+
+def _anything(resource: Resource[Any], new: Json, old: Json | None) -> Sequence[Cause]:
+    return ()
+
+
+class ModelServer:
+    """Objects in memory under the API server's rules. What it returns must not be changed.
+
+    Attributes:
+        version: the version of the last change.
+        validate: says what is wrong with an object that is to be stored; by default nothing ever is.
+        changed: called after every change.
+    """
+
+    def __init__(self) -> None:
+        self.version = 100
+        self.validate: Validate = _anything
+        self.changed: Callable[[], None] = lambda: None
+        self._collections: dict[str, Collection] = {}
+        self._named = 0
+
+    def collection(self, resource: Resource[Any]) -> Collection:
+        """All objects of a kind."""
+        name = str(resource)
+        if name not in self._collections:
+            self._collections[name] = Collection(resource)
+        return self._collections[name]
+
+    def collections(self) -> list[Collection]:
+        """Every kind that was ever asked for."""
+        return list(self._collections.values())
+
+    def get(self, resource: Resource[Any], key: ObjectKey) -> Json:
+        """Return an object."""
+        found = self.collection(resource).objects.get(key)
+        if found is None:
+            raise NotFound(404, "NotFound", f'{resource} "{key.name}" not found')
+        return found
+
+    def create(self, resource: Resource[Any], namespace: str, body: Json, *, manager: str) -> Json:
+        """Store a new object."""
+        obj = copy.deepcopy(body)
+        metadata = obj.setdefault("metadata", {})
+        if metadata.get("resourceVersion"):
+            # Found out late, in the storage: hence not a 400.
+            raise ServerError(500, "", "resourceVersion should not be set on objects to be created")
+        self._check_namespace(resource, namespace, metadata)
+        if not metadata.get("name") and metadata.get("generateName"):
+            self._named += 1
+            metadata["name"] = f"{metadata['generateName']}{self._named:05x}"
+        key = ObjectKey(namespace if resource.namespaced else "", metadata.get("name", ""))
+        if not key.name:
+            raise _invalid(
+                resource, "", [Cause("metadata.name", "Required value: name or generateName is required")]
+            )
+        if key in self.collection(resource).objects:
+            raise AlreadyExists(409, "AlreadyExists", f'{resource} "{key.name}" already exists')
+        return self._insert(resource, key, obj, manager)
+
+    def patch(
+        self,
+        resource: Resource[Any],
+        key: ObjectKey,
+        body: Any,
+        *,
+        type: PatchType,  # noqa: A002 - the client's own name
+        subresource: str,
+        manager: str,
+        force: bool,
+    ) -> Json:
+        """Change some fields of an object."""
+        collection = self.collection(resource)
+        if type is PatchType.APPLY and key not in collection.objects and not subresource:
+            return self._create_applied(resource, key, body, manager)
+        old = self.get(resource, key)
+        owners = collection.owners.setdefault(key, Ownership())
+        if type is PatchType.APPLY:
+            self._check_version(resource, key, old, body)
+            applied = _part(body, subresource, resource)
+            tried = copy.deepcopy(owners)
+            new = tried.apply(manager, old, applied, force=force)
+            # Who owns a field is part of the object, too.
+            stored = self._update(resource, key, old, new, subresource, touched=tried != owners)
+            if key in collection.owners:
+                collection.owners[key] = tried
+            return stored
+        new = merged(old, body) if type is PatchType.MERGE else json_patched(old, body)
+        self._check_version(resource, key, old, new)
+        stored = self._update(resource, key, old, new, subresource)
+        owners.update(manager, old, stored)
+        return stored
+
+    def replace(
+        self, resource: Resource[Any], key: ObjectKey, body: Json, *, subresource: str, manager: str
+    ) -> Json:
+        """Replace an object, or its subresource."""
+        old = self.get(resource, key)
+        self._check_version(resource, key, old, body)
+        if body["metadata"].get("uid", old["metadata"]["uid"]) != old["metadata"]["uid"]:
+            raise _conflict(resource, key, "Precondition failed: UID in precondition differs")
+        stored = self._update(resource, key, old, copy.deepcopy(body), subresource)
+        self.collection(resource).owners.setdefault(key, Ownership()).update(manager, old, stored)
+        return stored
+
+    def delete(
+        self,
+        resource: Resource[Any],
+        key: ObjectKey,
+        *,
+        uid: str = "",
+        resource_version: str = "",
+        propagation: str = "Background",
+    ) -> Json:
+        """Ask for an object's deletion: at once, or when its finalizers are gone."""
+        old = self.get(resource, key)
+        for name, wanted in (("uid", uid), ("resourceVersion", resource_version)):
+            if wanted and wanted != old["metadata"][name]:
+                raise _conflict(resource, key, f"Precondition failed: {name} is {old['metadata'][name]}")
+        finalizers = list(old["metadata"].get("finalizers", ()))
+        extra = _FINALIZERS.get(propagation)
+        deleting = "deletionTimestamp" in old["metadata"]
+        if extra and extra not in finalizers and not deleting:
+            finalizers.append(extra)
+        if not finalizers:
+            return self._drop(resource, key, old)
+        if deleting:
+            return old
+        metadata = {**old["metadata"], "finalizers": finalizers, "deletionTimestamp": _timestamp()}
+        metadata["deletionGracePeriodSeconds"] = 0
+        if "generation" in metadata:
+            metadata["generation"] += 1
+        return self._store(resource, key, {**old, "metadata": metadata}, old)
+
+    def put(self, resource: Resource[Any], key: ObjectKey, fields: Json, metadata: Json) -> Json:
+        """Create an object or set fields of it, status included; only the generation has rules."""
+        old = self.collection(resource).objects.get(key)
+        if old is None:
+            obj = {"metadata": {"name": key.name, **metadata}, **copy.deepcopy(fields)}
+            return self._insert(resource, key, obj, "user", status=True)
+        new = {**old, **copy.deepcopy(fields), "metadata": {**old["metadata"], **metadata}}
+        if new.get("spec") != old.get("spec"):
+            new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
+        stored = self._store(resource, key, new, old)
+        self.collection(resource).owners.setdefault(key, Ownership()).update("user", old, stored)
+        return stored
+
+    def forget(self) -> None:
+        """Forget the past, so that whoever asks for it is told 410."""
+        for collection in self.collections():
+            collection.history.clear()
+            collection.oldest = self.version
+
+    def _create_applied(self, resource: Resource[Any], key: ObjectKey, body: Json, manager: str) -> Json:
+        if body.get("metadata", {}).get("resourceVersion"):
+            raise _conflict(resource, key, "the object does not exist")
+        obj = copy.deepcopy(body)
+        obj.setdefault("metadata", {})["name"] = key.name
+        owners = Ownership()
+        owners.apply(manager, {}, _part(obj, "", resource), force=False)
+        stored = self._insert(resource, key, obj, "")
+        self.collection(resource).owners[key] = owners
+        return stored
+
+    def _insert(
+        self, resource: Resource[Any], key: ObjectKey, obj: Json, manager: str, *, status: bool = False
+    ) -> Json:
+        metadata = {
+            name: value
+            for name, value in obj["metadata"].items()
+            if (name not in _SERVERS_OWN or status) and value not in ({}, [])
+        }
+        metadata.setdefault("creationTimestamp", _timestamp())
+        made = self.collection(resource).made
+        made[key] += 1
+        # The same from run to run: by name, and by how many there were of it.
+        metadata.setdefault("uid", str(uuid.uuid5(uuid.NAMESPACE_URL, f"{resource}/{key}/{made[key]}")))
+        if resource.namespaced:
+            metadata["namespace"] = key.namespace
+        obj = {"apiVersion": resource.api_version, "kind": resource.kind, **obj, "metadata": metadata}
+        if str(resource) not in _PLAIN:
+            metadata.setdefault("generation", 1)
+            if not status:
+                obj.pop("status", None)
+        self._validate(resource, key, obj, None)
+        owners = self.collection(resource).owners[key] = Ownership()
+        owners.update(manager, {}, obj)
+        return self._store(resource, key, obj, None)
+
+    def _update(
+        self,
+        resource: Resource[Any],
+        key: ObjectKey,
+        old: Json,
+        new: Json,
+        subresource: str,
+        *,
+        touched: bool = False,
+    ) -> Json:
+        has_status = str(resource) not in _PLAIN
+        if subresource == "status" and not has_status:
+            raise NotFound(404, "NotFound", "the server could not find the requested resource")
+        if subresource:
+            rest = {name: value for name, value in old.items() if name != "status"}
+            new = {**rest, **({"status": new["status"]} if "status" in new else {})}
+        elif has_status:
+            new = {name: value for name, value in new.items() if name != "status"}
+            if "status" in old:
+                new["status"] = old["status"]
+        asked = new.get("metadata", {})
+        metadata = {name: value for name, value in asked.items() if name not in _SERVERS_OWN and value != {}}
+        own = {name: old["metadata"][name] for name in _SERVERS_OWN if name in old["metadata"]}
+        if "deletionGracePeriodSeconds" in old["metadata"]:
+            own["deletionGracePeriodSeconds"] = 0
+        metadata |= {"name": key.name, **({"namespace": key.namespace} if resource.namespaced else {}), **own}
+        if not metadata.get("finalizers", True):
+            del metadata["finalizers"]
+        new = {**new, "apiVersion": old.get("apiVersion"), "kind": old.get("kind"), "metadata": metadata}
+        self._check_finalizers(resource, key, old, new)
+        if has_status and _specification(new) != _specification(old):
+            metadata["generation"] = old["metadata"].get("generation", 0) + 1
+        if new == old and not touched:
+            return old
+        self._validate(resource, key, new, old)
+        if "deletionTimestamp" in metadata and not metadata.get("finalizers"):
+            return self._drop(resource, key, new)
+        return self._store(resource, key, new, old)
+
+    def _store(self, resource: Resource[Any], key: ObjectKey, new: Json, old: Json | None) -> Json:
+        new = self._versioned(new)
+        self.collection(resource).objects[key] = new
+        self._note(resource, EventType.MODIFIED if old else EventType.ADDED, new, old)
+        return new
+
+    def _drop(self, resource: Resource[Any], key: ObjectKey, last: Json) -> Json:
+        collection = self.collection(resource)
+        before = collection.objects.pop(key)
+        collection.owners.pop(key, None)
+        self._note(resource, EventType.DELETED, self._versioned(last), before)
+        # The answer shows the version before; only watches are told the one of the deletion.
+        return last
+
+    def _versioned(self, obj: Json) -> Json:
+        self.version += 1
+        return {**obj, "metadata": {**obj["metadata"], "resourceVersion": str(self.version)}}
+
+    def _note(self, resource: Resource[Any], change: EventType, new: Json, old: Json | None) -> None:
+        collection = self.collection(resource)
+        collection.history.append(Change(self.version, change, new, old))
+        if len(collection.history) > 2 * HISTORY:
+            collection.oldest = collection.history[HISTORY - 1].version
+            del collection.history[:HISTORY]
+        self.changed()
+
+    def _validate(self, resource: Resource[Any], key: ObjectKey, new: Json, old: Json | None) -> None:
+        if causes := self.validate(resource, new, old):
+            raise _invalid(resource, key.name, causes)
+
+    def _check_version(self, resource: Resource[Any], key: ObjectKey, old: Json, new: Json) -> None:
+        asked = new.get("metadata", {}).get("resourceVersion")
+        if asked and asked != old["metadata"]["resourceVersion"]:
+            raise _conflict(
+                resource,
+                key,
+                "the object has been modified; please apply your changes to the latest version and try again",
+            )
+
+    def _check_namespace(self, resource: Resource[Any], namespace: str, metadata: Json) -> None:
+        if resource.namespaced and metadata.get("namespace", namespace) != namespace:
+            raise BadRequest(
+                400,
+                "BadRequest",
+                "the namespace of the provided object does not match the namespace sent on the request",
+            )
+
+    def _check_finalizers(self, resource: Resource[Any], key: ObjectKey, old: Json, new: Json) -> None:
+        if "deletionTimestamp" not in old["metadata"]:
+            return
+        added = set(new["metadata"].get("finalizers", ())) - set(old["metadata"].get("finalizers", ()))
+        if added:
+            message = "Forbidden: no new finalizers can be added if the object is being deleted"
+            raise _invalid(resource, key.name, [Cause("metadata.finalizers", message, "FieldValueForbidden")])
+
+
+def _part(body: Json, subresource: str, resource: Resource[Any]) -> Json:
+    """What an apply may set there."""
+    if subresource:
+        return {"status": body.get("status", {})}
+    if str(resource) in _PLAIN:
+        return body
+    return {name: value for name, value in body.items() if name != "status"}
+
+
+def _specification(obj: Json) -> Json:
+    return {name: value for name, value in obj.items() if name not in ("metadata", "status")}
+
+
+def _conflict(resource: Resource[Any], key: ObjectKey, why: str) -> Conflict:
+    return Conflict(409, "Conflict", f'Operation cannot be fulfilled on {resource} "{key.name}": {why}')
+
+
+def _invalid(resource: Resource[Any], name: str, causes: Sequence[Cause]) -> Invalid:
+    told = ", ".join(f"{cause.field}: {cause.message}" for cause in causes)
+    kind = f"{resource.kind}.{resource.group}" if resource.group else resource.kind
+    return Invalid(422, "Invalid", f'{kind} "{name}" is invalid: {told}', tuple(causes))
+
+
+def _timestamp() -> str:
+    return now().strftime("%Y-%m-%dT%H:%M:%SZ")
