@@ -1,33 +1,51 @@
-"""Tests against a real kube-apiserver and etcd, one pair for the whole run. No node, no controllers."""
+"""Tests against a real kube-apiserver and etcd, one pair for the whole run. No node, no controllers.
 
-import re
-import secrets
-from collections.abc import AsyncIterator, Iterator
+Modules with `pytestmark = ON_BOTH` (see `versions`) run on the newest and on the oldest Kubernetes claimed.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from pilothouse.kube import Client
-from tests.api_server import ApiServer
+from devcluster import toolchain
+from pilothouse.testing.api_server import ASSETS, ApiServer
+
+
+@pytest.fixture(scope="session", autouse=True)
+def assets(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The pinned etcd and kube-apiserver, where KUBEBUILDER_ASSETS does not name others."""
+    if ASSETS in os.environ:
+        return
+    os.environ[ASSETS] = str(_assets(tmp_path_factory, "kube-apiserver"))
 
 
 @pytest.fixture(scope="session")
-def api_server() -> Iterator[ApiServer]:
-    """The server; a test that stops it must start it again."""
-    with ApiServer() as server:
+def oldest_api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """The oldest Kubernetes that the operators claim to run on (minKubeVersion)."""
+    with ApiServer(_assets(tmp_path_factory, "kube-apiserver-oldest")) as server:
         yield server
 
 
 @pytest.fixture
-async def client(api_server: ApiServer) -> AsyncIterator[Client]:
-    """A client with all permissions."""
-    async with Client(api_server.config(), user_agent="pilothouse-tests/1") as client:
-        yield client
+def kubernetes(request: pytest.FixtureRequest) -> str:
+    """Which Kubernetes a test runs on: `newest` or, for those that ask, `oldest`."""
+    chosen: str = getattr(request, "param", "newest")
+    return chosen
 
 
 @pytest.fixture
-async def namespace(client: Client, request: pytest.FixtureRequest) -> str:
-    """A new namespace, named after the test. It stays until the server goes."""
-    words = re.sub("[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower()).strip("-")
-    name = f"{words[:50].strip('-')}-{secrets.token_hex(3)}"
-    await client.request("POST", "/api/v1/namespaces", body={"metadata": {"name": name}})
-    return name
+def api_server(request: pytest.FixtureRequest, kubernetes: str, api_server: ApiServer) -> ApiServer:
+    """The API server of the chosen Kubernetes."""
+    if kubernetes == "newest":
+        return api_server
+    oldest: ApiServer = request.getfixturevalue("oldest_api_server")
+    return oldest
+
+
+def _assets(tmp_path_factory: pytest.TempPathFactory, server: str) -> Path:
+    folder = tmp_path_factory.mktemp("assets")
+    (folder / "etcd").symlink_to(toolchain.binary("etcd"))
+    (folder / "kube-apiserver").symlink_to(toolchain.binary(server))
+    return folder

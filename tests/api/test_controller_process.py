@@ -11,16 +11,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
 
 from pilothouse.controller.lease import LEASE
 from pilothouse.kube import Client, ObjectKey, PatchType
+from pilothouse.testing import ApiServer, eventually
+from pilothouse.testing.waiting import objects
+from tests.api.odd_operator import BLOCKS_LOOP, BLOCKS_THREAD
 from tests.api.test_playbook import create
 from tests.api.tickets import CRD
 from tests.api.widgets import install
-from tests.api_server import ApiServer
 from tests.unit.playbook.airline import FINALIZER
 from tests.unit.tickets import TICKET
-from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,7 +47,7 @@ def port() -> int:
 async def start(api_server: ApiServer, namespace: str, port: int) -> AsyncIterator[Start]:
     started: list[Process] = []
 
-    async def start(**variables: str) -> Process:
+    async def start(program: str = "ticket_operator", **variables: str) -> Process:
         environment = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": f"{ROOT / 'operator'}:{ROOT}",
@@ -57,7 +60,7 @@ async def start(api_server: ApiServer, namespace: str, port: int) -> AsyncIterat
             **variables,
         }
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.api.ticket_operator", env=environment, stderr=PIPE, cwd=ROOT
+            sys.executable, "-m", f"tests.api.{program}", env=environment, stderr=PIPE, cwd=ROOT
         )
         started.append(process)
         return process
@@ -75,9 +78,11 @@ async def get(port: int, path: str) -> str:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
     except ConnectionRefusedError:
         return ""
-    writer.write(f"GET {path} HTTP/1.1\r\n\r\n".encode())
-    head, _, body = (await reader.read()).decode().partition("\r\n\r\n")
-    writer.close()
+    try:
+        writer.write(f"GET {path} HTTP/1.1\r\n\r\n".encode())
+        head, _, body = (await reader.read()).decode().partition("\r\n\r\n")
+    finally:
+        writer.close()
     return body if " 200 " in head else ""
 
 
@@ -194,3 +199,160 @@ async def test_a_wrong_setting_is_one_sentence_and_exit_code_2(
     last = log.strip().splitlines()[-1]
     assert sentence in last
     assert "Traceback" not in log
+
+
+# The metrics that dashboards and alerts for controller-runtime 0.21 and client-go know, and our own, with the
+# labels of their series.
+METRICS = {
+    "controller_runtime_active_workers": {"controller"},
+    "controller_runtime_max_concurrent_reconciles": {"controller"},
+    "controller_runtime_reconcile": {"controller", "result"},
+    "controller_runtime_reconcile_errors": {"controller"},
+    "controller_runtime_reconcile_panics": {"controller"},
+    "controller_runtime_reconcile_time_seconds": {"controller"},
+    "controller_runtime_reconcile_timeouts": {"controller"},
+    "controller_runtime_terminal_reconcile_errors": {"controller"},
+    "leader_election_master_status": {"name"},
+    "leader_election_slowpath": {"name"},
+    "pilothouse_event_loop_lag_seconds": set(),
+    "pilothouse_store_objects": {"resource"},
+    "pilothouse_task_results": {"playbook", "task", "result"},
+    "pilothouse_task_seconds": {"playbook", "task"},
+    "process_cpu_seconds": set(),
+    "process_max_fds": set(),
+    "process_open_fds": set(),
+    "process_resident_memory_bytes": set(),
+    "process_start_time_seconds": set(),
+    "process_virtual_memory_bytes": set(),
+    "rest_client_request_duration_seconds": {"verb", "host"},
+    "rest_client_requests": {"code", "method", "host"},
+    "workqueue_adds": {"name", "controller"},
+    "workqueue_depth": {"name", "controller", "priority"},
+    "workqueue_longest_running_processor_seconds": {"name", "controller"},
+    "workqueue_queue_duration_seconds": {"name", "controller"},
+    "workqueue_retries": {"name", "controller"},
+    "workqueue_unfinished_work_seconds": {"name", "controller"},
+    "workqueue_work_duration_seconds": {"name", "controller"},
+}
+# They have series only once something has happened.
+AFTER_THE_FIRST_PLAY = {"pilothouse_task_results", "pilothouse_task_seconds"}
+
+
+async def metrics(port: int) -> dict[str, Metric]:
+    return {family.name: family for family in text_string_to_metric_families(await get(port, "/metrics"))}
+
+
+async def test_the_metrics_are_those_that_dashboards_know_and_begin_with_zeros(
+    client: Client, namespace: str, start: Start, port: int
+) -> None:
+    await start()
+    await eventually(lambda: get(port, "/readyz"), within=30)
+
+    async def labels() -> dict[str, set[str]]:
+        return {
+            name: {label for sample in family.samples for label in sample.labels} - {"le"}
+            for name, family in (await metrics(port)).items()
+            if family.samples
+        }
+
+    async def all_but_the_plays() -> bool:
+        found = await labels()
+        return {name for name in METRICS if found.get(name) == METRICS[name]} == (
+            METRICS.keys() - AFTER_THE_FIRST_PLAY
+        )
+
+    await eventually(all_but_the_plays, describe=labels)
+    results = {
+        sample.labels["result"]: sample.value
+        for sample in (await metrics(port))["controller_runtime_reconcile"].samples
+    }
+    assert results == {"success": 0, "error": 0, "requeue": 0, "requeue_after": 0}
+    await create(client, namespace, "t", 1)
+
+    async def all_there() -> bool:
+        found = await labels()
+        return all(found.get(name) == METRICS[name] for name in METRICS)
+
+    await eventually(all_there, describe=labels)
+
+
+async def test_a_loop_that_stands_still_fails_its_probes_and_is_found_in_the_log(
+    client: Client, namespace: str, start: Start, port: int, tmp_path: Path
+) -> None:
+    level = tmp_path / "level"
+    level.write_text("debug")
+    process = await start("odd_operator", LOG_LEVEL_FILE=str(level))
+    await eventually(lambda: get(port, "/readyz"), within=30)
+    await create(client, namespace, "t", BLOCKS_LOOP)
+
+    async def unanswered() -> bool:
+        try:
+            async with asyncio.timeout(0.5):
+                await get(port, "/healthz")
+        except TimeoutError:
+            return True
+        return False
+
+    await eventually(unanswered)
+    await eventually(lambda: get(port, "/healthz"))
+
+    async def lag() -> float:
+        samples = (await metrics(port))["pilothouse_event_loop_lag_seconds"].samples
+        return next(sample.value for sample in samples if sample.name.endswith("_sum"))
+
+    assert await lag() > 3
+    process.send_signal(signal.SIGTERM)
+    code, log = await ended(process)
+    assert code == 0, log
+    [told] = [line for line in log.splitlines() if "has stood still for 3 s or more; it is at" in line]
+    assert "in blocks_the_loop" in told
+    assert '"level":"debug"' in log, "the file says so"
+
+
+async def test_a_thread_that_blocks_does_not_hold_the_end_up(
+    client: Client, namespace: str, start: Start, port: int
+) -> None:
+    process = await start("odd_operator", GRACEFUL_SHUTDOWN_TIMEOUT="0")
+    await create(client, namespace, "t", BLOCKS_THREAD)
+
+    async def blocked() -> bool:
+        return 'controller_runtime_active_workers{controller="ticket"} 1.0' in await get(port, "/metrics")
+
+    await eventually(blocked, within=30)
+    process.send_signal(signal.SIGTERM)
+    code, log = await ended(process, within=9)
+    assert code == 1
+    assert "not stopped after 4.5 s" in log
+    lease = await client.get(LEASE, ObjectKey(namespace, "tickets"))
+    assert lease.spec.holder_identity == "", "the lease is given up nevertheless"
+
+
+async def test_two_processes_share_the_objects_out_and_one_takes_over_from_the_other(
+    client: Client, namespace: str, start: Start, port: int
+) -> None:
+    quick = {"SHARDS": "4", "LEASE_DURATION": "3s", "RENEW_DEADLINE": "2s", "RETRY_PERIOD": "0.3s"}
+    first = await start(**quick)
+    await start(**quick, POD_NAME="pod-2", HEALTH_ADDRESS="127.0.0.1:0")
+    names = [ObjectKey(namespace, f"tickets-shard-{shard}") for shard in range(4)]
+
+    async def holders() -> list[str]:
+        leases = [await client.get(LEASE, name) for name in names]
+        return sorted(lease.spec.holder_identity.partition("_")[0] for lease in leases)
+
+    async def shared() -> bool:
+        return await holders() == ["pod-1", "pod-1", "pod-2", "pod-2"]
+
+    async def taken_over() -> bool:
+        return await holders() == ["pod-2"] * 4
+
+    await eventually(shared, within=30, describe=objects(client, LEASE, namespace))
+    keys = [await create(client, namespace, f"a{n}", 1) for n in range(8)]
+
+    async def booked() -> bool:
+        return all([(await client.get(TICKET, key)).status.phase == "Booked" for key in keys])
+
+    await eventually(booked, describe=objects(client, TICKET, namespace))
+    first.kill()
+    keys = [await create(client, namespace, f"b{n}", 1) for n in range(8)]
+    await eventually(booked, within=30, describe=objects(client, TICKET, namespace))
+    await eventually(taken_over, within=30, describe=objects(client, LEASE, namespace))

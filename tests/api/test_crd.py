@@ -8,8 +8,8 @@ import pytest
 from flights_operator.types import FLIGHT_TICKET, FlightTicket, Phase
 from pilothouse.api.crd import crd
 from pilothouse.kube import Client, Invalid, KubeError, NotFound, ObjectKey, PatchType
+from pilothouse.testing import eventually
 from tests import seed
-from tests.waiting import eventually
 
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 NAME = f"{CRDS}/flighttickets.flights.com"

@@ -21,11 +21,10 @@ from pilothouse.controller import Manager, Settings
 from pilothouse.kube import Client, Invalid, NotFound, ObjectKey, PatchType
 from pilothouse.playbook import RECONCILE, add_watch
 from pilothouse.telemetry import metrics
+from pilothouse.testing import ApiServer, eventually, objects
 from tests import seed
 from tests.airline import KEY, Airline, running_airline
 from tests.api.widgets import CRDS, install
-from tests.api_server import ApiServer
-from tests.waiting import eventually, objects
 
 TICKETS = FLIGHT_TICKET.resource
 CRD = f"{CRDS}/flighttickets.flights.com"

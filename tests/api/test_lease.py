@@ -18,7 +18,7 @@ from pilothouse.controller import (
 from pilothouse.controller.events import EVENT
 from pilothouse.controller.lease import LEASE
 from pilothouse.kube import Client, ObjectKey, PatchType
-from tests.waiting import eventually, objects
+from pilothouse.testing import eventually, objects
 
 # Whole seconds are the least that a Lease can say.
 TIMING = LeaseTiming(duration=3, renew_deadline=2, retry_period=0.3)

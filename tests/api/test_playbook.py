@@ -13,12 +13,11 @@ from pilothouse.controller import Manager, Settings
 from pilothouse.controller.lease import LEASE
 from pilothouse.kube import Client, NotFound, ObjectKey, PatchType
 from pilothouse.playbook import PAUSED, Watch, add_watch
+from pilothouse.testing import ApiServer, eventually, objects
 from tests.api.tickets import CRD
 from tests.api.widgets import install
-from tests.api_server import ApiServer
 from tests.unit.playbook.airline import FINALIZER, Airline, playbook
 from tests.unit.tickets import TICKET
-from tests.waiting import eventually, objects
 
 TICKETS = 200
 
@@ -30,9 +29,9 @@ class CountingClient(Client):
         super().__init__(*args, **keywords)
         self.counts: Counter[str] = Counter()
 
-    async def get(self, resource: Any, key: ObjectKey) -> Any:
+    async def get(self, resource: Any, key: ObjectKey, **options: Any) -> Any:
         self.counts["get"] += 1
-        return await super().get(resource, key)
+        return await super().get(resource, key, **options)
 
     async def patch(self, resource: Any, key: ObjectKey, body: object, **options: Any) -> Any:
         self.counts[f"patch {resource.plural}/{options.get('subresource', '')}"] += 1
@@ -191,7 +190,8 @@ async def test_a_paused_ticket_waits(api_server: ApiServer, client: Client, name
         paused = await create(client, namespace, "paused", 1, annotations={PAUSED: "true"})
         other = await create(client, namespace, "other", 1)
         await wait_ready(client, other)
-        assert "status" not in await raw(client, paused)
+        conditions = (await raw(client, paused))["status"]["conditions"]
+        assert [(each["status"], each["reason"]) for each in conditions] == [("Unknown", "Paused")]
         await client.patch(
             TICKET, paused, {"metadata": {"annotations": {PAUSED: None}}}, type=PatchType.MERGE
         )

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from pilothouse.kube import Client, ObjectKey, ObjectMeta, PatchType, Resource
-from tests.waiting import eventually
+from pilothouse.testing import eventually
 
 
 class Spec(msgspec.Struct, frozen=True):

@@ -12,9 +12,9 @@ import aiohttp
 import pytest
 
 from booking_api.keys import ApiKeys
+from pilothouse.testing import eventually
 from tests.airline import KEY
 from tests.unit.booking_api.conftest import MUMBAI_LONDON
-from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[3]
 

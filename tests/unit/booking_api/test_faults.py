@@ -5,8 +5,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from pilothouse.testing import eventually
 from tests.unit.booking_api.conftest import MUMBAI_LONDON
-from tests.waiting import eventually
 
 
 async def set_faults(http: aiohttp.ClientSession, **faults) -> None:

@@ -1,0 +1,467 @@
+"""Operations on the API, written once. Each server tells what came of them: the model as the real one."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from typing import Any, TypeAlias
+
+import msgspec
+
+from pilothouse.kube import ApiError, Client, EventType, KubeError, ObjectKey, ObjectMeta, PatchType, Resource
+from pilothouse.testing import ModelApi
+
+Api: TypeAlias = "ModelApi | Client"
+
+
+class Parcel(msgspec.Struct):
+    """All of an object that a transcript shows."""
+
+    metadata: ObjectMeta
+    spec: dict[str, Any] = {}
+    status: dict[str, Any] = {}
+    data: dict[str, str] = {}
+
+
+PARCELS: Resource[Parcel] = Resource("contract.dev", "v1", "Parcel", "parcels", Parcel)
+CONFIG_MAPS: Resource[Parcel] = Resource("", "v1", "ConfigMap", "configmaps", Parcel)
+LEASES: Resource[Parcel] = Resource("coordination.k8s.io", "v1", "Lease", "leases", Parcel)
+
+CRD: dict[str, Any] = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {"name": str(PARCELS)},
+    "spec": {
+        "group": PARCELS.group,
+        "scope": "Namespaced",
+        "names": {"kind": PARCELS.kind, "plural": PARCELS.plural, "singular": "parcel"},
+        "versions": [
+            {
+                "name": "v1",
+                "served": True,
+                "storage": True,
+                "subresources": {"status": {}},
+                "selectableFields": [{"jsonPath": ".spec.size"}],
+                "schema": {
+                    "openAPIV3Schema": {
+                        "type": "object",
+                        "properties": {
+                            "spec": {
+                                "type": "object",
+                                "properties": {
+                                    "size": {"type": "string"},
+                                    "weight": {"type": "integer", "maximum": 100},
+                                    "stamps": {"type": "array", "items": {"type": "string"}},
+                                    "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+                                },
+                            },
+                            "status": {
+                                "type": "object",
+                                "properties": {
+                                    "phase": {"type": "string"},
+                                    "conditions": {
+                                        "type": "array",
+                                        "x-kubernetes-list-type": "map",
+                                        "x-kubernetes-list-map-keys": ["type"],
+                                        "items": {
+                                            "type": "object",
+                                            "required": ["type"],
+                                            "properties": {
+                                                "type": {"type": "string"},
+                                                "status": {"type": "string"},
+                                            },
+                                        },
+                                    },
+                                },
+                            },
+                        },
+                    }
+                },
+            }
+        ],
+    },
+}
+
+
+class Transcript:
+    """Does operations and writes down what came of each. Versions and UIDs appear by order of appearance.
+
+    Attributes:
+        lines: what was written down.
+    """
+
+    def __init__(self, api: Api, namespace: str) -> None:
+        self.api = api
+        self.namespace = namespace
+        self.lines: list[Any] = []
+        self._versions: dict[str, int] = {}
+        self._uids: dict[str, int] = {}
+
+    def key(self, name: str) -> ObjectKey:
+        return ObjectKey(self.namespace, name)
+
+    async def create(self, name: str, resource: Resource[Parcel] = PARCELS, **fields: Any) -> Any:
+        body = {"apiVersion": resource.api_version, "kind": resource.kind, **fields}
+        body["metadata"] = {"name": name, **fields.get("metadata", {})}
+        return await self.note(
+            f"create {name}", lambda: self.api.create(resource, body, namespace=self.namespace)
+        )
+
+    async def merge(
+        self, name: str, body: Any, *, subresource: str = "", resource: Resource[Parcel] = PARCELS
+    ) -> Any:
+        return await self.note(
+            f"merge {name} {subresource}",
+            lambda: self.api.patch(
+                resource, self.key(name), body, type=PatchType.MERGE, subresource=subresource
+            ),
+        )
+
+    async def json(self, name: str, *operations: Any) -> Any:
+        return await self.note(
+            f"json {name}",
+            lambda: self.api.patch(PARCELS, self.key(name), list(operations), type=PatchType.JSON),
+        )
+
+    async def apply(
+        self,
+        name: str,
+        manager: str,
+        *,
+        force: bool = False,
+        subresource: str = "",
+        resource: Resource[Parcel] = PARCELS,
+        **fields: Any,
+    ) -> Any:
+        body = {"apiVersion": resource.api_version, "kind": resource.kind, **fields}
+        body["metadata"] = {"name": name, **fields.get("metadata", {})}
+        return await self.note(
+            f"apply {name} as {manager}",
+            lambda: self.api.patch(
+                resource,
+                self.key(name),
+                body,
+                type=PatchType.APPLY,
+                subresource=subresource,
+                field_manager=manager,
+                force=force,
+            ),
+        )
+
+    async def get(self, name: str, resource: Resource[Parcel] = PARCELS) -> Any:
+        return await self.note(f"get {name}", lambda: self.api.get(resource, self.key(name)))
+
+    async def replace(self, name: str, body: Any, *, subresource: str = "") -> Any:
+        full = {"apiVersion": PARCELS.api_version, "kind": PARCELS.kind, **body}
+        return await self.note(
+            f"replace {name}",
+            lambda: self.api.replace(PARCELS, self.key(name), full, subresource=subresource),
+        )
+
+    async def delete(self, name: str, resource: Resource[Parcel] = PARCELS, **options: Any) -> None:
+        await self.note(f"delete {name}", lambda: self.api.delete(resource, self.key(name), **options))
+
+    async def list(self, label_selector: str = "", field_selector: str = "") -> None:
+        names: list[str] = []
+        try:
+            async for page in self.api.pages(
+                PARCELS,
+                namespace=self.namespace,
+                label_selector=label_selector,
+                field_selector=field_selector,
+            ):
+                names += [each.metadata.name for each in page.items]
+        except ApiError as error:
+            names = [type(error).__name__]
+        self.lines.append(("list", label_selector, field_selector, names))
+
+    async def version(self) -> str:
+        """The collection's present version."""
+        pages = [page async for page in self.api.pages(PARCELS, namespace=self.namespace)]
+        return pages[-1].resource_version
+
+    async def watched(self, since: str, count: int, label_selector: str = "") -> None:
+        """Write down the first events after a version, bookmarks left out."""
+        told = 0
+        stream = self.api.watch(
+            PARCELS, resource_version=since, namespace=self.namespace, label_selector=label_selector
+        )
+        async with asyncio.timeout(20), aclosing(stream):
+            async for event in stream:
+                if event.type is not EventType.BOOKMARK:
+                    assert event.object
+                    assert event.object.metadata.resource_version == event.resource_version
+                    self.lines.append((label_selector, event.type, self._shown(event.object)))
+                    told += 1
+                if told == count:
+                    break
+
+    async def note(self, what: str, operation: Callable[[], Awaitable[Any]]) -> Any:
+        """Do it and write down what came of it; what was refused returns None."""
+        try:
+            result = await operation()
+        except ApiError as error:
+            causes = sorted({cause.field for cause in error.causes})
+            self.lines.append((what, type(error).__name__, error.status, error.reason, causes))
+            return None
+        except KubeError as error:
+            self.lines.append((what, type(error).__name__))
+            return None
+        self.lines.append((what, None if result is None else self._shown(result)))
+        return result
+
+    def _shown(self, obj: Parcel) -> dict[str, Any]:
+        shown: dict[str, Any] = msgspec.to_builtins(obj)
+        metadata = shown["metadata"]
+        assert metadata.pop("creationTimestamp")
+        metadata["namespace"] = metadata["namespace"].replace(self.namespace, "NAMESPACE")
+        metadata["resourceVersion"] = self._versions.setdefault(
+            metadata["resourceVersion"], len(self._versions)
+        )
+        metadata["uid"] = self._uids.setdefault(metadata["uid"], len(self._uids))
+        if "deletionTimestamp" in metadata:
+            metadata["deletionTimestamp"] = "set"
+        for owner in metadata.get("ownerReferences", ()):
+            owner["uid"] = self._uids.setdefault(owner["uid"], len(self._uids))
+        shown.pop("kind", None)
+        return shown
+
+
+Story: TypeAlias = Callable[[Transcript], Awaitable[None]]
+STORIES: dict[str, Story] = {}
+
+
+def story(function: Story) -> Story:
+    STORIES[function.__name__] = function
+    return function
+
+
+@story
+async def versions_and_generations(t: Transcript) -> None:
+    first = await t.create("a", spec={"weight": 1}, status={"phase": "ignored"})
+    await t.create("a")
+    await t.get("a")
+    await t.get("absent")
+    await t.merge("a", {"spec": {"weight": 2}})
+    await t.merge("a", {"spec": {"weight": 2}})  # no change: no new version
+    await t.merge("a", {"metadata": {"labels": {"app": "x"}}})  # no new generation
+    await t.merge("a", {"metadata": {"labels": {"app": None}}})
+    await t.merge(
+        "a", {"metadata": {"resourceVersion": first.metadata.resource_version}, "spec": {"weight": 9}}
+    )
+    await t.merge("absent", {"spec": {"weight": 2}})
+    await t.merge("a", {"status": {"phase": "ignored"}})
+    await t.merge("a", {"metadata": {"generation": 99, "uid": first.metadata.uid}, "spec": {"size": "m"}})
+
+
+@story
+async def the_status_is_apart(t: Transcript) -> None:
+    first = await t.create("a", spec={"weight": 1})
+    await t.merge("a", {"status": {"phase": "New"}, "spec": {"weight": 5}}, subresource="status")
+    stale = {"metadata": {"resourceVersion": first.metadata.resource_version}, "status": {"phase": "Old"}}
+    await t.merge("a", stale, subresource="status")
+    await t.merge("a", {"spec": {"weight": 2}})
+    await t.merge("a", {"status": None}, subresource="status")
+    await t.merge("absent", {"status": {"phase": "New"}}, subresource="status")
+    latest = await t.get("a")
+    body = {
+        "metadata": {"name": "a", "resourceVersion": latest.metadata.resource_version},
+        "status": {"phase": "Replaced"},
+        "spec": {"weight": 77},
+    }
+    await t.replace("a", body, subresource="status")
+
+
+@story
+async def names_and_bodies(t: Transcript) -> None:
+    await t.note("nameless", lambda: t.api.create(PARCELS, _parcel({}), namespace=t.namespace))
+    generated = await t.api.create(PARCELS, _parcel({"generateName": "made-"}), namespace=t.namespace)
+    t.lines.append(("generated", generated.metadata.name[:5], len(generated.metadata.name)))
+    elsewhere = _parcel({"name": "b", "namespace": "elsewhere"})
+    await t.note("elsewhere", lambda: t.api.create(PARCELS, elsewhere, namespace=t.namespace))
+    versioned = _parcel({"name": "c", "resourceVersion": "5"})
+    await t.note("versioned", lambda: t.api.create(PARCELS, versioned, namespace=t.namespace))
+
+
+@story
+async def invalid_objects(t: Transcript) -> None:
+    await t.create("heavy", spec={"weight": 101})
+    await t.create("a", spec={"weight": 100})
+    await t.merge("a", {"spec": {"weight": 101}})
+    await t.get("a")
+
+
+@story
+async def replacement(t: Transcript) -> None:
+    first = await t.create("a", spec={"weight": 1, "size": "s"}, metadata={"labels": {"app": "x"}})
+    version = first.metadata.resource_version
+    second = await t.replace(
+        "a", {"metadata": {"name": "a", "resourceVersion": version}, "spec": {"weight": 2}}
+    )
+    await t.replace("a", {"metadata": {"name": "a", "resourceVersion": version}, "spec": {"weight": 3}})
+    version = second.metadata.resource_version
+    await t.replace("a", {"metadata": {"name": "a", "resourceVersion": version, "uid": "other"}})
+    await t.replace("absent", {"metadata": {"name": "absent", "resourceVersion": version}})
+
+
+@story
+async def json_patches(t: Transcript) -> None:
+    await t.create("a", spec={"weight": 1, "stamps": ["x", "y"]})
+    await t.json("a", {"op": "add", "path": "/spec/stamps/1", "value": "z"})
+    await t.json("a", {"op": "add", "path": "/spec/stamps/-", "value": "end"})
+    await t.json("a", {"op": "replace", "path": "/spec/weight", "value": 3})
+    await t.json("a", {"op": "remove", "path": "/spec/stamps/0"})
+    await t.json("a", {"op": "add", "path": "/metadata/labels", "value": {"a/b": "c"}})
+    await t.json("a", {"op": "replace", "path": "/metadata/labels/a~1b", "value": "d"})
+    await t.json("a", {"op": "move", "from": "/spec/weight", "path": "/spec/weight"})
+    await t.json("a", {"op": "test", "path": "/spec/weight", "value": 4})
+    await t.json("a", {"op": "remove", "path": "/spec/absent"})
+    await t.json("a", {"op": "test", "path": "/spec/weight", "value": 3}, {"op": "remove", "path": "/spec"})
+
+
+@story
+async def deletion_and_finalizers(t: Transcript) -> None:
+    await t.create("plain")
+    await t.delete("plain")
+    await t.get("plain")
+    await t.delete("plain")
+    await t.create("held", metadata={"finalizers": ["a.dev/x", "b.dev/y"]})
+    await t.delete("held")
+    await t.get("held")
+    await t.delete("held")
+    await t.get("held")
+    await t.merge("held", {"metadata": {"finalizers": ["a.dev/x", "b.dev/y", "c.dev/z"]}})
+    await t.merge("held", {"metadata": {"deletionTimestamp": None}})
+    await t.merge("held", {"spec": {"weight": 4}})
+    await t.merge("held", {"metadata": {"finalizers": ["a.dev/x"]}})
+    await t.merge("held", {"metadata": {"finalizers": None}})
+    await t.get("held")
+    await t.create("held")
+
+
+@story
+async def preconditions(t: Transcript) -> None:
+    first = await t.create("a")
+    await t.merge("a", {"spec": {"weight": 1}})
+    await t.delete("a", uid="another")
+    await t.delete("a", resource_version=first.metadata.resource_version)
+    await t.delete("a", uid=first.metadata.uid)
+    await t.get("a")
+
+
+@story
+async def propagation(t: Transcript) -> None:
+    for name, propagation in (("fore", "Foreground"), ("orphan", "Orphan"), ("back", "Background")):
+        await t.create(name)
+        await t.delete(name, propagation=propagation)
+        await t.get(name)
+
+
+@story
+async def selectors(t: Transcript) -> None:
+    for name, labels, size in (
+        ("a", {"app": "web", "tier": "front"}, "s"),
+        ("b", {"app": "web"}, "m"),
+        ("c", {"app": "db", "tier": "back"}, "s"),
+        ("d", {}, "l"),
+    ):
+        await t.create(name, metadata={"labels": labels}, spec={"size": size})
+    for selector in (
+        "",
+        "app=web",
+        "app==web,tier!=front",
+        "tier!=front",
+        "tier",
+        "!tier",
+        "app in (web,db),tier notin (back)",
+        "app notin (web)",
+        "app=",
+    ):
+        await t.list(selector)
+    for selector in ("metadata.name=b", "metadata.name!=b"):
+        await t.list(field_selector=selector)
+    await t.list("app=(")
+
+
+@story
+async def selectable_fields(t: Transcript) -> None:
+    await t.create("a", spec={"size": "s"}, metadata={"labels": {"tier": "x"}})
+    await t.create("b", spec={"size": "m"})
+    await t.create("c", spec={"size": "s"})
+    for selector in ("spec.size=s", "spec.size!=s", "spec.size=s,metadata.name=c"):
+        await t.list(field_selector=selector)
+    await t.list("tier", "spec.size=s")
+
+
+@story
+async def watch_events(t: Transcript) -> None:
+    start = await t.version()
+    await t.create("a", metadata={"finalizers": ["a.dev/x"], "labels": {"app": "x"}}, spec={"weight": 1})
+    await t.merge("a", {"spec": {"weight": 2}})
+    await t.merge("a", {"status": {"phase": "New"}}, subresource="status")
+    await t.merge("a", {"metadata": {"labels": {"app": "y"}}})
+    await t.merge("a", {"metadata": {"labels": {"app": "x"}}})
+    await t.delete("a")
+    await t.merge("a", {"metadata": {"finalizers": None}})
+    await t.create("b", metadata={"labels": {"app": "x"}})
+    await t.delete("b")
+    await t.watched(start, 9)
+    await t.watched(start, 8, "app=x")
+    await t.watched(start, 2, "app=y")
+
+
+@story
+async def server_side_apply(t: Transcript) -> None:
+    await t.apply("a", "one", spec={"weight": 1, "size": "s"}, metadata={"labels": {"app": "x"}})
+    await t.apply("a", "one", spec={"weight": 1, "size": "s"}, metadata={"labels": {"app": "x"}})
+    await t.apply("a", "two", spec={"weight": 1})  # the same value: shared
+    await t.apply("a", "two", spec={"weight": 2})
+    await t.apply("a", "one", spec={"weight": 3})  # gives up size and label; conflicts with two
+    await t.get("a")
+    await t.apply("a", "one", force=True, spec={"weight": 3})
+    await t.apply("a", "two", spec={"weight": 4})
+    await t.apply("a", "two", spec={"labels": {"x": "1"}})
+    await t.apply("a", "one", spec={"weight": 3, "labels": {"y": "2"}})
+    await t.apply("a", "two", spec={"size": "l"})  # its label goes
+    await t.merge("a", {"spec": {"weight": 9}})  # takes weight
+    await t.apply("a", "one", spec={"weight": 3})
+    await t.apply("a", "one", spec={"weight": 9})
+    await t.apply("a", "three", spec={"stamps": ["a"]})
+    await t.apply("a", "one", spec={"weight": 9, "stamps": ["b"]})
+    await t.apply("a", "three", spec={})
+    stale = {"name": "a", "resourceVersion": "1"}
+    await t.apply("a", "three", metadata=stale, spec={"size": "l"})
+    await t.apply("a", "three", metadata={"finalizers": ["a.dev/x"]})
+    await t.apply("a", "one", metadata={"finalizers": ["b.dev/y"]}, spec={"weight": 9})
+    await t.apply("a", "three", metadata={})
+
+
+@story
+async def server_side_apply_of_the_status(t: Transcript) -> None:
+    def condition(of: str, status: str) -> dict[str, Any]:
+        return {"conditions": [{"type": of, "status": status}]}
+
+    await t.apply("a", "one", subresource="status", status=condition("Ready", "True"))
+    await t.create("a", spec={"weight": 1})
+    await t.apply("a", "one", subresource="status", status=condition("Ready", "True"), spec={"weight": 5})
+    await t.apply("a", "two", subresource="status", status=condition("Safe", "True"))
+    await t.apply("a", "two", subresource="status", status=condition("Ready", "False"))
+    await t.apply("a", "two", subresource="status", force=True, status=condition("Ready", "False"))
+    await t.apply("a", "one", subresource="status", status={"phase": "Done"})
+
+
+@story
+async def plain_kinds(t: Transcript) -> None:
+    first = await t.create("a", CONFIG_MAPS, data={"x": "1"})
+    await t.merge("a", {"data": {"y": "2"}}, resource=CONFIG_MAPS)
+    await t.merge(
+        "a", {"metadata": {"resourceVersion": first.metadata.resource_version}}, resource=CONFIG_MAPS
+    )
+    await t.apply("a", "one", resource=CONFIG_MAPS, data={"z": "3"})
+    await t.apply("a", "one", resource=CONFIG_MAPS, data={"y": "4"})
+    await t.delete("a", CONFIG_MAPS)
+    await t.create("l", LEASES, spec={"holderIdentity": "me", "leaseDurationSeconds": 15})
+    await t.merge("l", {"spec": {"holderIdentity": "you"}}, resource=LEASES)
+
+
+def _parcel(metadata: dict[str, Any]) -> dict[str, Any]:
+    return {"apiVersion": PARCELS.api_version, "kind": PARCELS.kind, "metadata": metadata}

@@ -1,0 +1,125 @@
+"""A sample of the fault matrix on the real thing: API server, airline, and the operator as a process."""
+
+import asyncio
+import os
+import random
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flights_operator.types import FLIGHT_TICKET, FlightTicket
+from pilothouse.api.crd import crd
+from pilothouse.kube import Client, NotFound, ObjectKey, PatchType
+from pilothouse.testing import ApiServer, Fault, Injection, eventually, objects, play
+from pilothouse.testing.explore import injections
+from tests.airline import Airline, running_airline
+from tests.api.widgets import install
+from tests.faults.test_flight_ticket import TICKETS, TicketLife
+
+SEED = 20260101
+SAMPLE = 6
+#: The others take a minute each; the clock is real here.
+QUICK = set(Fault) - {Fault.TIMEOUT, Fault.LATE, Fault.STALE, Fault.TWO_LEADERS}
+ROOT = Path(__file__).parents[2]
+HOOK = ROOT / "tests" / "faults" / "hook"
+KILLED = 137
+
+
+def sample() -> list[Injection]:
+    """Drawn from the calls that the same story makes on the model."""
+    usual = play(TicketLife())
+    all_of_them = [each for site in usual.sites[2:8] for each in injections(site, QUICK)]
+    return random.Random(SEED).sample(all_of_them, SAMPLE)
+
+
+@asynccontextmanager
+async def deployment(environment: dict[str, str], injection: Injection, struck: Path) -> AsyncIterator[None]:
+    """Runs the operator, and a new process when the fault has killed it."""
+    faults = {"FAULTS": f"{injection.at}:{injection.fault}", "FAULTS_STRUCK": str(struck)}
+    ended: list[tuple[int | None, str]] = []
+    process: asyncio.subprocess.Process | None = None
+
+    async def keep_running() -> None:
+        nonlocal process
+        while not ended or ended[-1][0] == KILLED:
+            process = await asyncio.create_subprocess_exec(
+                *[sys.executable, "-m", "flights_operator"],
+                env=environment | faults,
+                stderr=asyncio.subprocess.PIPE,
+            )
+            _, log = await process.communicate()
+            ended.append((process.returncode, log.decode()))
+
+    running = asyncio.create_task(keep_running())
+    try:
+        yield
+    finally:
+        if process and process.returncode is None:
+            process.terminate()
+        await asyncio.wait_for(running, 40)
+    killed = injection.fault in (Fault.KILLED_BEFORE, Fault.KILLED_AFTER)
+    assert [code for code, _ in ended] == ([KILLED, 0] if killed else [0]), ended
+
+
+@pytest.fixture
+async def airline(tmp_path: Path) -> AsyncIterator[Airline]:
+    async with running_airline(tmp_path) as airline:
+        yield airline
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("injection", sample(), ids=str)
+async def test_a_fault_comes_to_the_same_end(
+    client: Client,
+    api_server: ApiServer,
+    namespace: str,
+    airline: Airline,
+    tmp_path: Path,
+    injection: Injection,
+) -> None:
+    """A ticket is created, changed and deleted."""
+    await install(client, crd(FLIGHT_TICKET))
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": f"{HOOK}:{ROOT}/operator:{ROOT}/examples:{ROOT}",
+        "KUBECONFIG": str(api_server.kubeconfig()),
+        "AIRLINE_URL": airline.url,
+        "AIRLINE_API_KEY_FILE": str(airline.key_file),
+        "HEALTH_ADDRESS": "127.0.0.1:0",
+        "WATCH_NAMESPACE": namespace,
+    }
+    key = ObjectKey(namespace, "t")
+    body: dict[str, Any] = {
+        "apiVersion": "flights.com/v1",
+        "kind": "FlightTicket",
+        "metadata": {"name": key.name},
+        "spec": {"from": "Mumbai", "to": "London", "number": 2},
+    }
+    ticket = await client.create(TICKETS, body, namespace=namespace)
+    reference = ticket.metadata.uid
+    describe = objects(client, TICKETS, namespace)
+
+    async def booked(seats: int) -> bool:
+        now: FlightTicket = await client.get(TICKETS, key)
+        seen = now.status.observed_generation == now.metadata.generation
+        return seen and now.status.phase == "Booked" and now.status.booked_seats == seats
+
+    async def gone() -> bool:
+        try:
+            await client.get(TICKETS, key)
+        except NotFound:
+            return True
+        return False
+
+    async with deployment(environment, injection, tmp_path / "struck"):
+        await eventually(lambda: booked(2), within=40, describe=describe)
+        await client.patch(TICKETS, key, {"spec": {"number": 3}}, type=PatchType.MERGE)
+        await eventually(lambda: booked(3), within=40, describe=describe)
+        await client.delete(TICKETS, key)
+        await eventually(gone, within=40, describe=describe)
+    assert (tmp_path / "struck").read_text().startswith(str(injection.fault))
+    assert await airline.actions(reference) == ["created", "changed", "cancelled", "closed"]

@@ -1,0 +1,327 @@
+"""The modules of plays against a real API server: what server-side apply really owns, merges and refuses."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from pilothouse.controller import Manager, Settings
+from pilothouse.kube import Client, ObjectKey, PatchType, Resource
+from pilothouse.playbook import JOB, RECONCILE, Playbook, Watch, add_watch
+from pilothouse.testing import ApiServer, eventually
+from tests.api.tickets import CRD
+from tests.api.widgets import install
+from tests.unit.playbook.configured import (
+    CONFIG_MAP,
+    DEPLOYMENT,
+    OWNS,
+    SECRET,
+    Function,
+    TicketPlay,
+    playbook,
+)
+from tests.unit.tickets import TICKET
+
+MERGE = PatchType.MERGE
+
+
+class CountingClient(Client):
+    """Counts an operator's requests for other objects than tickets."""
+
+    def __init__(self, *args: Any, **keywords: Any) -> None:
+        super().__init__(*args, **keywords)
+        self.counts: Counter[str] = Counter()
+
+    async def get(self, resource: Any, key: ObjectKey, **options: Any) -> Any:
+        self.counts[f"get {resource.plural}"] += 1
+        return await super().get(resource, key, **options)
+
+    async def patch(self, resource: Any, key: ObjectKey, body: object, **options: Any) -> Any:
+        if resource is not TICKET:
+            self.counts[f"patch {resource.plural}"] += 1
+        return await super().patch(resource, key, body, **options)
+
+
+@pytest.fixture(autouse=True)
+async def kind(client: Client) -> None:
+    await install(client, CRD)
+
+
+@pytest.fixture
+async def ticket(client: Client, namespace: str) -> ObjectKey:
+    body = {
+        "apiVersion": TICKET.api_version,
+        "kind": TICKET.kind,
+        "metadata": {"name": "t"},
+        "spec": {"seats": 1},
+    }
+    return (await client.create(TICKET, body, namespace=namespace)).metadata.key
+
+
+@asynccontextmanager
+async def operator(
+    api_server: ApiServer, key: ObjectKey, book: Playbook[Any]
+) -> AsyncIterator[CountingClient]:
+    stop = asyncio.Event()
+    async with CountingClient(api_server.config(), user_agent="tickets/test") as client:
+        settings = Settings(watch_namespaces=(key.namespace,), health_host="127.0.0.1", health_port=0)
+        manager = Manager("tickets", settings, client)
+        add_watch(manager, Watch(TICKET, book, owns=OWNS))
+        running = asyncio.create_task(manager.run(stop))
+        try:
+            yield client
+            assert not running.done(), running
+        finally:
+            stop.set()
+            async with asyncio.timeout(10):
+                await running
+
+
+class Plays:
+    """Has a ticket played when a person asks for it, and notes what each play changed."""
+
+    def __init__(self, client: Client, key: ObjectKey, function: Function) -> None:
+        self._client = client
+        self._key = key
+        self._function = function
+        self._asked = 0
+        self._seen = ""
+        self.diffs: list[str] = []
+
+    async def play(self, play: TicketPlay) -> None:
+        try:
+            await self._function(play)
+        finally:
+            self.diffs.extend(play.result.diff)
+            self._seen = play.object.metadata.annotations.get(RECONCILE, "")
+
+    @property
+    def playbook(self) -> Playbook[Any]:
+        return playbook(self.play)
+
+    async def another(self) -> None:
+        """Returns when the ticket has been played again, at a person's request."""
+        self._asked += 1
+        body = {"metadata": {"annotations": {RECONCILE: str(self._asked)}}}
+        await self._client.patch(TICKET, self._key, body, type=MERGE)
+        await eventually(lambda: self._seen == str(self._asked))
+
+    async def ready(self, reason: str) -> str:
+        """The message of Ready, once its reason is this."""
+
+        async def message() -> str:
+            conditions = (await raw(self._client, TICKET, self._key)).get("status", {}).get("conditions", [])
+            return next((each["message"] for each in conditions if each["reason"] == reason), "")
+
+        found: str = await eventually(message)
+        return found
+
+
+async def raw(client: Client, resource: Resource[Any], key: ObjectKey) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(await client.request("GET", resource.path(*key)))
+    return found
+
+
+def deployment(image: str = "web:1", **env: str) -> dict[str, Any]:
+    """One that the server writes in its own way: quantities, defaults, lists with keys."""
+    container = {
+        "name": "web",
+        "image": image,
+        "ports": [{"containerPort": 8080}],
+        "env": [{"name": name, "value": value} for name, value in env.items()],
+        "resources": {"requests": {"cpu": "0.5", "memory": "1024Mi"}},
+    }
+    labels = {"app": "web"}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
+    return {"spec": {"selector": {"matchLabels": labels}, "template": template}}
+
+
+async def test_a_settled_deployment_costs_nothing_and_a_restart_one_read_and_no_change(
+    api_server: ApiServer, client: Client, ticket: ObjectKey
+) -> None:
+    async def deploy(play: TicketPlay) -> None:
+        await play.apply(DEPLOYMENT, deployment(COLOR="blue"))
+
+    plays = Plays(client, ticket, deploy)
+    async with operator(api_server, ticket, plays.playbook) as own:
+        await plays.ready("Reconciled")
+        for _ in range(3):
+            await plays.another()
+        assert own.counts == {"patch deployments": 1}
+        made = await raw(client, DEPLOYMENT, ticket)
+    plays.diffs.clear()
+    async with operator(api_server, ticket, plays.playbook) as own:
+        for _ in range(3):
+            await plays.another()
+        # The server writes 0.5 as 500m: so it is asked to apply once, finds all as it is and changes nothing.
+        assert own.counts == {"get deployments": 1, "patch deployments": 1}
+        assert (await raw(client, DEPLOYMENT, ticket)) == made
+    assert plays.diffs == []
+
+
+async def test_a_settled_config_map_is_read_once_after_a_restart_and_not_written(
+    api_server: ApiServer, client: Client, ticket: ObjectKey
+) -> None:
+    async def configure(play: TicketPlay) -> None:
+        await play.apply(CONFIG_MAP, {"metadata": {"labels": {"app": "web"}}, "data": {"a": "1"}})
+
+    plays = Plays(client, ticket, configure)
+    async with operator(api_server, ticket, plays.playbook):
+        await plays.ready("Reconciled")
+    async with operator(api_server, ticket, plays.playbook) as own:
+        for _ in range(3):
+            await plays.another()
+        assert own.counts == {"get configmaps": 1}
+
+
+async def test_what_others_change_is_put_right_and_what_is_theirs_stays(
+    api_server: ApiServer, client: Client, ticket: ObjectKey
+) -> None:
+    env = {"COLOR": "blue", "SIZE": "big"}
+
+    async def deploy(play: TicketPlay) -> None:
+        await play.apply(DEPLOYMENT, deployment(**env))
+
+    async def live_env() -> dict[str, str]:
+        [container] = (await raw(client, DEPLOYMENT, ticket))["spec"]["template"]["spec"]["containers"]
+        return {each["name"]: each["value"] for each in container["env"]}
+
+    plays = Plays(client, ticket, deploy)
+    async with operator(api_server, ticket, plays.playbook):
+        await plays.ready("Reconciled")
+        others = deployment(image="evil:1", COLOR="red", THEIRS="stays")
+        del others["spec"]["template"]["spec"]["containers"][0]["resources"]
+        others |= {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": ticket.name}}
+        plays.diffs.clear()
+        await client.patch(
+            DEPLOYMENT, ticket, others, type=PatchType.APPLY, field_manager="somebody", force=True
+        )
+
+        async def put_right() -> bool:
+            return (await live_env()) == {"COLOR": "blue", "SIZE": "big", "THEIRS": "stays"}
+
+        await eventually(put_right)
+        path = "spec.template.spec.containers[web]"
+        assert f"{path}.image: evil:1 -> web:1" in plays.diffs
+        assert f"{path}.env[COLOR].value: red -> blue" in plays.diffs
+        del env["SIZE"]
+        plays.diffs.clear()
+        await plays.another()
+        assert await live_env() == {"COLOR": "blue", "THEIRS": "stays"}
+        assert any(line.startswith(f"- {path}.env[SIZE]") for line in plays.diffs)
+
+
+async def test_without_force_the_other_manager_is_named(
+    api_server: ApiServer, client: Client, ticket: ObjectKey
+) -> None:
+    async def polite(play: TicketPlay) -> None:
+        await play.apply(CONFIG_MAP, {"data": {"a": "ours"}}, adopt=True, force=False)
+
+    body = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": ticket.name},
+        "data": {"a": "theirs"},
+    }
+    await client.patch(CONFIG_MAP, ticket, body, type=PatchType.APPLY, field_manager="somebody")
+    plays = Plays(client, ticket, polite)
+    async with operator(api_server, ticket, plays.playbook):
+        message = await plays.ready("FieldConflict")
+        assert "somebody" in message
+        assert ".data.a" in message
+
+
+async def test_an_object_that_has_gone_is_not_made_anew_by_a_change_of_the_one_that_was_seen(
+    api_server: ApiServer, client: Client, ticket: ObjectKey
+) -> None:
+    """The UID in an apply makes the server refuse it for another object, or for none."""
+    data = {"a": "1"}
+
+    async def configure(play: TicketPlay) -> None:
+        await play.apply(CONFIG_MAP, {"data": dict(data)})
+
+    plays = Plays(client, ticket, configure)
+    async with operator(api_server, ticket, plays.playbook) as own:
+        await plays.ready("Reconciled")
+        read = own.get
+
+        async def vanish(resource: Any, key: ObjectKey) -> Any:
+            found = await read(resource, key)
+            if resource.plural == "configmaps" and data["a"] == "2" and own.counts["vanished"] == 0:
+                own.counts["vanished"] += 1
+                await client.delete(CONFIG_MAP, key)
+            return found
+
+        own.get = vanish  # type: ignore[method-assign, assignment]
+        first = (await raw(client, CONFIG_MAP, ticket))["metadata"]["uid"]
+        data["a"] = "2"
+        await plays.another()
+
+        async def anew() -> bool:
+            found = (await raw(client, CONFIG_MAP, ticket)) if own.counts["vanished"] else {}
+            return bool(found) and found["metadata"]["uid"] != first and found["data"] == {"a": "2"}
+
+        await eventually(anew)
+        assert own.counts["patch configmaps"] == 3, "made, refused, made anew"
+
+
+async def test_a_secret_is_applied_and_deleted(
+    api_server: ApiServer, client: Client, ticket: ObjectKey
+) -> None:
+    wanted = True
+
+    async def keep(play: TicketPlay) -> None:
+        if wanted:
+            await play.apply(SECRET, {"data": {"password": "aHVudGVyMg=="}})
+        else:
+            await play.delete(SECRET, ticket.name)
+
+    plays = Plays(client, ticket, keep)
+    async with operator(api_server, ticket, plays.playbook):
+        await plays.ready("Reconciled")
+        assert (await raw(client, SECRET, ticket))["data"] == {"password": "aHVudGVyMg=="}
+        wanted = False
+        await plays.another()
+
+        async def gone() -> bool:
+            path = SECRET.path(ticket.namespace)
+            return not json.loads(await client.request("GET", path))["items"]
+
+        await eventually(gone)
+    assert "hunter" not in str(plays.diffs)
+    assert "aHVudGVyMg" not in str(plays.diffs)
+
+
+async def test_a_job_is_waited_for_through_the_watch(
+    api_server: ApiServer, client: Client, ticket: ObjectKey
+) -> None:
+    container = {"name": "work", "image": "work:1"}
+    spec = {"template": {"spec": {"restartPolicy": "Never", "containers": [container]}}}
+
+    async def work(play: TicketPlay) -> None:
+        await play.run_job({"spec": spec})
+
+    plays = Plays(client, ticket, work)
+    async with operator(api_server, ticket, plays.playbook):
+        message = await plays.ready("JobRunning")
+        name = message.split()[3]
+        failed = {
+            "type": "Failed",
+            "status": "True",
+            "reason": "BackoffLimitExceeded",
+            "message": "It failed",
+        }
+        times = {"lastTransitionTime": "2026-01-01T00:00:00Z", "lastProbeTime": "2026-01-01T00:00:00Z"}
+        target = {"type": "FailureTarget", **{key: failed[key] for key in ("status", "reason", "message")}}
+        status = {
+            "startTime": "2026-01-01T00:00:00Z",
+            "failed": 1,
+            "conditions": [target | times, failed | times],
+        }
+        key = ObjectKey(ticket.namespace, name)
+        await client.patch(JOB, key, {"status": status}, type=MERGE, subresource="status")
+        assert f"Job {name} failed (BackoffLimitExceeded)" in await plays.ready("JobFailed")

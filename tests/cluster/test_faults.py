@@ -1,0 +1,122 @@
+"""A seeded sample of the fault matrix on the real node: the pod that OLM made, under the hook of faults."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from devcluster.folders import CHECKOUT
+from pilothouse.testing import Fault
+from release import install
+from tests.cluster.flights import Flights
+
+pytestmark = pytest.mark.timeout(900)
+
+SEED = 20260102
+#: Tickets, each created, changed and deleted: 9 calls without faults, those of the first play included.
+TICKETS = 8
+#: Each kill costs the container a longer pause before it is started again: 10 s, 20 s.
+KILLS = [Fault.KILLED_BEFORE, Fault.KILLED_AFTER]
+OTHERS = [
+    Fault.REPLY_LOST,
+    Fault.THROTTLED,
+    Fault.ERROR_BEFORE,
+    Fault.ERROR_AFTER,
+    Fault.WATCH_CUT,
+    Fault.WATCH_EXPIRED,
+]
+HOOK = "operator-faults"
+FILES = [
+    CHECKOUT / "tests" / "faults" / "hook" / "sitecustomize.py",
+    CHECKOUT / "tests" / "faults" / "airline.py",
+    *(
+        CHECKOUT / "operator" / "pilothouse" / "testing" / f"{name}.py"
+        for name in ("faults", "faulty", "freezing")
+    ),
+]
+
+
+def sample() -> str:
+    """Faults in a drawn order, some calls apart, as the hook reads them."""
+    draw = random.Random(SEED)
+    faults = KILLS + OTHERS
+    draw.shuffle(faults)
+    return ";".join(f"{draw.randint(3, 7)}:{fault}" for fault in faults)
+
+
+@pytest.fixture
+def under_faults(flights: Flights) -> Iterator[None]:
+    """The Subscription mounts the hook into the operator's pod, and leaves it as it was afterwards."""
+    kubectl, name = flights.kubectl, flights.package.name
+    before = kubectl.read("subscription", name, "-n", install.NAMESPACE)["spec"].get("config")
+    files = [f"--from-file={path}" for path in FILES]
+    kubectl("create", "configmap", HOOK, "-n", install.NAMESPACE, *files)
+    configure(
+        flights,
+        {
+            "env": [
+                {"name": "FAULTS", "value": sample()},
+                {"name": "FAULTS_STRUCK", "value": "/struck/faults"},
+                {"name": "PYTHONPATH", "value": "/hook:/opt/pilothouse/operator:/opt/pilothouse/site"},
+                {"name": "LEASE_DURATION", "value": "4s"},
+                {"name": "RENEW_DEADLINE", "value": "2s"},
+                {"name": "RETRY_PERIOD", "value": "0.5s"},
+            ],
+            "volumes": [
+                {"name": "hook", "configMap": {"name": HOOK}},
+                {"name": "struck", "emptyDir": {}},
+            ],
+            "volumeMounts": [
+                {"name": "hook", "mountPath": "/hook"},
+                {"name": "struck", "mountPath": "/struck"},
+            ],
+        },
+    )
+    yield
+    configure(flights, before)
+    kubectl("delete", "configmap", HOOK, "-n", install.NAMESPACE)
+
+
+def configure(flights: Flights, config: object) -> None:
+    """Sets the Subscription's config, and waits until OLM has rolled the operator out with it."""
+    name, kubectl = flights.package.name, flights.kubectl
+    # Null first: a merge patch would keep the fields of the config that was there.
+    for value in (None, config):
+        patch = json.dumps({"spec": {"config": value}})
+        kubectl("patch", "subscription", name, "-n", install.NAMESPACE, "--type=merge", "-p", patch)
+    faulty = bool(config) and "FAULTS" in json.dumps(config)
+
+    def rolled_out() -> bool:
+        deployment = kubectl.read("deployment", name, "-n", install.NAMESPACE)
+        status = deployment["status"]
+        return (
+            ("FAULTS_STRUCK" in json.dumps(deployment["spec"])) == faulty
+            and status.get("observedGeneration") == deployment["metadata"]["generation"]
+            and status.get("updatedReplicas") == status.get("readyReplicas") == status.get("replicas") == 1
+        )
+
+    flights.until(rolled_out, "OLM has rolled out the operator with another config", seconds=120)
+
+
+def test_a_sample_of_faults_books_once_and_loses_nothing(flights: Flights, under_faults: None) -> None:
+    for number in range(TICKETS):
+        name = f"fault-{number}"
+        uid = flights.create(name)
+        flights.wait_phase(name, "Booked", seconds=180)
+        flights.change(name, number=4)
+        flights.wait_phase(name, "Booked", seconds=180)
+        flights.delete(name, wait=False)
+        flights.until(lambda name=name: not flights.ticket(name), f"{name} is gone", seconds=180)  # type: ignore[misc]
+        assert flights.airline.booking(uid) is None
+        expected = {"created": 1, "changed": 1, "cancelled": 1, "closed": 1}
+        assert dict(flights.airline.audit(uid)) == expected, name
+    [pod] = flights.operator_pods()
+    assert pod["status"]["containerStatuses"][0]["restartCount"] == len(KILLS)
+    struck = flights.kubectl(
+        "exec", pod["metadata"]["name"], "-n", install.NAMESPACE, "--", "python3", "-c",
+        "print(open('/struck/faults').read())",
+    )  # fmt: skip
+    assert len(struck.split("\n")) >= len(KILLS + OTHERS), struck

@@ -1,0 +1,82 @@
+"""`inv play` in the operator's pod, as OLM installed it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from devcluster.folders import CHECKOUT
+from pilothouse.playbook import PAUSED
+from tests.cluster.flights import NAMESPACE, Flights
+
+pytestmark = pytest.mark.timeout(900)
+
+
+def play(flights: Flights, *words: str) -> subprocess.CompletedProcess[str]:
+    """Runs `inv play` as a person does."""
+    environment = {**os.environ, "KUBECONFIG": str(flights.kubectl.kubeconfig)}
+    command = [sys.executable, "-m", "invoke", "play", *words]
+    return subprocess.run(
+        command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def pause(flights: Flights, name: str, *, on: bool) -> None:
+    """Has the operator leave a ticket alone, or take it up again."""
+    annotation = f"{PAUSED}=true" if on else f"{PAUSED}-"
+    flights.kubectl("annotate", "flightticket", name, "-n", NAMESPACE, "--overwrite", annotation)
+
+
+def test_a_check_tells_what_a_play_would_do_and_does_none_of_it(flights: Flights) -> None:
+    uid = flights.create("checked")
+    flights.wait_phase("checked", "Booked")
+    settled = play(flights, f"ft/{NAMESPACE}/checked", "--check", "--diff")
+    assert (settled.returncode, "Nothing to change." in settled.stdout) == (0, True), settled
+
+    pause(flights, "checked", on=True)
+    flights.change("checked", number=4)
+    told = play(flights, "flightticket/checked", "-n", NAMESPACE, "--check", "--output", "json")
+    assert told.returncode == 2, told
+    document = json.loads(told.stdout)
+    assert document["changes"]
+    assert ["seats: 2 -> 4"] in [task["diff"] for task in document["tasks"]]
+    assert dict(flights.airline.audit(uid)) == {"created": 1}, "nothing was changed at the airline"
+
+    pause(flights, "checked", on=False)
+    flights.until(
+        lambda: flights.ticket("checked")["status"].get("bookedSeats") == 4, "the operator changed it"
+    )
+    flights.delete("checked")
+
+
+def test_while_the_operator_leads_a_play_is_refused_with_the_holder_and_the_remedy(flights: Flights) -> None:
+    flights.create("refused")
+    flights.wait_phase("refused", "Booked")
+    refused = play(flights, f"ft/{NAMESPACE}/refused")
+    [pod] = flights.operator_pods()
+    assert refused.returncode == 1
+    assert refused.stdout == ""
+    assert pod["metadata"]["name"] in refused.stderr
+    assert "add --check" in refused.stderr
+    assert "pilothouse.dev/reconcile" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    flights.delete("refused")
+
+
+@pytest.mark.parametrize(
+    ("target", "sentence"),
+    [
+        ("pod/x", "no operator here has the kind 'pod'; there are: FlightTicket"),
+        (f"ft/{NAMESPACE}/none", f"there is no FlightTicket {NAMESPACE}/none"),
+        ("ft", "names no object: write KIND/NAMESPACE/NAME"),
+    ],
+)
+def test_what_cannot_be_played_is_one_sentence(flights: Flights, target: str, sentence: str) -> None:
+    done = play(flights, target, "--check")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert sentence in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,50 @@
+"""The loop that the other unit tests stand on."""
+
+import asyncio
+import time
+
+import pytest
+
+from pilothouse.testing import VirtualTimeLoop, VirtualTimeStuck
+
+
+async def test_a_week_of_sleep_takes_no_time(virtual_time):
+    started, real = virtual_time.time(), time.monotonic()
+    await asyncio.sleep(7 * 24 * 3600)
+    assert virtual_time.time() - started == pytest.approx(7 * 24 * 3600)
+    assert time.monotonic() - real < 1
+
+
+async def test_timers_fire_in_their_order(virtual_time):
+    fired = []
+
+    async def sleeper(seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        fired.append((seconds, virtual_time.time()))
+
+    started = virtual_time.time()
+    await asyncio.gather(*(sleeper(seconds) for seconds in (30, 1, 5)))
+    assert [(seconds, pytest.approx(started + seconds)) for seconds in (1, 5, 30)] == fired
+
+
+async def test_a_deadline_ends_what_would_wait_for_ever(virtual_time):
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(3600):
+            await asyncio.Event().wait()
+
+
+async def test_the_clock_stands_still_while_a_thread_runs(virtual_time):
+    started = virtual_time.time()
+    async with asyncio.timeout(0.001):
+        await asyncio.to_thread(time.sleep, 0.05)
+    assert virtual_time.time() == started
+
+
+def test_waiting_for_nothing_is_said(monkeypatch):
+    monkeypatch.setattr("pilothouse.testing.virtual_time.STUCK_SECONDS", 0.01)
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner, pytest.raises(VirtualTimeStuck):
+        runner.run(asyncio.Event().wait())
+
+
+async def test_other_tests_run_on_the_usual_loop():
+    assert not isinstance(asyncio.get_running_loop(), VirtualTimeLoop)
