@@ -3,12 +3,19 @@
 from invoke.collection import Collection
 
 from devcluster.tasks import cluster_tasks, tools_tasks
+from release import by_hand, core_types, new, projects
 from release import tasks as release
 from tests import tasks as tests
 
 namespace = Collection(
     release.demo,
+    by_hand.play,
+    by_hand.explain,
+    by_hand.run,
+    new.new,
+    projects.project,
     release.generate,
+    core_types.core_types,
     release.bundle,
     release.catalog,
     release.scorecard,

@@ -1,4 +1,4 @@
-"""What a console shows of a kind: the owned-CRD entry of a ClusterServiceVersion."""
+"""What a console shows of a kind: the owned-CRD entries of a ClusterServiceVersion."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from release.documents import Document
 _PREFIX = "urn:alm:descriptor:"
 
 
-def owned(kind: Kind[Any]) -> Document:
-    """The entry of a kind in spec.customresourcedefinitions.owned, with descriptors of spec and status."""
+def owned(kind: Kind[Any]) -> list[Document]:
+    """The entries of a kind in spec.customresourcedefinitions.owned, with descriptors of spec and status.
+
+    OLM wants one for each version that is served; all have the same fields (`pilothouse.api.Version`).
+    """
     resource = kind.resource
-    return {
+    entry = {
         "name": f"{resource.plural}.{resource.group}",
         "version": resource.version,
         "kind": resource.kind,
@@ -25,6 +28,7 @@ def owned(kind: Kind[Any]) -> Document:
         "specDescriptors": _descriptors(kind, "spec"),
         "statusDescriptors": _descriptors(kind, "status"),
     }
+    return [entry, *({**entry, "version": version.name} for version in kind.versions if version.served)]
 
 
 def fields(kind: Kind[Any], part: str) -> list[tuple[str, inspect.Metadata]]:

@@ -9,25 +9,42 @@ from typing import Any
 from devcluster.folders import CHECKOUT
 from pilothouse.api import Kind
 from pilothouse.api.crd import crd
+from release import docstrings
 from release.descriptors import owned
 from release.documents import Document, dump, load
 from release.packages import PACKAGES, Package
 from release.reference import page
-
-_COMMENT = "Written by `./inv generate` from the types; change those."
 
 
 def files() -> dict[Path, str]:
     """Every generated file with the text that it should have."""
     found: dict[Path, str] = {}
     for package in PACKAGES.values():
+        found |= manifests(package, "inv generate")
         for kind in package.kinds:
-            resource = kind.resource
-            path = package.config / "crd" / f"{resource.group}_{resource.plural}.yaml"
-            found[path] = dump(crd(kind), comment=_COMMENT)
-            reference = CHECKOUT / "docs" / "reference" / f"{resource.kind.lower()}.md"
+            reference = CHECKOUT / "docs" / "reference" / f"{kind.resource.kind.lower()}.md"
             found[reference] = page(kind, _sample(package, kind), package.settings)
-        found[package.config / "manifests" / "generated.yaml"] = dump(_csv_patch(package), comment=_COMMENT)
+    for name in docstrings.PACKAGES:
+        runtime = CHECKOUT / "docs" / "reference" / "runtime" / f"{name}.md"
+        found[runtime] = docstrings.page(f"pilothouse.{name}")
+    return found
+
+
+def manifests(package: Package, command: str) -> dict[Path, str]:
+    """The CRDs of a package and the API part of its ClusterServiceVersion.
+
+    Args:
+        package: Whose.
+        command: What writes them: "inv generate".
+    """
+    comment = f"Written by `./{command}` from the types; change those."
+    found = {
+        package.config / "crd" / f"{kind.resource.group}_{kind.resource.plural}.yaml": dump(
+            crd(kind), comment=comment
+        )
+        for kind in package.kinds
+    }
+    found[package.config / "manifests" / "generated.yaml"] = dump(_csv_patch(package), comment=comment)
     return found
 
 
@@ -39,7 +56,9 @@ def _csv_patch(package: Package) -> Document:
         "metadata": {"name": load(package.csv_base)["metadata"]["name"]},
         "spec": {
             "icon": [{"base64data": icon, "mediatype": "image/svg+xml"}],
-            "customresourcedefinitions": {"owned": [owned(kind) for kind in package.kinds]},
+            "customresourcedefinitions": {
+                "owned": [entry for kind in package.kinds for entry in owned(kind)]
+            },
         },
     }
 

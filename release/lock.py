@@ -8,7 +8,7 @@ from pathlib import Path
 from devcluster.folders import CHECKOUT
 from devcluster.shell import run
 
-_LOCKS = {"runtime.txt": (), "dev.txt": ("--group", "dev")}
+_LOCKS = {"runtime.txt": (), "dev.txt": ("--group", "dev"), "bench.txt": ("--group", "bench")}
 
 
 def lock(*, upgrade: bool = False) -> None:

@@ -38,6 +38,11 @@ class Package:
     settings: Sequence[type] = ()
 
     @property
+    def module(self) -> str:
+        """The Python module that runs as its process."""
+        return f"{self.folder}_operator"
+
+    @property
     def config(self) -> Path:
         """Its kustomize rooms."""
         return CHECKOUT / "config" / self.folder

@@ -7,10 +7,10 @@ from typing import Any
 
 from pilothouse.api import Kind
 from pilothouse.api.crd import object_schema
+from pilothouse.controller.flags import settings
 from pilothouse.playbook.reconciler import PAUSED, RECONCILE
 from release.descriptors import fields
 from release.documents import Document, dump
-from release.settings import settings
 
 _ANNOTATIONS = (
     "## Annotations",
@@ -115,7 +115,7 @@ def _columns(kind: Kind[Any]) -> list[str]:
 
 
 def _type(schema: Any) -> str:
-    name = str(schema["type"])
+    name = "integer or string" if schema.get("x-kubernetes-int-or-string") else str(schema["type"])
     if name == "array":
         return f"list of {_type(schema['items'])}s"
     if "enum" in schema:

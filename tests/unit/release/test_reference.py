@@ -8,14 +8,24 @@ import pytest
 from devcluster.folders import CHECKOUT
 from flights_operator.types import FLIGHT_TICKET
 from pilothouse.controller import Settings
+from pilothouse.controller.flags import Setting, settings
 from pilothouse.playbook import Play, Playbook, Watch
-from release.settings import Setting, settings
 
 REASON = re.compile(
-    r'TaskFailed\(\s*"(\w+)"|ready_reason = "(\w+)"|^[A-Z_]+ = "([A-Z][a-z]+[A-Z]\w+)"$', re.MULTILINE
+    r'TaskFailed\(\s*"(\w+)"|ready_reason = "(\w+)"|READY, None, "(\w+)"|^[A-Z_]+ = "([A-Z][a-z]+[A-Z]\w+)"$',
+    re.MULTILINE,
 )
-# What the engine says of a playbook that says nothing by itself.
-UNUSED = {"Reconciled"}
+# What the engine says of a playbook that says nothing by itself, and of modules, plans and waits that the
+# flights' playbook does not use.
+UNUSED = {
+    "Reconciled",
+    "NameTaken",
+    "FieldConflict",
+    "JobRunning",
+    "JobFailed",
+    "PlanInProgress",
+    "PlanCompleted",
+}
 
 
 def test_every_reason_is_explained() -> None:
@@ -63,7 +73,7 @@ def test_settings_are_read_from_their_words() -> None:
         Setting("SOME_WAIT", "how long,\nseconds.", "2"),
         Setting("SOME_LOW", "the least.", "1"),
         Setting("SOME_HIGH", "the most.", "3"),
-        Setting("SOME_SWITCH", "whether.", ""),
+        Setting("SOME_SWITCH", "whether.", "", switch=True),
         Setting("SOME_ADDRESS", "where, as host and\nport.", ":80"),
     ]
 

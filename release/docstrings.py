@@ -1,0 +1,225 @@
+"""The runtime's reference pages, from the docstrings of what its packages export."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import re
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+#: What authors of operators use, by the name of its page in docs/reference/runtime.
+PACKAGES = ("playbook", "kube", "api", "controller", "informer", "queue", "testing")
+
+HEAD = "<!-- Written by `./inv generate` from the docstrings; change those. -->\n"
+
+_SECTION = re.compile(r"^(Args|Attributes|Returns|Yields|Raises):$")
+_ENTRY = re.compile(r"^    (\*{0,2}[\w.]+): (.*)$")
+_FIELDS = re.compile("Struct|NamedTuple")
+_TITLES = {"Args": "Arguments"}
+_Function = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def page(package: str) -> str:
+    """The page of one package: what it is for, then all that its `__all__` names, in alphabetical order.
+
+    Args:
+        package: Its dotted name, such as "pilothouse.playbook".
+
+    Raises:
+        TypeError: Something that is exported has no docstring of its own.
+    """
+    module = importlib.import_module(package)
+    blocks = [HEAD, f"# `{package}`", "", *_markdown(inspect.getdoc(module) or "")]
+    for name in sorted(module.__all__, key=str.lower):
+        blocks += _entry(package, name, getattr(module, name))
+    return "\n".join(blocks).rstrip() + "\n"
+
+
+def _entry(package: str, name: str, member: Any) -> list[str]:
+    if inspect.ismodule(member):
+        return [f"## `{name}`", "", *_documented(name, member)]
+    if inspect.isclass(member):
+        return _class(name, member)
+    if inspect.isfunction(member):
+        return [*_heading("##", name, _signature(_definition(member))), *_documented(name, member)]
+    return _value(package, name, member)
+
+
+def _class(name: str, cls: type) -> list[str]:
+    definition = _definition(cls)
+    if not isinstance(definition, ast.ClassDef):
+        raise TypeError(f"{name} is no class in its source")
+    methods = {each.name: each for each in definition.body if isinstance(each, _Function)}
+    made = methods.get("__init__")
+    signature = _signature(made, name=name) if made else _fields_signature(name, definition)
+    blocks = [*_heading("##", name, signature), *_documented(name, cls), *_fields(definition)]
+    for method, node in methods.items():
+        text = ast.get_docstring(node)
+        if method.startswith("_") or text is None or _is_setter(node):
+            continue
+        blocks += _heading("###", f"{name}.{method}", _member_signature(node))
+        blocks += _markdown(text)
+    return blocks
+
+
+def _value(package: str, name: str, member: Any) -> list[str]:
+    """A constant or an alias: its text is the string below its assignment, or the comment above it."""
+    for module in _modules(package):
+        source = inspect.getsource(module)
+        tree = ast.parse(source).body
+        for number, node in enumerate(tree):
+            if name in _assigned(node):
+                below = _text(tree[number + 1]) if number + 1 < len(tree) else ""
+                text = inspect.cleandoc(below) or _comment(source.splitlines()[: node.lineno - 1])
+                shown = [f"`{member!r}`", ""] if isinstance(member, str | int | float) else []
+                if not (text or shown):
+                    raise TypeError(f"{name} is exported and nothing says what it is")
+                return [f"## `{name}`", "", *shown, *_markdown(text)]
+    raise TypeError(f"{package}.{name} is not assigned in the package")
+
+
+def _comment(above: Sequence[str]) -> str:
+    lines: list[str] = []
+    while above and above[-1].startswith("# "):
+        lines.insert(0, above[-1].removeprefix("# "))
+        above = above[:-1]
+    return "\n".join(lines)
+
+
+def _modules(package: str) -> Iterator[Any]:
+    root = importlib.import_module(package)
+    for found in pkgutil.iter_modules(root.__path__):
+        yield importlib.import_module(f"{package}.{found.name}")
+
+
+def _fields(definition: ast.ClassDef) -> list[str]:
+    """The fields whose docstring is the text below them: enum members and settings."""
+    lines = []
+    for node, after in zip(definition.body, definition.body[1:], strict=False):
+        text = _text(after)
+        if text and (names := _assigned(node)):
+            lines.append(f"- `{names[0]}`: {_flat(text)}")
+    return [*lines, ""] if lines else []
+
+
+def _documented(name: str, member: Any) -> list[str]:
+    text = member.__doc__
+    if not text:
+        raise TypeError(f"{name} is exported and has no docstring")
+    return _markdown(inspect.cleandoc(text))
+
+
+def _markdown(text: str) -> list[str]:
+    """A Google docstring as markdown: its sections become lists."""
+    lines: list[str] = []
+    section = ""
+    for line in text.splitlines():
+        if found := _SECTION.match(line):
+            section = found[1]
+            lines += [f"*{_TITLES.get(section, section)}*", ""]
+        elif section and line and not line.startswith(" "):
+            section = ""
+            lines.append(line)
+        elif section and (entry := _ENTRY.match(line)):
+            lines.append(f"- `{entry[1]}`: {entry[2]}")
+        elif section and line.strip():
+            deeper = lines and lines[-1].startswith(("- ", "  "))
+            lines.append(f"  {line.strip()}" if deeper else line.strip())
+        else:
+            lines.append(line)
+    return [*lines, ""]
+
+
+def _heading(level: str, name: str, signature: str) -> list[str]:
+    return [f"{level} `{name}`", "", "```python", signature, "```", ""]
+
+
+def _signature(node: ast.AST, *, name: str = "") -> str:
+    if not isinstance(node, _Function):
+        raise TypeError("only functions have signatures")
+    arguments = ast.unparse(node.args)
+    for own in ("self, ", "cls, ", "self", "cls"):
+        if arguments.startswith(own) and name:
+            arguments = arguments.removeprefix(own)
+            break
+    word = "async def " if isinstance(node, ast.AsyncFunctionDef) else ""
+    result = f" -> {ast.unparse(node.returns)}" if node.returns and not name else ""
+    return _wrapped(f"{word}{name or node.name}({arguments}){result}")
+
+
+def _member_signature(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
+    decorators = {ast.unparse(each) for each in node.decorator_list}
+    if "property" in decorators:
+        result = f": {ast.unparse(node.returns)}" if node.returns else ""
+        return f"{node.name}{result}"
+    arguments = re.sub(r"^(self|cls)(, )?", "", ast.unparse(node.args))
+    word = "async def " if isinstance(node, ast.AsyncFunctionDef) else ""
+    result = f" -> {ast.unparse(node.returns)}" if node.returns else ""
+    return _wrapped(f"{word}{node.name}({arguments}){result}")
+
+
+def _fields_signature(name: str, definition: ast.ClassDef) -> str:
+    bases = ", ".join(ast.unparse(base) for base in definition.bases)
+    if bases and not _FIELDS.search(bases) and not any(map(_is_dataclass, definition.decorator_list)):
+        return f"class {name}({bases})"
+    fields = [
+        f"{ast.unparse(node.target)}: {ast.unparse(node.annotation)}"
+        + (f" = {ast.unparse(node.value)}" if node.value else "")
+        for node in definition.body
+        if isinstance(node, ast.AnnAssign) and not ast.unparse(node.target).startswith("_")
+    ]
+    return _wrapped(f"{name}({', '.join(fields)})")
+
+
+def _wrapped(signature: str) -> str:
+    """The signature on one line, or an argument per line where that is too long."""
+    if len(signature) <= 100:
+        return signature
+    head, _, rest = signature.partition("(")
+    inner, close, tail = rest.rpartition(")")
+    parts, depth, part = [], 0, ""
+    for character in inner:
+        depth += (character in "([{") - (character in ")]}")
+        if character == "," and not depth:
+            parts.append(part.strip())
+            part = ""
+        else:
+            part += character
+    parts.append(part.strip())
+    return f"{head}(\n" + "".join(f"    {each},\n" for each in parts if each) + f"{close}{tail}"
+
+
+def _definition(member: Any) -> ast.AST:
+    return ast.parse(textwrap.dedent(inspect.getsource(member))).body[0]
+
+
+def _assigned(node: ast.stmt) -> list[str]:
+    match node:
+        case ast.Assign(targets=targets):
+            return [ast.unparse(target) for target in targets]
+        case ast.AnnAssign(target=target):
+            return [ast.unparse(target)]
+    return []
+
+
+def _text(node: ast.stmt) -> str:
+    match node:
+        case ast.Expr(value=ast.Constant(value=str(text))):
+            return text
+    return ""
+
+
+def _is_setter(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    return any(ast.unparse(each).endswith(".setter") for each in node.decorator_list)
+
+
+def _is_dataclass(decorator: ast.expr) -> bool:
+    return ast.unparse(decorator).startswith("dataclass")
+
+
+def _flat(text: str) -> str:
+    return " ".join(text.split())

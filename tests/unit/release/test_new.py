@@ -1,0 +1,97 @@
+"""`inv new`: what a new operator is called, and what is refused before anything is written."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from devcluster.shell import ClusterError
+from release.new import TEMPLATE, Names, create, mistakes
+from release.packages import IMAGE, version
+from release.projects import load, update
+
+GOOD = Names("web-sites", "sites.example.com", "WebSite")
+
+
+def test_names_follow_from_three() -> None:
+    assert (GOOD.module, GOOD.constant) == ("web_sites_operator", "WEB_SITE")
+    assert Names("a", "a.b", "HTTPRoute").constant == "HTTP_ROUTE"
+
+
+@pytest.mark.parametrize(
+    ("kind", "plural"),
+    [("WebSite", "websites"), ("Policy", "policies"), ("Box", "boxes"), ("Gateway", "gateways")],
+)
+def test_the_plural_is_english(kind: str, plural: str) -> None:
+    assert Names("a", "a.b", kind).applied("greetings") == plural
+
+
+def test_every_name_of_the_template_is_replaced() -> None:
+    text = "greeter_operator GREETING GreetingPlay demo.pilothouse.dev_greetings.yaml a Greeting `Greetings`"
+    assert Names("orders", "shop.dev", "Order").applied(text) == (
+        "orders_operator ORDER OrderPlay shop.dev_orders.yaml an Order `Orders`"
+    )
+
+
+def test_good_names_have_no_mistakes() -> None:
+    assert [*mistakes(GOOD)] == []
+    assert [*mistakes(Names("greeter", "demo.pilothouse.dev", "Greeting"))] == []
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (Names("WebSites", "a.b", "K"), "the name 'WebSites' must be of lower case letters"),
+        (Names("web_sites", "a.b", "K"), "the name 'web_sites' must be of lower case letters"),
+        (Names("-web", "a.b", "K"), "the name '-web' must be"),
+        (Names("9lives", "a.b", "K"), "the name '9lives' must be"),
+        (Names("", "a.b", "K"), "the name '' must be"),
+        (Names("a" * 41, "a.b", "K"), "and have at most 40"),
+        (Names("flights", "a.b", "K"), "the name 'flights' is that of an operator in the runtime's image"),
+        (Names("web", "sites", "K"), "the group 'sites' must be a domain name"),
+        (Names("web", "Sites.com", "K"), "the group 'Sites.com' must be a domain name"),
+        (Names("web", "sites..com", "K"), "the group 'sites..com' must be a domain name"),
+        (Names("web", "apps.k8s.io", "K"), "the group 'apps.k8s.io' belongs to Kubernetes"),
+        (Names("web", "a.b", "webSite"), "the kind 'webSite' must be in CamelCase"),
+        (Names("web", "a.b", "Web-Site"), "the kind 'Web-Site' must be in CamelCase"),
+        (Names("web", "a.b", ""), "the kind '' must be in CamelCase"),
+        (
+            Names("web", "a.b", "ConfigMap"),
+            "the kind 'ConfigMap' is a name that the operator's code has already",
+        ),
+        (Names("web", "a.b", "Key"), "the kind 'Key' is a name that the operator's code has already"),
+        (Names("web", "a.b", "None"), "the kind 'None' is a name that"),
+    ],
+)
+def test_a_bad_name_is_told_and_nothing_is_written(names: Names, told: str, tmp_path: Path) -> None:
+    with pytest.raises(ClusterError) as refused:
+        create(names, tmp_path / "new")
+    assert told in str(refused.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_exists_is_left_alone(tmp_path: Path) -> None:
+    with pytest.raises(ClusterError, match=r"exists: name another folder with --output"):
+        create(GOOD, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_no_project_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ClusterError, match=r"is no project: its pyproject\.toml names none"):
+        update(tmp_path)
+
+
+def test_the_example_is_a_project_with_one_kind() -> None:
+    found = load(TEMPLATE)
+    assert found.name == "greeter"
+    assert [kind.resource.kind for kind in found.kinds] == ["Greeting"]
+
+
+def test_the_example_stands_on_the_present_release() -> None:
+    assert f"FROM {IMAGE}:v{version()}\n" in (TEMPLATE / "Dockerfile").read_text()
+    assert f":v{version()}" in (TEMPLATE / "config" / "manager" / "manager.yaml").read_text()
+
+
+def test_the_example_is_read_in_five_minutes() -> None:
+    code = [path for path in (TEMPLATE / "greeter_operator").glob("*.py") if ast.parse(path.read_text())]
+    assert sum(len(path.read_text().splitlines()) for path in code) < 160

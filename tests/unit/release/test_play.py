@@ -1,0 +1,80 @@
+"""Where `inv play` plays: which operator, which pod, and what it says when there is none."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from devcluster.kubectl import Kubectl
+from devcluster.shell import ClusterError, CommandError
+from release import play
+from release.packages import find
+
+FLIGHTS = find("pilothouse-flights")
+RUNNING = {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
+
+
+def pod(name: str, *, ready: bool = True, namespace: str = "pilothouse", **metadata: str) -> dict[str, Any]:
+    return {
+        "metadata": {"name": name, "namespace": namespace, **metadata},
+        "status": {"phase": "Running", "containerStatuses": [{"state": RUNNING, "ready": ready}]},
+    }
+
+
+def starting(name: str) -> dict[str, Any]:
+    made = pod(name)
+    waiting = {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}
+    made["status"]["containerStatuses"] = [{"state": waiting, "ready": False}]
+    return made
+
+
+def chosen(monkeypatch: pytest.MonkeyPatch, *pods: dict[str, Any], namespace: str = "") -> str:
+    monkeypatch.setattr(Kubectl, "read", lambda self, *words: {"items": list(pods)})
+    kubectl = Kubectl(Path("kubectl"), Path("config"))
+    return str(play.pod_of(kubectl, FLIGHTS, namespace)["metadata"]["name"])
+
+
+@pytest.mark.parametrize(
+    "word", ["FlightTicket", "flightticket", "flighttickets", "ft", "flighttickets.flights.com"]
+)
+def test_a_kind_is_known_by_every_name_that_kubectl_takes(word: str) -> None:
+    package, kind = play.of_kind(word)
+    assert (package, kind.resource.kind) == (FLIGHTS, "FlightTicket")
+
+
+def test_an_unknown_kind_names_the_known_ones() -> None:
+    with pytest.raises(ClusterError, match=r"no operator here has the kind 'pod'; there are: FlightTicket"):
+        play.of_kind("pod")
+
+
+def test_a_ready_pod_goes_before_one_that_runs_and_one_that_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    leaving = pod("leaving", deletionTimestamp="2026-01-01T00:00:00Z")
+    assert chosen(monkeypatch, leaving, starting("new"), pod("runs", ready=False), pod("ready")) == "ready"
+
+
+def test_a_pod_that_is_not_ready_is_taken_and_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert chosen(monkeypatch, starting("new"), pod("runs", ready=False)) == "runs"
+    assert "no pod of pilothouse-flights is Ready; playing in one that runs" in capsys.readouterr().err
+
+
+def test_without_a_running_pod_the_reason_and_the_remedies_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ClusterError, match=r"new: ImagePullBackOff no such image.*\./inv run flights"):
+        chosen(monkeypatch, starting("new"))
+    with pytest.raises(ClusterError, match=r"no running pod to play in \(there is none\)"):
+        chosen(monkeypatch)
+
+
+def test_of_two_installations_a_person_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ClusterError, match=r"--operator-namespace, one of a, b"):
+        chosen(monkeypatch, pod("one", namespace="b"), pod("two", namespace="a"))
+
+
+def test_who_may_not_look_everywhere_names_the_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(self: Kubectl, *words: str) -> dict[str, Any]:
+        raise CommandError("pods is forbidden: User cannot list resource")
+
+    monkeypatch.setattr(Kubectl, "read", forbidden)
+    with pytest.raises(ClusterError, match="name its own with --operator-namespace"):
+        play.pod_of(Kubectl(Path("kubectl"), Path("config")), FLIGHTS, "")
