@@ -112,7 +112,10 @@ def _python(blobs: Blobs) -> list[Descriptor]:
     return [layer]
 
 
-_VERSION = {name: tool.version for name, tool in toolchain.TOOLS.items()}
+def _version(tool: str) -> str:
+    return toolchain.TOOLS[tool].version
+
+
 _SHELL = {"Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"], "Cmd": ["sh"]}
 _SHELL_NONROOT = {**_SHELL, "User": _NONROOT}
 
@@ -128,14 +131,14 @@ IMAGES: Mapping[str, BaseImage] = {
     ),
     "coredns": BaseImage(
         "coredns/coredns",
-        (_VERSION["coredns"],),
+        (_version("coredns"),),
         _binaries("coredns", folder="/"),
         tools=("coredns",),
         config={"Entrypoint": ["/coredns"]},
     ),
     "olm": BaseImage(
         "operator-framework/olm",
-        (_VERSION["olm"],),
+        (_version("olm"),),
         # The unpack job runs /bin/cp in this image.
         _binaries("olm", "catalog", "package-server", "copy-content", "cpb", folder="/bin", tools=True),
         tools=("olm",),
@@ -143,7 +146,7 @@ IMAGES: Mapping[str, BaseImage] = {
     ),
     "opm": BaseImage(
         "operator-framework/opm",
-        (_VERSION["opm"], "latest"),
+        (_version("opm"), "latest"),
         # OLM's catalog pods run /bin/grpc_health_probe in this image.
         _binaries("opm", "grpc_health_probe", folder="/bin", tools=True),
         tools=("opm", "grpc-health-probe"),
@@ -151,27 +154,27 @@ IMAGES: Mapping[str, BaseImage] = {
     ),
     "scorecard-test": BaseImage(
         "operator-framework/scorecard-test",
-        (_VERSION["operator-sdk"],),
+        (_version("operator-sdk"),),
         _binaries("scorecard-test", folder="/usr/local/bin"),
         tools=("operator-sdk",),
         config={**_SHELL_NONROOT, "Cmd": [], "Entrypoint": ["/usr/local/bin/scorecard-test"]},
     ),
     "scorecard-untar": BaseImage(
-        "operator-framework/scorecard-untar", (_VERSION["operator-sdk"],), _busybox, config=_SHELL_NONROOT
+        "operator-framework/scorecard-untar", (_version("operator-sdk"),), _busybox, config=_SHELL_NONROOT
     ),
     "scorecard-storage": BaseImage(
-        "operator-framework/scorecard-storage", (_VERSION["operator-sdk"],), _busybox, config=_SHELL_NONROOT
+        "operator-framework/scorecard-storage", (_version("operator-sdk"),), _busybox, config=_SHELL_NONROOT
     ),
     "etcd": BaseImage(
         "coreos/etcd",
-        (_VERSION["etcd"],),
+        (_version("etcd"),),
         _binaries("etcd", "etcdctl", "etcdutl", folder="/usr/local/bin", tools=True),
         tools=("etcd",),
         config={**_SHELL, "Cmd": ["/usr/local/bin/etcd"]},
     ),
     "local-path-provisioner": BaseImage(
         "rancher/local-path-provisioner",
-        (_VERSION["local-path-provisioner"],),
+        (_version("local-path-provisioner"),),
         _binaries("local-path-provisioner", folder="/usr/bin"),
         tools=("local-path-provisioner",),
         config={"Entrypoint": ["/usr/bin/local-path-provisioner"]},

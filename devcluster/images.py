@@ -89,7 +89,9 @@ def _build_locally(
 
 
 def _digest_of(registry: Registry, reference: str) -> str:
-    """The digest of a public image's namesake in the local registry."""
+    """The digest in a reference, or that of a public image's namesake in the local registry."""
+    if "@" in reference:
+        return reference.rpartition("@")[2]
     repository, _, tag = buildah.registry_path(reference).partition(":")
     digest = registry.digest(repository, tag or "latest")
     if not digest:

@@ -121,7 +121,7 @@ TOOLS: Mapping[str, Tool] = {
             "kubernetes-oldest",
             _K8S,
             {"kube-apiserver-oldest": f"{_K8S}/cmd/kube-apiserver"},
-            settings=_kubernetes_version("30"),
+            settings=_kubernetes_version("33"),
         ),
         Tool("coredns", "github.com/coredns/coredns", {"coredns": "github.com/coredns/coredns"}),
         Tool(

@@ -9,7 +9,7 @@ from typing import Any
 from devcluster.folders import CHECKOUT
 from pilothouse.api import Kind
 from pilothouse.api.crd import crd
-from release import docstrings
+from release import docstrings, metrics
 from release.descriptors import owned
 from release.documents import Document, dump, load
 from release.packages import PACKAGES, Package
@@ -24,6 +24,7 @@ def files() -> dict[Path, str]:
         for kind in package.kinds:
             reference = CHECKOUT / "docs" / "reference" / f"{kind.resource.kind.lower()}.md"
             found[reference] = page(kind, _sample(package, kind), package.settings)
+    found[CHECKOUT / "docs" / "reference" / "metrics.md"] = metrics.page()
     for name in docstrings.PACKAGES:
         runtime = CHECKOUT / "docs" / "reference" / "runtime" / f"{name}.md"
         found[runtime] = docstrings.page(f"pilothouse.{name}")

@@ -11,13 +11,14 @@ from pathlib import Path
 from invoke.context import Context
 from invoke.tasks import task
 
+from devcluster import images as builder
 from devcluster.folders import CHECKOUT
 from devcluster.shell import ClusterError
 from devcluster.tasks import speaking_plainly
 from pilothouse.api import Kind
 from release import bundle as bundles
-from release import documents, generate
-from release.packages import Package
+from release import documents, generate, publish
+from release.packages import Package, version
 
 COMMAND = "inv project DIR"
 
@@ -55,6 +56,28 @@ def project(_: Context, folder: str, check: bool = False) -> None:
     """Writes what the types and config of a project say: its CRD, ClusterServiceVersion and bundle."""
     for path in update(Path(folder), check=check):
         print(f"wrote {path}")
+
+
+@task(positional=["folder"], help={"folder": "the project, as `inv new` made it"})
+@speaking_plainly
+def build(_: Context, folder: str) -> None:
+    """Builds and pushes a project's image for the current cluster; prints its reference."""
+    print(image(Path(folder)))
+
+
+def image(folder: Path) -> str:
+    """Builds and pushes the image of a project upon the runtime's of this checkout.
+
+    Returns:
+        The reference, with its digest, by which the current cluster pulls it.
+
+    Raises:
+        ClusterError: the folder is no project, there is no cluster or registry, or the build failed.
+    """
+    found = load(folder)
+    arguments = {"BASE": publish.operator_image()}
+    dockerfile = found.root / "Dockerfile"
+    return builder.build(dockerfile, found.root, found.name, tag=f"v{version()}", build_args=arguments)
 
 
 def update(folder: Path, *, check: bool = False) -> list[Path]:

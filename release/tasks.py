@@ -15,7 +15,7 @@ from release import bundle as bundles
 from release import catalog as catalogs
 from release import cut as cuts
 from release import demo as demonstration
-from release import documents, images
+from release import documents, images, projects
 from release import generate as generated
 from release import lock as locks
 from release import scorecard as scorecards
@@ -117,4 +117,4 @@ def _put(files: dict[Path, str], check: bool, command: str, *whole: Path) -> Non
         print(f"{'wrote' if path.exists() else 'removed'} {path.relative_to(CHECKOUT)}")
 
 
-image = Collection("image", pin, release)
+image = Collection("image", projects.build, pin, release)

@@ -15,8 +15,8 @@ from devcluster import target as targets
 from devcluster.shell import ClusterError
 from devcluster.tasks import speaking_plainly
 
-#: What the API tests run.
-API_TOOLS = "etcd,kubernetes"
+#: What the API tests run: the newest Kubernetes and the oldest that is claimed.
+API_TOOLS = "etcd,kubernetes,kubernetes-oldest"
 ROOT = Path(__file__).resolve().parent.parent
 
 CHECKS = {
@@ -43,14 +43,14 @@ def check(c: Context, fix: bool = False) -> None:
 
 @task(help={"select": "pytest's -k expression"})
 def unit(c: Context, select: str = "") -> None:
-    """Unit tests: virtual time, no cluster."""
-    _pytest(c, "tests/unit", select)
+    """Unit tests and the fault matrix: virtual time, no cluster."""
+    _pytest(c, "tests/unit tests/faults", select)
 
 
 @task(help={"select": "pytest's -k expression"})
 def api(c: Context, select: str = "") -> None:
     """Tests against a real kube-apiserver and etcd, started by a fixture; no node."""
-    _tool(c, f"-m invoke tools.build --only {API_TOOLS}")
+    _build(c)
     _pytest(c, "tests/api", select)
 
 
@@ -65,8 +65,9 @@ def cluster(c: Context, select: str = "") -> None:
 def everything(c: Context) -> None:
     """All of it, as CI runs it: checks, then one pytest run over unit, api and cluster tests."""
     check(c)
+    _build(c)
     _ready()
-    _pytest(c, "tests/unit tests/api tests/cluster", "")
+    _pytest(c, "tests/unit tests/faults tests/api tests/cluster", "")
 
 
 @task
@@ -82,6 +83,51 @@ def bench_flights(_: Context) -> None:
     from tests.bench import flights  # imports the operator, which no other task here needs
 
     print(flights.table(flights.Bench().run()))
+
+
+def _build(c: Context) -> None:
+    """Builds what the API tests run: it takes longer than a test may."""
+    _tool(c, f"-m invoke tools.build --only {API_TOOLS}")
+
+
+@task(
+    name="runtime",
+    help={
+        "large": "also 100,000 tickets: 10 minutes more",
+        "rounds": "how often the cold run of each is repeated",
+        "defaults": "also kopf and the operator without any tuning",
+    },
+)
+@speaking_plainly
+def bench_runtime(_: Context, large: bool = False, rounds: int = 2, defaults: bool = True) -> None:
+    """Measures the runtime beside client-go, controller-runtime and kopf; writes docs/benchmarks.md."""
+    from tests.bench import reliability, report, runtime
+
+    results = runtime.Run(rounds=rounds, large=large, defaults=defaults).run()
+    report.write(runtime.RESULTS, reliability.RESULTS)
+    for name, goal in results["goals"].items():
+        print(f"{'met    ' if goal['met'] else 'NOT MET'} {goal['value']:10.2f} <= {goal['goal']:6g}  {name}")
+
+
+@task(name="reliability")
+@speaking_plainly
+def bench_reliability(_: Context) -> None:
+    """Books 1,000 tickets while the API server is killed, watches are cut, requests fail."""
+    from tests.bench import reliability, report, runtime
+
+    for name, trial in reliability.Trials().run().items():
+        print(name, trial)
+    if runtime.RESULTS.exists():
+        report.write(runtime.RESULTS, reliability.RESULTS)
+
+
+@task(name="profile")
+@speaking_plainly
+def bench_profile(_: Context) -> None:
+    """Profiles the shipped operator while it books 10,000 tickets; writes docs/profile."""
+    from tests.bench import profile
+
+    print(profile.run())
 
 
 def _ready() -> None:
@@ -112,5 +158,5 @@ def _pytest(c: Context, paths: str, select: str) -> None:
     _tool(c, f"-m pytest {paths}{chosen}")
 
 
-bench = Collection("bench", bench_flights)
+bench = Collection("bench", bench_flights, bench_runtime, bench_reliability, bench_profile)
 namespace = Collection("test", everything, check, unit, api, cluster, soak)

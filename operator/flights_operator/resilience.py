@@ -139,6 +139,7 @@ class Resilience:
 
     def __init__(self, rate: float, burst: int, policy: RetryPolicy, breaker: CircuitBreaker) -> None:
         self._bucket = TokenBucket(rate, burst)
+        self._time = asyncio.get_running_loop().time
         self._policy = policy
         self._paused_until = 0.0
         self.breaker = breaker
@@ -172,13 +173,15 @@ class Resilience:
 
     async def _pace(self) -> None:
         """Waits for a token, and for the end of a pause that the service asked for with a 429."""
-        now = asyncio.get_running_loop().time()
+        now = self._time()
         if self._paused_until - now > self._policy.patience:
             message = "the airline asked for a pause"
             raise ThrottledError(message, retry_after=self._paused_until - now)
-        await asyncio.sleep(max(self._bucket.reserve(), self._paused_until - now))
+        wait = max(self._bucket.reserve(), self._paused_until - now)
+        if wait > 0:
+            await asyncio.sleep(wait)
 
     def _pause(self, error: TransientError) -> None:
         if isinstance(error, ThrottledError) and error.retry_after:
-            until = asyncio.get_running_loop().time() + error.retry_after
+            until = self._time() + error.retry_after
             self._paused_until = max(self._paused_until, until)

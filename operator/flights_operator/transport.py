@@ -3,13 +3,15 @@
 import asyncio
 import errno
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import aiohttp
 import msgspec
 from aiohttp import hdrs
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter
+from yarl import URL
 
 from flights_operator.errors import (
     AirlineError,
@@ -23,6 +25,8 @@ from flights_operator.errors import (
 )
 from flights_operator.settings import FlightsSettings
 from pilothouse.kube import retry_after_seconds
+from pilothouse.kube.deadline import Deadline, DeadlineExceeded
+from pilothouse.telemetry.histogram import Histogram
 from pilothouse.telemetry.metrics import REGISTRY
 
 # A page with one booking takes 400 bytes; anything much longer is not the booking API's.
@@ -35,9 +39,15 @@ REQUESTS = Counter(
     "airline_requests", "Requests to the airline by status code, none without an answer.", ["method", "code"],
     registry=REGISTRY,
 )  # fmt: skip
+# Prometheus' own default: 5 ms to 10 s.
+_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 SECONDS = Histogram(
-    "airline_request_seconds", "Seconds until the airline answered.", ["method"], registry=REGISTRY
+    "airline_request_seconds", "Seconds until the airline answered.", ["method"], _BUCKETS, REGISTRY
 )
+
+# Finding a metric's child by its labels costs more than counting in it; there are few label sets.
+_requests = lru_cache(maxsize=256)(REQUESTS.labels)
+_seconds = lru_cache(maxsize=256)(SECONDS.labels)
 
 
 class Answer(NamedTuple):
@@ -99,17 +109,19 @@ class Transport:
     def __init__(self, settings: FlightsSettings) -> None:
         self._url = settings.url
         self._timeout = settings.timeout
+        self._deadline = Deadline(settings.timeout)
         self._key = KeyFile(settings.key_file)
         self._session = aiohttp.ClientSession(
-            base_url=settings.url,
-            timeout=aiohttp.ClientTimeout(total=settings.timeout),
+            timeout=aiohttp.ClientTimeout(total=None),
             connector=aiohttp.TCPConnector(limit_per_host=settings.connections),
+            cookie_jar=aiohttp.DummyCookieJar(),
             headers={hdrs.USER_AGENT: "pilothouse-flights", hdrs.ACCEPT: "application/json"},
         )
 
     async def close(self) -> None:
         """Closes all connections."""
         await self._session.close()
+        self._deadline.close()
 
     async def request(
         self,
@@ -151,29 +163,37 @@ class Transport:
         loop = asyncio.get_running_loop()
         started, code = loop.time(), "none"
         try:
-            async with self._session.request(
-                method, path, params=query, data=data, headers=headers, allow_redirects=False
-            ) as response:
-                body = b""
-                async for chunk in response.content.iter_any():
-                    body += chunk
-                    if len(body) > MAX_ANSWER:
-                        raise NoAnswerError(
-                            f"The airline at {self._url} answers more than {MAX_ANSWER} bytes"
-                        )
-                code = str(response.status)
-                return Answer(
-                    response.status, body, retry_after_seconds(response.headers.get(hdrs.RETRY_AFTER, ""))
-                )
-        except TimeoutError:
+            with self._deadline:
+                async with self._session.request(
+                    method,
+                    URL(self._url + path),
+                    params=query,
+                    data=data,
+                    headers=headers,
+                    allow_redirects=False,
+                ) as response:
+                    body = await self._body(response)
+            code = str(response.status)
+            return Answer(
+                response.status, body, retry_after_seconds(response.headers.get(hdrs.RETRY_AFTER, ""))
+            )
+        except (TimeoutError, DeadlineExceeded):
             raise NoAnswerError(
                 f"The airline at {self._url} did not answer within {self._timeout:g} s"
             ) from None
         except (aiohttp.ClientError, OSError) as error:
             raise NoAnswerError(f"The airline at {self._url} cannot be reached: {describe(error)}") from None
         finally:
-            REQUESTS.labels(method, code).inc()
-            SECONDS.labels(method).observe(loop.time() - started)
+            _requests(method, code).inc()
+            _seconds(method).observe(loop.time() - started)
+
+    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
+        body = b""
+        async for chunk in response.content.iter_any():
+            body += chunk
+            if len(body) > MAX_ANSWER:
+                raise NoAnswerError(f"The airline at {self._url} answers more than {MAX_ANSWER} bytes")
+        return body
 
     def _error(self, method: str, answer: Answer) -> AirlineError:
         status, problem = answer.status, problem_of(answer.body)

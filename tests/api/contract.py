@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -23,6 +23,21 @@ class Parcel(msgspec.Struct):
 
 
 PARCELS: Resource[Parcel] = Resource("contract.dev", "v1", "Parcel", "parcels", Parcel)
+
+
+class SmallSpec(msgspec.Struct):
+    """Of a parcel that an older view knows."""
+
+    size: Literal["s"] = "s"
+
+
+class SmallParcel(Parcel):
+    """A view that larger parcels do not fit."""
+
+    spec: SmallSpec = msgspec.field(default_factory=SmallSpec)  # type: ignore[assignment]  # it is narrower
+
+
+SMALL: Resource[SmallParcel] = Resource("contract.dev", "v1", "Parcel", "parcels", SmallParcel)
 CONFIG_MAPS: Resource[Parcel] = Resource("", "v1", "ConfigMap", "configmaps", Parcel)
 LEASES: Resource[Parcel] = Resource("coordination.k8s.io", "v1", "Lease", "leases", Parcel)
 
@@ -407,6 +422,30 @@ async def watch_events(t: Transcript) -> None:
     await t.watched(start, 9)
     await t.watched(start, 8, "app=x")
     await t.watched(start, 2, "app=y")
+
+
+@story
+async def what_does_not_fit_the_view_is_left_out(t: Transcript) -> None:
+    start = await t.version()
+    await t.create("a", spec={"size": "s"})
+    await t.create("b", spec={"size": "l"})
+    await t.merge("a", {"spec": {"size": "m"}})
+    await t.merge("b", {"spec": {"size": "s"}})
+    await t.note("get a misfit", lambda: t.api.get(SMALL, t.key("a")))
+    async for page in t.api.pages(SMALL, namespace=t.namespace):
+        t.lines.append(([each.metadata.name for each in page.items], [each.name for each in page.misfits]))
+    async with (
+        asyncio.timeout(20),
+        aclosing(t.api.watch(SMALL, resource_version=start, namespace=t.namespace)) as stream,
+    ):
+        told = 0
+        async for event in stream:
+            if event.type is not EventType.BOOKMARK:
+                name = event.object.metadata.name if event.object else ""
+                t.lines.append((event.type, name, event.misfit.name if event.misfit else ""))
+                told += 1
+            if told == 4:
+                break
 
 
 @story

@@ -26,7 +26,7 @@ def test_a_warning_is_an_error(tmp_path: Path) -> None:
     bundle.substitute(PACKAGE.bundle, f"quay.io/pilothouse/other@sha256:{'a' * 64}", tmp_path / "b")
     bundle.validate(tmp_path / "b")
     path = tmp_path / "b" / "manifests" / f"{PACKAGE.name}.clusterserviceversion.yaml"
-    path.write_text(path.read_text().replace("  minKubeVersion: 1.30.0\n", ""))
+    path.write_text(path.read_text().replace("  minKubeVersion: 1.33.0\n", ""))
     with pytest.raises(ClusterError, match=r"warning: .*minKubeVersion"):
         bundle.validate(tmp_path / "b")
 

@@ -36,10 +36,8 @@ def not_too_heavy(resource: Resource[Any], new: dict[str, Any], old: dict[str, A
 
 @pytest.mark.parametrize("name", STORIES)
 async def test_the_model_does_what_the_server_does(
-    client: Client, namespace: str, kind: None, name: str, request: pytest.FixtureRequest
+    client: Client, namespace: str, kind: None, name: str
 ) -> None:
-    if name == "selectable_fields" and "oldest" in request.node.name:
-        pytest.skip("the oldest Kubernetes does not know selectableFields of a CRD (KEP-4358)")
     model = ModelApi()
     model.server.validate = not_too_heavy
     real, modelled = Transcript(client, namespace), Transcript(model, namespace)

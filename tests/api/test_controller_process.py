@@ -218,6 +218,7 @@ METRICS = {
     "pilothouse_store_objects": {"resource"},
     "pilothouse_task_results": {"playbook", "task", "result"},
     "pilothouse_task_seconds": {"playbook", "task"},
+    "pilothouse_watch_failing": {"resource"},
     "process_cpu_seconds": set(),
     "process_max_fds": set(),
     "process_open_fds": set(),
@@ -309,22 +310,33 @@ async def test_a_loop_that_stands_still_fails_its_probes_and_is_found_in_the_log
     assert '"level":"debug"' in log, "the file says so"
 
 
-async def test_a_thread_that_blocks_does_not_hold_the_end_up(
-    client: Client, namespace: str, start: Start, port: int
+@pytest.mark.parametrize("told_by", ["a signal", "a usurper"])
+async def test_a_thread_that_blocks_neither_holds_the_end_up_nor_lets_another_lead_beside_it(
+    client: Client, namespace: str, start: Start, port: int, told_by: str
 ) -> None:
     process = await start("odd_operator", GRACEFUL_SHUTDOWN_TIMEOUT="0")
     await create(client, namespace, "t", BLOCKS_THREAD)
+    lease = ObjectKey(namespace, "tickets")
 
     async def blocked() -> bool:
         return 'controller_runtime_active_workers{controller="ticket"} 1.0' in await get(port, "/metrics")
 
     await eventually(blocked, within=30)
-    process.send_signal(signal.SIGTERM)
+    if told_by == "a signal":
+        process.send_signal(signal.SIGTERM)
+    else:
+        spec = {"spec": {"holderIdentity": "usurper"}}
+        await client.patch(LEASE, lease, spec, type=PatchType.MERGE)
     code, log = await ended(process, within=9)
     assert code == 1
-    assert "not stopped after 4.5 s" in log
-    lease = await client.get(LEASE, ObjectKey(namespace, "tickets"))
-    assert lease.spec.holder_identity == "", "the lease is given up nevertheless"
+    assert "not ended after 2 s" in log
+    assert "threads of tasks still run" in log, "the lease is not given up"
+    holder = (await client.get(LEASE, lease)).spec.holder_identity
+    if told_by == "a signal":
+        assert holder.startswith("pod-1")
+    else:
+        assert holder == "usurper"
+        assert "leadership lost" in log
 
 
 async def test_two_processes_share_the_objects_out_and_one_takes_over_from_the_other(

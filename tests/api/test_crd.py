@@ -10,6 +10,9 @@ from pilothouse.api.crd import crd
 from pilothouse.kube import Client, Invalid, KubeError, NotFound, ObjectKey, PatchType
 from pilothouse.testing import eventually
 from tests import seed
+from tests.api.versions import ON_BOTH
+
+pytestmark = ON_BOTH
 
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 NAME = f"{CRDS}/flighttickets.flights.com"

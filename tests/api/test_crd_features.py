@@ -39,7 +39,7 @@ async def raw(client: Client, namespace: str, name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.resource.kind)
-async def test_the_server_takes_every_crd_whole(client: Client, kind: Kind[Any], kubernetes: str) -> None:
+async def test_the_server_takes_every_crd_whole(client: Client, kind: Kind[Any]) -> None:
     ours: dict[str, Any] = crd(kind)
     await install(client, ours)
 
@@ -50,10 +50,6 @@ async def test_the_server_takes_every_crd_whole(client: Client, kind: Kind[Any],
         return found if conditions["Established"] == "True" else None
 
     stored = await eventually(established)
-    if kubernetes == "oldest":
-        # Kubernetes 1.30 does not know them yet (CustomResourceFieldSelectors).
-        for version in ours["spec"]["versions"]:
-            version.pop("selectableFields", None)
     # Nothing was dropped as unknown.
     assert stored["spec"]["versions"] == ours["spec"]["versions"]
 
@@ -126,11 +122,7 @@ async def test_a_pods_parts_pass_unchanged_and_without_defaults(client: Client, 
     assert json.loads(msgspec.json.encode(created.spec.pod)) == pod
 
 
-async def test_lists_and_watches_are_narrowed_by_selectable_fields(
-    client: Client, sinks: str, kubernetes: str
-) -> None:
-    if kubernetes == "oldest":
-        pytest.skip("served by default since Kubernetes 1.31")
+async def test_lists_and_watches_are_narrowed_by_selectable_fields(client: Client, sinks: str) -> None:
     red = await create(client, sinks, colour="Red", size=4)
     await create(client, sinks, colour="Blue")
     for selector in ("spec.colour=Red", "spec.size=4", "spec.colour!=Blue"):

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -30,10 +31,12 @@ KILLED = 137
 
 
 def sample() -> list[Injection]:
-    """Drawn from the calls that the same story makes on the model."""
+    """Drawn from the calls that the same story makes on the model, and a conflict in any case."""
     usual = play(TicketLife())
-    all_of_them = [each for site in usual.sites[2:8] for each in injections(site, QUICK)]
-    return random.Random(SEED).sample(all_of_them, SAMPLE)
+    all_of_them = [each for site in usual.sites[1:7] for each in injections(site, QUICK)]
+    conflicts = [each for each in all_of_them if each.fault is Fault.CONFLICT]
+    drawn = random.Random(SEED).sample(all_of_them, SAMPLE)
+    return drawn if set(drawn) & set(conflicts) else [*drawn, conflicts[0]]
 
 
 @asynccontextmanager
@@ -71,19 +74,10 @@ async def airline(tmp_path: Path) -> AsyncIterator[Airline]:
         yield airline
 
 
-@pytest.mark.timeout(180)
-@pytest.mark.parametrize("injection", sample(), ids=str)
-async def test_a_fault_comes_to_the_same_end(
-    client: Client,
-    api_server: ApiServer,
-    namespace: str,
-    airline: Airline,
-    tmp_path: Path,
-    injection: Injection,
-) -> None:
-    """A ticket is created, changed and deleted."""
-    await install(client, crd(FLIGHT_TICKET))
-    environment = {
+@pytest.fixture
+def environment(api_server: ApiServer, namespace: str, airline: Airline) -> dict[str, str]:
+    """The operator's variables."""
+    return {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": f"{HOOK}:{ROOT}/operator:{ROOT}/examples:{ROOT}",
         "KUBECONFIG": str(api_server.kubeconfig()),
@@ -92,14 +86,32 @@ async def test_a_fault_comes_to_the_same_end(
         "HEALTH_ADDRESS": "127.0.0.1:0",
         "WATCH_NAMESPACE": namespace,
     }
-    key = ObjectKey(namespace, "t")
+
+
+async def make_ticket(client: Client, key: ObjectKey) -> FlightTicket:
+    await install(client, crd(FLIGHT_TICKET))
     body: dict[str, Any] = {
         "apiVersion": "flights.com/v1",
         "kind": "FlightTicket",
         "metadata": {"name": key.name},
         "spec": {"from": "Mumbai", "to": "London", "number": 2},
     }
-    ticket = await client.create(TICKETS, body, namespace=namespace)
+    return await client.create(TICKETS, body, namespace=key.namespace)
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("injection", sample(), ids=str)
+async def test_a_fault_comes_to_the_same_end(
+    client: Client,
+    environment: dict[str, str],
+    namespace: str,
+    airline: Airline,
+    tmp_path: Path,
+    injection: Injection,
+) -> None:
+    """A ticket is created, changed and deleted."""
+    key = ObjectKey(namespace, "t")
+    ticket = await make_ticket(client, key)
     reference = ticket.metadata.uid
     describe = objects(client, TICKETS, namespace)
 
@@ -123,3 +135,54 @@ async def test_a_fault_comes_to_the_same_end(
         await eventually(gone, within=40, describe=describe)
     assert (tmp_path / "struck").read_text().startswith(str(injection.fault))
     assert await airline.actions(reference) == ["created", "changed", "cancelled", "closed"]
+
+
+#: The story's first calls are to watch, to write the finalizer, and to book.
+AT_THE_BOOKING = 3
+
+
+async def test_a_leader_that_was_frozen_changes_nothing_when_it_thaws_after_another_took_over(
+    client: Client, environment: dict[str, str], namespace: str, airline: Airline, tmp_path: Path
+) -> None:
+    elects = {
+        "LEADER_ELECT": "true",
+        "POD_NAMESPACE": namespace,
+        "LEASE_DURATION": "3s",
+        "RENEW_DEADLINE": "2s",
+        "RETRY_PERIOD": "0.3s",
+    }
+    struck = tmp_path / "struck"
+    freezes = {"FAULTS": f"{AT_THE_BOOKING}:{Fault.TWO_LEADERS}", "FAULTS_STRUCK": str(struck)}
+
+    async def start(name: str, **variables: str) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *[sys.executable, "-m", "flights_operator"],
+            env=environment | elects | {"POD_NAME": name} | variables,
+            stderr=asyncio.subprocess.PIPE,
+        )
+
+    key = ObjectKey(namespace, "t")
+    reference = (await make_ticket(client, key)).metadata.uid
+    frozen = await start("pod-1", **freezes)
+    follower = None
+    try:
+        await eventually(struck.exists, within=40)
+        assert await airline.actions(reference) == []
+        follower = await start("pod-2")
+
+        async def booked() -> bool:
+            return (await client.get(TICKETS, key)).status.phase == "Booked"
+
+        await eventually(booked, within=40, describe=objects(client, TICKETS, namespace))
+        before = await client.get(TICKETS, key)
+        frozen.send_signal(signal.SIGCONT)
+        async with asyncio.timeout(20):
+            _, log = await frozen.communicate()
+        assert (frozen.returncode, b"leadership lost" in log) == (1, True), log.decode()
+        assert await client.get(TICKETS, key) == before
+        assert await airline.actions(reference) == ["created"]
+    finally:
+        for process in (frozen, follower):
+            if process and process.returncode is None:
+                process.kill()
+                await process.wait()

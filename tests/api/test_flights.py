@@ -24,7 +24,10 @@ from pilothouse.telemetry import metrics
 from pilothouse.testing import ApiServer, eventually, objects
 from tests import seed
 from tests.airline import KEY, Airline, running_airline
+from tests.api.versions import ON_BOTH
 from tests.api.widgets import CRDS, install
+
+pytestmark = ON_BOTH
 
 TICKETS = FLIGHT_TICKET.resource
 CRD = f"{CRDS}/flighttickets.flights.com"

@@ -148,6 +148,7 @@ async def test_what_vanished_unseen_is_told_as_deleted(api_server, client: Clien
 async def test_bookmarks_move_a_quiet_collection(client: Client, namespace: str, monkeypatch):
     """Writes elsewhere raise the versions; the bookmark before each stream's end brings them here."""
     monkeypatch.setattr("pilothouse.kube.reader.WATCH_SECONDS", (5, 5))
+    monkeypatch.setattr("pilothouse.kube.reader.WATCH_LIST_SECONDS", (5, 5))
     elsewhere = await client.create(WIDGETS, widget("elsewhere"), namespace="default")
     informer = Informer(client, WIDGETS, namespaces=[namespace])
 

@@ -15,9 +15,12 @@ from pilothouse.kube import Client, NotFound, ObjectKey, PatchType
 from pilothouse.playbook import PAUSED, Watch, add_watch
 from pilothouse.testing import ApiServer, eventually, objects
 from tests.api.tickets import CRD
+from tests.api.versions import ON_BOTH
 from tests.api.widgets import install
 from tests.unit.playbook.airline import FINALIZER, Airline, playbook
 from tests.unit.tickets import TICKET
+
+pytestmark = ON_BOTH
 
 TICKETS = 200
 

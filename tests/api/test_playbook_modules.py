@@ -14,6 +14,7 @@ from pilothouse.kube import Client, ObjectKey, PatchType, Resource
 from pilothouse.playbook import JOB, RECONCILE, Playbook, Watch, add_watch
 from pilothouse.testing import ApiServer, eventually
 from tests.api.tickets import CRD
+from tests.api.versions import ON_BOTH
 from tests.api.widgets import install
 from tests.unit.playbook.configured import (
     CONFIG_MAP,
@@ -25,6 +26,8 @@ from tests.unit.playbook.configured import (
     playbook,
 )
 from tests.unit.tickets import TICKET
+
+pytestmark = ON_BOTH
 
 MERGE = PatchType.MERGE
 
@@ -249,14 +252,14 @@ async def test_an_object_that_has_gone_is_not_made_anew_by_a_change_of_the_one_t
         await plays.ready("Reconciled")
         read = own.get
 
-        async def vanish(resource: Any, key: ObjectKey) -> Any:
-            found = await read(resource, key)
+        async def vanish(resource: Any, key: ObjectKey, **options: Any) -> Any:
+            found = await read(resource, key, **options)
             if resource.plural == "configmaps" and data["a"] == "2" and own.counts["vanished"] == 0:
                 own.counts["vanished"] += 1
                 await client.delete(CONFIG_MAP, key)
             return found
 
-        own.get = vanish  # type: ignore[method-assign, assignment]
+        own.get = vanish  # type: ignore[method-assign]
         first = (await raw(client, CONFIG_MAP, ticket))["metadata"]["uid"]
         data["a"] = "2"
         await plays.another()

@@ -105,9 +105,13 @@ class Writes:
             if self._task.done():
                 self._task.result()
 
-    async def _count(self, resource_version: str) -> None:
-        watch = self._client.watch(RESOURCE, resource_version=resource_version, namespace=self._namespace)
-        async for event in watch:
-            self._seen += 1
-            if event.type is EventType.MODIFIED and event.object:
-                self.of[event.object.metadata.name] += 1
+    async def _count(self, version: str) -> None:
+        while True:  # the server ends a watch after some minutes, and at once when its reader is slow
+            watch = self._client.watch(RESOURCE, resource_version=version, namespace=self._namespace)
+            async for event in watch:
+                version = event.resource_version
+                if event.object is None:
+                    continue
+                self._seen += 1
+                if event.type is EventType.MODIFIED:
+                    self.of[event.object.metadata.name] += 1

@@ -96,6 +96,7 @@ def configure(flights: Flights, config: object) -> None:
             ("FAULTS_STRUCK" in json.dumps(deployment["spec"])) == faulty
             and status.get("observedGeneration") == deployment["metadata"]["generation"]
             and status.get("updatedReplicas") == status.get("readyReplicas") == status.get("replicas") == 1
+            and len(flights.operator_pods()) == 1  # the Deployment does not count the pod that is ending
         )
 
     flights.until(rolled_out, "OLM has rolled out the operator with another config", seconds=120)

@@ -1,5 +1,6 @@
 """The matrix finds what it is for: defects planted into a sound playbook."""
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -7,7 +8,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from pilothouse.controller import Fence
 from pilothouse.informer import Store
+from pilothouse.informer.reflector import Reflector, State
 from pilothouse.playbook import Playbook, Reconciler, Watch, task
 from pilothouse.testing import (
     Errors,
@@ -75,8 +78,8 @@ class TicketLife(Scenario):
 def test_the_sound_playbook_passes() -> None:
     matrix = explore(TicketLife, faults=FAULTS, pairs=50)
     matrix.require_converged()
-    # list, watch, finalizer, find, book, status; find, change, status; find, cancel, finalizer
-    assert len(matrix.sites) == 12
+    # watch-list, finalizer, find, book, status; find, change, status; find, cancel, finalizer
+    assert len(matrix.sites) == 11
 
 
 def test_a_request_that_is_carried_out_late_is_found() -> None:
@@ -262,3 +265,83 @@ def test_a_cache_that_does_not_know_own_writes_is_found_when_stale(monkeypatch: 
     explore(life, faults={Fault.STALE}).require_converged()
     monkeypatch.setattr(Store, "observe", lambda self, obj: None)
     assert explore(life, faults={Fault.STALE}).failures
+
+
+class Crowd(TicketLife):
+    """There are two tickets when the operator starts."""
+
+    def play(self, user: ModelApi) -> Iterator[str | float]:
+        for name in ("one", "two"):
+            user.put(TICKET, name, spec={"seats": 2})
+        yield "created"
+
+
+def test_a_list_that_is_cut_short_and_taken_for_all_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    explore(Crowd, faults={Fault.WATCH_CUT}).require_converged()
+    fail = Reflector._fail
+
+    def believes(self: Any, error: Any) -> None:
+        if self.state is State.LISTING:
+            self._resource_version = str(2**40)
+            self._end_list()
+        fail(self, error)
+
+    monkeypatch.setattr(Reflector, "_fail", believes)
+    matrix = explore(Crowd, faults={Fault.WATCH_CUT})
+    assert {matrix.sites[run.injections[0].at - 1].what for run in matrix.failures} == {
+        "watch-list tickets.tests.dev"
+    }
+
+
+def test_kills_cuts_and_timeouts_during_an_election() -> None:
+    faults = {Fault.KILLED_BEFORE, Fault.KILLED_AFTER, Fault.WATCH_CUT, Fault.TIMEOUT, Fault.TWO_LEADERS}
+    explore(TicketLife, faults=faults, elected=True, pairs=20).require_converged()
+
+
+class Sharded(TicketLife):
+    """The objects are shared out."""
+
+    shards = 2
+
+
+def test_faults_while_objects_are_shared_out() -> None:
+    faults = {Fault.KILLED_AFTER, Fault.TIMEOUT, Fault.TWO_LEADERS}
+    explore(Sharded, faults=faults, elected=True).require_converged()
+
+
+class Printed(TicketLife):
+    """A task that blocks, in a thread, changes something outside."""
+
+    def watches(self, process: Process) -> Sequence[Watch]:
+        airline: Any = Outside(self.airline, process, reads=["find"], errors=ERRORS)
+
+        async def found() -> None:
+            """The answer takes no time: a process that thaws goes on with it at once."""
+
+        @task("printer is found")
+        async def printer_is_found(play: TicketPlay) -> None:
+            await process.call("printer.find", found, writes=False, errors=ERRORS)
+
+        @task("ticket is printed")
+        def ticket_is_printed(play: TicketPlay) -> None:
+            process.require_leads("printing")
+
+        printing: Playbook[TicketPlay] = Playbook(
+            partial(TicketPlay, airline=airline),
+            tasks=[spec_is_sound, booking_is_known, printer_is_found, ticket_is_printed, seats_are_booked],
+            cleanup=[booking_is_known, booking_is_cancelled],
+            finalizer=FINALIZER,
+        )
+        return [Watch(TICKET, printing)]
+
+
+def test_a_task_in_a_thread_past_the_fence_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    faults = {Fault.TWO_LEADERS, Fault.KILLED_BEFORE}
+    explore(Printed, faults=faults, elected=True).require_converged()
+
+    async def unfenced(self: Any, function: Any, *arguments: Any) -> Any:
+        return await asyncio.to_thread(function, *arguments)
+
+    monkeypatch.setattr(Fence, "in_thread", unfenced)
+    matrix = explore(Printed, faults=faults, elected=True)
+    assert {each.fault for run in matrix.failures for each in run.injections} == {Fault.TWO_LEADERS}

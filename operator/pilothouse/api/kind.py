@@ -17,7 +17,7 @@ class Rule:
     """A CEL rule that the API server holds a value to (x-kubernetes-validations).
 
     A rule does not touch objects stored before it: the server checks a value again only when it changes
-    (CRDValidationRatcheting, on by default since Kubernetes 1.30).
+    (CRDValidationRatcheting; by default since Kubernetes 1.30, and for writes of the status since 1.33).
 
     Attributes:
         rule: The CEL expression; true accepts. `self` is the value.

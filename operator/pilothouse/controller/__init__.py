@@ -13,8 +13,6 @@ from pilothouse.controller.mappers import Mapper, owner_mapper
 from pilothouse.controller.outcome import Outcome, PermanentError, SyncError
 from pilothouse.controller.predicates import (
     Predicate,
-    all_of,
-    annotations_changed,
     any_change,
     any_of,
     generation_changed,
@@ -46,8 +44,6 @@ __all__ = [
     "Settings",
     "SettingsError",
     "SyncError",
-    "all_of",
-    "annotations_changed",
     "any_change",
     "any_of",
     "generation_changed",

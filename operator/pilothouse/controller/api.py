@@ -3,15 +3,15 @@
 from typing import Protocol, TypeVar
 
 from pilothouse.informer import ListWatcher
-from pilothouse.kube import KubeObject, ObjectKey, PatchType, Resource
+from pilothouse.kube import KubeObject, ObjectKey, PatchType, Requester, Resource
 
 T = TypeVar("T", bound=KubeObject)
 
 
-class Api(ListWatcher, Protocol):
+class Api(ListWatcher, Requester, Protocol):
     """The calls that the runtime makes; `pilothouse.kube.Client` is the real one and documents the errors."""
 
-    async def get(self, resource: Resource[T], key: ObjectKey) -> T:
+    async def get(self, resource: Resource[T], key: ObjectKey, *, subresource: str = "") -> T:
         """Reads one object."""
 
     async def create(self, resource: Resource[T], body: object, *, namespace: str = "") -> T:

@@ -7,13 +7,14 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from pilothouse.controller.api import Api
-from pilothouse.controller.deadline import Deadline, DeadlineExceeded
+from pilothouse.controller.fence import Fenced
 from pilothouse.controller.mappers import Mapper
 from pilothouse.controller.metrics import ControllerMetrics, Result
 from pilothouse.controller.outcome import Outcome, PermanentError, SyncError
 from pilothouse.controller.predicates import Predicate, any_change, meaningful_change
 from pilothouse.informer import Informer
 from pilothouse.kube import ApiError, Conflict, KubeError, KubeObject, NotFound, ObjectKey, version
+from pilothouse.kube.deadline import Deadline, DeadlineExceeded
 from pilothouse.queue import Priority, ShutDown, WorkQueue
 from pilothouse.telemetry import object_context
 
@@ -24,6 +25,8 @@ S = TypeVar("S", bound=KubeObject)
 
 # How long a key waits for its own writes to come back through the watches before they are read live.
 OWN_WRITE_PATIENCE = 5.0
+# How long a key waits that met a closed fence. The process is about to end, or the key's shard is gone.
+FENCED_SECONDS = 1.0
 
 
 def _everything(obj: KubeObject) -> bool:
@@ -310,6 +313,11 @@ class Controller(Generic[T]):
             self.queue.forget(key)
             self._hopeless.add(key)
             return Result.TERMINAL_ERROR
+        except Fenced as fenced:
+            # No failure of the key: the elector says, once for all of them, what has happened.
+            log.debug("stopped: %s", fenced)
+            self.queue.add_after(key, FENCED_SECONDS, Priority.BACKGROUND)
+            return Result.REQUEUE_AFTER
         except (SyncError, KubeError) as error:
             delay = self._retry(key, error)
             known = isinstance(error, SyncError) and error.repeated
@@ -335,7 +343,9 @@ class Controller(Generic[T]):
             return
         try:
             await self._on_timeout(key, self._deadline.seconds)
-        except KubeError as error:
+        except Fenced as fenced:
+            log.debug("its status does not say so: %s", fenced)
+        except (SyncError, KubeError) as error:
             log.warning("its status does not say so: %s", error)
         except Exception:
             log.exception("its status does not say so")

@@ -104,11 +104,15 @@ class LeaderElector:
             LeadershipLost: It was not renewed in time, or somebody else holds it.
         """
         loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
             while True:
-                await asyncio.sleep(self._timing.retry_period)
-                deadline = self.fence.until
-                if loop.time() < deadline and await self._try(deadline):
+                # A try that took longer than the period is followed by the next at once, as client-go does
+                # it: what is left until the fence closes is for trying.
+                due = min(began + self._timing.retry_period, self.fence.until)
+                await asyncio.sleep(due - loop.time())
+                began, deadline = loop.time(), self.fence.until
+                if began < deadline and await self._try(deadline):
                     continue
                 if not self.leading:
                     raise LeadershipLost(f"The lease {self._key} is now held by {self.holder or 'nobody'}.")
@@ -122,15 +126,24 @@ class LeaderElector:
     async def release(self) -> None:
         """Gives the Lease up, if this process holds it, so that another one takes it at once.
 
-        Call it after `hold` has been cancelled and nothing works any more: the fence is closed first.
+        Call it after `hold` has been cancelled and nothing works any more: the fence is closed first. While a
+        thread runs that may still change something, the Lease is left to expire.
         """
         self.fence.close()
+        if self.fence.threads:
+            log.warning(
+                "the lease %s is not given up, it expires by itself: %d threads of tasks still run",
+                self._key,
+                len(self.fence.threads),
+            )
+            return
         try:
             async with asyncio.timeout(RELEASE_SECONDS):
                 while self.leading and not await self._try_release():
                     log.debug("the lease %s has changed, reading it again", self._key)
         except (KubeError, TimeoutError) as error:
-            log.warning("the lease %s was not released, it expires by itself: %s", self._key, error)
+            why = str(error) or "no answer in time"
+            log.warning("the lease %s was not released, it expires by itself: %s", self._key, why)
 
     @property
     def _request_deadline(self) -> float:
@@ -149,7 +162,7 @@ class LeaderElector:
             log.debug("another process was quicker at the lease %s: %s", self._key, error)
         except (KubeError, TimeoutError) as error:
             log.warning(
-                "the lease %s cannot be taken or renewed: %s", self._key, error or "no answer in time"
+                "the lease %s cannot be taken or renewed: %s", self._key, str(error) or "no answer in time"
             )
         return False
 

@@ -7,6 +7,7 @@ to a time on this machine's monotonic clock, which ends before anybody else can 
 
 import asyncio
 import math
+import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 from typing import Any, Generic, TypeVar
 
@@ -31,7 +32,11 @@ class Fence:
     The clock is read before each step of a change (whenever it goes on after having waited), not only by a
     timer: an event loop that was stopped for a minute runs what is ready before it looks at its timers.
 
-    What a change does in a thread cannot be stopped: it needs a time limit of its own, of a few seconds.
+    What a change does in a thread cannot be stopped: it needs a time limit of its own, of a few seconds. What
+    goes through `in_thread` is begun only while the fence is open, and known until it ends.
+
+    Attributes:
+        threads: The threads in which something runs that may be a change, open or not.
 
     Args:
         until: The loop time after which no change may be under way: infinite when there is no election, in
@@ -40,6 +45,7 @@ class Fence:
 
     def __init__(self, until: float = math.inf) -> None:
         self._until = until
+        self.threads: set[int] = set()
         self._changes: set[_Change[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -71,9 +77,10 @@ class Fence:
         Raises:
             Fenced: The change was not begun, or was stopped; in that case it may have been made.
         """
-        if not self.open:
+        time = asyncio.get_running_loop().time
+        if time() >= self._until:
             raise Fenced
-        change = _Change(self, effect())
+        change = _Change(self, effect(), time)
         self._changes.add(change)
         if self._timer is None:
             self._watch_clock()
@@ -87,6 +94,31 @@ class Fence:
             raise
         finally:
             self._changes.discard(change)
+
+    async def in_thread(self, function: Callable[..., R], *arguments: Any) -> R:
+        """Runs what blocks, and may change something, in a thread.
+
+        Args:
+            function: What blocks.
+            arguments: What it is given.
+
+        Raises:
+            Fenced: It was not begun, or is not waited for any longer; in that case it still runs.
+        """
+        time = asyncio.get_running_loop().time
+
+        def run() -> R:
+            # First known, then begun: whoever closes the fence and then looks for threads misses none.
+            thread = threading.get_ident()
+            self.threads.add(thread)
+            try:
+                if time() >= self._until:
+                    raise Fenced
+                return function(*arguments)
+            finally:
+                self.threads.discard(thread)
+
+        return await self.guard(lambda: asyncio.to_thread(run))
 
     def _watch_clock(self) -> None:
         """Stops what is under way once the time is over; one timer serves all."""
@@ -106,8 +138,9 @@ class Fence:
 class _Change(Generic[R]):
     """A change under way: drives its effect step by step."""
 
-    def __init__(self, fence: Fence, effect: Awaitable[R]) -> None:
+    def __init__(self, fence: Fence, effect: Awaitable[R], time: Callable[[], float]) -> None:
         self.stopped = False
+        self._time = time
         self._fence = fence
         self._effect = effect
         self._waits_for: Any = None
@@ -120,7 +153,7 @@ class _Change(Generic[R]):
 
     def __await__(self) -> Generator[Any, None, R]:
         steps = self._effect.__await__()
-        time = asyncio.get_running_loop().time
+        time = self._time
         error: BaseException | None = None
         try:
             while True:
@@ -150,9 +183,15 @@ class FencedApi:
         self._api = api
         self._fence = fence
 
-    def get(self, resource: Resource[T], key: ObjectKey) -> Coroutine[Any, Any, T]:
+    def get(self, resource: Resource[T], key: ObjectKey, *, subresource: str = "") -> Coroutine[Any, Any, T]:
         """Reads one object."""
-        return self._api.get(resource, key)
+        return self._api.get(resource, key, subresource=subresource)
+
+    def request(self, method: str, path: str, **options: Any) -> Coroutine[Any, Any, bytes]:
+        """Sends any request; if it may change something, only where the fence allows."""
+        if method == "GET":
+            return self._api.request(method, path, **options)
+        return self._fence.guard(lambda: self._api.request(method, path, **options))
 
     def pages(self, resource: Resource[T], **selectors: Any) -> AsyncGenerator[Page[T], None]:
         """Lists a collection."""

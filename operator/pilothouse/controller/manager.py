@@ -22,7 +22,7 @@ from pilothouse.controller.fence import Fence, FencedApi
 from pilothouse.controller.health import HealthServer
 from pilothouse.controller.settings import Settings
 from pilothouse.controller.sharding import Sharding
-from pilothouse.informer import Informer, InformerFactory
+from pilothouse.informer import Informer, InformerFactory, Transform, drop_last_applied
 from pilothouse.kube import KubeObject, ObjectKey, Resource
 
 log = logging.getLogger(__name__)
@@ -47,22 +47,25 @@ class Manager:
         name: The operator's name: its Lease's name, and who reports its Events.
         settings: How it runs.
         client: Reaches the API server.
+        lease_client: Does so for the Leases, over connections of its own: a renewal must not wait behind
+            requests that hang. `client` unless given.
     """
 
-    def __init__(self, name: str, settings: Settings, client: Api) -> None:
+    def __init__(self, name: str, settings: Settings, client: Api, lease_client: Api | None = None) -> None:
         self.name = name
         self.settings = settings
         self.client = client
+        leases = lease_client or client
         self.elector: LeaderElector | None = None
         self.sharding: Sharding | None = None
         lease = ObjectKey(settings.pod_namespace, name)
         if settings.shards:
             self.sharding = Sharding(
-                client, lease, settings.pod_name, settings.shards, settings.lease, settings.graceful_stop
+                leases, lease, settings.pod_name, settings.shards, settings.lease, settings.graceful_stop
             )
             self.fence: Fence = self.sharding.fence
         elif settings.leader_elect:
-            self.elector = LeaderElector(client, lease, settings.pod_name, settings.lease)
+            self.elector = LeaderElector(leases, lease, settings.pod_name, settings.lease)
             self.fence = self.elector.fence
         else:
             self.fence = Fence()
@@ -88,6 +91,7 @@ class Manager:
         label_selector: str = "",
         field_selector: str = "",
         namespaces: Sequence[str] = (),
+        transform: Transform[T] = drop_last_applied,
     ) -> Informer[T]:
         """The informer of a resource; all who see the same objects share one watch.
 
@@ -96,16 +100,27 @@ class Manager:
             label_selector: Which objects: "app=web".
             field_selector: Which objects: "metadata.name=web".
             namespaces: Where; those that the settings name unless given.
+            transform: Drops from each object what nobody reads, before it is stored.
         """
         return self._informers.informer(
             resource,
             namespaces=namespaces or self.settings.watch_namespaces,
             label_selector=label_selector,
             field_selector=field_selector,
+            transform=transform,
         )
 
     def add(self, controller: Controller[Any]) -> None:
-        """Adds a controller to be run. Call it before `run`."""
+        """Adds a controller to be run. Call it before `run`.
+
+        Raises:
+            ValueError: There is one of that name: their metrics and logs could not be told apart.
+        """
+        if any(other.name == controller.name for other in self._controllers):
+            raise ValueError(
+                f"two controllers are named {controller.name!r}: give one of their Watches a name of its "
+                "own, Watch(..., name=...)"
+            )
         self._controllers.append(controller)
 
     async def run(self, stop: asyncio.Event) -> None:

@@ -102,7 +102,8 @@ class Replicas:
             async with asyncio.timeout(LEAVE_SECONDS):
                 await self._write({ANNOTATION + self.own: None})
         except (KubeError, TimeoutError) as error:
-            log.warning("this replica stays on the list %s for a while: %s", self._lease, error)
+            why = str(error) or "no answer in time"
+            log.warning("this replica stays on the list %s for a while: %s", self._lease, why)
 
     async def _write(self, annotations: Mapping[str, str | None]) -> Mapping[str, str]:
         body = {"metadata": {"annotations": annotations}}

@@ -77,6 +77,17 @@ class ShardFence(Fence):
             raise Fenced
         return await fence.guard(effect)
 
+    async def in_thread(self, function: Callable[..., R], *arguments: Any) -> R:
+        """Runs what blocks in a thread, as `Fence.in_thread` does, behind the fence that `guard` would take.
+
+        Raises:
+            Fenced: The shard is not held any more, or this is no sync.
+        """
+        fence = _fence.get()
+        if fence is None:
+            raise Fenced
+        return await fence.in_thread(function, *arguments)
+
 
 class Sharding:
     """Holds this replica's share of the shards' Leases, and has their objects synced.
@@ -141,7 +152,8 @@ class Sharding:
                 continue
             except (KubeError, TimeoutError) as error:
                 log.warning(
-                    "the list of replicas cannot be reached, all stays as it is: %s", error or "no answer"
+                    "the list of replicas cannot be reached, all stays as it is: %s",
+                    str(error) or "no answer",
                 )
             else:
                 self._share(replicas)

@@ -6,7 +6,7 @@ Where the server can stream the list, list and first watch are one request; else
 
                all has been read
     ┌─> LISTING ─────────────> WATCHING <┐
-    │    ^  │ any error,        │    │   │ the stream ended, as each does in 5 to 10 minutes;
+    │    ^  │ any error,        │    │   │ the stream ended, as each does within a minute;
     │    └──┘ after a pause     │    └───┘ any other error, after a pause: from the last version
     └───────────────────────────┘
       after a pause: the version is forgotten (410), ahead of the server (etcd was restored),
@@ -30,12 +30,14 @@ from pilothouse.kube import (
     KubeError,
     KubeObject,
     NotFound,
+    ObjectMeta,
     Page,
     Resource,
     Unreachable,
     WatchEvent,
     WatchListUnsupported,
 )
+from pilothouse.telemetry import metrics
 
 log = logging.getLogger(__name__)
 
@@ -93,13 +95,16 @@ class Sink(Protocol[T_contra]):
     def listed(self, obj: T_contra, scope: str) -> None:
         """The list shows an object."""
 
+    def keep(self, metadata: ObjectMeta, scope: str) -> None:
+        """An object is there, and does not fit the view."""
+
     def end_list(self, resource_version: str, scope: str) -> None:
         """The list is complete."""
 
     def upsert(self, obj: T_contra, scope: str) -> None:
         """An object appeared or changed."""
 
-    def remove(self, obj: T_contra, scope: str) -> None:
+    def remove(self, metadata: ObjectMeta, scope: str) -> None:
         """An object is gone."""
 
     def bookmark(self, resource_version: str, scope: str) -> None:
@@ -167,6 +172,7 @@ class Reflector(Generic[T]):
         self.state = State.LISTING
         self.listed = asyncio.Event()
         self.failing = ""
+        self._gauge = metrics.WATCH_FAILING.labels(resource=str(resource))
 
     def feed(self, resource: Resource[T], sink: Sink[T]) -> None:
         """Read another view of the kind, for another sink. Before `run`."""
@@ -203,6 +209,8 @@ class Reflector(Generic[T]):
         async for page in self._client.pages(self._resource, **self._selectors):
             for obj in page.items:
                 self._sink.listed(obj, self._namespace)
+            for misfit in page.misfits:
+                self._sink.keep(misfit, self._namespace)
             self._resource_version = page.resource_version
         self._end_list()
 
@@ -223,13 +231,16 @@ class Reflector(Generic[T]):
 
     def _take(self, event: WatchEvent[T]) -> None:
         self._resource_version = event.resource_version
-        if event.object is None:
-            if event.type is EventType.END_OF_LIST:
-                self._end_list()
-            else:
-                self._sink.bookmark(event.resource_version, self._namespace)
+        metadata = event.misfit if event.object is None else event.object.metadata
+        if event.type is EventType.END_OF_LIST:
+            self._end_list()
+        elif metadata is None:
+            self._sink.bookmark(event.resource_version, self._namespace)
         elif event.type is EventType.DELETED:
-            self._sink.remove(event.object, self._namespace)
+            self._sink.remove(metadata, self._namespace)
+        elif event.object is None:
+            self._sink.keep(metadata, self._namespace)
+            self._sink.bookmark(event.resource_version, self._namespace)
         elif self.state is State.LISTING:
             self._sink.listed(event.object, self._namespace)
         else:
@@ -259,12 +270,15 @@ class Reflector(Generic[T]):
         )
         if sentence != self.failing:
             log.warning("%s", sentence)
+        if not self.failing:
+            self._gauge.inc()
         self.failing = sentence
 
     def _heal(self) -> None:
         if self.failing:
             log.info("%s can be read again", self)
             self.failing = ""
+            self._gauge.dec()
 
     def __str__(self) -> str:
         return f"{self._resource} in namespace {self._namespace}" if self._namespace else str(self._resource)

@@ -6,14 +6,18 @@ Views are frozen, so nobody can change what another reads.
 import logging
 from collections.abc import Callable, Hashable
 from itertools import chain
-from typing import Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
+from weakref import WeakSet
 
 from pilothouse.informer.index import Index, IndexFunc
 from pilothouse.informer.progress import Progress
-from pilothouse.kube import KubeObject, ObjectKey, version
+from pilothouse.kube import KubeObject, ObjectKey, ObjectMeta, version
 from pilothouse.telemetry import metrics
 
 log = logging.getLogger(__name__)
+
+# The stores of each resource, of which the metric shows the sum: one kind may be read in several ways.
+_STORES: dict[str, "WeakSet[Store[Any]]"] = {}
 
 T = TypeVar("T", bound=KubeObject)
 
@@ -52,7 +56,9 @@ class Store(Generic[T]):
         self._unconfirmed: dict[ObjectKey, int] = {}
         # While a scope is listed: what it holds and the list has not shown yet.
         self._unlisted: dict[str, dict[ObjectKey, None]] = {}
-        metrics.STORE_OBJECTS.labels(name).set_function(self.__len__)
+        alive = _STORES.setdefault(name, WeakSet())
+        alive.add(self)
+        metrics.STORE_OBJECTS.labels(name).set_function(lambda: sum(map(len, alive)))
 
     def get(self, key: ObjectKey) -> T | None:
         """Return the object, None when there is none."""
@@ -145,9 +151,9 @@ class Store(Generic[T]):
             self._put(key, obj, old, initial=False)
         self.progress.advance(scope, new)
 
-    def remove(self, obj: T, scope: str) -> None:
+    def remove(self, metadata: ObjectMeta, scope: str) -> None:
         """Take a DELETED event. Ignored when an own write has already made a newer object of that name."""
-        key, gone = obj.metadata.key, version(obj)
+        key, gone = metadata.key, int(metadata.resource_version)
         old = self.get(key)
         if old is not None and version(old) <= gone:
             self._drop(key, old, initial=False)
@@ -180,6 +186,15 @@ class Store(Generic[T]):
         old = self.get(key)
         if old is None or shown != version(old):
             self._put(key, obj, old, initial=True)
+
+    def keep(self, metadata: ObjectMeta, scope: str) -> None:
+        """Take note that an object is there which does not fit the view: what was last known of it stays.
+
+        A list that showed it as missing would have its owner clean up after it.
+        """
+        known = self.get(metadata.key)
+        if known is not None and known.metadata.uid == metadata.uid:
+            self._unlisted.get(scope, {}).pop(metadata.key, None)
 
     def end_list(self, resource_version: str, scope: str) -> None:
         """Note that the list is complete, and shows the scope at a version.

@@ -11,7 +11,7 @@ rule) both hold the very same value, so a second view costs little more than its
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial, reduce
 from types import NoneType, UnionType
@@ -21,7 +21,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from pilothouse.informer.reflector import Sink
-from pilothouse.kube import KubeObject, Resource
+from pilothouse.kube import KubeObject, ObjectMeta, Resource
 from pilothouse.telemetry import metrics
 
 log = logging.getLogger(__name__)
@@ -53,8 +53,8 @@ class Reader(NamedTuple, Generic[T]):
 class Fanout:
     """Gives every object that a shared watch brings to each reader, in the reader's own view.
 
-    An object that does not fit a reader's view is left out there, with a warning in the log and a count in
-    `pilothouse_undecodable_objects_total`; other readers have it.
+    Of an object that does not fit a reader's view, that reader keeps what it last knew, with a warning in the
+    log and a count in `pilothouse_undecodable_objects_total`; other readers have it.
 
     Args:
         resource: what the watch reads: the union.
@@ -72,8 +72,18 @@ class Fanout:
 
     def listed(self, obj: KubeObject, scope: str) -> None:
         """Give an object of a list to all readers."""
-        for sink, view in self._views(obj):
-            sink.listed(view, scope)
+        wire = _wire(obj)
+        for reader in self._readers:
+            view = self._view(obj, wire, reader)
+            if view is None:
+                reader.sink.keep(obj.metadata, scope)
+            else:
+                reader.sink.listed(view, scope)
+
+    def keep(self, metadata: ObjectMeta, scope: str) -> None:
+        """Tell all readers that an object is there which fits none of their views."""
+        for reader in self._readers:
+            reader.sink.keep(metadata, scope)
 
     def end_list(self, resource_version: str, scope: str) -> None:
         """Tell all readers that the list is complete."""
@@ -82,36 +92,38 @@ class Fanout:
 
     def upsert(self, obj: KubeObject, scope: str) -> None:
         """Give an object that appeared or changed to all readers."""
-        for sink, view in self._views(obj):
-            sink.upsert(view, scope)
-        # The stream has come so far for those, too, who cannot read the object.
-        self.bookmark(obj.metadata.resource_version, scope)
+        wire = _wire(obj)
+        for reader in self._readers:
+            view = self._view(obj, wire, reader)
+            if view is None:
+                # The stream has come so far for those, too, who cannot read the object.
+                reader.sink.bookmark(obj.metadata.resource_version, scope)
+            else:
+                reader.sink.upsert(view, scope)
 
-    def remove(self, obj: KubeObject, scope: str) -> None:
+    def remove(self, metadata: ObjectMeta, scope: str) -> None:
         """Tell all readers that an object is gone."""
-        for sink, view in self._views(obj):
-            sink.remove(view, scope)
-        self.bookmark(obj.metadata.resource_version, scope)
+        for reader in self._readers:
+            reader.sink.remove(metadata, scope)
 
     def bookmark(self, resource_version: str, scope: str) -> None:
         """Tell all readers how far the watch has come."""
         for reader in self._readers:
             reader.sink.bookmark(resource_version, scope)
 
-    def _views(self, obj: KubeObject) -> Iterator[tuple[Sink[Any], Any]]:
-        wire = _wire(obj)
-        for reader in self._readers:
-            try:
-                yield reader.sink, msgspec.convert(wire, reader.view)
-            except msgspec.ValidationError as error:
-                metrics.UNDECODABLE_OBJECTS.labels(str(self._resource)).inc()
-                log.warning(
-                    "%s %s does not fit %s: %s; it is left out there until it is corrected",
-                    self._resource,
-                    obj.metadata.key,
-                    reader.view.__qualname__,
-                    error,
-                )
+    def _view(self, obj: KubeObject, wire: Any, reader: Reader[T]) -> T | None:
+        try:
+            return msgspec.convert(wire, reader.view)
+        except msgspec.ValidationError as error:
+            metrics.UNDECODABLE_OBJECTS.labels(str(self._resource)).inc()
+            log.warning(
+                "%s %s does not fit %s: %s; it is left out there until it is corrected",
+                self._resource,
+                obj.metadata.key,
+                reader.view.__qualname__,
+                error,
+            )
+            return None
 
 
 def _wire(value: Any) -> Any:

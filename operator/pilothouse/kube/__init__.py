@@ -39,7 +39,7 @@ from pilothouse.kube.objects import (
 )
 from pilothouse.kube.resource import Resource
 from pilothouse.kube.retry_after import retry_after_seconds
-from pilothouse.kube.subresources import Scale, evict, pod_log, scale_of
+from pilothouse.kube.subresources import Requester, Scale, evict, pod_log, scale_of
 from pilothouse.kube.tls import TlsFiles, tls_context
 from pilothouse.kube.tokens import CommandToken, FileToken, StaticToken, TokenSource
 
@@ -73,6 +73,7 @@ __all__ = [
     "PartialObjectMetadata",
     "PatchType",
     "RequestEntityTooLarge",
+    "Requester",
     "Resource",
     "Scale",
     "ServerError",

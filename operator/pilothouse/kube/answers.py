@@ -1,7 +1,7 @@
 """What the server answers, read into views: objects, pages, and the lines of a watch.
 
-An object that does not fit its view is left out of pages and watches, with a warning in the log and a count
-in `pilothouse_undecodable_objects_total`: one bad object must not hide the others.
+Of an object that does not fit its view, pages and watches say only that it is there, with a warning in the
+log and a count in `pilothouse_undecodable_objects_total`: one bad object must not hide the others.
 """
 
 import logging
@@ -13,7 +13,7 @@ import msgspec
 
 from pilothouse.kube import codec
 from pilothouse.kube.errors import Status, Undecodable, api_error
-from pilothouse.kube.objects import KubeObject
+from pilothouse.kube.objects import KubeObject, ObjectMeta
 from pilothouse.kube.resource import Resource
 from pilothouse.telemetry import metrics
 
@@ -39,18 +39,27 @@ class EventType(StrEnum):
 
 
 class Page(NamedTuple, Generic[T]):
-    """Some objects of a collection, and the version of the collection that all its pages show."""
+    """Some objects of a collection, and the version of the collection that all its pages show.
+
+    `misfits` are there, too, and do not fit the view.
+    """
 
     items: list[T]
     resource_version: str
+    misfits: tuple[ObjectMeta, ...] = ()
 
 
 class WatchEvent(NamedTuple, Generic[T]):
-    """A change. A BOOKMARK has no object: it only says how far the stream has come."""
+    """A change. A bookmark has no object: it only says how far the stream has come.
+
+    `misfit` is in the place of an object that does not fit the view. Whoever holds the object keeps what was
+    last known of it, until it is corrected or DELETED.
+    """
 
     type: EventType
     object: T | None
     resource_version: str
+    misfit: ObjectMeta | None = None
 
 
 # The server writes the type first.
@@ -72,23 +81,23 @@ def read_object(resource: Resource[T], body: bytes) -> T:
         raise codec.undecodable(resource, body, error) from error
 
 
-def read_page(resource: Resource[T], body: bytes) -> codec.ObjectList[T]:
-    """Return a page of a list without the objects that do not fit.
+def read_page(resource: Resource[T], body: bytes) -> tuple[Page[T], str]:
+    """Return a page of a list, and where the next one starts; empty after the last.
 
     Raises:
         Undecodable: it is no list.
     """
     try:
-        return codec.codec(resource.view).list(body)
+        read = codec.codec(resource.view).list(body)
     except msgspec.ValidationError:
-        return _page_without_misfits(resource, body)
+        return _page_with_misfits(resource, body)
+    return Page(read.items or [], read.metadata.resource_version), read.metadata.continue_
 
 
 def event_reader(resource: Resource[T]) -> Callable[[bytes], WatchEvent[T]]:
     """Return a function that reads a line of a watch.
 
-    It raises an ApiError for a line that carries one. An object that does not fit becomes a bookmark: the
-    stream has come so far, and whoever holds the object keeps what it last knew.
+    It raises an ApiError for a line that carries one.
     """
     decode = codec.codec(resource.view).event
 
@@ -105,23 +114,19 @@ def event_reader(resource: Resource[T]) -> Callable[[bytes], WatchEvent[T]]:
     return read
 
 
-def is_bookmark(line: bytes) -> bool:
-    """Return whether a line of a watch is a bookmark of the server's, and no object that does not fit."""
-    return line.startswith(_BOOKMARK)
-
-
-def _page_without_misfits(resource: Resource[T], body: bytes) -> codec.ObjectList[T]:
+def _page_with_misfits(resource: Resource[T], body: bytes) -> tuple[Page[T], str]:
+    items, misfits = [], []
     try:
         raw = codec.raw_list(body)
+        for each in raw.items:
+            try:
+                items.append(read_object(resource, bytes(each)))
+            except Undecodable as error:
+                misfits.append(codec.head(bytes(each)).metadata)
+                _left_out(resource, error)
     except msgspec.DecodeError as error:
         raise Undecodable(f"the list of {resource} cannot be read: {error}") from error
-    items = []
-    for each in raw.items:
-        try:
-            items.append(read_object(resource, bytes(each)))
-        except Undecodable as error:
-            _left_out(resource, error)
-    return codec.ObjectList(raw.metadata, items)
+    return Page(items, raw.metadata.resource_version, tuple(misfits)), raw.metadata.continue_
 
 
 def _without_object(resource: Resource[T], line: bytes) -> WatchEvent[T]:
@@ -134,15 +139,16 @@ def _without_object(resource: Resource[T], line: bytes) -> WatchEvent[T]:
         metadata = codec.head(bytes(event.object)).metadata
     except msgspec.DecodeError as error:
         raise Undecodable(f"a line of the watch of {resource} cannot be read: {error}") from error
-    kind = EventType.BOOKMARK
-    if event.type != "BOOKMARK":
-        try:
-            read_object(resource, bytes(event.object))
-        except Undecodable as error:
-            _left_out(resource, error)
-    elif metadata.annotations.get(_END_OF_LIST) == "true":
-        kind = EventType.END_OF_LIST
-    return WatchEvent(kind, None, metadata.resource_version)
+    kind = _CHANGES.get(event.type)
+    if kind is None:
+        listed = metadata.annotations.get(_END_OF_LIST) == "true"
+        kind = EventType.END_OF_LIST if listed else EventType.BOOKMARK
+        return WatchEvent(kind, None, metadata.resource_version)
+    try:
+        read_object(resource, bytes(event.object))
+    except Undecodable as error:
+        _left_out(resource, error)
+    return WatchEvent(kind, None, metadata.resource_version, metadata)
 
 
 def _left_out(resource: Resource[T], error: Undecodable) -> None:

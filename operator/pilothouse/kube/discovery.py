@@ -5,10 +5,10 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from pilothouse.kube.client import Client
 from pilothouse.kube.errors import NotFound, Undecodable
 from pilothouse.kube.objects import KubeObject, ObjectMeta
 from pilothouse.kube.resource import Resource
+from pilothouse.kube.subresources import Requester
 
 T = TypeVar("T", bound=KubeObject)
 
@@ -63,7 +63,7 @@ class Discovery:
         client: speaks to the API server.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Requester) -> None:
         self._client = client
         self._served: list[_Served] = []
 

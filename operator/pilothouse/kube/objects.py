@@ -24,6 +24,12 @@ def _shared(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
+@lru_cache(maxsize=1024)
+def _shared_time(value: datetime) -> datetime:
+    """Return the first of all equal times: what was made in one go was made in the same second."""
+    return value
+
+
 class ObjectKey(NamedTuple):
     """Namespace and name: what a queue holds and a store is read by.
 
@@ -73,6 +79,8 @@ class ObjectMeta(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_def
         force_setattr(self, "namespace", intern(self.namespace))
         if self.finalizers:
             force_setattr(self, "finalizers", _shared(self.finalizers))
+        if self.creation_timestamp is not None:
+            force_setattr(self, "creation_timestamp", _shared_time(self.creation_timestamp))
 
     @property
     def key(self) -> ObjectKey:
@@ -96,6 +104,7 @@ class Condition(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     def __post_init__(self) -> None:
         for field in ("type", "status", "reason"):
             force_setattr(self, field, intern(getattr(self, field)))
+        force_setattr(self, "last_transition_time", _shared_time(self.last_transition_time))
 
 
 class KubeObject(Protocol):

@@ -11,7 +11,6 @@ from pilothouse.kube.answers import (
     Page,
     WatchEvent,
     event_reader,
-    is_bookmark,
     read_object,
     read_page,
 )
@@ -20,8 +19,13 @@ from pilothouse.kube.objects import KubeObject, ObjectKey
 from pilothouse.kube.resource import Resource
 from pilothouse.kube.transport import IDLE_SECONDS, JSON, Transport
 
-# client-go, tools/cache/reflector.go: watches last 5 to 10 minutes, so that they do not renew in step.
-WATCH_SECONDS = (300, 600)
+# A server sends bookmarks 60 s apart (measured: 59.3 to 61.0 s, and some are left out) and one 2 s before a
+# watch's end (k8s.io/apiserver, cacheWatcher.nextBookmarkTime). In watches of 5 to 10 minutes, as client-go's
+# are, a minute's silence is thus normal. In a life of less than IDLE_SECONDS it is not, and each watch ends
+# at a fresh version, for one request a minute. Random, so that watches do not renew in step.
+WATCH_SECONDS = (45, 55)
+# A list may take longer than that: client-go's 5 to 10 minutes.
+WATCH_LIST_SECONDS = (300, 600)
 
 T = TypeVar("T", bound=KubeObject)
 
@@ -65,8 +69,8 @@ class Reader:
     ) -> AsyncGenerator[Page[T], None]:
         """List a collection, page by page; all pages show it at one moment.
 
-        An object that does not fit the view is left out, with a warning in the log and a count in
-        `pilothouse_undecodable_objects_total`: one bad object must not hide the others.
+        Of an object that does not fit the view, the page has only the metadata, with a warning in the log and
+        a count in `pilothouse_undecodable_objects_total`: one bad object must not hide the others.
 
         Args:
             resource: the kind.
@@ -81,13 +85,11 @@ class Reader:
         params = _selectors(label_selector, field_selector) | {"limit": str(limit)}
         path, accept = resource.path(namespace), _METADATA_LIST if resource.metadata_only else JSON
         while True:
-            page = read_page(
-                resource, await self._transport.request("GET", path, params=params, accept=accept)
-            )
-            yield Page(page.items or [], page.metadata.resource_version)
-            if not page.metadata.continue_:
+            body = await self._transport.request("GET", path, params=params, accept=accept)
+            page, params["continue"] = read_page(resource, body)
+            yield page
+            if not params["continue"]:
                 return
-            params["continue"] = page.metadata.continue_
 
     async def watch(
         self,
@@ -99,7 +101,7 @@ class Reader:
         field_selector: str = "",
         idle: float = IDLE_SECONDS,
     ) -> AsyncGenerator[WatchEvent[T], None]:
-        """Yield what changes after `resource_version`, until the server ends the stream (in 5 to 10 minutes).
+        """Yield what changes after `resource_version`, until the server ends the stream (within a minute).
 
         The first event is a BOOKMARK at `resource_version`: it says that the server has accepted the watch.
         Silence of `idle` seconds ends the stream as if the server had; go on from the last event's
@@ -111,7 +113,7 @@ class Reader:
             namespace: empty for all.
             label_selector: as in `pages`.
             field_selector: as in `pages`.
-            idle: seconds; bookmarks come about each minute.
+            idle: seconds.
 
         Raises:
             Expired: the server no longer knows what followed `resource_version`; list again.
@@ -120,7 +122,7 @@ class Reader:
         """
         params = _selectors(label_selector, field_selector) | {"resourceVersion": resource_version}
         read = event_reader(resource)
-        async with self._watch(resource, namespace, params, idle) as lines:
+        async with self._watch(resource, namespace, params, WATCH_SECONDS, idle) as lines:
             yield WatchEvent(EventType.BOOKMARK, None, resource_version)
             async for line in lines:
                 yield read(line)
@@ -161,14 +163,12 @@ class Reader:
         read = event_reader(resource)
         listed = False
         try:
-            async with self._watch(resource, namespace, params, idle) as lines:
+            async with self._watch(resource, namespace, params, WATCH_LIST_SECONDS, idle) as lines:
                 async for line in lines:
                     event = read(line)
                     listed = listed or event.type is EventType.END_OF_LIST
-                    if not listed and event.object is None:
-                        if is_bookmark(line):
-                            break
-                        continue  # an object that does not fit
+                    if not listed and event.type is EventType.BOOKMARK:
+                        break
                     yield event
         except (BadRequest, Invalid) as error:
             if listed:
@@ -180,12 +180,17 @@ class Reader:
             raise WatchListUnsupported(f"the server streamed {resource} and did not say where the list ends")
 
     def _watch(
-        self, resource: Resource[T], namespace: str, params: dict[str, str], idle: float
+        self,
+        resource: Resource[T],
+        namespace: str,
+        params: dict[str, str],
+        lasts: tuple[int, int],
+        idle: float,
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         params |= {
             "watch": "1",
             "allowWatchBookmarks": "true",
-            "timeoutSeconds": str(random.randint(*WATCH_SECONDS)),  # noqa: S311 - spreads load
+            "timeoutSeconds": str(random.randint(*lasts)),  # noqa: S311 - spreads load
         }
         return self._transport.stream(
             resource.path(namespace), params=params, accept=accepted(resource), idle=idle

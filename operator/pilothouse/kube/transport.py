@@ -1,6 +1,7 @@
 """HTTP to the API server: connections, credentials, deadlines. The only module that knows aiohttp."""
 
 import asyncio
+from asyncio.selector_events import _SelectorSocketTransport  # type: ignore[attr-defined]  # typeshed's gap
 from asyncio.sslproto import SSLProtocol
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ import aiohttp
 from yarl import URL
 
 from pilothouse.kube.config import ClientConfig
+from pilothouse.kube.deadline import Deadline, DeadlineExceeded
 from pilothouse.kube.errors import (
     ApiError,
     ConfigError,
@@ -29,15 +31,18 @@ from pilothouse.telemetry import metrics
 # s, the server's for any request that is not a watch is 60 s.
 DEADLINE = 30.0
 CONNECT_SECONDS = 10.0
-# A server sends a bookmark about each minute even when nothing happens (kubernetes.io, "Watch bookmarks"): a
-# stream that is silent for longer is stuck, though the connection be alive up to a proxy on the way.
-IDLE_SECONDS = 75.0
+# Watches are asked for a shorter life than this (`reader`): one that is silent for so long is stuck, though
+# its connection be alive up to a proxy on the way, and that is noticed within a minute.
+IDLE_SECONDS = 58.0
 # An idle connection is kept so long for the next request.
 KEEP_SECONDS = 30.0
 
 # asyncio gives every TLS connection a read buffer of 256 KiB, zeroed and so resident: 10 MiB for 32 of them.
 # TLS records end at 16 KiB (RFC 8446, 5.1); this holds two, and 32 connections cost 3 MiB.
 SSLProtocol.max_size = 32 * 1024
+# A plain connection makes a buffer for each read, by default of 256 KiB: beyond malloc's threshold, so each
+# read maps memory and unmaps it again.
+_SelectorSocketTransport.max_size = 64 * 1024
 
 JSON = "application/json"
 
@@ -78,6 +83,8 @@ class Transport:
         }
         self._requests: aiohttp.ClientSession | None = None
         self._watches: aiohttp.ClientSession | None = None
+        # One for each length that requests ask for; there are few.
+        self._deadlines: dict[float, Deadline] = {}
 
     async def __aenter__(self) -> Self:
         self._requests = self._session(self._connections)
@@ -92,6 +99,9 @@ class Transport:
             if session is not None:
                 await session.close()
         self._requests = self._watches = None
+        for deadline in self._deadlines.values():
+            deadline.close()
+        self._deadlines.clear()
 
     def _session(self, limit: int) -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(
@@ -137,17 +147,36 @@ class Transport:
             ApiError: the server refused; the subclass says how.
             Unreachable: no answer within the deadline.
         """
-        loop = asyncio.get_running_loop()
-        ends = loop.time() + deadline
         headers = {}
         if body is not None:
             headers["Content-Type"] = content_type
         if accept is not JSON:
             headers["Accept"] = accept
+        within = self._deadlines.get(deadline)
+        if within is None:
+            within = self._deadlines[deadline] = Deadline(deadline)
+        try:
+            with within:
+                return await self._until_answered(method, path, params, body, headers, deadline)
+        except DeadlineExceeded as error:
+            _requests("<error>", method, self._host).inc()
+            raise self._unreachable(TimeoutError(), f"{method} {path}", deadline) from error
+
+    async def _until_answered(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str] | None,
+        body: bytes | None,
+        headers: dict[str, str],
+        deadline: float,
+    ) -> bytes:
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + deadline
         refused = False
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return await self._once(method, path, params, body, headers, ends, refused)
+                return await self._once(method, path, params, body, headers, refused, loop)
             except (ApiError, Unreachable) as error:
                 wait = retry_pause(error, method, attempt, refused=refused)
                 if wait is None or attempt == ATTEMPTS or loop.time() + wait >= ends:
@@ -165,27 +194,25 @@ class Transport:
         params: Mapping[str, str] | None,
         body: bytes | None,
         headers: dict[str, str],
-        ends: float,
         refused: bool,
+        loop: asyncio.AbstractEventLoop,
     ) -> bytes:
-        loop = asyncio.get_running_loop()
         started = loop.time()
         try:
-            async with asyncio.timeout_at(ends):
-                await self._authorize(headers, refused)
-                async with self._open(self._requests).request(
-                    method,
-                    self._url(path, params),
-                    data=body,
-                    headers=headers,
-                    allow_redirects=False,
-                    ssl=self._tls(refused),
-                    server_hostname=self._config.server_hostname,
-                ) as response:
-                    answer = await response.read()
+            await self._authorize(headers, refused)
+            async with self._open(self._requests).request(
+                method,
+                self._url(path, params),
+                data=body,
+                headers=headers,
+                allow_redirects=False,
+                ssl=self._tls(refused),
+                server_hostname=self._config.server_hostname,
+            ) as response:
+                answer = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             _requests("<error>", method, self._host).inc()
-            raise self._unreachable(error, f"{method} {path}", ends - started) from error
+            raise self._unreachable(error, f"{method} {path}", loop.time() - started) from error
         _requests(str(response.status), method, self._host).inc()
         _request_seconds(method, self._host).observe(loop.time() - started)
         if response.status >= 300:

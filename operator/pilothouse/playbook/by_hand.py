@@ -72,18 +72,29 @@ class Played:
         return tasks or bool(self.status or self.finalizers)
 
 
-def watch_of(watches: Sequence[Watch], kind: str) -> Watch:
-    """The watch of a kind, named as kubectl takes it: flightticket, flighttickets, flighttickets.flights.com.
+def watches_of(watches: Sequence[Watch], kind: str) -> Sequence[Watch]:
+    """The watches of a kind, named as kubectl takes it: flightticket or flighttickets.flights.com.
+
+    A watch's own name is taken, too, and stands for that one alone.
 
     Raises:
         Refused: The operator has none.
     """
-    for watch in watches:
-        resource = watch.resource
-        if kind.lower() in (resource.kind.lower(), resource.plural, str(resource)):
-            return watch
+    for names in (_own_name, _kind_names):
+        if found := [watch for watch in watches if kind.lower() in names(watch)]:
+            return found
     known = ", ".join(watch.resource.kind for watch in watches)
     raise Refused(f"the kind {kind!r} is not one of this operator's; it has: {known or 'none'}")
+
+
+def _own_name(watch: Watch) -> Sequence[str]:
+    kind = watch.resource.kind.lower()
+    return () if watch.name == kind else (watch.name.lower(),)
+
+
+def _kind_names(watch: Watch) -> Sequence[str]:
+    resource = watch.resource
+    return resource.kind.lower(), resource.plural, str(resource)
 
 
 class Hand:
@@ -100,6 +111,34 @@ class Hand:
         self._settings = settings
         self._api = api
 
+    async def choose(self, watches: Sequence[Watch], key: ObjectKey) -> Watch:
+        """Finds the one of a kind's watches that the operator plays an object by.
+
+        Raises:
+            Refused: Of several watches none selects it, or more than one.
+            KubeError: The API server cannot be reached or refused to tell.
+        """
+        if len(watches) == 1:
+            return watches[0]  # Whether it selects the object is asked anyway when that is read.
+        refusals: list[Refused] = []
+        found: list[Watch] = []
+        for watch in watches:
+            try:
+                await self._read(watch, key)
+            except Refused as refused:
+                refusals.append(refused)
+            else:
+                found.append(watch)
+        if not found:
+            raise refusals[0]
+        if len(found) > 1:
+            names = ", ".join(watch.name for watch in found)
+            raise Refused(
+                f"{found[0].resource.kind} {key} is played by several watches: {names}; write the name of "
+                "one instead of the kind"
+            )
+        return found[0]
+
     async def check(self, watch: Watch, key: ObjectKey) -> Played:
         """Tells what a play would do, and does nothing: a closed fence stands behind check mode.
 
@@ -112,9 +151,10 @@ class Hand:
         leaving = obj.metadata.deletion_timestamp is not None
         if leaving and finalizer not in obj.metadata.finalizers:
             raise _nothing_to_play(watch, key)
-        async with self._reconciler(watch, key, Fence(-math.inf)) as (reconciler, _):
+        async with self._reconciler(watch, key, Fence(-math.inf)) as (reconciler, store):
+            store.observe(obj)
             try:
-                recap, status = await reconciler.check(obj)
+                recap, status = await reconciler.check(store.get(key))
             except Fenced:
                 raise Refused(
                     f"{watch.resource.kind} {key}: a task would have changed something in check mode and was "
@@ -175,13 +215,14 @@ class Hand:
     ) -> AsyncIterator[tuple[Reconciler[Any], Store[Any]]]:
         """What plays, with a store that knows the one object, and the other kinds read as the operator does.
 
-        Of the played kind nothing but the object is read: the operator's pod need not hold all of it twice.
+        Of the played kind nothing but the object is read, unless the watch declares it: the operator's pod
+        need not hold all of it twice.
         """
         api = FencedApi(self._api, fence)
         factory = InformerFactory(self._api)
         informers = [self._informer(factory, watch, each, key) for each in watch.secondaries]
         cluster = Cluster(api, fence, watch.resource, manager=self._name, informers=informers)
-        store: Store[Any] = Store(str(watch.resource))
+        store: Store[Any] = Store(str(watch.resource), watch.transform)
         async with _running(factory.run()):
             try:
                 async with asyncio.timeout(READ_SECONDS):
@@ -196,12 +237,14 @@ class Hand:
     def _informer(
         self, factory: InformerFactory, watch: Watch, other: Secondary, key: ObjectKey
     ) -> Informer[Any]:
-        # What has no mapper belongs to the object, so it is in its namespace.
-        own = [key.namespace] if key.namespace and other.mapper is None else None
+        # What has no mapper, however often it is declared, belongs to the object: it is in its namespace.
+        alike = [each for each in watch.secondaries if each.selection == other.selection]
+        own = [key.namespace] if key.namespace and all(each.mapper is None for each in alike) else None
         informer = factory.informer(
             other.resource,
             label_selector=other.selector,
             field_selector=other.field_selector,
+            transform=other.transform,
             namespaces=own or self._namespaces(watch),
         )
         add_indexes(informer, other)
@@ -218,12 +261,31 @@ class Hand:
                 "(WATCH_NAMESPACE)"
             )
         try:
-            return await self._api.get(resource, key)
+            obj = await self._api.get(resource, key)
         except NotFound as error:
             raise Refused(
                 f"there is no {resource.kind} {key} ({error}); see what there is: "
                 f"kubectl get {resource}{' -A' if resource.namespaced else ''}"
             ) from error
+        if not await self._selects(watch, key):
+            selected = " and ".join(filter(None, (watch.selector, watch.field_selector)))
+            raise Refused(
+                f"{resource.kind} {key} is not one that the operator plays: the watch {watch.name} selects "
+                f"{selected}"
+            )
+        return obj
+
+    async def _selects(self, watch: Watch, key: ObjectKey) -> bool:
+        """Whether a watch's selectors admit an object; the server alone knows how to read them."""
+        if not (watch.selector or watch.field_selector):
+            return True
+        pages = self._api.pages(
+            watch.resource,
+            namespace=key.namespace,
+            label_selector=watch.selector,
+            field_selector=",".join(filter(None, (f"metadata.name={key.name}", watch.field_selector))),
+        )
+        return any([page.items async for page in pages])
 
     @asynccontextmanager
     async def _leading(self, watch: Watch, obj: KubeObject) -> AsyncIterator[Fence]:

@@ -126,20 +126,21 @@ def _by_hand(name: str, command: Callable[[], Coroutine[Any, Any, int]]) -> int:
 
 async def _play(name: str, watches: Watches, variables: Mapping[str, str], options: "Namespace") -> int:
     from pilothouse.playbook import report
-    from pilothouse.playbook.by_hand import Hand, watch_of
+    from pilothouse.playbook.by_hand import Hand, watches_of
 
     settings = Settings.load(variables)
     # The lines are for the person; those of the running operator go where its own log goes.
     configure("console", "warning")
     async with watches(variables) as all_watches:
         kind, key = _named(options.object, options.namespace)
-        watch = watch_of(all_watches, kind)
+        candidates = watches_of(all_watches, kind)
         config = ClientConfig.load()
-        if watch.resource.namespaced and not key.namespace:
+        if candidates[0].resource.namespaced and not key.namespace:
             key = ObjectKey(config.namespace, key.name)
         settings = replace(settings, pod_namespace=settings.pod_namespace or config.namespace)
         async with Client(config, user_agent=f"{name}/{__version__}") as client:
             hand = Hand(name, settings, client)
+            watch = await hand.choose(candidates, key)
             played = await (hand.check if options.check else hand.play)(watch, key)
     told = report.as_json(played) if options.output == "json" else report.as_text(played, diff=options.diff)
     sys.stdout.write(told)
@@ -154,10 +155,10 @@ def _exit_code(played: "Played") -> int:
 
 async def _explain(watches: Watches, variables: Mapping[str, str], options: "Namespace") -> int:
     from pilothouse.playbook import explain
-    from pilothouse.playbook.by_hand import watch_of
+    from pilothouse.playbook.by_hand import watches_of
 
     async with watches(variables) as all_watches:
-        chosen = [watch_of(all_watches, options.kind)] if options.kind else all_watches
+        chosen = watches_of(all_watches, options.kind) if options.kind else all_watches
         tell = explain.as_mermaid if options.format == "mermaid" else explain.as_text
         sys.stdout.write("\n".join(tell(watch) for watch in chosen))
     return DONE

@@ -8,7 +8,18 @@ import msgspec
 
 from pilothouse.controller import Api, Fence
 from pilothouse.informer import Informer, Store
-from pilothouse.kube import Conflict, KubeObject, NotFound, ObjectKey, ObjectMeta, PatchType, Resource
+from pilothouse.kube import (
+    Conflict,
+    KubeObject,
+    NotFound,
+    ObjectKey,
+    ObjectMeta,
+    PatchType,
+    Resource,
+    evict,
+    pod_log,
+    scale_of,
+)
 from pilothouse.playbook.manifest import Json, differences, full_view, is_secret, managed
 from pilothouse.playbook.tasks import TaskFailed
 
@@ -94,9 +105,8 @@ class Cluster:
         # What each object was last seen to fulfil: so a play of what is as it should be asks the server
         # nothing.
         self._fulfilled: dict[tuple[str, ObjectKey], Fulfilled] = {}
-        for kind, informer in self._informers.items():
-            if kind != _kind(owner):
-                informer.add_handler(partial(self._observe, str(informer.resource)))
+        for informer in self._informers.values():
+            informer.add_handler(partial(self._observe, str(informer.resource)))
 
     def store(self, resource: Resource[K]) -> Store[K]:
         """The store of a kind that the watch declares.
@@ -203,6 +213,60 @@ class Cluster:
                 return False
         return True
 
+    async def scale(self, resource: Resource[Any], key: ObjectKey, replicas: int, *, check: bool) -> int:
+        """Makes an object have so many replicas; returns how many it should have had before.
+
+        Raises:
+            TaskFailed: There is no such object.
+            Conflict: It changed meanwhile: play again.
+            KubeError: The API server cannot be reached or refused.
+        """
+        live = self.store(resource).get(key)
+        if live is None:
+            raise TaskFailed("NothingToScale", f"There is no {resource.kind} {key} to scale.")
+        what = (f"{resource}/scale", key)
+        known = self._fulfilled.get(what)
+        if known is not None and known.still(replicas, live.metadata):
+            return replicas
+        scaled = scale_of(resource)
+        scale = await self._api.get(scaled, key, subresource="scale")
+        version, had = scale.metadata.resource_version, scale.spec.replicas
+        if had != replicas and not check:
+            body = {"metadata": {"resourceVersion": version}, "spec": {"replicas": replicas}}
+            await self._api.patch(
+                scaled, key, body, type=PatchType.MERGE, subresource="scale", field_manager=self._manager
+            )
+        if had == replicas and live.metadata.resource_version == version:
+            self._fulfilled[what] = Fulfilled(replicas, live.metadata)
+        return had
+
+    async def evict(
+        self, resource: Resource[Any], key: ObjectKey, *, grace_seconds: int | None, check: bool
+    ) -> bool:
+        """Asks the very pod that the store shows to go; returns whether there was one to ask.
+
+        Raises:
+            Conflict: There is another one of that name by now: play again.
+            KubeError: A disruption budget holds it up, or the API server cannot be reached or refused.
+        """
+        live = self.store(resource).get(key)
+        if live is None or live.metadata.deletion_timestamp is not None:
+            return False
+        if not check:
+            try:
+                await evict(self._api, key, uid=live.metadata.uid, grace_seconds=grace_seconds)
+            except NotFound:
+                return False
+        return True
+
+    async def pod_log(self, key: ObjectKey, *, container: str, tail_lines: int | None) -> str:
+        """What a pod's container has written.
+
+        Raises:
+            KubeError: It has not started, or the API server cannot be reached or refused.
+        """
+        return await pod_log(self._api, key, container=container, tail_lines=tail_lines)
+
     def _informer(self, resource: Resource[Any]) -> Informer[Any]:
         informer = self._informers.get(_kind(resource))
         if informer is None:
@@ -234,7 +298,8 @@ class Cluster:
     def _observe(self, kind: str, old: KubeObject | None, new: KubeObject | None, initial: bool) -> None:
         """Forgets what is gone: a handler of an informer."""
         if new is None and old is not None:
-            self._fulfilled.pop((kind, old.metadata.key), None)
+            for what in (kind, f"{kind}/scale"):
+                self._fulfilled.pop((what, old.metadata.key), None)
 
 
 def owner_uid(obj: KubeObject) -> tuple[str, ...]:

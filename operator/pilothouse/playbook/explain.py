@@ -38,6 +38,8 @@ def _lines(watch: Watch) -> Iterator[str]:
 
 
 def _facts(watch: Watch) -> Iterator[tuple[str, str]]:
+    if watch.name != watch.resource.kind.lower():
+        yield "name", watch.name
     again = f", and about every {watch.resync:g} s" if watch.resync else ""
     yield "played", f"when one appears or changes{again}; {watch.workers} at once"
     if watch.namespaces:

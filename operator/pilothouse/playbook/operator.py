@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
@@ -31,6 +31,11 @@ THREADS = 16
 # How long the stop may take beyond the syncs in flight (pilothouse.controller.manager), seconds.
 REST_SECONDS = 4.5
 
+# How long the end may take once the manager has ended, seconds. A leader that was deposed has stopped its
+# changes 5 s before another one can follow (pilothouse.controller.election), but for those in threads: with
+# the manager's own end, which takes 2 s, these are ended before that, too.
+END_SECONDS = 2.0
+
 
 Watches: TypeAlias = Callable[[Mapping[str, str]], AbstractAsyncContextManager[Sequence[Watch]]]
 """Given the environment's variables, opens what an operator needs (clients of outside systems) and yields its
@@ -48,8 +53,17 @@ def run_operator(name: str, watches: Watches, *, variables: Mapping[str, str] = 
     Returns:
         The exit code: 0 stopped as told, 1 failed or lost its leadership, 2 wrong settings.
     """
+    last_resort = _LastResort()
     try:
-        return asyncio.run(_run(name, watches, variables))
+        return asyncio.run(_exit_code(name, _run(name, watches, variables, last_resort)))
+    finally:
+        last_resort.cancel()
+
+
+async def _exit_code(name: str, running: Awaitable[None]) -> int:
+    """Says why it ends, at once: the end of the event loop waits for threads."""
+    try:
+        await running
     except (SettingsError, ConfigError) as error:
         # For the person who made it; in plain words, because the log's form may be what is wrong.
         sys.stderr.write(f"{name}: {error}\n")
@@ -60,9 +74,11 @@ def run_operator(name: str, watches: Watches, *, variables: Mapping[str, str] = 
     except Exception:
         log.exception("%s has failed", name)
         return 1
+    log.info("%s has stopped", name)
+    return 0
 
 
-async def _run(name: str, watches: Watches, variables: Mapping[str, str]) -> int:
+async def _run(name: str, watches: Watches, variables: Mapping[str, str], last_resort: "_LastResort") -> None:
     settings = Settings.load(variables)
     # All settings first: whoever has to mend one need not have credentials yet.
     async with watches(variables) as all_watches:
@@ -73,39 +89,57 @@ async def _run(name: str, watches: Watches, variables: Mapping[str, str]) -> int
         loop = asyncio.get_running_loop()
         loop.set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="task"))
         stop = asyncio.Event()
-        _stop_on_signals(stop, settings.graceful_stop + REST_SECONDS)
+        _stop_on_signals(stop, settings.graceful_stop + REST_SECONDS, last_resort)
         with Watchdog():
-            async with Client(config, user_agent=f"{name}/{__version__}") as client:
-                manager = Manager(name, settings, client)
+            agent = f"{name}/{__version__}"
+            async with Client(config, user_agent=agent) as client, Client(config, user_agent=agent) as leases:
+                manager = Manager(name, settings, client, leases)
                 for watch in all_watches:
                     add_watch(manager, watch)
                 # What is there by now stays for good: walking over it would cost each full collection 10 ms.
                 gc.collect()
                 gc.freeze()
-                await manager.run(stop)
-    log.info("%s has stopped", name)
-    return 0
+                try:
+                    await manager.run(stop)
+                finally:
+                    last_resort.arm(END_SECONDS)
 
 
-def _stop_on_signals(stop: asyncio.Event, seconds: float) -> None:
-    """SIGTERM and SIGINT stop gracefully; the second one ends the process at once.
-
-    So it ends when it has not stopped after so many seconds: a thread that blocks in a task can be neither
-    cancelled nor waited for.
-    """
+def _stop_on_signals(stop: asyncio.Event, seconds: float, last_resort: "_LastResort") -> None:
+    """SIGTERM and SIGINT stop gracefully, in so many seconds at most; the second one ends it at once."""
     loop = asyncio.get_running_loop()
-
-    def give_up() -> None:
-        log.error("not stopped after %g s: ended, with what still runs in threads", seconds)
-        os._exit(1)
 
     def on_signal(number: int) -> None:
         if stop.is_set():
             os._exit(128 + number)
         stop.set()
-        timer = threading.Timer(seconds, give_up)
-        timer.daemon = True
-        timer.start()
+        last_resort.arm(seconds)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
+
+
+class _LastResort:
+    """Ends the process when it does not end by itself.
+
+    What blocks in a thread can be neither stopped nor waited for.
+    """
+
+    def __init__(self) -> None:
+        self._timers: list[threading.Timer] = []
+
+    def arm(self, seconds: float) -> None:
+        """Gives the process so many seconds from now; the earliest of several wishes counts."""
+        timer = threading.Timer(seconds, self._end, [seconds])
+        timer.daemon = True
+        timer.start()
+        self._timers.append(timer)
+
+    def cancel(self) -> None:
+        """It has ended by itself."""
+        for timer in self._timers:
+            timer.cancel()
+
+    def _end(self, seconds: float) -> None:
+        log.error("not ended after %g s: ended, with what still runs in threads", seconds)
+        os._exit(1)

@@ -1,16 +1,17 @@
 """A play: one run of a playbook over one object, and what its tasks use."""
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from pilothouse.controller import EventType, Fence
-from pilothouse.kube import KubeObject, ObjectKey, Resource
+from pilothouse.kube import Conflict, KubeError, KubeObject, ObjectKey, Resource
 from pilothouse.playbook.cluster import OWNER, Cluster
 from pilothouse.playbook.jobs import JOB, Job, job_manifest, verdict
 from pilothouse.playbook.status import READY, Aspect, PlayStatus
-from pilothouse.playbook.tasks import State, Task, TaskFailed, TaskResult, Waiting
+from pilothouse.playbook.tasks import State, Task, TaskFailed, TaskResult, Waiting, refused
 
 S = TypeVar("S", bound=PlayStatus)
 S_co = TypeVar("S_co", bound=PlayStatus, covariant=True)
@@ -50,8 +51,9 @@ class Play(Generic[T, S]):
     """One run over one object. An operator subclasses it to hold what its tasks find out.
 
     A task may catch what a module raises, and clean up after it, as any Python does: `except TaskFailed` is
-    Ansible's rescue, `finally` its always. A `Waiting` passes through `except TaskFailed`. In check mode the
-    modules in them change nothing either.
+    Ansible's rescue, `finally` its always. What the API server refuses to a module is a TaskFailed, too. A
+    `Waiting` passes through `except TaskFailed`, and so does a Conflict: the object changed meanwhile, and
+    the engine plays again. In check mode the modules in them change nothing either.
 
     Attributes:
         object: The object, frozen; what own writes return replaces it.
@@ -161,8 +163,8 @@ class Play(Generic[T, S]):
         Args:
             what: What it does, in words: "book 2 seats".
             effect: Does it; may raise TaskFailed. What blocks belongs into a thread
-                (`lambda: asyncio.to_thread(...)`) and needs a time limit of its own: a thread cannot be
-                stopped.
+                (`lambda: play.fence.in_thread(function, ...)`, which is known to run until it ends) and needs
+                a time limit of its own: a thread cannot be stopped.
             diff: What becomes different, "seats: 2 -> 3".
 
         Returns:
@@ -203,14 +205,15 @@ class Play(Generic[T, S]):
 
         Raises:
             TaskFailed: NameTaken: the object is not ours; FieldConflict: another manager wants the same
-                field.
-            KubeError: The API server cannot be reached or refused.
+                field; KubernetesRefused: the API server cannot be reached or refused.
+            Conflict: The object changed meanwhile: leave it to the engine, which plays again.
         """
         metadata = self.object.metadata
         manifest = self.cluster.manifest(resource, body, metadata, owned=owned)
-        applied = await self.cluster.apply(
-            resource, manifest, metadata, adopt=adopt or not owned, force=force, check=self.check
-        )
+        with _refusals():
+            applied = await self.cluster.apply(
+                resource, manifest, metadata, adopt=adopt or not owned, force=force, check=self.check
+            )
         if applied.diff:
             verb = "create" if applied.created else "change"
             RESULT.get().changed(f"{verb} {resource.kind} {applied.object.metadata.name}", applied.diff)
@@ -230,14 +233,84 @@ class Play(Generic[T, S]):
             propagation: Background, Foreground or Orphan: what happens to what it owns.
 
         Raises:
-            Conflict: There is another one of that name by now: the engine plays again.
-            KubeError: The API server cannot be reached or refused.
+            TaskFailed: KubernetesRefused: the API server cannot be reached or refused.
+            Conflict: There is another one of that name by now: leave it to the engine, which plays again.
         """
         key = self._key(resource, name, namespace)
-        if await self.cluster.delete(resource, key, propagation=propagation, check=self.check):
+        with _refusals():
+            deleted = await self.cluster.delete(resource, key, propagation=propagation, check=self.check)
+        if deleted:
             what = f"delete {resource.kind} {name}"
             RESULT.get().changed(what, (f"- {resource.kind} {key}",))
         return self.cluster.store(resource).get(key) is None
+
+    async def scale(self, resource: Resource[Any], name: str, replicas: int, *, namespace: str = "") -> None:
+        """Makes a Deployment, or whatever else has the subresource `scale`, have so many replicas.
+
+        One that is left as it is costs no request as long as nobody changes it. What applies the same object
+        must not state `replicas`.
+
+        Args:
+            resource: The kind; the watch declares it.
+            name: Its name.
+            replicas: How many there shall be; whether they are there by now is what its status tells.
+            namespace: The object's own unless given.
+
+        Raises:
+            TaskFailed: NothingToScale: there is none; KubernetesRefused: the API server cannot be reached
+                or refused.
+            Conflict: It changed meanwhile: leave it to the engine, which plays again.
+        """
+        key = self._key(resource, name, namespace)
+        with _refusals():
+            had = await self.cluster.scale(resource, key, replicas, check=self.check)
+        if had != replicas:
+            diff = f"replicas: {had} -> {replicas}"
+            RESULT.get().changed(f"scale {resource.kind} {name} to {replicas}", (diff,))
+
+    async def evict(
+        self, resource: Resource[Any], name: str, *, namespace: str = "", grace_seconds: int | None = None
+    ) -> bool:
+        """Asks a pod to go, where its disruption budgets allow that; returns whether it is gone.
+
+        It is the very pod that was seen. It goes some time later: see `wait_for`.
+
+        Args:
+            resource: Pods, in the view that the watch declares.
+            name: Its name.
+            namespace: The object's own unless given.
+            grace_seconds: What it gets to end; None leaves it to the pod.
+
+        Raises:
+            TaskFailed: KubernetesRefused: a budget does not allow it now, or the API server cannot be
+                reached or refused; it is tried again.
+            Conflict: There is another one of that name by now: leave it to the engine, which plays again.
+        """
+        key = self._key(resource, name, namespace)
+        with _refusals():
+            evicted = await self.cluster.evict(resource, key, grace_seconds=grace_seconds, check=self.check)
+        if evicted:
+            RESULT.get().changed(f"evict {resource.kind} {name}", (f"- {resource.kind} {key}",))
+        return self.cluster.store(resource).get(key) is None
+
+    async def pod_log(
+        self, name: str, *, namespace: str = "", container: str = "", tail_lines: int | None = None
+    ) -> str:
+        """What a pod's container has written so far, read from the API server, in check mode too.
+
+        Args:
+            name: The pod.
+            namespace: The object's own unless given.
+            container: Which one; may be empty for a pod that has one only.
+            tail_lines: The last so many lines; None: the first 1 MiB.
+
+        Raises:
+            TaskFailed: KubernetesRefused: the container has not started, there is no such pod, or the API
+                server cannot be reached or refused.
+        """
+        key = ObjectKey(namespace or self.object.metadata.namespace, name)
+        with _refusals():
+            return await self.cluster.pod_log(key, container=container, tail_lines=tail_lines)
 
     def wait_for(
         self, what: str, condition: bool, *, reason: str = "Waiting", fallback: float = FALLBACK
@@ -307,3 +380,14 @@ class Play(Generic[T, S]):
     def _key(self, resource: Resource[Any], name: str, namespace: str) -> ObjectKey:
         own = self.object.metadata.namespace if resource.namespaced else ""
         return ObjectKey(namespace or own, name)
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Makes what the API server refuses a failure of the task. After a Conflict the engine plays again."""
+    try:
+        yield
+    except Conflict:
+        raise
+    except KubeError as error:
+        raise refused(RESULT.get().task, error) from error

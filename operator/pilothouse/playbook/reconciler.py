@@ -12,6 +12,7 @@ from pilothouse.controller import (
     Fence,
     Outcome,
     PermanentError,
+    Predicate,
     SyncError,
     meaningful_change,
 )
@@ -64,6 +65,7 @@ class Reconciler(Generic[T]):
     Attributes:
         wrote: Takes what an own write returned. A controller's `wrote` also knows that it is no news.
         played: Told of each recap; the metrics are, unless somebody else wants to know.
+        meaningful: Which changes by others are worth a play, apart from those of the status.
 
     Args:
         api: Reaches the API server.
@@ -94,6 +96,7 @@ class Reconciler(Generic[T]):
         self._notified: dict[ObjectKey, Notified] = {}
         self.wrote: Callable[[T], None] = store.observe
         self.played: Callable[[Recap], None] = TaskMetrics(resource.kind.lower()).played
+        self.meaningful: Predicate[T] = meaningful_change
         self._announcer = Announcer(resource, recorder)
 
     async def sync(self, key: ObjectKey) -> Outcome:
@@ -167,19 +170,17 @@ class Reconciler(Generic[T]):
         our own finalizer or status back before the write of it has been answered: that is no news.
         """
         if old is None or new is None:
-            if old is not None:
-                self._forget(old.metadata.key)
-            return meaningful_change(old, new)
+            return True
         if new.status not in (old.status, self._writing.get(new.metadata.key)):
             return True
         finalizer = self._playbook.finalizer
         if finalizer not in new.metadata.finalizers:
-            return meaningful_change(old, new)
+            return self.meaningful(old, new)
         expected = (*old.metadata.finalizers, finalizer)
         if new.metadata.finalizers != expected:
-            return meaningful_change(old, new)
+            return self.meaningful(old, new)
         metadata = msgspec.structs.replace(old.metadata, finalizers=expected)
-        return meaningful_change(msgspec.structs.replace(cast("Any", old), metadata=metadata), new)
+        return self.meaningful(msgspec.structs.replace(cast("Any", old), metadata=metadata), new)
 
     def _play(self, obj: T, *, check: bool) -> Play[T, Any]:
         play: Play[T, Any] = self._playbook.play(obj, check=check)
@@ -201,7 +202,8 @@ class Reconciler(Generic[T]):
             if play.notified:
                 self._notified[metadata.key] = Notified(metadata.uid, play.notified)
 
-    def _forget(self, key: ObjectKey) -> None:
+    def forget(self, key: ObjectKey) -> None:
+        """Forgets an object that is gone."""
         self._notified.pop(key, None)
         self._announcer.forget(key)
 

@@ -9,7 +9,7 @@ from pilothouse.controller import SyncError
 from pilothouse.kube import Conflict, KubeError
 from pilothouse.playbook.groups import Group, Plan, Step
 from pilothouse.playbook.play import RESULT, Play
-from pilothouse.playbook.tasks import State, Task, TaskFailed, TaskResult, Waiting
+from pilothouse.playbook.tasks import State, Task, TaskFailed, TaskResult, Waiting, refused
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ def _failure(task: Task[Any], error: Exception) -> TaskFailed:
     if isinstance(error, TaskFailed):
         return error
     if isinstance(error, KubeError):
-        return TaskFailed("KubernetesRefused", f"{task.name}: {error}")
+        return refused(task.name, error)
     log.error("task %r has a defect", task.name, exc_info=error)
     # The text of an error that nobody foresaw may hold what a status must not show.
     return TaskFailed(

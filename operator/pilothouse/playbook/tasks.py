@@ -1,12 +1,13 @@
 """Tasks: the named, idempotent steps of a playbook, and how each of them ends."""
 
-import asyncio
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Generic, TypeVar, overload
+
+from pilothouse.kube import ApiError, KubeError
 
 P = TypeVar("P")
 
@@ -76,6 +77,12 @@ class TaskFailed(Exception):
         self.retry_after = retry_after
 
 
+def refused(task: str, error: KubeError) -> TaskFailed:
+    """What the API server refused to a task, as the failure of it."""
+    after = error.retry_after if isinstance(error, ApiError) else None
+    return TaskFailed("KubernetesRefused", f"{task}: {error}", retry_after=after)
+
+
 class Waiting(Exception):
     """A task needs something that is still on its way; the play ends and is no failure.
 
@@ -130,8 +137,8 @@ class TaskDecorator:
             return Task(self._name, function, self._notify)
 
         @functools.wraps(function)
-        async def in_thread(play: P) -> None:
-            await asyncio.to_thread(function, play)
+        async def in_thread(play: Any) -> None:
+            await play.fence.in_thread(function, play)
 
         return Task(self._name, in_thread, self._notify)
 
@@ -140,10 +147,11 @@ def task(name: str, *, notify: Sequence[Task[Any]] = ()) -> TaskDecorator:
     """Makes a task of a function that takes the play.
 
     An `async def` runs on the event loop and must not block: nothing can tell that it will, the watchdog only
-    sees that it did. A plain `def` may block: it runs in a thread. It cannot be stopped there, so what it
-    waits for needs a time limit of its own. It looks at things, heeds `play.check`, and leaves `play.status`
-    and changes of outside systems to tasks on the loop: `await play.call(what, lambda:
-    asyncio.to_thread(...))` passes the fence, a thread does not.
+    sees that it did. A plain `def` may block: it runs in a thread, and is begun only while this process
+    leads. It cannot be stopped there, so what it waits for needs a time limit of its own, of a few seconds: a
+    process that stops does not give its Lease up while a thread runs, and ends without having waited for
+    it. It looks at things, heeds `play.check`, and leaves `play.status` and changes of outside systems to
+    tasks on the loop: `await play.call(what, lambda: play.fence.in_thread(...))`.
 
     Args:
         name: What the task makes true, in words: "seats are booked". It names the task in logs and metrics.

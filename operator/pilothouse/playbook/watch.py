@@ -1,16 +1,30 @@
 """Watches: which playbook is played over which kind, and what else it reads; declared in one place."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from pilothouse.controller import Controller, Manager, Mapper, owner_mapper
-from pilothouse.informer import IndexFunc, Informer
+from pilothouse.controller import (
+    Controller,
+    Manager,
+    Mapper,
+    Predicate,
+    any_change,
+    any_of,
+    meaningful_change,
+    owner_mapper,
+)
+from pilothouse.informer import IndexFunc, Informer, Transform, drop_last_applied
 from pilothouse.kube import Resource
 from pilothouse.playbook.cluster import OWNER, Cluster, owner_uid
+from pilothouse.playbook.metrics import TaskMetrics
 from pilothouse.playbook.playbook import Playbook
 from pilothouse.playbook.reconciler import Reconciler
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -22,6 +36,9 @@ class Secondary:
         mapper: Tells the keys of the objects that one of it concerns; None: the one that controls it.
         selector: Only objects with these labels.
         field_selector: Only objects with these fields: "metadata.name=web".
+        predicate: Which of its changes cause a play: `generation_changed` leaves out those of its status.
+        transform: Drops from each object what nobody reads, before it is stored; instead of
+            `drop_last_applied`.
         indexes: By what else than owner `play.list` finds them: names, and functions to their values.
     """
 
@@ -29,7 +46,14 @@ class Secondary:
     mapper: Mapper[Any] | None = None
     selector: str = ""
     field_selector: str = ""
+    predicate: Predicate[Any] = any_change
+    transform: Transform[Any] = drop_last_applied
     indexes: Mapping[str, IndexFunc[Any]] = field(default_factory=dict)
+
+    @property
+    def selection(self) -> tuple[object, ...]:
+        """Which objects are read, and how: alike wherever a watch declares the kind."""
+        return self.resource, self.selector, self.field_selector, self.transform
 
 
 @dataclass(frozen=True)
@@ -45,7 +69,17 @@ class Watch:
         field_selector: Only objects with these fields: "metadata.name=web".
         namespaces: Only objects of these; empty: of all that the operator watches. Its setting goes before.
         owns: The kinds of the objects that the playbook applies; a change of one causes a play of its owner.
-        watches: Other kinds that concern the playbook, and owned ones of which it reads a part.
+        watches: Other kinds that concern the playbook, and owned ones of which it reads a part. The played
+            kind, too, if it reads others of it.
+        name: Names it in metrics, logs and commands: the kind in lower case unless given. No other watch of
+            the operator may have it.
+        predicate: Which further changes cause a play: `labels_changed`. Those of spec, finalizers and
+            annotations, deletion, and a status that somebody else wrote always do.
+        transform: Drops from each object what nobody reads, before it is stored; instead of
+            `drop_last_applied`. Finalizers and the status must stay: they are written from what is stored.
+
+    Raises:
+        ValueError: It declares a kind twice, in different views or selections.
     """
 
     resource: Resource[Any]
@@ -57,6 +91,22 @@ class Watch:
     namespaces: Sequence[str] = ()
     owns: Sequence[Resource[Any]] = ()
     watches: Sequence[Secondary] = ()
+    name: str = ""
+    predicate: Predicate[Any] | None = None
+    transform: Transform[Any] = drop_last_applied
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            object.__setattr__(self, "name", self.resource.kind.lower())
+        declared: dict[tuple[str, str], Secondary] = {}
+        for each in self.secondaries:
+            first = declared.setdefault((each.resource.group, each.resource.kind), each)
+            if first.selection != each.selection:
+                raise ValueError(
+                    f"the Watch of {self.resource} declares {each.resource} twice, in different views or "
+                    "selections: the playbook could not tell which one it reads. Declare it alike, in the "
+                    "one view and with the one selector that bring all that it needs"
+                )
 
     @property
     def secondaries(self) -> Sequence[Secondary]:
@@ -73,6 +123,7 @@ def add_watch(manager: Manager, watch: Watch) -> Controller[Any]:
         label_selector=watch.selector,
         field_selector=watch.field_selector,
         namespaces=namespaces,
+        transform=watch.transform,
     )
     others = [
         manager.informer(
@@ -80,17 +131,19 @@ def add_watch(manager: Manager, watch: Watch) -> Controller[Any]:
             label_selector=each.selector,
             field_selector=each.field_selector,
             namespaces=namespaces,
+            transform=each.transform,
         )
         for each in watch.secondaries
     ]
-    cluster = Cluster(
-        manager.api, manager.fence, watch.resource, manager=manager.name, informers=[informer, *others]
-    )
+    cluster = Cluster(manager.api, manager.fence, watch.resource, manager=manager.name, informers=others)
     reconciler: Reconciler[Any] = Reconciler(
         manager.api, watch.resource, informer.store, watch.playbook, manager.recorder, cluster
     )
+    reconciler.played = TaskMetrics(watch.name).played
+    if watch.predicate is not None:
+        reconciler.meaningful = any_of(meaningful_change, watch.predicate)
     controller: Controller[Any] = Controller(
-        watch.resource.kind.lower(),
+        watch.name,
         manager.api,
         informer,
         reconciler.sync,
@@ -102,11 +155,32 @@ def add_watch(manager: Manager, watch: Watch) -> Controller[Any]:
     )
     reconciler.wrote = controller.wrote
     cluster.wrote = controller.wrote_secondary
+    informer.add_handler(partial(_on_drop, watch, reconciler))
     for secondary, other in zip(watch.secondaries, others, strict=True):
         add_indexes(other, secondary)
-        controller.watch(other, secondary.mapper or owner_mapper(watch.resource))
+        controller.watch(other, secondary.mapper or owner_mapper(watch.resource), secondary.predicate)
     manager.add(controller)
     return controller
+
+
+def _on_drop(watch: Watch, reconciler: Reconciler[Any], old: Any, new: Any, initial: bool) -> None:
+    """Takes leave of an object that the watch shows no more: a handler of its informer."""
+    if new is not None or old is None:
+        return
+    metadata = old.metadata
+    reconciler.forget(metadata.key)
+    finalizer = watch.playbook.finalizer
+    selected = watch.selector or watch.field_selector
+    if selected and finalizer in metadata.finalizers and metadata.deletion_timestamp is None:
+        log.warning(
+            "%s %s carries the finalizer %s and is not selected by %r any more: nobody plays it, and once "
+            "deleted it would stay for ever. Let it be selected again, or clean up what it stands for and "
+            "take the finalizer away",
+            watch.resource.kind,
+            metadata.key,
+            finalizer,
+            selected,
+        )
 
 
 def add_indexes(informer: Informer[Any], secondary: Secondary) -> None:

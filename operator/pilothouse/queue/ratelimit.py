@@ -33,10 +33,6 @@ class ItemBackoff(Generic[K]):
         # 2.0**1024 overflows; the ceiling is reached long before 64 doublings.
         return min(self._base * 2.0 ** min(failures, 64), self._ceiling)
 
-    def failures(self, item: K) -> int:
-        """How often the item failed since it was last forgotten."""
-        return self._failures.get(item, 0)
-
     def forget(self, item: K) -> None:
         """The item succeeded, or is gone: its next failure counts as the first."""
         self._failures.pop(item, None)
@@ -54,7 +50,8 @@ class TokenBucket:
         self._rate = rate
         self._burst = float(burst)
         self._tokens = float(burst)
-        self._filled = asyncio.get_running_loop().time()
+        self._time = asyncio.get_running_loop().time
+        self._filled = self._time()
 
     def reserve(self) -> float:
         """Takes one token and returns the seconds until it exists (0 when the bucket holds one)."""
@@ -71,6 +68,6 @@ class TokenBucket:
         return True
 
     def _fill(self) -> None:
-        now = asyncio.get_running_loop().time()
+        now = self._time()
         self._tokens = min(self._burst, self._tokens + (now - self._filled) * self._rate)
         self._filled = now

@@ -109,10 +109,6 @@ class WorkQueue(Generic[K]):
         """Ends a key's back-off: its next failure counts as the first. It does not take the key out."""
         self._backoff.forget(key)
 
-    def retries(self, key: K) -> int:
-        """How often a key has been added rate limited since it was last forgotten."""
-        return self._backoff.failures(key)
-
     async def get(self) -> K:
         """Waits for a key and hands it to the caller, who must call `done` with it.
 

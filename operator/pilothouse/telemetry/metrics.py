@@ -128,7 +128,10 @@ LOOP_LAG_SECONDS = _histogram(
     "Seconds that a callback waited for its turn on the event loop, asked about every 2 s.",
     (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 )
-STORE_OBJECTS = _gauge("pilothouse_store_objects", "Objects held in the store of a kind.", "resource")
+WATCH_FAILING = _gauge(
+    "pilothouse_watch_failing", "Watches of a kind that fail at present and are tried again.", "resource"
+)
+STORE_OBJECTS = _gauge("pilothouse_store_objects", "Objects held in the stores of a kind.", "resource")
 UNDECODABLE_OBJECTS = _counter(
     "pilothouse_undecodable_objects_total",
     "Objects left out because they do not fit the type that reads them.",

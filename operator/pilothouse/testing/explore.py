@@ -58,6 +58,7 @@ def explore(
     scenario: Callable[[], Scenario],
     *,
     faults: Collection[Fault] = tuple(Fault),
+    elected: bool = False,
     pairs: int = 0,
     seed: int = 0,
 ) -> FaultMatrix:
@@ -68,6 +69,8 @@ def explore(
     Args:
         scenario: makes a scenario for a run.
         faults: which faults.
+        elected: whether the processes elect a leader, or share the scenario's shards out, in every run; they
+            do in those with Fault.TWO_LEADERS in any case.
         pairs: how many more runs suffer two faults, drawn at random.
         seed: of what is drawn at random, the operator's own jitter included.
 
@@ -76,7 +79,7 @@ def explore(
     """
     began = time.perf_counter()
     with _silent_logs():
-        usual = play(scenario(), seed=seed)
+        usual = play(scenario(), elected=elected, seed=seed)
         if usual.failure:
             raise AssertionError(f"without any fault: {usual}")
         # With an election, the run must come to the same end.
@@ -86,8 +89,8 @@ def explore(
         draw = random.Random(seed)  # noqa: S311 - to be repeatable
         chosen += [tuple(draw.sample(single, 2)) for _ in range(pairs)]
         for each in chosen:
-            elected = any(injection.fault is Fault.TWO_LEADERS for injection in each)
-            run = play(scenario(), each, usual.steps, elected=elected, seed=seed)
+            elects = elected or any(injection.fault is Fault.TWO_LEADERS for injection in each)
+            run = play(scenario(), each, usual.steps, elected=elects, seed=seed)
             # A stale cache may well change which calls are made, so that the last one is not.
             if not (run.failure or run.struck or each[0].fault is Fault.STALE or each[1:]):
                 run.failure = "the fault befell no call: the scenario does not run the same each time"

@@ -6,7 +6,7 @@ of its calls, be it from a `finally`, has an effect any more.
 
 import asyncio
 import contextvars
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -125,7 +125,7 @@ class Faults:
         struck: the faults that have befallen a call.
         broken: what must not happen and did, in words.
         events: how many watch events the caches have been told.
-        leader: tells who holds the operator's Lease; empty when nobody does.
+        leaders: tells who holds the operator's Lease, or one of its Leases.
         start_rival: starts another process of the operator.
 
     Args:
@@ -137,7 +137,7 @@ class Faults:
         self.struck: set[Injection] = set()
         self.broken: list[str] = []
         self.events = 0
-        self.leader: Callable[[], str] = str
+        self.leaders: Callable[[], Collection[str]] = list
         self.start_rival: Callable[[], None] = lambda: None
         self._injections = {injection.at: injection for injection in injections}
         self._held = [injection for injection in injections if injection.fault is Fault.STALE]
@@ -221,6 +221,17 @@ class Process:
         if not self.alive:
             raise Killed
 
+    def require_leads(self, what: str) -> None:
+        """Note that a change is broken which is made now, while other processes hold the Leases.
+
+        Calls do it by themselves; a task in a thread, which cannot be made to wait for virtual time, calls it
+        where it changes something.
+        """
+        self.require_alive()
+        leaders = self.faults.leaders()
+        if leaders and not any(leader.startswith(self.holder) for leader in leaders):
+            self.faults.broken.append(f"{what} was made while {' and '.join(leaders)} held the Lease")
+
     async def call(
         self, what: str, effect: Callable[[], Awaitable[R]], *, writes: bool, errors: Errors = API_ERRORS
     ) -> R:
@@ -272,9 +283,8 @@ class Process:
         return await self._take_effect(site, effect)
 
     async def _take_effect(self, site: Site, effect: Callable[[], Awaitable[R]]) -> R:
-        leader = self.faults.leader()
-        if site.writes and leader and not leader.startswith(self.holder):
-            self.faults.broken.append(f"{site} was made while {leader} held the Lease")
+        if site.writes:
+            self.require_leads(str(site))
         return await effect()
 
     async def _freeze(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from pilothouse.controller import Api
 from pilothouse.kube import (
+    EventType,
     KubeObject,
     ObjectKey,
     Page,
@@ -15,7 +16,7 @@ from pilothouse.kube import (
     WatchEvent,
     WatchListUnsupported,
 )
-from pilothouse.testing.faults import Errors, Process
+from pilothouse.testing.faults import Errors, Killed, Process
 
 T = TypeVar("T", bound=KubeObject)
 R = TypeVar("R")
@@ -30,15 +31,23 @@ class FaultyApi:
     Args:
         api: the API server.
         process: whose calls they are.
+        streams_lists: whether the server streams its lists, as it does by default since 1.34.
     """
 
-    def __init__(self, api: Api, process: Process) -> None:
+    def __init__(self, api: Api, process: Process, *, streams_lists: bool = True) -> None:
         self._api = api
         self._process = process
+        self._streams_lists = streams_lists
 
-    async def get(self, resource: Resource[T], key: ObjectKey) -> T:
+    async def get(self, resource: Resource[T], key: ObjectKey, *, subresource: str = "") -> T:
         """Return an object."""
-        return await self._call("get", resource, key, lambda: self._api.get(resource, key))
+        effect = lambda: self._api.get(resource, key, subresource=subresource)  # noqa: E731
+        return await self._call("get", resource, key, effect, subresource)
+
+    async def request(self, method: str, path: str, **options: Any) -> bytes:
+        """Send any request."""
+        effect = lambda: self._api.request(method, path, **options)  # noqa: E731
+        return await self._process.call(f"{method} {path}", effect, writes=method != "GET")
 
     async def create(self, resource: Resource[T], body: object, *, namespace: str = "") -> T:
         """Create an object."""
@@ -79,19 +88,34 @@ class FaultyApi:
     async def watch_list(
         self, resource: Resource[T], **selectors: Any
     ) -> AsyncGenerator[WatchEvent[T], None]:
-        """Not served: lists and watches fail each on their own."""
-        raise WatchListUnsupported("the model lists in pages")
-        yield  # an async generator, as its callers expect
+        """Yield what is there, and then what changes: a call that comes to its end with the list.
+
+        What befalls it strikes before anybody knows that all objects have been told.
+        """
+        if not self._streams_lists:
+            raise WatchListUnsupported("this server lists in pages")
+        stream = self._api.watch_list(resource, **selectors)
+        async with aclosing(self._told(resource, stream, listed=False)) as told:
+            async for event in told:
+                yield event
 
     async def watch(
         self, resource: Resource[T], *, resource_version: str, **selectors: Any
     ) -> AsyncGenerator[WatchEvent[T], None]:
         """Yield what changes after a version."""
-        process = self._process
         await self._call("watch", resource, None, _nothing)
-        told = process.open_stream()
         stream = self._api.watch(resource, resource_version=resource_version, **selectors)
-        pump = asyncio.get_running_loop().create_task(self._pump(stream, told))
+        async with aclosing(self._told(resource, stream, listed=True)) as told:
+            async for event in told:
+                yield event
+
+    async def _told(
+        self, resource: Resource[T], stream: AsyncGenerator[WatchEvent[T], None], *, listed: bool
+    ) -> AsyncGenerator[WatchEvent[T], None]:
+        """Yield the events of a stream until it ends or is cut."""
+        process = self._process
+        told = process.open_stream()
+        pump = asyncio.get_running_loop().create_task(self._pump(resource, stream, told, listed))
         try:
             while True:
                 each = await told.get()
@@ -105,16 +129,25 @@ class FaultyApi:
             pump.cancel()
             await asyncio.wait([pump])
 
-    async def _pump(self, stream: AsyncGenerator[WatchEvent[T], None], told: "asyncio.Queue[object]") -> None:
-        """Hands events over until the stream ends, or with its error."""
+    async def _pump(
+        self,
+        resource: Resource[T],
+        stream: AsyncGenerator[WatchEvent[T], None],
+        told: "asyncio.Queue[object]",
+        listed: bool,
+    ) -> None:
+        """Hands events over until the stream ends, or with its error; those of a list are no news."""
         end: object = None
         try:
             async with aclosing(stream):
                 async for event in stream:
-                    if event.object is not None:
+                    if event.type is EventType.END_OF_LIST:
+                        await self._call("watch-list", resource, None, _nothing)
+                        listed = True
+                    if listed and event.object is not None:
                         await self._process.faults.tell_event()
                     told.put_nowait(event)
-        except Exception as error:
+        except (Exception, Killed) as error:
             end = error
         told.put_nowait(end)
 

@@ -6,12 +6,25 @@ client: what a controller calls, and what a test does unseen by the controller.
 
 import asyncio
 import math
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from pilothouse.kube import EventType, Expired, KubeObject, ObjectKey, Page, PatchType, Resource, WatchEvent
+from pilothouse.kube import (
+    EventType,
+    Expired,
+    KubeObject,
+    NotFound,
+    ObjectKey,
+    Page,
+    PatchType,
+    Resource,
+    WatchEvent,
+)
+from pilothouse.kube.answers import event_reader, read_object, read_page
+from pilothouse.kube.subresources import PODS
 from pilothouse.testing import garbage
 from pilothouse.testing.documents import Json, as_json
 from pilothouse.testing.selectors import Matches, matcher
@@ -21,6 +34,7 @@ T = TypeVar("T", bound=KubeObject)
 
 #: A watch that has nothing to tell says at least this often how far it has come, seconds.
 BOOKMARK_SECONDS = 60.0
+_POD = re.compile(r"/api/v1/namespaces/([^/]+)/pods/([^/]+)/(eviction|log)")
 WRITES = ("create", "patch", "replace", "delete")
 
 
@@ -55,6 +69,7 @@ class ModelApi:
         calls: all requests so far, watches and lists left out.
         before: awaited before a request takes effect: raise to refuse it, sleep to delay it.
         after: awaited when it has taken effect, before the answer: raise to lose the answer.
+        logs: what pods have written.
         connected: cleared, it holds back what watches would tell.
 
     Args:
@@ -67,6 +82,7 @@ class ModelApi:
         self.calls: list[Call] = []
         self.before: Callable[[Call], Awaitable[None]] = _nothing
         self.after: Callable[[Call], Awaitable[None]] = _nothing
+        self.logs: dict[ObjectKey, str] = {}
         self.connected = asyncio.Event()
         self.connected.set()
         self._field_manager = field_manager
@@ -84,9 +100,9 @@ class ModelApi:
 
     # What a controller calls.
 
-    async def get(self, resource: Resource[T], key: ObjectKey) -> T:
+    async def get(self, resource: Resource[T], key: ObjectKey, *, subresource: str = "") -> T:
         """Return an object."""
-        call = Call("get", str(resource), key)
+        call = Call("get", str(resource), key, subresource)
         return _view(resource, await self._request(call, lambda: self.server.get(resource, key)))
 
     async def create(self, resource: Resource[T], body: object, *, namespace: str = "") -> T:
@@ -162,6 +178,20 @@ class ModelApi:
 
         await self._request(Call("delete", str(resource), key), delete)
 
+    async def request(self, method: str, path: str, *, body: Any = None, **options: Any) -> bytes:
+        """Evict a pod, which goes at once, or return its log from `logs`; no other path is served."""
+        found = _POD.fullmatch(path)
+        key = ObjectKey(found[1], found[2]) if found else ObjectKey("", "")
+        if found and (method, found[3]) == ("POST", "eviction"):
+            uid = body.get("deleteOptions", {}).get("preconditions", {}).get("uid", "")
+            call = Call("create", str(PODS), key, "eviction", body)
+            await self._request(call, lambda: self.server.delete(PODS, key, uid=uid))
+            return b"{}"
+        if found and (method, found[3]) == ("GET", "log"):
+            await self._request(Call("get", str(PODS), key, "log"), lambda: self.server.get(PODS, key))
+            return self.logs.get(key, "").encode()
+        raise NotFound(404, "NotFound", f"the model does not serve {method} {path}")
+
     async def pages(
         self,
         resource: Resource[T],
@@ -178,7 +208,9 @@ class ModelApi:
         shown = [obj for _, obj in objects if matches(obj)]
         version = str(self.version)
         for start in range(0, len(shown) or 1, limit):
-            yield Page([_view(resource, obj) for obj in shown[start : start + limit]], version)
+            body = {"metadata": {"resourceVersion": version}, "items": shown[start : start + limit]}
+            page, _ = read_page(resource, msgspec.json.encode(body))
+            yield page
 
     async def watch_list(
         self,
@@ -197,6 +229,8 @@ class ModelApi:
             version = page.resource_version
             for obj in page.items:
                 yield WatchEvent(EventType.ADDED, obj, obj.metadata.resource_version)
+            for misfit in page.misfits:
+                yield WatchEvent(EventType.ADDED, None, misfit.resource_version, misfit)
         yield WatchEvent(EventType.END_OF_LIST, None, version)
         changes = self.watch(
             resource,
@@ -223,6 +257,7 @@ class ModelApi:
         if seen < collection.oldest:
             raise Expired(410, "Expired", f"too old resource version: {seen} ({collection.oldest})")
         yield WatchEvent(EventType.BOOKMARK, None, resource_version)
+        read = event_reader(resource)
         told, due = seen, math.inf
         loop = asyncio.get_running_loop()
         while True:
@@ -233,7 +268,7 @@ class ModelApi:
                 if seen_as := _as_seen(change, matches):
                     kind, obj = seen_as
                     told, due = seen, math.inf
-                    yield WatchEvent(kind, _view(resource, obj), str(seen))
+                    yield read(msgspec.json.encode({"type": kind, "object": obj}))
             if told < self.version and due == math.inf:
                 due = loop.time() + BOOKMARK_SECONDS
             try:
@@ -297,8 +332,8 @@ class ModelApi:
 
 
 def _view(resource: Resource[T], obj: Json) -> T:
-    """The object as the real client would read it: through JSON."""
-    return msgspec.json.decode(msgspec.json.encode(obj), type=resource.view)
+    """The object as the real client reads it."""
+    return read_object(resource, msgspec.json.encode(obj))
 
 
 def _scoped(matches: Matches, namespace: str) -> Matches:

@@ -10,6 +10,7 @@ It needs pytest-asyncio 1.4 or newer.
 """
 
 import asyncio
+import random
 import re
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -33,14 +34,19 @@ def pytest_asyncio_loop_factories(
 
 
 @pytest_asyncio.fixture
-async def virtual_time() -> VirtualTimeLoop:
+async def virtual_time() -> AsyncIterator[VirtualTimeLoop]:
     """The test's loop; its clock jumps to the next timer when every task waits.
+
+    `random` begins at the same seed in each test, so that what is jittered happens in the same order, too.
 
     For a whole module: `pytestmark = pytest.mark.usefixtures("virtual_time")`.
     """
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualTimeLoop)  # noqa: S101 - the hook above has seen to it
-    return loop
+    state = random.getstate()
+    random.seed(0)
+    yield loop
+    random.setstate(state)
 
 
 @pytest_asyncio.fixture

@@ -15,6 +15,7 @@ from typing import Any
 
 from pilothouse.controller import Manager, Settings
 from pilothouse.controller.lease import LEASE
+from pilothouse.controller.sharding import shard_lease
 from pilothouse.kube import ObjectKey
 from pilothouse.playbook import Watch, add_watch
 from pilothouse.testing.documents import Json
@@ -41,7 +42,15 @@ class Scenario(ABC):
     """What a user does, and what comes of it. One is made for each run, so that all begin alike.
 
     It holds the models of the outside systems, which outlive the operator's processes.
+
+    Attributes:
+        streams_lists: Whether the API server streams its lists, as it does by default since 1.34.
+        shards: Where processes elect leaders: among how many shards they share the objects out; 0: they do
+            not, one leads.
     """
+
+    streams_lists = True
+    shards = 0
 
     @abstractmethod
     def watches(self, process: Process) -> Sequence[Watch]:
@@ -150,7 +159,7 @@ class World:
     ) -> None:
         self.api = ModelApi()
         self.faults = Faults(*injections)
-        self.faults.leader = self._leader
+        self.faults.leaders = self._leaders
         self.faults.start_rival = self._start_replica
         self._scenario = scenario
         self._expected = expected
@@ -238,10 +247,12 @@ class World:
             health_host="127.0.0.1",
             health_port=0,
             leader_elect=self._elected,
+            shards=self._scenario.shards if self._elected else 0,
             pod_namespace=LEASE_KEY.namespace,
             pod_name=name,
         )
-        manager = Manager(LEASE_KEY.name, settings, FaultyApi(self.api, process))
+        api = FaultyApi(self.api, process, streams_lists=self._scenario.streams_lists)
+        manager = Manager(LEASE_KEY.name, settings, api)
         for watch in self._scenario.watches(process):
             add_watch(manager, watch)
         try:
@@ -250,10 +261,11 @@ class World:
             # Killed, the manager may not have come so far; the kernel would have closed the socket.
             await manager.server.stop()
 
-    def _leader(self) -> str:
-        if not self._elected or not self.api.exists(LEASE, LEASE_KEY):
-            return ""
-        return str(self.api.read(LEASE, LEASE_KEY)["spec"]["holderIdentity"])
+    def _leaders(self) -> list[str]:
+        shards = [shard_lease(LEASE_KEY, shard) for shard in range(self._scenario.shards)]
+        leases = [key for key in (LEASE_KEY, *shards) if self.api.exists(LEASE, key)]
+        holders = {str(self.api.read(LEASE, key)["spec"]["holderIdentity"]) for key in leases}
+        return sorted(holders - {""})
 
     async def _collect_garbage(self) -> None:
         while True:

@@ -280,7 +280,9 @@ class ModelServer:
         has_status = str(resource) not in _PLAIN
         if subresource == "status" and not has_status:
             raise NotFound(404, "NotFound", "the server could not find the requested resource")
-        if subresource:
+        if subresource == "scale":
+            new = {**old, "spec": {**old.get("spec", {}), "replicas": new["spec"]["replicas"]}}
+        elif subresource:
             rest = {name: value for name, value in old.items() if name != "status"}
             new = {**rest, **({"status": new["status"]} if "status" in new else {})}
         elif has_status:

@@ -6,9 +6,11 @@ FAULTS_STRUCK is a file with a line for each fault that has struck: the next pro
 have not.
 """
 
+import asyncio
 import importlib.util
 import itertools
 import os
+import signal
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -53,6 +55,10 @@ def install() -> None:
     class RealProcess(Process):
         def kill(self) -> NoReturn:
             os._exit(KILLED)
+
+        async def _freeze(self) -> None:
+            os.kill(os.getpid(), signal.SIGSTOP)
+            await asyncio.sleep(0)
 
     process = RealProcess(TellingFaults(*injections))
     make_manager = Manager.__init__

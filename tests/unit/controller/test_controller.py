@@ -395,7 +395,7 @@ async def test_a_deleted_object_leaves_nothing_behind(api: ModelApi) -> None:
         assert setup.names == ["a"]
         controller = setup.controller
         assert (controller._hopeless, controller._read, controller._parked) == (set(), set(), {})
-        assert controller.queue.retries(key) == 0
+        assert controller.queue.add_rate_limited(key) == 0.005
 
 
 async def test_draining_lets_syncs_in_flight_end_and_begins_no_others(api: ModelApi) -> None:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from pilothouse.controller.deadline import Deadline, DeadlineExceeded
+from pilothouse.kube.deadline import Deadline, DeadlineExceeded
 from pilothouse.testing import VirtualTimeLoop
 
 pytestmark = pytest.mark.usefixtures("virtual_time")

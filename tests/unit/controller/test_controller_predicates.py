@@ -2,7 +2,7 @@
 
 import pytest
 
-from pilothouse.controller import all_of, annotations_changed, any_of, generation_changed, labels_changed
+from pilothouse.controller import any_of, generation_changed, labels_changed
 from pilothouse.kube import ObjectMeta
 from tests.unit.tickets import Ticket
 
@@ -15,10 +15,7 @@ CHANGES = (SPEC, LABELS, ANNOTATIONS)
 CASES = [
     (generation_changed, [SPEC]),
     (labels_changed, [LABELS]),
-    (annotations_changed, [ANNOTATIONS]),
     (any_of(generation_changed, labels_changed), [SPEC, LABELS]),
-    (all_of(generation_changed, labels_changed), []),
-    (all_of(any_of(generation_changed, labels_changed), labels_changed), [LABELS]),
 ]
 
 

@@ -131,8 +131,41 @@ async def test_leadership_is_lost_when_the_lease_is_not_renewed_within_the_deadl
         assert metrics.REGISTRY.get_sample_value("leader_election_master_status", {"name": KEY.name}) == 0
 
 
-async def test_requests_that_hang_lose_it_within_the_deadline_too(
+async def test_a_loss_is_told_when_the_fence_closes_not_a_period_later(
     api: ModelApi, virtual_time: VirtualTimeLoop
+) -> None:
+    async def down(_call: Call) -> None:
+        raise unreachable()
+
+    # Tries begin at 0, 4, 8 and, were the fence not looked at, 12 s after the last renewal.
+    leader = elector(api, timing=LeaseTiming(duration=15, renew_deadline=10, retry_period=4))
+    async with holding(leader) as task:
+        api.before = down
+        closes = leader.fence.until
+        with pytest.raises(LeadershipLost):
+            await task
+        assert virtual_time.time() == pytest.approx(closes)
+
+
+async def test_a_try_that_hung_for_longer_than_the_period_is_followed_by_the_next_at_once(
+    api: ModelApi,
+) -> None:
+    hung = 0
+
+    async def hang_once(call: Call) -> None:
+        nonlocal hung
+        hung += 1
+        # The first is given up after 5 s, at 7 s; from then on an answer takes 2.5 s: in time before 10 s.
+        await asyncio.sleep(3600 if hung == 1 else 2.5)
+
+    async with holding(elector(api)) as task:
+        api.before = hang_once
+        await asyncio.sleep(60)
+        assert not task.done()
+
+
+async def test_requests_that_hang_lose_it_within_the_deadline_too(
+    api: ModelApi, virtual_time: VirtualTimeLoop, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def hang(_call: Call) -> None:
         await asyncio.sleep(3600)
@@ -143,6 +176,7 @@ async def test_requests_that_hang_lose_it_within_the_deadline_too(
         with pytest.raises(LeadershipLost):
             await task
         assert virtual_time.time() - began <= 10
+    assert "cannot be taken or renewed: no answer in time" in caplog.text
 
 
 async def test_a_short_outage_is_survived(api: ModelApi) -> None:

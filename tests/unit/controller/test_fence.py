@@ -1,6 +1,7 @@
 """The fence: a change happens in time or not at all, whatever happens to the process that makes it."""
 
 import asyncio
+import logging
 import math
 import random
 from collections.abc import Awaitable, Callable
@@ -19,6 +20,7 @@ from pilothouse.controller import (
     Settings,
 )
 from pilothouse.controller.lease import LEASE
+from pilothouse.informer import Informer
 from pilothouse.kube import KubeError, ObjectKey, PatchType, Unreachable
 from pilothouse.testing import Call, ModelApi, VirtualTimeLoop
 from pilothouse.testing.freezing import Freezable
@@ -221,6 +223,39 @@ class Process:
 def holder(api: ModelApi) -> str:
     name: str = api.read(LEASE, LEASE_KEY)["spec"]["holderIdentity"]
     return name.partition("_")[0]
+
+
+async def test_keys_that_meet_a_closed_fence_wait_and_fill_no_log(
+    api: ModelApi, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A shard may be lost in the middle of its syncs, and the process goes on."""
+    for n in range(50):
+        api.put(TICKET, f"t{n}")
+    fence = Fence()
+    syncs = 0
+
+    async def sync(key: ObjectKey) -> Outcome:
+        nonlocal syncs
+        syncs += 1
+        await fence.guard(lambda: asyncio.sleep(1))
+        return Outcome()
+
+    informer = Informer(api, TICKET)
+    controller = Controller("ticket", api, informer, sync, workers=16)
+    running = [asyncio.create_task(part) for part in (informer.run(), controller.run())]
+    await asyncio.sleep(0.5)
+    fence.close()
+    await asyncio.sleep(10)
+    assert 50 <= syncs <= 50 * 11, "each once a second at most"
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    fence.until = math.inf
+    await asyncio.sleep(10)
+    before = syncs
+    await asyncio.sleep(10)
+    assert syncs == before, "all are done"
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
 
 
 async def ended(*processes: Process) -> None:

@@ -1,6 +1,7 @@
 """The manager: the order of start and stop, and what ends a process."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -235,6 +236,33 @@ async def test_no_sync_runs_when_another_one_can_take_the_lease(api: ModelApi) -
     assert standby.began == ["a"]
     standby.task.cancel()
     await asyncio.gather(standby.task, return_exceptions=True)
+
+
+@pytest.mark.parametrize("settings", [{"leader_elect": True}, {"shards": 1}])
+async def test_the_lease_is_not_given_up_while_a_thread_may_still_change_something(
+    api: ModelApi, settings: dict[str, Any]
+) -> None:
+    api.put(TICKET, "a")
+    leader = Process(api, graceful_stop=0, **settings)
+    called, begun, ends = asyncio.Event(), threading.Event(), threading.Event()
+
+    def blocks() -> None:
+        begun.set()
+        ends.wait(10)
+
+    async def sync(_key: ObjectKey) -> Outcome:
+        called.set()
+        await leader.manager.fence.in_thread(blocks)
+        return Outcome()
+
+    leader.sync_is(sync)
+    await called.wait()
+    await asyncio.to_thread(begun.wait, 10)
+    await leader.terminate()
+    ends.set()
+    name = "tickets-shard-0" if "shards" in settings else "tickets"
+    holder = api.read(LEASE, LEASE_KEY._replace(name=name))["spec"]["holderIdentity"]
+    assert holder.startswith("pod-1")
 
 
 async def test_stopping_while_it_waits_for_the_lease_is_quick(api: ModelApi) -> None:

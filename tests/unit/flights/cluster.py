@@ -146,7 +146,7 @@ class Process:
         if ticket is not None:
             self.store.upsert(ticket, "")
         elif old is not None:
-            self.store.remove(old, "")
+            self.store.remove(old.metadata, "")
 
     async def sync(self, key: ObjectKey, *, stale: bool = False) -> Outcome:
         """One sync, of what the cluster has or, when stale, of what the store has had."""

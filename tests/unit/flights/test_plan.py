@@ -57,17 +57,17 @@ def test_the_diff_names_what_changes_and_nothing_else(wanted, booking):
             assert (f"{name}: {old} -> {new}" in step.diff) == (old != new)
 
 
-def test_each_of_a_hundred_thousand_observations_is_led_to_what_is_asked_in_one_step():
+def test_each_of_a_million_observations_is_led_to_what_is_asked_in_one_step():
     """Every trip that may be asked for, against nothing held and every trip that may be held."""
     cities = ("Mumbai", "London", "Paris", "mumbai", "")
-    trips = [Trip(*each) for each in product(cities, cities, range(13))]
+    trips = [Trip(*each) for each in product(cities, cities, range(40))]
     held = [None, *(Booking("K7M2QX", "uid", *trip, version=1) for trip in trips)]
     for wanted, booking in product(trips, held):
         step = decide(wanted, booking)
         assert isinstance(step, Book) == (booking is None)
         assert isinstance(step, Keep) == (booking is not None and booking.trip == wanted)
         assert carry_out(step).trip == wanted
-    assert len(trips) * len(held) > 100_000
+    assert len(trips) * len(held) > 1_000_000
 
 
 @given(TRIPS)

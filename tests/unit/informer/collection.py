@@ -34,6 +34,7 @@ class Collection:
         cuts: what ends open watches, one each, in turn.
         streams: whether it streams its lists.
         lag: seconds that each page and each event is late.
+        misfits: objects that do not fit the view.
         asked: for what: ("stream", namespace), ("list", namespace) or ("watch", namespace, version).
     """
 
@@ -46,6 +47,7 @@ class Collection:
         self.refusals: list[KubeError] = []
         self.cuts: list[KubeError | None] = []
         self.lag = 0.0
+        self.misfits: set[ObjectKey] = set()
         self.asked: list[tuple[str, ...]] = []
         self._news = asyncio.Event()
 
@@ -61,7 +63,11 @@ class Collection:
         half = len(objects) // 2
         for part in (objects[:half], objects[half:]):
             await asyncio.sleep(self.lag)
-            yield Page(part, version)
+            yield Page(
+                [obj for obj in part if obj.metadata.key not in self.misfits],
+                version,
+                tuple(obj.metadata for obj in part if obj.metadata.key in self.misfits),
+            )
 
     async def watch_list(
         self, resource: Resource[Any], *, namespace: str, **_: str
@@ -76,11 +82,11 @@ class Collection:
             await asyncio.sleep(self.lag)
             if self.cuts and (cut := self.cuts.pop(0)):
                 raise cut
-            yield WatchEvent(EventType.ADDED, obj, obj.metadata.resource_version)
+            yield self._event(EventType.ADDED, obj)
         # What has happened meanwhile comes before the end of the list.
         for event in [each for each in self.history if self._is_news(each[1], namespace, seen)]:
             seen = int(event[1].metadata.resource_version)
-            yield WatchEvent(*event, str(seen))
+            yield self._event(*event)
         yield WatchEvent(EventType.END_OF_LIST, None, str(seen))
         async for change in self._changes(namespace, seen):
             yield change
@@ -112,7 +118,12 @@ class Collection:
             await asyncio.sleep(self.lag)
             if not self.cuts:
                 seen = int(event[1].metadata.resource_version)
-                yield WatchEvent(*event, str(seen))
+                yield self._event(*event)
+
+    def _event(self, kind: EventType, obj: Thing) -> WatchEvent[Any]:
+        if obj.metadata.key in self.misfits:
+            return WatchEvent(kind, None, obj.metadata.resource_version, obj.metadata)
+        return WatchEvent(kind, obj, obj.metadata.resource_version)
 
     # What happens on the server.
 

@@ -5,10 +5,12 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+import msgspec
 import pytest
 
 from pilothouse.informer import Informer
 from pilothouse.kube import ApiError, Cause, Forbidden, NotFound, ObjectKey, Unreachable
+from pilothouse.telemetry.metrics import render
 from pilothouse.testing import eventually
 from tests.unit.informer.collection import THINGS, Collection, Thing, shadow
 
@@ -74,6 +76,43 @@ async def test_lists_then_watches(collection, informer):
     assert informer.store.resource_version == "14"
 
 
+@pytest.mark.parametrize("streams", [False, True])
+async def test_what_no_longer_fits_the_view_stays_as_last_known_until_it_is_deleted(streams):
+    collection = Collection(streams=streams)
+    informer = Informer(collection, THINGS)
+    kept, remade = collection.put("kept"), collection.put("remade")
+    told: list[tuple[str, bool]] = []
+    async with running(informer):
+        await informer.wait_synced()
+
+        def tell(old: Thing | None, new: Thing | None, initial: bool) -> None:
+            last = new or old
+            assert last is not None
+            told.append((last.metadata.name, new is None))
+
+        informer.add_handler(tell)
+        told.clear()
+        # Changed where nobody watched: a list shows it, and then an event.
+        collection.misfits |= {kept.metadata.key, remade.metadata.key}
+        collection.cut(LOST)
+        await eventually(lambda: informer.failing)
+        collection.put("kept")
+        collection.objects[remade.metadata.key] = Thing(
+            msgspec.structs.replace(remade.metadata, uid="another", resource_version="14")
+        )
+        collection.version = 14
+        collection.forget()
+        await eventually(lambda: informer.store.resource_version == "14", within=60)
+        assert told == [("remade", True)], "an object of that name, and not the one that was known"
+        assert collection.put("kept").metadata.resource_version == "15"
+        await eventually(lambda: informer.store.resource_version == "15")
+        assert contents(informer) == {kept.metadata.key: kept}
+        collection.remove("kept")
+        await eventually(lambda: len(told) == 2)
+    assert told[1] == ("kept", True)
+    assert contents(informer) == {}
+
+
 async def test_a_late_handler_is_told_what_is_there(collection, informer):
     collection.put("a")
     async with running(informer):
@@ -104,9 +143,11 @@ async def test_a_broken_stream_is_taken_up_after_a_pause(collection, informer):
         collection.cut(LOST)
         await eventually(lambda: informer.failing)
         assert "connection reset" in informer.failing
+        assert 'pilothouse_watch_failing{resource="things.testing.pilothouse.dev"} 1.0' in render().decode()
         collection.put("b")
         started = now()
         await eventually(lambda: not informer.failing)
+        assert 'pilothouse_watch_failing{resource="things.testing.pilothouse.dev"} 0.0' in render().decode()
         assert 0.7 <= now() - started <= 1.7
         await settled(informer, collection)
     assert collection.asked[1:] == [("watch", "", "10"), ("watch", "", "11")]

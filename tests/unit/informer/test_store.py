@@ -53,7 +53,7 @@ def test_an_index_shows_what_a_scan_would(changes: Any, added: int) -> None:
                 case "upsert":
                     store.upsert(obj, "")
                 case _:
-                    store.remove(obj, "")
+                    store.remove(obj.metadata, "")
         if step == "list":
             store.end_list(str(version), "")
     if len(changes) <= added:
@@ -71,7 +71,7 @@ def test_handlers_read_an_index_as_it_is_after_the_change() -> None:
     store.upsert(thing("a", 1, {"x": "1"}), "")
     store.upsert(thing("b", 2, {"x": "1", "y": "1"}), "")
     store.upsert(thing("a", 3, {"x": "2"}), "")
-    store.remove(thing("b", 4), "")
+    store.remove(thing("b", 4).metadata, "")
     assert seen == [1, 2, 1, 0]
 
 
@@ -128,7 +128,7 @@ def test_what_comes_in_the_middle_of_a_list_does_not_say_how_far_all_has_been_se
     store: Store[Thing] = Store("things")
     store.begin_list("")
     store.listed(thing("a", 5), "")
-    store.remove(thing("a", 7), "")
+    store.remove(thing("a", 7).metadata, "")
     store.bookmark("8", "")
     assert len(store) == 0
     assert store.progress.seen("") == 0

@@ -158,6 +158,29 @@ async def test_what_does_not_fit_one_view_is_left_out_there_alone(caplog: pytest
     assert len(caplog.records) == 1
 
 
+async def test_what_no_longer_fits_one_view_is_kept_there_when_listed_and_dropped_when_deleted() -> None:
+    shared = union([resource(Plan), resource(Cost)])
+    plans, costs = Store[Plan]("tickets"), Store[Cost]("tickets")
+    fanout = Fanout(shared, [Reader(Plan, plans), Reader(Cost, costs)])
+    key = ObjectKey("ns", "a")
+    metadata = {"name": "a", "namespace": "ns", "uid": "u", "resourceVersion": "1"}
+    good = msgspec.convert({"metadata": metadata, "spec": {"seats": 1}}, shared.view)
+    bad = msgspec.convert(
+        {"metadata": metadata | {"resourceVersion": "2"}, "spec": {"seats": 0}}, shared.view
+    )
+    fanout.upsert(good, "")
+    fanout.begin_list("")
+    fanout.listed(bad, "")
+    fanout.end_list("2", "")
+    plan, cost = plans.get(key), costs.get(key)
+    assert plan is not None
+    assert plan.spec.seats == 1
+    assert cost is not None
+    assert cost.spec == CostSpec(seats=0)
+    fanout.remove(bad.metadata, "")
+    assert len(plans) == len(costs) == 0
+
+
 @asynccontextmanager
 async def running(factory: InformerFactory) -> AsyncIterator[None]:
     task = asyncio.create_task(factory.run())

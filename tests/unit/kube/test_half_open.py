@@ -46,7 +46,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("hasty")
 async def test_a_watch_notices_that_the_server_is_gone():
-    """Neither end says anything; the watch itself would wait for 75 s."""
+    """Neither end says anything; the watch itself would wait for 58 s."""
     opened: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

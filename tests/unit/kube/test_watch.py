@@ -8,6 +8,7 @@ import pytest
 from aiohttp import web
 
 from pilothouse.kube import Client, Expired, ServerError, StaticToken, Unreachable, WatchEvent
+from pilothouse.kube.transport import IDLE_SECONDS
 from tests.unit.kube.views import WIDGETS, Widget, body, status
 
 
@@ -50,7 +51,9 @@ async def test_events_in_order_until_the_server_ends_it(server, client):
     query = server.requests[0].query
     assert (query["watch"], query["allowWatchBookmarks"], query["resourceVersion"]) == ("1", "true", "5")
     assert query["labelSelector"] == "x=y"
-    assert 300 <= int(query["timeoutSeconds"]) <= 600
+    assert 40 <= int(query["timeoutSeconds"]) < IDLE_SECONDS <= 60, (
+        "a watch that is silent for longer is stuck"
+    )
 
 
 @pytest.mark.parametrize("size", [1, 7, 64, 1000])
@@ -115,10 +118,12 @@ async def test_silence_ends_the_stream(server, client):
 
 
 async def test_an_object_that_does_not_fit_stops_nothing(server, client, caplog):
-    server.will(server.stream(line("MODIFIED", body("bad", 6, size="many")), line("ADDED", body("good", 7))))
+    bad, worse = body("bad", 6, size="many"), body("bad", 8, size="more")
+    server.will(server.stream(line("MODIFIED", bad), line("ADDED", body("good", 7)) + line("DELETED", worse)))
     events: list[WatchEvent[Widget]] = []
     await collect(client, events)
-    assert brief(events)[1:] == [("BOOKMARK", "", "6"), ("ADDED", "good", "7")]
+    assert brief(events)[1:] == [("MODIFIED", "", "6"), ("ADDED", "good", "7"), ("DELETED", "", "8")]
+    assert [event.misfit.key.name for event in events if event.misfit] == ["bad", "bad"]
     assert "ns/bad cannot be read" in caplog.text
     assert "$.spec.size" in caplog.text
 

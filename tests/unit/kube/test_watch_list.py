@@ -82,12 +82,14 @@ async def test_a_stream_that_ends_within_the_list(server, client):
         await collect(client, [])
 
 
-async def test_an_object_that_does_not_fit_is_left_out(server, client, caplog):
+async def test_an_object_that_does_not_fit_is_part_of_the_list(server, client, caplog):
     misfit = line("ADDED", body("bad", 6, size="many"))
     server.will(server.stream(misfit, line("ADDED", body("a", 7)) + end_of_list(9)))
     events: list[WatchEvent[Widget]] = []
     await collect(client, events)
-    assert brief(events) == [("ADDED", "a", "7"), ("END_OF_LIST", "", "9")]
+    assert brief(events) == [("ADDED", "", "6"), ("ADDED", "a", "7"), ("END_OF_LIST", "", "9")]
+    assert events[0].misfit is not None
+    assert events[0].misfit.name == "bad"
     assert "ns/bad cannot be read" in caplog.text
 
 

@@ -1,6 +1,7 @@
 """A play by hand holds the operator's Lease, and refuses when it cannot."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
@@ -8,11 +9,11 @@ from pilothouse.controller import Settings
 from pilothouse.controller.lease import LEASE
 from pilothouse.controller.sharding import shard_of
 from pilothouse.kube import ObjectKey
-from pilothouse.playbook import State, Watch
-from pilothouse.playbook.by_hand import Hand, Refused
+from pilothouse.playbook import Secondary, State, Watch
+from pilothouse.playbook.by_hand import Hand, Refused, watches_of
 from pilothouse.testing import Call, ModelApi
 from tests.unit.playbook.airline import FINALIZER, Airline, playbook
-from tests.unit.playbook.configured import CONFIG_MAP, TicketPlay
+from tests.unit.playbook.configured import CONFIG_MAP, TicketPlay, operator
 from tests.unit.playbook.configured import playbook as playbook_of
 from tests.unit.tickets import TICKET
 
@@ -184,3 +185,71 @@ async def test_a_defect_of_check_mode_in_a_task_changes_nothing(
     with pytest.raises(Refused, match="would have changed something in check mode"):
         await hand.check(Watch(TICKET, playbook_of(forgets_check_mode)), ticket)
     assert api.exists(TICKET, ticket)
+
+
+@pytest.fixture
+def two_watches(airline: Airline) -> list[Watch]:
+    return [
+        Watch(TICKET, playbook(airline), name="red-tickets", selector="color=red"),
+        Watch(TICKET, playbook_of(), name="blue-tickets", selector="color=blue"),
+    ]
+
+
+async def test_an_object_is_played_by_the_watch_that_selects_it(
+    api: ModelApi, airline: Airline, ticket: ObjectKey, hand: Hand, two_watches: list[Watch]
+) -> None:
+    red, blue = two_watches
+    api.put(TICKET, ticket.name, metadata={"labels": {"color": "blue"}})
+    assert await hand.choose(watches_of(two_watches, "tickets"), ticket) is blue
+    assert watches_of(two_watches, "red-tickets") == [red]
+    for refused in (hand.check, hand.play):
+        with pytest.raises(Refused, match="the watch red-tickets selects color=red"):
+            await refused(red, ticket)
+    await hand.play(blue, ticket)
+    assert airline.effects == []
+
+
+async def test_an_object_that_no_watch_selects_or_several_do_is_refused(
+    api: ModelApi, ticket: ObjectKey, hand: Hand, two_watches: list[Watch]
+) -> None:
+    with pytest.raises(Refused, match="not one that the operator plays"):
+        await hand.choose(two_watches, ticket)
+    with pytest.raises(Refused, match="there is no Ticket default/other"):
+        await hand.choose(two_watches, ObjectKey("default", "other"))
+    api.put(TICKET, ticket.name, metadata={"labels": {"color": "red"}})
+    twins = [two_watches[0], Watch(TICKET, playbook_of(), name="all-tickets")]
+    with pytest.raises(Refused, match="by several watches: red-tickets, all-tickets"):
+        await hand.choose(twins, ticket)
+
+
+@pytest.mark.parametrize("watches", [(), [Secondary(TICKET, lambda ticket: ())]])
+async def test_others_of_the_played_kind_are_read_where_the_watch_declares_it_as_in_the_operator(
+    api: ModelApi, ticket: ObjectKey, hand: Hand, watches: Sequence[Secondary]
+) -> None:
+    read: list[object] = []
+
+    async def look(play: TicketPlay) -> None:
+        try:
+            read.append(play.get(TICKET, "sibling") is not None)
+        except LookupError as error:
+            read.append(str(error))
+
+    api.put(TICKET, "sibling")
+    async with operator(api, playbook_of(look), watches=watches):
+        pass
+    in_operator, read = read[0], []
+    await hand.play(Watch(TICKET, playbook_of(look), watches=watches), ticket)
+    assert read == [in_operator]
+    assert in_operator is True or "add it to `owns` or `watches`" in str(in_operator)
+
+
+async def test_a_kind_that_is_owned_and_mapped_too_is_read_once(
+    api: ModelApi, ticket: ObjectKey, hand: Hand
+) -> None:
+    async def look(play: TicketPlay) -> None:
+        assert play.get(CONFIG_MAP, "far", namespace="elsewhere") is not None
+
+    api.put(CONFIG_MAP, "far", namespace="elsewhere")
+    watches = [Secondary(CONFIG_MAP, lambda config_map: ())]
+    told = await hand.check(Watch(TICKET, playbook_of(look), owns=[CONFIG_MAP], watches=watches), ticket)
+    assert told.recap.failure is None

@@ -2,19 +2,33 @@
 
 import asyncio
 import logging
+import math
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from pilothouse.controller import Fence, Fenced, FencedApi, Settings
 from pilothouse.controller.events import EVENT
-from pilothouse.kube import ObjectKey, Unreachable
-from pilothouse.playbook import JOB, Play, Playbook, Secondary, task
+from pilothouse.kube import (
+    Conflict,
+    Forbidden,
+    ObjectKey,
+    PatchType,
+    Resource,
+    TooManyRequests,
+    Unreachable,
+    scale_of,
+)
+from pilothouse.kube import evict as evict_pod
+from pilothouse.playbook import JOB, Play, Playbook, Secondary, TaskFailed, Watch, task
+from pilothouse.playbook.by_hand import Hand
 from pilothouse.testing import Call, ModelApi
 from tests.unit.playbook.configured import (
     CONFIG_MAP,
     DEPLOYMENT,
     SECRET,
+    Secret,
     TicketPlay,
     operator,
     playbook,
@@ -391,3 +405,136 @@ async def test_a_cleanup_that_waits_keeps_the_finalizer(api: ModelApi, ticket: O
         await asyncio.sleep(61)
         assert not api.exists(TICKET, ticket)
         assert [call.verb for call in requests(api, CONFIG_MAP)] == ["delete"]
+
+
+async def test_what_the_server_refuses_a_module_can_be_rescued(api: ModelApi, ticket: ObjectKey) -> None:
+    async def refuse(call: Call) -> None:
+        if call.resource == str(SECRET):
+            raise Forbidden(403, "Forbidden", "secrets are not yours")
+
+    async def rescue(play: TicketPlay) -> None:
+        try:
+            await play.apply(SECRET, {})
+        except TaskFailed as failure:
+            await play.apply(CONFIG_MAP, {"data": {"because": failure.reason}})
+
+    api.before = refuse
+    async with operator(api, playbook(rescue)):
+        assert api.read(CONFIG_MAP, ticket)["data"] == {"because": "KubernetesRefused"}
+        assert ready(api, ticket)[0] == "True"
+
+
+async def test_a_conflict_passes_a_rescue_and_is_played_again(api: ModelApi, ticket: ObjectKey) -> None:
+    calls = 0
+    rescued = False
+
+    async def conflict_once(call: Call) -> None:
+        nonlocal calls
+        if call.resource == str(CONFIG_MAP):
+            calls += 1
+            if calls == 1:
+                raise Conflict(409, "Conflict", "changed")
+
+    async def rescue(play: TicketPlay) -> None:
+        nonlocal rescued
+        try:
+            await seats_are_noted(play)
+        except TaskFailed:
+            rescued = True
+
+    api.before = conflict_once
+    async with operator(api, playbook(rescue)):
+        assert (calls, rescued) == (2, False)
+        assert api.read(CONFIG_MAP, ticket)["data"] == {"seats": "2"}
+
+
+async def test_a_server_that_says_when_to_come_back_is_heeded(api: ModelApi, ticket: ObjectKey) -> None:
+    async def shed_load(call: Call) -> None:
+        if call.resource == str(CONFIG_MAP):
+            raise TooManyRequests(429, "TooManyRequests", "slow down", retry_after=60)
+
+    api.before = shed_load
+    async with operator(api, playbook(seats_are_noted)):
+        await asyncio.sleep(50)
+        assert len(requests(api, CONFIG_MAP)) == 1
+        await asyncio.sleep(20)
+        assert len(requests(api, CONFIG_MAP)) == 2
+
+
+POD: Resource[Secret] = Resource("", "v1", "Pod", "pods", Secret)
+
+
+async def test_a_deployment_is_scaled_and_then_costs_nothing(api: ModelApi, ticket: ObjectKey) -> None:
+    told: list[tuple[str, ...]] = []
+
+    async def scale(play: TicketPlay) -> None:
+        await play.scale(DEPLOYMENT, "web", play.object.spec.seats)
+        told.append(tuple(play.result.diff))
+
+    api.put(DEPLOYMENT, "web", spec={"replicas": 1, "paused": True}, status={"replicas": 1})
+    async with operator(api, playbook(scale), resync=10):
+        await asyncio.sleep(60)
+        assert api.read(DEPLOYMENT, ObjectKey("default", "web"))["spec"] == {"replicas": 2, "paused": True}
+        [write] = [call for call in api.writes if call.resource == str(DEPLOYMENT)]
+        assert (write.subresource, write.body["spec"]) == ("scale", {"replicas": 2})
+        assert len(requests(api, DEPLOYMENT)) <= 3
+        assert told[0] == ("replicas: 1 -> 2",)
+        assert set(told[1:]) == {()}
+        api.put(DEPLOYMENT, "web", spec={"replicas": 9})
+        await asyncio.sleep(30)
+        assert api.read(DEPLOYMENT, ObjectKey("default", "web"))["spec"] == {"replicas": 2}
+
+
+async def test_what_is_not_there_is_not_scaled(api: ModelApi, ticket: ObjectKey) -> None:
+    async def scale(play: TicketPlay) -> None:
+        await play.scale(DEPLOYMENT, "web", 2)
+
+    async with operator(api, playbook(scale)):
+        assert ready(api, ticket) == (
+            "False",
+            "NothingToScale",
+            "There is no Deployment default/web to scale.",
+        )
+
+
+async def test_a_pod_is_evicted_once_it_has_said_what_it_had_to_say(api: ModelApi, ticket: ObjectKey) -> None:
+    gone: list[bool] = []
+    said: list[str] = []
+
+    async def evict(play: TicketPlay) -> None:
+        if play.get(POD, "web-1") is not None:
+            said.append(await play.pod_log("web-1"))
+        gone.append(await play.evict(POD, "web-1"))
+        play.wait_for("the pod is gone", gone[-1])
+
+    pod = api.put(POD, "web-1")
+    api.logs[pod] = "farewell"
+    async with operator(api, playbook(evict), watches=[Secondary(POD, lambda pod: [ticket])]):
+        await asyncio.sleep(1)
+        assert not api.exists(POD, pod)
+    assert (gone, said) == ([False, True], ["farewell"])
+    [write] = [call for call in api.writes if call.resource == str(POD)]
+    assert write.body["deleteOptions"]["preconditions"]["uid"]
+
+
+async def test_in_check_mode_nothing_is_scaled_nor_evicted(api: ModelApi, ticket: ObjectKey) -> None:
+    async def both(play: TicketPlay) -> None:
+        await play.scale(DEPLOYMENT, "web", 2)
+        await play.evict(POD, "web-1")
+
+    api.put(DEPLOYMENT, "web", spec={"replicas": 1})
+    api.put(POD, "web-1")
+    watch = Watch(TICKET, playbook(both), owns=[DEPLOYMENT, POD])
+    told = await Hand("tickets", Settings(), api).check(watch, ticket)
+    assert told.recap.results[0].diff == ("replicas: 1 -> 2", "- Pod default/web-1")
+    assert api.writes == []
+    closed = Fence(-math.inf)
+    for request in (
+        evict_pod(FencedApi(api, closed), ObjectKey("default", "web-1")),
+        FencedApi(api, closed).patch(
+            scale_of(DEPLOYMENT), ticket, {"spec": {"replicas": 2}}, type=PatchType.MERGE, subresource="scale"
+        ),
+    ):
+        with pytest.raises(Fenced):
+            await request
+    assert api.writes == []

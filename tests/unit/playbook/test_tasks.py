@@ -1,16 +1,19 @@
 """Tasks: how they are made, and what they can tell."""
 
 import asyncio
+import math
 import threading
 from collections.abc import Iterator
 
 import msgspec
 import pytest
 
+from pilothouse.controller import Fence, Fenced
 from pilothouse.kube import ObjectMeta
 from pilothouse.playbook import Play, Playbook, State, TaskFailed, TaskResult, task
 from pilothouse.playbook.play import RESULT
 from pilothouse.telemetry import current_object, object_context
+from pilothouse.testing import eventually
 from tests.unit.tickets import Ticket, TicketStatus
 
 TicketPlay = Play[Ticket, TicketStatus]
@@ -58,6 +61,30 @@ async def test_a_blocking_task_does_not_hold_the_loop_up() -> None:
     await asyncio.sleep(0)
     ends.set()
     await running
+
+
+async def test_a_plain_function_is_not_begun_behind_a_closed_fence_and_known_while_it_runs() -> None:
+    begun, ends = threading.Event(), threading.Event()
+
+    @task("blocks")
+    def blocks(play: TicketPlay) -> None:
+        begun.set()
+        assert ends.wait(10)
+
+    one = play()
+    one.fence = Fence(-math.inf)
+    with pytest.raises(Fenced):
+        await blocks(one)
+    assert not begun.is_set()
+    one.fence = Fence()
+    running = asyncio.create_task(blocks(one))
+    assert await asyncio.to_thread(begun.wait, 10)
+    one.fence.close()
+    with pytest.raises(Fenced):
+        await running
+    assert len(one.fence.threads) == 1, "it still runs"
+    ends.set()
+    await eventually(lambda: not one.fence.threads)
 
 
 async def test_a_task_has_its_name_and_runs_when_called() -> None:

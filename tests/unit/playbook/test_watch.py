@@ -3,16 +3,31 @@
 import asyncio
 import math
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import pytest
+from msgspec.structs import replace as replace_struct
 
-from pilothouse.controller import EventRecorder, Fence, Fenced, Manager, Settings
+from pilothouse.controller import (
+    EventRecorder,
+    Fence,
+    Fenced,
+    Manager,
+    Predicate,
+    Settings,
+    any_change,
+    generation_changed,
+    labels_changed,
+)
 from pilothouse.informer import Informer, Store
-from pilothouse.kube import ObjectKey
+from pilothouse.kube import EMPTY, ObjectKey
 from pilothouse.playbook import Play, Playbook, Reconciler, Secondary, Watch, add_watch, task
 from pilothouse.playbook.cluster import Cluster
+from pilothouse.telemetry import metrics
 from pilothouse.testing import ModelApi
-from tests.unit.playbook.configured import CONFIG_MAP, OWNS, SECRET, Function, TicketPlay, named
+from tests.unit.playbook.airline import FINALIZER
+from tests.unit.playbook.configured import CONFIG_MAP, DEPLOYMENT, OWNS, SECRET, Function, TicketPlay, named
 from tests.unit.tickets import TICKET, Ticket
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
@@ -71,8 +86,8 @@ async def test_the_operators_setting_goes_before_the_watchs_namespaces(api: Mode
 
 async def test_two_watches_may_read_the_same_kind(api: ModelApi) -> None:
     manager = Manager("tickets", Settings(health_host="127.0.0.1", health_port=0), api)
-    for resync in (1, 2):
-        add_watch(manager, Watch(TICKET, Playbook(Play, tasks=[]), resync=resync, owns=[CONFIG_MAP]))
+    for name in ("one", "other"):
+        add_watch(manager, Watch(TICKET, Playbook(Play, tasks=[]), name=name, owns=[CONFIG_MAP]))
     one, other = (manager.informer(CONFIG_MAP), manager.informer(CONFIG_MAP))
     assert one is other
     assert one.store.by_index("owner", "nobody") == []
@@ -120,3 +135,121 @@ async def test_who_may_lead_no_more_changes_nothing_and_says_nothing(
     with pytest.raises(Fenced):
         await reconciler.sync(ticket)
     assert api.writes == []
+
+
+@pytest.mark.parametrize(
+    "secondaries",
+    [
+        [Secondary(SECRET, selector="a=1"), Secondary(SECRET, selector="a=2")],
+        [Secondary(SECRET), Secondary(replace(SECRET, version="v2"))],
+        [Secondary(TICKET), Secondary(TICKET, field_selector="metadata.name=a")],
+    ],
+)
+async def test_a_kind_declared_twice_and_not_alike_is_refused(secondaries: list[Secondary]) -> None:
+    with pytest.raises(ValueError, match=r"declares .* twice, in different views or selections"):
+        Watch(TICKET, Playbook(Play, tasks=[]), watches=secondaries)
+
+
+@pytest.mark.usefixtures("tickets")
+async def test_two_watches_of_a_kind_have_names_and_metrics_of_their_own(api: ModelApi) -> None:
+    manager = Manager("tickets", Settings(health_host="127.0.0.1", health_port=0), api)
+    book: Playbook[TicketPlay] = Playbook(Play, tasks=[])
+    add_watch(manager, Watch(TICKET, book, workers=5))
+    add_watch(manager, Watch(TICKET, book, workers=3, name="red-tickets", selector="color=red"))
+    process = asyncio.create_task(manager.run(asyncio.Event()))
+    await asyncio.sleep(1)
+    shown = metrics.render().decode()
+    assert 'controller_runtime_max_concurrent_reconciles{controller="ticket"} 5.0' in shown
+    assert 'controller_runtime_max_concurrent_reconciles{controller="red-tickets"} 3.0' in shown
+    held = metrics.STORE_OBJECTS.labels(str(TICKET))
+    before = sum(each.value for metric in held.collect() for each in metric.samples)
+    api.put(TICKET, "pale-red", metadata={"labels": {"color": "red"}})
+    await asyncio.sleep(1)
+    after = sum(each.value for metric in held.collect() for each in metric.samples)
+    assert after - before == 2, "one in each store"
+    with pytest.raises(ValueError, match=r"two controllers are named 'ticket': .* name=\.\.\."):
+        add_watch(manager, Watch(TICKET, book))
+    process.cancel()
+    await asyncio.gather(process, return_exceptions=True)
+
+
+async def test_an_object_that_leaves_the_selection_with_our_finalizer_is_told(
+    api: ModelApi, caplog: pytest.LogCaptureFixture
+) -> None:
+    def book(name: str) -> ObjectKey:
+        return api.put(TICKET, name, metadata={"labels": {"color": "red"}})
+
+    @task("cleaned up")
+    async def cleaned(play: TicketPlay) -> None:
+        pass
+
+    leaves, goes = book("leaves"), book("goes")
+    manager = Manager("tickets", Settings(health_host="127.0.0.1", health_port=0), api)
+    playbook: Playbook[TicketPlay] = Playbook(Play, tasks=[], cleanup=[cleaned], finalizer=FINALIZER)
+    add_watch(manager, Watch(TICKET, playbook, selector="color=red"))
+    process = asyncio.create_task(manager.run(asyncio.Event()))
+    await asyncio.sleep(1)
+    api.remove(TICKET, goes)
+    api.put(TICKET, leaves.name, metadata={"labels": {}})
+    await asyncio.sleep(1)
+    [told] = [each.getMessage() for each in caplog.records if "finalizer" in each.getMessage()]
+    assert told.startswith(
+        "Ticket default/leaves carries the finalizer tests.dev/booking and is not selected by 'color=red'"
+    )
+    process.cancel()
+    await asyncio.gather(process, return_exceptions=True)
+
+
+def without_labels(ticket: Ticket) -> Ticket:
+    return replace_struct(ticket, metadata=replace_struct(ticket.metadata, labels=EMPTY))
+
+
+@pytest.mark.parametrize(
+    ("options", "plays"),
+    [
+        ({}, 1),
+        ({"predicate": labels_changed}, 2),
+        ({"predicate": labels_changed, "transform": without_labels}, 1),
+    ],
+)
+async def test_a_watch_says_which_further_changes_matter_and_what_is_kept(
+    api: ModelApi, ticket: ObjectKey, options: dict[str, Any], plays: int
+) -> None:
+    labels: list[int] = []
+
+    async def look(play: TicketPlay) -> None:
+        labels.append(len(play.object.metadata.labels))
+
+    manager = Manager("tickets", Settings(health_host="127.0.0.1", health_port=0), api)
+    add_watch(manager, Watch(TICKET, Playbook(Play, tasks=[named(look)]), **options))
+    process = asyncio.create_task(manager.run(asyncio.Event()))
+    await asyncio.sleep(1)
+    api.put(TICKET, ticket.name, metadata={"labels": {"color": "red"}})
+    await asyncio.sleep(1)
+    assert len(labels) == plays
+    assert sum(labels) == plays - 1
+    process.cancel()
+    await asyncio.gather(process, return_exceptions=True)
+
+
+@pytest.mark.parametrize(("predicate", "plays"), [(any_change, 2), (generation_changed, 1)])
+async def test_a_secondary_says_which_of_its_changes_matter(
+    api: ModelApi, ticket: ObjectKey, predicate: Predicate[Any], plays: int
+) -> None:
+    played: list[None] = []
+
+    async def look(play: TicketPlay) -> None:
+        played.append(None)
+
+    api.put(DEPLOYMENT, "web")
+    manager = Manager("tickets", Settings(health_host="127.0.0.1", health_port=0), api)
+    secondary = Secondary(DEPLOYMENT, lambda deployment: [ticket], predicate=predicate)
+    add_watch(manager, Watch(TICKET, Playbook(Play, tasks=[named(look)]), watches=[secondary]))
+    process = asyncio.create_task(manager.run(asyncio.Event()))
+    await asyncio.sleep(1)
+    before = len(played)
+    api.put(DEPLOYMENT, "web", status={"readyReplicas": 1})
+    await asyncio.sleep(1)
+    assert len(played) - before == plays - 1
+    process.cancel()
+    await asyncio.gather(process, return_exceptions=True)

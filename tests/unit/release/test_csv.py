@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
+from devcluster.toolchain import TOOLS
 from release.documents import load
 from release.packages import PACKAGES, Package, version
 
@@ -41,6 +42,11 @@ def test_is_named_after_its_package_and_version(package: Package, csv: dict[str,
     assert csv["metadata"]["name"] == f"{package.name}.v{version()}"
     assert len(csv["metadata"]["name"]) <= 63
     assert csv["spec"]["version"] == version()
+
+
+def test_claims_the_oldest_kubernetes_that_the_tests_run_on(csv: dict[str, Any]) -> None:
+    claimed, tested = csv["spec"]["minKubeVersion"], TOOLS["kubernetes-oldest"].version
+    assert claimed == re.sub(r"v(\d+\.\d+)\.\d+", r"\1.0", tested)
 
 
 def test_tells_a_catalog_what_it_is(csv: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ UNUSED = {
     "Reconciled",
     "NameTaken",
     "FieldConflict",
+    "NothingToScale",
     "JobRunning",
     "JobFailed",
     "PlanInProgress",

@@ -1,6 +1,7 @@
 """The loop that the other unit tests stand on."""
 
 import asyncio
+import random
 import time
 
 import pytest
@@ -48,3 +49,7 @@ def test_waiting_for_nothing_is_said(monkeypatch):
 
 async def test_other_tests_run_on_the_usual_loop():
     assert not isinstance(asyncio.get_running_loop(), VirtualTimeLoop)
+
+
+async def test_what_is_jittered_is_jittered_the_same_in_every_run(virtual_time):
+    assert random.random() == random.Random(0).random()

@@ -30,14 +30,14 @@ class Deadline:
 
     def __enter__(self) -> None:
         due = self._loop.time() + self.seconds
-        self._due[asyncio.current_task()] = due
+        self._due[asyncio.current_task(self._loop)] = due
         if self._timer is None:
             self._timer = self._loop.call_at(due, self._check)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._loop)
         in_time = self._due.pop(task, None) is not None
         if not in_time and task is not None and not task.uncancel() and error is not None:
             raise DeadlineExceeded from error

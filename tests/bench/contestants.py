@@ -1,0 +1,204 @@
+"""Who takes part, and how each is started: as the shipped service account, with the same 16 workers."""
+
+from __future__ import annotations
+
+import compileall
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from devcluster import toolchain
+from devcluster.folders import CHECKOUT
+from devcluster.shell import run
+from tests.bench.usage import Contestant
+
+PEERS = CHECKOUT / "tests" / "bench" / "peers"
+BUILD = CHECKOUT / "build" / "bench"
+WORKERS = "16"
+#: The virtual environment of kopf and py-spy.
+TOOLS = BUILD / "python"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a contestant works, and as whom.
+
+    Attributes:
+        server: The API server's URL.
+        ca_file: What verifies it.
+        token: The service account's.
+        airline: The booking API's URL.
+        folder: Takes the files that are made of these, and the logs.
+    """
+
+    server: str
+    ca_file: Path
+    token: str
+    airline: str
+    folder: Path
+
+    def write(self) -> None:
+        """Writes the service account's folder as the kubelet does, and a kubeconfig for programs in Go."""
+        account = self.folder / "account"
+        account.mkdir(parents=True, exist_ok=True)
+        (account / "token").write_text(self.token)
+        (account / "ca.crt").write_text(self.ca_file.read_text())
+        (account / "namespace").write_text("pilothouse-flights")
+        (self.folder / "api-key").write_text("bench")
+        cluster = {"server": self.server, "certificate-authority": str(account / "ca.crt")}
+        kubeconfig = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "bench", "cluster": cluster}],
+            "users": [{"name": "bench", "user": {"token": self.token}}],
+            "contexts": [{"name": "bench", "context": {"cluster": "bench", "user": "bench"}}],
+            "current-context": "bench",
+        }
+        (self.folder / "kubeconfig").write_text(json.dumps(kubeconfig))
+
+
+Command = tuple[list[str | Path], Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One who takes part.
+
+    Attributes:
+        name: Its key in the results.
+        title: Its name in the docs.
+        command: What is run, and with which variables besides PATH.
+        writes: How many writes it is meant to make for a new ticket.
+    """
+
+    name: str
+    title: str
+    command: Callable[[Place], Command]
+    writes: int = 1
+
+    def start(self, place: Place) -> Contestant:
+        """Starts it."""
+        argv, variables = self.command(place)
+        environment = {"PATH": os.environ["PATH"], "HOME": str(place.folder), **variables}
+        return Contestant(argv, environment, place.folder / f"{self.name}.log")
+
+
+def _go(program: str, *flags: str) -> Callable[[Place], Command]:
+    def command(place: Place) -> Command:
+        where = [f"-kubeconfig={place.folder / 'kubeconfig'}", f"-airline={place.airline}"]
+        return [toolchain.binary(program), *where, f"-workers={WORKERS}", *flags], {}
+
+    return command
+
+
+def _operator(module: str, **variables: str) -> Callable[[Place], Command]:
+    def command(place: Place) -> Command:
+        server = urlsplit(place.server)
+        environment = {
+            # As the image and the manifests have it.
+            "PYTHONPATH": f"{CHECKOUT / 'operator'}:{CHECKOUT}",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONUNBUFFERED": "1",
+            "KUBERNETES_SERVICE_HOST": str(server.hostname),
+            "KUBERNETES_SERVICE_PORT": str(server.port),
+            "WATCH_NAMESPACE": "",
+            "POD_NAME": "bench",
+            "POD_NAMESPACE": "pilothouse-flights",
+            "LEADER_ELECT": "true",
+            "HEALTH_ADDRESS": "127.0.0.1:0",
+            "LOG_FORMAT": "json",
+            "AIRLINE_URL": place.airline,
+            "AIRLINE_API_KEY_FILE": str(place.folder / "api-key"),
+            **variables,
+        }
+        return [sys.executable, PEERS / "in_pod.py", place.folder / "account", module], environment
+
+    return command
+
+
+def _python(script: str, **variables: str) -> Callable[[Place], Command]:
+    def command(place: Place) -> Command:
+        environment = {
+            "PYTHONUNBUFFERED": "1",
+            "API_URL": place.server,
+            "CA_FILE": str(place.folder / "account" / "ca.crt"),
+            "TOKEN_FILE": str(place.folder / "account" / "token"),
+            "AIRLINE_URL": place.airline,
+            **variables,
+        }
+        return [sys.executable, PEERS / script], environment
+
+    return command
+
+
+def _kopf(**variables: str) -> Callable[[Place], Command]:
+    def command(place: Place) -> Command:
+        _, environment = _python("kopf_tickets.py", **variables)(place)
+        words = ["run", "--all-namespaces", *(["--quiet"] if variables else [])]
+        return [TOOLS / "bin" / "python", "-m", "kopf", *words, PEERS / "kopf_tickets.py"], environment
+
+    return command
+
+
+#: The airline's own limit: as fast as it answers.
+_RATE = {"AIRLINE_RATE": "100000"}
+
+CLIENT_GO = Entry("client_go", "client-go, typed", _go("bench-clientgo"))
+CLIENT_GO_CAREFUL = Entry("client_go_careful", "client-go, as careful", _go("bench-clientgo", "-careful"), 2)
+CONTROLLER_RUNTIME = Entry("controller_runtime", "controller-runtime", _go("bench-controllerruntime"))
+BARE_LOOP = Entry("bare_loop", "bare Python loop", _python("bare_loop.py"))
+LIKE_FOR_LIKE = Entry(
+    "like_for_like", "the runtime, like for like", _operator("tests.bench.peers.like_for_like", **_RATE)
+)
+SHIPPED = Entry("shipped", "the shipped operator", _operator("flights_operator", **_RATE), 2)
+KOPF_TUNED = Entry("kopf_tuned", "kopf, tuned", _kopf(KOPF_TUNED="1"))
+KOPF_DEFAULTS = Entry("kopf_defaults", "kopf, defaults", _kopf(), 2)
+SHIPPED_DEFAULTS = Entry(
+    "shipped_defaults", "the shipped operator, defaults", _operator("flights_operator"), 2
+)
+
+#: With every switch that makes them faster.
+TUNED = (CLIENT_GO, LIKE_FOR_LIKE, CONTROLLER_RUNTIME, BARE_LOOP, CLIENT_GO_CAREFUL, SHIPPED, KOPF_TUNED)
+#: Those whose cold run is repeated, in turns.
+REPEATED = TUNED[:-1]
+#: As they come.
+DEFAULTS = (KOPF_DEFAULTS, SHIPPED_DEFAULTS)
+#: Those that are also measured with fewer and more tickets.
+GROWN = {
+    1_000: (CLIENT_GO, LIKE_FOR_LIKE, CLIENT_GO_CAREFUL, SHIPPED),
+    100_000: (CLIENT_GO, LIKE_FOR_LIKE, SHIPPED),
+}
+ENTRIES = (*TUNED, KOPF_DEFAULTS)
+
+
+def install_tools() -> None:
+    """Makes the virtual environment of kopf and py-spy from its lock file, unless it is there.
+
+    The operator's sources are compiled, as they are in the image: no start pays for it.
+    """
+    for sources in (CHECKOUT / "operator", PEERS):
+        compileall.compile_dir(sources, quiet=1)
+    lock = CHECKOUT / "requirements" / "bench.txt"
+    stamp = TOOLS / "lock"
+    wanted = hashlib.sha256(lock.read_bytes()).hexdigest()
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    shutil.rmtree(TOOLS, ignore_errors=True)
+    run([sys.executable, "-m", "venv", TOOLS], timeout=120)
+    pip: list[str | Path] = [
+        TOOLS / "bin" / "python",
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--require-hashes",
+    ]
+    run([*pip, "-r", lock], timeout=600)
+    stamp.write_text(wanted)

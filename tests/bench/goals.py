@@ -1,0 +1,99 @@
+"""What the runtime has set itself to reach, and whether a run has reached it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+Figures = Mapping[str, Any]
+Results = Mapping[str, Any]
+
+
+class Goal(NamedTuple):
+    """One goal.
+
+    Attributes:
+        value: What was reached; None where it was not measured.
+        goal: The most that it may be.
+        met: Whether it is; None where it was not measured.
+    """
+
+    value: float | None
+    goal: float
+    met: bool | None
+
+
+#: What the controller like for like, and the shipped operator, are held to beside a peer that does the same:
+#: name -> (figure, the most of the peer's).
+RATIOS = {
+    "cold_wall_ratio": ("cold_seconds", 1.1),
+    "cold_cpu_ratio": ("cold_cpu_seconds", 1.25),
+    "storm_wall_ratio": ("storm_seconds", 1.1),
+    "storm_cpu_ratio": ("storm_cpu_seconds", 1.25),
+}
+#: By themselves: name -> (figure, the most).
+LIMITS = {
+    "cold_peak_mib": ("cold_peak_mib", 64.0),
+    "restart_seconds": ("restart_seconds", 1.5),
+    "restart_cpu_seconds": ("restart_cpu_seconds", 0.6),
+    "restart_writes": ("restart_writes", 0.0),
+    "idle_mib_10000": ("idle_mib", 56.0),
+    "idle_mib_none": ("empty_mib", 42.0),
+    "sockets": ("sockets", 40.0),
+    "failed_requests": ("failed_requests", 0.0),
+    "latency_median_ms": ("latency_median_ms", 15.0),
+    "latency_p99_ms": ("latency_p99_ms", 40.0),
+    "start_to_first_watch_seconds": ("start_seconds", 0.6),
+}
+#: 100,000 tickets, beside client-go.
+LARGE = {
+    "large_wall_ratio": ("cold_seconds", 1.1),
+    "large_cpu_ratio": ("cold_cpu_seconds", 1.25),
+    "large_peak_ratio": ("cold_peak_mib", 0.45),
+}
+PAIRS = {"like_for_like": "client_go", "shipped": "client_go_careful"}
+WRITES = {"like_for_like": 1.0, "shipped": 2.0}
+
+
+def judge(results: Results) -> dict[str, dict[str, Any]]:
+    """The goals of a run, by name."""
+    goals: dict[str, Goal] = {}
+    main = results["contestants"]
+    for subject, peer in PAIRS.items():
+        ours, theirs = main.get(subject, {}), main.get(peer, {})
+        for name, (figure, most) in RATIOS.items():
+            goals[f"{subject}.{name}"] = _goal(_ratio(ours, theirs, figure), most)
+        for name, (figure, most) in LIMITS.items():
+            goals[f"{subject}.{name}"] = _goal(ours.get(figure), most)
+        goals[f"{subject}.writes_per_ticket"] = _goal(ours.get("cold_writes_per_ticket"), WRITES[subject])
+        large = results.get("large", {})
+        for name, (figure, most) in LARGE.items():
+            goals[f"{subject}.{name}"] = _goal(
+                _ratio(large.get(subject, {}), large.get(peer, {}), figure), most
+            )
+        goals[f"{subject}.large_peak_mib_stretch"] = _goal(large.get(subject, {}).get("cold_peak_mib"), 128.0)
+        growth = results.get("growth", {}).get(subject, {})
+        for figure in ("cold_cpu_seconds", "cold_peak_mib"):
+            grown = _ratio(ours, growth, figure)
+            goals[f"{subject}.growth_{figure}_1000_to_10000"] = _goal(grown, 10.0)
+            grown = _ratio(large.get(subject, {}), ours, figure)
+            goals[f"{subject}.growth_{figure}_10000_to_100000"] = _goal(grown, 10.0)
+    ours = main.get("like_for_like", {})
+    goals["like_for_like.cold_cpu_ratio_stretch"] = _goal(
+        _ratio(ours, main.get("client_go", {}), "cold_cpu_seconds"), 1.1
+    )
+    goals["like_for_like.cold_cpu_to_controller_runtime"] = _goal(
+        _ratio(ours, main.get("controller_runtime", {}), "cold_cpu_seconds"), 1.0
+    )
+    settled = results.get("settled")
+    goals["settled_sync_to_status_write"] = _goal(settled and settled["sync"] / settled["write"], 0.25)
+    return {name: goal._asdict() for name, goal in goals.items() if goal.value is not None}
+
+
+def _goal(value: float | None, most: float) -> Goal:
+    return Goal(value, most, None if value is None else value <= most)
+
+
+def _ratio(ours: Figures, theirs: Figures, figure: str) -> float | None:
+    mine, other = ours.get(figure), theirs.get(figure)
+    return mine / other if mine and other else None

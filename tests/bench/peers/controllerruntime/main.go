@@ -1,0 +1,91 @@
+// Command controllerruntime books FlightTickets as an operator made by kubebuilder does: a manager, its cached
+// client, one controller with a number of workers, no client-side throttling.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"log"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/tools/clientcmd"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"pilothouse/bench/booking"
+	"pilothouse/bench/ticket"
+)
+
+type reconciler struct {
+	client.Client
+	airline *booking.Client
+}
+
+// Reconcile books, or changes the booking, and reports it in the status.
+func (r *reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
+	seen := &ticket.FlightTicket{}
+	if err := r.Get(ctx, request.NamespacedName, seen); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if seen.Settled() {
+		return ctrl.Result{}, nil
+	}
+	held, err := r.book(ctx, seen)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	changed := seen.DeepCopy()
+	changed.Report(held)
+	patch := client.MergeFromWithOptions(seen, client.MergeFromWithOptimisticLock{})
+	return ctrl.Result{}, r.Status().Patch(ctx, changed, patch)
+}
+
+func (r *reconciler) book(ctx context.Context, seen *ticket.FlightTicket) (*booking.Booking, error) {
+	if seen.Status.BookingID != "" {
+		return r.airline.Change(ctx, seen.Status.BookingID, seen.Trip(), nil)
+	}
+	held, err := r.airline.Book(ctx, seen.Trip())
+	if errors.Is(err, booking.ErrExists) {
+		return r.airline.Find(ctx, string(seen.UID))
+	}
+	return held, err
+}
+
+func main() {
+	// controller-runtime itself defines the flag -kubeconfig; with the config built here it goes unused.
+	airline := flag.String("airline", "", "URL of the booking API")
+	workers := flag.Int("workers", 16, "tickets at once")
+	flag.Parse()
+	ctrl.SetLogger(zap.New())
+	config, err := clientcmd.BuildConfigFromFlags("", flag.Lookup("kubeconfig").Value.String())
+	if err != nil {
+		log.Fatal(err)
+	}
+	config.QPS = -1
+	scheme := runtime.NewScheme()
+	if err := ticket.AddToScheme(scheme); err != nil {
+		log.Fatal(err)
+	}
+	manager, err := ctrl.NewManager(config, ctrl.Options{
+		Scheme:                 scheme,
+		Metrics:                server.Options{BindAddress: "127.0.0.1:0"},
+		HealthProbeBindAddress: "127.0.0.1:0",
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	err = ctrl.NewControllerManagedBy(manager).
+		For(&ticket.FlightTicket{}).
+		WithOptions(controller.Options{MaxConcurrentReconciles: *workers}).
+		Complete(&reconciler{manager.GetClient(), booking.New(*airline, *workers)})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := manager.Start(ctrl.SetupSignalHandler()); err != nil {
+		log.Fatal(err)
+	}
+}
