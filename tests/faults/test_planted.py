@@ -315,20 +315,13 @@ class Printed(TicketLife):
     def watches(self, process: Process) -> Sequence[Watch]:
         airline: Any = Outside(self.airline, process, reads=["find"], errors=ERRORS)
 
-        async def found() -> None:
-            """The answer takes no time: a process that thaws goes on with it at once."""
-
-        @task("printer is found")
-        async def printer_is_found(play: TicketPlay) -> None:
-            await process.call("printer.find", found, writes=False, errors=ERRORS)
-
         @task("ticket is printed")
         def ticket_is_printed(play: TicketPlay) -> None:
             process.require_leads("printing")
 
         printing: Playbook[TicketPlay] = Playbook(
             partial(TicketPlay, airline=airline),
-            tasks=[spec_is_sound, booking_is_known, printer_is_found, ticket_is_printed, seats_are_booked],
+            tasks=[spec_is_sound, booking_is_known, ticket_is_printed, seats_are_booked],
             cleanup=[booking_is_known, booking_is_cancelled],
             finalizer=FINALIZER,
         )
@@ -344,4 +337,8 @@ def test_a_task_in_a_thread_past_the_fence_is_found(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(Fence, "in_thread", unfenced)
     matrix = explore(Printed, faults=faults, elected=True)
-    assert {each.fault for run in matrix.failures for each in run.injections} == {Fault.TWO_LEADERS}
+    found = [each for run in matrix.failures for each in run.injections]
+    assert {each.fault for each in found} == {Fault.TWO_LEADERS}
+    # Thawed in the call before the thread, at each of the two times that it prints.
+    before = [site for site in matrix.sites if site.what == "airline.find"][:2]
+    assert [each.at for each in found] == [site.number for site in before]

@@ -22,7 +22,7 @@ from pilothouse.testing.documents import Json
 from pilothouse.testing.faults import Faults, Injection, Process, Site
 from pilothouse.testing.faulty import FaultyApi
 from pilothouse.testing.model import ModelApi
-from pilothouse.testing.virtual_time import VirtualTimeLoop
+from pilothouse.testing.virtual_time import AwaitedThreads, VirtualTimeLoop
 
 #: After each step the operator is left alone for so long before anybody looks, seconds.
 SETTLE_SECONDS = 40.0
@@ -286,6 +286,7 @@ def play(
     random.seed(seed)
 
     async def run() -> Run:
+        asyncio.get_running_loop().set_default_executor(AwaitedThreads())
         world = World(scenario, injections, expected, elected=elected)
         await world.play()
         return world.run

@@ -8,9 +8,10 @@ server.
 import asyncio
 import selectors
 from collections.abc import Callable
-from concurrent.futures import Executor
-from typing import Any, TypeVar, TypeVarTuple
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from typing import Any, ParamSpec, TypeVar, TypeVarTuple
 
+_P = ParamSpec("_P")
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 
@@ -80,3 +81,17 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def _thread_done(self, future: asyncio.Future[Any]) -> None:
         self._jumping.threads -= 1
+
+
+class AwaitedThreads(ThreadPoolExecutor):
+    """Threads for which the loop stands still, so that nothing depends on which of the two is quicker.
+
+    Else a thread may be called off before the system lets it begin. One that takes longer than STUCK_SECONDS
+    may itself wait for the loop, which then goes on.
+    """
+
+    def submit(self, function: Callable[_P, _T], /, *arguments: _P.args, **options: _P.kwargs) -> Future[_T]:
+        """Run something in a thread, to its end."""
+        future = super().submit(function, *arguments, **options)
+        wait([future], STUCK_SECONDS)
+        return future
