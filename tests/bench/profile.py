@@ -148,7 +148,9 @@ def run() -> Path:
         FOLDER.mkdir(parents=True, exist_ok=True)
         # Its title is the command, with folders of this machine.
         graph = re.sub(
-            r">[^<>]*py-spy record [^<]*", ">Cold run of the shipped operator", (folder / "cold.svg").read_text()
+            r">[^<>]*py-spy record [^<]*",
+            ">Cold run of the shipped operator",
+            (folder / "cold.svg").read_text(),
         )
         (FOLDER / "cold.svg").write_text(graph)
     page = FOLDER / "cold.md"
