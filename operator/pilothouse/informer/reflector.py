@@ -6,7 +6,7 @@ Where the server can stream the list, list and first watch are one request; else
 
                all has been read
     ┌─> LISTING ─────────────> WATCHING <┐
-    │    ^  │ any error,        │    │   │ the stream ended, as each does within a minute;
+    │    ^  │ any error,        │    │   │ the stream ended, as each does within a minute, or broke;
     │    └──┘ after a pause     │    └───┘ any other error, after a pause: from the last version
     └───────────────────────────┘
       after a pause: the version is forgotten (410), ahead of the server (etcd was restored),
@@ -200,9 +200,7 @@ class Reflector(Generic[T]):
     async def _stream(self) -> None:
         """Lists and watches in one stream (KEP-3157), which neither side has to hold as a whole."""
         self._sink.begin_list(self._namespace)
-        async with aclosing(self._client.watch_list(self._resource, **self._selectors)) as stream:
-            async for event in stream:
-                self._take(event)
+        await self._follow(self._client.watch_list(self._resource, **self._selectors))
 
     async def _list(self) -> None:
         self._sink.begin_list(self._namespace)
@@ -215,19 +213,31 @@ class Reflector(Generic[T]):
         self._end_list()
 
     async def _watch(self) -> None:
+        await self._follow(
+            self._client.watch(self._resource, resource_version=self._resource_version, **self._selectors)
+        )
+
+    async def _follow(self, stream: AsyncGenerator[WatchEvent[T], None]) -> None:
+        """Takes what a stream brings until it ends, or breaks after it had been of use: that is routine, too.
+
+        A connection may be cut at any time; whoever paused then would be blind meanwhile. If the server is
+        gone, the next attempt tells.
+        """
         loop = asyncio.get_running_loop()
         started, events = loop.time(), 0
-        stream = self._client.watch(
-            self._resource, resource_version=self._resource_version, **self._selectors
-        )
-        async with aclosing(stream):
-            async for event in stream:
-                if not events:
-                    self._heal()
-                events += 1
-                self._take(event)
-        if events < 2 and loop.time() - started < SHORT_WATCH_SECONDS:
-            raise Unreachable("the server ended the watch at once, without an event", maybe_sent=True)
+        trouble = Unreachable("the server ended the watch at once, without an event", maybe_sent=True)
+        try:
+            async with aclosing(stream):
+                async for event in stream:
+                    if not events and self.state is State.WATCHING:
+                        self._heal()
+                    events += 1
+                    self._take(event)
+        except Unreachable as error:
+            trouble = error
+        of_use = events > 1 or (events and loop.time() - started >= SHORT_WATCH_SECONDS)
+        if self.state is State.LISTING or not of_use:
+            raise trouble
 
     def _take(self, event: WatchEvent[T]) -> None:
         self._resource_version = event.resource_version

@@ -14,6 +14,7 @@ from pilothouse.kube import (
     ObjectMeta,
     Page,
     Resource,
+    Unreachable,
     WatchEvent,
     WatchListUnsupported,
 )
@@ -22,6 +23,8 @@ from pilothouse.kube import (
 class Thing(msgspec.Struct, frozen=True):
     metadata: ObjectMeta
 
+
+LOST = Unreachable("GET /things: connection reset", maybe_sent=True)
 
 THINGS = Resource("testing.pilothouse.dev", "v1", "Thing", "things", Thing)
 
@@ -33,6 +36,7 @@ class Collection:
         refusals: raised, in turn, by the next lists and watches before they answer.
         cuts: what ends open watches, one each, in turn.
         streams: whether it streams its lists.
+        ends_lists: how many streamed lists it ends before they are complete.
         lag: seconds that each page and each event is late.
         misfits: objects that do not fit the view.
         asked: for what: ("stream", namespace), ("list", namespace) or ("watch", namespace, version).
@@ -46,6 +50,7 @@ class Collection:
         self.oldest = 0
         self.refusals: list[KubeError] = []
         self.cuts: list[KubeError | None] = []
+        self.ends_lists = 0
         self.lag = 0.0
         self.misfits: set[ObjectKey] = set()
         self.asked: list[tuple[str, ...]] = []
@@ -83,6 +88,9 @@ class Collection:
             if self.cuts and (cut := self.cuts.pop(0)):
                 raise cut
             yield self._event(EventType.ADDED, obj)
+        if self.ends_lists:
+            self.ends_lists -= 1
+            return
         # What has happened meanwhile comes before the end of the list.
         for event in [each for each in self.history if self._is_news(each[1], namespace, seen)]:
             seen = int(event[1].metadata.resource_version)
@@ -131,6 +139,11 @@ class Collection:
         """Cut one watch: with an error, or None for an end such as every watch comes to."""
         self.cuts.append(trouble)
         self._wake()
+
+    def lose(self) -> None:
+        """Go away for a while: an open watch breaks, and the next list or watch reaches nobody."""
+        self.refusals.append(LOST)
+        self.cut(LOST)
 
     def put(self, name: str, namespace: str = "ns") -> Thing:
         """Create or change an object and return it as stored."""

@@ -9,14 +9,14 @@ import msgspec
 import pytest
 
 from pilothouse.informer import Informer
-from pilothouse.kube import ApiError, Cause, Forbidden, NotFound, ObjectKey, Unreachable
+from pilothouse.informer.reflector import SHORT_WATCH_SECONDS
+from pilothouse.kube import ApiError, Cause, Forbidden, NotFound, ObjectKey
 from pilothouse.telemetry.metrics import render
 from pilothouse.testing import eventually
-from tests.unit.informer.collection import THINGS, Collection, Thing, shadow
+from tests.unit.informer.collection import LOST, THINGS, Collection, Thing, shadow
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
 
-LOST = Unreachable("GET /things: connection reset", maybe_sent=True)
 TOO_LARGE = ApiError(
     504, "Timeout", "Too large resource version", (Cause("", "", "ResourceVersionTooLarge"),)
 )
@@ -94,7 +94,7 @@ async def test_what_no_longer_fits_the_view_stays_as_last_known_until_it_is_dele
         told.clear()
         # Changed where nobody watched: a list shows it, and then an event.
         collection.misfits |= {kept.metadata.key, remade.metadata.key}
-        collection.cut(LOST)
+        collection.lose()
         await eventually(lambda: informer.failing)
         collection.put("kept")
         collection.objects[remade.metadata.key] = Thing(
@@ -135,12 +135,52 @@ async def test_an_ended_stream_is_taken_up_where_it_was(collection, informer):
     assert [each[0] for each in collection.asked] == ["list", "watch", "watch"]
 
 
-async def test_a_broken_stream_is_taken_up_after_a_pause(collection, informer):
+async def test_a_stream_that_breaks_after_it_was_of_use_is_taken_up_at_once(collection, informer):
+    async with running(informer):
+        await informer.wait_synced()
+        for number in range(60):
+            collection.put(f"event-{number}")
+            await settled(informer, collection)
+            collection.cut(LOST)
+            started, watches = now(), len(collection.asked)
+            await eventually(lambda: len(collection.asked) > watches)  # noqa: B023 - awaited here
+            assert now() - started < 0.5
+        assert informer.failing == ""
+        await asyncio.sleep(SHORT_WATCH_SECONDS)
+        collection.cut(LOST)
+        collection.put("last")
+        await settled(informer, collection)
+    assert {each[0] for each in collection.asked[1:]} == {"watch"}
+
+
+async def test_a_stream_that_breaks_at_once_is_taken_up_after_a_pause(collection, informer):
+    async with running(informer):
+        await informer.wait_synced()
+        collection.cut(LOST)
+        await eventually(lambda: "connection reset" in informer.failing)
+        started = now()
+        await eventually(lambda: not informer.failing)
+        assert 0.7 <= now() - started <= 1.7
+
+
+async def test_a_streamed_list_that_ends_early_is_trouble():
+    collection = Collection(streams=True)
+    collection.put("a")
+    collection.ends_lists = 1
+    informer = Informer(collection, THINGS)
+    async with running(informer):
+        await eventually(lambda: informer.failing)
+        assert not informer.synced
+        await informer.wait_synced()
+    assert collection.asked == [("stream", ""), ("stream", "")]
+
+
+async def test_a_server_that_is_gone_is_asked_again_after_a_pause(collection, informer):
     async with running(informer):
         await informer.wait_synced()
         collection.put("a")
         await settled(informer, collection)
-        collection.cut(LOST)
+        collection.lose()
         await eventually(lambda: informer.failing)
         assert "connection reset" in informer.failing
         assert 'pilothouse_watch_failing{resource="things.testing.pilothouse.dev"} 1.0' in render().decode()
@@ -150,7 +190,7 @@ async def test_a_broken_stream_is_taken_up_after_a_pause(collection, informer):
         assert 'pilothouse_watch_failing{resource="things.testing.pilothouse.dev"} 0.0' in render().decode()
         assert 0.7 <= now() - started <= 1.7
         await settled(informer, collection)
-    assert collection.asked[1:] == [("watch", "", "10"), ("watch", "", "11")]
+    assert collection.asked[1:] == [("watch", "", "10"), ("watch", "", "11"), ("watch", "", "11")]
 
 
 async def test_the_pause_grows_to_half_a_minute_and_is_forgotten_in_health(collection, informer):
@@ -165,7 +205,7 @@ async def test_the_pause_grows_to_half_a_minute_and_is_forgotten_in_health(colle
         assert all(25 <= gap <= 61 for gap in gaps[7:]), gaps
         await informer.wait_synced()
         await asyncio.sleep(150)
-        collection.cut(LOST)
+        collection.lose()
         await eventually(lambda: informer.failing)
         started = now()
         await eventually(lambda: not informer.failing)
@@ -194,7 +234,7 @@ async def test_a_forgotten_version_is_listed_again(collection, informer):
             lambda old, new, initial: events.append(((new or old).metadata.name, new is None, initial))
         )
         events.clear()
-        collection.cut(LOST)
+        collection.lose()
         await eventually(lambda: informer.failing)
         collection.put("changed")
         collection.remove("deleted")
@@ -213,7 +253,7 @@ async def test_a_restored_etcd_goes_back_in_versions(collection, informer):
         collection.put(f"old-{number}")
     async with running(informer):
         await informer.wait_synced()
-        collection.cut(LOST)
+        collection.lose()
         await eventually(lambda: informer.failing)
         collection.restore()
         collection.put("old-1")
@@ -254,7 +294,7 @@ async def test_a_kind_that_goes_and_comes_back(collection, informer):
         await informer.wait_synced()
         missing = NotFound(404, "NotFound", "gone")
         collection.refusals += [missing] * 3
-        collection.cut(LOST)
+        collection.lose()
         collection.objects.clear()
         collection.put("b")
         await settled(informer, collection)

@@ -3,22 +3,12 @@
 import asyncio
 import json
 import logging
-from collections.abc import Iterator
 
 import pytest
 
 from pilothouse.telemetry import configure, current_object, now, object_context
 
 log = logging.getLogger("pilothouse.test")
-
-
-@pytest.fixture(autouse=True)
-def logging_restored() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
