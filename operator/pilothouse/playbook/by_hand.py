@@ -142,6 +142,8 @@ class Hand:
     async def check(self, watch: Watch, key: ObjectKey) -> Played:
         """Tells what a play would do, and does nothing: a closed fence stands behind check mode.
 
+        Tasks that block run, too, in their threads: they look at things and heed `play.check`.
+
         Raises:
             Refused: There is no such object for this operator, or nothing to play.
             KubeError: The API server cannot be reached or refused to tell.

@@ -1,5 +1,6 @@
 """Tasks: the named, idempotent steps of a playbook, and how each of them ends."""
 
+import asyncio
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
@@ -138,7 +139,11 @@ class TaskDecorator:
 
         @functools.wraps(function)
         async def in_thread(play: Any) -> None:
-            await play.fence.in_thread(function, play)
+            if play.check:
+                # It only looks, and needs no Lease for that: behind check mode stands a closed fence.
+                await asyncio.to_thread(function, play)
+            else:
+                await play.fence.in_thread(function, play)
 
         return Task(self._name, in_thread, self._notify)
 
@@ -150,8 +155,9 @@ def task(name: str, *, notify: Sequence[Task[Any]] = ()) -> TaskDecorator:
     sees that it did. A plain `def` may block: it runs in a thread, and is begun only while this process
     leads. It cannot be stopped there, so what it waits for needs a time limit of its own, of a few seconds: a
     process that stops does not give its Lease up while a thread runs, and ends without having waited for
-    it. It looks at things, heeds `play.check`, and leaves `play.status` and changes of outside systems to
-    tasks on the loop: `await play.call(what, lambda: play.fence.in_thread(...))`.
+    it. It looks at things, in check mode too, heeds `play.check`, as no fence can stop it there, and leaves
+    `play.status` and changes of outside systems to tasks on the loop: `await play.call(what, lambda:
+    play.fence.in_thread(...))`.
 
     Args:
         name: What the task makes true, in words: "seats are booked". It names the task in logs and metrics.

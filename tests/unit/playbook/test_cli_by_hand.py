@@ -1,6 +1,7 @@
 """A play by hand holds the operator's Lease, and refuses when it cannot."""
 
 import asyncio
+import threading
 from collections.abc import Sequence
 
 import pytest
@@ -9,7 +10,7 @@ from pilothouse.controller import Settings
 from pilothouse.controller.lease import LEASE
 from pilothouse.controller.sharding import shard_of
 from pilothouse.kube import ObjectKey
-from pilothouse.playbook import Secondary, State, Watch
+from pilothouse.playbook import Playbook, Secondary, State, Watch, task
 from pilothouse.playbook.by_hand import Hand, Refused, watches_of
 from pilothouse.testing import Call, ModelApi
 from tests.unit.playbook.airline import FINALIZER, Airline, playbook
@@ -185,6 +186,41 @@ async def test_a_defect_of_check_mode_in_a_task_changes_nothing(
     with pytest.raises(Refused, match="would have changed something in check mode"):
         await hand.check(Watch(TICKET, playbook_of(forgets_check_mode)), ticket)
     assert api.exists(TICKET, ticket)
+
+
+async def test_a_blocking_task_runs_in_check_mode_and_heeds_it(
+    api: ModelApi, ticket: ObjectKey, hand: Hand
+) -> None:
+    ran: list[tuple[bool, bool]] = []
+    changed: list[str] = []
+
+    @task("the file is as the spec asks")
+    def write_file(play: TicketPlay) -> None:
+        ran.append((play.check, threading.current_thread() is threading.main_thread()))
+        play.changed("write the file")
+        if not play.check:
+            changed.append("file")
+
+    watch = Watch(TICKET, Playbook(TicketPlay, tasks=[write_file]))
+    told = await hand.check(watch, ticket)
+    assert [(each.state, each.diff) for each in told.recap.results] == [(State.CHANGED, ("write the file",))]
+    assert told.changes
+    assert (ran, changed) == ([(True, False)], [])
+    await hand.play(watch, ticket)
+    assert (ran[1:], changed) == ([(False, False)], ["file"])
+
+
+async def test_what_a_task_changes_in_a_thread_is_stopped_in_check_mode_too(
+    api: ModelApi, ticket: ObjectKey, hand: Hand
+) -> None:
+    changed: list[str] = []
+
+    async def forgets_check_mode(play: TicketPlay) -> None:
+        await play.fence.in_thread(changed.append, "file")
+
+    with pytest.raises(Refused, match="would have changed something in check mode"):
+        await hand.check(Watch(TICKET, playbook_of(forgets_check_mode)), ticket)
+    assert changed == []
 
 
 @pytest.fixture
