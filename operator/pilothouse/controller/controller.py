@@ -10,7 +10,7 @@ from pilothouse.controller.api import Api
 from pilothouse.controller.fence import Fenced
 from pilothouse.controller.mappers import Mapper
 from pilothouse.controller.metrics import ControllerMetrics, Result
-from pilothouse.controller.outcome import Outcome, PermanentError, SyncError
+from pilothouse.controller.outcome import Outcome, PermanentError, SyncError, cancelled
 from pilothouse.controller.predicates import Predicate, any_change, meaningful_change
 from pilothouse.informer import Informer
 from pilothouse.kube import ApiError, Conflict, KubeError, KubeObject, NotFound, ObjectKey, version
@@ -147,11 +147,18 @@ class Controller(Generic[T]):
         return self._syncing.values()
 
     async def run(self) -> None:
-        """Works until the queue is shut down or the caller cancels; syncs in flight are cancelled then."""
+        """Works until the queue is shut down or the caller cancels; syncs in flight are cancelled then.
+
+        Raises:
+            ExceptionGroup: Of a RuntimeError, or of what ended it: a worker has ended before that.
+        """
         try:
             async with asyncio.TaskGroup() as group:
                 resyncs = group.create_task(self._resync_for_ever())
                 workers = [group.create_task(self._work()) for _ in range(self._workers)]
+                await asyncio.wait(workers, return_when=asyncio.FIRST_COMPLETED)
+                if not self.queue.shut:
+                    raise RuntimeError(f"a worker of the controller {self.name} has ended")
                 await asyncio.wait(workers)
                 resyncs.cancel()
         finally:
@@ -328,7 +335,9 @@ class Controller(Generic[T]):
             log.error("stopped after %g s, tried again in %.3g s", self._deadline.seconds, delay)
             await self._tell_timeout(key)
             return Result.TIMEOUT
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and cancelled():
+                raise
             delay = self._retry(key, error)
             log.exception("unexpected error, tried again in %.3g s", delay)
             return Result.PANIC
@@ -347,10 +356,12 @@ class Controller(Generic[T]):
             log.debug("its status does not say so: %s", fenced)
         except (SyncError, KubeError) as error:
             log.warning("its status does not say so: %s", error)
-        except Exception:
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and cancelled():
+                raise
             log.exception("its status does not say so")
 
-    def _retry(self, key: ObjectKey, error: Exception) -> float:
+    def _retry(self, key: ObjectKey, error: BaseException) -> float:
         """Queues a key that failed; returns the seconds until its next try."""
         after = error.retry_after if isinstance(error, SyncError | ApiError) else None
         if after is None:

@@ -1,5 +1,6 @@
 """How a sync ends."""
 
+import asyncio
 from dataclasses import dataclass
 
 
@@ -31,3 +32,13 @@ class SyncError(Exception):
 
 class PermanentError(SyncError):
     """Trying again is of no use until the object changes."""
+
+
+def cancelled() -> bool:
+    """Whether somebody wants the current task to end.
+
+    A CancelledError without that is none of its business: what it awaited was cancelled by somebody, and that
+    is an error like any other.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

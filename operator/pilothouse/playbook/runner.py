@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 from pilothouse.controller import SyncError
+from pilothouse.controller.outcome import cancelled
 from pilothouse.kube import Conflict, KubeError
 from pilothouse.playbook.groups import Group, Plan, Step
 from pilothouse.playbook.play import RESULT, Play
@@ -56,6 +57,12 @@ async def run_task(task: Task[P], play: P, clock: Clock) -> End:
         result.note(State.WAITING, str(waiting))
     except (Conflict, SyncError):
         raise
+    except asyncio.CancelledError as error:
+        if cancelled():
+            result.note(State.FAILED, "it was stopped")
+            raise
+        end = _failure(task, error)
+        result.note(State.FAILED, end.message)
     except Exception as error:
         end = _failure(task, error)
         result.note(State.FAILED, end.message)
@@ -89,9 +96,12 @@ async def _run_parallel(steps: Sequence[Step[P]], play: P, clock: Clock) -> End:
     # Waits for all, whatever becomes of some; cancelled, it cancels them.
     ends = await asyncio.gather(*(run_steps([step], play, clock) for step in steps), return_exceptions=True)
     end: End = None
-    for its_end in ends:
+    for step, its_end in zip(steps, ends, strict=True):
         if its_end is None or isinstance(its_end, TaskFailed | Waiting):
             end = first(end, its_end)
+        elif isinstance(its_end, asyncio.CancelledError):
+            # Not the play was cancelled (it would not have come here), but this member alone.
+            end = first(end, _failure(step, its_end))
         else:
             raise its_end
     return end
@@ -104,14 +114,14 @@ def first(one: End, other: End) -> End:
     return one
 
 
-def _failure(task: Task[Any], error: Exception) -> TaskFailed:
+def _failure(step: Step[Any], error: BaseException) -> TaskFailed:
     if isinstance(error, TaskFailed):
         return error
     if isinstance(error, KubeError):
-        return refused(task.name, error)
-    log.error("task %r has a defect", task.name, exc_info=error)
+        return refused(step.name, error)
+    log.error("task %r has a defect", step.name, exc_info=error)
     # The text of an error that nobody foresaw may hold what a status must not show.
     return TaskFailed(
         "UnexpectedError",
-        f"{task.name}: unexpected {type(error).__name__}; the operator's log has the details.",
+        f"{step.name}: unexpected {type(error).__name__}; the operator's log has the details.",
     )

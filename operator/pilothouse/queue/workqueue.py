@@ -145,6 +145,11 @@ class WorkQueue(Generic[K]):
         """The keys that workers have right now."""
         return self._processing.keys()
 
+    @property
+    def shut(self) -> bool:
+        """Whether it is shut down."""
+        return self._shut
+
     def shut_down(self) -> None:
         """Ignores further keys, drops the waiting ones, and ends every `get`."""
         self._shut = True

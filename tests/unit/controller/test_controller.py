@@ -190,6 +190,73 @@ async def test_an_error_is_retried_with_back_off_and_hurts_no_other_key(api: Mod
         assert set(setup.names) == {"bad", *(f"good{n}" for n in range(5))}
 
 
+async def await_what_is_cancelled() -> None:
+    """A CancelledError of a playbook's own making: nobody cancels the worker."""
+    other = asyncio.ensure_future(asyncio.sleep(3600))
+    await asyncio.sleep(0)
+    other.cancel()
+    await other
+
+
+async def test_what_a_sync_awaits_and_somebody_cancelled_is_an_error_of_its_key(
+    api: ModelApi, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def sync(setup: Setup, key: ObjectKey) -> Outcome:
+        if key.name == "bad":
+            await await_what_is_cancelled()
+        return Outcome()
+
+    panics = count("controller_runtime_reconcile_panics_total")
+    api.put(TICKET, "bad")
+    async with running(api, sync, workers=1) as setup:
+        await asyncio.sleep(1)
+        times = [time for name, time in setup.synced if name == "bad"]
+        assert [later - earlier for earlier, later in pairwise(times)][:2] == pytest.approx([0.005, 0.01])
+        api.put(TICKET, "good")
+        await asyncio.sleep(1)
+        assert "good" in setup.names
+        assert count("controller_runtime_reconcile_panics_total") >= panics + 2
+        assert count("controller_runtime_active_workers") == 0
+    failed = [record for record in caplog.records if "unexpected error" in record.getMessage()]
+    assert failed[0].exc_info
+
+
+async def test_a_timeout_that_is_told_by_what_is_cancelled_harms_no_worker(
+    api: ModelApi, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def sync(setup: Setup, key: ObjectKey) -> Outcome:
+        await asyncio.sleep(3600)
+        return Outcome()
+
+    async def on_timeout(key: ObjectKey, seconds: float) -> None:
+        await await_what_is_cancelled()
+
+    api.put(TICKET, "a")
+    async with running(api, sync, workers=1, sync_timeout=20.0, on_timeout=on_timeout) as setup:
+        await asyncio.sleep(30)
+        assert len(setup.synced) == 2
+    assert "its status does not say so" in caplog.text
+
+
+async def test_whoever_cancels_a_worker_ends_the_controller(api: ModelApi) -> None:
+    async def sync(setup: Setup, key: ObjectKey) -> Outcome:
+        worker = asyncio.current_task()
+        assert worker is not None
+        worker.cancel()
+        await asyncio.sleep(1)
+        return Outcome()
+
+    api.put(TICKET, "a")
+    setup = Setup(api, sync, workers=4)
+    informing = asyncio.create_task(setup.informer.run())
+    await setup.informer.wait_synced()
+    with pytest.raises(ExceptionGroup) as ended:
+        async with asyncio.timeout(60):
+            await setup.controller.run()
+    assert "a worker of the controller ticket has ended" in str(ended.value.exceptions[0])
+    informing.cancel()
+
+
 async def test_success_ends_the_back_off(api: ModelApi) -> None:
     api.put(TICKET, "a", spec={"seats": 1})
     async with running(api, raising(SyncError("no"), SyncError("no"), None, SyncError("no"))) as setup:

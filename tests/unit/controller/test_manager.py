@@ -285,6 +285,23 @@ async def test_a_part_that_breaks_ends_the_process(api: ModelApi, monkeypatch: p
         await process.task
 
 
+async def test_a_worker_that_ends_ends_the_process(api: ModelApi) -> None:
+    """Ready and leading, it would sync less and less, and in the end nothing."""
+    api.put(TICKET, "a")
+
+    async def sync(_key: ObjectKey) -> Outcome:
+        worker = asyncio.current_task()
+        assert worker is not None
+        worker.cancel()
+        await asyncio.sleep(1)
+        return Outcome()
+
+    process = Process(api, leader_elect=True)
+    process.sync_is(sync)
+    with pytest.raises(RuntimeError, match="a worker of the controller ticket has ended"):
+        await process.task
+
+
 async def test_a_taken_port_is_one_sentence(api: ModelApi) -> None:
     first = Process(api)
     await asyncio.sleep(1)

@@ -289,3 +289,17 @@ async def test_a_kind_that_is_owned_and_mapped_too_is_read_once(
     watches = [Secondary(CONFIG_MAP, lambda config_map: ())]
     told = await hand.check(Watch(TICKET, playbook_of(look), owns=[CONFIG_MAP], watches=watches), ticket)
     assert told.recap.failure is None
+
+
+async def test_a_task_that_awaits_what_somebody_cancelled_fails(
+    api: ModelApi, ticket: ObjectKey, hand: Hand
+) -> None:
+    async def meddles(play: TicketPlay) -> None:
+        other = asyncio.ensure_future(asyncio.sleep(3600))
+        other.cancel()
+        await other
+
+    watch = Watch(TICKET, playbook_of(meddles))
+    for played in (await hand.check(watch, ticket), await hand.play(watch, ticket)):
+        assert played.recap.failure is not None
+        assert played.recap.failure.reason == "UnexpectedError"

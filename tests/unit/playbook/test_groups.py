@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -357,3 +357,38 @@ async def test_other_conditions_than_ready_are_easy(api: ModelApi, ticket: Objec
 async def test_ready_is_the_engines() -> None:
     with pytest.raises(ValueError, match="set ready, ready_reason and ready_message"):
         play().condition("Ready", True, "Mine")
+
+
+async def await_what_is_cancelled() -> None:
+    other = asyncio.ensure_future(asyncio.sleep(3600))
+    await asyncio.sleep(0)
+    other.cancel()
+    await other
+
+
+async def cancel_itself() -> None:
+    member = asyncio.current_task()
+    assert member is not None
+    member.cancel()
+    await asyncio.sleep(1)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "parallel"),
+    [(await_what_is_cancelled, False), (await_what_is_cancelled, True), (cancel_itself, True)],
+)
+async def test_a_cancellation_that_is_not_the_plays_own_is_a_failure_of_its_task(
+    log: Log, caplog: pytest.LogCaptureFixture, trouble: Callable[[], Awaitable[None]], parallel: bool
+) -> None:
+    @task("meddles")
+    async def meddles(play: TicketPlay) -> None:
+        await trouble()
+
+    members = [meddles, log.task("other")]
+    recap = await run(Group("all", members, parallel=parallel), log.task("never"))
+    assert [each for each in log if each.endswith("ends")] == (["other ends"] if parallel else [])
+    assert recap.failure is not None
+    assert (recap.failure.reason, recap.step) == ("UnexpectedError", "meddles")
+    assert "unexpected CancelledError" in recap.failure.message
+    [line] = [record for record in caplog.records if "has a defect" in record.getMessage()]
+    assert line.exc_info
