@@ -242,7 +242,7 @@ class Controller(Generic[T]):
         if key in self._parked:
             return False
         unseen = self._unseen_secondary(key) if key in self._secondary else []
-        if obj is not None and version(obj) > self._store.progress.seen(key.namespace):
+        if obj is not None and self._store.unconfirmed(key):
             unseen.append(Write(self._informer, obj))
         if key in self._read:
             self._read.remove(key)

@@ -51,9 +51,11 @@ class Store(Generic[T]):
         self._objects: dict[str, dict[str, T]] = {}
         self._handlers: list[Handler[T]] = []
         self._indexes: dict[str, Index[T]] = {}
-        # Versions of own writes that no event has confirmed yet: a list that was begun before such a write
-        # must not undo it.
+        # Versions of own writes that no event or list has confirmed yet.
         self._unconfirmed: dict[ObjectKey, int] = {}
+        # Whose were made before the list that is being read: whatever it shows of them is newer. A list that
+        # was begun before such a write must not undo it.
+        self._older_than_list: set[ObjectKey] = set()
         # While a scope is listed: what it holds and the list has not shown yet.
         self._unlisted: dict[str, dict[ObjectKey, None]] = {}
         alive = _STORES.setdefault(name, WeakSet())
@@ -65,6 +67,11 @@ class Store(Generic[T]):
         namespace, name = key
         objects = self._objects.get(namespace)
         return None if objects is None else objects.get(name)
+
+    def unconfirmed(self, key: ObjectKey) -> bool:
+        """Whether the object is as an own write returned it, and no event or list has shown it since."""
+        version = self._unconfirmed.get(key) if self._unconfirmed else None
+        return version is not None and version > self.progress.seen(key.namespace)
 
     def keys(self) -> list[ObjectKey]:
         """Return the keys of all objects, as of now."""
@@ -133,6 +140,7 @@ class Store(Generic[T]):
         if new <= (version(old) if old is not None else self.progress.seen(key.namespace)):
             return
         self._unconfirmed[key] = new
+        self._older_than_list.discard(key)
         if old is None:
             # Made since a list began: unless the list shows it, it is newer than the list, or gone again.
             for scope in self._unlisted.keys() & {"", key.namespace}:
@@ -168,10 +176,8 @@ class Store(Generic[T]):
 
         Only own writes observed from now on can be newer than it.
         """
-        here = [key for key in self.keys() if scope in ("", key.namespace)]
-        for key in here:
-            self._unconfirmed.pop(key, None)
-        self._unlisted[scope] = dict.fromkeys(here)
+        self._older_than_list.update(key for key in self._unconfirmed if scope in ("", key.namespace))
+        self._unlisted[scope] = dict.fromkeys(key for key in self.keys() if scope in ("", key.namespace))
 
     def listed(self, obj: T, scope: str) -> None:
         """Take an object that the list shows, whatever was believed before; newer own writes excepted.
@@ -181,8 +187,9 @@ class Store(Generic[T]):
         """
         key, shown = obj.metadata.key, version(obj)
         self._unlisted[scope].pop(key, None)
-        if self._unconfirmed.get(key, 0) > shown:
+        if self._newer_than_list(key, shown):
             return
+        self._unconfirmed.pop(key, None)
         old = self.get(key)
         if old is None or shown != version(old):
             self._put(key, obj, old, initial=True)
@@ -204,9 +211,17 @@ class Store(Generic[T]):
         shown = int(resource_version)
         for key in self._unlisted.pop(scope):
             last = self.get(key)
-            if last is not None and self._unconfirmed.get(key, 0) <= shown:
+            if last is not None and not self._newer_than_list(key, shown):
                 self._drop(key, last, initial=True)
+        for key in [key for key in self._unconfirmed if scope in ("", key.namespace)]:
+            if not self._newer_than_list(key, shown):
+                del self._unconfirmed[key]
+        self._older_than_list = {key for key in self._older_than_list if scope not in ("", key.namespace)}
         self.progress.reset(scope, shown)
+
+    def _newer_than_list(self, key: ObjectKey, shown: int) -> bool:
+        """Whether an own write was made after the list that shows a version of its object, or none."""
+        return key not in self._older_than_list and self._unconfirmed.get(key, 0) > shown
 
     def _advance(self, scope: str, version: int) -> None:
         # A streamed list tells what is deleted meanwhile: that does not say how far all has been seen.

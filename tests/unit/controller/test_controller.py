@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from itertools import pairwise
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 
 from pilothouse.controller import Controller, Outcome, PermanentError, SyncError
 from pilothouse.informer import Informer
-from pilothouse.kube import Conflict, ObjectKey, PatchType, TooManyRequests, Unreachable
+from pilothouse.kube import Conflict, EventType, ObjectKey, PatchType, Resource, TooManyRequests, Unreachable
 from pilothouse.telemetry import current_object, metrics
 from pilothouse.testing import ModelApi
 from tests.unit.tickets import TICKET, Ticket
@@ -452,6 +452,107 @@ async def test_after_five_seconds_it_is_read_live(api: ModelApi) -> None:
         seen = setup.informer.store.get(key)
         assert seen is not None
         assert seen.spec.seats == 7
+
+
+class Relisting(ModelApi):
+    """Loses its watch with the next event (`cut`), is away until `relist`, and then lists slowly."""
+
+    cut = slow = False
+
+    async def watch_list(self, resource: Resource[Any], **selectors: Any) -> Any:
+        async with aclosing(super().watch_list(resource, **selectors)) as events:
+            async for event in events:
+                self._require_line()
+                if self.slow and event.type is EventType.ADDED:
+                    await asyncio.sleep(0.05)
+                yield event
+
+    async def watch(self, resource: Resource[Any], **selectors: Any) -> Any:
+        self._require_line()
+        async with aclosing(super().watch(resource, **selectors)) as events:
+            async for event in events:
+                self._require_line()
+                yield event
+
+    def _require_line(self) -> None:
+        if self.cut:
+            raise Unreachable("connection reset", maybe_sent=True)
+
+    def relist(self) -> None:
+        self.forget()
+        self.cut, self.slow = False, True
+
+
+async def test_what_a_list_after_a_410_brings_is_synced_at_once_and_not_taken_for_own_writes() -> None:
+    api = Relisting()
+    names = [f"t{n}" for n in range(200)]
+    for name in names:
+        api.put(TICKET, name, spec={"seats": 1})
+    async with running(api) as setup:
+        setup.synced.clear()
+        api.cut = True
+        for name in names:
+            api.put(TICKET, name, spec={"seats": 2})
+        await asyncio.sleep(0.1)
+        api.relist()
+        await asyncio.sleep(8)
+        assert 50 < len(setup.synced) < 200, "as the list goes on"
+        await asyncio.sleep(20)
+        assert sorted(setup.names) == sorted(names)
+        assert api.calls == []
+
+
+async def test_an_own_write_from_before_a_list_is_waited_for_all_the_same() -> None:
+    async def sync(setup: Setup, key: ObjectKey) -> Outcome:
+        if api.cut and setup.names.count(key.name) == 1:
+            await setup.patch(key, {"status": {"phase": "Booked"}}, "status")
+            setup.controller.queue.add(key)
+        return Outcome()
+
+    api = Relisting()
+    for n in range(100):
+        api.put(TICKET, f"t{n}")
+    key = api.put(TICKET, "the-last-one")
+    async with running(api, sync) as setup:
+        setup.synced.clear()
+        api.cut = True
+        setup.controller.queue.add(key)
+        await asyncio.sleep(0.1)
+        api.relist()
+        await asyncio.sleep(4)
+        assert setup.names == [key.name], "the list has begun, and has not shown it"
+        await asyncio.sleep(1)
+        assert [call.verb for call in api.calls] == ["patch", "get"]
+        assert setup.names == [key.name] * 2
+        await asyncio.sleep(20)
+        setup.controller.queue.add(key)
+        await asyncio.sleep(1)
+        assert setup.names == [key.name] * 3
+        assert len(api.calls) == 2
+
+
+async def test_an_own_write_of_what_is_gone_by_now_holds_nobody_up_and_is_not_synced() -> None:
+    async def sync(setup: Setup, key: ObjectKey) -> Outcome:
+        if api.cut:
+            await setup.patch(key, {"status": {"phase": "Booked"}}, "status")
+            api.remove(TICKET, key)
+            setup.controller.queue.add(key)
+        return Outcome()
+
+    api = Relisting()
+    key = api.put(TICKET, "a")
+    async with running(api, sync) as setup:
+        api.cut = True
+        setup.controller.queue.add(key)
+        await asyncio.sleep(10)
+        assert setup.names == ["a", "a"]
+        assert [call.verb for call in api.calls] == ["patch", "get"]
+        assert setup.controller._parked == {}
+        api.relist()
+        await asyncio.sleep(60)
+        assert len(setup.informer.store) == 0
+        assert not setup.informer.store.unconfirmed(key)
+        assert setup.names == ["a", "a"]
 
 
 async def test_a_deleted_object_leaves_nothing_behind(api: ModelApi) -> None:

@@ -142,3 +142,66 @@ def test_the_copy_of_kubectl_apply_is_dropped(others: dict[str, str]) -> None:
     assert drop_last_applied(obj) == thing("a", 1, annotations=others)
     plain = thing("a", 1, annotations=others)
     assert drop_last_applied(plain) is plain
+
+
+A = ObjectKey("ns", "a")
+
+
+@pytest.mark.parametrize("how", ["event", "newer event", "bookmark", "deletion", "list", "list without it"])
+def test_an_own_write_is_unconfirmed_until_it_is_seen_in_whatever_way(how: str) -> None:
+    store: Store[Thing] = Store("things")
+    store.begin_list("")
+    store.listed(thing("a", 1), "")
+    store.end_list("1", "")
+    assert not store.unconfirmed(A)
+    store.observe(thing("a", 5))
+    assert store.unconfirmed(A)
+    store.upsert(thing("a", 3), "")
+    store.upsert(thing("b", 4), "")
+    assert store.unconfirmed(A), "what came before it says nothing of it"
+    match how:
+        case "event":
+            store.upsert(thing("a", 5), "")
+        case "newer event":
+            store.upsert(thing("a", 6), "")
+        case "bookmark":
+            store.bookmark("7", "")
+        case "deletion":
+            store.remove(thing("a", 6).metadata, "")
+        case _:
+            store.begin_list("")
+            assert store.unconfirmed(A), "a list that has only begun has shown nothing"
+            if how == "list":
+                store.listed(thing("a", 5), "")
+                assert not store.unconfirmed(A)
+            store.end_list("6", "")
+    assert not store.unconfirmed(A)
+    assert store._unconfirmed == {} or how == "bookmark"
+    assert store._older_than_list == set()
+
+
+def test_an_own_write_made_while_a_list_is_read_is_confirmed_by_what_is_newer_alone() -> None:
+    store: Store[Thing] = Store("things")
+    store.begin_list("")
+    store.observe(thing("a", 5))
+    store.observe(thing("b", 6))
+    store.listed(thing("a", 3), "")
+    assert store.unconfirmed(A)
+    store.listed(thing("b", 7), "")
+    assert not store.unconfirmed(ObjectKey("ns", "b"))
+    store.end_list("4", "")
+    assert store.unconfirmed(A)
+    store.begin_list("")
+    store.observe(thing("a", 8))
+    store.begin_list("")
+    store.listed(thing("a", 2), "")
+    assert not store.unconfirmed(A), "made before the list that shows this: etcd was restored"
+    assert store.get(A) == thing("a", 2)
+
+
+def test_what_a_list_brings_is_newer_than_what_has_been_seen_and_no_own_write() -> None:
+    store: Store[Thing] = Store("things")
+    store.begin_list("")
+    store.listed(thing("a", 9), "")
+    assert store.progress.seen("ns") == 0
+    assert not store.unconfirmed(A)
