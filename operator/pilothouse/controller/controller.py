@@ -4,6 +4,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from pilothouse.controller.api import Api
@@ -47,6 +48,19 @@ class Write(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.informer.resource.kind} {self.object.metadata.key}"
+
+
+@dataclass(slots=True)
+class Parked:
+    """A key that waits outside of any worker.
+
+    Attributes:
+        priority: At which it comes back: the one at which it was taken, or a better one since.
+        waiting: What brings it back.
+    """
+
+    priority: Priority
+    waiting: asyncio.Task[None]
 
 
 class Controller(Generic[T]):
@@ -109,7 +123,7 @@ class Controller(Generic[T]):
         # What syncs of a key have written of other objects and no watch is known to have brought back.
         self._secondary: dict[ObjectKey, list[Write]] = {}
         # Keys that wait, outside of any worker, until the watches have come as far as our last writes.
-        self._parked: dict[ObjectKey, asyncio.Task[None]] = {}
+        self._parked: dict[ObjectKey, Parked] = {}
         # Keys that waited in vain and were read live instead.
         self._read: set[ObjectKey] = set()
         # Keys that are of no use to try until something changes.
@@ -163,8 +177,8 @@ class Controller(Generic[T]):
                 resyncs.cancel()
         finally:
             self._deadline.close()
-            for task in self._parked.values():
-                task.cancel()
+            for parked in self._parked.values():
+                parked.waiting.cancel()
 
     async def drain(self) -> None:
         """Takes no more keys and returns when the syncs in flight have ended."""
@@ -239,7 +253,8 @@ class Controller(Generic[T]):
         obj = self._store.get(key)
         if obj is not None and not self.admits(obj):
             return False
-        if key in self._parked:
+        if parked := self._parked.get(key):
+            parked.priority = min(parked.priority, self.queue.taken_at(key))
             return False
         unseen = self._unseen_secondary(key) if key in self._secondary else []
         if obj is not None and self._store.unconfirmed(key):
@@ -247,7 +262,8 @@ class Controller(Generic[T]):
         if key in self._read:
             self._read.remove(key)
         elif unseen:
-            self._parked[key] = self._loop.create_task(self._wait_for_own_writes(key, unseen))
+            waiting = self._loop.create_task(self._wait_for_own_writes(key, unseen))
+            self._parked[key] = Parked(self.queue.taken_at(key), waiting)
             return False
         if obj is not None:
             self._syncing[key] = obj
@@ -278,7 +294,7 @@ class Controller(Generic[T]):
             if behind:
                 self._read.add(key)
             self._secondary.pop(key, None)
-            self.queue.add(key)
+            self.queue.add(key, self._parked[key].priority)
         finally:
             del self._parked[key]
 

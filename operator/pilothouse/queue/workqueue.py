@@ -53,12 +53,12 @@ class WorkQueue(Generic[K]):
         # Every key that needs processing, and since when, by the priority at which it does, whether it waits
         # in _order or is being processed right now.
         self._dirty: tuple[dict[K, float], dict[K, float]] = ({}, {})
-        # Every key that a worker has, and since when.
-        self._processing: dict[K, float] = {}
+        # Every key that a worker has, since when, and at which priority it was taken.
+        self._processing: dict[K, tuple[float, Priority]] = {}
         # The order of the keys that are dirty and not being processed. A key that became more urgent stands
         # in both lines; its place in the later one is stale and passed over by get().
         self._order: tuple[deque[K], deque[K]] = (deque(), deque())
-        self._lines = tuple(zip(self._order, self._dirty, strict=True))
+        self._lines = tuple(zip(Priority, self._order, self._dirty, strict=True))
         # The timers of delayed keys.
         self._delayed: dict[K, asyncio.TimerHandle] = {}
         # Workers waiting for a key.
@@ -116,13 +116,13 @@ class WorkQueue(Generic[K]):
             ShutDown: The queue is shut down.
         """
         while not self._shut:
-            for line, dirty in self._lines:
+            for priority, line, dirty in self._lines:
                 while line:
                     key = line.popleft()
                     if key in dirty and key not in self._processing:
                         now = self._loop.time()
                         self._metrics.waited(now - dirty.pop(key))
-                        self._processing[key] = now
+                        self._processing[key] = now, priority
                         self._idle.clear()
                         return key
             await self._wait_for_key()
@@ -130,7 +130,8 @@ class WorkQueue(Generic[K]):
 
     def done(self, key: K) -> None:
         """The worker is done with a key; if it was added meanwhile, it is handed out again."""
-        self._metrics.worked(self._loop.time() - self._processing.pop(key))
+        since, _ = self._processing.pop(key)
+        self._metrics.worked(self._loop.time() - since)
         if not self._shut:
             changed, background = self._dirty
             if key in changed:
@@ -144,6 +145,11 @@ class WorkQueue(Generic[K]):
     def processing(self) -> KeysView[K]:
         """The keys that workers have right now."""
         return self._processing.keys()
+
+    def taken_at(self, key: K) -> Priority:
+        """The priority at which the worker that has a key was handed it."""
+        _, priority = self._processing[key]
+        return priority
 
     @property
     def shut(self) -> bool:
@@ -203,4 +209,4 @@ class WorkQueue(Generic[K]):
 
     def _ages(self) -> list[float]:
         now = self._loop.time()
-        return [now - since for since in self._processing.values()]
+        return [now - since for since, _ in self._processing.values()]

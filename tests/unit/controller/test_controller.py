@@ -12,6 +12,7 @@ import pytest
 from pilothouse.controller import Controller, Outcome, PermanentError, SyncError
 from pilothouse.informer import Informer
 from pilothouse.kube import Conflict, EventType, ObjectKey, PatchType, Resource, TooManyRequests, Unreachable
+from pilothouse.queue import Priority
 from pilothouse.telemetry import current_object, metrics
 from pilothouse.testing import ModelApi
 from tests.unit.tickets import TICKET, Ticket
@@ -431,6 +432,36 @@ async def test_after_an_own_write_a_key_waits_until_the_watch_has_seen_it(api: M
         await asyncio.sleep(0.1)
         assert sorted(setup.names) == ["a", "a", "b", "other"]
         assert not [call for call in api.calls if call.verb == "get"]
+
+
+@pytest.mark.parametrize("changed", [False, True])
+async def test_a_key_that_waited_for_its_own_write_comes_back_as_urgent_as_it_was(
+    api: ModelApi, changed: bool
+) -> None:
+    async def sync(setup: Setup, key: ObjectKey) -> Outcome:
+        if key.name == "resynced" and api.connected.is_set():
+            await setup.patch(key, {"status": {"phase": "Booked"}}, "status")
+            api.connected.clear()
+            setup.controller.queue.add(key, Priority.BACKGROUND)
+        await asyncio.sleep(0.1)
+        return Outcome()
+
+    key = api.put(TICKET, "resynced")
+    async with running(api, sync, workers=1) as setup:
+        await asyncio.sleep(1)
+        queue = setup.controller.queue
+        if changed:
+            queue.add(key)
+            await asyncio.sleep(0.1)
+        setup.synced.clear()
+        others = [ObjectKey("default", f"by-{what}-{n}") for what in ("list", "change") for n in range(3)]
+        for other in others:
+            queue.add(other, Priority.CHANGE if "change" in other.name else Priority.BACKGROUND)
+        await asyncio.sleep(0.05)
+        api.connected.set()
+        await asyncio.sleep(2)
+        place = setup.names.index(key.name)
+        assert place == (3 if changed else 6), setup.names
 
 
 async def test_after_five_seconds_it_is_read_live(api: ModelApi) -> None:

@@ -100,6 +100,20 @@ async def test_a_key_that_becomes_urgent_while_it_is_processed_comes_back_urgent
     assert await all_of(queue) == ["a", "b"]
 
 
+async def test_it_is_known_at_which_priority_a_key_was_taken() -> None:
+    queue = WorkQueue[str]("test")
+    queue.add("resynced", Priority.BACKGROUND)
+    queue.add("changed")
+    queue.add("urgent", Priority.BACKGROUND)
+    queue.add("urgent")
+    taken = {key: queue.taken_at(key) for key in [await take(queue) for _ in range(3)]}
+    assert taken == {
+        "changed": Priority.CHANGE,
+        "urgent": Priority.CHANGE,
+        "resynced": Priority.BACKGROUND,
+    }
+
+
 async def test_a_delayed_key_comes_when_its_time_has_come(virtual_time: VirtualTimeLoop) -> None:
     queue = WorkQueue[str]("q")
     began = virtual_time.time()
