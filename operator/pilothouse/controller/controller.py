@@ -13,6 +13,7 @@ from pilothouse.controller.mappers import Mapper
 from pilothouse.controller.metrics import ControllerMetrics, Result
 from pilothouse.controller.outcome import Outcome, PermanentError, SyncError, cancelled
 from pilothouse.controller.predicates import Predicate, any_change, meaningful_change
+from pilothouse.controller.threads import threads_left
 from pilothouse.informer import Informer
 from pilothouse.kube import ApiError, Conflict, KubeError, KubeObject, NotFound, ObjectKey, version
 from pilothouse.kube.deadline import Deadline, DeadlineExceeded
@@ -84,7 +85,8 @@ class Controller(Generic[T]):
             meanwhile; any other error means a retry.
         workers: How many objects are synced at once.
         resync: Every object is synced again about once in this many seconds; 0: never.
-        sync_timeout: A sync that takes longer, in seconds, is cancelled and counts as failed.
+        sync_timeout: A sync that takes longer, in seconds, is cancelled and counts as failed. What it runs in
+            a thread cannot be: its key is not synced again before that has ended.
         predicate: Which changes are worth a sync; it is not asked about deleted objects, which are not.
         on_timeout: Told of a key whose sync was stopped after so many seconds, so that the object can say so.
     """
@@ -231,6 +233,7 @@ class Controller(Generic[T]):
         self._hopeless.discard(key)
 
     async def _work(self) -> None:
+        threads = threads_left()
         while True:
             try:
                 key = await self.queue.get()
@@ -240,10 +243,27 @@ class Controller(Generic[T]):
                 if self._is_due(key):
                     await self._process(key)
             finally:
-                self._syncing.pop(key, None)
-                self.queue.done(key)
+                if threads:
+                    self._hold(key, threads)
+                else:
+                    self._done(key)
             # A sync that has nothing to do never waits: let the watch and the probes have their turn.
             await asyncio.sleep(0)
+
+    def _done(self, key: ObjectKey) -> None:
+        self._syncing.pop(key, None)
+        self.queue.done(key)
+
+    def _hold(self, key: ObjectKey, threads: list[asyncio.Future[None]]) -> None:
+        """Keeps a key from being handed out until the threads that its sync has left behind have ended."""
+        log.warning(
+            "%s %s is not synced again before what its last sync has left running in a thread ends; what it "
+            "waits for there needs a time limit of its own",
+            self._kind,
+            key,
+        )
+        asyncio.gather(*threads).add_done_callback(lambda _: self._done(key))
+        threads.clear()
 
     def _is_due(self, key: ObjectKey) -> bool:
         """Whether a key is to be synced now: it is ours, and the watches have come as far as our last writes.

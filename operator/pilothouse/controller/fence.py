@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 
 from pilothouse.controller.api import Api
 from pilothouse.controller.outcome import SyncError
+from pilothouse.controller.threads import to_thread
 from pilothouse.kube import KubeObject, ObjectKey, Page, PatchType, Resource, WatchEvent
 
 R = TypeVar("R")
@@ -118,7 +119,7 @@ class Fence:
             finally:
                 self.threads.discard(thread)
 
-        return await self.guard(lambda: asyncio.to_thread(run))
+        return await self.guard(lambda: to_thread(run))
 
     def _watch_clock(self) -> None:
         """Stops what is under way once the time is over; one timer serves all."""

@@ -153,10 +153,11 @@ def task(name: str, *, notify: Sequence[Task[Any]] = ()) -> TaskDecorator:
 
     An `async def` runs on the event loop and must not block: nothing can tell that it will, the watchdog only
     sees that it did. A plain `def` may block: it runs in a thread, and is begun only while this process
-    leads. It cannot be stopped there, so what it waits for needs a time limit of its own, of a few seconds: a
-    process that stops does not give its Lease up while a thread runs, and ends without having waited for
-    it. It looks at things, in check mode too, heeds `play.check`, as no fence can stop it there, and leaves
-    `play.status` and changes of outside systems to tasks on the loop: `await play.call(what, lambda:
+    leads. It cannot be stopped there, so what it waits for needs a time limit of its own, of a few seconds:
+    an object whose play was stopped meanwhile is not played again before its thread ends, and a process that
+    stops does not give its Lease up while a thread runs, and ends without having waited for it. It looks at
+    things, in check mode too, heeds `play.check`, as no fence can stop it there, and leaves `play.status` and
+    changes of outside systems to tasks on the loop: `await play.call(what, lambda:
     play.fence.in_thread(...))`.
 
     Args:

@@ -534,13 +534,14 @@ async def test_what_a_list_after_a_410_brings_is_synced_at_once_and_not_taken_fo
 
 
 async def test_an_own_write_from_before_a_list_is_waited_for_all_the_same() -> None:
+    api = Relisting()
+
     async def sync(setup: Setup, key: ObjectKey) -> Outcome:
         if api.cut and setup.names.count(key.name) == 1:
             await setup.patch(key, {"status": {"phase": "Booked"}}, "status")
             setup.controller.queue.add(key)
         return Outcome()
 
-    api = Relisting()
     for n in range(100):
         api.put(TICKET, f"t{n}")
     key = api.put(TICKET, "the-last-one")
@@ -563,6 +564,8 @@ async def test_an_own_write_from_before_a_list_is_waited_for_all_the_same() -> N
 
 
 async def test_an_own_write_of_what_is_gone_by_now_holds_nobody_up_and_is_not_synced() -> None:
+    api = Relisting()
+
     async def sync(setup: Setup, key: ObjectKey) -> Outcome:
         if api.cut:
             await setup.patch(key, {"status": {"phase": "Booked"}}, "status")
@@ -570,7 +573,6 @@ async def test_an_own_write_of_what_is_gone_by_now_holds_nobody_up_and_is_not_sy
             setup.controller.queue.add(key)
         return Outcome()
 
-    api = Relisting()
     key = api.put(TICKET, "a")
     async with running(api, sync) as setup:
         api.cut = True

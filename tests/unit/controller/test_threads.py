@@ -1,0 +1,225 @@
+"""What blocks in a thread outlives the sync that began it: its key is not synced by two at once."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from pilothouse.controller import Controller, Fence, Manager, Outcome, Settings
+from pilothouse.controller.threads import threads_left, to_thread
+from pilothouse.informer import Informer
+from pilothouse.kube import ObjectKey
+from pilothouse.playbook import Group, Playbook, Watch, add_watch, task
+from pilothouse.testing import ModelApi, VirtualTimeLoop
+from tests.unit.playbook.configured import TicketPlay, ready
+from tests.unit.tickets import TICKET, Ticket
+
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
+SYNC_TIMEOUT = 20.0
+
+
+@pytest.fixture
+def api() -> ModelApi:
+    return ModelApi()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Waits for what a thread does: in real time, while the virtual clock stands still."""
+    for _ in range(2000):
+        if condition():
+            return
+        await asyncio.to_thread(time.sleep, 0.005)
+    raise AssertionError("the thread did not do it")
+
+
+class Hanging:
+    """A function that blocks until it is let go, the first so many times."""
+
+    def __init__(self, times: int = 1) -> None:
+        self.ran: list[str] = []
+        self.at_once = self.most = 0
+        self._times = times
+        self._go = threading.Event()
+
+    def __call__(self, name: str) -> None:
+        self.ran.append(name)
+        self.at_once += 1
+        self.most = max(self.most, self.at_once)
+        if len(self.ran) <= self._times:
+            self._go.wait(10)
+        self.at_once -= 1
+
+    def let_go(self) -> None:
+        self._go.set()
+
+
+class Setup:
+    """A running informer and controller, whose syncs block in threads; `told` are the keys that timed out."""
+
+    def __init__(self, api: ModelApi, blocks: Callable[[str], None]) -> None:
+        self.told: list[str] = []
+        self.fence = Fence()
+        self._blocks = blocks
+        informer = Informer(api, TICKET)
+        self.controller = Controller[Ticket](
+            "ticket",
+            api,
+            informer,
+            self.sync,
+            workers=1,
+            sync_timeout=SYNC_TIMEOUT,
+            on_timeout=self.tell,
+        )
+        self.tasks = [asyncio.create_task(part) for part in (informer.run(), self.controller.run())]
+
+    async def sync(self, key: ObjectKey) -> Outcome:
+        await self.fence.in_thread(self._blocks, key.name)
+        return Outcome()
+
+    async def tell(self, key: ObjectKey, seconds: float) -> None:
+        self.told.append(key.name)
+
+    async def end(self) -> None:
+        for each in self.tasks:
+            each.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+
+async def test_a_key_is_not_synced_again_while_a_thread_of_it_runs(
+    api: ModelApi, virtual_time: VirtualTimeLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    blocks = Hanging()
+    api.put(TICKET, "a", spec={"seats": 1})
+    setup = Setup(api, blocks)
+    await until(lambda: blocks.ran == ["a"])
+    virtual_time._jumping.clock += SYNC_TIMEOUT
+    await asyncio.sleep(0.01)
+    assert setup.told == ["a"], "that is told at once"
+    api.put(TICKET, "a", spec={"seats": 2})
+    api.put(TICKET, "b")
+    await until(lambda: "b" in blocks.ran)
+    await asyncio.sleep(600)
+    assert blocks.ran == ["a", "b"]
+    assert [obj.metadata.name for obj in setup.controller.syncing] == ["a"]
+    assert caplog.text.count("Ticket default/a is not synced again before") == 1
+    blocks.let_go()
+    await until(lambda: blocks.ran == ["a", "b", "a"])
+    await asyncio.sleep(600)
+    assert (blocks.ran, setup.told) == (["a", "b", "a"], ["a"])
+    assert list(setup.controller.syncing) == []
+    await setup.end()
+
+
+async def test_nor_after_a_fence_has_closed_upon_it(api: ModelApi, virtual_time: VirtualTimeLoop) -> None:
+    blocks = Hanging()
+    api.put(TICKET, "a")
+    setup = Setup(api, blocks)
+    await until(lambda: blocks.ran == ["a"])
+    setup.fence.close()
+    setup.fence.until = virtual_time.time() + 10_000
+    await asyncio.sleep(600)
+    assert blocks.ran == ["a"]
+    blocks.let_go()
+    await until(lambda: blocks.ran == ["a", "a"])
+    assert blocks.most == 1
+    await setup.end()
+
+
+async def test_a_thread_that_had_not_begun_holds_nobody_up(
+    api: ModelApi, virtual_time: VirtualTimeLoop
+) -> None:
+    pool, ends = ThreadPoolExecutor(1), threading.Event()
+    pool.submit(ends.wait, 10)
+    virtual_time.set_default_executor(pool)
+    blocks = Hanging(times=0)
+    api.put(TICKET, "a")
+    setup = Setup(api, blocks)
+    for turn in range(500):
+        # Back-off and deadline pass in turn; the clock stands still while something is in the pool.
+        virtual_time._jumping.clock += 0 if turn % 50 else SYNC_TIMEOUT
+        await asyncio.sleep(0)
+    assert setup.told[:3] == ["a"] * 3, "it is tried again, and held by nothing"
+    assert blocks.ran == []
+    ends.set()
+    await asyncio.sleep(60)
+    assert blocks.ran == ["a"]
+    await setup.end()
+
+
+class LateExecutor(ThreadPoolExecutor):
+    """Has a thread that has taken up its work, and not come to its first instruction."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.begin: Callable[[], Any] = lambda: None
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_running_or_notify_cancel()
+        self.begin = lambda: fn(*args, **kwargs)
+        return future
+
+
+async def test_what_is_given_up_before_its_first_instruction_does_not_begin(
+    virtual_time: VirtualTimeLoop,
+) -> None:
+    late = LateExecutor()
+    virtual_time.set_default_executor(late)
+    ran: list[str] = []
+    left = threads_left()
+    running = asyncio.create_task(to_thread(lambda: ran.append("a")))
+    await asyncio.sleep(0)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert left == []
+    with pytest.raises(RuntimeError, match="nobody waits"):
+        late.begin()
+    assert ran == []
+
+
+async def test_what_ends_by_itself_leaves_nothing_behind() -> None:
+    left = threads_left()
+    assert await to_thread(lambda: "done") == "done"
+    with pytest.raises(ZeroDivisionError):
+        await to_thread(lambda: 1 // 0)
+    assert left == []
+
+
+async def test_blocking_tasks_of_a_playbook_hold_their_key_also_from_a_parallel_group(
+    api: ModelApi, virtual_time: VirtualTimeLoop
+) -> None:
+    blocks = Hanging(times=2)
+
+    @task("one blocks")
+    def one(play: TicketPlay) -> None:
+        blocks("one")
+
+    @task("other blocks")
+    def other(play: TicketPlay) -> None:
+        blocks("other")
+
+    key = api.put(TICKET, "t")
+    book: Playbook[Any] = Playbook(TicketPlay, tasks=[Group("both", [one, other], parallel=True)])
+    settings = Settings(health_host="127.0.0.1", health_port=0, sync_timeout=SYNC_TIMEOUT)
+    manager = Manager("tickets", settings, api)
+    add_watch(manager, Watch(TICKET, book))
+    process = asyncio.create_task(manager.run(asyncio.Event()))
+    await until(lambda: len(blocks.ran) == 2)
+    virtual_time._jumping.clock += SYNC_TIMEOUT
+    await asyncio.sleep(0.1)
+    assert ready(api, key)[1] == "Timeout"
+    await asyncio.sleep(600)
+    assert blocks.most == 2
+    assert len(blocks.ran) == 2
+    blocks.let_go()
+    await until(lambda: len(blocks.ran) == 4)
+    await asyncio.sleep(1)
+    assert ready(api, key)[0] == "True"
+    process.cancel()
+    await asyncio.gather(process, return_exceptions=True)
