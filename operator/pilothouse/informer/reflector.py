@@ -51,6 +51,9 @@ LONGEST_PAUSE = 30.0
 HEALTHY_SECONDS = 120.0
 # client-go's VeryShortWatchError: a stream that ends this soon with nothing in it is trouble, not routine.
 SHORT_WATCH_SECONDS = 1.0
+# Streamed lists that, in a row, did not come to their end. The next one is then read in pages: a server that
+# ignores the question and falls silent cannot be told from one in trouble, and must not be asked for ever.
+STREAM_TRIES = 2
 
 
 class ListWatcher(Protocol):
@@ -62,9 +65,15 @@ class ListWatcher(Protocol):
         """Yield what is there as ADDED, then END_OF_LIST, then what changes; or WatchListUnsupported."""
 
     def pages(
-        self, resource: Resource[T], *, namespace: str, label_selector: str, field_selector: str
+        self,
+        resource: Resource[T],
+        *,
+        namespace: str,
+        label_selector: str,
+        field_selector: str,
+        limit: int = ...,
     ) -> AsyncGenerator[Page[T], None]:
-        """List a collection, page by page."""
+        """List a collection, page by page; with a limit of 0 on one page."""
 
     def watch(
         self,
@@ -165,8 +174,11 @@ class Reflector(Generic[T]):
         self._selectors = Selectors(
             namespace=namespace, label_selector=label_selector, field_selector=field_selector
         )
-        # Whether the server streams its lists, as far as is known.
+        # Whether the server streams its lists, as far as is known, and how often it was tried for this one.
         self._streams = True
+        self._stream_tries = 0
+        # The version that was asked for is forgotten, and nothing has been read since.
+        self._expired = False
         self._backoff = Backoff()
         self._resource_version = ""
         self.state = State.LISTING
@@ -185,7 +197,7 @@ class Reflector(Generic[T]):
             try:
                 if self.state is State.WATCHING:
                     await self._watch()
-                elif self._streams:
+                elif self._streams and self._stream_tries < STREAM_TRIES:
                     await self._stream()
                 else:
                     await self._list()
@@ -199,18 +211,33 @@ class Reflector(Generic[T]):
 
     async def _stream(self) -> None:
         """Lists and watches in one stream (KEP-3157), which neither side has to hold as a whole."""
+        self._stream_tries += 1
         self._sink.begin_list(self._namespace)
         await self._follow(self._client.watch_list(self._resource, **self._selectors))
 
     async def _list(self) -> None:
+        """Lists in pages; if the server forgets their moment on the way, all at once, as client-go does.
+
+        See FullListIfExpired in its tools/pager: page by page, a slow server would forget it again.
+        """
+        self._resource_version = ""
+        try:
+            await self._read(self._client.pages(self._resource, **self._selectors))
+        except Expired as error:
+            if not self._resource_version:
+                raise
+            log.info("%s: listing again, without pages: %s", self, error)
+            await self._read(self._client.pages(self._resource, **self._selectors, limit=0))
+        self._end_list()
+
+    async def _read(self, pages: AsyncGenerator[Page[T], None]) -> None:
         self._sink.begin_list(self._namespace)
-        async for page in self._client.pages(self._resource, **self._selectors):
+        async for page in pages:
             for obj in page.items:
                 self._sink.listed(obj, self._namespace)
             for misfit in page.misfits:
                 self._sink.keep(misfit, self._namespace)
             self._resource_version = page.resource_version
-        self._end_list()
 
     async def _watch(self) -> None:
         await self._follow(
@@ -259,6 +286,7 @@ class Reflector(Generic[T]):
     def _end_list(self) -> None:
         self._sink.end_list(self._resource_version, self._namespace)
         self.state = State.WATCHING
+        self._stream_tries = 0
         self._heal()
         self.listed.set()
 
@@ -271,8 +299,10 @@ class Reflector(Generic[T]):
         return self.state
 
     def _fail(self, error: KubeError) -> None:
-        if isinstance(error, Expired):
-            # Routine after a long absence: the list that follows brings everything.
+        if isinstance(error, Expired) and not self._expired:
+            # Routine after a long absence: the list that follows brings everything. If it expires, too, it is
+            # trouble.
+            self._expired = True
             log.info("%s: listing again: %s", self, error)
             return
         sentence = (
@@ -285,6 +315,7 @@ class Reflector(Generic[T]):
         self.failing = sentence
 
     def _heal(self) -> None:
+        self._expired = False
         if self.failing:
             log.info("%s can be read again", self)
             self.failing = ""

@@ -14,7 +14,7 @@ from pilothouse.kube.answers import (
     read_object,
     read_page,
 )
-from pilothouse.kube.errors import BadRequest, Invalid, WatchListUnsupported
+from pilothouse.kube.errors import BadRequest, Invalid, Unreachable, WatchListUnsupported
 from pilothouse.kube.objects import KubeObject, ObjectKey
 from pilothouse.kube.resource import Resource
 from pilothouse.kube.transport import IDLE_SECONDS, JSON, Transport
@@ -77,12 +77,14 @@ class Reader:
             namespace: empty for all.
             label_selector: such as `app=web,tier!=cache`.
             field_selector: such as `metadata.name=web`.
-            limit: objects per page.
+            limit: objects per page; 0: all on one.
 
         Raises:
             Expired: listing took so long that the server forgot the moment (5 min); start again.
         """
-        params = _selectors(label_selector, field_selector) | {"limit": str(limit)}
+        params = _selectors(label_selector, field_selector)
+        if limit:
+            params["limit"] = str(limit)
         path, accept = resource.path(namespace), _METADATA_LIST if resource.metadata_only else JSON
         while True:
             body = await self._transport.request("GET", path, params=params, accept=accept)
@@ -150,10 +152,11 @@ class Reader:
             idle: seconds of silence that end the stream, as in `watch`.
 
         Raises:
-            WatchListUnsupported: the server refused to, ignored the question, or ended the stream before
+            WatchListUnsupported: the server refused to, or ignored the question: it sent a bookmark without
                 END_OF_LIST; use `pages` and `watch`. Kubernetes has it by default in 1.32 and since 1.34.
             ApiError: the server refused for another reason, or ended the stream with an error.
-            Unreachable: it could not be reached, or the connection broke.
+            Unreachable: it could not be reached, the connection broke, or the stream ended before
+                END_OF_LIST, as when the server is restarted.
         """
         params = _selectors(label_selector, field_selector) | {
             "resourceVersion": "",
@@ -168,7 +171,9 @@ class Reader:
                     event = read(line)
                     listed = listed or event.type is EventType.END_OF_LIST
                     if not listed and event.type is EventType.BOOKMARK:
-                        break
+                        raise WatchListUnsupported(
+                            f"the server streamed {resource} and did not say where the list ends"
+                        )
                     yield event
         except (BadRequest, Invalid) as error:
             if listed:
@@ -177,7 +182,9 @@ class Reader:
                 f"the server does not stream the list of {resource}: {error}"
             ) from error
         if not listed:
-            raise WatchListUnsupported(f"the server streamed {resource} and did not say where the list ends")
+            raise Unreachable(
+                f"the stream of {resource} ended before all that is there was told", maybe_sent=True
+            )
 
     def _watch(
         self,

@@ -207,6 +207,7 @@ class ModelApi:
         objects = sorted(self.server.collection(resource).objects.items())
         shown = [obj for _, obj in objects if matches(obj)]
         version = str(self.version)
+        limit = limit or len(shown) or 1
         for start in range(0, len(shown) or 1, limit):
             body = {"metadata": {"resourceVersion": version}, "items": shown[start : start + limit]}
             page, _ = read_page(resource, msgspec.json.encode(body))

@@ -37,9 +37,11 @@ class Collection:
         cuts: what ends open watches, one each, in turn.
         streams: whether it streams its lists.
         ends_lists: how many streamed lists it ends before they are complete.
+        expires_pages: how many lists in several pages it forgets after the first one.
         lag: seconds that each page and each event is late.
         misfits: objects that do not fit the view.
-        asked: for what: ("stream", namespace), ("list", namespace) or ("watch", namespace, version).
+        asked: for what: ("stream", namespace), ("list", namespace), ("list at once", namespace) or
+            ("watch", namespace, version).
     """
 
     def __init__(self, *, streams: bool = False) -> None:
@@ -51,6 +53,7 @@ class Collection:
         self.refusals: list[KubeError] = []
         self.cuts: list[KubeError | None] = []
         self.ends_lists = 0
+        self.expires_pages = 0
         self.lag = 0.0
         self.misfits: set[ObjectKey] = set()
         self.asked: list[tuple[str, ...]] = []
@@ -59,15 +62,18 @@ class Collection:
     # What the reflector calls.
 
     async def pages(
-        self, resource: Resource[Any], *, namespace: str, **_: str
+        self, resource: Resource[Any], *, namespace: str, limit: int = 500, **_: str
     ) -> AsyncGenerator[Page[Any], None]:
-        self.asked.append(("list", namespace))
+        self.asked.append(("list" if limit else "list at once", namespace))
         self._refuse()
         objects = [obj for obj in self.objects.values() if namespace in ("", obj.metadata.namespace)]
         version = str(self.version)
-        half = len(objects) // 2
-        for part in (objects[:half], objects[half:]):
+        half = len(objects) // 2 if limit else 0
+        for number, part in enumerate((objects[:half], objects[half:])):
             await asyncio.sleep(self.lag)
+            if number and limit and self.expires_pages:
+                self.expires_pages -= 1
+                raise Expired(410, "Expired", "the continue token is too old")
             yield Page(
                 [obj for obj in part if obj.metadata.key not in self.misfits],
                 version,

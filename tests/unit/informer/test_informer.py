@@ -10,7 +10,7 @@ import pytest
 
 from pilothouse.informer import Informer
 from pilothouse.informer.reflector import SHORT_WATCH_SECONDS
-from pilothouse.kube import ApiError, Cause, Forbidden, NotFound, ObjectKey
+from pilothouse.kube import ApiError, Cause, Expired, Forbidden, NotFound, ObjectKey
 from pilothouse.telemetry.metrics import render
 from pilothouse.testing import eventually
 from tests.unit.informer.collection import LOST, THINGS, Collection, Thing, shadow
@@ -173,6 +173,82 @@ async def test_a_streamed_list_that_ends_early_is_trouble():
         assert not informer.synced
         await informer.wait_synced()
     assert collection.asked == [("stream", ""), ("stream", "")]
+
+
+async def test_a_server_that_ended_one_streamed_list_early_is_asked_for_the_next_one_too():
+    collection = Collection(streams=True)
+    collection.put("a")
+    collection.ends_lists = 1
+    informer = Informer(collection, THINGS)
+    async with running(informer):
+        await informer.wait_synced()
+        for name in ("b", "c"):
+            collection.lose()
+            collection.put(name)
+            await eventually(lambda: informer.failing)
+            collection.put(name)
+            collection.forget()
+            await settled(informer, collection)
+    assert [each[0] for each in collection.asked if each[0] != "watch"] == ["stream"] * 4
+
+
+async def test_a_list_that_twice_did_not_come_to_its_end_is_read_in_pages_and_the_next_one_streamed_again():
+    """A server may ignore the question, and say nothing more: it would never be read."""
+    collection = Collection(streams=True)
+    collection.put("a")
+    collection.ends_lists = 2
+    informer = Informer(collection, THINGS)
+    async with running(informer):
+        await informer.wait_synced()
+        assert [each[0] for each in collection.asked][:3] == ["stream", "stream", "list"]
+        collection.lose()
+        collection.put("b")
+        await eventually(lambda: informer.failing)
+        collection.put("b")
+        collection.forget()
+        await settled(informer, collection)
+    assert [each[0] for each in collection.asked][-1] == "stream"
+
+
+async def test_a_list_that_expires_between_its_pages_is_read_at_once(collection, informer):
+    told: dict[ObjectKey, Thing] = {}
+    informer.add_handler(shadow(told))
+    collection.put("a")
+    collection.put("b")
+    collection.expires_pages = 1
+    collection.lag = 1
+    async with running(informer):
+        await asyncio.sleep(1.5)
+        assert set(told) == {ObjectKey("ns", "a")}, "the first page"
+        collection.remove("a")
+        await informer.wait_synced()
+        assert told == collection.objects, "what the first page showed is gone"
+        assert informer.failing == ""
+    assert [each[0] for each in collection.asked] == ["list", "list at once", "watch"]
+
+
+@pytest.mark.parametrize("streams", [False, True])
+async def test_lists_that_expire_again_and_again_are_trouble(streams):
+    collection = Collection(streams=streams)
+    collection.put("a")
+    informer = Informer(collection, THINGS)
+    expired = Expired(410, "Expired", "too old")
+    async with running(informer):
+        await informer.wait_synced()
+        collection.lose()
+        await eventually(lambda: informer.failing)
+        collection.put("a")
+        collection.forget()
+        collection.refusals += [expired] * 4
+        await eventually(lambda: "too old" in informer.failing, within=20)
+        assert 'pilothouse_watch_failing{resource="things.testing.pilothouse.dev"} 1.0' in render().decode()
+        await settled(informer, collection)
+        assert informer.failing == ""
+        collection.refusals.append(expired)
+        collection.cut(LOST)
+        collection.put("b")
+        await settled(informer, collection)
+        assert informer.failing == "", "one is routine"
 
 
 async def test_a_server_that_is_gone_is_asked_again_after_a_pause(collection, informer):

@@ -120,3 +120,12 @@ async def test_list_joins_the_pages(server, client):
     assert [each.metadata.name for each in found] == ["a", "b", "c"]
     assert [request.query.get("continue") for request in server.requests] == [None, "more"]
     assert {request.query["labelSelector"] for request in server.requests} == {"a=b"}
+
+
+async def test_all_on_one_page_is_a_list_without_a_limit(server, client):
+    server.will(
+        web.json_response({"metadata": {"resourceVersion": "9"}, "items": [body("a", 1), body("b", 2)]})
+    )
+    [page] = [page async for page in client.pages(WIDGETS, limit=0)]
+    assert [each.metadata.name for each in page.items] == ["a", "b"]
+    assert not {"limit", "continue"} & set(server.requests[0].query)

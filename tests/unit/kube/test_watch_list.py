@@ -76,10 +76,21 @@ async def test_a_server_that_ignores_the_question(server, client):
     assert brief(events) == [("ADDED", "a", "6")]
 
 
-async def test_a_stream_that_ends_within_the_list(server, client):
+async def test_a_stream_that_ends_within_the_list_is_trouble_and_no_lack(server, client):
     server.will(server.stream(line("ADDED", body("a", 6))))
-    with pytest.raises(WatchListUnsupported):
-        await collect(client, [])
+    events: list[WatchEvent[Widget]] = []
+    with pytest.raises(Unreachable, match="ended before all that is there was told"):
+        await collect(client, events)
+    assert brief(events) == [("ADDED", "a", "6")]
+
+
+async def test_so_is_one_that_falls_silent_within_the_list(server, client):
+    server.will(server.stream(line("ADDED", body("a", 6)), silent=True))
+    events = client.watch_list(WIDGETS, idle=0.1)
+    async with aclosing(events):
+        await anext(events)
+        with pytest.raises(Unreachable, match="ended before all that is there was told"):
+            await anext(events)
 
 
 async def test_an_object_that_does_not_fit_is_part_of_the_list(server, client, caplog):
