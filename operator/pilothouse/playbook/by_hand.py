@@ -5,7 +5,7 @@ import logging
 import math
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -56,6 +56,7 @@ class Played:
         recap: How the tasks ended.
         status: The fields of the status that were written; with null where one was taken away.
         finalizers: The finalizers that were added (+) or taken away (-).
+        due: The handlers that were notified and did not come to their end, by their names.
     """
 
     resource: Resource[Any]
@@ -64,6 +65,7 @@ class Played:
     recap: Recap
     status: dict[str, object]
     finalizers: Sequence[str] = ()
+    due: Sequence[str] = ()
 
     @property
     def changes(self) -> bool:
@@ -193,22 +195,34 @@ class Hand:
             self._leading(watch, obj) as fence,
             self._reconciler(watch, key, fence) as (reconciler, store),
         ):
-            recaps: list[Recap] = []
-            reconciler.played = recaps.append
-            for _ in range(TRIES):
-                before = await self._read(watch, key)
-                store.observe(before)
-                try:
-                    await reconciler.sync(key)
-                except Conflict as conflict:
-                    log.debug("changed meanwhile, playing again: %s", conflict)
-                    continue
-                except (SyncError, PermanentError) as error:
-                    if not recaps or recaps[-1].failure is None:
-                        raise Refused(f"{watch.resource.kind} {key}: {error}") from error
-                if not recaps:
-                    raise _nothing_to_play(watch, key)
-                return _played(watch.resource, before, store.get(key), recaps[-1])
+            try:
+                played = await self._try(watch, key, reconciler, store)
+            except BaseException:
+                if due := reconciler.due(key):
+                    log.warning("%s %s: %s", watch.resource.kind, key, still_due(due))
+                raise
+            return replace(played, due=reconciler.due(key))
+
+    async def _try(
+        self, watch: Watch, key: ObjectKey, reconciler: Reconciler[Any], store: Store[Any]
+    ) -> Played:
+        """Plays until the object does not change meanwhile; a try runs the handlers that the last left."""
+        recaps: list[Recap] = []
+        reconciler.played = recaps.append
+        for _ in range(TRIES):
+            before = await self._read(watch, key)
+            store.observe(before)
+            try:
+                await reconciler.sync(key)
+            except Conflict as conflict:
+                log.debug("changed meanwhile, playing again: %s", conflict)
+                continue
+            except (SyncError, PermanentError) as error:
+                if not recaps or recaps[-1].failure is None:
+                    raise Refused(f"{watch.resource.kind} {key}: {error}") from error
+            if not recaps:
+                raise _nothing_to_play(watch, key)
+            return _played(watch.resource, before, store.get(key), recaps[-1])
         raise Refused(f"{watch.resource.kind} {key} changed under each of {TRIES} plays: try again later")
 
     @asynccontextmanager
@@ -321,6 +335,14 @@ class Hand:
             return ""
         age = (now() - datetime.fromisoformat(spec.renew_time)).total_seconds()
         return spec.holder_identity if age < spec.lease_duration_seconds else ""
+
+
+def still_due(handlers: Sequence[str]) -> str:
+    """What a person should know of handlers that were notified and not run to their end."""
+    return (
+        f"still due: {', '.join(handlers)}. No later play knows of it: do by hand what that does, or change "
+        "again what notifies it"
+    )
 
 
 @asynccontextmanager

@@ -148,7 +148,7 @@ async def _play(name: str, watches: Watches, variables: Mapping[str, str], optio
 
 
 def _exit_code(played: "Played") -> int:
-    if played.recap.failure is not None:
+    if played.recap.failure is not None or played.due:
         return NOT_DONE
     return WOULD_CHANGE if played.check and played.changes else DONE
 

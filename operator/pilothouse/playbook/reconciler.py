@@ -202,6 +202,12 @@ class Reconciler(Generic[T]):
             if play.notified:
                 self._notified[metadata.key] = Notified(metadata.uid, play.notified)
 
+    def due(self, key: ObjectKey) -> Sequence[str]:
+        """The handlers that an object's last play was to run and did not, by their names, in order."""
+        pending = self._notified.get(key)
+        handlers = self._playbook.handlers if pending is not None else ()
+        return [handler.name for handler in handlers if pending and handler in pending.handlers]
+
     def forget(self, key: ObjectKey) -> None:
         """Forgets an object that is gone."""
         self._notified.pop(key, None)

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from pilothouse.playbook.by_hand import Played
+from pilothouse.playbook.by_hand import Played, still_due
 from pilothouse.playbook.tasks import State, TaskResult
 
 WIDTH = 80
@@ -47,6 +47,7 @@ def as_json(played: Played) -> str:
         "waiting": waiting and {"reason": waiting.reason, "message": str(waiting)},
         "plan": recap.plan,
         "finalizers": list(played.finalizers),
+        "due": list(played.due),
         "status": played.status,
         "seconds": round(recap.seconds, 6),
     }
@@ -68,6 +69,8 @@ def _lines(played: Played, diff: bool) -> Iterator[str]:
     totals = " ".join(f"{state}={counts[state]}" for state in State)
     plan = f", in the plan {played.recap.plan}" if played.recap.plan else ""
     yield f"{name} : {totals} in {played.recap.seconds:.3f} s{plan}"
+    if played.due:
+        yield still_due(played.due)
     if played.check and played.recap.failure is None:
         yield "A play would change what is told above." if played.changes else "Nothing to change."
 

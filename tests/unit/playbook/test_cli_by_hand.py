@@ -1,6 +1,7 @@
 """A play by hand holds the operator's Lease, and refuses when it cannot."""
 
 import asyncio
+import json
 import threading
 from collections.abc import Sequence
 
@@ -9,9 +10,11 @@ import pytest
 from pilothouse.controller import Settings
 from pilothouse.controller.lease import LEASE
 from pilothouse.controller.sharding import shard_of
-from pilothouse.kube import ObjectKey
-from pilothouse.playbook import Playbook, Secondary, State, Watch, task
+from pilothouse.kube import Conflict, ObjectKey
+from pilothouse.playbook import Play, Playbook, Secondary, State, TaskFailed, Waiting, Watch, task
 from pilothouse.playbook.by_hand import Hand, Refused, watches_of
+from pilothouse.playbook.cli import _exit_code
+from pilothouse.playbook.report import as_json, as_text
 from pilothouse.testing import Call, ModelApi
 from tests.unit.playbook.airline import FINALIZER, Airline, playbook
 from tests.unit.playbook.configured import CONFIG_MAP, TicketPlay, operator
@@ -303,3 +306,78 @@ async def test_a_task_that_awaits_what_somebody_cancelled_fails(
     for played in (await hand.check(watch, ticket), await hand.play(watch, ticket)):
         assert played.recap.failure is not None
         assert played.recap.failure.reason == "UnexpectedError"
+
+
+def notifying(*troubles: Exception) -> Playbook[TicketPlay]:
+    """A change, its handler `reload`, in whose way is one trouble after the other, and what comes after."""
+    left = list(troubles)
+    written: list[int] = []
+
+    @task("it is reloaded")
+    async def reload(play: TicketPlay) -> None:
+        if left:
+            raise left.pop(0)
+        play.changed("reload")
+
+    @task("the config is written", notify=[reload])
+    async def write(play: TicketPlay) -> None:
+        if not written:
+            written.append(1)
+            play.changed("write")
+
+    @task("something is in the way")
+    async def in_the_way(play: TicketPlay) -> None:
+        if left and isinstance(left[0], Conflict):
+            raise left.pop(0)
+
+    return Playbook(Play, tasks=[write, in_the_way])
+
+
+CONFLICT = Conflict(409, "Conflict", "modified")
+
+
+async def test_a_handler_that_a_play_did_not_come_to_is_run_by_the_next_try(
+    ticket: ObjectKey, hand: Hand
+) -> None:
+    played = await hand.play(Watch(TICKET, notifying(CONFLICT)), ticket)
+    assert [each.task for each in played.recap.results if each.diff] == ["it is reloaded"]
+    assert played.due == []
+    assert _exit_code(played) == 0
+
+
+@pytest.mark.parametrize(
+    "trouble", [TaskFailed("Down", "It is down."), Waiting("Busy", "Busy.", fallback=60)]
+)
+async def test_a_handler_that_did_not_come_to_its_end_is_told(
+    ticket: ObjectKey, hand: Hand, trouble: Exception
+) -> None:
+    played = await hand.play(Watch(TICKET, notifying(trouble)), ticket)
+    assert played.due == ["it is reloaded"]
+    assert "still due: it is reloaded. No later play knows of it" in as_text(played, diff=False)
+    assert json.loads(as_json(played))["due"] == ["it is reloaded"]
+    assert _exit_code(played) == 1
+
+
+async def test_so_is_one_that_no_try_came_to(
+    ticket: ObjectKey, hand: Hand, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(Refused, match="changed under each of 5 plays"):
+        await hand.play(Watch(TICKET, notifying(*[CONFLICT] * 5)), ticket)
+    assert "Ticket default/my-ticket: still due: it is reloaded" in caplog.text
+
+
+async def test_and_one_whose_play_takes_too_long(
+    api: ModelApi, ticket: ObjectKey, caplog: pytest.LogCaptureFixture
+) -> None:
+    @task("it is reloaded")
+    async def reload(play: TicketPlay) -> None:
+        await asyncio.sleep(3600)
+
+    @task("the config is written", notify=[reload])
+    async def write(play: TicketPlay) -> None:
+        play.changed("write")
+
+    settings = Settings(leader_elect=True, pod_namespace="operators", pod_name="pod-1", sync_timeout=30)
+    with pytest.raises(TimeoutError):
+        await Hand("tickets", settings, api).play(Watch(TICKET, Playbook(Play, tasks=[write])), ticket)
+    assert "still due: it is reloaded" in caplog.text

@@ -255,6 +255,34 @@ async def test_a_notification_is_not_lost_with_a_play_that_did_not_come_to_it(
         assert ready(api, ticket)[0] == "True"
 
 
+async def test_a_process_that_is_killed_before_a_handler_forgets_it(api: ModelApi, ticket: ObjectKey) -> None:
+    """As the docs say: the next process finds the change made, and nothing notifies the handler again."""
+    written = 0
+    reloads: list[str] = []
+
+    @task("what runs is reloaded")
+    async def reload(play: TicketPlay) -> None:
+        reloads.append("begun")
+        await asyncio.sleep(3600)
+
+    @task("the config is written", notify=[reload])
+    async def write(play: TicketPlay) -> None:
+        nonlocal written
+        if written != play.object.spec.seats:
+            written = play.object.spec.seats
+            play.changed("written")
+
+    book: Playbook[TicketPlay] = Playbook(Play, tasks=[write])
+    async with operator(api, book):
+        assert reloads == ["begun"]
+    async with operator(api, book):
+        assert ready(api, ticket)[0] == "True"
+        assert reloads == ["begun"]
+        api.put(TICKET, ticket.name, spec={"seats": 3})
+        await asyncio.sleep(1)
+        assert reloads == ["begun", "begun"]
+
+
 async def test_a_handler_that_fails_fails_the_play(log: Log) -> None:
     reload = log.failing("reload", TaskFailed("Down", "It is down."))
     recap = await run(log.task("config", changes=True, notify=(reload,)))
