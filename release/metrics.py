@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Gauge
 
 from pilothouse.telemetry import metrics
-from pilothouse.telemetry.histogram import Histogram
+from pilothouse.telemetry.series import Series
 
 _HEAD = """<!-- Written by `./inv generate` from pilothouse.telemetry.metrics; change that. -->
 
@@ -43,9 +43,9 @@ class Described(NamedTuple):
 def described() -> Iterator[Described]:
     """Go over the metrics in the order of their declaration."""
     for each in vars(metrics).values():
-        if isinstance(each, Counter | Gauge | Histogram):
+        if isinstance(each, Gauge | Series):
             (family,) = each.collect()
-            labels = each._labels if isinstance(each, Histogram) else each._labelnames
+            labels = each.label_names if isinstance(each, Series) else each._labelnames
             name = f"{family.name}_total" if family.type == "counter" else family.name
             yield Described(name, family.type, tuple(labels), family.documentation)
 

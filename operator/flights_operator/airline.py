@@ -8,9 +8,9 @@ every call can be repeated after a crash or a lost reply without booking twice:
 - `cancel` goes by the reference and closes it, so that a `book` which is still under way comes too late.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from prometheus_client import Gauge
@@ -28,6 +28,9 @@ CIRCUIT = Gauge(
 
 T = TypeVar("T")
 
+_booking: Callable[[bytes], Booking] = msgspec.json.Decoder(Booking).decode
+_page: Callable[[bytes], BookingPage] = msgspec.json.Decoder(BookingPage).decode
+
 
 class Airline:
     """Client of the booking API, an async context manager; one for the whole process.
@@ -40,7 +43,9 @@ class Airline:
 
     def __init__(self, settings: FlightsSettings) -> None:
         self._transport = Transport(settings)
-        self._resilience = Resilience(settings.rate, 2 * settings.rate, RetryPolicy(), CircuitBreaker())
+        breaker = CircuitBreaker()
+        self._resilience = Resilience(settings.rate, 2 * settings.rate, RetryPolicy(), breaker)
+        CIRCUIT.set_function(lambda: breaker.state is not BreakerState.CLOSED)
 
     async def __aenter__(self) -> "Airline":
         return self
@@ -52,7 +57,7 @@ class Airline:
 
     async def find(self, reference: str) -> Booking | None:
         """The booking that has this reference."""
-        items = decode(await self._call("GET", "bookings", query={"reference": reference}), BookingPage).items
+        items = decode(await self._call("GET", "bookings", query={"reference": reference}), _page).items
         return next((booking for booking in items if booking.reference == reference), None)
 
     async def book(self, reference: str, trip: Trip) -> Booking:
@@ -62,7 +67,7 @@ class Airline:
             ReferenceExistsError: The reference has a booking: of an earlier attempt, or of another operator.
         """
         body = {"reference": reference, "from": trip.origin, "to": trip.destination, "seats": trip.seats}
-        return decode(await self._call("POST", "bookings", body=body), Booking)
+        return decode(await self._call("POST", "bookings", body=body), _booking)
 
     async def change(self, booking: Booking, trip: Trip, *, key: str) -> Booking:
         """Changes a booking that is still what it was when it was read.
@@ -77,9 +82,8 @@ class Airline:
         """
         body = {"from": trip.origin, "to": trip.destination, "seats": trip.seats}
         headers = {"Idempotency-Key": key, "If-Match": f'"{booking.version}"'}
-        return decode(
-            await self._call("PATCH", f"bookings/{booking.id}", body=body, headers=headers), Booking
-        )
+        answer = await self._call("PATCH", f"bookings/{booking.id}", body=body, headers=headers)
+        return decode(answer, _booking)
 
     async def cancel(self, reference: str) -> Booking | None:
         """Cancels the booking that has this reference, for good.
@@ -88,28 +92,15 @@ class Airline:
             What was cancelled; None when there was nothing, or nothing any more.
         """
         answer = await self._call("DELETE", "bookings", query={"reference": reference})
-        return decode(answer, Booking) if answer else None
+        return decode(answer, _booking) if answer else None
 
-    async def _call(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str] | None = None,
-        body: object = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> bytes:
-        try:
-            return await self._resilience.call(
-                lambda: self._transport.request(method, path, query=query, body=body, headers=headers)
-            )
-        finally:
-            CIRCUIT.set(self._resilience.breaker.state is not BreakerState.CLOSED)
+    async def _call(self, method: str, path: str, **content: Any) -> bytes:
+        return await self._resilience.call(lambda: self._transport.request(method, path, **content))
 
 
-def decode(body: bytes, kind: type[T]) -> T:
+def decode(body: bytes, read: Callable[[bytes], T]) -> T:
     """The answer as a typed object; raises NoAnswerError when it is something else."""
     try:
-        return msgspec.json.decode(body, type=kind)
+        return read(body)
     except msgspec.DecodeError as error:
         raise NoAnswerError(f"The airline's answer is not what its API describes: {error}") from error

@@ -3,8 +3,7 @@
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from typing import NamedTuple, TypeVar
 
@@ -73,31 +72,12 @@ class CircuitBreaker:
         self._cause = TransientError("it was not asked yet")
         self.state = BreakerState.CLOSED
 
-    @contextmanager
-    def guard(self) -> Iterator[None]:
-        """Lets one request through, and learns from how it ends.
-
-        A TransientError other than a ThrottledError is a failure. Any other answer is a success: the service
-        works. What ends without an answer (a cancelled caller, a defect) counts as neither.
+    def admit(self) -> None:
+        """Lets one request through; how it ends is told to `learn`.
 
         Raises:
             CircuitOpenError: The request must not be made.
         """
-        self._admit()
-        try:
-            yield
-        except (ThrottledError, RejectedError):
-            self._succeeded()
-            raise
-        except TransientError as error:
-            self._failed(error)
-            raise
-        except BaseException:
-            self._probing = False
-            raise
-        self._succeeded()
-
-    def _admit(self) -> None:
         if self.state is BreakerState.CLOSED:
             return
         wait = self._opened_at + self._cooldown - asyncio.get_running_loop().time()
@@ -105,6 +85,22 @@ class CircuitBreaker:
             raise CircuitOpenError(self._cause, retry_after=max(wait, 1.0))
         self.state = BreakerState.HALF_OPEN
         self._probing = True
+
+    def learn(self, error: BaseException | None) -> None:
+        """Learns from how a request that was let through has ended.
+
+        A TransientError other than a ThrottledError is a failure. Any other answer is a success: the service
+        works. What ends without an answer (a cancelled caller, a defect) counts as neither.
+
+        Args:
+            error: What it raised; None: it was answered.
+        """
+        if error is None or isinstance(error, ThrottledError | RejectedError):
+            self._succeeded()
+        elif isinstance(error, TransientError):
+            self._failed(error)
+        else:
+            self._probing = False
 
     def _succeeded(self) -> None:
         if self.state is not BreakerState.CLOSED:
@@ -157,29 +153,34 @@ class Resilience:
             Exception: Whatever else `attempt` raises.
         """
         for number in range(1, self._policy.attempts + 1):
-            await self._pace()
+            wait = self._pace()
+            if wait > 0:
+                await asyncio.sleep(wait)
+            self.breaker.admit()
             try:
-                with self.breaker.guard():
-                    return await attempt()
-            except TransientError as error:
+                answer = await attempt()
+            except BaseException as error:
+                self.breaker.learn(error)
+                if not isinstance(error, TransientError):
+                    raise
                 self._pause(error)
                 wait = max(self._policy.backoff(number), error.retry_after or 0.0)
                 last = number == self._policy.attempts or wait > self._policy.patience
                 if last or not error.passing:
                     raise
                 log.debug("attempt %d failed, again in %.1f s: %s", number, wait, error)
+            else:
+                self.breaker.learn(None)
+                return answer
             await asyncio.sleep(wait)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    async def _pace(self) -> None:
-        """Waits for a token, and for the end of a pause that the service asked for with a 429."""
-        now = self._time()
-        if self._paused_until - now > self._policy.patience:
-            message = "the airline asked for a pause"
-            raise ThrottledError(message, retry_after=self._paused_until - now)
-        wait = max(self._bucket.reserve(), self._paused_until - now)
-        if wait > 0:
-            await asyncio.sleep(wait)
+    def _pace(self) -> float:
+        """Seconds to wait for a token, and for the end of a pause that the service asked for with a 429."""
+        pause = self._paused_until - self._time()
+        if pause > self._policy.patience:
+            raise ThrottledError("the airline asked for a pause", retry_after=pause)
+        return max(self._bucket.reserve(), pause)
 
     def _pause(self, error: TransientError) -> None:
         if isinstance(error, ThrottledError) and error.retry_after:

@@ -24,7 +24,7 @@ from tests.faults.test_flight_ticket import TICKETS, TicketLife
 SEED = 20260101
 SAMPLE = 6
 #: The others take a minute each; the clock is real here.
-QUICK = set(Fault) - {Fault.TIMEOUT, Fault.LATE, Fault.STALE, Fault.TWO_LEADERS}
+QUICK = set(Fault) - {Fault.TIMEOUT, Fault.LATE, Fault.STALE, Fault.TWO_LEADERS, Fault.TERMINATED}
 ROOT = Path(__file__).parents[2]
 HOOK = ROOT / "tests" / "faults" / "hook"
 KILLED = 137

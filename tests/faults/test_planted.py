@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from pilothouse.controller import Fence
+from pilothouse.controller import Fence, LeaderElector
 from pilothouse.informer import Store
 from pilothouse.informer.reflector import Reflector, State
 from pilothouse.playbook import Playbook, Reconciler, Watch, task
@@ -26,6 +26,7 @@ from pilothouse.testing import (
     explore,
     objects_state,
 )
+from pilothouse.testing.faults import WITH_STANDBY
 from tests.unit.playbook.airline import (
     FINALIZER,
     Airline,
@@ -186,8 +187,8 @@ def test_a_defect_is_found(planted: MakePlaybook, by: set[Fault]) -> None:
     assert faults_that_find(planted) >= by
 
 
-def test_a_call_past_the_fence_is_found_by_two_leaders_alone() -> None:
-    assert faults_that_find(books_past_the_fence) == {Fault.TWO_LEADERS}
+def test_a_call_past_the_fence_is_found_where_another_process_stands_by() -> None:
+    assert faults_that_find(books_past_the_fence) == {Fault.TWO_LEADERS, Fault.TERMINATED}
 
 
 class HastyUser(TicketLife):
@@ -294,7 +295,7 @@ def test_a_list_that_is_cut_short_and_taken_for_all_is_found(monkeypatch: pytest
 
 
 def test_kills_cuts_and_timeouts_during_an_election() -> None:
-    faults = {Fault.KILLED_BEFORE, Fault.KILLED_AFTER, Fault.WATCH_CUT, Fault.TIMEOUT, Fault.TWO_LEADERS}
+    faults = {Fault.KILLED_BEFORE, Fault.KILLED_AFTER, Fault.WATCH_CUT, Fault.TIMEOUT, *WITH_STANDBY}
     explore(TicketLife, faults=faults, elected=True, pairs=20).require_converged()
 
 
@@ -305,8 +306,29 @@ class Sharded(TicketLife):
 
 
 def test_faults_while_objects_are_shared_out() -> None:
-    faults = {Fault.KILLED_AFTER, Fault.TIMEOUT, Fault.TWO_LEADERS}
+    faults = {Fault.KILLED_AFTER, Fault.TIMEOUT, *WITH_STANDBY}
     explore(Sharded, faults=faults, elected=True).require_converged()
+
+
+@pytest.mark.parametrize("scenario", [TicketLife, Sharded])
+def test_faults_at_the_calls_of_an_election(scenario: type[TicketLife]) -> None:
+    matrix = explore(scenario, elected=True, elections=80)
+    runs = [run for run in matrix.runs if run.injections[0].election]
+    assert len(runs) == 80
+    assert [str(run) for run in runs if run.failure] == []
+
+
+@pytest.mark.parametrize("scenario", [TicketLife, Sharded])
+def test_a_lease_given_up_while_a_change_may_still_land_is_found(
+    scenario: type[TicketLife], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults = {Fault.TERMINATED}
+    explore(scenario, faults=faults, elected=True).require_converged()
+    monkeypatch.setattr(LeaderElector, "_may_land", lambda self: "")
+    matrix = explore(scenario, faults=faults, elected=True)
+    found = {matrix.sites[run.injections[0].at - 1].what for run in matrix.failures}
+    assert {"airline.book", "airline.change", "airline.cancel"} <= found
+    assert all("Lease" in run.failure or "done too often" in run.failure for run in matrix.failures)
 
 
 class Printed(TicketLife):

@@ -120,6 +120,8 @@ class Controller(Generic[T]):
         self._loop = asyncio.get_running_loop()
         self._metrics = ControllerMetrics(name, workers)
         self._syncing: dict[ObjectKey, T] = {}
+        # The task of the worker that has a key.
+        self._workers_at: dict[ObjectKey, asyncio.Task[Any] | None] = {}
         # The key whose own write the store is being told of right now.
         self._writing: ObjectKey | None = None
         # What syncs of a key have written of other objects and no watch is known to have brought back.
@@ -161,6 +163,12 @@ class Controller(Generic[T]):
     def syncing(self) -> Collection[T]:
         """The objects that are being synced right now, as they were when that began."""
         return self._syncing.values()
+
+    def stop_syncs(self, where: Callable[[T], bool]) -> None:
+        """Has the syncs of the objects that are meant end at once, as if they had met a closed fence."""
+        for key, obj in self._syncing.items():
+            if where(obj) and (worker := self._workers_at.get(key)):
+                self._deadline.stop(worker, Fenced())
 
     async def run(self) -> None:
         """Works until the queue is shut down or the caller cancels; syncs in flight are cancelled then.
@@ -336,11 +344,13 @@ class Controller(Generic[T]):
     async def _process(self, key: ObjectKey) -> None:
         began = self._loop.time()
         self._metrics.active += 1
+        self._workers_at[key] = asyncio.current_task()
         try:
             with object_context(self._kind, key.namespace, key.name):
                 result = await self._sync_once(key)
         finally:
             self._metrics.active -= 1
+            del self._workers_at[key]
         self._metrics.synced(result, self._loop.time() - began)
 
     async def _sync_once(self, key: ObjectKey) -> Result:

@@ -10,6 +10,9 @@ last successful renewal *began*. Another process sees that renewal later than it
 leader's last change and its successor's first. That margin is for what a request cut off may still do on its
 way through network and server, and for clocks that do not run alike.
 
+A leader that stops gives the Lease up, and its successor follows at once. So it may not as long as the margin
+has not passed since a change was cut on its way, nor while one runs in a thread: then the Lease expires.
+
 An operator that OLM uninstalls does not give its Lease up: its rights are deleted before its pod is told to
 stop. Nothing can be done about it from here; the Lease expires, and the pod only logs that it was refused.
 """
@@ -45,7 +48,7 @@ class Observed(NamedTuple):
 
 
 class LeaderElector:
-    """Takes and holds one Lease.
+    """Takes and holds one Lease for one term: who has lost it or given it up makes another elector.
 
     Attributes:
         identity: What the Lease says of its holder while this process has it.
@@ -126,16 +129,12 @@ class LeaderElector:
     async def release(self) -> None:
         """Gives the Lease up, if this process holds it, so that another one takes it at once.
 
-        Call it after `hold` has been cancelled and nothing works any more: the fence is closed first. While a
-        thread runs that may still change something, the Lease is left to expire.
+        Call it after `hold` has been cancelled and nothing works any more: the fence is closed first. As long
+        as something may still land, the Lease is left to expire.
         """
         self.fence.close()
-        if self.fence.threads:
-            log.warning(
-                "the lease %s is not given up, it expires by itself: %d threads of tasks still run",
-                self._key,
-                len(self.fence.threads),
-            )
+        if self.leading and (why := self._may_land()):
+            log.warning("the lease %s is not given up, it expires by itself: %s", self._key, why)
             return
         try:
             async with asyncio.timeout(RELEASE_SECONDS):
@@ -144,6 +143,15 @@ class LeaderElector:
         except (KubeError, TimeoutError) as error:
             why = str(error) or "no answer in time"
             log.warning("the lease %s was not released, it expires by itself: %s", self._key, why)
+
+    def _may_land(self) -> str:
+        """What may still change something though the fence is closed; empty when nothing does."""
+        if threads := len(self.fence.threads):
+            return f"{threads} threads of tasks still run"
+        ago = asyncio.get_running_loop().time() - self.fence.last_cut
+        if ago < self._timing.margin:
+            return f"a change was cut on its way {ago:.1f} s ago and may still be carried out"
+        return ""
 
     @property
     def _request_deadline(self) -> float:

@@ -3,6 +3,9 @@
 A Lease alone does not keep a deposed leader's last request from arriving after its successor's first. So
 every call that changes something, at the API server or outside, passes a fence: it may be under way only up
 to a time on this machine's monotonic clock, which ends before anybody else can take the Lease.
+
+What was cut on its way may land all the same. The fence remembers when that was last: for a while from then
+on the Lease must not be given up (controller/election.py).
 """
 
 import asyncio
@@ -14,7 +17,7 @@ from typing import Any, Generic, TypeVar
 from pilothouse.controller.api import Api
 from pilothouse.controller.outcome import SyncError
 from pilothouse.controller.threads import to_thread
-from pilothouse.kube import KubeObject, ObjectKey, Page, PatchType, Resource, WatchEvent
+from pilothouse.kube import KubeObject, ObjectKey, Page, PatchType, Resource, Unreachable, WatchEvent
 
 R = TypeVar("R")
 T = TypeVar("T", bound=KubeObject)
@@ -38,6 +41,8 @@ class Fence:
 
     Attributes:
         threads: The threads in which something runs that may be a change, open or not.
+        last_cut: The loop time at which a change was last cut on its way, by whomever: it may land all the
+            same. Minus infinity: none ever was.
 
     Args:
         until: The loop time after which no change may be under way: infinite when there is no election, in
@@ -47,6 +52,7 @@ class Fence:
     def __init__(self, until: float = math.inf) -> None:
         self._until = until
         self.threads: set[int] = set()
+        self.last_cut = -math.inf
         self._changes: set[_Change[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -73,7 +79,8 @@ class Fence:
         """Makes a change.
 
         Args:
-            effect: Makes it. It is cancelled when the time is over.
+            effect: Makes it. It is cancelled when the time is over. An error of its own is taken for an
+                answer, but for an Unreachable that says otherwise.
 
         Raises:
             Fenced: The change was not begun, or was stopped; in that case it may have been made.
@@ -87,6 +94,10 @@ class Fence:
             self._watch_clock()
         try:
             return await change
+        except Unreachable as error:
+            if error.maybe_sent:
+                self.last_cut = time()
+            raise
         except asyncio.CancelledError:
             task = asyncio.current_task()
             # Whoever cancels the task meanwhile wants it to end, not to hear about a fence.
@@ -132,6 +143,8 @@ class Fence:
         if loop.time() < self._until:
             self._timer = loop.call_at(self._until, self._watch_clock)
             return
+        # Noted at once, not when they wake: whoever closes the fence and then asks is told.
+        self.last_cut = loop.time()
         for change in self._changes:
             change.stop()
 
@@ -161,6 +174,8 @@ class _Change(Generic[R]):
                 if time() >= self._fence.until and not isinstance(error, GeneratorExit):
                     self.stopped = True
                     error = asyncio.CancelledError()
+                if isinstance(error, asyncio.CancelledError):
+                    self._fence.last_cut = time()
                 self._waits_for = steps.send(None) if error is None else steps.throw(error)
                 error = None
                 try:

@@ -21,6 +21,11 @@ class LeaseTiming:
     retry_period: float = 2.0
     """RETRY_PERIOD: how long between two tries to take or renew the Lease."""
 
+    @property
+    def margin(self) -> float:
+        """What lies at least between the time at which a leader's changes end and its successor's first."""
+        return self.duration - self.renew_deadline
+
     def mistake(self) -> str:
         """What is wrong with these durations, as half a sentence; empty when they fit together."""
         if self.duration <= self.renew_deadline:

@@ -1,7 +1,8 @@
 """Sharding: all replicas work, each on the objects of its shards.
 
 An object belongs to a shard by a hash of its UID, for ever. A shard belongs to the replica that holds its
-Lease, and is fenced by it as a single leader is: no two replicas ever change one object's world. Which
+Lease, and is fenced by it as a single leader is: no two replicas ever change one object's world. Each term
+has an elector and a fence of its own: by what a sync saw in one term nothing is changed in a later one. Which
 replica should hold which Lease is worked out by each from the same list of replicas, so they need not talk;
 where their lists differ for a moment the Leases decide.
 
@@ -31,6 +32,8 @@ R = TypeVar("R")
 
 # How often a shard that is handed over is asked whether its last sync has ended, seconds.
 DRAIN_PERIOD = 0.05
+# How long its syncs may take to end once they are stopped, seconds. What then goes on changes nothing.
+STOP_SECONDS = 0.5
 
 
 def shard_of(uid: str, shards: int) -> int:
@@ -55,8 +58,11 @@ class Sharded(Protocol):
     def syncing(self) -> Iterable[KubeObject]:
         """The objects that are being synced right now."""
 
+    def stop_syncs(self, where: Callable[[Any], bool]) -> None:
+        """Has the syncs of the objects that are meant end at once."""
 
-# The fence of the shard whose object the current task is syncing.
+
+# The fence of the term in which the current task syncs an object: closed for ever once the shard is lost.
 _fence: ContextVar[Fence | None] = ContextVar("pilothouse_shard_fence", default=None)
 
 
@@ -120,9 +126,11 @@ class Sharding:
         self._replicas = Replicas(
             api, lease._replace(name=f"{lease.name}-replicas"), replica, timing.duration
         )
-        self._electors = [
-            LeaderElector(api, shard_lease(lease, shard), replica, timing) for shard in range(shards)
-        ]
+        self._new_elector: Callable[[int], LeaderElector] = lambda shard: LeaderElector(
+            api, shard_lease(lease, shard), replica, timing
+        )
+        # The elector of each shard's present term; there is one from the start, for its metric.
+        self._electors = [self._new_elector(shard) for shard in range(shards)]
         self._controllers: list[Sharded] = []
         # The shards whose objects are synced here.
         self._open: set[int] = set()
@@ -168,7 +176,8 @@ class Sharding:
     def _share(self, replicas: set[str]) -> None:
         due = {shard for shard, name in assign(replicas, self._shards).items() if name == self._replicas.own}
         for shard in sorted(due - self._serving.keys() - self._leaving.keys()):
-            self._begin(self._serving, shard, self._serve(shard))
+            self._electors[shard] = self._new_elector(shard)
+            self._begin(self._serving, shard, self._serve(shard, self._electors[shard]))
         for shard in sorted(self._serving.keys() - due):
             self._begin(self._leaving, shard, self._hand_over(shard, self._serving.pop(shard)))
 
@@ -184,8 +193,7 @@ class Sharding:
 
         task.add_done_callback(ended)
 
-    async def _serve(self, shard: int) -> None:
-        elector = self._electors[shard]
+    async def _serve(self, shard: int, elector: LeaderElector) -> None:
         await elector.acquire()
         self._open.add(shard)
         for controller in self._controllers:
@@ -194,20 +202,29 @@ class Sharding:
             await elector.hold()
         except LeadershipLost as error:
             log.warning("a shard is lost: %s", error)
+            self._stop_syncs(shard)
         finally:
             self._open.discard(shard)
 
     async def _hand_over(self, shard: int, serving: asyncio.Task[None]) -> None:
         """Lets the shard's syncs end, while the Lease is renewed, and gives it up."""
         self._open.discard(shard)
+        if not await self._syncs_end(shard, self._patience):
+            log.warning("syncs in flight in a shard that is handed over did not end and are stopped")
+            self._stop_syncs(shard)
+            await self._syncs_end(shard, STOP_SECONDS)
+        await _cancelled([serving])
+        await self._electors[shard].release()
+
+    async def _syncs_end(self, shard: int, seconds: float) -> bool:
+        """Whether the syncs in flight in a shard end within so many seconds."""
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(seconds):
                 while self._is_synced_now(shard):  # noqa: ASYNC110 - nothing tells when a sync ends
                     await asyncio.sleep(DRAIN_PERIOD)
         except TimeoutError:
-            log.warning("syncs in flight in a shard that is handed over did not end and are stopped")
-        await _cancelled([serving])
-        await self._electors[shard].release()
+            return False
+        return True
 
     def _admits(self, obj: KubeObject) -> bool:
         """Whether an object is ours. Asked in the task that is going to sync it: its changes are fenced."""
@@ -217,6 +234,10 @@ class Sharding:
             return False
         _fence.set(fence)
         return True
+
+    def _stop_syncs(self, shard: int) -> None:
+        for controller in self._controllers:
+            controller.stop_syncs(lambda obj: self._shard(obj) == shard)
 
     def _is_synced_now(self, shard: int) -> bool:
         return any(

@@ -26,6 +26,8 @@ class Deadline:
         self._loop = asyncio.get_running_loop()
         # When each task has to be out, the first one first.
         self._due: dict[asyncio.Task[Any] | None, float] = {}
+        # Why tasks that were told to leave before that do.
+        self._stopped: dict[asyncio.Task[Any], Exception] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def __enter__(self) -> None:
@@ -39,8 +41,17 @@ class Deadline:
     ) -> None:
         task = asyncio.current_task(self._loop)
         in_time = self._due.pop(task, None) is not None
-        if not in_time and task is not None and not task.uncancel() and error is not None:
-            raise DeadlineExceeded from error
+        if in_time or task is None:
+            return
+        why = self._stopped.pop(task, None) or DeadlineExceeded()
+        if not task.uncancel() and error is not None:
+            raise why from error
+
+    def stop(self, task: asyncio.Task[Any], why: Exception) -> None:
+        """Have a task leave now, by an error of the caller's; one that is not in, or is late, is let be."""
+        if self._due.pop(task, None) is not None:
+            self._stopped[task] = why
+            task.cancel()
 
     def close(self) -> None:
         """Take the timer away; who is still in may stay."""

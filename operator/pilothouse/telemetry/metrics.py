@@ -6,9 +6,9 @@ their own.
 """
 
 import prometheus_client
-from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, generate_latest
 
-from pilothouse.telemetry.histogram import Histogram
+from pilothouse.telemetry.series import Counter, Histogram
 
 # The series would double every counter and histogram with a `_created` line that no dashboard reads.
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # the library's gap
@@ -33,7 +33,7 @@ _REQUEST_BUCKETS = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0
 
 
 def _counter(name: str, text: str, *labels: str) -> Counter:
-    return Counter(name, text, labels, registry=REGISTRY)
+    return Counter(name, text, labels, REGISTRY)
 
 
 def _gauge(name: str, text: str, *labels: str) -> Gauge:

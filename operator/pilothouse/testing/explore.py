@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from pilothouse.testing.faults import Fault, Injection, Site
+from pilothouse.testing.faults import WITH_STANDBY, Fault, Injection, Site
 from pilothouse.testing.scenario import Run, Scenario, play
 
 #: How many events the caches are behind, for Fault.STALE.
@@ -60,6 +60,7 @@ def explore(
     faults: Collection[Fault] = tuple(Fault),
     elected: bool = False,
     pairs: int = 0,
+    elections: int = 0,
     seed: int = 0,
 ) -> FaultMatrix:
     """Run a scenario once to count its calls, then once for each call and each fault that can befall it.
@@ -70,8 +71,10 @@ def explore(
         scenario: makes a scenario for a run.
         faults: which faults.
         elected: whether the processes elect a leader, or share the scenario's shards out, in every run; they
-            do in those with Fault.TWO_LEADERS in any case.
+            do in those with Fault.TWO_LEADERS or Fault.TERMINATED in any case.
         pairs: how many more runs suffer two faults, drawn at random.
+        elections: how many more runs suffer a fault at one of the election's own calls, drawn at random; with
+            `elected` only.
         seed: of what is drawn at random, the operator's own jitter included.
 
     Raises:
@@ -88,8 +91,13 @@ def explore(
         chosen: list[tuple[Injection, ...]] = [(each,) for each in single]
         draw = random.Random(seed)  # noqa: S311 - to be repeatable
         chosen += [tuple(draw.sample(single, 2)) for _ in range(pairs)]
+        if elections:
+            # The first run took longer, to see that all had settled: its last renewals are made in no other.
+            renewals = play(scenario(), (), usual.steps, elected=elected, seed=seed).elections
+            theirs = [each for site in renewals for each in injections(site, faults)]
+            chosen += [(each,) for each in draw.sample(theirs, elections)]
         for each in chosen:
-            elects = elected or any(injection.fault is Fault.TWO_LEADERS for injection in each)
+            elects = elected or any(injection.fault in WITH_STANDBY for injection in each)
             run = play(scenario(), each, usual.steps, elected=elects, seed=seed)
             # A stale cache may well change which calls are made, so that the last one is not.
             if not (run.failure or run.struck or each[0].fault is Fault.STALE or each[1:]):
@@ -105,7 +113,7 @@ def injections(site: Site, faults: Collection[Fault]) -> Iterator[Injection]:
         if not site.may_suffer(fault):
             continue
         if fault is not Fault.STALE:
-            yield Injection(site.number, fault)
+            yield Injection(site.number, fault, election=site.election)
             continue
         for behind in BEHIND:
             if behind <= site.events:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from pilothouse.kube import Conflict, Expired, ServerError, TooManyRequests, Unreachable
 from pilothouse.testing.freezing import Freezable
@@ -23,6 +23,9 @@ TIMEOUT_SECONDS = 30.0
 STALE_SECONDS = 60.0
 #: How long a leader is frozen, seconds: longer than a Lease lasts.
 FROZEN_SECONDS = 60.0
+#: How long a change takes at which the process is told to stop, seconds: longer than its syncs then may
+#: (GRACEFUL_SHUTDOWN_TIMEOUT, 5), by less than a successor has to wait from then on (5 more).
+OUTLASTING_SECONDS = 9.0
 
 
 class Fault(StrEnum):
@@ -41,10 +44,16 @@ class Fault(StrEnum):
     WATCH_EXPIRED = "watch cut, and its past forgotten"
     STALE = "cache stale"
     TWO_LEADERS = "two leaders at once"
+    TERMINATED = "process told to stop"
 
+
+#: What needs another process that stands by: in a run with one of these there is always an election.
+WITH_STANDBY = {Fault.TWO_LEADERS, Fault.TERMINATED}
 
 _EFFECT_FIRST = {Fault.KILLED_AFTER, Fault.REPLY_LOST, Fault.ERROR_AFTER}
 _ONLY_WRITES = {Fault.CONFLICT, Fault.LATE}
+# What befalls the caches, whichever call it is.
+_OF_CACHES = {Fault.WATCH_CUT, Fault.WATCH_EXPIRED, Fault.STALE}
 
 Errors: TypeAlias = Mapping[Fault, Callable[[], Exception]]
 """How a client tells of a fault. One that is missing befalls none of its calls; REPLY_LOST also stands for
@@ -74,16 +83,18 @@ class Injection(NamedTuple):
         fault: what befalls it.
         behind: for STALE: how many events the caches are behind at that call.
         seen: for STALE: after how many events they are held back.
+        election: whether it is a call of the election; they are counted apart.
     """
 
     at: int
     fault: Fault
     behind: int = 0
     seen: int = 0
+    election: bool = False
 
     def __str__(self) -> str:
         behind = f" by {self.behind} events" if self.behind else ""
-        return f"{self.fault}{behind} at call {self.at}"
+        return f"{self.fault}{behind} at call {self.at}{' of the election' if self.election else ''}"
 
 
 @dataclass(frozen=True)
@@ -97,6 +108,7 @@ class Site:
         errors: how its client tells of faults.
         events: how many watch events the caches had been told before it.
         process: which process made it, from 1.
+        election: whether it is a call of the election, which nothing fences.
     """
 
     number: int
@@ -105,10 +117,13 @@ class Site:
     errors: Errors = field(repr=False)
     events: int
     process: int
+    election: bool = False
 
     def may_suffer(self, fault: Fault) -> bool:
         """Whether a fault can befall this call."""
         if fault in _ONLY_WRITES and not self.writes:
+            return False
+        if fault in _OF_CACHES and self.election:
             return False
         told = _TELLS.get(fault, fault)
         return told not in API_ERRORS or told in self.errors
@@ -121,7 +136,8 @@ class Faults:
     """The faults of one run, and the calls that were counted in it.
 
     Attributes:
-        sites: all calls so far, of all processes.
+        sites: all calls so far, of all processes, but for those of their elections.
+        elections: those; they are made by the clock, not by what the operator does.
         struck: the faults that have befallen a call.
         broken: what must not happen and did, in words.
         events: how many watch events the caches have been told.
@@ -134,24 +150,26 @@ class Faults:
 
     def __init__(self, *injections: Injection) -> None:
         self.sites: list[Site] = []
+        self.elections: list[Site] = []
         self.struck: set[Injection] = set()
         self.broken: list[str] = []
         self.events = 0
         self.leaders: Callable[[], Collection[str]] = list
         self.start_rival: Callable[[], None] = lambda: None
-        self._injections = {injection.at: injection for injection in injections}
+        self._injections = {(each.at, each.election): each for each in injections}
         self._held = [injection for injection in injections if injection.fault is Fault.STALE]
         self._passed: dict[Injection, asyncio.Event] = {each: asyncio.Event() for each in self._held}
-        self._late: set[asyncio.Task[None]] = set()
+        self._late: set[asyncio.Task[Any]] = set()
 
     def count(
-        self, what: str, *, writes: bool, errors: Errors, process: int
+        self, what: str, *, writes: bool, errors: Errors, process: int, election: bool = False
     ) -> tuple[Site, Injection | None]:
         """Count a call; return it with what befalls it."""
-        number = len(self.sites) + 1
-        site = Site(number, what, writes, errors, self.events, process)
-        self.sites.append(site)
-        injection = self._injections.get(number)
+        sites = self.elections if election else self.sites
+        number = len(sites) + 1
+        site = Site(number, what, writes, errors, self.events, process, election)
+        sites.append(site)
+        injection = self._injections.get((number, election))
         if injection is None or not site.may_suffer(injection.fault):
             return site, None
         self.struck.add(injection)
@@ -174,17 +192,18 @@ class Faults:
                 except TimeoutError:
                     passed.set()
 
-    def later(self, effect: Callable[[], Awaitable[object]]) -> None:
-        """Let a request arrive when its caller has given up."""
+    def later(self, effect: Callable[[], Awaitable[R]], seconds: float) -> "asyncio.Task[R]":
+        """Let a request arrive after so many seconds, whether or not its caller still waits for it."""
 
-        async def arrive() -> None:
-            await asyncio.sleep(TIMEOUT_SECONDS + 1)
-            await _ignoring_answer(effect)
+        async def arrive() -> R:
+            await asyncio.sleep(seconds)
+            return await effect()
 
         # On its way, it belongs to no process any more.
         task = asyncio.get_running_loop().create_task(arrive(), context=contextvars.Context())
         self._late.add(task)
         task.add_done_callback(self._late.discard)
+        return task
 
 
 class Process:
@@ -194,6 +213,7 @@ class Process:
         number: which one, from 1.
         alive: whether it has not been killed.
         died: set when it is killed.
+        stop: set when it is told to stop; hand it to the manager.
         holder: what the Lease says of its holder when it is this process: the beginning of it.
     """
 
@@ -202,6 +222,7 @@ class Process:
         self.number = number
         self.holder = holder
         self.died = asyncio.Event()
+        self.stop = asyncio.Event()
         self.tasks = Freezable()
         self._streams: set[asyncio.Queue[object]] = set()
         self._forgotten = False
@@ -216,6 +237,10 @@ class Process:
         self.died.set()
         self._cut(Killed())
 
+    def terminate(self) -> None:
+        """Tell it to stop, as SIGTERM does."""
+        self.stop.set()
+
     def require_alive(self) -> None:
         """Raise Killed when it has been killed."""
         if not self.alive:
@@ -228,12 +253,21 @@ class Process:
         where it changes something.
         """
         self.require_alive()
+        self._note_unless_leading(what)
+
+    def _note_unless_leading(self, what: str) -> None:
         leaders = self.faults.leaders()
         if leaders and not any(leader.startswith(self.holder) for leader in leaders):
             self.faults.broken.append(f"{what} was made while {' and '.join(leaders)} held the Lease")
 
     async def call(
-        self, what: str, effect: Callable[[], Awaitable[R]], *, writes: bool, errors: Errors = API_ERRORS
+        self,
+        what: str,
+        effect: Callable[[], Awaitable[R]],
+        *,
+        writes: bool,
+        errors: Errors = API_ERRORS,
+        election: bool = False,
     ) -> R:
         """Make a call, or suffer what is to befall it.
 
@@ -242,12 +276,15 @@ class Process:
             effect: makes it.
             writes: whether it changes something.
             errors: how its client tells of faults.
+            election: whether it is a call of the election.
 
         Raises:
             Killed: the process is dead, be it since this call.
         """
         self.require_alive()
-        site, injection = self.faults.count(what, writes=writes, errors=errors, process=self.number)
+        site, injection = self.faults.count(
+            what, writes=writes, errors=errors, process=self.number, election=election
+        )
         try:
             return await self._suffer(site, injection, effect)
         finally:
@@ -266,7 +303,7 @@ class Process:
                 raise Killed
             case Fault.TIMEOUT | Fault.LATE:
                 if fault is Fault.LATE:
-                    self.faults.later(effect)
+                    self.faults.later(lambda: _ignoring_answer(effect), TIMEOUT_SECONDS + 1)
                 await asyncio.sleep(TIMEOUT_SECONDS)
                 raise site.errors[Fault.REPLY_LOST]()
             case Fault.WATCH_CUT:
@@ -276,6 +313,14 @@ class Process:
                 self._cut(Unreachable("the connection was lost", maybe_sent=True))
             case Fault.TWO_LEADERS:
                 await self._freeze()
+            case Fault.TERMINATED:
+                self.faults.start_rival()
+                self.terminate()
+                if site.writes:
+                    # Sent: whoever gives up waiting for the answer does not call it back.
+                    return await asyncio.shield(
+                        self.faults.later(lambda: self._land(site, effect), OUTLASTING_SECONDS)
+                    )
             case Fault.STALE | None:
                 pass
             case _:
@@ -283,8 +328,13 @@ class Process:
         return await self._take_effect(site, effect)
 
     async def _take_effect(self, site: Site, effect: Callable[[], Awaitable[R]]) -> R:
-        if site.writes:
-            self.require_leads(str(site))
+        self.require_alive()
+        return await self._land(site, effect)
+
+    async def _land(self, site: Site, effect: Callable[[], Awaitable[R]]) -> R:
+        """Take effect, be the process at its end or not."""
+        if site.writes and not site.election:
+            self._note_unless_leading(str(site))
         return await effect()
 
     async def _freeze(self) -> None:

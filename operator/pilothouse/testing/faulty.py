@@ -21,12 +21,11 @@ from pilothouse.testing.faults import Errors, Killed, Process
 T = TypeVar("T", bound=KubeObject)
 R = TypeVar("R")
 
-# Renewed by the clock, not by what the operator does: an election is not counted among its calls.
 LEASES = "leases.coordination.k8s.io"
 
 
 class FaultyApi:
-    """The calls of one process to the API server, real or a model. Those of its election are not counted.
+    """The calls of one process to the API server, real or a model. Those of its election are counted apart.
 
     Args:
         api: the API server.
@@ -159,11 +158,9 @@ class FaultyApi:
         effect: Callable[[], Awaitable[R]],
         subresource: str = "",
     ) -> R:
-        if str(resource) == LEASES:
-            self._process.require_alive()
-            return await effect()
         what = f"{verb} {resource}{'/' + subresource if subresource else ''} {key or ''}".rstrip()
-        return await self._process.call(what, effect, writes=verb in ("create", "patch", "delete"))
+        writes, election = verb in ("create", "patch", "delete"), str(resource) == LEASES
+        return await self._process.call(what, effect, writes=writes, election=election)
 
 
 class Outside:

@@ -116,7 +116,8 @@ class Run:
     Attributes:
         injections: the faults.
         steps: what came of each step.
-        sites: all calls.
+        sites: all calls, but for those of elections.
+        elections: those.
         struck: the faults that befell a call.
         failure: why it did not come to the expected end; empty when it did.
     """
@@ -124,6 +125,7 @@ class Run:
     injections: tuple[Injection, ...]
     steps: list[Step] = field(default_factory=list)
     sites: list[Site] = field(default_factory=list)
+    elections: list[Site] = field(default_factory=list)
     struck: set[Injection] = field(default_factory=set)
     failure: str = ""
 
@@ -166,7 +168,10 @@ class World:
         self._elected = elected
         self._processes = 0
         self._replicas: list[asyncio.Task[None]] = []
-        self.run = Run(tuple(injections), sites=self.faults.sites, struck=self.faults.struck)
+        faults = self.faults
+        self.run = Run(
+            tuple(injections), sites=faults.sites, elections=faults.elections, struck=faults.struck
+        )
 
     async def play(self) -> None:
         """Run the scenario; what came of it is in `run`."""
@@ -239,8 +244,10 @@ class World:
             process.died.set()
             process.tasks.thaw()
             await _end([work, died])
-        error = None if work.cancelled() else work.exception()
-        return repr(error) if error else "it was killed"
+        if work.cancelled():
+            return "it was killed"
+        error = work.exception()
+        return repr(error) if error else "it was told to stop"
 
     async def _operate(self, process: Process, name: str) -> None:
         settings = Settings(
@@ -256,7 +263,7 @@ class World:
         for watch in self._scenario.watches(process):
             add_watch(manager, watch)
         try:
-            await manager.run(asyncio.Event())
+            await manager.run(process.stop)
         finally:
             # Killed, the manager may not have come so far; the kernel would have closed the socket.
             await manager.server.stop()

@@ -56,6 +56,9 @@ def install() -> None:
         def kill(self) -> NoReturn:
             os._exit(KILLED)
 
+        def terminate(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
         async def _freeze(self) -> None:
             os.kill(os.getpid(), signal.SIGSTOP)
             await asyncio.sleep(0)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from itertools import pairwise
@@ -333,6 +334,34 @@ async def test_a_sync_may_ask_to_be_called_again(api: ModelApi) -> None:
     async with running(api, sync) as setup:
         await asyncio.sleep(35)
         assert len(setup.synced) == 4
+
+
+async def test_of_the_syncs_those_that_are_meant_are_stopped(
+    api: ModelApi, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[str] = []
+
+    async def tell(key: ObjectKey, seconds: float) -> None:
+        told.append(key.name)
+
+    async def sync(setup: Setup, key: ObjectKey) -> Outcome:
+        if setup.names.count(key.name) == 1:
+            await asyncio.sleep(60)
+        return Outcome()
+
+    for name in "abc":
+        api.put(TICKET, name)
+    async with running(api, sync, on_timeout=tell) as setup:
+        await asyncio.sleep(1)
+        setup.controller.stop_syncs(lambda obj: obj.metadata.name != "b")
+        await asyncio.sleep(0)
+        assert {obj.metadata.name for obj in setup.controller.syncing} == {"b"}
+        await asyncio.sleep(10)
+        assert Counter(setup.names) == {"a": 2, "b": 1, "c": 2}, "their workers go on"
+        await asyncio.sleep(60)
+        assert not setup.controller.syncing
+    assert not told
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 async def test_a_sync_that_takes_too_long_is_stopped_and_retried(

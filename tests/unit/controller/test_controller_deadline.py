@@ -76,3 +76,25 @@ async def test_who_ignores_the_deadline_and_succeeds_has_succeeded() -> None:
             done = True
     assert done
     await asyncio.sleep(1)
+
+
+async def test_a_task_that_is_told_to_stop_leaves_at_once_by_the_error_it_was_given(
+    virtual_time: VirtualTimeLoop,
+) -> None:
+    deadline = Deadline(10)
+
+    async def told() -> str:
+        with pytest.raises(KeyError, match="told"), deadline:
+            await asyncio.sleep(3600)
+        await asyncio.sleep(1)
+        return "goes on"
+
+    began = virtual_time.time()
+    one, two = (asyncio.create_task(told()) for _ in range(2))
+    await asyncio.sleep(3)
+    for each in (one, two):
+        deadline.stop(each, KeyError("told"))
+    assert [await one, await two] == ["goes on"] * 2
+    assert virtual_time.time() == began + 4
+    deadline.stop(one, KeyError("it is out"))
+    await asyncio.sleep(100)

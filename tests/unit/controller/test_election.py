@@ -272,6 +272,38 @@ async def test_a_release_that_meets_a_renewal_in_flight_succeeds(api: ModelApi) 
     assert spec(api)["holderIdentity"] == ""
 
 
+async def cut_a_change(leader: LeaderElector) -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(1):
+            await leader.fence.guard(lambda: asyncio.sleep(3600))
+
+
+async def test_a_lease_is_left_to_expire_when_a_change_was_just_cut_on_its_way(
+    api: ModelApi, virtual_time: VirtualTimeLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    leader, standby = elector(api), elector(api, "pod-2")
+    async with holding(leader):
+        acquiring = asyncio.create_task(standby.acquire())
+        await asyncio.sleep(30)
+        await cut_a_change(leader)
+        cut = virtual_time.time()
+    await asyncio.sleep(TIMING.margin - 0.1)
+    await leader.release()
+    assert "it expires by itself: a change was cut on its way 4.9 s ago" in caplog.text
+    assert spec(api)["holderIdentity"] == leader.identity
+    await acquiring
+    assert virtual_time.time() - cut > TIMING.margin
+
+
+async def test_a_change_that_was_cut_long_ago_does_not_hold_the_lease_back(api: ModelApi) -> None:
+    leader = elector(api)
+    async with holding(leader):
+        await cut_a_change(leader)
+        await asyncio.sleep(TIMING.margin)
+    await leader.release()
+    assert spec(api)["holderIdentity"] == ""
+
+
 async def test_a_release_leaves_somebody_elses_lease_alone(api: ModelApi) -> None:
     leader = elector(api)
     await leader.acquire()

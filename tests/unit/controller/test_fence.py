@@ -167,6 +167,71 @@ async def test_errors_of_the_effect_are_its_own() -> None:
         await Fence().guard(refused)
 
 
+def soon(seconds: float, error: Exception | None = None) -> Callable[[], Awaitable[None]]:
+    async def effect() -> None:
+        await asyncio.sleep(seconds)
+        if error is not None:
+            raise error
+
+    return effect
+
+
+def client_that_gives_up(seconds: float) -> Callable[[], Awaitable[None]]:
+    async def effect() -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await asyncio.sleep(3600)
+        except TimeoutError:
+            raise KeyError("no answer in time") from None
+
+    return effect
+
+
+@pytest.mark.parametrize(
+    "effect",
+    [
+        soon(3600),
+        client_that_gives_up(5),
+        soon(5, Unreachable("the connection was lost", maybe_sent=True)),
+    ],
+)
+async def test_of_a_change_that_was_cut_on_its_way_it_is_known_when(
+    effect: Callable[[], Awaitable[None]], virtual_time: VirtualTimeLoop
+) -> None:
+    fence = Fence()
+    cut = virtual_time.time() + 5
+    with pytest.raises((TimeoutError, KeyError, Unreachable)):
+        async with asyncio.timeout(5.001):
+            await fence.guard(effect)
+    assert fence.last_cut == pytest.approx(cut, abs=0.01)
+
+
+async def test_of_changes_that_a_closed_fence_stops_it_is_known_at_once(
+    world: World, virtual_time: VirtualTimeLoop
+) -> None:
+    fence = Fence()
+    change = asyncio.create_task(fence.guard(world.change("me", 60)))
+    await asyncio.sleep(1)
+    fence.close()
+    assert fence.last_cut == virtual_time.time()
+    await asyncio.gather(change, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    "effect",
+    [soon(5), soon(5, KeyError("refused")), soon(5, Unreachable("connection refused", maybe_sent=False))],
+)
+async def test_a_change_that_was_answered_or_never_sent_was_not_cut(
+    effect: Callable[[], Awaitable[None]],
+) -> None:
+    fence = Fence()
+    await asyncio.gather(fence.guard(effect), return_exceptions=True)
+    fence.close()
+    with pytest.raises(Fenced):
+        await fence.guard(effect)
+    assert fence.last_cut == -math.inf
+
+
 async def test_a_fenced_client_reads_and_does_not_write(api: ModelApi) -> None:
     key = api.put(TICKET, "a")
     fenced = FencedApi(api, Fence(-math.inf))

@@ -265,6 +265,47 @@ async def test_the_lease_is_not_given_up_while_a_thread_may_still_change_somethi
     assert holder.startswith("pod-1")
 
 
+@pytest.mark.parametrize("settings", [{"leader_elect": True}, {"shards": 1}])
+async def test_a_change_cut_by_the_stop_lands_before_its_successor_looks(
+    api: ModelApi, settings: dict[str, Any]
+) -> None:
+    """The airline books 9 s after it was asked; 5 s after it was told to stop the process ends."""
+    bookings: list[str] = []
+    seen: list[list[str]] = []
+    landing: set[asyncio.Task[None]] = set()
+
+    async def land(who: str) -> None:
+        await asyncio.sleep(9)
+        bookings.append(who)
+
+    def syncs_of(process: Process) -> None:
+        async def book() -> None:
+            request = asyncio.create_task(land(process.manager.settings.pod_name))
+            landing.add(request)
+            await asyncio.shield(request)
+
+        async def sync(_key: ObjectKey) -> Outcome:
+            seen.append(list(bookings))
+            if not bookings:
+                await process.manager.fence.guard(book)
+            return Outcome()
+
+        process.sync_is(sync)
+
+    api.put(TICKET, "a")
+    leader = Process(api, **settings)
+    syncs_of(leader)
+    await asyncio.sleep(0.1)
+    assert landing
+    standby = Process(api, pod_name="pod-2", **settings)
+    syncs_of(standby)
+    assert await leader.terminate() == pytest.approx(5, abs=0.1)
+    await asyncio.sleep(60)
+    assert bookings == ["pod-1"]
+    assert seen == [[], ["pod-1"]]
+    await standby.terminate()
+
+
 async def test_stopping_while_it_waits_for_the_lease_is_quick(api: ModelApi) -> None:
     leader = Process(api, leader_elect=True)
     await asyncio.sleep(1)

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -244,6 +245,110 @@ async def test_outside_of_a_sync_nothing_is_changed(api: ModelApi, journal: Jour
     with pytest.raises(Fenced):
         await replica.manager.fence.guard(journal.effect("pod-0", ObjectKey("default", "t0")))
     await replica.terminate()
+
+
+class Booker(Replica):
+    """Looks whether an object is booked, for a while, and books it, which takes a while, too."""
+
+    def __init__(self, api: ModelApi, desk: "Desk", name: str) -> None:
+        self._desk = desk
+        super().__init__(api, Journal(), name)
+
+    async def sync(self, key: ObjectKey) -> Outcome:
+        try:
+            booked = await self._desk.look(self.name, key)
+            if not booked:
+                await self.manager.fence.guard(lambda: self._desk.book(self.name, key))
+        except BaseException as error:
+            self._desk.stopped.append((self.name, key, type(error)))
+            raise
+        return Outcome()
+
+
+class Desk:
+    """Where objects are booked. What it is asked for it does, whether or not anybody waits for it."""
+
+    def __init__(self, look_seconds: float = 0, book_seconds: float = 0) -> None:
+        self.bookings: list[tuple[ObjectKey, str]] = []
+        self.stopped: list[tuple[str, ObjectKey, type[BaseException]]] = []
+        self._look_seconds, self._book_seconds = look_seconds, book_seconds
+        self._requests: set[asyncio.Task[None]] = set()
+
+    async def look(self, who: str, key: ObjectKey) -> bool:
+        found = key in dict(self.bookings)
+        loop = asyncio.get_running_loop()
+        answered = loop.time() + self._look_seconds
+        while (left := answered - loop.time()) > 0:
+            with suppress(asyncio.CancelledError):  # a client that cannot be stopped
+                await asyncio.sleep(left)
+        return found
+
+    async def book(self, who: str, key: ObjectKey) -> None:
+        async def land() -> None:
+            await asyncio.sleep(self._book_seconds)
+            self.bookings.append((key, who))
+
+        request = asyncio.create_task(land())
+        self._requests.add(request)
+        await asyncio.shield(request)
+
+
+def one_object_in_each_shard() -> ModelApi:
+    api = ModelApi()
+    uids = {shard_of(f"uid-{n}", SHARDS): f"uid-{n}" for n in range(100)}
+    for shard in range(SHARDS):
+        api.put(TICKET, f"t{shard}", metadata={"uid": uids[shard]})
+    return api
+
+
+@pytest.mark.usefixtures("virtual_time")
+async def test_by_what_a_sync_saw_in_one_term_nothing_is_changed_in_the_next() -> None:
+    api, desk = one_object_in_each_shard(), Desk(look_seconds=60)
+    replica = Booker(api, desk, "pod-0")
+    await asyncio.sleep(10)
+    key = ObjectKey("default", "t3")
+    assert 3 in replica.held
+    # Another replica has the shard for a while, and books.
+    lease = {"holderIdentity": "other", "leaseDurationSeconds": 15}
+    api.put(LEASE, "tickets-shard-3", "operators", spec=lease)
+    await asyncio.sleep(5)
+    assert 3 not in replica.held
+    desk.bookings.append((key, "other"))
+    api.put(LEASE, "tickets-shard-3", "operators", spec={"holderIdentity": ""})
+    await asyncio.sleep(10)
+    assert 3 in replica.held
+    await asyncio.sleep(180)
+    assert desk.stopped == [("pod-0", key, Fenced)]
+    assert Counter(desk.bookings) == Counter(
+        {
+            (ObjectKey("default", f"t{shard}"), "other" if shard == 3 else "pod-0"): 1
+            for shard in range(SHARDS)
+        }
+    )
+    await replica.terminate()
+
+
+@pytest.mark.usefixtures("virtual_time")
+async def test_syncs_that_outlast_a_hand_over_are_stopped_and_what_they_asked_for_lands_before_the_next_looks(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    api, desk = one_object_in_each_shard(), Desk(book_seconds=9)
+    first = Booker(api, desk, "pod-0")
+    await asyncio.sleep(0.1)
+    second = Booker(api, desk, "pod-1")
+    await asyncio.sleep(8.5)
+    moved = {ObjectKey("default", f"t{shard}") for shard in set(range(SHARDS)) - first.held}
+    assert len(moved) == SHARDS / 2
+    assert {(who, key) for who, key, _ in desk.stopped} == {("pod-0", key) for key in moved}
+    assert not desk.bookings
+    assert "it expires by itself: a change was cut on its way" in caplog.text
+    await asyncio.sleep(40)
+    assert len(second.held) == SHARDS / 2
+    assert Counter(desk.bookings) == Counter(
+        {(ObjectKey("default", f"t{shard}"), "pod-0"): 1 for shard in range(SHARDS)}
+    )
+    for replica in (first, second):
+        await replica.terminate()
 
 
 @pytest.mark.usefixtures("virtual_time")

@@ -163,6 +163,21 @@ async def test_what_a_process_may_no_longer_do_it_does_not(
     assert "status" not in api.read(TICKET, ticket)
 
 
+async def test_a_play_that_was_stopped_in_a_call_leaves_its_lease_to_expire(
+    api: ModelApi, airline: Airline, ticket: ObjectKey, watch: Watch
+) -> None:
+    settings = Settings(leader_elect=True, pod_namespace="operators", pod_name="pod-1", sync_timeout=30)
+
+    async def hang(what: str) -> None:
+        if what == "book":
+            await asyncio.sleep(3600)
+
+    airline.before = hang
+    with pytest.raises(TimeoutError):
+        await Hand("tickets", settings, api).play(watch, ticket)
+    assert api.read(LEASE, LEASE_KEY)["spec"]["holderIdentity"].startswith("pod-1_by-hand_")
+
+
 async def test_what_the_object_owns_is_read_and_kept_too(
     api: ModelApi, ticket: ObjectKey, hand: Hand
 ) -> None:

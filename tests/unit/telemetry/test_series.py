@@ -1,4 +1,4 @@
-"""Our histogram says what prometheus_client's says."""
+"""Our counters and histograms say what prometheus_client's say."""
 
 import prometheus_client
 import pytest
@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 
-from pilothouse.telemetry.histogram import Histogram
+from pilothouse.telemetry.series import Counter, Histogram
 
 BUCKETS = (0.005, 0.1, 1.0, 60.0)
 amounts = st.lists(st.one_of(st.sampled_from((0.0, *BUCKETS)), st.floats(0, 100)), max_size=20)
@@ -25,6 +25,20 @@ def test_it_is_exposed_as_the_library_would(observed: dict[str, list[float]]) ->
             mine.labels(name, "x").observe(amount)
             other.labels(name, "x").observe(amount)
         other.labels(name, "x")
+    assert generate_latest(ours) == generate_latest(theirs)
+
+
+@given(st.dictionaries(st.sampled_from(["a", "b"]), st.integers(0, 20)))
+def test_counts_are_exposed_as_the_library_would(counted: dict[str, int]) -> None:
+    ours, theirs = CollectorRegistry(), CollectorRegistry()
+    mine = Counter("requests_total", "Requests.", ("name", "kind"), ours)
+    other = prometheus_client.Counter("requests_total", "Requests.", ("name", "kind"), registry=theirs)
+    for name, times in counted.items():
+        mine.labels(name=name, kind="x")
+        other.labels(name, "x")
+        for _ in range(times):
+            mine.labels(name, "x").inc()
+            other.labels(name, "x").inc()
     assert generate_latest(ours) == generate_latest(theirs)
 
 
