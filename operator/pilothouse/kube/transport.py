@@ -24,7 +24,7 @@ from pilothouse.kube.errors import (
     api_error,
 )
 from pilothouse.kube.retries import ATTEMPTS, retry_pause
-from pilothouse.kube.sockets import keepalive_socket
+from pilothouse.kube.sockets import Sockets
 from pilothouse.telemetry import metrics
 
 # Seconds. A request through a healthy server takes milliseconds; etcd's own limit for a slow one is 5 to 10
@@ -81,6 +81,7 @@ class Transport:
             "Accept": JSON,
             "Accept-Encoding": "identity",
         }
+        self._sockets = Sockets()
         self._requests: aiohttp.ClientSession | None = None
         self._watches: aiohttp.ClientSession | None = None
         # One for each length that requests ask for; there are few.
@@ -99,6 +100,7 @@ class Transport:
             if session is not None:
                 await session.close()
         self._requests = self._watches = None
+        await self._sockets.close()
         for deadline in self._deadlines.values():
             deadline.close()
         self._deadlines.clear()
@@ -106,7 +108,7 @@ class Transport:
     def _session(self, limit: int) -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(
             limit=limit,
-            socket_factory=keepalive_socket,
+            socket_factory=self._sockets.make,
             keepalive_timeout=KEEP_SECONDS,
         )
         session = aiohttp.ClientSession(

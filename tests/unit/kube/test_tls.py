@@ -1,14 +1,26 @@
 """Certificates that are rotated while the client runs, against a server that asks for them."""
 
+import asyncio
+import gc
 import shutil
+import socket
+import ssl
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from pilothouse.kube import Client, ClientConfig, ConfigError, TlsFiles, Unreachable
+from pilothouse.kube import (
+    Client,
+    ClientConfig,
+    ConfigError,
+    RequestEntityTooLarge,
+    TlsFiles,
+    Unreachable,
+)
 from pilothouse.testing import eventually
 from tests.unit.kube.authority import Authority
 
@@ -154,3 +166,42 @@ async def test_missing_files_are_said(server, tmp_path):
     async with Client(config(server, files), user_agent="tests/1") as client:
         with pytest.raises(ConfigError, match="TLS files cannot be read"):
             await name(client)
+
+
+@pytest.mark.filterwarnings("ignore:Sending a large body")  # aiohttp's opinion; the server is to refuse it
+async def test_a_closed_client_holds_no_connection_that_still_says_farewell(authority):
+    """The server has refused before it has read all, as it does with what is too large, and reads no more."""
+    over = asyncio.Event()
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+        await over.wait()
+        writer.transport.abort()
+
+    context = authority.server_context("server")
+    context.verify_mode = ssl.CERT_NONE
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    config = ClientConfig(f"https://127.0.0.1:{port}", tls=TlsFiles(ca_file=str(authority.ca_file)))
+    async with Client(config, user_agent="tests/1") as client:
+        with pytest.raises(RequestEntityTooLarge):
+            await client.request("POST", "/", body=b"x" * 8 * 1024 * 1024)
+        assert open_connections(port) == 1
+    assert open_connections(port) == 0
+    over.set()
+    server.close()
+    await server.wait_closed()
+
+
+def open_connections(port: int) -> int:
+    """How many connections to a port this process has open."""
+    sockets = [each for each in gc.get_objects() if isinstance(each, socket.socket) and each.fileno() >= 0]
+    return sum(_peer(each) == ("127.0.0.1", port) for each in sockets)
+
+
+def _peer(connection: socket.socket) -> object:
+    with suppress(OSError):
+        return connection.getpeername()
+    return None
