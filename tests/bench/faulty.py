@@ -102,11 +102,11 @@ class FaultyProxy:
             return web.Response(status=answer.status, headers=headers, body=await answer.read())
         reply = web.StreamResponse(status=answer.status, headers=headers)
         reply.enable_chunked_encoding()
-        await reply.prepare(request)
         transport = request.transport
         if transport is not None:
             self._watches.add(transport)
         try:
+            await reply.prepare(request)
             async for chunk in answer.content.iter_any():
                 await reply.write(chunk)
         except (aiohttp.ClientError, OSError):
