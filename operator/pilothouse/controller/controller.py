@@ -4,18 +4,18 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pilothouse.controller.api import Api
 from pilothouse.controller.fence import Fenced
 from pilothouse.controller.mappers import Mapper
 from pilothouse.controller.metrics import ControllerMetrics, Result
 from pilothouse.controller.outcome import Outcome, PermanentError, SyncError, cancelled
+from pilothouse.controller.own_writes import OwnWrites, Write
 from pilothouse.controller.predicates import Predicate, any_change, meaningful_change
 from pilothouse.controller.threads import threads_left
 from pilothouse.informer import Informer
-from pilothouse.kube import ApiError, Conflict, KubeError, KubeObject, NotFound, ObjectKey, version
+from pilothouse.kube import ApiError, Conflict, KubeError, KubeObject, ObjectKey
 from pilothouse.kube.deadline import Deadline, DeadlineExceeded
 from pilothouse.queue import Priority, ShutDown, WorkQueue
 from pilothouse.telemetry import object_context
@@ -25,43 +25,12 @@ log = logging.getLogger(__name__)
 T = TypeVar("T", bound=KubeObject)
 S = TypeVar("S", bound=KubeObject)
 
-# How long a key waits for its own writes to come back through the watches before they are read live.
-OWN_WRITE_PATIENCE = 5.0
 # How long a key waits that met a closed fence. The process is about to end, or the key's shard is gone.
 FENCED_SECONDS = 1.0
 
 
 def _everything(obj: KubeObject) -> bool:
     return True
-
-
-class Write(NamedTuple):
-    """What an own write returned, and the informer that will bring it back."""
-
-    informer: Informer[Any]
-    object: KubeObject
-
-    @property
-    def seen(self) -> bool:
-        """Whether the informer has come as far as the write."""
-        seen = self.informer.store.progress.seen(self.object.metadata.namespace)
-        return version(self.object) <= seen
-
-    def __str__(self) -> str:
-        return f"{self.informer.resource.kind} {self.object.metadata.key}"
-
-
-@dataclass(slots=True)
-class Parked:
-    """A key that waits outside of any worker.
-
-    Attributes:
-        priority: At which it comes back: the one at which it was taken, or a better one since.
-        waiting: What brings it back.
-    """
-
-    priority: Priority
-    waiting: asyncio.Task[None]
 
 
 class Controller(Generic[T]):
@@ -110,7 +79,7 @@ class Controller(Generic[T]):
         self._informer = informer
         self._store = informer.store
         self._sync = sync
-        self._api = api
+        self._own_writes = OwnWrites(api, informer, self.queue)
         self._workers = workers
         self._resync = resync
         self._deadline = Deadline(sync_timeout)
@@ -124,12 +93,6 @@ class Controller(Generic[T]):
         self._workers_at: dict[ObjectKey, asyncio.Task[Any] | None] = {}
         # The key whose own write the store is being told of right now.
         self._writing: ObjectKey | None = None
-        # What syncs of a key have written of other objects and no watch is known to have brought back.
-        self._secondary: dict[ObjectKey, list[Write]] = {}
-        # Keys that wait, outside of any worker, until the watches have come as far as our last writes.
-        self._parked: dict[ObjectKey, Parked] = {}
-        # Keys that waited in vain and were read live instead.
-        self._read: set[ObjectKey] = set()
         # Keys that are of no use to try until something changes.
         self._hopeless: set[ObjectKey] = set()
         informer.add_handler(self._observe)
@@ -187,8 +150,7 @@ class Controller(Generic[T]):
                 resyncs.cancel()
         finally:
             self._deadline.close()
-            for parked in self._parked.values():
-                parked.waiting.cancel()
+            self._own_writes.close()
 
     async def drain(self) -> None:
         """Takes no more keys and returns when the syncs in flight have ended."""
@@ -218,7 +180,7 @@ class Controller(Generic[T]):
             informer: Where the other kind's objects come from.
             obj: What the write returned; the informer's namespaces and selectors must admit it.
         """
-        self._secondary.setdefault(key, []).append(Write(informer, obj))
+        self._own_writes.add(key, Write(informer, obj))
         informer.store.observe(obj)
 
     def _observe(self, old: T | None, new: T | None, initial: bool) -> None:
@@ -236,8 +198,7 @@ class Controller(Generic[T]):
 
     def _forget(self, key: ObjectKey) -> None:
         self.queue.forget(key)
-        self._secondary.pop(key, None)
-        self._read.discard(key)
+        self._own_writes.forget(key)
         self._hopeless.discard(key)
 
     async def _work(self) -> None:
@@ -276,69 +237,15 @@ class Controller(Generic[T]):
     def _is_due(self, key: ObjectKey) -> bool:
         """Whether a key is to be synced now: it is ours, and the watches have come as far as our last writes.
 
-        If they have not, it is parked: added again as soon as they have.
+        If they have not, it comes back as soon as they have.
         """
         obj = self._store.get(key)
         if obj is not None and not self.admits(obj):
             return False
-        if parked := self._parked.get(key):
-            parked.priority = min(parked.priority, self.queue.taken_at(key))
-            return False
-        unseen = self._unseen_secondary(key) if key in self._secondary else []
-        if obj is not None and self._store.unconfirmed(key):
-            unseen.append(Write(self._informer, obj))
-        if key in self._read:
-            self._read.remove(key)
-        elif unseen:
-            waiting = self._loop.create_task(self._wait_for_own_writes(key, unseen))
-            self._parked[key] = Parked(self.queue.taken_at(key), waiting)
+        if self._own_writes.park(key, obj):
             return False
         if obj is not None:
             self._syncing[key] = obj
-        return True
-
-    def _unseen_secondary(self, key: ObjectKey) -> list[Write]:
-        unseen = [write for write in self._secondary.pop(key) if not write.seen]
-        if unseen:
-            self._secondary[key] = unseen
-        return list(unseen)
-
-    async def _wait_for_own_writes(self, key: ObjectKey, writes: list[Write]) -> None:
-        ends = self._loop.time() + OWN_WRITE_PATIENCE
-        try:
-            behind = [write for write in writes if not await self._comes_back(write, ends)]
-            for write in behind:
-                log.info("the watch is behind, reading %s live for %s %s", write, self._kind, key)
-                there = await self._read_live(write)
-                if not there and write.informer is self._informer and write.object.metadata.key == key:
-                    return
-        except KubeError as error:
-            log.warning("%s %s has to wait, what it wrote cannot be read: %s", self._kind, key, error)
-            self.queue.add_rate_limited(key)
-        except Exception:
-            log.exception("%s %s has to wait, what it wrote cannot be read", self._kind, key)
-            self.queue.add_rate_limited(key)
-        else:
-            if behind:
-                self._read.add(key)
-            self._secondary.pop(key, None)
-            self.queue.add(key, self._parked[key].priority)
-        finally:
-            del self._parked[key]
-
-    async def _comes_back(self, write: Write, ends: float) -> bool:
-        metadata = write.object.metadata
-        left = max(0.0, ends - self._loop.time())
-        return await write.informer.wait_reached(metadata.resource_version, left, metadata.namespace)
-
-    async def _read_live(self, write: Write) -> bool:
-        """Takes an object from the server into the store; returns whether it is there."""
-        try:
-            live = await self._api.get(write.informer.resource, write.object.metadata.key)
-        except NotFound:
-            log.debug("%s is gone", write)
-            return False
-        write.informer.store.observe(live)
         return True
 
     async def _process(self, key: ObjectKey) -> None:

@@ -241,7 +241,7 @@ async def test_after_it_made_a_secondary_a_key_waits_until_the_watch_shows_it(ap
         await asyncio.sleep(0.1)
         assert ("a", 1) in setup.synced
         assert not [call for call in api.calls if call.verb == "get"]
-        assert setup.controller._secondary == {}
+        assert setup.controller._own_writes._secondary == {}
 
 
 async def test_after_five_seconds_all_that_is_missing_is_read_live(api: ModelApi) -> None:
