@@ -85,6 +85,7 @@ class Tool:
 _OLM = "github.com/operator-framework/operator-lifecycle-manager"
 _OPM = "github.com/operator-framework/operator-registry"
 _SDK = "github.com/operator-framework/operator-sdk"
+_ANSIBLE = "github.com/operator-framework/ansible-operator-plugins"
 _K8S = "k8s.io/kubernetes"
 _ETCD = "go.etcd.io/etcd"
 _KUBERNETES_BINARIES = (
@@ -175,6 +176,8 @@ TOOLS: Mapping[str, Tool] = {
             },
             sources="tests/bench/peers",
         ),
+        # Takes part in the benchmark, too.
+        Tool("ansible-operator", _ANSIBLE, {"ansible-operator": f"{_ANSIBLE}/cmd/ansible-operator"}),
     )
 }
 

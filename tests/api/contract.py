@@ -7,7 +7,17 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from pilothouse.kube import ApiError, Client, EventType, KubeError, ObjectKey, ObjectMeta, PatchType, Resource
+from pilothouse.kube import (
+    ApiError,
+    Client,
+    EventType,
+    KubeError,
+    ObjectKey,
+    ObjectMeta,
+    PatchType,
+    Resource,
+    Unstructured,
+)
 from pilothouse.testing import ModelApi
 
 Api: TypeAlias = "ModelApi | Client"
@@ -67,6 +77,22 @@ CRD: dict[str, Any] = {
                                     "weight": {"type": "integer", "maximum": 100},
                                     "stamps": {"type": "array", "items": {"type": "string"}},
                                     "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+                                    "selector": {
+                                        "type": "object",
+                                        "additionalProperties": {"type": "string"},
+                                        "x-kubernetes-map-type": "atomic",
+                                    },
+                                    "rules": {
+                                        "type": "array",
+                                        "items": {
+                                            "type": "object",
+                                            "properties": {
+                                                "verb": {"type": "string"},
+                                                "name": {"type": "string"},
+                                                "level": {"type": "integer", "default": 1},
+                                            },
+                                        },
+                                    },
                                 },
                             },
                             "status": {
@@ -143,6 +169,7 @@ class Transcript:
         manager: str,
         *,
         force: bool = False,
+        dry_run: bool = False,
         subresource: str = "",
         resource: Resource[Parcel] = PARCELS,
         **fields: Any,
@@ -159,8 +186,20 @@ class Transcript:
                 subresource=subresource,
                 field_manager=manager,
                 force=force,
+                dry_run=dry_run,
             ),
         )
+
+    async def owners(self, name: str, resource: Resource[Parcel] = PARCELS) -> None:
+        """Write down which fields each manager has applied."""
+        whole = Resource(resource.group, resource.version, resource.kind, resource.plural, Unstructured)
+        found = (await self.api.get(whole, self.key(name))).content["metadata"]["managedFields"]
+        applied = {
+            (each["manager"], each.get("subresource", "")): each["fieldsV1"]
+            for each in found
+            if each["operation"] == "Apply"
+        }
+        self.lines.append((f"owners of {name}", applied))
 
     async def get(self, name: str, resource: Resource[Parcel] = PARCELS) -> Any:
         return await self.note(f"get {name}", lambda: self.api.get(resource, self.key(name)))
@@ -229,9 +268,8 @@ class Transcript:
         metadata = shown["metadata"]
         assert metadata.pop("creationTimestamp")
         metadata["namespace"] = metadata["namespace"].replace(self.namespace, "NAMESPACE")
-        metadata["resourceVersion"] = self._versions.setdefault(
-            metadata["resourceVersion"], len(self._versions)
-        )
+        version = metadata.get("resourceVersion", "")
+        metadata["resourceVersion"] = self._versions.setdefault(version, len(self._versions))
         metadata["uid"] = self._uids.setdefault(metadata["uid"], len(self._uids))
         if "deletionTimestamp" in metadata:
             metadata["deletionTimestamp"] = "set"
@@ -374,7 +412,7 @@ async def propagation(t: Transcript) -> None:
 @story
 async def selectors(t: Transcript) -> None:
     for name, labels, size in (
-        ("a", {"app": "web", "tier": "front"}, "s"),
+        ("a", {"app": "web", "tier": "front", "cores": "4"}, "s"),
         ("b", {"app": "web"}, "m"),
         ("c", {"app": "db", "tier": "back"}, "s"),
         ("d", {}, "l"),
@@ -388,7 +426,10 @@ async def selectors(t: Transcript) -> None:
         "tier",
         "!tier",
         "app in (web,db),tier notin (back)",
-        "app notin (web)",
+        "app notin(web)",
+        "cores>3",
+        "cores > 4",
+        "cores<5,app=web",
         "app=",
     ):
         await t.list(selector)
@@ -486,6 +527,45 @@ async def server_side_apply_of_the_status(t: Transcript) -> None:
     await t.apply("a", "two", subresource="status", status=condition("Ready", "False"))
     await t.apply("a", "two", subresource="status", force=True, status=condition("Ready", "False"))
     await t.apply("a", "one", subresource="status", status={"phase": "Done"})
+    await t.apply("a", "one", spec={"weight": 2})  # leaves the status alone
+    await t.owners("a")
+
+
+@story
+async def server_side_apply_of_atomic_parts(t: Transcript) -> None:
+    rules = [{"verb": "get", "name": "a", "level": 2}]
+    spec = {"selector": {"app": "x", "tier": "y"}, "rules": rules, "labels": {"x": "1"}}
+    await t.apply("a", "one", spec=spec, metadata={"labels": {"app": "x"}, "finalizers": ["a.dev/x"]})
+    await t.owners("a")
+    less = {"selector": {"app": "x"}, "rules": [{"verb": "get", "level": 2}], "labels": {"x": "1"}}
+    await t.apply("a", "one", spec=less)  # drops a key of the selector, and a field of the item
+    await t.apply("a", "one", spec=less)  # no change: no new version
+    await t.merge("a", {"spec": {"selector": {"theirs": "z"}, "labels": {"theirs": "z"}}})
+    await t.owners("a")  # the selector is one value, the labels are not
+    await t.apply("a", "one", spec=less)
+    await t.apply("a", "one", force=True, spec=less)
+    await t.apply("a", "one", spec={"selector": {}, "labels": {"x": "1"}})
+
+
+@story
+async def dry_runs(t: Transcript) -> None:
+    await t.apply("a", "one", dry_run=True, spec={"weight": 1})
+    await t.get("a")
+    first = await t.apply("a", "one", spec={"weight": 1})
+    await t.apply("a", "one", dry_run=True, spec={"weight": 2, "labels": {"x": "1"}})
+    await t.apply("a", "one", dry_run=True, spec={"weight": 1})
+    await t.apply("a", "one", dry_run=True, spec={"size": "s"})
+    await t.apply("a", "two", dry_run=True, spec={"weight": 3})
+    await t.apply("a", "one", dry_run=True, spec={"weight": 101})
+    await t.apply("a", "one", dry_run=True, metadata={"uid": "another"})
+    await t.get("a")
+    await t.owners("a")
+    uid = first.metadata.uid
+    await t.apply("a", "one", metadata={"uid": uid}, spec={"weight": 2})
+    await t.apply("a", "one", metadata={"uid": "another"}, spec={"weight": 3})
+    await t.delete("a")
+    await t.apply("a", "one", metadata={"uid": uid}, spec={"weight": 3})
+    await t.get("a")
 
 
 @story

@@ -3,15 +3,17 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 import pytest
 
 from pilothouse.controller import Manager, Settings
-from pilothouse.kube import Client, ObjectKey, PatchType, Resource
+from pilothouse.kube import Client, ObjectKey, ObjectMeta, PatchType, Resource
 from pilothouse.playbook import JOB, RECONCILE, Playbook, Watch, add_watch
+from pilothouse.playbook.by_hand import Hand
 from pilothouse.testing import ApiServer, eventually
 from tests.api.tickets import CRD
 from tests.api.versions import ON_BOTH
@@ -21,6 +23,7 @@ from tests.unit.playbook.configured import (
     DEPLOYMENT,
     OWNS,
     SECRET,
+    SERVICE,
     Function,
     TicketPlay,
     playbook,
@@ -30,6 +33,16 @@ from tests.unit.tickets import TICKET
 pytestmark = ON_BOTH
 
 MERGE = PatchType.MERGE
+
+
+class Thing(msgspec.Struct, frozen=True, gc=False):
+    """A view for what is only applied."""
+
+    metadata: ObjectMeta
+
+
+ROLE = Resource("rbac.authorization.k8s.io", "v1", "Role", "roles", Thing)
+POLICY = Resource("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", Thing)
 
 
 class CountingClient(Client):
@@ -67,13 +80,13 @@ async def ticket(client: Client, namespace: str) -> ObjectKey:
 
 @asynccontextmanager
 async def operator(
-    api_server: ApiServer, key: ObjectKey, book: Playbook[Any]
+    api_server: ApiServer, key: ObjectKey, book: Playbook[Any], *, owns: Sequence[Resource[Any]] = OWNS
 ) -> AsyncIterator[CountingClient]:
     stop = asyncio.Event()
     async with CountingClient(api_server.config(), user_agent="tickets/test") as client:
         settings = Settings(watch_namespaces=(key.namespace,), health_host="127.0.0.1", health_port=0)
         manager = Manager("tickets", settings, client)
-        add_watch(manager, Watch(TICKET, book, owns=OWNS))
+        add_watch(manager, Watch(TICKET, book, owns=owns))
         running = asyncio.create_task(manager.run(stop))
         try:
             yield client
@@ -143,6 +156,29 @@ def deployment(image: str = "web:1", **env: str) -> dict[str, Any]:
     return {"spec": {"selector": {"matchLabels": labels}, "template": template}}
 
 
+def atomic_parts(*, extra: bool, image: str = "web:1") -> dict[Resource[Any], dict[str, Any]]:
+    """Objects with parts that the server takes as one value; `extra` is something more in each."""
+
+    def more(**fields: Any) -> dict[str, Any]:
+        return fields if extra else {}
+
+    port = {"port": 80, "targetPort": 8080}
+    service = {"selector": {"app": "web", **more(tier="front")}, "ports": [port]}
+    rule = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"], **more(resourceNames=["a"])}
+    ingress = {"ports": [{"port": 80}], **more(**{"from": [{"podSelector": {}}]})}
+    toleration = {"key": "a", "operator": "Exists", "effect": "NoExecute", **more(tolerationSeconds=5)}
+    deployed = deployment(image)
+    pod = deployed["spec"]["template"]["spec"]
+    pod["nodeSelector"] = {"disk": "ssd", **more(zone="b")}
+    pod["tolerations"] = [toleration]
+    return {
+        SERVICE: {"spec": service},
+        ROLE: {"rules": [rule]},
+        POLICY: {"spec": {"podSelector": {}, "ingress": [ingress]}},
+        DEPLOYMENT: deployed,
+    }
+
+
 async def test_a_settled_deployment_costs_nothing_and_a_restart_one_read_and_no_change(
     api_server: ApiServer, client: Client, ticket: ObjectKey
 ) -> None:
@@ -154,7 +190,7 @@ async def test_a_settled_deployment_costs_nothing_and_a_restart_one_read_and_no_
         await plays.ready("Reconciled")
         for _ in range(3):
             await plays.another()
-        assert own.counts == {"patch deployments": 1}
+        assert own.counts == {"get deployments": 1, "patch deployments": 1}
         made = await raw(client, DEPLOYMENT, ticket)
     plays.diffs.clear()
     async with operator(api_server, ticket, plays.playbook) as own:
@@ -181,6 +217,99 @@ async def test_a_settled_config_map_is_read_once_after_a_restart_and_not_written
         assert own.counts == {"get configmaps": 1}
 
 
+async def test_what_is_no_longer_stated_of_what_the_server_takes_as_one_value_goes(
+    api_server: ApiServer, client: Client, ticket: ObjectKey
+) -> None:
+    """What grants or lets in too much, for one: what is dropped from a manifest must not stay."""
+    stated = atomic_parts(extra=True)
+
+    async def state(play: TicketPlay) -> None:
+        for resource, body in stated.items():
+            await play.apply(resource, body)
+
+    plays = Plays(client, ticket, state)
+    async with operator(api_server, ticket, plays.playbook, owns=(*OWNS, SERVICE, ROLE, POLICY)) as own:
+        await plays.ready("Reconciled")
+        stated = atomic_parts(extra=False)
+        plays.diffs.clear()
+        await plays.another()
+        diffs = list(plays.diffs)
+        asked = dict(own.counts)
+        await plays.another()
+        assert own.counts == asked, "all is remembered as fulfilled"
+    service, role, policy, deployed = [await raw(client, each, ticket) for each in stated]
+    assert service["spec"]["selector"] == {"app": "web"}
+    assert "resourceNames" not in role["rules"][0]
+    assert "from" not in policy["spec"]["ingress"][0]
+    pod = deployed["spec"]["template"]["spec"]
+    assert pod["nodeSelector"] == {"disk": "ssd"}
+    assert pod["tolerations"] == [{"key": "a", "operator": "Exists", "effect": "NoExecute"}]
+    assert diffs == [
+        "- spec.selector.tier: front",
+        '- rules[0].resourceNames: ["a"]',
+        '- spec.ingress[0].from: [{"podSelector":{}}]',
+        "- spec.template.spec.nodeSelector.zone: b",
+        "- spec.template.spec.tolerations[0].tolerationSeconds: 5",
+    ]
+
+
+async def test_who_adds_to_what_the_server_takes_as_one_value_is_put_right(
+    api_server: ApiServer, client: Client, ticket: ObjectKey
+) -> None:
+    async def serve(play: TicketPlay) -> None:
+        await play.apply(SERVICE, atomic_parts(extra=False)[SERVICE])
+
+    plays = Plays(client, ticket, serve)
+    async with operator(api_server, ticket, plays.playbook, owns=(*OWNS, SERVICE)):
+        await plays.ready("Reconciled")
+        await client.patch(SERVICE, ticket, {"spec": {"selector": {"evil": "yes"}}}, type=MERGE)
+
+        async def put_right() -> bool:
+            return bool((await raw(client, SERVICE, ticket))["spec"]["selector"] == {"app": "web"})
+
+        await eventually(put_right)
+
+
+async def test_check_mode_tells_no_change_where_an_apply_makes_none_and_changes_nothing(
+    api_server: ApiServer, client: Client, ticket: ObjectKey
+) -> None:
+    """Quantities, defaults in lists that are one value, and a Secret's stringData are read back otherwise."""
+    password, image = "hunter2", "web:1"
+
+    async def state(play: TicketPlay) -> None:
+        for resource, body in atomic_parts(extra=True, image=image).items():
+            await play.apply(resource, body)
+        await play.apply(SECRET, {"stringData": {"password": password}})
+
+    plays = Plays(client, ticket, state)
+    owns = (*OWNS, SERVICE, ROLE, POLICY)
+    watch = Watch(TICKET, plays.playbook, owns=owns)
+
+    async def checked() -> list[str]:
+        plays.diffs.clear()
+        await Hand("tickets", Settings(), client).check(watch, ticket)
+        return plays.diffs
+
+    async with operator(api_server, ticket, plays.playbook, owns=owns):
+        await plays.ready("Reconciled")
+    made = [await raw(client, each, ticket) for each in (*owns[1:3], SERVICE, ROLE, POLICY)]
+    assert await checked() == []
+    async with operator(api_server, ticket, plays.playbook, owns=owns) as own:
+        plays.diffs.clear()
+        await plays.another()
+        asked = dict(own.counts)
+        await plays.another()
+        assert plays.diffs == []
+        assert own.counts == asked
+        assert max(asked.values()) == 1
+    password, image = "other", "web:2"
+    assert await checked() == [
+        "spec.template.spec.containers[web].image: web:1 -> web:2",
+        "data.password: (hidden) -> (hidden)",
+    ]
+    assert [await raw(client, each, ticket) for each in (*owns[1:3], SERVICE, ROLE, POLICY)] == made
+
+
 async def test_what_others_change_is_put_right_and_what_is_theirs_stays(
     api_server: ApiServer, client: Client, ticket: ObjectKey
 ) -> None:
@@ -205,7 +334,8 @@ async def test_what_others_change_is_put_right_and_what_is_theirs_stays(
         )
 
         async def put_right() -> bool:
-            return (await live_env()) == {"COLOR": "blue", "SIZE": "big", "THEIRS": "stays"}
+            as_it_should = (await live_env()) == {"COLOR": "blue", "SIZE": "big", "THEIRS": "stays"}
+            return as_it_should and bool(plays.diffs)
 
         await eventually(put_right)
         path = "spec.template.spec.containers[web]"

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from devcluster import toolchain
 from devcluster.folders import CHECKOUT
 from devcluster.shell import run
+from tests.bench.node import HOME
 from tests.bench.usage import Contestant
 
 PEERS = CHECKOUT / "tests" / "bench" / "peers"
@@ -23,6 +24,8 @@ BUILD = CHECKOUT / "build" / "bench"
 WORKERS = "16"
 #: The virtual environment of kopf and py-spy.
 TOOLS = BUILD / "python"
+#: That of Ansible.
+ANSIBLE_TOOLS = BUILD / "ansible"
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Place:
         account.mkdir(parents=True, exist_ok=True)
         (account / "token").write_text(self.token)
         (account / "ca.crt").write_text(self.ca_file.read_text())
-        (account / "namespace").write_text("pilothouse-flights")
+        (account / "namespace").write_text(HOME)
         (self.folder / "api-key").write_text("bench")
         cluster = {"server": self.server, "certificate-authority": str(account / "ca.crt")}
         kubeconfig = {
@@ -82,11 +85,11 @@ class Entry:
     command: Callable[[Place], Command]
     writes: int = 1
 
-    def start(self, place: Place) -> Contestant:
-        """Starts it."""
+    def start(self, place: Place, log: str = "") -> Contestant:
+        """Starts it; its log has the given name, or its own."""
         argv, variables = self.command(place)
         environment = {"PATH": os.environ["PATH"], "HOME": str(place.folder), **variables}
-        return Contestant(argv, environment, place.folder / f"{self.name}.log")
+        return Contestant(argv, environment, place.folder / f"{log or self.name}.log")
 
 
 def _go(program: str, *flags: str) -> Callable[[Place], Command]:
@@ -109,7 +112,7 @@ def _operator(module: str, **variables: str) -> Callable[[Place], Command]:
             "KUBERNETES_SERVICE_PORT": str(server.port),
             "WATCH_NAMESPACE": "",
             "POD_NAME": "bench",
-            "POD_NAMESPACE": "pilothouse-flights",
+            "POD_NAMESPACE": HOME,
             "LEADER_ELECT": "true",
             "HEALTH_ADDRESS": "127.0.0.1:0",
             "LOG_FORMAT": "json",
@@ -146,6 +149,27 @@ def _kopf(**variables: str) -> Callable[[Place], Command]:
     return command
 
 
+def _ansible(place: Place) -> Command:
+    # A pod begins with none; artifacts of earlier runs would be rotated.
+    shutil.rmtree("/tmp/ansible-operator", ignore_errors=True)  # noqa: S108 - the operator's choice
+    environment = {
+        "PATH": f"{ANSIBLE_TOOLS / 'bin'}:{os.environ['PATH']}",
+        "VIRTUAL_ENV": str(ANSIBLE_TOOLS),
+        "KUBECONFIG": str(place.folder / "kubeconfig"),
+        "WATCH_NAMESPACE": "",
+        "AIRLINE_URL": place.airline,
+        # A number in the body of a request stays one.
+        "ANSIBLE_JINJA2_NATIVE": "true",
+        "ANSIBLE_GATHERING": "explicit",
+        "ANSIBLE_PIPELINING": "true",
+    }
+    # As in its image: watches.yaml names the playbook from the folder that it starts in.
+    operator = ("env", f"--chdir={PEERS / 'ansible'}", toolchain.binary("ansible-operator"), "run")
+    quiet = ("--ansible-verbosity=0", "--ansible-log-events=Nothing")
+    addresses = ("--metrics-bind-address=0", "--health-probe-bind-address=0")
+    return [*operator, f"--max-concurrent-reconciles={WORKERS}", *quiet, *addresses], environment
+
+
 #: The airline's own limit: as fast as it answers.
 _RATE = {"AIRLINE_RATE": "100000"}
 
@@ -159,46 +183,54 @@ LIKE_FOR_LIKE = Entry(
 SHIPPED = Entry("shipped", "the shipped operator", _operator("flights_operator", **_RATE), 2)
 KOPF_TUNED = Entry("kopf_tuned", "kopf, tuned", _kopf(KOPF_TUNED="1"))
 KOPF_DEFAULTS = Entry("kopf_defaults", "kopf, defaults", _kopf(), 2)
+ANSIBLE = Entry("ansible", "ansible-operator", _ansible)
 SHIPPED_DEFAULTS = Entry(
     "shipped_defaults", "the shipped operator, defaults", _operator("flights_operator"), 2
 )
 
 #: With every switch that makes them faster.
 TUNED = (CLIENT_GO, LIKE_FOR_LIKE, CONTROLLER_RUNTIME, BARE_LOOP, CLIENT_GO_CAREFUL, SHIPPED, KOPF_TUNED)
-#: Those whose cold run is repeated, in turns.
-REPEATED = TUNED[:-1]
+#: Those whose cold run is never repeated: it would take minutes.
+ONCE = (KOPF_TUNED, KOPF_DEFAULTS)
 #: As they come.
 DEFAULTS = (KOPF_DEFAULTS, SHIPPED_DEFAULTS)
-#: Those that are also measured with fewer and more tickets.
-GROWN = {
-    1_000: (CLIENT_GO, LIKE_FOR_LIKE, CLIENT_GO_CAREFUL, SHIPPED),
-    100_000: (CLIENT_GO, LIKE_FOR_LIKE, SHIPPED),
+#: Those that are also measured with another number of tickets, by the section of the results.
+SIZES = {
+    "growth": (CLIENT_GO, LIKE_FOR_LIKE, CLIENT_GO_CAREFUL, SHIPPED),
+    "ansible": (ANSIBLE, CLIENT_GO, LIKE_FOR_LIKE, SHIPPED),
+    "large": (CLIENT_GO, LIKE_FOR_LIKE, CLIENT_GO_CAREFUL, SHIPPED),
 }
+#: On the busy node.
+BUSY = (
+    CLIENT_GO,
+    LIKE_FOR_LIKE,
+    CONTROLLER_RUNTIME,
+    KOPF_TUNED,
+    KOPF_DEFAULTS,
+    CLIENT_GO_CAREFUL,
+    SHIPPED,
+)
 ENTRIES = (*TUNED, KOPF_DEFAULTS)
 
 
 def install_tools() -> None:
-    """Makes the virtual environment of kopf and py-spy from its lock file, unless it is there.
+    """Makes the virtual environments of the peers from their lock files, unless they are there.
 
     The operator's sources are compiled, as they are in the image: no start pays for it.
     """
     for sources in (CHECKOUT / "operator", PEERS):
         compileall.compile_dir(sources, quiet=1)
-    lock = CHECKOUT / "requirements" / "bench.txt"
-    stamp = TOOLS / "lock"
+    for folder, lock in ((TOOLS, "bench.txt"), (ANSIBLE_TOOLS, "bench-ansible.txt")):
+        _install(folder, CHECKOUT / "requirements" / lock)
+
+
+def _install(folder: Path, lock: Path) -> None:
+    stamp = folder / "lock"
     wanted = hashlib.sha256(lock.read_bytes()).hexdigest()
     if stamp.exists() and stamp.read_text() == wanted:
         return
-    shutil.rmtree(TOOLS, ignore_errors=True)
-    run([sys.executable, "-m", "venv", TOOLS], timeout=120)
-    pip: list[str | Path] = [
-        TOOLS / "bin" / "python",
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--require-hashes",
-    ]
+    shutil.rmtree(folder, ignore_errors=True)
+    run([sys.executable, "-m", "venv", folder], timeout=120)
+    pip = (folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes")
     run([*pip, "-r", lock], timeout=600)
     stamp.write_text(wanted)

@@ -69,9 +69,9 @@ class FaultyProxy:
 
     def cut_watches(self) -> None:
         """Ends every open watch as a lost connection does."""
-        for transport in tuple(self._watches):
+        while self._watches:
             self.faults["watch cut"] += 1
-            transport.abort()
+            self._watches.pop().abort()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         fault = self._dice.random() / self.rate if self.rate else 1.0
@@ -102,15 +102,16 @@ class FaultyProxy:
             return web.Response(status=answer.status, headers=headers, body=await answer.read())
         reply = web.StreamResponse(status=answer.status, headers=headers)
         reply.enable_chunked_encoding()
-        await reply.prepare(request)
         transport = request.transport
         if transport is not None:
             self._watches.add(transport)
         try:
+            await reply.prepare(request)
             async for chunk in answer.content.iter_any():
                 await reply.write(chunk)
         except (aiohttp.ClientError, OSError):
-            self._cut(request, "server gone")
+            if transport in self._watches:  # else it was cut here
+                self._cut(request, "server gone")
         finally:
             answer.close()
             if transport is not None:

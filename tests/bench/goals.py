@@ -51,42 +51,87 @@ LARGE = {
     "large_cpu_ratio": ("cold_cpu_seconds", 1.25),
     "large_peak_ratio": ("cold_peak_mib", 0.45),
 }
+#: On the busy node, by themselves; the peak is the limit of the shipped manifest.
+BUSY = {
+    "cold_peak_mib": ("cold_peak_mib", 128.0),
+    "restart_seconds": ("restart_seconds", 1.5),
+    "sockets": ("sockets", 40.0),
+    "failed_requests": ("failed_requests", 0.0),
+    "latency_median_ms": ("latency_median_ms", 15.0),
+    "latency_p99_ms": ("latency_p99_ms", 40.0),
+}
 PAIRS = {"like_for_like": "client_go", "shipped": "client_go_careful"}
 WRITES = {"like_for_like": 1.0, "shipped": 2.0}
+#: The most of its memory early in a trial that a process may hold late in it.
+MEMORY_GROWTH = 1.1
 
 
 def judge(results: Results) -> dict[str, dict[str, Any]]:
-    """The goals of a run, by name."""
-    goals: dict[str, Goal] = {}
-    main = results["contestants"]
+    """The goals of the runs on the quiet and on the busy node, by name."""
+    quiet = results.get("contestants", {})
+    goals = _beside(quiet, LIMITS)
+    large = results.get("large", {})
     for subject, peer in PAIRS.items():
-        ours, theirs = main.get(subject, {}), main.get(peer, {})
-        for name, (figure, most) in RATIOS.items():
-            goals[f"{subject}.{name}"] = _goal(_ratio(ours, theirs, figure), most)
-        for name, (figure, most) in LIMITS.items():
-            goals[f"{subject}.{name}"] = _goal(ours.get(figure), most)
-        goals[f"{subject}.writes_per_ticket"] = _goal(ours.get("cold_writes_per_ticket"), WRITES[subject])
-        large = results.get("large", {})
-        for name, (figure, most) in LARGE.items():
-            goals[f"{subject}.{name}"] = _goal(
-                _ratio(large.get(subject, {}), large.get(peer, {}), figure), most
-            )
-        goals[f"{subject}.large_peak_mib_stretch"] = _goal(large.get(subject, {}).get("cold_peak_mib"), 128.0)
+        ours, most = quiet.get(subject, {}), large.get(subject, {})
+        for name, (figure, limit) in LARGE.items():
+            goals[f"{subject}.{name}"] = _goal(_ratio(most, large.get(peer, {}), figure), limit)
+        goals[f"{subject}.large_peak_mib_stretch"] = _goal(most.get("cold_peak_mib"), 128.0)
         growth = results.get("growth", {}).get(subject, {})
         for figure in ("cold_cpu_seconds", "cold_peak_mib"):
-            grown = _ratio(ours, growth, figure)
-            goals[f"{subject}.growth_{figure}_1000_to_10000"] = _goal(grown, 10.0)
-            grown = _ratio(large.get(subject, {}), ours, figure)
-            goals[f"{subject}.growth_{figure}_10000_to_100000"] = _goal(grown, 10.0)
-    ours = main.get("like_for_like", {})
+            goals[f"{subject}.growth_{figure}_1000_to_10000"] = _goal(_ratio(ours, growth, figure), 10.0)
+            goals[f"{subject}.growth_{figure}_10000_to_100000"] = _goal(_ratio(most, ours, figure), 10.0)
+    ours = quiet.get("like_for_like", {})
     goals["like_for_like.cold_cpu_ratio_stretch"] = _goal(
-        _ratio(ours, main.get("client_go", {}), "cold_cpu_seconds"), 1.1
+        _ratio(ours, quiet.get("client_go", {}), "cold_cpu_seconds"), 1.1
     )
     goals["like_for_like.cold_cpu_to_controller_runtime"] = _goal(
-        _ratio(ours, main.get("controller_runtime", {}), "cold_cpu_seconds"), 1.0
+        _ratio(ours, quiet.get("controller_runtime", {}), "cold_cpu_seconds"), 1.0
     )
     settled = results.get("settled")
     goals["settled_sync_to_status_write"] = _goal(settled and settled["sync"] / settled["write"], 0.25)
+    busy = _beside(results.get("busy", {}).get("contestants", {}), BUSY)
+    return _measured({**goals, **{f"busy.{name}": goal for name, goal in busy.items()}})
+
+
+def judge_trials(trials: Results) -> dict[str, dict[str, Any]]:
+    """The goals of the reliability trials, by name."""
+    goals: dict[str, Goal] = {}
+    for name, trial in trials.items():
+        goals[f"{name}.duplicates"] = _goal(trial["duplicates"], 0.0)
+        goals[f"{name}.lost"] = _goal(trial["lost"], 0.0)
+        goals[f"{name}.restarts"] = _goal(len(trial["restarts"]), 0.0)
+        goals[f"{name}.memory_growth"] = _goal(memory_growth(trial), MEMORY_GROWTH)
+    return _measured(goals)
+
+
+def passed(trial: Figures) -> bool:
+    """Whether a trial did no harm, its memory stayed flat, and whatever ended the process is known."""
+    growth = memory_growth(trial)
+    flat = growth is not None and growth <= MEMORY_GROWTH
+    explained = all(restart["last_line"] for restart in trial["restarts"])
+    return trial["duplicates"] == trial["lost"] == 0 and flat and explained
+
+
+def memory_growth(trial: Figures) -> float | None:
+    """The memory in the last quarter of a trial as a part of that in the first."""
+    first = trial["resident_mib_first"]
+    return trial["resident_mib_last"] / first if first else None
+
+
+def _beside(found: Results, limits: Mapping[str, tuple[str, float]]) -> dict[str, Goal]:
+    """What holds on any node: beside the peer that does the same, and by itself."""
+    goals: dict[str, Goal] = {}
+    for subject, peer in PAIRS.items():
+        ours, theirs = found.get(subject, {}), found.get(peer, {})
+        for name, (figure, most) in RATIOS.items():
+            goals[f"{subject}.{name}"] = _goal(_ratio(ours, theirs, figure), most)
+        for name, (figure, most) in limits.items():
+            goals[f"{subject}.{name}"] = _goal(ours.get(figure), most)
+        goals[f"{subject}.writes_per_ticket"] = _goal(ours.get("cold_writes_per_ticket"), WRITES[subject])
+    return goals
+
+
+def _measured(goals: Mapping[str, Goal]) -> dict[str, dict[str, Any]]:
     return {name: goal._asdict() for name, goal in goals.items() if goal.value is not None}
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Self
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
+from typing import Self, TypeVar
 
 import msgspec
 
@@ -14,6 +15,7 @@ from flights_operator.types import FLIGHT_TICKET
 from pilothouse.kube import Client, EventType, ObjectKey, ObjectMeta, PatchType, Resource
 from tests.bench.node import NAMESPACE
 
+T = TypeVar("T")
 IN_FLIGHT = 32
 
 
@@ -120,6 +122,16 @@ class Observer:
             self.booked.discard(name)
 
 
+def names(tickets: int) -> list[str]:
+    """The names of so many tickets."""
+    return [f"t-{number:06d}" for number in range(tickets)]
+
+
+async def create(client: Client, tickets: int) -> None:
+    """Creates so many tickets."""
+    await at_once(names(tickets), partial(create_one, client))
+
+
 async def create_one(client: Client, name: str) -> None:
     """Creates a ticket for one seat from Mumbai to London."""
     body = {
@@ -137,13 +149,22 @@ async def change_one(client: Client, name: str, seats: int) -> None:
     await client.patch(TICKET, ObjectKey(NAMESPACE, name), patch, type=PatchType.MERGE)
 
 
-async def at_once(names: Iterable[str], work: Callable[[str], Awaitable[None]]) -> None:
-    """Does something for every name, so many at once that the API server is what takes the time."""
-    left = iter(names)
+async def release(client: Client, tickets: Sequence[ObjectKey]) -> None:
+    """Takes the finalizers off tickets whose controller is gone."""
+
+    async def one(key: ObjectKey) -> None:
+        await client.patch(TICKET, key, {"metadata": {"finalizers": None}}, type=PatchType.MERGE)
+
+    await at_once(tickets, one)
+
+
+async def at_once(each: Iterable[T], work: Callable[[T], Awaitable[None]]) -> None:
+    """Does something for each, so many at once that the API server is what takes the time."""
+    left = iter(each)
 
     async def worker() -> None:
-        for name in left:
-            await work(name)
+        for one in left:
+            await work(one)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(IN_FLIGHT):

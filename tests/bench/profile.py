@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 from devcluster.folders import CHECKOUT
 from tests.bench import contestants as peers
-from tests.bench import runtime
 from tests.bench.contestants import Entry, Place
+from tests.bench.measure import Figures
+from tests.bench.quiet import quiet_bench
 from tests.bench.usage import Contestant
 
 FOLDER = CHECKOUT / "docs" / "profile"
@@ -128,9 +129,8 @@ class Profiled:
         return contestant
 
 
-async def _cold(folder: Path) -> runtime.Figures:
-    async with runtime.running_bench() as bench:
-        await bench.prepare(TICKETS)
+async def _cold(folder: Path) -> Figures:
+    async with quiet_bench() as bench:
         profiled = Profiled(peers.SHIPPED, folder)
         figures = await bench.cold(profiled, TICKETS, thorough=False)
     for spy in profiled.spies:
@@ -172,7 +172,7 @@ def read(raw: str) -> Profile:
     return Profile(stacks)
 
 
-def told(profile: Profile, figures: runtime.Figures) -> str:
+def told(profile: Profile, figures: Figures) -> str:
     """The page."""
     cpu = figures.cold_cpu_seconds or 0.0
     each = cpu / figures.tickets * 1e6

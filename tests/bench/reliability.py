@@ -7,132 +7,149 @@ its spec asks, and its status must name that booking.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 from flights_operator.types import FLIGHT_TICKET
 from pilothouse.kube import AlreadyExists, Client, KubeError
-from tests.bench import runtime
-from tests.bench.contestants import BUILD, SHIPPED, Place
+from tests.bench import goals
+from tests.bench.airline import get, post
+from tests.bench.contestants import BUILD, Place
 from tests.bench.faulty import FaultyProxy
 from tests.bench.load import at_once, change_one, create_one
-from tests.bench.node import QuietNode
-from tests.bench.usage import Contestant
+from tests.bench.quiet import QuietNode, quiet_bench
+from tests.bench.supervised import Supervised, growth
 
 RESULTS = BUILD / "reliability.json"
 TICKETS = 1000
 KILLS = 20
 CUT_SECONDS = 60
 FAILING = 0.3
+#: While requests fail.
+WAVES = 20
 PATIENCE = 600.0
 #: Seconds between two attempts at what an API server that is down refuses.
 AGAIN = 0.2
 
 
-class Supervised:
-    """The operator, started again whenever it ends, as the kubelet does."""
+class Wave:
+    """One wave of the tickets: they are created, then those of the wave before are changed.
 
-    def __init__(self, place: Place) -> None:
-        self._place = place
-        self.restarts = 0
-        self.contestant: Contestant
+    Attributes:
+        refused: How many of its requests have failed; they are repeated.
+
+    Args:
+        client: Whose requests they are.
+        number: Of the wave, from 0.
+        waves: How many there are.
+    """
+
+    def __init__(self, client: Client, number: int, waves: int) -> None:
+        self.refused = 0
+        self._client = client
+        self._new = _part(number, waves)
+        self._old = _part(number - 1, waves) if number else []
 
     async def run(self) -> None:
-        """Until cancelled."""
-        for number in itertools.count():
-            self.restarts = number
-            with SHIPPED.start(self._place) as contestant:
-                self.contestant = contestant
-                await asyncio.to_thread(contestant.wait)
+        """Until all have succeeded."""
+        await at_once(self._new, partial(self._repeat, partial(create_one, self._client)))
+        await at_once(self._old, partial(self._repeat, lambda name: change_one(self._client, name, 2)))
+
+    async def _repeat(self, request: Callable[[str], Awaitable[None]], name: str) -> None:
+        while True:
+            try:
+                await request(name)
+                return
+            except AlreadyExists:
+                return
+            except KubeError:
+                self.refused += 1
+                await asyncio.sleep(AGAIN)
 
 
 class Trials:
     """The three of them; `results` is what goes to build/bench/reliability.json."""
 
     def __init__(self) -> None:
-        self.results: dict[str, dict[str, Any]] = {}
+        self.results: dict[str, Any] = {"date": datetime.now(UTC).date().isoformat(), "trials": {}}
 
-    def run(self) -> dict[str, dict[str, Any]]:
+    def run(self) -> dict[str, Any]:
         """Runs all, writes the results."""
         asyncio.run(self._run())
-        RESULTS.parent.mkdir(parents=True, exist_ok=True)
-        RESULTS.write_text(json.dumps(self.results, indent=2) + "\n")
         return self.results
 
     async def _run(self) -> None:
-        async with runtime.running_bench(BUILD / "reliability") as bench:
+        async with quiet_bench(BUILD / "reliability") as bench:
             for name, trial in (("killed", self._killed), ("cut", self._cut), ("failing", self._failing)):
                 print(f"bench: {name}", flush=True)
-                bench.node.restore("empty")
-                runtime.post(f"{bench.place.airline}/reset")
+                await bench.node.fill(0)
+                post(f"{bench.place.airline}/reset")
                 async with Client(
                     bench.node.config(), user_agent="pilothouse-bench", connections=34
                 ) as client:
-                    self.results[name] = await trial(bench.node, client, bench.place)
+                    self.results["trials"][name] = await trial(bench.node, client, bench.place)
+                self.results["goals"] = goals.judge_trials(self.results["trials"])
+                RESULTS.write_text(json.dumps(self.results, indent=2) + "\n")
 
     async def _killed(self, node: QuietNode, client: Client, place: Place) -> dict[str, Any]:
         """The API server is killed 20 times while tickets are created and changed."""
-        async with self._supervised(place) as operator:
-            memory = 0.0
-            for number in range(KILLS):
-                work = asyncio.create_task(self._wave(client, number, KILLS))
-                await asyncio.sleep(0.3)
-                node.stop("kube-apiserver")
-                await asyncio.sleep(0.5)
-                node.start_api_server()
-                await asyncio.to_thread(node.wait_ready)
-                await work
-                if number == KILLS // 4:
-                    memory = operator.contestant.memory().resident
-            return await self._verdict(client, place, operator, memory, lambda: {"API server killed": KILLS})
+        async with self._supervised(node, place, "killed") as operator:
+            for number in operator.steps(KILLS):
+                wave = Wave(client, number, KILLS)
+                # Each time a little later in the wave.
+                booked = round(TICKETS / KILLS * (number + (number + 1) / (KILLS + 1)))
+                await self._kill_amid(wave, node, place, booked)
+            return await self._verdict(client, place, operator, lambda: {"API server killed": KILLS})
+
+    async def _kill_amid(self, wave: Wave, node: QuietNode, place: Place, booked: int) -> None:
+        """Runs a wave; kills the API server when so many tickets are booked, the earlier waves' among them.
+
+        It is started again once one of the wave's requests was refused.
+        """
+        work = asyncio.create_task(wave.run())
+        await _until(lambda: get(f"{place.airline}/statistics")["created"] >= booked)
+        node.stop("kube-apiserver")
+        await _until(lambda: wave.refused or work.done())
+        node.start_api_server()
+        await asyncio.to_thread(node.wait_ready)
+        await work
 
     async def _cut(self, node: QuietNode, client: Client, place: Place) -> dict[str, Any]:
         """Every watch is cut each second for a minute."""
-        async with self._proxy(node) as proxy, self._supervised(replace(place, server=proxy.url)) as operator:
-            memory, began, waves = 0.0, time.monotonic(), 30
-            for number in range(CUT_SECONDS):
+        async with (
+            self._proxy(node) as proxy,
+            self._supervised(node, replace(place, server=proxy.url), "cut") as operator,
+        ):
+            began, waves = time.monotonic(), CUT_SECONDS // 2
+            for number in operator.steps(CUT_SECONDS):
                 if number % 2 == 0:
-                    await self._wave(client, number // 2, waves)
+                    await Wave(client, number // 2, waves).run()
                 await asyncio.sleep(max(0.0, began + number + 1 - time.monotonic()))
                 proxy.cut_watches()
-                if number == CUT_SECONDS // 4:
-                    memory = operator.contestant.memory().resident
-            return await self._verdict(client, place, operator, memory, lambda: proxy.faults)
+            return await self._verdict(client, place, operator, lambda: proxy.faults)
 
     async def _failing(self, node: QuietNode, client: Client, place: Place) -> dict[str, Any]:
         """30 % of the requests, to the API server and to the airline, fail: to the end."""
         async with self._proxy(node) as proxy, FaultyProxy(place.airline, seed=2) as airline:
             proxy.rate = airline.rate = FAILING
             there = replace(place, server=proxy.url, airline=airline.url)
-            async with self._supervised(there) as operator:
-                memory, waves = 0.0, 20
-                for number in range(waves):
-                    await self._wave(client, number, waves)
-                    if number == waves // 4:
-                        memory = operator.contestant.memory().resident
-                return await self._verdict(
-                    client, place, operator, memory, lambda: proxy.faults + airline.faults
-                )
-
-    async def _wave(self, client: Client, number: int, waves: int) -> None:
-        """Creates one wave of the tickets, and changes those of the wave before."""
-        await at_once(_wave(number, waves), _again(partial(create_one, client)))
-        if number:
-            await at_once(_wave(number - 1, waves), _again(lambda name: change_one(client, name, 2)))
+            async with self._supervised(node, there, "failing") as operator:
+                for number in operator.steps(WAVES):
+                    await Wave(client, number, WAVES).run()
+                return await self._verdict(client, place, operator, lambda: proxy.faults + airline.faults)
 
     async def _verdict(
         self,
         client: Client,
         place: Place,
         operator: Supervised,
-        memory: float,
         faults: Callable[[], Mapping[str, int]],
     ) -> dict[str, Any]:
         began = time.monotonic()
@@ -141,21 +158,20 @@ class Trials:
                 raise TimeoutError(f"{len(wrong)} tickets did not converge, such as {wrong[0]}")
             await asyncio.sleep(1)
         seconds = time.monotonic() - began
-        held = runtime.get(f"{place.airline}/statistics")
+        held = get(f"{place.airline}/statistics")
         return {
             "tickets": TICKETS,
             "faults": dict(faults()),
             "converged_seconds_after": seconds,
             "duplicates": held["created"] - TICKETS,
             "lost": TICKETS - held["bookings"],
-            "restarts": operator.restarts,
-            "resident_mib_early": memory,
-            "resident_mib_end": operator.contestant.memory().resident,
+            "restarts": [each._asdict() for each in operator.restarts],
+            **growth(operator.samples),
         }
 
     async def _wrong(self, client: Client, place: Place) -> list[str]:
         """The tickets whose booking or status is not what the spec asks for."""
-        held = {each["reference"]: each for each in runtime.get(f"{place.airline}/bookings")["items"]}
+        held = {each["reference"]: each for each in get(f"{place.airline}/bookings")["items"]}
         wrong, count = [], 0
         async for page in client.pages(FLIGHT_TICKET.resource):
             for ticket in page.items:
@@ -172,12 +188,13 @@ class Trials:
         return wrong if count == TICKETS else [*wrong, f"{count} tickets"]
 
     @asynccontextmanager
-    async def _supervised(self, place: Place) -> AsyncIterator[Supervised]:
+    async def _supervised(self, node: QuietNode, place: Place, trial: str) -> AsyncIterator[Supervised]:
         place.write()
-        operator = Supervised(place)
+        operator = Supervised(place, trial)
+        began = time.time()
         task = asyncio.create_task(operator.run())
-        await asyncio.sleep(2)
         try:
+            await _until(lambda: node.watches_since(began))
             yield operator
         finally:
             task.cancel()
@@ -194,22 +211,19 @@ class Trials:
             yield proxy
 
 
-def _wave(number: int, waves: int) -> list[str]:
+def _part(number: int, waves: int) -> list[str]:
     size = TICKETS / waves
     return [f"t-{index:04d}" for index in range(round(number * size), round((number + 1) * size))]
 
 
-def _again(request: Callable[[str], Awaitable[None]]) -> Callable[[str], Awaitable[None]]:
-    """The request, repeated until it succeeds: the API server may be down."""
+async def _until(fulfilled: Callable[[], object]) -> None:
+    """Waits for a condition.
 
-    async def repeated(name: str) -> None:
-        while True:
-            try:
-                await request(name)
-                return
-            except AlreadyExists:
-                return
-            except KubeError:
-                await asyncio.sleep(AGAIN)
-
-    return repeated
+    Raises:
+        TimeoutError: It was not fulfilled in time.
+    """
+    ends = time.monotonic() + PATIENCE
+    while not fulfilled():
+        if time.monotonic() > ends:
+            raise TimeoutError(f"what was waited for did not come within {PATIENCE:.0f} s")
+        await asyncio.sleep(0.01)

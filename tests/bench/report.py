@@ -9,15 +9,29 @@ from pathlib import Path
 from string import Template
 from typing import Any, NamedTuple
 
+from devcluster import toolchain
 from devcluster.folders import CHECKOUT
 from tests.bench import contestants
+from tests.bench import goals as judgement
 
 TEMPLATE = Path(__file__).with_name("benchmarks.md")
 PAGE = CHECKOUT / "docs" / "benchmarks.md"
 NOT_MEASURED = "Not measured in this run."
+#: How much is shown of what a process logged last.
+LINE = 200
 LIKE = ("client_go", "controller_runtime", "bare_loop", "kopf_tuned", "like_for_like")
 CAREFUL = ("client_go_careful", "shipped")
 DEFAULTS = ("kopf_defaults", "shipped_defaults")
+ANSIBLE = ("ansible", "client_go", "like_for_like", "shipped")
+BUSY = (
+    "client_go",
+    "controller_runtime",
+    "kopf_tuned",
+    "kopf_defaults",
+    "like_for_like",
+    "client_go_careful",
+    "shipped",
+)
 
 
 class Row(NamedTuple):
@@ -50,6 +64,11 @@ ROWS = (
     Row("restart: writes", ("restart_writes",), "{:.0f}"),
     Row("process start to first watch open, s", ("start_seconds",), "{:.2f}"),
 )
+FEW = (
+    *SIZES,
+    Row("CPU per ticket, ms", ("cpu_per_ticket_ms",)),
+    Row("writes per ticket", ("cold_writes_per_ticket",)),
+)
 #: What the comparison tells of whom.
 COSTS = (
     Row("CPU for 10,000 objects, s", ("cold_cpu_seconds",), "{:.2f}"),
@@ -58,7 +77,9 @@ COSTS = (
     Row("process start to first watch open, s", ("start_seconds",), "{:.2f}"),
 )
 BESIDE = ("like_for_like", "controller_runtime", "kopf_tuned")
-TITLES = {entry.name: entry.title for entry in (*contestants.ENTRIES, *contestants.DEFAULTS)}
+TITLES = {
+    entry.name: entry.title for entry in (*contestants.ENTRIES, *contestants.DEFAULTS, contestants.ANSIBLE)
+}
 #: Trial -> what was done.
 TRIALS = {
     "killed": "API server killed and started again 20 times",
@@ -71,24 +92,30 @@ def write(runtime: Path, reliability: Path, page: Path = PAGE) -> None:
     """Writes the page from the results that there are.
 
     Args:
-        runtime: Of `inv bench.runtime`.
+        runtime: Of `inv bench.runtime`; may be missing, as may its parts.
         reliability: Of `inv bench.reliability`; may be missing.
         page: What is written.
     """
-    results = json.loads(runtime.read_text())
-    main, trials = results["contestants"], json.loads(reliability.read_text()) if reliability.exists() else {}
+    results, trials = (_read(file) for file in (runtime, reliability))
+    main, busy = results.get("contestants", {}), results.get("busy", {})
     text = Template(TEMPLATE.read_text()).substitute(
-        machine=results["machine"],
-        date=results["date"],
-        rounds=results["rounds"],
+        machine=results.get("machine") or busy.get("machine"),
+        date=_date(results),
+        rounds=results.get("rounds", 0),
         like=_table(ROWS, main, LIKE),
         careful=_table(ROWS, main, CAREFUL),
         defaults=_table(SHORT, main, DEFAULTS),
         growth=_table(SIZES, results.get("growth", {}), TITLES),
         large=_table(SIZES, results.get("large", {}), TITLES),
+        ansible_version=toolchain.TOOLS["ansible-operator"].version,
+        ansible=_ansible(results.get("ansible", {})),
         settled=_settled(results.get("settled")),
-        goals=_goals(results["goals"]),
-        reliability=_reliability(trials),
+        busy=_table(ROWS, busy.get("contestants", {}), BUSY),
+        busy_date=_date(busy),
+        goals=_goals(results.get("goals", {})),
+        reliability=_reliability(trials.get("trials", {})),
+        reliability_date=_date(trials),
+        reliability_goals=_goals(trials.get("goals", {})),
     )
     page.write_text(text)
     compare(results, page.with_name("comparison.md"))
@@ -105,6 +132,15 @@ def compare(results: Mapping[str, Any], page: Path) -> None:
     if parts != 1:
         raise ValueError(f"{page} has no part between <!-- figures --> and <!-- end of figures -->")
     page.write_text(text)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    return found
+
+
+def _date(results: Mapping[str, Any]) -> str:
+    return f"Run of {results['date']}." if "date" in results else ""
 
 
 def _table(rows: Sequence[Row], found: Mapping[str, Any], names: Sequence[str] | Mapping[str, str]) -> str:
@@ -127,6 +163,20 @@ def _cell(value: float | None, form: str) -> str:
     return "-" if value is None else form.format(value)
 
 
+def _ansible(found: Mapping[str, Mapping[str, Any]]) -> str:
+    if "ansible" not in found or "shipped" not in found:
+        return NOT_MEASURED
+    each = {
+        name: {**figures, "cpu_per_ticket_ms": figures["cold_cpu_seconds"] / figures["tickets"] * 1000}
+        for name, figures in found.items()
+    }
+    ours, theirs = each["shipped"], each["ansible"]
+    return (
+        f"{_table(FEW, each, ANSIBLE)}\n\n{theirs['tickets']:.0f} tickets each. ansible-operator takes "
+        f"{theirs['cold_cpu_seconds'] / ours['cold_cpu_seconds']:.0f} times the CPU of the shipped operator."
+    )
+
+
 def _settled(settled: Mapping[str, float] | None) -> str:
     if settled is None:
         return NOT_MEASURED
@@ -138,6 +188,8 @@ def _settled(settled: Mapping[str, float] | None) -> str:
 
 
 def _goals(goals: Mapping[str, Mapping[str, Any]]) -> str:
+    if not goals:
+        return NOT_MEASURED
     rows = [["goal", "reached", "at most", ""], ["---"] * 4]
     for name, goal in goals.items():
         met = "met" if goal["met"] else "**not met**"
@@ -157,9 +209,10 @@ def _reliability(trials: Mapping[str, Mapping[str, Any]]) -> str:
             "double bookings",
             "lost",
             "restarts of the process",
-            "RSS after a quarter / at the end, MiB",
+            "RSS, median of the first / the last quarter, MiB",
+            "",
         ],
-        ["---"] * 7,
+        ["---"] * 8,
     ]
     for name, trial in trials.items():
         rows.append(
@@ -169,8 +222,14 @@ def _reliability(trials: Mapping[str, Mapping[str, Any]]) -> str:
                 f"{trial['converged_seconds_after']:.0f}",
                 str(trial["duplicates"]),
                 str(trial["lost"]),
-                str(trial["restarts"]),
-                f"{trial['resident_mib_early']:.0f} / {trial['resident_mib_end']:.0f}",
+                str(len(trial["restarts"])),
+                f"{trial['resident_mib_first']:.1f} / {trial['resident_mib_last']:.1f}",
+                "passed" if judgement.passed(trial) else "**failed**",
             ]
         )
-    return _lines(rows)
+    ended = [
+        f"- {name}: the process ended with {restart['exit_code']}: `{restart['last_line'][:LINE]}`"
+        for name, trial in trials.items()
+        for restart in trial["restarts"]
+    ]
+    return "\n".join([_lines(rows), *(["", *ended] if ended else [])])

@@ -114,7 +114,7 @@ def installed() -> Iterator[Flights]:
     target = targets.ensure()
     kubectl = target.kubectl
     package = find("pilothouse-flights")
-    _uninstall(kubectl, package, {DEMO_TICKET} if target.local else set())
+    uninstall(kubectl, package, {DEMO_TICKET} if target.local else set())
     kubectl("create", "-f", str(EXAMPLES / "flightticket-custom-definition.yaml"))
     kubectl("wait", "--for=condition=Established", "crd/flighttickets.flights.com", "--timeout=30s")
     kubectl("create", "-n", "default", "-f", str(EXAMPLES / "flightticket.yaml"))
@@ -134,7 +134,7 @@ def installed() -> Iterator[Flights]:
             kubectl("delete", "flightticket", DEMO_TICKET[1], "-n", DEMO_TICKET[0], "--wait=false")
 
 
-def _uninstall(kubectl: Kubectl, package: Package, ours: set[tuple[str, str]]) -> None:
+def uninstall(kubectl: Kubectl, package: Package, ours: set[tuple[str, str]]) -> None:
     """Takes everything of an earlier run away.
 
     Args:

@@ -27,8 +27,9 @@ class Api(ListWatcher, Requester, Protocol):
         subresource: str = "",
         field_manager: str = "",
         force: bool = False,
+        dry_run: bool = False,
     ) -> T:
-        """Changes some fields of an object and returns it as stored."""
+        """Changes some fields of an object and returns it as stored, or as it would be."""
 
     async def delete(
         self,

@@ -236,7 +236,9 @@ class FencedApi:
         type: PatchType,  # noqa: A002 - the client's own name
         **options: Any,
     ) -> Coroutine[Any, Any, T]:
-        """Changes some fields of an object, if the fence allows."""
+        """Changes some fields of an object, if the fence allows; a dry run changes nothing."""
+        if options.get("dry_run"):
+            return self._api.patch(resource, key, body, type=type, **options)
         return self._fence.guard(lambda: self._api.patch(resource, key, body, type=type, **options))
 
     def delete(self, resource: Resource[T], key: ObjectKey, **options: Any) -> Coroutine[Any, Any, None]:

@@ -18,6 +18,12 @@ class Informer(Generic[T]):
     Trouble never ends it: a missing kind or permission, a lost connection or a forgotten version is said in
     `failing` and in the log, tried again with back-off, and heals by itself.
 
+    Attributes:
+        resource: the kind and its view.
+        store: the objects as last seen.
+        label_selector: objects to see, as given.
+        field_selector: objects to see, as given.
+
     Args:
         client: `pilothouse.kube.Client`, or a model of it.
         resource: the kind and its view.
@@ -38,6 +44,8 @@ class Informer(Generic[T]):
         transform: Transform[T] | None = None,
     ) -> None:
         self.resource = resource
+        self.label_selector = label_selector
+        self.field_selector = field_selector
         self.store: Store[T] = Store(str(resource), transform)
         # Who is fed by this informer's watch: itself, and informers of other views.
         self._fed: list[Informer[Any]] = [self]

@@ -9,8 +9,8 @@ Where the server can stream the list, list and first watch are one request; else
     │    ^  │ any error,        │    │   │ the stream ended, as each does within a minute, or broke;
     │    └──┘ after a pause     │    └───┘ any other error, after a pause: from the last version
     └───────────────────────────┘
-      after a pause: the version is forgotten (410), ahead of the server (etcd was restored),
-      or not understood (400); or the kind is gone (404)
+      after a pause: the version is ahead of the server (etcd was restored) or not understood (400),
+      or the kind is gone (404); at once: the version is forgotten (410)
 """
 
 import asyncio
@@ -44,11 +44,10 @@ log = logging.getLogger(__name__)
 T = TypeVar("T", bound=KubeObject)
 T_contra = TypeVar("T_contra", bound=KubeObject, contravariant=True)
 
-# client-go, tools/cache/reflector.go: 800 ms, doubled up to 30 s, plus up to as much again, reset after 2
-# minutes of health.
+# client-go, tools/cache/reflector.go: 800 ms, doubled up to 30 s, plus up to as much again. It forgets them
+# after 2 minutes of health only: from the third restart of a server in a row, it is blind for a minute each.
 FIRST_PAUSE = 0.8
 LONGEST_PAUSE = 30.0
-HEALTHY_SECONDS = 120.0
 # client-go's VeryShortWatchError: a stream that ends this soon with nothing in it is trouble, not routine.
 SHORT_WATCH_SECONDS = 1.0
 # Streamed lists that, in a row, did not come to their end. The next one is then read in pages: a server that
@@ -128,21 +127,20 @@ class State(Enum):
 
 
 class Backoff:
-    """The pause before the next attempt: exponential, jittered, forgotten after two minutes of health."""
+    """The pause before the next attempt: exponential, jittered, forgotten once a watch was of use."""
 
     def __init__(self) -> None:
         self._pause = FIRST_PAUSE
-        self._last = float("-inf")
 
     def next(self) -> float:
         """Return the seconds to wait now."""
-        now = asyncio.get_running_loop().time()
-        if now - self._last > HEALTHY_SECONDS:
-            self._pause = FIRST_PAUSE
         pause = self._pause * random.uniform(1, 2)  # noqa: S311 - spreads load, guards nothing
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
-        self._last = now + pause
         return pause
+
+    def reset(self) -> None:
+        """Begin with the shortest pause again."""
+        self._pause = FIRST_PAUSE
 
 
 class Reflector(Generic[T]):
@@ -206,6 +204,8 @@ class Reflector(Generic[T]):
                 self._streams = False
             except KubeError as error:
                 self.state = self._state_after(error)
+                if self._is_routine(error):
+                    continue
                 self._fail(error)
                 await asyncio.sleep(self._backoff.next())
 
@@ -265,6 +265,7 @@ class Reflector(Generic[T]):
         of_use = events > 1 or (events and loop.time() - started >= SHORT_WATCH_SECONDS)
         if self.state is State.LISTING or not of_use:
             raise trouble
+        self._backoff.reset()
 
     def _take(self, event: WatchEvent[T]) -> None:
         self._resource_version = event.resource_version
@@ -298,13 +299,18 @@ class Reflector(Generic[T]):
                 return State.LISTING
         return self.state
 
+    def _is_routine(self, error: KubeError) -> bool:
+        """Whether it is a version that was forgotten during an absence: a list brings everything.
+
+        If that expires, too, it is trouble.
+        """
+        if not isinstance(error, Expired) or self._expired:
+            return False
+        self._expired = True
+        log.info("%s: listing again: %s", self, error)
+        return True
+
     def _fail(self, error: KubeError) -> None:
-        if isinstance(error, Expired) and not self._expired:
-            # Routine after a long absence: the list that follows brings everything. If it expires, too, it is
-            # trouble.
-            self._expired = True
-            log.info("%s: listing again: %s", self, error)
-            return
         sentence = (
             f"{self} cannot be read: {_explain(error, self._resource)}; this is tried again until it works"
         )

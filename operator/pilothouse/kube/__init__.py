@@ -35,6 +35,7 @@ from pilothouse.kube.objects import (
     ObjectMeta,
     OwnerReference,
     PartialObjectMetadata,
+    Unstructured,
     version,
 )
 from pilothouse.kube.resource import Resource
@@ -84,6 +85,7 @@ __all__ = [
     "Unauthorized",
     "Undecodable",
     "Unreachable",
+    "Unstructured",
     "UnsupportedMediaType",
     "WatchEvent",
     "WatchListUnsupported",

@@ -77,6 +77,7 @@ class Client(Reader):
         subresource: str = "",
         field_manager: str = "",
         force: bool = False,
+        dry_run: bool = False,
     ) -> T:
         """Change some fields of an object and return it as stored.
 
@@ -90,6 +91,7 @@ class Client(Reader):
             subresource: such as `status`.
             field_manager: who owns the fields; by default this program.
             force: take fields over from another manager (APPLY only).
+            dry_run: change nothing, and return what would be stored.
 
         Raises:
             Conflict: the object has changed since it was read, or another manager owns a field.
@@ -100,6 +102,8 @@ class Client(Reader):
             params["fieldManager"] = field_manager or self._field_manager
         if force:
             params["force"] = "true"
+        if dry_run:
+            params["dryRun"] = "All"
         answer = await self._transport.request(
             "PATCH",
             resource.path(*key, subresource),

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from pilothouse.kube.errors import MESSAGE_LIMIT, Undecodable, shorten
-from pilothouse.kube.objects import KubeObject, ObjectMeta
+from pilothouse.kube.objects import KubeObject, ObjectMeta, Unstructured
 
 T = TypeVar("T", bound=KubeObject)
 E = TypeVar("E")
@@ -70,11 +70,17 @@ head: Callable[[bytes], Head] = msgspec.json.Decoder(Head).decode
 @lru_cache(maxsize=256)
 def codec(view: type[T]) -> Codec[T]:
     """Return the decoders of a view."""
-    return Codec(
-        msgspec.json.Decoder(view).decode,
-        msgspec.json.Decoder(ObjectList[view]).decode,  # type: ignore[valid-type]  # known at run time only
-        msgspec.json.Decoder(Event[view]).decode,  # type: ignore[valid-type]  # known at run time only
-    )
+
+    def decoder(kind: Any) -> Callable[[bytes], Any]:
+        return msgspec.json.Decoder(kind, dec_hook=_unstructured).decode
+
+    # What the views are is known at run time only.
+    return Codec(decoder(view), decoder(ObjectList[view]), decoder(Event[view]))  # type: ignore[valid-type]
+
+
+def _unstructured(kind: type, value: Any) -> Any:
+    """Reads the one view that is no Struct; msgspec itself checks what else comes here."""
+    return Unstructured(value) if kind is Unstructured and isinstance(value, dict) else value
 
 
 def undecodable(resource: object, body: bytes, error: msgspec.DecodeError) -> Undecodable:

@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import lru_cache
 from sys import intern
 from types import MappingProxyType
-from typing import ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import msgspec
 from msgspec.structs import force_setattr
@@ -121,6 +121,22 @@ class PartialObjectMetadata(msgspec.Struct, frozen=True, gc=False):
     """The view of a controller that reads nothing but metadata: of owned objects, or of another's kind."""
 
     metadata: ObjectMeta
+
+
+class Unstructured:
+    """The view of who looks at fields that no type names: an object as JSON has it.
+
+    Attributes:
+        content: the object, not to be changed.
+        metadata: its metadata.
+    """
+
+    __slots__ = ("content", "metadata")
+    __struct_fields__: ClassVar[tuple[str, ...]] = ("metadata", "content")
+
+    def __init__(self, content: Mapping[str, Any]) -> None:
+        self.content = content
+        self.metadata = msgspec.convert(content.get("metadata", {}), ObjectMeta)
 
 
 def version(obj: KubeObject) -> int:

@@ -237,7 +237,14 @@ class Hand:
         api = FencedApi(self._api, fence)
         factory = InformerFactory(self._api)
         informers = [self._informer(factory, watch, each, key) for each in watch.secondaries]
-        cluster = Cluster(api, fence, watch.resource, manager=self._name, informers=informers)
+        cluster = Cluster(
+            api,
+            fence,
+            watch.resource,
+            manager=self._name,
+            informers=informers,
+            namespaces=self._namespaces(watch),
+        )
         store: Store[Any] = Store(str(watch.resource), watch.transform)
         async with _running(factory.run()):
             try:

@@ -1,6 +1,7 @@
 """The cluster as a play's modules reach it: read from stores, changed by server-side apply and deletion."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -10,17 +11,21 @@ from pilothouse.controller import Api, Fence
 from pilothouse.informer import Informer, Store
 from pilothouse.kube import (
     Conflict,
+    Invalid,
     KubeObject,
     NotFound,
     ObjectKey,
     ObjectMeta,
     PatchType,
     Resource,
+    Unstructured,
     evict,
     pod_log,
     scale_of,
 )
-from pilothouse.playbook.manifest import Json, differences, full_view, is_secret, managed
+from pilothouse.kube.answers import read_object
+from pilothouse.kube.selectors import matcher
+from pilothouse.playbook.manifest import Difference, Json, additions, changes, fulfilled, is_secret
 from pilothouse.playbook.tasks import TaskFailed
 
 K = TypeVar("K", bound=KubeObject)
@@ -30,6 +35,7 @@ OWNER = "owner"
 
 NAME_TAKEN = "NameTaken"
 FIELD_CONFLICT = "FieldConflict"
+NOT_SELECTED = "NotSelected"
 
 
 class Applied(NamedTuple):
@@ -85,6 +91,7 @@ class Cluster:
         owner: The kind that is played.
         manager: The name under which fields are applied: the operator's.
         informers: Of the kinds that the plays read and change.
+        namespaces: Those that the operator watches; empty: all.
     """
 
     def __init__(
@@ -95,11 +102,13 @@ class Cluster:
         *,
         manager: str,
         informers: Sequence[Informer[Any]] = (),
+        namespaces: Sequence[str] = (),
     ) -> None:
         self.fence = fence
         self._api = api
         self._owner = owner
         self._manager = manager
+        self._namespaces = namespaces
         self._informers = {_kind(informer.resource): informer for informer in informers}
         self.wrote: Callable[[ObjectKey, Informer[Any], Any], None] = _observe
         # What each object was last seen to fulfil: so a play of what is as it should be asks the server
@@ -124,7 +133,8 @@ class Cluster:
         Raises:
             ValueError: The owner cannot own it.
         """
-        asked: Json = msgspec.to_builtins(body)
+        # As the server reads it, to be compared with what it answers.
+        asked: Json = msgspec.json.decode(msgspec.json.encode(body))
         metadata = {"name": owner.name, **asked.get("metadata", {})}
         if resource.namespaced:
             metadata.setdefault("namespace", owner.namespace)
@@ -157,44 +167,43 @@ class Cluster:
     ) -> Applied:
         """Makes an object fulfil a manifest.
 
+        What is not known to fulfil it is read live, whether the store shows it or not: a store is a moment
+        behind, and one with a selector does not show all. Whether a difference is one, the server alone
+        knows: it is asked by the apply itself, which changes nothing where there is none; in check mode by a
+        dry run of it.
+
         Raises:
-            TaskFailed: The name is taken, or another manager wants the same field.
-            Conflict: The object is not the one that the store shows: play again.
+            TaskFailed: The name is taken, another manager wants the same field, or the store would never show
+                the object.
+            Conflict: The object is not the one that was read: play again.
             KubeError: The API server cannot be reached or refused.
         """
-        store = self.store(resource)
         key = ObjectKey(manifest["metadata"].get("namespace", ""), manifest["metadata"]["name"])
+        live = self.store(resource).get(key)
         sign = hash(msgspec.json.encode(manifest))
-        live = store.get(key)
-        if live is None:
-            diff = self._diff(resource, manifest, None)
+        known = self._fulfilled.get((str(resource), key))
+        if live is not None and known is not None and known.still(sign, live.metadata):
+            return Applied(live, False, ())
+        before = await self._read(resource, key)
+        if before is not None and not adopt:
+            _refuse_others(resource, before.metadata, owner)
+        self._require_selected(resource, key, manifest, before)
+        if before is None:
+            diff = _told(resource, additions(manifest)) or (f"+ {resource.kind} {key}",)
             if check:
                 return Applied(msgspec.convert(manifest, resource.view), True, diff)
-            live = await self._write(resource, key, manifest, owner, force)
-            self._fulfilled[str(resource), key] = Fulfilled(sign, live.metadata)
-            return Applied(live, True, diff)
-        known = self._fulfilled.get((str(resource), key))
-        if known is not None and known.still(sign, live.metadata):
-            return Applied(live, False, ())
-        if not adopt:
-            _refuse_others(resource, live.metadata, owner)
-        fields = tuple(sorted(manifest.keys() - {"apiVersion", "kind", "metadata"}))
-        full = await self._api.get(full_view(resource, fields), key)
-        diff = self._diff(resource, manifest, full)
+            # An apply cannot say that there must be none (and a POST would leave the fields to another owner
+            # than all later applies have). Without force it is a Conflict if somebody has made one since and
+            # states a field otherwise; if not, the two are merged.
+            made = await self._patch(resource, key, manifest, owner, force=adopt and force)
+            return Applied(self._remembered(resource, sign, made), True, diff)
+        after = before
+        if not fulfilled(manifest, before, self._manager):
+            after = await self._change(resource, key, manifest, owner, before, force=force, check=check)
+        diff = _told(resource, changes(before, after, self._manager))
         if check:
-            return Applied(live, False, diff)
-        seen = full.metadata.resource_version
-        if diff or not managed(full, self._manager):
-            # With the UID the server refuses to make anew what has been deleted since.
-            metadata = {**manifest["metadata"], "uid": full.metadata.uid}
-            live = await self._write(resource, key, {**manifest, "metadata": metadata}, owner, force)
-            if live.metadata.resource_version == seen:
-                diff = ()  # The server writes some values in its own way: all was as it should be.
-            else:
-                diff = diff or (f"{self._manager} manages the fields",)
-        if diff or live.metadata.resource_version == seen:
-            self._fulfilled[str(resource), key] = Fulfilled(sign, live.metadata)
-        return Applied(live, False, diff)
+            return Applied(self._shown(resource, before), False, diff)
+        return Applied(self._remembered(resource, sign, after), False, diff)
 
     async def delete(self, resource: Resource[K], key: ObjectKey, *, propagation: str, check: bool) -> bool:
         """Deletes the very object that the store shows; returns whether there was one to delete.
@@ -229,7 +238,10 @@ class Cluster:
         if known is not None and known.still(replicas, live.metadata):
             return replicas
         scaled = scale_of(resource)
-        scale = await self._api.get(scaled, key, subresource="scale")
+        try:
+            scale = await self._api.get(scaled, key, subresource="scale")
+        except NotFound as gone:
+            raise Conflict(409, "Conflict", f"{resource.kind} {key} has been deleted: {gone}") from gone
         version, had = scale.metadata.resource_version, scale.spec.replicas
         if had != replicas and not check:
             body = {"metadata": {"resourceVersion": version}, "spec": {"replicas": replicas}}
@@ -275,25 +287,102 @@ class Cluster:
             )
         return informer
 
-    async def _write(
-        self, resource: Resource[K], key: ObjectKey, manifest: Json, owner: ObjectMeta, force: bool
-    ) -> K:
+    async def _read(self, resource: Resource[Any], key: ObjectKey) -> Unstructured | None:
         try:
-            written = await self._api.patch(
-                resource, key, manifest, type=PatchType.APPLY, field_manager=self._manager, force=force
-            )
+            return await self._api.get(_unstructured(resource), key)
+        except NotFound:
+            return None
+
+    async def _change(
+        self,
+        resource: Resource[Any],
+        key: ObjectKey,
+        manifest: Json,
+        owner: ObjectMeta,
+        before: Unstructured,
+        *,
+        force: bool,
+        check: bool,
+    ) -> Unstructured:
+        # With the UID the server refuses to make anew what has been deleted since.
+        manifest = {**manifest, "metadata": {**manifest["metadata"], "uid": before.metadata.uid}}
+        try:
+            return await self._patch(resource, key, manifest, owner, force=force, check=check)
         except Conflict as conflict:
             if any(cause.reason == "FieldManagerConflict" for cause in conflict.causes):
                 raise TaskFailed(
                     FIELD_CONFLICT, f"Another manager wants fields of {resource.kind} {key}: {conflict}"
                 ) from conflict
             raise
-        self.wrote(owner.key, self._informer(resource), written)
-        return written
+        except Invalid as invalid:
+            # What the server says of a UID where another object has taken the name meanwhile.
+            if any(cause.field == "metadata.uid" for cause in invalid.causes):
+                raise Conflict(409, "Conflict", f"{resource.kind} {key} is another one by now") from invalid
+            raise
 
-    def _diff(self, resource: Resource[Any], manifest: Json, full: KubeObject | None) -> Sequence[str]:
-        found = differences(manifest, full, self._manager)
-        return [each.told(hidden=is_secret(resource, each.path)) for each in found]
+    async def _patch(
+        self,
+        resource: Resource[Any],
+        key: ObjectKey,
+        manifest: Json,
+        owner: ObjectMeta,
+        *,
+        force: bool,
+        check: bool = False,
+    ) -> Unstructured:
+        answer = await self._api.patch(
+            _unstructured(resource),
+            key,
+            manifest,
+            type=PatchType.APPLY,
+            field_manager=self._manager,
+            force=force,
+            dry_run=check,
+        )
+        if not check:
+            self.wrote(owner.key, self._informer(resource), _viewed(resource, answer))
+        return answer
+
+    def _remembered(self, resource: Resource[K], sign: int, obj: Unstructured) -> K:
+        """An object that fulfils a manifest, in its kind's view; remembered as such."""
+        shown = self._shown(resource, obj)
+        self._fulfilled[str(resource), obj.metadata.key] = Fulfilled(sign, shown.metadata)
+        return shown
+
+    def _shown(self, resource: Resource[K], obj: Unstructured) -> K:
+        """An object in its kind's view: the very one of the store, where that has come as far."""
+        live = self.store(resource).get(obj.metadata.key)
+        if live is not None and live.metadata.resource_version == obj.metadata.resource_version:
+            return live
+        return _viewed(resource, obj)
+
+    def _require_selected(
+        self, resource: Resource[Any], key: ObjectKey, manifest: Json, live: Unstructured | None
+    ) -> None:
+        """Refuses what the watch of its kind would not show: nobody would be told when it changes or goes.
+
+        Raises:
+            TaskFailed: It is so.
+        """
+        informer = self._informer(resource)
+        held = live.content if live is not None else {"metadata": {}}
+        labels = {**held["metadata"].get("labels", {}), **(manifest["metadata"].get("labels") or {})}
+        would_be = {**manifest, **held}
+        would_be["metadata"] = {**manifest["metadata"], **held["metadata"], "labels": labels}
+        selector, field_selector = informer.label_selector, informer.field_selector
+        if not matcher(selector, field_selector)(would_be):
+            selected = " and ".join(filter(None, (selector, field_selector)))
+            raise TaskFailed(
+                NOT_SELECTED,
+                f"{resource.kind} {key} is not applied: its watch selects {selected!r}, which would not show "
+                f"it with the labels {labels}: state what is selected, or select what is stated.",
+            )
+        if resource.namespaced and self._namespaces and key.namespace not in self._namespaces:
+            raise TaskFailed(
+                NOT_SELECTED,
+                f"{resource.kind} {key} is not applied: the operator watches the namespaces "
+                f"{', '.join(self._namespaces)} alone and would not see it.",
+            )
 
     def _observe(self, kind: str, old: KubeObject | None, new: KubeObject | None, initial: bool) -> None:
         """Forgets what is gone: a handler of an informer."""
@@ -305,6 +394,19 @@ class Cluster:
 def owner_uid(obj: KubeObject) -> tuple[str, ...]:
     """The UID of the object that controls another: what the index OWNER holds."""
     return tuple(each.uid for each in obj.metadata.owner_references if each.controller)
+
+
+def _unstructured(resource: Resource[Any]) -> Resource[Unstructured]:
+    whole: Resource[Unstructured] = replace(resource, view=Unstructured)
+    return whole
+
+
+def _viewed(resource: Resource[K], obj: Unstructured) -> K:
+    return read_object(resource, msgspec.json.encode(obj.content))
+
+
+def _told(resource: Resource[Any], found: Sequence[Difference]) -> Sequence[str]:
+    return [each.told(hidden=is_secret(resource, each.path)) for each in found]
 
 
 def _observe(key: ObjectKey, informer: Informer[Any], written: Any) -> None:

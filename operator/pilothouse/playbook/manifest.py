@@ -1,20 +1,20 @@
 """Manifests: what is asked of an object, compared with what the server holds, field by field.
 
 Server-side apply (kubernetes.io/docs/reference/using-api/server-side-apply) lets a manager state the fields
-that it cares about. So a manifest is fulfilled when each of its fields has its value in the live object, and
-when the manager owns no field that it does not state any more; the rest belongs to others.
+that it cares about. So a manifest is fulfilled when the manager owns the fields that it states, no more and
+no less, and each has its value in the live object; the rest belongs to others. What belongs together, what a
+default is and how a value is written, the server alone knows: so the comparison here may say at no cost that
+all is as it should be, and what an apply changes is seen in the server's answer to it.
 """
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from functools import lru_cache
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
 import msgspec
 
-from pilothouse.kube import KubeObject, ObjectMeta, Resource
+from pilothouse.kube import Resource, Unstructured
 
 Json = dict[str, Any]
 
@@ -23,24 +23,12 @@ VALUE_LENGTH = 80
 NAME_LENGTH = 63
 DIGEST_LENGTH = 8
 
-
-class ManagedFields(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """metav1.ManagedFieldsEntry: what one manager owns."""
-
-    manager: str = ""
-    operation: str = ""
-    subresource: str = ""
-    fields_v1: Mapping[str, Any] = {}
-
-
-class ManagedMeta(ObjectMeta, frozen=True, gc=False, rename="camel", omit_defaults=True):
-    """Metadata with who owns which fields."""
-
-    managed_fields: tuple[ManagedFields, ...] = ()
+_UNOWNED = {"apiVersion", "kind", "metadata"}
+_OWNED_METADATA = {"annotations", "finalizers", "labels", "ownerReferences"}
 
 
 class Difference(NamedTuple):
-    """A field that is not as it is asked for. None: it is not there."""
+    """A field that changes. None: it is not there."""
 
     path: str
     live: Any
@@ -60,110 +48,152 @@ class Difference(NamedTuple):
         return f"{self.path}: {live} -> {desired}"
 
 
-@lru_cache(maxsize=256)
-def full_view(resource: Resource[Any], fields: tuple[str, ...]) -> Resource[Any]:
-    """A resource whose view holds some top-level fields as they are, and who manages what."""
-    names = [f"field_{number}" for number in range(len(fields))]
-    view = msgspec.defstruct(
-        f"Full{resource.kind}",
-        [("metadata", ManagedMeta), *((name, Any, None) for name in names)],
-        rename=dict(zip(names, fields, strict=True)),
-        omit_defaults=True,
-    )
-    return replace(resource, view=view)
+def fulfilled(manifest: Mapping[str, Any], live: Unstructured, manager: str) -> bool:
+    """Whether a live object surely is as a manifest asks, and all that is asked is the manager's.
+
+    False is no certain no. What the server treats as one value (an atomic map or list: its entry in
+    managedFields is empty) must be the same to the last field, although the server may have added defaults
+    there; and it may write a value in another way than it was asked (0.5 as 500m). It takes an apply to find
+    out, which then changes nothing.
+    """
+    return _fulfilled(_stated(manifest), live.content, managed(live, manager))
 
 
-def differences(manifest: Mapping[str, Any], live: KubeObject | None, manager: str) -> list[Difference]:
-    """What keeps a live object from being as a manifest asks; None: there is none.
-
-    Lists are compared as the server merges them where it says how (by keys, as sets), else as a whole. What
-    the server writes in another way than it was asked (quantities such as 0.5 and 500m) counts as different.
+def changes(before: Unstructured, after: Unstructured, manager: str) -> list[Difference]:
+    """What an apply has changed, or would change, in what managers may state of an object.
 
     Args:
-        manifest: What is asked for.
-        live: The object, in a `full_view`.
-        manager: Whose fields count as no longer asked for when the manifest leaves them out.
+        before: The object before it.
+        after: What the server answered to it.
+        manager: Who applied.
     """
-    asked = {name: value for name, value in manifest.items() if name not in ("apiVersion", "kind")}
-    if live is None:
-        return list(_differences({**asked, "metadata": None}, None, {}, ""))
-    return list(_differences(asked, msgspec.to_builtins(live), managed(live, manager), ""))
+    trees = [each["fieldsV1"] for obj in (before, after) for each in _entries(obj) if "fieldsV1" in each]
+    old, new = _stated(before.content), _stated(after.content)
+    if not {"f:status"} & managed(after, manager).keys():
+        # Not reached by an apply; others write it at any time.
+        old.pop("status", None)
+        new.pop("status", None)
+    found = list(_changes(old, new, trees, ""))
+    if not found and managed(before, manager) != managed(after, manager):
+        found.append(Difference("metadata.managedFields", None, manager))
+    return found
 
 
-def managed(live: KubeObject, manager: str) -> Mapping[str, Any]:
+def additions(manifest: Mapping[str, Any]) -> list[Difference]:
+    """What is made with an object of a manifest."""
+    stated = _stated(manifest)
+    stated.pop("metadata", None)
+    return list(_changes({}, stated, (), ""))
+
+
+def managed(live: Unstructured, manager: str) -> Mapping[str, Any]:
     """The fields (metav1.FieldsV1) that a manager has applied to a live object; empty when it never did."""
-    for entry in getattr(live.metadata, "managed_fields", ()):
-        if (entry.manager, entry.operation, entry.subresource) == (manager, "Apply", ""):
-            fields: Mapping[str, Any] = entry.fields_v1
+    for entry in _entries(live):
+        if (entry["manager"], entry["operation"], entry.get("subresource", "")) == (manager, "Apply", ""):
+            fields: Mapping[str, Any] = entry.get("fieldsV1", {})
             return fields
     return {}
 
 
-def _differences(desired: Any, live: Any, owned: Mapping[str, Any], path: str) -> Iterator[Difference]:
-    if isinstance(desired, Mapping) and isinstance(live, Mapping | None):
-        yield from _fields(desired, live or {}, owned, path)
-    elif isinstance(desired, list | tuple) and isinstance(live, list | tuple | None):
-        yield from _items(desired, live or (), owned, path)
-    elif desired is not None and desired != live:
-        yield Difference(path, live, desired)
+def _entries(obj: Unstructured) -> Sequence[Mapping[str, Any]]:
+    found: Sequence[Mapping[str, Any]] = obj.content.get("metadata", {}).get("managedFields", ())
+    return found
 
 
-def _fields(
-    desired: Mapping[str, Any], live: Mapping[str, Any], owned: Mapping[str, Any], path: str
-) -> Iterator[Difference]:
-    for name, value in desired.items():
-        yield from _differences(value, live.get(name), owned.get(f"f:{name}", {}), _join(path, name))
-    for field in owned:
-        name = field[2:]
-        if field.startswith("f:") and desired.get(name) is None:
-            yield Difference(_join(path, name), live.get(name, "?"), None)
+def _stated(obj: Mapping[str, Any]) -> Json:
+    """The part of an object whose fields have owners."""
+    part = {name: value for name, value in obj.items() if name not in _UNOWNED}
+    metadata = {name: value for name, value in obj["metadata"].items() if name in _OWNED_METADATA}
+    return {"metadata": metadata, **part} if metadata else part
 
 
-def _items(
-    desired: Sequence[Any], live: Sequence[Any], owned: Mapping[str, Any], path: str
-) -> Iterator[Difference]:
-    keyed = {field: msgspec.json.decode(field[2:]) for field in owned if field.startswith("k:")}
-    values = [msgspec.json.decode(field[2:]) for field in owned if field.startswith("v:")]
-    if keyed:
-        yield from _keyed_items(desired, live, owned, keyed, path)
-    elif values:
-        for value in desired:
-            if value not in live:
-                yield Difference(path, None, value)
-        for value in values:
-            if value not in desired:
-                yield Difference(path, value, None)
-    elif len(desired) != len(live):
-        yield Difference(path, list(live) or None, list(desired) or None)
+def _fulfilled(desired: Any, live: Any, owned: Mapping[str, Any]) -> bool:
+    parts = owned.keys() - {"."}
+    if not parts:
+        return bool(desired == live)
+    if isinstance(desired, Mapping) and isinstance(live, Mapping):
+        fields = {f"f:{name}": name for name, value in desired.items() if value is not None}
+        return parts == fields.keys() and all(
+            _fulfilled(desired[name], live.get(name), owned[field]) for field, name in fields.items()
+        )
+    if isinstance(desired, Sequence) and isinstance(live, Sequence) and len(parts) == len(desired):
+        return all(_item_fulfilled(item, live, owned, parts) for item in desired)
+    return False
+
+
+def _item_fulfilled(desired: Any, live: Sequence[Any], owned: Mapping[str, Any], parts: Set[str]) -> bool:
+    """Whether an item is in a list that is merged by keys, or as a set."""
+    if not isinstance(desired, Mapping):
+        return desired in live and any(
+            field.startswith("v:") and msgspec.json.decode(field[2:]) == desired for field in parts
+        )
+    # A key that the manifest leaves out has the default of its schema, which only the server knows.
+    keys = {field: _key(field) for field in parts if field.startswith("k:")}
+    known = [
+        field
+        for field, key in keys.items()
+        if _has(key, {name: desired.get(name, key[name]) for name in key})
+    ]
+    if len(known) != 1:
+        return False
+    held = next((item for item in live if _has(item, keys[known[0]])), None)
+    return _fulfilled(desired, held, owned[known[0]])
+
+
+def _changes(old: Any, new: Any, trees: Sequence[Mapping[str, Any]], path: str) -> Iterator[Difference]:
+    """Compares two states of a field.
+
+    Args:
+        old: Before.
+        new: After.
+        trees: What managers own of it: tells how the server merges its lists.
+        path: Where it is.
+    """
+    if old == new:
+        return
+    if isinstance(new, Mapping) and (isinstance(old, Mapping) or (new and old is None)):
+        before = old or {}
+        for name in {**before, **new}:
+            below = [tree[f"f:{name}"] for tree in trees if f"f:{name}" in tree]
+            yield from _changes(before.get(name), new.get(name), below, _join(path, name))
+    elif isinstance(new, list) and isinstance(old, list):
+        yield from _item_changes(old, new, trees, path)
     else:
-        for number, (wanted, held) in enumerate(zip(desired, live, strict=True)):
-            yield from _differences(wanted, held, {}, f"{path}[{number}]")
+        yield Difference(path, old, new)
 
 
-def _keyed_items(
-    desired: Sequence[Any],
-    live: Sequence[Any],
-    owned: Mapping[str, Any],
-    keyed: Mapping[str, Mapping[str, Any]],
-    path: str,
+def _item_changes(
+    old: Sequence[Any], new: Sequence[Any], trees: Sequence[Mapping[str, Any]], path: str
 ) -> Iterator[Difference]:
-    names = next(iter(keyed.values())).keys()
-    asked: set[str] = set()
-    for wanted in desired:
-        # A key that the manifest leaves out has the default of its schema, which only the server knows.
-        known = {name: wanted[name] for name in names if name in wanted}
-        held = next((each for each in live if _has(each, known)), None)
-        field = next((field for field, key in keyed.items() if _has(key, known)), "")
-        asked.add(field)
-        here = f"{path}[{','.join(map(str, known.values()))}]"
-        yield from _differences(wanted, held, owned.get(field, {}), here)
-    for field, key in keyed.items():
-        if field not in asked:
-            yield Difference(f"{path}[{','.join(map(str, key.values()))}]", "?", None)
+    fields = [field for tree in trees for field in tree]
+    if names := next((_key(field).keys() for field in fields if field.startswith("k:")), None):
+        before, after = ({_named(item, names): item for item in items} for items in (old, new))
+        for name in {**before, **after}:
+            item = {**before.get(name, {}), **after.get(name, {})}
+            below = [tree[field] for tree in trees for field in tree if _has(item, _key(field))]
+            yield from _changes(before.get(name), after.get(name), below, f"{path}[{name}]")
+    elif any(field.startswith("v:") for field in fields):
+        yield from (Difference(path, None, value) for value in new if value not in old)
+        yield from (Difference(path, value, None) for value in old if value not in new)
+    elif len(old) == len(new):
+        for number, pair in enumerate(zip(old, new, strict=True)):
+            yield from _changes(*pair, (), f"{path}[{number}]")
+    else:
+        yield Difference(path, list(old) or None, list(new) or None)
 
 
-def _has(item: Mapping[str, Any], fields: Mapping[str, Any]) -> bool:
-    return all(item.get(name) == value for name, value in fields.items())
+def _key(field: str) -> Mapping[str, Any]:
+    """The keys of a list's item, as managedFields name it; empty for what is none."""
+    key: Mapping[str, Any] = msgspec.json.decode(field[2:]) if field.startswith("k:") else {}
+    return key
+
+
+def _named(item: Mapping[str, Any], names: Iterable[str]) -> str:
+    return ",".join(str(item.get(name)) for name in names)
+
+
+def _has(item: Mapping[str, Any], key: Mapping[str, Any]) -> bool:
+    return bool(key) and all(item.get(name) == value for name, value in key.items())
 
 
 def _join(path: str, name: str) -> str:

@@ -122,7 +122,7 @@ def _stop_on_signals(stop: asyncio.Event, seconds: float, last_resort: "_LastRes
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    """asyncio's loop for Unix. Its clock is read 45 times in a play: here without a call of Python around it."""
+    """asyncio's loop for Unix. Its clock, read 45 times in a play, costs no call of Python around it."""
 
     time = staticmethod(time.monotonic)
 

@@ -188,9 +188,14 @@ class Play(Generic[T, S]):
     ) -> K:
         """Makes an object be as stated, by server-side apply under the operator's name.
 
-        What the body leaves out is left to others, or is taken away if the operator had stated it before. An
-        object that is as stated costs no request as long as nobody changes it; one that was changed is read
-        once and written only where it differs.
+        What the body leaves out is left to others, or is taken away if the operator had stated it before. In
+        what the server takes as one value (a Service's selector, the rules of a Role, any list without keys)
+        there are no others: it is as stated to the last field, defaults apart.
+
+        An object that is as stated costs no request as long as nobody changes it; one that is not known to be
+        is read once, and applied unless it plainly is as stated. The diff is what the server changed. A
+        creation takes a read and an apply; what somebody else makes between them is noticed where it states
+        a field otherwise, or has another controller.
 
         Args:
             resource: The kind; the watch declares it in `owns`.
@@ -205,7 +210,8 @@ class Play(Generic[T, S]):
 
         Raises:
             TaskFailed: NameTaken: the object is not ours; FieldConflict: another manager wants the same
-                field; KubernetesRefused: the API server cannot be reached or refused.
+                field; NotSelected: the watch's selectors or namespaces would never show it;
+                KubernetesRefused: the API server cannot be reached or refused.
             Conflict: The object changed meanwhile: leave it to the engine, which plays again.
         """
         metadata = self.object.metadata

@@ -135,7 +135,14 @@ def add_watch(manager: Manager, watch: Watch) -> Controller[Any]:
         )
         for each in watch.secondaries
     ]
-    cluster = Cluster(manager.api, manager.fence, watch.resource, manager=manager.name, informers=others)
+    cluster = Cluster(
+        manager.api,
+        manager.fence,
+        watch.resource,
+        manager=manager.name,
+        informers=others,
+        namespaces=namespaces,
+    )
     reconciler: Reconciler[Any] = Reconciler(
         manager.api, watch.resource, informer.store, watch.playbook, manager.recorder, cluster
     )

@@ -1,13 +1,15 @@
 """Server-side apply, simplified: who owns which field, and what an apply changes.
 
-An object is looked at as a flat map from paths to plain values. Maps are merged field by field, the lists in
-`LIST_KEYS` item by item; every other list is one value. A field's owners are those who applied it with its
-present value, and whoever else wrote it last. `metadata.managedFields` is not shown.
+An object is looked at as a flat map from paths to plain values. Maps are merged field by field unless they
+are in `ATOMIC_MAPS`, the lists in `LIST_KEYS` item by item; every other list is one value. A field's owners
+are those who applied it with its present value, and whoever else wrote it last.
 """
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeAlias
+
+import msgspec
 
 from pilothouse.kube import Cause, Conflict
 from pilothouse.testing.documents import Json
@@ -16,6 +18,24 @@ from pilothouse.testing.documents import Json
 Step: TypeAlias = str | tuple[tuple[str, Any], ...]
 Path: TypeAlias = tuple[Step, ...]
 Flat: TypeAlias = dict[Path, Any]
+
+ATOMIC_MAPS = {
+    "clientIPConfig",
+    "configMapKeyRef",
+    "dataSource",
+    "fieldRef",
+    "labelSelector",
+    "namespaceSelector",
+    "nodeSelector",
+    "podSelector",
+    "resourceFieldRef",
+    "roleRef",
+    "scaleTargetRef",
+    "secretKeyRef",
+    "selector",
+}
+"""Maps that are one value, by the name of their field: of the kinds of Kubernetes, those with the marker
+`+structType=atomic` or `+mapType=atomic` (k8s.io/api); a CRD says x-kubernetes-map-type."""
 
 LIST_KEYS: Mapping[str, tuple[str, ...]] = {
     "conditions": ("type",),
@@ -34,16 +54,18 @@ LIST_KEYS: Mapping[str, tuple[str, ...]] = {
 """Lists that are merged item by item, by the name of their field: the keys of an item; none for a set. A list
 of that name whose items lack a key is one value."""
 
+_ATOMIC = {(name,) for name in ATOMIC_MAPS}
 # What the server keeps itself; of the rest of the metadata every field has owners.
 _UNOWNED = {("apiVersion",), ("kind",)}
 _OWNED_METADATA = {"annotations", "finalizers", "labels", "ownerReferences"}
 
 
 class Manager(NamedTuple):
-    """Who owns fields: a name, and whether by apply."""
+    """Who owns fields: a name, whether by apply, and through which subresource."""
 
     name: str
     applies: bool
+    subresource: str = ""
 
 
 class Ownership:
@@ -60,7 +82,21 @@ class Ownership:
     def _present(self) -> dict[Manager, set[Path]]:
         return {manager: paths for manager, paths in self._owned.items() if paths}
 
-    def update(self, manager: str, old: Json, new: Json) -> None:
+    def managed_fields(self, api_version: str) -> list[Json]:
+        """Return `metadata.managedFields`, without the times."""
+        return [
+            {
+                "manager": manager.name,
+                "operation": "Apply" if manager.applies else "Update",
+                "apiVersion": api_version,
+                "fieldsType": "FieldsV1",
+                "fieldsV1": _fields_v1(paths),
+                **({"subresource": manager.subresource} if manager.subresource else {}),
+            }
+            for manager, paths in self._present().items()
+        ]
+
+    def update(self, manager: str, old: Json, new: Json, *, subresource: str = "") -> None:
         """Take a create, a patch or a replace: what it changed is its manager's alone."""
         before, after = _owned_part(old), _owned_part(new)
         changed = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
@@ -68,15 +104,16 @@ class Ownership:
             return
         for paths in self._owned.values():
             paths.difference_update(changed)
-        self._owned.setdefault(Manager(manager, applies=False), set()).update(changed & after.keys())
+        me = Manager(manager, False, subresource)
+        self._owned.setdefault(me, set()).update(changed & after.keys())
 
-    def apply(self, manager: str, live: Json, applied: Json, *, force: bool) -> Json:
+    def apply(self, manager: str, live: Json, applied: Json, *, force: bool, subresource: str = "") -> Json:
         """Take an apply; return the object that comes of it.
 
         Raises:
             Conflict: somebody else owns a field and wants another value, and the apply does not force.
         """
-        me = Manager(manager, applies=True)
+        me = Manager(manager, True, subresource)
         now = flat(live)
         # To apply an empty map asks only that there is one.
         wanted = {
@@ -127,6 +164,25 @@ def _conflict(contested: Mapping[Manager, Set[Path]]) -> Conflict:
     return Conflict(409, "Conflict", f"Apply failed with {count}: {told}", causes)
 
 
+def _fields_v1(paths: Iterable[Path]) -> Json:
+    """The paths as metav1.FieldsV1."""
+    root: Json = {}
+    for path in paths:
+        node = root
+        for step in path:
+            field = _field_v1(step)
+            node = node.setdefault(field, {".": {}} if field.startswith("k:") else {})
+    return root
+
+
+def _field_v1(step: Step) -> str:
+    if isinstance(step, str):
+        return f"f:{step}"
+    keys = dict(step)
+    kind, written = ("v", keys[""]) if "" in keys else ("k", keys)
+    return f"{kind}:{msgspec.json.encode(written, order='sorted').decode()}"
+
+
 def _spelled(path: Path) -> str:
     return "".join(f".{step}" if isinstance(step, str) else f"[{_keys(step)}]" for step in path)
 
@@ -150,7 +206,7 @@ def flat(obj: Json) -> Flat:
 
 
 def _leaves(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
-    if isinstance(value, dict) and value:
+    if isinstance(value, dict) and value and path[-1:] not in _ATOMIC:
         for name, each in value.items():
             yield from _leaves(each, (*path, name))
     elif isinstance(value, list) and value and (steps := _steps(path[-1], value)) is not None:

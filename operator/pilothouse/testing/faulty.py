@@ -69,7 +69,8 @@ class FaultyApi:
         def effect() -> Awaitable[T]:
             return self._api.patch(resource, key, body, type=type, subresource=subresource, **options)
 
-        return await self._call("patch", resource, key, effect, subresource)
+        verb = "dry-run patch" if options.get("dry_run") else "patch"
+        return await self._call(verb, resource, key, effect, subresource)
 
     async def delete(self, resource: Resource[T], key: ObjectKey, **options: Any) -> None:
         """Ask for an object's deletion."""

@@ -24,10 +24,10 @@ from pilothouse.kube import (
     WatchEvent,
 )
 from pilothouse.kube.answers import event_reader, read_object, read_page
+from pilothouse.kube.selectors import Matches, matcher
 from pilothouse.kube.subresources import PODS
 from pilothouse.testing import garbage
 from pilothouse.testing.documents import Json, as_json
-from pilothouse.testing.selectors import Matches, matcher
 from pilothouse.testing.server import Change, ModelServer
 
 T = TypeVar("T", bound=KubeObject)
@@ -39,18 +39,19 @@ WRITES = ("create", "patch", "replace", "delete")
 
 
 class Call(NamedTuple):
-    """A request: its verb, the resource's name, the object, the subresource, the body."""
+    """A request: its verb, the resource's name, the object, the subresource, the body, if it is a dry run."""
 
     verb: str
     resource: str
     key: ObjectKey
     subresource: str = ""
     body: Any = None
+    dry_run: bool = False
 
     @property
     def writes(self) -> bool:
         """Whether it would change something."""
-        return self.verb in WRITES
+        return self.verb in WRITES and not self.dry_run
 
     def __str__(self) -> str:
         what = f"{self.resource}/{self.subresource}" if self.subresource else self.resource
@@ -127,10 +128,11 @@ class ModelApi:
         subresource: str = "",
         field_manager: str = "",
         force: bool = False,
+        dry_run: bool = False,
     ) -> T:
         """Change some fields of an object, by a merge or JSON patch or by server-side apply."""
         built = as_json(body)
-        call = Call("patch", str(resource), key, subresource, built)
+        call = Call("patch", str(resource), key, subresource, built, dry_run)
 
         def patch() -> Json:
             return self.server.patch(
@@ -141,6 +143,7 @@ class ModelApi:
                 subresource=subresource,
                 manager=field_manager or self._field_manager,
                 force=force,
+                dry_run=dry_run,
             )
 
         return _view(resource, await self._request(call, patch))

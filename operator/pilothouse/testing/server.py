@@ -1,7 +1,7 @@
 """The rules of the API server, on objects in memory: versions, generations, finalizers, owners, history.
 
-What it does not do: defaulting and validation (give `validate`), permissions, pods' graceful deletion,
-managedFields. The contract tests compare it with the real one.
+What it does not do: defaulting and validation (give `validate`), permissions, pods' graceful deletion. The
+contract tests compare it with the real one.
 """
 
 import copy
@@ -112,7 +112,10 @@ class ModelServer:
         return list(self._collections.values())
 
     def get(self, resource: Resource[Any], key: ObjectKey) -> Json:
-        """Return an object."""
+        """Return an object, with who manages its fields."""
+        return self._shown(resource, key, self._found(resource, key))
+
+    def _found(self, resource: Resource[Any], key: ObjectKey) -> Json:
         found = self.collection(resource).objects.get(key)
         if found is None:
             raise NotFound(404, "NotFound", f'{resource} "{key.name}" not found')
@@ -148,18 +151,42 @@ class ModelServer:
         subresource: str,
         manager: str,
         force: bool,
+        dry_run: bool = False,
     ) -> Json:
-        """Change some fields of an object."""
+        """Change some fields of an object, or only return what would come of it."""
+        if dry_run:
+            return self._tried(
+                resource,
+                key,
+                lambda server: server.patch(
+                    resource, key, body, type=type, subresource=subresource, manager=manager, force=force
+                ),
+            )
+        stored = self._patch(resource, key, body, type, subresource, manager, force)
+        return self._shown(resource, key, stored)
+
+    def _patch(
+        self,
+        resource: Resource[Any],
+        key: ObjectKey,
+        body: Any,
+        type: PatchType,  # noqa: A002 - the client's own name
+        subresource: str,
+        manager: str,
+        force: bool,
+    ) -> Json:
         collection = self.collection(resource)
+        if type is PatchType.APPLY:
+            self._check_uid(resource, key, body)
         if type is PatchType.APPLY and key not in collection.objects and not subresource:
             return self._create_applied(resource, key, body, manager)
-        old = self.get(resource, key)
+        old = self._found(resource, key)
         owners = collection.owners.setdefault(key, Ownership())
         if type is PatchType.APPLY:
             self._check_version(resource, key, old, body)
             applied = _part(body, subresource, resource)
             tried = copy.deepcopy(owners)
-            new = tried.apply(manager, old, applied, force=force)
+            new = tried.apply(manager, old, applied, force=force, subresource=subresource)
             # Who owns a field is part of the object, too.
             stored = self._update(resource, key, old, new, subresource, touched=tried != owners)
             if key in collection.owners:
@@ -168,19 +195,20 @@ class ModelServer:
         new = merged(old, body) if type is PatchType.MERGE else json_patched(old, body)
         self._check_version(resource, key, old, new)
         stored = self._update(resource, key, old, new, subresource)
-        owners.update(manager, old, stored)
+        owners.update(manager, old, stored, subresource=subresource)
         return stored
 
     def replace(
         self, resource: Resource[Any], key: ObjectKey, body: Json, *, subresource: str, manager: str
     ) -> Json:
         """Replace an object, or its subresource."""
-        old = self.get(resource, key)
+        old = self._found(resource, key)
         self._check_version(resource, key, old, body)
         if body["metadata"].get("uid", old["metadata"]["uid"]) != old["metadata"]["uid"]:
             raise _conflict(resource, key, "Precondition failed: UID in precondition differs")
         stored = self._update(resource, key, old, copy.deepcopy(body), subresource)
-        self.collection(resource).owners.setdefault(key, Ownership()).update(manager, old, stored)
+        owners = self.collection(resource).owners.setdefault(key, Ownership())
+        owners.update(manager, old, stored, subresource=subresource)
         return stored
 
     def delete(
@@ -193,7 +221,7 @@ class ModelServer:
         propagation: str = "Background",
     ) -> Json:
         """Ask for an object's deletion: at once, or when its finalizers are gone."""
-        old = self.get(resource, key)
+        old = self._found(resource, key)
         for name, wanted in (("uid", uid), ("resourceVersion", resource_version)):
             if wanted and wanted != old["metadata"][name]:
                 raise _conflict(resource, key, f"Precondition failed: {name} is {old['metadata'][name]}")
@@ -230,6 +258,30 @@ class ModelServer:
         for collection in self.collections():
             collection.history.clear()
             collection.oldest = self.version
+
+    def _shown(self, resource: Resource[Any], key: ObjectKey, obj: Json) -> Json:
+        """An object as it is answered."""
+        owners = self.collection(resource).owners.get(key)
+        managed = owners.managed_fields(resource.api_version) if owners is not None else []
+        return {**obj, "metadata": {**obj["metadata"], "managedFields": managed}} if managed else obj
+
+    def _tried(
+        self, resource: Resource[Any], key: ObjectKey, change: Callable[["ModelServer"], Json]
+    ) -> Json:
+        """What would come of a change: it is made on a copy."""
+        copied, here = ModelServer(), self.collection(resource)
+        copied.version, copied.validate = self.version, self.validate
+        there = copied.collection(resource)
+        there.made[key] = -1  # the UID of what is not made is nobody's
+        if key in here.objects:
+            there.objects[key] = here.objects[key]
+            there.owners[key] = copy.deepcopy(here.owners.get(key, Ownership()))
+        answer = change(copied)
+        metadata = {name: value for name, value in answer["metadata"].items() if name != "resourceVersion"}
+        if key in here.objects:
+            # Nothing is stored, so there is no new version.
+            metadata["resourceVersion"] = here.objects[key]["metadata"]["resourceVersion"]
+        return {**answer, "metadata": metadata}
 
     def _create_applied(self, resource: Resource[Any], key: ObjectKey, body: Json, manager: str) -> Json:
         if body.get("metadata", {}).get("resourceVersion"):
@@ -346,6 +398,15 @@ class ModelServer:
                 key,
                 "the object has been modified; please apply your changes to the latest version and try again",
             )
+
+    def _check_uid(self, resource: Resource[Any], key: ObjectKey, body: Json) -> None:
+        asked = body.get("metadata", {}).get("uid")
+        there = self.collection(resource).objects.get(key)
+        if asked and there is None:
+            raise _conflict(resource, key, f"uid mismatch: {asked} was given, and no object was found")
+        if asked and there and there["metadata"]["uid"] != asked:
+            why = Cause("metadata.uid", f"Invalid value: {asked!r}: field is immutable", "FieldValueInvalid")
+            raise _invalid(resource, key.name, [why])
 
     def _check_namespace(self, resource: Resource[Any], namespace: str, metadata: Json) -> None:
         if resource.namespaced and metadata.get("namespace", namespace) != namespace:

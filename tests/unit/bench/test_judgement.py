@@ -2,10 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.bench import goals, profile, report
+from tests.bench import goals, node, profile, report, supervised
 
 PEER = {"cold_seconds": 10.0, "cold_cpu_seconds": 3.0, "cold_peak_mib": 50.0}
 OURS = {
@@ -22,6 +23,14 @@ RESULTS = {
     "rounds": 2,
     "contestants": {"client_go": PEER, "like_for_like": OURS},
     "settled": {"sync": 20.0, "write": 100.0},
+}
+TRIAL: dict[str, Any] = {
+    "faults": {"watch cut": 58},
+    "converged_seconds_after": 0.0,
+    "duplicates": 0,
+    "lost": 0,
+    "restarts": [],
+    **supervised.growth([40.0, 42.0, 43.0, 44.0, 44.0, 44.0, 44.0, 44.0, 44.0, 45.0]),
 }
 
 
@@ -62,6 +71,81 @@ def test_the_comparison_beside_the_page_gets_the_same_figures_into_its_marked_pa
     comparison.write_text("nothing is marked")
     with pytest.raises(ValueError, match="has no part between"):
         report.write(runtime, tmp_path / "none.json", tmp_path / "page.md")
+
+
+def test_the_busy_node_has_goals_of_its_own_beside_those_of_the_quiet_one() -> None:
+    busy = {"client_go_careful": PEER, "shipped": {**OURS, "cold_peak_mib": 100.0, "sockets": 41}}
+    judged = goals.judge({**RESULTS, "busy": {"contestants": busy}})
+    assert judged["busy.shipped.cold_peak_mib"] == {"value": 100.0, "goal": 128.0, "met": True}
+    assert judged["busy.shipped.sockets"]["met"] is False
+    assert judged["busy.shipped.cold_wall_ratio"]["value"] == 1.05
+    assert judged["like_for_like.cold_wall_ratio"]["value"] == 1.05
+    assert "busy.shipped.restart_cpu_seconds" not in judged
+
+
+def test_either_node_alone_makes_a_page(tmp_path: Path) -> None:
+    runtime, page = tmp_path / "runtime.json", tmp_path / "page.md"
+    busy = {"date": "2026-11-24", "machine": "2 cores", "contestants": {"client_go_careful": PEER}}
+    results = {"busy": busy}
+    runtime.write_text(json.dumps({**results, "goals": goals.judge(results)}))
+    report.write(runtime, tmp_path / "none.json", page)
+    text = page.read_text()
+    assert "belong to one machine: 2 cores." in text
+    assert "Run of 2026-11-24.\n\n|  | client-go, as careful |" in text
+    assert f"## 1,000 tickets, cold\n\n{report.NOT_MEASURED}" in text
+
+
+def test_few_tickets_are_told_by_the_cpu_for_each(tmp_path: Path) -> None:
+    runtime, page = tmp_path / "runtime.json", tmp_path / "page.md"
+    few = {
+        "ansible": {"tickets": 100, "cold_seconds": 90.0, "cold_cpu_seconds": 160.0, "cold_peak_mib": 900.0},
+        "shipped": {"tickets": 100, "cold_seconds": 1.0, "cold_cpu_seconds": 0.5, "cold_peak_mib": 42.0},
+    }
+    runtime.write_text(json.dumps({**RESULTS, "ansible": few, "goals": {}}))
+    report.write(runtime, tmp_path / "none.json", page)
+    text = page.read_text()
+    assert "|  | ansible-operator | the shipped operator |" in text
+    assert "| CPU per ticket, ms | 1600.0 | 5.0 |" in text
+    assert "100 tickets each. ansible-operator takes 320 times the CPU of the shipped operator." in text
+
+
+def test_a_trial_passes_while_memory_is_flat_and_every_restart_is_explained() -> None:
+    assert goals.memory_growth(TRIAL) == 44.5 / 41.0
+    assert goals.passed(TRIAL)
+    killed = {"exit_code": -9, "last_line": "killed"}
+    assert goals.passed({**TRIAL, "restarts": [killed]})
+    assert not goals.passed({**TRIAL, "restarts": [{**killed, "last_line": ""}]})
+    assert not goals.passed({**TRIAL, "lost": 1})
+    assert not goals.passed({**TRIAL, "resident_mib_last": 60.0})
+    judged = goals.judge_trials({"killed": {**TRIAL, "restarts": [killed]}})
+    assert judged["killed.restarts"] == {"value": 1, "goal": 0.0, "met": False}
+    assert judged["killed.memory_growth"]["met"] is True
+
+
+def test_the_page_says_why_a_process_ended(tmp_path: Path) -> None:
+    reliability, page = tmp_path / "reliability.json", tmp_path / "page.md"
+    trials = {"cut": {**TRIAL, "restarts": [{"exit_code": 1, "last_line": "lost the lease"}]}}
+    found = {"date": "2026-11-24", "trials": trials, "goals": goals.judge_trials(trials)}
+    reliability.write_text(json.dumps(found))
+    report.write(tmp_path / "none.json", reliability, page)
+    text = page.read_text()
+    assert "| 58 x watch cut | 0 | 0 | 0 | 1 | 41.0 / 44.5 | passed |" in text
+    assert "- cut: the process ended with 1: `lost the lease`" in text
+    assert "| `cut.restarts` | 1.00 | 0 | **not met** |" in text
+
+
+def test_the_last_line_is_the_last_that_says_something() -> None:
+    assert supervised.last_line("one\ntwo\n\n  \n") == "two"
+    assert supervised.last_line("") == ""
+
+
+def test_failed_requests_are_those_for_tickets() -> None:
+    metrics = (
+        'apiserver_request_total{code="409",group="flights.com",verb="PATCH"} 3\n'
+        'apiserver_request_total{code="200",group="flights.com",verb="PATCH"} 7\n'
+        'apiserver_request_total{code="404",group="apps",verb="GET"} 5\n'
+    )
+    assert node.failed(metrics) == {"409": 3}
 
 
 def test_a_layer_is_that_of_the_innermost_frame() -> None:

@@ -227,6 +227,21 @@ async def test_a_list_that_expires_between_its_pages_is_read_at_once(collection,
     assert [each[0] for each in collection.asked] == ["list", "list at once", "watch"]
 
 
+async def test_a_version_that_was_forgotten_is_listed_at_once(collection, informer):
+    async with running(informer):
+        await informer.wait_synced()
+        collection.put("a")
+        await settled(informer, collection)
+        collection.cut(LOST)
+        collection.put("b")
+        collection.forget()
+        started = now()
+        await eventually(lambda: len(informer.store) == 2)
+        assert now() - started < 0.5
+        assert informer.failing == ""
+    assert [each[0] for each in collection.asked] == ["list", "watch", "watch", "list", "watch"]
+
+
 @pytest.mark.parametrize("streams", [False, True])
 async def test_lists_that_expire_again_and_again_are_trouble(streams):
     collection = Collection(streams=streams)
@@ -269,7 +284,9 @@ async def test_a_server_that_is_gone_is_asked_again_after_a_pause(collection, in
     assert collection.asked[1:] == [("watch", "", "10"), ("watch", "", "11"), ("watch", "", "11")]
 
 
-async def test_the_pause_grows_to_half_a_minute_and_is_forgotten_in_health(collection, informer):
+async def test_the_pause_grows_to_half_a_minute_and_is_forgotten_once_a_watch_was_of_use(
+    collection, informer
+):
     collection.refusals += [LOST] * 12
     async with running(informer):
         started, gaps = now(), []
@@ -280,7 +297,7 @@ async def test_the_pause_grows_to_half_a_minute_and_is_forgotten_in_health(colle
         assert all(0.8 * 2**n * 0.9 <= gap <= 1.6 * 2**n * 1.1 for n, gap in enumerate(gaps[:5])), gaps
         assert all(25 <= gap <= 61 for gap in gaps[7:]), gaps
         await informer.wait_synced()
-        await asyncio.sleep(150)
+        await asyncio.sleep(2 * SHORT_WATCH_SECONDS)
         collection.lose()
         await eventually(lambda: informer.failing)
         started = now()

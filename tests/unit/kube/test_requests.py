@@ -13,12 +13,14 @@ from pilothouse.kube import (
     NotFound,
     ObjectKey,
     PatchType,
+    Resource,
     ServerError,
     StaticToken,
     TooManyRequests,
     Unauthorized,
     Undecodable,
     Unreachable,
+    Unstructured,
 )
 from pilothouse.telemetry import metrics
 from tests.unit.kube.conftest import drop
@@ -59,6 +61,22 @@ async def test_patch_carries_its_type_and_manager(server, client):
     assert dict(request.query) == {"fieldManager": "tests", "force": "true"}
     assert request.headers["Content-Type"] == "application/apply-patch+yaml"
     assert server.bodies == [b'{"spec":{"size":2}}']
+
+
+async def test_a_dry_run_says_so(server, client):
+    server.will(ok())
+    await client.patch(WIDGETS, KEY, {}, type=PatchType.APPLY, dry_run=True)
+    [request] = server.requests
+    assert dict(request.query) == {"fieldManager": "tests", "dryRun": "All"}
+
+
+async def test_an_object_can_be_read_as_it_is(server, client):
+    whole = Resource(WIDGETS.group, WIDGETS.version, WIDGETS.kind, WIDGETS.plural, Unstructured)
+    server.will(ok(), ok([1]))
+    read = await client.get(whole, KEY)
+    assert (read.metadata.key, read.content) == (KEY, ONE)
+    with pytest.raises(Undecodable):
+        await client.get(whole, KEY)
 
 
 async def test_delete_carries_its_preconditions(server, client):

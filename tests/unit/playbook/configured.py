@@ -35,6 +35,7 @@ class Secret(msgspec.Struct, frozen=True, gc=False):
 CONFIG_MAP: Resource[ConfigMap] = Resource("", "v1", "ConfigMap", "configmaps", ConfigMap)
 DEPLOYMENT: Resource[Deployment] = Resource("apps", "v1", "Deployment", "deployments", Deployment)
 SECRET: Resource[Secret] = Resource("", "v1", "Secret", "secrets", Secret)
+SERVICE: Resource[Deployment] = Resource("", "v1", "Service", "services", Deployment)
 
 OWNS = (CONFIG_MAP, DEPLOYMENT, SECRET, JOB)
 

@@ -3,12 +3,14 @@
 import asyncio
 import logging
 import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from pilothouse.controller import Fence, Fenced, FencedApi, Settings
+from pilothouse.controller import Fence, Fenced, FencedApi, Manager, Settings
 from pilothouse.controller.events import EVENT
 from pilothouse.kube import (
     Conflict,
@@ -21,13 +23,15 @@ from pilothouse.kube import (
     scale_of,
 )
 from pilothouse.kube import evict as evict_pod
-from pilothouse.playbook import JOB, Play, Playbook, Secondary, TaskFailed, Watch, task
+from pilothouse.playbook import JOB, Play, Playbook, Secondary, TaskFailed, Watch, add_watch, task
 from pilothouse.playbook.by_hand import Hand
 from pilothouse.testing import Call, ModelApi
 from tests.unit.playbook.configured import (
     CONFIG_MAP,
     DEPLOYMENT,
     SECRET,
+    SERVICE,
+    Function,
     Secret,
     TicketPlay,
     operator,
@@ -63,7 +67,7 @@ async def test_an_object_is_made_with_its_owners_name_and_reference(api: ModelAp
             "controller": True,
             "blockOwnerDeletion": True,
         }
-        assert [call.verb for call in requests(api, CONFIG_MAP)] == ["patch"]
+        assert [call.verb for call in requests(api, CONFIG_MAP)] == ["get", "patch"]
         assert ready(api, ticket)[0] == "True"
 
 
@@ -72,13 +76,12 @@ async def test_what_is_as_it_should_be_costs_one_read_after_a_restart_and_then_n
 ) -> None:
     async with operator(api, playbook(seats_are_noted), resync=10):
         await asyncio.sleep(100)
-        assert [call.verb for call in requests(api, CONFIG_MAP)] == ["patch"]
-    writes = len(api.writes)
+        assert [call.verb for call in requests(api, CONFIG_MAP)] == ["get", "patch"]
+    api.calls.clear()
     caplog.set_level(logging.INFO)
     async with operator(api, playbook(seats_are_noted), resync=10):
         await asyncio.sleep(100)
-    assert len(requests(api, CONFIG_MAP)) <= 3
-    assert len(api.writes) - writes <= 1
+    assert [call.verb for call in requests(api, CONFIG_MAP)] == ["get"]
     assert not [record for record in caplog.records if "change ConfigMap" in record.getMessage()]
 
 
@@ -110,6 +113,64 @@ async def test_a_field_that_is_no_longer_stated_is_taken_away(api: ModelApi, tic
         assert api.read(CONFIG_MAP, ticket)["data"] == {"a": "1"}
 
 
+async def test_what_is_no_longer_stated_of_an_atomic_map_is_taken_away(
+    api: ModelApi, ticket: ObjectKey
+) -> None:
+    selector = {"app": "web", "tier": "front"}
+    diffs: list[str] = []
+
+    async def serve(play: TicketPlay) -> None:
+        await play.apply(SERVICE, {"spec": {"selector": dict(selector)}})
+        diffs.extend(play.result.diff)
+
+    async with operator(api, playbook(serve), watches=[Secondary(SERVICE)], resync=10):
+        diffs.clear()
+        del selector["tier"]
+        await asyncio.sleep(60)
+        assert api.read(SERVICE, ticket)["spec"]["selector"] == {"app": "web"}
+        assert diffs == ["- spec.selector.tier: front"]
+        # Who changes a part of it owns the whole.
+        body = {"spec": {"selector": {"theirs": "z"}}}
+        await api.patch(SERVICE, ticket, body, type=PatchType.MERGE, field_manager="somebody")
+        await asyncio.sleep(1)
+        assert api.read(SERVICE, ticket)["spec"]["selector"] == {"app": "web"}
+        assert diffs[1:] == ["- spec.selector.theirs: z"]
+        asked = len(requests(api, SERVICE))
+        await asyncio.sleep(60)
+        assert len(requests(api, SERVICE)) == asked
+
+
+async def test_in_check_mode_the_server_is_asked_what_an_apply_would_change(
+    api: ModelApi, ticket: ObjectKey
+) -> None:
+    stated = {"app": "web", "tier": "front"}
+
+    async def serve(play: TicketPlay) -> None:
+        await play.apply(SERVICE, {"spec": {"selector": dict(stated)}})
+        await play.apply(CONFIG_MAP, {})
+
+    watch = Watch(TICKET, playbook(serve), owns=[SERVICE, CONFIG_MAP])
+
+    async def told() -> list[str]:
+        played = await Hand("tickets", Settings(), api).check(watch, ticket)
+        return [line for result in played.recap.results for line in result.diff]
+
+    assert await told() == [
+        "+ spec.selector.app: web",
+        "+ spec.selector.tier: front",
+        "+ ConfigMap default/my-ticket",
+    ]
+    async with operator(api, playbook(serve), watches=[Secondary(SERVICE)]):
+        assert await told() == []
+    made = api.read(SERVICE, ticket)
+    del stated["tier"]
+    api.calls.clear()
+    assert await told() == ["- spec.selector.tier: front"]
+    assert [call.dry_run for call in api.calls if call.verb == "patch"] == [True]
+    assert api.writes == []
+    assert api.read(SERVICE, ticket) == made
+
+
 async def test_a_status_that_grows_causes_no_read(api: ModelApi, ticket: ObjectKey) -> None:
     plays = 0
 
@@ -137,6 +198,106 @@ async def test_an_object_of_somebody_else_is_left_alone(api: ModelApi, ticket: O
         status, reason, message = ready(api, ticket)
         assert (status, reason) == ("False", "NameTaken")
         assert "belongs to nobody" in message
+
+
+LABELLED: dict[str, Any] = {"metadata": {"labels": {"app": "web"}}, "data": {"seats": "2"}}
+
+
+@asynccontextmanager
+async def selecting(
+    api: ModelApi, function: Function, *, namespaces: tuple[str, ...] = ()
+) -> AsyncIterator[None]:
+    """An operator that sees only the ConfigMaps of an app."""
+    settings = Settings(health_host="127.0.0.1", health_port=0, watch_namespaces=namespaces)
+    manager = Manager("tickets", settings, api)
+    config_maps = Secondary(CONFIG_MAP, selector="app=web")
+    add_watch(manager, Watch(TICKET, playbook(function), resync=10, watches=[config_maps]))
+    process = asyncio.create_task(manager.run(asyncio.Event()))
+    await asyncio.sleep(1)
+    try:
+        yield
+    finally:
+        process.cancel()
+        await asyncio.gather(process, return_exceptions=True)
+
+
+async def test_what_the_store_cannot_show_is_not_taken_over(api: ModelApi, ticket: ObjectKey) -> None:
+    async def note(play: TicketPlay) -> None:
+        await play.apply(CONFIG_MAP, LABELLED)
+
+    api.put(CONFIG_MAP, ticket.name, data={"mine": "yes"})
+    async with selecting(api, note):
+        assert ready(api, ticket)[1] == "NameTaken"
+        assert api.read(CONFIG_MAP, ticket)["data"] == {"mine": "yes"}
+
+
+async def test_what_somebody_makes_at_the_same_moment_is_not_taken_over(
+    api: ModelApi, ticket: ObjectKey
+) -> None:
+    async def be_faster(call: Call) -> None:
+        if call.resource == str(CONFIG_MAP) and call.writes and not api.exists(CONFIG_MAP, call.key):
+            api.put(CONFIG_MAP, call.key.name, data={"seats": "99"})
+
+    api.before = be_faster
+    async with operator(api, playbook(seats_are_noted)):
+        assert ready(api, ticket)[1] == "NameTaken"
+        assert api.read(CONFIG_MAP, ticket)["data"] == {"seats": "99"}
+        assert "ownerReferences" not in api.read(CONFIG_MAP, ticket)["metadata"]
+
+
+async def test_what_the_watch_would_never_show_is_not_applied(api: ModelApi, ticket: ObjectKey) -> None:
+    labels = {"app": "db"}
+    far = "default"
+
+    async def note(play: TicketPlay) -> None:
+        await play.apply(CONFIG_MAP, {"metadata": {"labels": labels, "namespace": far}}, owned=False)
+
+    async with selecting(api, note, namespaces=("default",)):
+        _, reason, message = ready(api, ticket)
+        assert reason == "NotSelected"
+        assert "its watch selects 'app=web'" in message
+        assert "{'app': 'db'}" in message
+        labels["app"], far = "web", "elsewhere"
+        await asyncio.sleep(30)
+        assert "watches the namespaces default alone" in ready(api, ticket)[2]
+        assert api.all(CONFIG_MAP) == []
+        far = "default"
+        await asyncio.sleep(60)
+        assert ready(api, ticket)[0] == "True"
+        assert len(api.all(CONFIG_MAP)) == 1
+
+
+@pytest.mark.parametrize("anothers", [False, True])
+async def test_one_that_is_deleted_while_it_is_looked_at_is_made_anew_without_a_failure(
+    api: ModelApi, ticket: ObjectKey, anothers: bool
+) -> None:
+    """A moment before the read, and a moment after it, when somebody else has taken the name."""
+    verb = "patch" if anothers else "get"
+    gone = False
+
+    async def delete(call: Call) -> None:
+        nonlocal gone
+        if (call.verb, call.resource) == (verb, str(CONFIG_MAP)) and not gone:
+            gone = True
+            api.remove(CONFIG_MAP, ticket)
+            if anothers:
+                api.put(CONFIG_MAP, ticket.name, metadata=dict(made["metadata"], uid="another"))
+
+    reasons: list[str] = []
+
+    async def note_reasons(call: Call) -> None:
+        if call.subresource == "status":
+            reasons.extend(each["reason"] for each in call.body["status"].get("conditions", ()))
+
+    async with operator(api, playbook(seats_are_noted)):
+        made = api.read(CONFIG_MAP, ticket)
+        api.before, api.after = delete, note_reasons
+        api.put(TICKET, ticket.name, spec={"seats": 3})
+        await asyncio.sleep(20)
+        assert gone
+        assert api.read(CONFIG_MAP, ticket)["data"] == {"seats": "3"}
+        assert set(reasons) == {"Reconciled"}
+        assert api.all(EVENT) == []
 
 
 async def test_it_may_be_taken_over_when_asked_for(api: ModelApi, ticket: ObjectKey) -> None:
@@ -356,7 +517,7 @@ async def test_what_is_read_comes_from_stores(api: ModelApi, ticket: ObjectKey) 
         own, blue, theirs, none = seen
         assert (own, blue, none) == (["a", "b"], ["one"], None)
         assert theirs.metadata.name == "theirs"
-        assert not [call for call in api.calls if call.verb == "get"]
+        assert [call.key.name for call in api.calls if call.verb == "get"] == ["a", "b"], "to make them"
 
 
 async def test_a_secondary_object_wakes_whom_its_mapper_names(api: ModelApi, ticket: ObjectKey) -> None:
@@ -430,7 +591,7 @@ async def test_a_conflict_passes_a_rescue_and_is_played_again(api: ModelApi, tic
 
     async def conflict_once(call: Call) -> None:
         nonlocal calls
-        if call.resource == str(CONFIG_MAP):
+        if call.resource == str(CONFIG_MAP) and call.writes:
             calls += 1
             if calls == 1:
                 raise Conflict(409, "Conflict", "changed")

@@ -21,6 +21,7 @@ UNUSED = {
     "Reconciled",
     "NameTaken",
     "FieldConflict",
+    "NotSelected",
     "NothingToScale",
     "JobRunning",
     "JobFailed",

@@ -1,25 +1,28 @@
 """Label and field selectors, as the API server reads them."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, TypeAlias
 
-from pilothouse.kube import BadRequest
-from pilothouse.testing.documents import Json
+from pilothouse.kube.errors import BadRequest
 
-Matches: TypeAlias = Callable[[Json], bool]
+Matches: TypeAlias = Callable[[Mapping[str, Any]], bool]
+"""Tells whether an object, as JSON has it, is selected."""
 
-_SETS = re.compile(r"^\s*([^\s()]+)\s+(in|notin)\s+\(([^()]*)\)\s*$")
+_SETS = re.compile(r"^\s*([^\s()]+)\s+(in|notin)\s*\(([^()]*)\)\s*$")
 _PAIRS = re.compile(r"^\s*([^\s!=]+)\s*(==|=|!=)\s*([^\s!=()]*)\s*$")
-_NAMES = re.compile(r"^\s*(!?)\s*([^\s!=(),]+)\s*$")
+_BOUNDS = re.compile(r"^\s*([^\s!=<>]+)\s*([<>])\s*(-?[0-9]+)\s*$")
+_NAMES = re.compile(r"^\s*(!?)\s*([^\s!=<>(),]+)\s*$")
 _COMMAS = re.compile(r",(?![^(]*\))")
 
 
+@lru_cache(maxsize=256)
 def matcher(label_selector: str, field_selector: str) -> Matches:
     """Return what tells whether both selectors admit an object.
 
     Args:
-        label_selector: such as `app=web,tier!=cache,env in (a,b),!old`.
+        label_selector: such as `app=web,tier!=cache,env in (a,b),!old,cores>4`.
         field_selector: such as `metadata.name=web,status.phase!=Failed`; any field of a plain value.
 
     Raises:
@@ -28,7 +31,7 @@ def matcher(label_selector: str, field_selector: str) -> Matches:
     labels = [_label_rule(part) for part in _COMMAS.split(label_selector) if part.strip()]
     fields = [_field_rule(part) for part in field_selector.split(",") if part.strip()]
 
-    def matches(obj: Json) -> bool:
+    def matches(obj: Mapping[str, Any]) -> bool:
         own = obj["metadata"].get("labels") or {}
         return all(rule(own) for rule in labels) and all(rule(obj) for rule in fields)
 
@@ -41,6 +44,8 @@ def _label_rule(text: str) -> Matches:
         return lambda labels: (labels.get(name) in values) == (word == "in")
     if found := _PAIRS.match(text):
         return _equality(found[1], found[2], found[3], lambda labels, name: labels.get(name))
+    if found := _BOUNDS.match(text):
+        return _bound(found[1], found[2], int(found[3]))
     if found := _NAMES.match(text):
         name, wanted = found[2], not found[1]
         return lambda labels: (name in labels) == wanted
@@ -54,8 +59,18 @@ def _field_rule(text: str) -> Matches:
     return _equality(found[1], found[2], found[3], _field)
 
 
-def _equality(name: str, operator: str, value: str, read: Callable[[Json, str], Any]) -> Matches:
+def _equality(name: str, operator: str, value: str, read: Callable[[Any, str], Any]) -> Matches:
     return lambda source: (read(source, name) == value) == (operator != "!=")
+
+
+def _bound(name: str, operator: str, value: int) -> Matches:
+    def within(labels: Mapping[str, Any]) -> bool:
+        held = labels.get(name, "")
+        if not re.fullmatch(r"-?[0-9]+", held):
+            return False
+        return int(held) > value if operator == ">" else int(held) < value
+
+    return within
 
 
 def _field(obj: Any, path: str) -> str:
