@@ -10,6 +10,8 @@ from devcluster.tasks import speaking_plainly
 from release import host
 from release import play as plays
 
+_PROJECT = {"project": "the operator's folder, as `inv new` made it, where it is none of this checkout"}
+
 
 @task(
     positional=["target"],
@@ -20,6 +22,7 @@ from release import play as plays
         "namespace": "the object's namespace; the kubeconfig's unless given",
         "operator-namespace": "the operator's, where more than one is installed",
         "output": "text or json",
+        **_PROJECT,
     },
 )
 @speaking_plainly
@@ -31,29 +34,37 @@ def play(
     namespace: str = "",
     operator_namespace: str = "",
     output: str = "text",
+    project: str = "",
 ) -> None:
     """Plays one object by hand in its operator's pod. Exit code 1: failed or refused; 2: would change."""
     options = [f"--output={output}", *(["--check"] if check else []), *(["--diff"] if diff else [])]
-    code = plays.play(target, options, namespace=namespace, operator_namespace=operator_namespace)
+    code = plays.play(
+        target, options, namespace=namespace, operator_namespace=operator_namespace, project=project
+    )
     if code:
         raise Exit(code=code)
 
 
 @task(
     positional=["kind"],
-    help={"kind": "such as flightticket", "format": "text or mermaid"},
+    help={"kind": "such as flightticket", "format": "text or mermaid", **_PROJECT},
 )
 @speaking_plainly
-def explain(_: Context, kind: str, format: str = "text") -> None:  # noqa: A002 - the option's name
+def explain(
+    _: Context,
+    kind: str,
+    format: str = "text",  # noqa: A002 - the option's name
+    project: str = "",
+) -> None:
     """Tells what is played over a kind: its tasks as a list or, --format mermaid, as a diagram."""
-    if code := plays.explain(kind, format):
+    if code := plays.explain(kind, format, project):
         raise Exit(code=code)
 
 
 @task(
     positional=["name"],
     help={
-        "name": "the operator: flights",
+        "name": "the operator: flights, or the folder of a project, as `inv new` made it",
         "namespaces": "the namespaces to watch, with commas between; all without it",
         "take-over": "pause the operator in the cluster, and bring it back at the end",
     },

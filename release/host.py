@@ -1,4 +1,4 @@
-"""`inv run NAME`: an operator on this host, against the current cluster, anew when its source changes."""
+"""`inv run`: an operator on this host, against the current cluster, anew when its source changes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from devcluster import target as targets
 from devcluster.folders import CHECKOUT
 from devcluster.kubectl import Kubectl, wait_until
 from devcluster.shell import ClusterError
-from release import airline
+from flights_operator.settings import FlightsSettings
+from release import airline, projects
 from release.packages import PACKAGES, Package
 
 #: The Deployment's replicas before it was paused: found there again if this process could not bring it back.
@@ -36,12 +37,12 @@ def run(name: str, *, namespaces: str = "", take_over: bool = False) -> None:
     """Runs an operator until interrupted.
 
     Args:
-        name: The package, or its folder: "flights".
+        name: The package, or its folder: "flights"; or the folder of a project.
         namespaces: The namespaces to watch, with commas between; empty for all.
         take_over: Scale the Deployment in the cluster to 0 meanwhile.
 
     Raises:
-        ClusterError: the cluster cannot be used, or lacks the operator's kinds.
+        ClusterError: there is no such operator, or the cluster cannot be used or lacks the operator's kinds.
     """
     package = _package(name)
     kubectl = targets.current().kubectl
@@ -52,7 +53,8 @@ def run(name: str, *, namespaces: str = "", take_over: bool = False) -> None:
             stack.enter_context(_paused(kubectl, deployment))
         elif deployment:
             _say(_stands_by(deployment, package))
-        own = {} if "AIRLINE_URL" in os.environ else stack.enter_context(_airline(kubectl))
+        books = FlightsSettings in package.settings and "AIRLINE_URL" not in os.environ
+        own = stack.enter_context(_airline(kubectl)) if books else {}
         where = deployment["metadata"]["namespace"] if deployment else "default"
         # The caller's own variables go before these.
         environment = {
@@ -65,26 +67,29 @@ def run(name: str, *, namespaces: str = "", take_over: bool = False) -> None:
             "LOG_FORMAT": "console",
             **own,
             **os.environ,
-            "PYTHONPATH": str(CHECKOUT / "operator"),
+            "PYTHONPATH": package.python_path,
         }
-        _reloading([sys.executable, "-m", package.module], environment, CHECKOUT / "operator")
+        _reloading([sys.executable, "-m", package.module], environment, package.source)
 
 
 def _package(name: str) -> Package:
     for package in PACKAGES.values():
         if name in (package.name, package.folder):
             return package
+    if (Path(name) / "pyproject.toml").is_file():
+        return projects.load(Path(name))
     folder_names = ", ".join(package.folder for package in PACKAGES.values())
-    raise ClusterError(f"there is no operator '{name}'; there are: {folder_names}")
+    raise ClusterError(
+        f"there is no operator '{name}'; there are: {folder_names}, and every folder that `inv new` made"
+    )
 
 
 def _require_kinds(kubectl: Kubectl, package: Package) -> None:
     for kind in package.kinds:
         if not kubectl("get", "crd", str(kind.resource), "--ignore-not-found", "-o", "name").strip():
-            crds = (package.config / "crd").relative_to(CHECKOUT)
             raise ClusterError(
-                f"the cluster does not know {kind.resource}: kubectl apply -k {crds}, "
-                "or ./inv demo for all of it"
+                f"the cluster does not know {kind.resource}: kubectl apply -k {package.config / 'crd'}, "
+                f"or {package.installation} for all of it"
             )
 
 
@@ -109,7 +114,7 @@ def _stands_by(deployment: Mapping[str, Any], package: Package) -> str:
     return (
         f"{package.name} also runs in the cluster, in namespace {namespace}. The one that holds the Lease "
         "works; this one stands by until it is free.\n"
-        f"To work here now: ./inv run {package.folder} --take-over, which pauses the other meanwhile,\n"
+        f"To work here now: ./inv run {package.argument} --take-over, which pauses the other meanwhile,\n"
         f"or by hand: kubectl -n {namespace} scale deployment/{name} --replicas=0"
     )
 

@@ -26,6 +26,8 @@ TEMPLATE = CHECKOUT / "examples" / "greeter"
 
 #: The longest name whose ClusterServiceVersion, NAME.v0.1.0, and pods' names are valid.
 _NAME_LENGTH = 40
+#: The template's files whose names begin with a dot; all else of that kind is what tools leave behind.
+_HIDDEN = {Path(".dockerignore"), Path(".gitignore")}
 _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 
 
@@ -152,7 +154,7 @@ def _template() -> Iterator[Path]:
     """The template's files, without what is generated: under other names that has another order."""
     for path in sorted(TEMPLATE.rglob("*")):
         inner = path.relative_to(TEMPLATE)
-        hidden = any(part.startswith((".", "__pycache__")) for part in inner.parts)
+        hidden = any(part.startswith((".", "__pycache__")) for part in inner.parts) and inner not in _HIDDEN
         generated = inner.parts[0] == "bundle" or inner.match("crd/demo.*") or inner.name == "generated.yaml"
         if path.is_file() and not hidden and not generated:
             yield path

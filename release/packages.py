@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ class Package:
 
     Attributes:
         name: The package's name, and the start of its versions' names.
-        folder: Its folder in config/.
+        folder: Its folder in config/, and the start of its Python package's name.
         kinds: The kinds that it owns.
         settings: What its environment may say, by class.
     """
@@ -41,6 +42,26 @@ class Package:
     def module(self) -> str:
         """The Python module that runs as its process."""
         return f"{self.folder}_operator"
+
+    @property
+    def source(self) -> Path:
+        """The folder that its Python package lies in."""
+        return CHECKOUT / "operator"
+
+    @property
+    def python_path(self) -> str:
+        """PYTHONPATH for its process on this host: the runtime and its own source."""
+        return os.pathsep.join(dict.fromkeys((str(CHECKOUT / "operator"), str(self.source))))
+
+    @property
+    def argument(self) -> str:
+        """What names it to `inv run`."""
+        return self.folder
+
+    @property
+    def installation(self) -> str:
+        """The command that installs it in a cluster."""
+        return "./inv demo"
 
     @property
     def config(self) -> Path:

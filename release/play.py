@@ -14,17 +14,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from devcluster import target as targets
-from devcluster.folders import CHECKOUT
 from devcluster.kubectl import Kubectl, pod_problem
 from devcluster.shell import ClusterError, CommandError
 from pilothouse.api import Kind
-from release.packages import PACKAGES, Package
+from release import projects
+from release.packages import Package
 
 #: What a person waits for at most: a sync's own deadline, and the time for which an abandoned Lease is kept.
 _PATIENCE = 180.0
 
 
-def play(name: str, options: Sequence[str], *, namespace: str = "", operator_namespace: str = "") -> int:
+def play(
+    name: str, options: Sequence[str], *, namespace: str = "", operator_namespace: str = "", project: str = ""
+) -> int:
     """Plays one object by hand in its operator's pod.
 
     Args:
@@ -32,6 +34,7 @@ def play(name: str, options: Sequence[str], *, namespace: str = "", operator_nam
         options: For the operator's own `play`: --check, --diff, --output=json.
         namespace: Of the object, where its name does not say it; the kubeconfig's unless given.
         operator_namespace: Of the operator, where more than one is installed.
+        project: The folder of the operator, where it is none of this checkout.
 
     Returns:
         The exit code of the operator's own `play`.
@@ -40,7 +43,7 @@ def play(name: str, options: Sequence[str], *, namespace: str = "", operator_nam
         ClusterError: there is no such kind, or no pod to play in.
     """
     word, _, rest = name.partition("/")
-    package, kind = of_kind(word)
+    package, kind = of_kind(word, project)
     kubectl = targets.current().kubectl
     if kind.resource.namespaced and not namespace and "/" not in rest:
         namespace = _default_namespace(kubectl)
@@ -63,12 +66,13 @@ def play(name: str, options: Sequence[str], *, namespace: str = "", operator_nam
     return done.returncode
 
 
-def explain(word: str, form: str) -> int:
-    """Tells what is played over a kind: by the sources of this checkout, without any cluster.
+def explain(word: str, form: str, project: str = "") -> int:
+    """Tells what is played over a kind: by the sources on this host, without any cluster.
 
     Args:
         word: The kind.
         form: text or mermaid.
+        project: As for `play`.
 
     Returns:
         The exit code.
@@ -76,26 +80,32 @@ def explain(word: str, form: str) -> int:
     Raises:
         ClusterError: no operator here has the kind.
     """
-    package, kind = of_kind(word)
+    package, kind = of_kind(word, project)
     command = [sys.executable, "-m", package.module, "explain", kind.resource.kind, f"--format={form}"]
-    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT / "operator")}
+    environment = {**os.environ, "PYTHONPATH": package.python_path}
     return subprocess.run(command, env=environment, check=False).returncode
 
 
-def of_kind(word: str) -> tuple[Package, Kind[Any]]:
+def of_kind(word: str, project: str = "") -> tuple[Package, Kind[Any]]:
     """The package and the kind that a person means: by kind, plural or short name, in any case.
+
+    Args:
+        word: What the person says.
+        project: The folder whose operator is meant; one of this checkout without it.
 
     Raises:
         ClusterError: no operator here has it; the known ones are named.
     """
     known = []
-    for package in PACKAGES.values():
+    for package in projects.operators(project):
         for kind in package.kinds:
             resource = kind.resource
             if word.lower() in (resource.kind.lower(), resource.plural, str(resource), *kind.short_names):
                 return package, kind
             known.append(resource.kind)
-    raise ClusterError(f"no operator here has the kind '{word}'; there are: {', '.join(known)}")
+    where = f"in {project}" if project else "here"
+    more = "" if project else "; --project names the folder of another operator"
+    raise ClusterError(f"no operator {where} has the kind '{word}'; there are: {', '.join(known)}{more}")
 
 
 def pod_of(kubectl: Kubectl, package: Package, namespace: str) -> dict[str, Any]:
@@ -122,8 +132,8 @@ def pod_of(kubectl: Kubectl, package: Package, namespace: str) -> dict[str, Any]
         problems = "; ".join(f"{pod['metadata']['name']}: {pod_problem(pod)}" for pod in found)
         raise ClusterError(
             f"{package.name} has no running pod to play in ({problems or 'there is none'}): start it, "
-            "./inv demo installs it, kubectl scale --replicas=1 brings it back, or run it here: "
-            f"./inv run {package.folder}"
+            f"{package.installation} installs it, kubectl scale --replicas=1 brings it back, or run it here: "
+            f"./inv run {package.argument}"
         )
     ready = next((pod for pod in running if not pod_problem(pod)), None)
     if ready is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from devcluster.tasks import speaking_plainly
 from pilothouse.api import Kind
 from release import bundle as bundles
 from release import documents, generate, publish
-from release.packages import Package, version
+from release.packages import PACKAGES, Package, version
 
 COMMAND = "inv project DIR"
 
@@ -32,6 +33,21 @@ class Project(Package):
     """
 
     root: Path = CHECKOUT
+
+    @property
+    def source(self) -> Path:
+        """The project: its Python package lies at its top."""
+        return self.root
+
+    @property
+    def argument(self) -> str:
+        """Its folder."""
+        return str(self.root)
+
+    @property
+    def installation(self) -> str:
+        """Its README tells how the image gets in there."""
+        return f"kubectl apply -k {self.config}"
 
     @property
     def config(self) -> Path:
@@ -94,6 +110,15 @@ def update(folder: Path, *, check: bool = False) -> list[Path]:
     return changed
 
 
+def operators(folder: str) -> Sequence[Package]:
+    """The operators that a person means: that of a project's folder, or without one those of this checkout.
+
+    Raises:
+        ClusterError: the folder is no project.
+    """
+    return [load(Path(folder))] if folder else [*PACKAGES.values()]
+
+
 def load(folder: Path) -> Project:
     """The project in a folder; imports its types.
 
@@ -105,7 +130,8 @@ def load(folder: Path) -> Project:
         name = str(tomllib.loads((root / "pyproject.toml").read_text())["project"]["name"])
     except (OSError, KeyError) as error:
         raise ClusterError(f"{folder} is no project: its pyproject.toml names none ({error!r})") from error
-    module = f"{name.replace('-', '_')}_operator"
+    start = name.replace("-", "_")
+    module = f"{start}_operator"
     for known in [each for each in sys.modules if each.partition(".")[0] == module]:
         del sys.modules[known]  # of another folder
     sys.path.insert(0, str(root))
@@ -115,7 +141,7 @@ def load(folder: Path) -> Project:
         raise ClusterError(f"{folder} is no project: {error}") from error
     finally:
         sys.path.remove(str(root))
-    return Project(name, module, [each for each in vars(types).values() if isinstance(each, Kind)], root=root)
+    return Project(name, start, [each for each in vars(types).values() if isinstance(each, Kind)], root=root)
 
 
 def _put(files: dict[Path, str], *whole: Path, check: bool) -> list[Path]:

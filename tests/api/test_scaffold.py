@@ -72,9 +72,9 @@ def test_the_example_is_what_the_scaffold_makes(tmp_path: Path) -> None:
 def tree_of_sources(folder: Path) -> dict[Path, str]:
     """The files of a folder without what tools leave behind."""
     return {
-        path.relative_to(folder): path.read_text()
-        for path in folder.rglob("*")
-        if path.is_file() and not any(part.startswith((".", "__pycache__")) for part in path.parts)
+        inner: text
+        for inner, text in tree(folder).items()
+        if not any(part.startswith((".", "__pycache__")) for part in inner.parts[:-1])
     }
 
 

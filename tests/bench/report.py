@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
@@ -68,6 +69,14 @@ FEW = (
     Row("CPU per ticket, ms", ("cpu_per_ticket_ms",)),
     Row("writes per ticket", ("cold_writes_per_ticket",)),
 )
+#: What the comparison tells of whom.
+COSTS = (
+    Row("CPU for 10,000 objects, s", ("cold_cpu_seconds",), "{:.2f}"),
+    Row("peak RSS meanwhile, MiB", ("cold_peak_mib",), "{:.0f}"),
+    Row("idle RSS: with the 10,000 / with none, MiB", ("idle_mib", "empty_mib"), "{:.0f}"),
+    Row("process start to first watch open, s", ("start_seconds",), "{:.2f}"),
+)
+BESIDE = ("like_for_like", "controller_runtime", "kopf_tuned")
 TITLES = {
     entry.name: entry.title for entry in (*contestants.ENTRIES, *contestants.DEFAULTS, contestants.ANSIBLE)
 }
@@ -108,6 +117,20 @@ def write(runtime: Path, reliability: Path, page: Path = PAGE) -> None:
         reliability_date=_date(trials),
         reliability_goals=_goals(trials.get("goals", {})),
     )
+    page.write_text(text)
+    compare(results, page.with_name("comparison.md"))
+
+
+def compare(results: Mapping[str, Any], page: Path) -> None:
+    """Writes what each costs into the marked part of the comparison; without such a page or run, nothing."""
+    if "contestants" not in results or not page.exists():
+        return
+    where = f"`./inv bench.runtime`, run of {results['date']}, on {results['machine']}:"
+    told = f"{where}\n\n{_table(COSTS, results['contestants'], BESIDE)}"
+    marked = r"(?s)(<!-- figures[^\n]*-->\n).*(\n<!-- end of figures -->)"
+    text, parts = re.subn(marked, lambda part: f"{part[1]}\n{told}\n{part[2]}", page.read_text())
+    if parts != 1:
+        raise ValueError(f"{page} has no part between <!-- figures --> and <!-- end of figures -->")
     page.write_text(text)
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 
 import pytest
 
-from devcluster.folders import CHECKOUT
 from pilothouse.playbook import PAUSED
+from tests.cluster.commands import inv
 from tests.cluster.flights import NAMESPACE, Flights
 
 pytestmark = pytest.mark.timeout(900)
@@ -18,11 +16,7 @@ pytestmark = pytest.mark.timeout(900)
 
 def play(flights: Flights, *words: str) -> subprocess.CompletedProcess[str]:
     """Runs `inv play` as a person does."""
-    environment = {**os.environ, "KUBECONFIG": str(flights.kubectl.kubeconfig)}
-    command = [sys.executable, "-m", "invoke", "play", *words]
-    return subprocess.run(
-        command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
+    return inv(flights.kubectl, "play", *words)
 
 
 def pause(flights: Flights, name: str, *, on: bool) -> None:

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.bench import goals, node, profile, report, supervised
 
 PEER = {"cold_seconds": 10.0, "cold_cpu_seconds": 3.0, "cold_peak_mib": 50.0}
@@ -53,6 +55,22 @@ def test_the_page_has_a_column_for_each_who_took_part_and_says_what_was_not_meas
     assert "| `like_for_like.cold_cpu_ratio` | 1.30 | 1.25 | **not met** |" in text
     assert f"## 100,000 tickets, cold\n\n{report.NOT_MEASURED}" in text
     assert "$" not in text
+
+
+def test_the_comparison_beside_the_page_gets_the_same_figures_into_its_marked_part(tmp_path: Path) -> None:
+    runtime, comparison = tmp_path / "runtime.json", tmp_path / "comparison.md"
+    runtime.write_text(json.dumps({**RESULTS, "goals": {}}))
+    comparison.write_text("before\n<!-- figures: old -->\nold\n<!-- end of figures -->\nafter\n")
+    for _ in range(2):
+        report.write(runtime, tmp_path / "none.json", tmp_path / "page.md")
+        lines = comparison.read_text().splitlines()
+        assert (lines[0], lines[-1], "old" in lines) == ("before", "after", False)
+        assert "`./inv bench.runtime`, run of 2026-11-23, on 2 cores:" in lines
+        assert "|  | the runtime, like for like |" in lines
+        assert "| CPU for 10,000 objects, s | 3.90 |" in lines
+    comparison.write_text("nothing is marked")
+    with pytest.raises(ValueError, match="has no part between"):
+        report.write(runtime, tmp_path / "none.json", tmp_path / "page.md")
 
 
 def test_the_busy_node_has_goals_of_its_own_beside_those_of_the_quiet_one() -> None:

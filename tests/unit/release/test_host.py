@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from devcluster.folders import CHECKOUT
 from devcluster.kubectl import Kubectl
 from devcluster.shell import ClusterError
 from release import host
+from release.new import TEMPLATE
 from release.packages import find
 
 KUBECTL = Kubectl(Path("kubectl"), Path("config"))
@@ -88,6 +90,20 @@ def test_without_an_airline_in_the_cluster_one_is_started_here_and_takes_the_key
 def test_an_unknown_operator_names_the_known_ones() -> None:
     with pytest.raises(ClusterError, match="there is no operator 'etc'; there are: flights"):
         host.run("etc")
+
+
+def test_a_project_is_run_with_its_own_sources_and_the_runtime() -> None:
+    found = host._package(str(TEMPLATE))
+    assert (found.module, found.source) == ("greeter_operator", TEMPLATE)
+    assert found.python_path == f"{CHECKOUT / 'operator'}{os.pathsep}{TEMPLATE}"
+
+
+def test_a_project_needs_its_kinds_in_the_cluster(commands: list[str]) -> None:
+    crds = TEMPLATE / "config" / "crd"
+    with pytest.raises(
+        ClusterError, match=f"does not know greetings.demo.pilothouse.dev: kubectl apply -k {crds}"
+    ):
+        host._require_kinds(KUBECTL, host._package(str(TEMPLATE)))
 
 
 def test_a_change_of_a_source_starts_it_anew_and_ctrl_c_ends_it_in_order(tmp_path: Path) -> None:

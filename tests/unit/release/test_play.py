@@ -8,7 +8,9 @@ import pytest
 from devcluster.kubectl import Kubectl
 from devcluster.shell import ClusterError, CommandError
 from release import play
+from release.new import TEMPLATE
 from release.packages import find
+from release.projects import load
 
 FLIGHTS = find("pilothouse-flights")
 RUNNING = {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
@@ -47,6 +49,22 @@ def test_an_unknown_kind_names_the_known_ones() -> None:
         play.of_kind("pod")
 
 
+def test_a_project_is_asked_for_its_own_kinds_alone() -> None:
+    package, kind = play.of_kind("greetings", str(TEMPLATE))
+    assert (package.module, kind.resource.kind) == ("greeter_operator", "Greeting")
+    with pytest.raises(
+        ClusterError, match=r"no operator in .*greeter has the kind 'ft'; there are: Greeting$"
+    ):
+        play.of_kind("ft", str(TEMPLATE))
+    with pytest.raises(ClusterError, match=r"there are: FlightTicket; --project names the folder of another"):
+        play.of_kind("greeting")
+
+
+def test_a_project_is_explained_by_its_own_sources(capfd: pytest.CaptureFixture[str]) -> None:
+    assert play.explain("greeting", "text", str(TEMPLATE)) == 0
+    assert "1. the ConfigMap holds the message" in capfd.readouterr().out
+
+
 def test_a_ready_pod_goes_before_one_that_runs_and_one_that_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
     leaving = pod("leaving", deletionTimestamp="2026-01-01T00:00:00Z")
     assert chosen(monkeypatch, leaving, starting("new"), pod("runs", ready=False), pod("ready")) == "ready"
@@ -64,6 +82,9 @@ def test_without_a_running_pod_the_reason_and_the_remedies_are_told(monkeypatch:
         chosen(monkeypatch, starting("new"))
     with pytest.raises(ClusterError, match=r"no running pod to play in \(there is none\)"):
         chosen(monkeypatch)
+    remedies = r"kubectl apply -k \S+/greeter/config installs it.*\./inv run \S+/greeter$"
+    with pytest.raises(ClusterError, match=remedies):
+        play.pod_of(Kubectl(Path("kubectl"), Path("config")), load(TEMPLATE), "")
 
 
 def test_of_two_installations_a_person_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
