@@ -86,15 +86,15 @@ class KeyFile:
         now = asyncio.get_running_loop().time()
         if now - self._read_at >= max_age:
             try:
-                self._key = self.path.read_text().strip()
+                key = self.path.read_text().strip()
             except (OSError, UnicodeDecodeError) as error:
                 reason = error.strerror if isinstance(error, OSError) else "it is not text"
                 raise UnauthorizedError(
                     f"The airline's API key cannot be read from {self.path}: {reason}"
                 ) from None
-            if not (self._key and self._key.isascii() and self._key.isprintable()):
+            if not (key and key.isascii() and key.isprintable()):
                 raise UnauthorizedError(f"{self.path} holds no API key: it is empty or not one line of ASCII")
-            self._read_at = now
+            self._key, self._read_at = key, now
         return self._key
 
 

@@ -202,12 +202,12 @@ class Controller(Generic[T]):
         self._hopeless.discard(key)
 
     async def _work(self) -> None:
-        threads = threads_left()
         while True:
             try:
                 key = await self.queue.get()
             except ShutDown:
                 return
+            threads = threads_left()
             try:
                 if self._is_due(key):
                     await self._process(key)
@@ -225,14 +225,14 @@ class Controller(Generic[T]):
 
     def _hold(self, key: ObjectKey, threads: list[asyncio.Future[None]]) -> None:
         """Keeps a key from being handed out until the threads that its sync has left behind have ended."""
-        log.warning(
-            "%s %s is not synced again before what its last sync has left running in a thread ends; what it "
-            "waits for there needs a time limit of its own",
-            self._kind,
-            key,
-        )
+        if not self.queue.shut and not all(each.done() for each in threads):
+            log.warning(
+                "%s %s is not synced again before what its last sync has left running in a thread ends; what "
+                "it waits for there needs a time limit of its own",
+                self._kind,
+                key,
+            )
         asyncio.gather(*threads).add_done_callback(lambda _: self._done(key))
-        threads.clear()
 
     def _is_due(self, key: ObjectKey) -> bool:
         """Whether a key is to be synced now: it is ours, and the watches have come as far as our last writes.
@@ -289,7 +289,7 @@ class Controller(Generic[T]):
             await self._tell_timeout(key)
             return Result.TIMEOUT
         except (Exception, asyncio.CancelledError) as error:
-            if isinstance(error, asyncio.CancelledError) and cancelled():
+            if cancelled(error):
                 raise
             delay = self._retry(key, error)
             log.exception("unexpected error, tried again in %.3g s", delay)
@@ -310,7 +310,7 @@ class Controller(Generic[T]):
         except (SyncError, KubeError) as error:
             log.warning("its status does not say so: %s", error)
         except (Exception, asyncio.CancelledError) as error:
-            if isinstance(error, asyncio.CancelledError) and cancelled():
+            if cancelled(error):
                 raise
             log.exception("its status does not say so")
 

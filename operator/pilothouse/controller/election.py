@@ -70,6 +70,8 @@ class LeaderElector:
         self.fence = Fence(-math.inf)
         self._gauge = metrics.LEADER.labels(name=lease.name)
         self._gauge.set(0)
+        # `release` was called: a renewal that is answered late changes nothing any more.
+        self._over = False
         self._slowpath = metrics.LEADER_SLOWPATH.labels(name=lease.name)
 
     @property
@@ -132,6 +134,7 @@ class LeaderElector:
         Call it after `hold` has been cancelled and nothing works any more: the fence is closed first. As long
         as something may still land, the Lease is left to expire.
         """
+        self._over = True
         self.fence.close()
         if self.leading and (why := self._may_land()):
             log.warning("the lease %s is not given up, it expires by itself: %s", self._key, why)
@@ -163,7 +166,7 @@ class LeaderElector:
         began = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout_at(min(until, began + self._request_deadline)):
-                if await self._acquire_or_renew():
+                if not self._over and await self._acquire_or_renew() and not self._over:
                     self.fence.until = began + self._timing.renew_deadline
                     return True
         except (Conflict, AlreadyExists) as error:

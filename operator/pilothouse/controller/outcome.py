@@ -34,11 +34,11 @@ class PermanentError(SyncError):
     """Trying again is of no use until the object changes."""
 
 
-def cancelled() -> bool:
-    """Whether somebody wants the current task to end.
+def cancelled(error: BaseException) -> bool:
+    """Whether an error is somebody's wish that the current task end.
 
-    A CancelledError without that is none of its business: what it awaited was cancelled by somebody, and that
-    is an error like any other.
+    A CancelledError need not be: if what the task awaited was cancelled by somebody, that is an error like
+    any other.
     """
     task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from pilothouse.controller.api import Api
+from pilothouse.controller.outcome import cancelled
 from pilothouse.informer import Informer
 from pilothouse.kube import KubeError, KubeObject, NotFound, ObjectKey, version
 from pilothouse.queue import Priority, WorkQueue
@@ -125,10 +126,12 @@ class OwnWrites(Generic[T]):
                     return
         except KubeError as error:
             log.warning("%s %s has to wait, what it wrote cannot be read: %s", self._kind, key, error)
-            self._queue.add_rate_limited(key)
-        except Exception:
+            self._queue.add_rate_limited(key, self._parked[key].priority)
+        except (Exception, asyncio.CancelledError) as error:
+            if cancelled(error):
+                raise
             log.exception("%s %s has to wait, what it wrote cannot be read", self._kind, key)
-            self._queue.add_rate_limited(key)
+            self._queue.add_rate_limited(key, self._parked[key].priority)
         else:
             if behind:
                 self._read.add(key)

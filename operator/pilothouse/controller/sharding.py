@@ -209,11 +209,14 @@ class Sharding:
     async def _hand_over(self, shard: int, serving: asyncio.Task[None]) -> None:
         """Lets the shard's syncs end, while the Lease is renewed, and gives it up."""
         self._open.discard(shard)
-        if not await self._syncs_end(shard, self._patience):
-            log.warning("syncs in flight in a shard that is handed over did not end and are stopped")
-            self._stop_syncs(shard)
-            await self._syncs_end(shard, STOP_SECONDS)
-        await _cancelled([serving])
+        try:
+            if not await self._syncs_end(shard, self._patience):
+                log.warning("syncs in flight in a shard that is handed over did not end and are stopped")
+                self._stop_syncs(shard)
+                await self._syncs_end(shard, STOP_SECONDS)
+        finally:
+            # Also when the process stops meanwhile: nobody else knows of it.
+            await _cancelled([serving])
         await self._electors[shard].release()
 
     async def _syncs_end(self, shard: int, seconds: float) -> bool:

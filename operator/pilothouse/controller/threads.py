@@ -20,7 +20,8 @@ _left: ContextVar[list[asyncio.Future[None]] | None] = ContextVar("pilothouse_th
 def threads_left() -> list[asyncio.Future[None]]:
     """The threads that whatever the current task runs from now on leaves behind: one future for each.
 
-    It is done when its thread has ended. The list is the caller's to empty.
+    It is done when its thread has ended. What a sync starts it must await: what begins when the sync is over
+    is not among them.
     """
     left: list[asyncio.Future[None]] = []
     _left.set(left)

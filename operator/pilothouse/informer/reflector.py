@@ -50,6 +50,8 @@ FIRST_PAUSE = 0.8
 LONGEST_PAUSE = 30.0
 # client-go's VeryShortWatchError: a stream that ends this soon with nothing in it is trouble, not routine.
 SHORT_WATCH_SECONDS = 1.0
+# Before a stream that brought something and ended as soon is taken up again: nobody is asked without a pause.
+BREATH_SECONDS = 0.1
 # Streamed lists that, in a row, did not come to their end. The next one is then read in pages: a server that
 # ignores the question and falls silent cannot be told from one in trouble, and must not be asked for ever.
 STREAM_TRIES = 2
@@ -261,11 +263,15 @@ class Reflector(Generic[T]):
                     events += 1
                     self._take(event)
         except Unreachable as error:
+            log.debug("%s: the watch broke: %s", self, error)
             trouble = error
-        of_use = events > 1 or (events and loop.time() - started >= SHORT_WATCH_SECONDS)
-        if self.state is State.LISTING or not of_use:
+        short = loop.time() - started < SHORT_WATCH_SECONDS
+        if self.state is State.LISTING or not events or (short and events == 1):
             raise trouble
         self._backoff.reset()
+        self._expired = False
+        if short:
+            await asyncio.sleep(BREATH_SECONDS)
 
     def _take(self, event: WatchEvent[T]) -> None:
         self._resource_version = event.resource_version
@@ -302,7 +308,7 @@ class Reflector(Generic[T]):
     def _is_routine(self, error: KubeError) -> bool:
         """Whether it is a version that was forgotten during an absence: a list brings everything.
 
-        If that expires, too, it is trouble.
+        If that expires, too, or the watch after it does, it is trouble.
         """
         if not isinstance(error, Expired) or self._expired:
             return False
@@ -321,7 +327,6 @@ class Reflector(Generic[T]):
         self.failing = sentence
 
     def _heal(self) -> None:
-        self._expired = False
         if self.failing:
             log.info("%s can be read again", self)
             self.failing = ""

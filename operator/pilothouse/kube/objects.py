@@ -126,6 +126,8 @@ class PartialObjectMetadata(msgspec.Struct, frozen=True, gc=False):
 class Unstructured:
     """The view of who looks at fields that no type names: an object as JSON has it.
 
+    For single reads and patches: informers keep Structs, whose fields they can tell apart.
+
     Attributes:
         content: the object, not to be changed.
         metadata: its metadata.

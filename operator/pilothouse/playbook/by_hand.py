@@ -299,7 +299,7 @@ class Hand:
         return obj
 
     async def _selects(self, watch: Watch, key: ObjectKey) -> bool:
-        """Whether a watch's selectors admit an object; the server alone knows how to read them."""
+        """Whether a watch's selectors admit an object, as the server reads them: field selectors, too."""
         if not (watch.selector or watch.field_selector):
             return True
         pages = self._api.pages(

@@ -44,7 +44,8 @@ class Applied(NamedTuple):
     Attributes:
         object: The object as stored; in check mode as it is, or as it would be created.
         created: It was not there.
-        diff: What has changed, a line per field; empty when nothing has.
+        diff: What has changed, a line per field; empty when nothing has. What somebody else changed between
+            the read and the write is among it.
     """
 
     object: Any
@@ -184,6 +185,7 @@ class Cluster:
         known = self._fulfilled.get((str(resource), key))
         if live is not None and known is not None and known.still(sign, live.metadata):
             return Applied(live, False, ())
+        self._require_watched(resource, key)
         before = await self._read(resource, key)
         if before is not None and not adopt:
             _refuse_others(resource, before.metadata, owner)
@@ -191,7 +193,7 @@ class Cluster:
         if before is None:
             diff = _told(resource, additions(manifest)) or (f"+ {resource.kind} {key}",)
             if check:
-                return Applied(msgspec.convert(manifest, resource.view), True, diff)
+                return Applied(_viewed(resource, manifest), True, diff)
             # An apply cannot say that there must be none (and a POST would leave the fields to another owner
             # than all later applies have). Without force it is a Conflict if somebody has made one since and
             # states a field otherwise; if not, the two are merged.
@@ -340,7 +342,7 @@ class Cluster:
             dry_run=check,
         )
         if not check:
-            self.wrote(owner.key, self._informer(resource), _viewed(resource, answer))
+            self.wrote(owner.key, self._informer(resource), _viewed(resource, answer.content))
         return answer
 
     def _remembered(self, resource: Resource[K], sign: int, obj: Unstructured) -> K:
@@ -354,7 +356,7 @@ class Cluster:
         live = self.store(resource).get(obj.metadata.key)
         if live is not None and live.metadata.resource_version == obj.metadata.resource_version:
             return live
-        return _viewed(resource, obj)
+        return _viewed(resource, obj.content)
 
     def _require_selected(
         self, resource: Resource[Any], key: ObjectKey, manifest: Json, live: Unstructured | None
@@ -377,6 +379,13 @@ class Cluster:
                 f"{resource.kind} {key} is not applied: its watch selects {selected!r}, which would not show "
                 f"it with the labels {labels}: state what is selected, or select what is stated.",
             )
+
+    def _require_watched(self, resource: Resource[Any], key: ObjectKey) -> None:
+        """Refuses what lies outside of the watched namespaces, where a Role may not even let it be read.
+
+        Raises:
+            TaskFailed: It does.
+        """
         if resource.namespaced and self._namespaces and key.namespace not in self._namespaces:
             raise TaskFailed(
                 NOT_SELECTED,
@@ -401,8 +410,8 @@ def _unstructured(resource: Resource[Any]) -> Resource[Unstructured]:
     return whole
 
 
-def _viewed(resource: Resource[K], obj: Unstructured) -> K:
-    return read_object(resource, msgspec.json.encode(obj.content))
+def _viewed(resource: Resource[K], content: Mapping[str, Any]) -> K:
+    return read_object(resource, msgspec.json.encode(content))
 
 
 def _told(resource: Resource[Any], found: Sequence[Difference]) -> Sequence[str]:

@@ -58,7 +58,7 @@ async def run_task(task: Task[P], play: P, clock: Clock) -> End:
     except (Conflict, SyncError):
         raise
     except asyncio.CancelledError as error:
-        if cancelled():
+        if cancelled(error):
             result.note(State.FAILED, "it was stopped")
             raise
         end = _failure(task, error)

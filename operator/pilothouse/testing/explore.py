@@ -79,7 +79,10 @@ def explore(
 
     Raises:
         AssertionError: the scenario does not settle without any fault.
+        ValueError: elections are to be struck, and there are none.
     """
+    if elections and not elected:
+        raise ValueError("elections: there is none to strike without elected=True")
     began = time.perf_counter()
     with _silent_logs():
         usual = play(scenario(), elected=elected, seed=seed)
@@ -95,7 +98,7 @@ def explore(
             # The first run took longer, to see that all had settled: its last renewals are made in no other.
             renewals = play(scenario(), (), usual.steps, elected=elected, seed=seed).elections
             theirs = [each for site in renewals for each in injections(site, faults)]
-            chosen += [(each,) for each in draw.sample(theirs, elections)]
+            chosen += [(each,) for each in draw.sample(theirs, min(elections, len(theirs)))]
         for each in chosen:
             elects = elected or any(injection.fault in WITH_STANDBY for injection in each)
             run = play(scenario(), each, usual.steps, elected=elects, seed=seed)

@@ -15,7 +15,7 @@ from pilothouse.informer import Informer
 from pilothouse.kube import Conflict, EventType, ObjectKey, PatchType, Resource, TooManyRequests, Unreachable
 from pilothouse.queue import Priority
 from pilothouse.telemetry import current_object, metrics
-from pilothouse.testing import ModelApi
+from pilothouse.testing import Call, ModelApi
 from tests.unit.tickets import TICKET, Ticket
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
@@ -512,6 +512,30 @@ async def test_after_five_seconds_it_is_read_live(api: ModelApi) -> None:
         seen = setup.informer.store.get(key)
         assert seen is not None
         assert seen.spec.seats == 7
+
+
+async def test_a_live_read_that_somebody_else_cancels_loses_no_key(api: ModelApi) -> None:
+    async def sync(setup: Setup, key: ObjectKey) -> Outcome:
+        if len(setup.synced) == 1:
+            await setup.patch(key, {"status": {"phase": "Booked"}}, "status")
+            api.connected.clear()
+            setup.controller.queue.add(key)
+        return Outcome()
+
+    async def cancel(call: Call) -> None:
+        api.before = before
+        future = asyncio.get_running_loop().create_future()
+        future.cancel()
+        await future
+
+    before = api.before
+    api.put(TICKET, "a", spec={"seats": 1})
+    async with running(api, sync) as setup:
+        await asyncio.sleep(4.5)
+        assert setup.names == ["a"]
+        api.before = cancel
+        await asyncio.sleep(15)
+        assert setup.names[:2] == ["a", "a"]
 
 
 class Relisting(ModelApi):

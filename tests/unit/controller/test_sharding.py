@@ -14,7 +14,7 @@ from pilothouse.controller.lease import LEASE
 from pilothouse.controller.replicas import Replicas, assign
 from pilothouse.controller.sharding import shard_of
 from pilothouse.kube import ObjectKey, PatchType, Unreachable
-from pilothouse.testing import Call, ModelApi
+from pilothouse.testing import Call, ModelApi, eventually
 from pilothouse.testing.freezing import Freezable
 from tests.unit.tickets import TICKET
 
@@ -349,6 +349,22 @@ async def test_syncs_that_outlast_a_hand_over_are_stopped_and_what_they_asked_fo
     )
     for replica in (first, second):
         await replica.terminate()
+
+
+@pytest.mark.usefixtures("virtual_time")
+async def test_a_stop_in_the_middle_of_a_hand_over_leaves_nothing_that_renews() -> None:
+    api, desk = one_object_in_each_shard(), Desk(book_seconds=9)
+    first = Booker(api, desk, "pod-0")
+    await asyncio.sleep(0.1)
+    sharding = first.manager.sharding
+    assert sharding
+    renewing = list(sharding._serving.values())
+    assert len(renewing) == SHARDS
+    second = Booker(api, desk, "pod-1")
+    await eventually(lambda: sharding._leaving, within=30)
+    await first.terminate()
+    assert all(each.done() for each in renewing)
+    await second.terminate()
 
 
 @pytest.mark.usefixtures("virtual_time")

@@ -23,6 +23,7 @@ from flights_operator.errors import (
     WrongAddressError,
 )
 from flights_operator.settings import FlightsSettings
+from flights_operator.transport import KeyFile
 from pilothouse.playbook import SettingsError
 from tests.airline import KEY
 
@@ -61,6 +62,18 @@ async def test_refusals_have_their_class_and_the_airlines_words(client, airline)
         await client.book("r2", TRIP)
     assert (refusal.value.status, refusal.value.code) == (409, "flight_full")
     assert airline.requests["POST"] == 3
+
+
+@pytest.mark.usefixtures("airline")
+async def test_a_key_that_is_caught_half_replaced_is_never_sent(settings):
+    key = KeyFile(settings.key_file)
+    assert key.read() == KEY
+    settings.key_file.write_text("half\na key")
+    with pytest.raises(UnauthorizedError, match="not one line"):
+        key.read(max_age=0)
+    assert key.read() == KEY, "what was read whole holds until it is 10 s old"
+    settings.key_file.write_text("another")
+    assert key.read(max_age=0) == "another"
 
 
 @pytest.mark.parametrize(

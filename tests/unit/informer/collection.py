@@ -37,6 +37,7 @@ class Collection:
         cuts: what ends open watches, one each, in turn.
         streams: whether it streams its lists.
         ends_lists: how many streamed lists it ends before they are complete.
+        expires_watches: how many watches it accepts and then ends as expired.
         expires_pages: how many lists in several pages it forgets after the first one.
         lag: seconds that each page and each event is late.
         misfits: objects that do not fit the view.
@@ -53,6 +54,7 @@ class Collection:
         self.refusals: list[KubeError] = []
         self.cuts: list[KubeError | None] = []
         self.ends_lists = 0
+        self.expires_watches = 0
         self.expires_pages = 0
         self.lag = 0.0
         self.misfits: set[ObjectKey] = set()
@@ -118,6 +120,9 @@ class Collection:
             yield change
 
     async def _changes(self, namespace: str, seen: int) -> AsyncGenerator[WatchEvent[Any], None]:
+        if self.expires_watches:
+            self.expires_watches -= 1
+            raise Expired(410, "Expired", "too old resource version")
         while True:
             if self.cuts:
                 # Taken where it is seen: no other watch can have had it meanwhile.

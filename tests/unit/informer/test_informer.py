@@ -243,6 +243,40 @@ async def test_a_version_that_was_forgotten_is_listed_at_once(collection, inform
 
 
 @pytest.mark.parametrize("streams", [False, True])
+async def test_watches_that_expire_after_each_list_are_trouble(streams):
+    """Listing takes longer than the server remembers: it is not asked for list after list without a pause."""
+    collection = Collection(streams=streams)
+    collection.put("a")
+    collection.expires_watches = 1000
+    informer = Informer(collection, THINGS)
+    async with running(informer):
+        await asyncio.sleep(60)
+        assert len([each for each in collection.asked if each[0] != "watch"]) < 12
+        assert informer.failing or informer.synced
+        collection.expires_watches = 0
+        await asyncio.sleep(70)
+        assert informer.failing == ""
+
+
+async def test_a_server_that_ends_each_stream_after_an_event_is_given_a_breath(collection, informer):
+    async with running(informer):
+        await informer.wait_synced()
+        for number in range(20):
+            collection.put(f"event-{number}")
+            await settled(informer, collection)
+        watches, began = len(collection.asked), now()
+        while now() - began < 5:
+            collection.put("busy")
+            await asyncio.sleep(0.01)
+            collection.cut(None)
+            await asyncio.sleep(0.01)
+        assert len(collection.asked) - watches < 60
+        collection.cuts.clear()
+        await asyncio.sleep(100)
+        assert informer.failing == ""
+
+
+@pytest.mark.parametrize("streams", [False, True])
 async def test_lists_that_expire_again_and_again_are_trouble(streams):
     collection = Collection(streams=streams)
     collection.put("a")

@@ -245,6 +245,12 @@ async def test_what_somebody_makes_at_the_same_moment_is_not_taken_over(
         assert "ownerReferences" not in api.read(CONFIG_MAP, ticket)["metadata"]
 
 
+async def forbid_elsewhere(call: Call) -> None:
+    """As a Role does, which reaches no further than the watched namespaces."""
+    if call.key.namespace == "elsewhere":
+        raise Forbidden(403, "Forbidden", "no")
+
+
 async def test_what_the_watch_would_never_show_is_not_applied(api: ModelApi, ticket: ObjectKey) -> None:
     labels = {"app": "db"}
     far = "default"
@@ -258,6 +264,7 @@ async def test_what_the_watch_would_never_show_is_not_applied(api: ModelApi, tic
         assert "its watch selects 'app=web'" in message
         assert "{'app': 'db'}" in message
         labels["app"], far = "web", "elsewhere"
+        api.before = forbid_elsewhere
         await asyncio.sleep(30)
         assert "watches the namespaces default alone" in ready(api, ticket)[2]
         assert api.all(CONFIG_MAP) == []
