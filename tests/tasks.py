@@ -134,7 +134,9 @@ def bench_reliability(_: Context) -> None:
 
 def _print_goals(goals: dict[str, dict[str, Any]]) -> None:
     for name, goal in goals.items():
-        print(f"{'met    ' if goal['met'] else 'NOT MET'} {goal['value']:10.2f} <= {goal['goal']:6g}  {name}")
+        if goal["met"] is not None:
+            told = "met    " if goal["met"] else "NOT MET"
+            print(f"{told} {goal['value']:10.2f} <= {goal['goal']:6g}  {name}")
 
 
 @task(name="profile")

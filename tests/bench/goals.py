@@ -90,7 +90,7 @@ def judge(results: Results) -> dict[str, dict[str, Any]]:
     settled = results.get("settled")
     goals["settled_sync_to_status_write"] = _goal(settled and settled["sync"] / settled["write"], 0.25)
     busy = _beside(results.get("busy", {}).get("contestants", {}), BUSY)
-    return _measured({**goals, **{f"busy.{name}": goal for name, goal in busy.items()}})
+    return _told({**goals, **{f"busy.{name}": goal for name, goal in busy.items()}})
 
 
 def judge_trials(trials: Results) -> dict[str, dict[str, Any]]:
@@ -101,7 +101,7 @@ def judge_trials(trials: Results) -> dict[str, dict[str, Any]]:
         goals[f"{name}.lost"] = _goal(trial["lost"], 0.0)
         goals[f"{name}.restarts"] = _goal(len(trial["restarts"]), 0.0)
         goals[f"{name}.memory_growth"] = _goal(memory_growth(trial), MEMORY_GROWTH)
-    return _measured(goals)
+    return _told(goals)
 
 
 def passed(trial: Figures) -> bool:
@@ -131,8 +131,8 @@ def _beside(found: Results, limits: Mapping[str, tuple[str, float]]) -> dict[str
     return goals
 
 
-def _measured(goals: Mapping[str, Goal]) -> dict[str, dict[str, Any]]:
-    return {name: goal._asdict() for name, goal in goals.items() if goal.value is not None}
+def _told(goals: Mapping[str, Goal]) -> dict[str, dict[str, Any]]:
+    return {name: goal._asdict() for name, goal in goals.items()}
 
 
 def _goal(value: float | None, most: float) -> Goal:

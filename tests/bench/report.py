@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
@@ -17,6 +18,7 @@ from tests.bench import goals as judgement
 TEMPLATE = Path(__file__).with_name("benchmarks.md")
 PAGE = CHECKOUT / "docs" / "benchmarks.md"
 NOT_MEASURED = "Not measured in this run."
+MET = {True: "met", False: "**not met**", None: "not measured"}
 #: How much is shown of what a process logged last.
 LINE = 200
 LIKE = ("client_go", "controller_runtime", "bare_loop", "kopf_tuned", "like_for_like")
@@ -192,10 +194,10 @@ def _goals(goals: Mapping[str, Mapping[str, Any]]) -> str:
         return NOT_MEASURED
     rows = [["goal", "reached", "at most", ""], ["---"] * 4]
     for name, goal in goals.items():
-        met = "met" if goal["met"] else "**not met**"
-        rows.append([f"`{name}`", f"{goal['value']:.2f}", f"{goal['goal']:g}", met])
-    reached = sum(bool(goal["met"]) for goal in goals.values())
-    return f"{reached} of {len(goals)} are met.\n\n{_lines(rows)}"
+        rows.append([f"`{name}`", _cell(goal["value"], "{:.2f}"), f"{goal['goal']:g}", MET[goal["met"]]])
+    counts = Counter(goal["met"] for goal in goals.values())
+    unknown = f" {counts[None]} were not measured." if counts[None] else ""
+    return f"{counts[True]} of {counts[True] + counts[False]} are met.{unknown}\n\n{_lines(rows)}"
 
 
 def _reliability(trials: Mapping[str, Mapping[str, Any]]) -> str:
