@@ -1,14 +1,28 @@
-"""When a settled ticket is compared with its booking."""
+"""When a settled ticket is compared with its booking, and what the last comparison has shown."""
 
 import asyncio
 from typing import NamedTuple
 
+from flights_operator.booking import Booking, Trip
+
 
 class Comparison(NamedTuple):
-    """The last one of a ticket: when (loop time), and what was known of the ticket then."""
+    """The last one of a ticket.
+
+    Of the booking just enough is kept to change it: in a store of many tickets, all of it would cost as much
+    again as the tickets do.
+
+    Attributes:
+        at: When it was, loop time.
+        known: A hash of what was known of the ticket then.
+        trip: What the booking held; None: it was not looked at.
+        version: The booking's.
+    """
 
     at: float
-    known: str
+    known: int
+    trip: Trip | None = None
+    version: int = 0
 
 
 class Comparisons:
@@ -26,12 +40,13 @@ class Comparisons:
         self._period = period
         self._last: dict[str, Comparison] = {}
 
-    def due(self, uid: str, known: str) -> bool:
+    def due(self, uid: str, known: int) -> bool:
         """Whether to look the ticket's booking up now.
 
         Args:
             uid: The ticket's.
-            known: A person's request and what the status says of the booking: a change is a person's doing.
+            known: A hash of a person's request and of what the status says of the booking: a change is a
+                person's doing.
         """
         last = self._last.get(uid)
         if last is None:
@@ -40,9 +55,15 @@ class Comparisons:
         waited = asyncio.get_running_loop().time() - last.at
         return known != last.known or (self._period > 0 and waited >= self._period / 2)
 
-    def done(self, uid: str, known: str) -> None:
+    def done(self, uid: str, known: int, booking: Booking) -> None:
         """The ticket's booking has just been seen to be right, or made so."""
-        self._last[uid] = Comparison(asyncio.get_running_loop().time(), known)
+        now = asyncio.get_running_loop().time()
+        self._last[uid] = Comparison(now, known, booking.trip, booking.version)
+
+    def last(self, uid: str, known: int) -> Comparison | None:
+        """What the last comparison has shown, if nobody has changed what is known of the ticket since."""
+        last = self._last.get(uid)
+        return last if last is not None and last.trip is not None and last.known == known else None
 
     def forget(self, uid: str) -> None:
         """The ticket goes."""

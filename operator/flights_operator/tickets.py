@@ -7,7 +7,7 @@ and there is one booking per ticket, however often a play is killed and repeated
 from msgspec.structs import replace
 
 from flights_operator.airline import Airline
-from flights_operator.booking import Booking, Trip
+from flights_operator.booking import Booking, Price, Trip
 from flights_operator.comparisons import Comparisons
 from flights_operator.errors import AirlineError, ReferenceExistsError, StaleBookingError, TransientError
 from flights_operator.failures import INVALID_SPEC, REJECTED, retry_seconds, task_failure
@@ -42,17 +42,27 @@ class TicketPlay(Play[FlightTicket, FlightTicketStatus]):
         self.known = False
         self.booking: Booking | None = None
 
-    def known_with(self, status: FlightTicketStatus) -> str:
-        """A person's request to compare, and what a status says: a change of it is somebody's doing."""
+    def known_with(self, status: FlightTicketStatus) -> int:
+        """A hash of a person's request to compare and of what a status says: a change is somebody's doing."""
         request = self.object.metadata.annotations.get(RECONCILE, "")
-        return "/".join(
-            (request, status.phase or "", status.booking_id, str(status.booked_seats), status.price)
-        )
+        return hash((request, status.phase, status.booking_id, status.booked_seats, status.price))
 
     @property
     def due(self) -> bool:
         """Whether the settled ticket is to be compared with its booking now."""
         return self.comparisons.due(self.reference, self.known_with(self.object.status))
+
+    def remembered(self) -> Booking | None:
+        """The booking as this process last saw it, where it is known to differ from what the ticket asks for.
+
+        It may be another by now; the airline then refuses to change it, and it is looked up.
+        """
+        status = self.object.status
+        last = self.comparisons.last(self.reference, self.known_with(status))
+        if last is None or last.trip is None or last.trip == self.trip or not status.booking_id:
+            return None
+        price = Price(*status.price.rsplit(" ", 1)) if " " in status.price else None
+        return Booking(status.booking_id, self.reference, *last.trip, version=last.version, price=price)
 
     async def look_up(self) -> None:
         """Finds out what the airline holds."""
@@ -101,13 +111,16 @@ async def check_spec(play: TicketPlay) -> None:
 
 @task("the booking is known")
 async def find_booking(play: TicketPlay) -> None:
-    """Looks the booking up by the ticket's UID, unless the ticket is new, or settled and compared lately."""
+    """Looks the booking up by the ticket's UID, unless the ticket is new, or compared lately."""
     if play.object.status == FlightTicketStatus() and not play.check:
         # There is none; if there is, of a play that was killed, to book is answered by ReferenceExistsError.
         play.known = True
         return
     if play.settled and not play.check and not play.due:
         play.leave_as_is("settled")
+        return
+    if not play.check and (booking := play.remembered()):
+        play.booking, play.known = booking, True
         return
     try:
         await play.look_up()
@@ -151,7 +164,7 @@ async def report(play: TicketPlay) -> None:
         return
     play.report_booking()
     play.status = replace(play.status, phase=Phase.BOOKED)
-    play.comparisons.done(play.reference, play.known_with(play.status))
+    play.comparisons.done(play.reference, play.known_with(play.status), booking)
     play.ready_reason = "Booked"
     play.ready_message = f"Booking {booking.id} holds {booking.trip}."
 

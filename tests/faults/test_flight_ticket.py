@@ -55,7 +55,6 @@ def test_every_fault_at_every_call_and_some_pairs_come_to_the_same_end() -> None
         "patch flighttickets.flights.com",
         "modelairline.book",
         "patch flighttickets.flights.com/status",
-        "modelairline.find",
         "modelairline.change",
         "patch flighttickets.flights.com/status",
         "modelairline.find",

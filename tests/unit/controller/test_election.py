@@ -1,6 +1,7 @@
 """Leader election: one leader at a time, taken over, kept, lost and given up as client-go does it."""
 
 import asyncio
+import itertools
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -113,6 +114,21 @@ async def test_the_leader_renews_every_two_seconds_and_stays_the_one_who_acquire
     assert spec(api)["acquireTime"] == acquired["acquireTime"]
     assert spec(api)["renewTime"] >= acquired["renewTime"]
     assert spec(api)["leaseTransitions"] == 0
+
+
+async def test_a_server_that_fails_most_requests_deposes_nobody(api: ModelApi) -> None:
+    tries = itertools.count()
+
+    async def fail(_call: Call) -> None:
+        if next(tries) % 10:
+            raise unreachable()
+
+    leader = elector(api)
+    async with holding(leader) as task:
+        api.before = fail
+        await asyncio.sleep(600)
+        assert not task.done()
+        assert leader.fence.open
 
 
 async def test_leadership_is_lost_when_the_lease_is_not_renewed_within_the_deadline(

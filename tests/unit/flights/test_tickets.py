@@ -92,6 +92,42 @@ async def test_number_and_route_are_changed(cluster, process, airline, booked):
     assert ready(cluster, booked).message == f"Booking {after.id} holds 5 seats from Delhi to Paris."
 
 
+async def test_a_change_of_what_this_process_has_booked_takes_one_request(cluster, process, airline, booked):
+    for seats in (3, 4):
+        before = airline.requests.total()
+        cluster.apply("t", number=seats)
+        await process.sync(booked)
+        assert airline.requests.total() == before + 1
+        assert [booking.seats for booking in await airline.bookings()] == [seats]
+    assert (airline.requests["GET"], airline.requests["PATCH"]) == (0, 2)
+
+
+async def test_a_booking_that_is_no_longer_as_remembered_is_looked_up(cluster, process, airline, booked):
+    (booking,) = await airline.bookings()
+    await airline.change(booking.id, seats=9)
+    cluster.apply("t", number=3)
+    await process.sync(booked)
+    assert [each.seats for each in await airline.bookings()] == [3]
+    await airline.cancel(booking.id)
+    cluster.apply("t", number=4)
+    await process.sync(booked)
+    assert [each.seats for each in await airline.bookings()] == [4]
+    assert ticket(cluster, booked).status.booking_id != booking.id
+
+
+async def test_a_refused_change_of_a_remembered_booking_keeps_what_the_status_says(
+    cluster, process, airline, booked
+):
+    price = ticket(cluster, booked).status.price
+    await airline.set_capacity("Mumbai", "London", 2)
+    cluster.apply("t", number=5)
+    with pytest.raises(SyncError):
+        await process.sync(booked)
+    status = ticket(cluster, booked).status
+    assert status.phase is Phase.FAILED
+    assert (status.booked_seats, status.price) == (2, price)
+
+
 async def test_a_deleted_ticket_goes_when_its_booking_is_cancelled(cluster, process, airline, booked):
     cluster.delete_ticket(booked)
     await process.sync(booked)

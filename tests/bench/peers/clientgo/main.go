@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os/signal"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 
@@ -41,6 +42,9 @@ type controller struct {
 	store   cache.Store
 	queue   workqueue.TypedRateLimitingInterface[string]
 	careful bool
+	// What each ticket's booking was when it was last seen, by UID: a change of it need not look it up, because
+	// the airline refuses to change another version (If-Match).
+	held sync.Map
 }
 
 func main() {
@@ -150,6 +154,9 @@ func (c *controller) sync(ctx context.Context, key string) error {
 	if err != nil {
 		return err
 	}
+	if c.careful {
+		c.held.Store(seen.UID, held)
+	}
 	changed := seen.DeepCopy()
 	changed.Report(held)
 	if equality.Semantic.DeepEqual(seen.Status, changed.Status) {
@@ -168,6 +175,7 @@ func (c *controller) guard(ctx context.Context, seen *ticket.FlightTicket) (done
 		if err := c.airline.Cancel(ctx, string(seen.UID)); err != nil {
 			return true, err
 		}
+		c.held.Delete(seen.UID)
 		left := slices.DeleteFunc(slices.Clone(seen.Finalizers), func(each string) bool { return each == ticket.Finalizer })
 		return true, c.patch(ctx, seen, map[string]any{"metadata": map[string]any{"finalizers": left}})
 	}
@@ -187,6 +195,12 @@ func (c *controller) book(ctx context.Context, seen *ticket.FlightTicket) (*book
 	} else if !c.careful {
 		return c.airline.Change(ctx, seen.Status.BookingID, seen.Trip(), nil)
 	}
+	if known, ok := c.held.Load(seen.UID); ok && seen.Status.BookingID == known.(*booking.Booking).ID {
+		held, err := c.change(ctx, seen, known.(*booking.Booking))
+		if !errors.Is(err, booking.ErrStale) {
+			return held, err
+		}
+	}
 	held, err := c.airline.Find(ctx, string(seen.UID))
 	if err != nil {
 		return nil, err
@@ -194,6 +208,10 @@ func (c *controller) book(ctx context.Context, seen *ticket.FlightTicket) (*book
 	if held == nil {
 		return c.airline.Book(ctx, seen.Trip())
 	}
+	return c.change(ctx, seen, held)
+}
+
+func (c *controller) change(ctx context.Context, seen *ticket.FlightTicket, held *booking.Booking) (*booking.Booking, error) {
 	if held.From == seen.Spec.From && held.To == seen.Spec.To && held.Seats == seen.Spec.Number {
 		return held, nil
 	}
