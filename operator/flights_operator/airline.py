@@ -67,7 +67,7 @@ class Airline:
             ReferenceExistsError: The reference has a booking: of an earlier attempt, or of another operator.
         """
         body = {"reference": reference, "from": trip.origin, "to": trip.destination, "seats": trip.seats}
-        return decode(await self._call("POST", "bookings", body=body), _booking)
+        return _of(reference, decode(await self._call("POST", "bookings", body=body), _booking))
 
     async def change(self, booking: Booking, trip: Trip, *, key: str) -> Booking:
         """Changes a booking that is still what it was when it was read.
@@ -83,7 +83,7 @@ class Airline:
         body = {"from": trip.origin, "to": trip.destination, "seats": trip.seats}
         headers = {"Idempotency-Key": key, "If-Match": f'"{booking.version}"'}
         answer = await self._call("PATCH", f"bookings/{booking.id}", body=body, headers=headers)
-        return decode(answer, _booking)
+        return _of(booking.reference, decode(answer, _booking))
 
     async def cancel(self, reference: str) -> Booking | None:
         """Cancels the booking that has this reference, for good.
@@ -104,3 +104,13 @@ def decode(body: bytes, read: Callable[[bytes], T]) -> T:
         return read(body)
     except msgspec.DecodeError as error:
         raise NoAnswerError(f"The airline's answer is not what its API describes: {error}") from error
+
+
+def _of(reference: str, booking: Booking) -> Booking:
+    """The booking, if it is one, and the one that was asked for; NoAnswerError else."""
+    if not booking.id or booking.reference != reference or booking.seats < 0:
+        raise NoAnswerError(
+            f"The airline's answer is not the booking that was asked for ({reference}): it tells booking "
+            f"{booking.id!r} of {booking.reference!r} with {booking.seats} seats"
+        )
+    return booking

@@ -97,6 +97,10 @@ class KeyFile:
             self._key, self._read_at = key, now
         return self._key
 
+    def hide(self, text: str) -> str:
+        """A text without the key: many a gateway repeats what it was sent."""
+        return text.replace(self._key, "***") if self._key else text
+
 
 class Transport:
     """Sends single requests; knows the API key, the timeout and the meaning of a status.
@@ -202,7 +206,7 @@ class Transport:
 
     def _error(self, method: str, answer: Answer) -> AirlineError:
         status, problem = answer.status, problem_of(answer.body)
-        told = (problem.detail or problem.title)[:MAX_MESSAGE]
+        told = self._key.hide(problem.detail or problem.title)[:MAX_MESSAGE]
         said = told or f"HTTP status {status}, without a message"
         if status == 401:
             return UnauthorizedError(f"The airline does not accept the API key in {self._key.path}: {said}")

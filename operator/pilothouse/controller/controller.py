@@ -93,6 +93,8 @@ class Controller(Generic[T]):
         self._workers_at: dict[ObjectKey, asyncio.Task[Any] | None] = {}
         # The key whose own write the store is being told of right now.
         self._writing: ObjectKey | None = None
+        # Whether a worker that is cancelled is to end.
+        self._ending = False
         # Keys that are of no use to try until something changes.
         self._hopeless: set[ObjectKey] = set()
         informer.add_handler(self._observe)
@@ -112,6 +114,8 @@ class Controller(Generic[T]):
             if predicate(old, new):
                 states = [state for state in (old, new) if state is not None]
                 for key in dict.fromkeys(key for state in states for key in mapper(state)):
+                    if not isinstance(key, ObjectKey):
+                        raise TypeError(f"the mapper has returned {key!r}: it returns ObjectKeys")
                     self._wake(key, initial)
 
         informer.add_handler(observe)
@@ -143,10 +147,13 @@ class Controller(Generic[T]):
             async with asyncio.TaskGroup() as group:
                 resyncs = group.create_task(self._resync_for_ever())
                 workers = [group.create_task(self._work()) for _ in range(self._workers)]
-                await asyncio.wait(workers, return_when=asyncio.FIRST_COMPLETED)
-                if not self.queue.shut:
-                    raise RuntimeError(f"a worker of the controller {self.name} has ended")
-                await asyncio.wait(workers)
+                try:
+                    await asyncio.wait(workers, return_when=asyncio.FIRST_COMPLETED)
+                    if not self.queue.shut:
+                        raise RuntimeError(f"a worker of the controller {self.name} has ended")
+                    await asyncio.wait(workers)
+                finally:
+                    self._ending = True
                 resyncs.cancel()
         finally:
             self._deadline.close()
@@ -211,13 +218,25 @@ class Controller(Generic[T]):
             try:
                 if self._is_due(key):
                     await self._process(key)
+                # A sync that has nothing to do never waits: let the watch and the probes have their turn.
+                await asyncio.sleep(0)
+            except (Exception, asyncio.CancelledError) as error:
+                if isinstance(error, asyncio.CancelledError) and self._ending:
+                    raise
+                self._survive(key)
             finally:
                 if threads:
                     self._hold(key, threads)
                 else:
                     self._done(key)
-            # A sync that has nothing to do never waits: let the watch and the probes have their turn.
-            await asyncio.sleep(0)
+
+    def _survive(self, key: ObjectKey) -> None:
+        """Keeps a worker at work: what went wrong concerns its key, be it a sync that cancels itself."""
+        worker = asyncio.current_task()
+        while worker is not None and worker.cancelling():
+            worker.uncancel()
+        delay = self.queue.add_rate_limited(key)
+        log.exception("unexpected error at %s %s, tried again in %.3g s", self._kind, key, delay)
 
     def _done(self, key: ObjectKey) -> None:
         self._syncing.pop(key, None)
@@ -328,6 +347,12 @@ class Controller(Generic[T]):
         """Walks over the store once per period, at an even pace, so that no herd ever forms."""
         if not self._resync:
             return
+        try:
+            await self._walk_for_ever()
+        finally:
+            self._ending = True
+
+    async def _walk_for_ever(self) -> None:
         while True:
             keys = list(self._store.keys())
             period = self._resync * random.uniform(0.9, 1.1)  # noqa: S311 - jitter

@@ -131,7 +131,9 @@ class EventRecorder:
             if not self._allowed(event.regarding):
                 _drop(event, "its object has said too much")
                 return
-            series = Series(event, f"{event.regarding.key.name[:230]}.{uuid.uuid4().hex[:16]}", 0, 0.0, "")
+            series = Series(
+                event, f"{event.regarding.key.name[:230].rstrip('-.')}.{uuid.uuid4().hex[:16]}", 0, 0.0, ""
+            )
             _remember(self._series, event, series)
         series.count += 1
         series.last = self._loop.time()
@@ -184,6 +186,9 @@ class EventRecorder:
             except Fenced:
                 # Whoever leads now says what there is to say.
                 log.debug("an event was not written: this process does not lead")
+                return
+            except (UnicodeError, TypeError, ValueError) as error:
+                log.error("an event of %s cannot be written: %s", series.event.regarding.key, error)
                 return
             except KubeError as error:
                 # What the server refuses as such (4xx) it would refuse again.

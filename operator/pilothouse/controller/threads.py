@@ -43,6 +43,9 @@ async def to_thread(function: Callable[[], R]) -> R:
             raise RuntimeError("nobody waits for it any longer")
         try:
             return function()
+        except StopIteration as error:
+            # A future cannot carry it: whoever waits would wait for ever.
+            raise RuntimeError("a StopIteration came out of a thread") from error
         finally:
             # A loop that is closed has nobody left who would want to know.
             with suppress(RuntimeError):

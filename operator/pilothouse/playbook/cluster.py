@@ -137,6 +137,8 @@ class Cluster:
         # As the server reads it, to be compared with what it answers.
         asked: Json = msgspec.json.decode(msgspec.json.encode(body))
         metadata = {"name": owner.name, **asked.get("metadata", {})}
+        if not metadata["name"]:
+            raise ValueError(f"{resource} to be applied has an empty name: leave it out, or give one")
         if resource.namespaced:
             metadata.setdefault("namespace", owner.namespace)
         if owned:

@@ -8,9 +8,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -91,8 +91,8 @@ async def _run(name: str, watches: Watches, variables: Mapping[str, str], last_r
         loop = asyncio.get_running_loop()
         loop.set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="task"))
         stop = asyncio.Event()
-        _stop_on_signals(stop, settings.graceful_stop + REST_SECONDS, last_resort)
-        with Watchdog():
+        seconds = settings.graceful_stop + REST_SECONDS
+        with _stop_on_signals(stop, seconds, last_resort), Watchdog():
             agent = f"{name}/{__version__}"
             async with Client(config, user_agent=agent) as client, Client(config, user_agent=agent) as leases:
                 manager = Manager(name, settings, client, leases)
@@ -107,18 +107,29 @@ async def _run(name: str, watches: Watches, variables: Mapping[str, str], last_r
                     last_resort.arm(END_SECONDS)
 
 
-def _stop_on_signals(stop: asyncio.Event, seconds: float, last_resort: "_LastResort") -> None:
-    """SIGTERM and SIGINT stop gracefully, in so many seconds at most; the second one ends it at once."""
+@contextmanager
+def _stop_on_signals(stop: asyncio.Event, seconds: float, last_resort: "_LastResort") -> Iterator[None]:
+    """SIGTERM and SIGINT stop gracefully, in so many seconds at most; the second one ends it at once.
+
+    The loop's own handlers would wait for their turn on a loop that may be stuck.
+    """
     loop = asyncio.get_running_loop()
+    told = False
 
-    def on_signal(number: int) -> None:
-        if stop.is_set():
+    def on_signal(number: int, _frame: object) -> None:
+        nonlocal told
+        if told:
             os._exit(128 + number)
-        stop.set()
+        told = True
         last_resort.arm(seconds)
+        loop.call_soon_threadsafe(stop.set)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal, number)
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _Loop(asyncio.SelectorEventLoop):

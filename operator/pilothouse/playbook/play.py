@@ -12,6 +12,7 @@ from pilothouse.playbook.cluster import OWNER, Cluster
 from pilothouse.playbook.jobs import JOB, Job, job_manifest, verdict
 from pilothouse.playbook.status import READY, Aspect, PlayStatus
 from pilothouse.playbook.tasks import State, Task, TaskFailed, TaskResult, Waiting, refused
+from pilothouse.playbook.tasks import seconds as in_seconds
 
 S = TypeVar("S", bound=PlayStatus)
 S_co = TypeVar("S_co", bound=PlayStatus, covariant=True)
@@ -129,7 +130,8 @@ class Play(Generic[T, S]):
 
     def requeue_after(self, seconds: float) -> None:
         """Asks for another play in so many seconds; of several wishes the earliest counts."""
-        self.after = seconds if self.after is None else min(self.after, seconds)
+        asked = in_seconds(seconds, "requeue_after")
+        self.after = asked if self.after is None else min(self.after, asked)
 
     def condition(self, type: str, status: bool | None, reason: str, message: str = "") -> None:  # noqa: A002
         """Sets a condition of the object; others stay as they are. `ready` and `ready_reason` set Ready.
@@ -152,8 +154,10 @@ class Play(Generic[T, S]):
             reason: Why, for machines: CamelCase.
             note: What happened, for people.
         """
+        if not (isinstance(reason, str) and reason and isinstance(note, str)):
+            raise TypeError(f"an Event has a reason and a note, both text: {reason!r}, {note!r}")
         result = RESULT.get(None)
-        self.events.append(PlayEvent(type, reason, note, result.task if result else "play"))
+        self.events.append(PlayEvent(EventType(type), reason, note, result.task if result else "play"))
 
     # Modules.
 

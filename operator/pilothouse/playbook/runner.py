@@ -63,7 +63,7 @@ async def run_task(task: Task[P], play: P, clock: Clock) -> End:
             raise
         end = _failure(task, error)
         result.note(State.FAILED, end.message)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         end = _failure(task, error)
         result.note(State.FAILED, end.message)
     finally:

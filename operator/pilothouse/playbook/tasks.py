@@ -3,6 +3,8 @@
 import asyncio
 import functools
 import inspect
+import math
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,6 +13,23 @@ from typing import Any, Generic, TypeVar, overload
 from pilothouse.kube import ApiError, KubeError
 
 P = TypeVar("P")
+
+# metav1.Condition, the reason's pattern.
+REASON = re.compile("[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?")
+
+
+def seconds(value: float, what: str) -> float:
+    """A number of seconds that an author has given, as it is.
+
+    Raises:
+        TypeError: It is no number: a timedelta, for example.
+        ValueError: It is negative, infinite or no number at all.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{what} is {value!r}: give it as a number of seconds")
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"{what} is {value} s: give a number of seconds from 0 on")
+    return value
 
 
 class State(StrEnum):
@@ -75,7 +94,13 @@ class TaskFailed(Exception):
         self.reason = reason
         self.message = message
         self.permanent = permanent
-        self.retry_after = retry_after
+        self.retry_after = None if retry_after is None else seconds(retry_after, "retry_after")
+        if not isinstance(reason, str) or not REASON.fullmatch(reason):
+            raise ValueError(
+                f"TaskFailed: the reason {reason!r} is not CamelCase, such as AirlineUnreachable"
+            )
+        if not isinstance(message, str):
+            raise TypeError(f"TaskFailed: the message {message!r} is no text")
 
 
 def refused(task: str, error: KubeError) -> TaskFailed:
@@ -99,7 +124,7 @@ class Waiting(Exception):
         super().__init__(message)
         self.reason = reason
         self.message = message
-        self.fallback = fallback
+        self.fallback = seconds(fallback, "fallback")
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ next process, which lists everything.
 """
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Hashable, KeysView
 from enum import IntEnum
@@ -84,9 +85,15 @@ class WorkQueue(Generic[K]):
             self._enqueue(key, priority)
 
     def add_after(self, key: K, seconds: float, priority: Priority = Priority.CHANGE) -> None:
-        """Adds a key once `seconds` have passed. Of several delays of a key, the earliest counts."""
+        """Adds a key once `seconds` have passed. Of several delays of a key, the earliest counts.
+
+        Raises:
+            ValueError: The delay is infinite or no number, which would upset every timer of the loop.
+        """
         if self._shut:
             return
+        if not math.isfinite(seconds):
+            raise ValueError(f"{key} cannot be added after {seconds} s")
         if seconds <= 0:
             self.add(key, priority)
             return

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
@@ -240,12 +241,70 @@ async def test_a_timeout_that_is_told_by_what_is_cancelled_harms_no_worker(
     assert "its status does not say so" in caplog.text
 
 
-async def test_whoever_cancels_a_worker_ends_the_controller(api: ModelApi) -> None:
+@pytest.mark.parametrize("waits", [True, False])
+async def test_a_sync_that_cancels_its_own_worker_hurts_no_other_key(
+    api: ModelApi, waits: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def sync(setup: Setup, key: ObjectKey) -> Outcome:
+        if key.name == "bad":
+            worker = asyncio.current_task()
+            assert worker is not None
+            worker.cancel()
+            if waits:
+                await asyncio.sleep(1)
+        return Outcome()
+
+    api.put(TICKET, "bad")
+    async with running(api, sync, workers=1) as setup:
+        await asyncio.sleep(5)
+        api.put(TICKET, "good")
+        await asyncio.sleep(1)
+        assert "good" in setup.names
+        assert setup.names.count("bad") > 3, "it is tried again"
+        assert "unexpected error" in caplog.text
+        assert "bad" in caplog.text
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, "soon"])
+async def test_a_wrong_number_of_seconds_hurts_no_other_key(api: ModelApi, wrong: Any) -> None:
+    async def sync(setup: Setup, key: ObjectKey) -> Outcome:
+        if key.name == "bad-outcome":
+            return Outcome(wrong)
+        if key.name == "bad-failure":
+            raise SyncError("no", retry_after=wrong)
+        return Outcome()
+
+    for name in ("bad-outcome", "bad-failure"):
+        api.put(TICKET, name)
+    async with running(api, sync, workers=1) as setup:
+        await asyncio.sleep(5)
+        api.put(TICKET, "good")
+        await asyncio.sleep(1)
+        assert "good" in setup.names
+        assert setup.names.count("bad-outcome") > 3
+        assert setup.names.count("bad-failure") > 3
+
+
+async def test_a_mapper_that_returns_no_keys_hurts_no_key(
+    api: ModelApi, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def sync(setup: Setup, key: ObjectKey) -> Outcome:
+        return Outcome()
+
+    async with running(api, sync) as setup:
+        wrong: Any = lambda obj: ["x"]  # noqa: E731
+        setup.controller.watch(setup.informer, wrong)
+        api.put(TICKET, "a")
+        await asyncio.sleep(1)
+        assert setup.names == ["a"]
+        assert "the mapper has returned 'x'" in caplog.text
+
+
+async def test_whoever_cancels_a_worker_from_outside_ends_the_controller(api: ModelApi) -> None:
     async def sync(setup: Setup, key: ObjectKey) -> Outcome:
         worker = asyncio.current_task()
         assert worker is not None
-        worker.cancel()
-        await asyncio.sleep(1)
+        asyncio.get_running_loop().call_later(1, worker.cancel)
         return Outcome()
 
     api.put(TICKET, "a")
@@ -354,7 +413,7 @@ async def test_of_the_syncs_those_that_are_meant_are_stopped(
     async with running(api, sync, on_timeout=tell) as setup:
         await asyncio.sleep(1)
         setup.controller.stop_syncs(lambda obj: obj.metadata.name != "b")
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.001)
         assert {obj.metadata.name for obj in setup.controller.syncing} == {"b"}
         await asyncio.sleep(10)
         assert Counter(setup.names) == {"a": 2, "b": 1, "c": 2}, "their workers go on"

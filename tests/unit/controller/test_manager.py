@@ -333,8 +333,7 @@ async def test_a_worker_that_ends_ends_the_process(api: ModelApi) -> None:
     async def sync(_key: ObjectKey) -> Outcome:
         worker = asyncio.current_task()
         assert worker is not None
-        worker.cancel()
-        await asyncio.sleep(1)
+        asyncio.get_running_loop().call_later(1, worker.cancel)
         return Outcome()
 
     process = Process(api, leader_elect=True)
