@@ -171,7 +171,7 @@ async def answering(
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    (folder / "key").write_text("k")
+    (folder / "key").write_text(KEY)
     settings = FlightsSettings(url=f"http://127.0.0.1:{runner.addresses[0][1]}/", key_file=folder / "key")
     try:
         async with Client(settings) as client:
@@ -295,3 +295,21 @@ def test_settings_have_defaults_and_units():
     variables = {"AIRLINE_URL": "https://a/v1", "AIRLINE_API_KEY_FILE": "/k", "RESYNC_PERIOD": "10m"}
     settings = FlightsSettings.load(variables)
     assert (settings.url, settings.key_file, settings.resync) == ("https://a/v1/", Path("/k"), 600.0)
+
+
+async def test_a_key_that_the_airline_repeats_is_hidden(tmp_path):
+    async with answering(problem(400, f"you sent X-API-Key: {KEY}"), tmp_path) as (client, _):
+        with pytest.raises(RejectedError, match=r"you sent X-API-Key: \*\*\*$"):
+            await client.book("r", TRIP)
+
+
+@pytest.mark.parametrize("wrong", [{"reference": "another"}, {"id": ""}, {"seats": -1}])
+async def test_an_answer_that_is_another_booking_is_none(wrong, tmp_path):
+    booking = {"id": "B", "reference": "r", "from": "Mumbai", "to": "London", "seats": 2, "version": 1}
+
+    def answer() -> web.Response:
+        return web.json_response(booking | wrong, status=201)
+
+    async with answering(answer, tmp_path) as (client, _):
+        with pytest.raises(NoAnswerError, match="not the booking that was asked for"):
+            await client.book("r", TRIP)
