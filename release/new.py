@@ -26,9 +26,11 @@ TEMPLATE = CHECKOUT / "examples" / "greeter"
 
 #: The longest name whose ClusterServiceVersion, NAME.v0.1.0, and pods' names are valid.
 _NAME_LENGTH = 40
+#: The longest kind whose list, such as WebSiteList, is named as the API server wants it: 63 at most.
+_KIND_LENGTH = 59
 #: The template's files whose names begin with a dot; all else of that kind is what tools leave behind.
 _HIDDEN = {Path(".dockerignore"), Path(".gitignore")}
-_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,13 @@ class Names:
     },
 )
 @speaking_plainly
-def new(_: Context, name: str, group: str, kind: str, output: str = "") -> None:
+def new(_: Context, name: str, group: str = "", kind: str = "", output: str = "") -> None:
     """Makes a new operator: types, playbook, test, config and bundle, in a folder of its own."""
+    examples = {"--group example.com": group, "--kind WebSite": kind}
+    if missing := [example for example, given in examples.items() if not given]:
+        options = " and ".join(example.split()[0] for example in missing)
+        verb = "is" if len(missing) == 1 else "are"
+        raise ClusterError(f"{options} {verb} missing: add {' '.join(missing)}, say")
     folder = Path(output or name)
     create(Names(name, group, kind), folder)
     print(f"{folder} holds the new operator; its README.md tells what to do with it")
@@ -101,10 +108,7 @@ def create(names: Names, folder: Path) -> None:
     """
     if wrong := [*mistakes(names)]:
         raise ClusterError("; ".join(wrong))
-    if folder.exists():
-        raise ClusterError(f"{folder} exists: name another folder with --output")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".new-", dir=folder.parent) as draft:
+    with _draft(folder) as draft:
         root = Path(draft) / folder.name
         for path in _template():
             target = root / names.applied(str(path.relative_to(TEMPLATE)))
@@ -116,6 +120,23 @@ def create(names: Names, folder: Path) -> None:
         root.rename(folder)
 
 
+def _draft(folder: Path) -> tempfile.TemporaryDirectory[str]:
+    """A folder beside the one that is to be.
+
+    Raises:
+        ClusterError: that exists, or nothing can be written there.
+    """
+    try:
+        if folder.exists():
+            raise ClusterError(f"{folder} exists: name another folder with --output")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryDirectory(prefix=".new-", dir=folder.parent)
+    except OSError as error:
+        raise ClusterError(
+            f"{folder} cannot be written ({error.strerror}): name another folder with --output"
+        ) from None
+
+
 def mistakes(names: Names) -> Iterator[str]:
     """What is wrong with the names, a sentence each."""
     if not re.fullmatch(rf"(?=[a-z]){_LABEL}", names.name) or len(names.name) > _NAME_LENGTH:
@@ -125,12 +146,17 @@ def mistakes(names: Names) -> Iterator[str]:
         )
     elif (CHECKOUT / "operator" / names.module).exists():
         yield f"the name {names.name!r} is that of an operator in the runtime's image: take another one"
-    if not re.fullmatch(rf"{_LABEL}(\.{_LABEL})+", names.group) or len(names.group) > 200:
+    domain = re.fullmatch(rf"{_LABEL}(\.{_LABEL})+", names.group) and re.search(r"(^|\.)[a-z]", names.group)
+    # With the plural and a dot before it, it names the CRD: 253 at most.
+    if not domain or len(f"{_plural(names.kind.lower())}.{names.group}") > 253:
         yield f"the group {names.group!r} must be a domain name of yours, in lower case: example.com"
     if re.search(r"(^|\.)(k8s|kubernetes)\.io$", names.group):
         yield f"the group {names.group!r} belongs to Kubernetes: take a domain name of yours"
-    if not re.fullmatch(r"[A-Z][A-Za-z0-9]{0,59}", names.kind):
-        yield f"the kind {names.kind!r} must be in CamelCase, of letters and digits: WebSite"
+    if not re.fullmatch(r"[A-Z][A-Za-z0-9]*", names.kind) or len(names.kind) > _KIND_LENGTH:
+        yield (
+            f"the kind {names.kind!r} must be in CamelCase, of letters and digits, and have at most "
+            f"{_KIND_LENGTH}: WebSite"
+        )
     elif keyword.iskeyword(names.kind) or {names.kind, names.constant} & _taken():
         yield f"the kind {names.kind!r} is a name that the operator's code has already: take another one"
 

@@ -1,10 +1,13 @@
 """How the flights operator reaches the airline, read from its environment."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from pilothouse.controller.environment import shown
+from pilothouse.controller.hosts import is_host, is_ipv6
 from pilothouse.playbook import Environment, SettingsError
 
 
@@ -50,16 +53,28 @@ def base_url(text: str) -> str:
     """The URL with one slash at its end.
 
     Raises:
-        SettingsError: It is no http or https URL, or it carries what belongs in the key's file.
+        SettingsError: It is no http or https URL of a possible host, or holds what belongs elsewhere.
     """
     example = "such as http://booking-api.airline.svc"
     try:
         parts = urlsplit(text)
         _ = parts.port
     except ValueError as error:
-        raise SettingsError(f"AIRLINE_URL is no URL ({error}): use one {example}.") from error
+        # What cannot be parsed is not shown where credentials may be in it.
+        value = "" if "@" in text else f"{shown(text)}, "
+        raise SettingsError(f"AIRLINE_URL is {value}no URL ({error}): use one {example}.") from error
     if "@" in parts.netloc:
         raise SettingsError(f"AIRLINE_URL carries credentials: use one without, {example}.")
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise SettingsError(f"AIRLINE_URL is {text!r}: use an http or https URL {example}.")
+        raise SettingsError(f"AIRLINE_URL is {shown(text)}: use an http or https URL {example}.")
+    # Of white space and backslashes each library thinks something else, so they are nowhere in it.
+    if re.search(r"[\s\\]", text) or not text.isprintable():
+        raise SettingsError(
+            f"AIRLINE_URL is {shown(text)}: use a URL without blanks and backslashes, {example}."
+        )
+    if not (is_ipv6 if parts.netloc.startswith("[") else is_host)(parts.hostname):
+        raise SettingsError(
+            f"AIRLINE_URL is {shown(text)}, and {shown(parts.hostname)} can be no host: use a DNS name, an "
+            f"IPv4 address or an [IPv6] address, {example}."
+        )
     return text.rstrip("/") + "/"

@@ -183,6 +183,11 @@ class Transport:
             raise NoAnswerError(
                 f"The airline at {self._url} did not answer within {self._timeout:g} s"
             ) from None
+        except UnicodeError:
+            # Resolving encodes the name: with labels that are empty or too long that fails before it is sent.
+            raise WrongAddressError(
+                f"The airline at {self._url} cannot be reached: its host is no DNS name; check AIRLINE_URL"
+            ) from None
         except (aiohttp.ClientError, OSError) as error:
             raise NoAnswerError(f"The airline at {self._url} cannot be reached: {describe(error)}") from None
         finally:

@@ -1,15 +1,19 @@
 """Reading settings from environment variables, with one sentence for each mistake."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
+
+from pilothouse.controller.hosts import is_label
 
 T = TypeVar("T", bound=str)
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
-# What a namespace may be called: RFC 1123, as the API server reads it (apimachinery, IsDNS1123Label).
-_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+# Longer values are cut in a sentence; longer numbers are none that a setting may have.
+_SHOWN = 100
+_DIGITS = 18
 _YES = {"true", "1", "yes", "on"}
 _NO = {"false", "0", "no", "off"}
 
@@ -44,11 +48,12 @@ class Environment:
     def namespaces(self, name: str) -> tuple[str, ...]:
         """Names of namespaces, separated by commas; empty when not set."""
         value = self.text(name, "")
-        names = tuple(part.strip() for part in value.split(",") if part.strip())
-        if not all(_LABEL.fullmatch(each) for each in names):
+        names = tuple(part.strip() for part in value.split(",")) if value else ()
+        # One that is empty is no less a mistake: all namespaces would be watched if it were the only one.
+        if not all(map(is_label, names)):
             raise SettingsError(
-                f"{name} is {value!r}: use names of namespaces, separated by commas; each has lower-case "
-                "letters, digits and inner hyphens, 63 at most."
+                f"{name} is {shown(value)}: use names of namespaces, separated by commas; each has "
+                "lower-case letters, digits and inner hyphens, 63 at most, and none is empty."
             )
         return names
 
@@ -58,7 +63,7 @@ class Environment:
         for choice in choices:
             if value.lower() == choice.lower():
                 return choice
-        raise SettingsError(f"{name} is {value!r}: use one of {', '.join(choices)}.")
+        raise SettingsError(f"{name} is {shown(value)}: use one of {', '.join(choices)}.")
 
     def flag(self, name: str, default: bool) -> bool:
         """Whether a thing is on: true or false."""
@@ -67,15 +72,15 @@ class Environment:
             return True
         if value in _NO:
             return False
-        raise SettingsError(f"{name} is {value!r}: use true or false.")
+        raise SettingsError(f"{name} is {shown(value)}: use true or false.")
 
     def count(self, name: str, default: int, *, minimum: int = 0, maximum: int | None = None) -> int:
         """A whole number within bounds, both included."""
         value = self.text(name, str(default))
         bounds = f"at least {minimum}" if maximum is None else f"{minimum} to {maximum}"
-        number = int(value) if re.fullmatch(r"-?\d+", value) else None
+        number = int(value) if re.fullmatch(rf"-?\d{{1,{_DIGITS}}}", value) else None
         if number is None or number < minimum or (maximum is not None and number > maximum):
-            raise SettingsError(f"{name} is {value!r}: use a whole number, {bounds}.")
+            raise SettingsError(f"{name} is {shown(value)}: use a whole number, {bounds}.")
         return number
 
     def seconds(self, name: str, default: float, *, minimum: float = 0.0) -> float:
@@ -87,16 +92,26 @@ class Environment:
         value = self.text(name, str(default))
         seconds = parse_duration(value)
         if seconds is None or seconds < minimum:
-            least = f" of at least {minimum:g} seconds" if minimum else ""
-            raise SettingsError(f"{name} is {value!r}: use a duration{least}, such as 15s, 10m or 1h30m.")
+            unit = "second" if minimum == 1 else "seconds"
+            least = f" of at least {minimum:g} {unit}" if minimum else ""
+            raise SettingsError(
+                f"{name} is {shown(value)}: use a duration{least}, such as 15s, 10m or 1h30m."
+            )
         return seconds
 
 
+def shown(value: str) -> str:
+    """A wrong value as a sentence quotes it: one line, cut where it is very long."""
+    return repr(value) if len(value) <= _SHOWN else f"{value[:_SHOWN]!r}... ({len(value)} characters)"
+
+
 def parse_duration(text: str) -> float | None:
-    """The seconds of a duration such as "15", "15s", "10m" or "1h30m"; None when it is none."""
+    """The seconds of a duration such as "15", "15s", "10m" or "1h30m"; None when it is none, or infinite."""
     if re.fullmatch(r"\d+(\.\d+)?", text):
-        return float(text)
-    parts = _DURATION.findall(text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
-        return None
-    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+        seconds = float(text)
+    else:
+        parts = _DURATION.findall(text)
+        if not parts or "".join(number + unit for number, unit in parts) != text:
+            return None
+        seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    return seconds if math.isfinite(seconds) else None

@@ -1,11 +1,13 @@
 """The settings that every operator on this runtime has, read from its environment."""
 
+import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pilothouse.controller.environment import Environment, SettingsError
+from pilothouse.controller.environment import Environment, SettingsError, shown
+from pilothouse.controller.hosts import is_dns_name, is_host, is_ipv6, is_label
 from pilothouse.controller.lease import LeaseTiming
 
 
@@ -85,8 +87,8 @@ class Settings:
             ),
             sync_timeout=env.seconds("SYNC_TIMEOUT", cls.sync_timeout, minimum=1),
             graceful_stop=env.seconds("GRACEFUL_SHUTDOWN_TIMEOUT", cls.graceful_stop),
-            pod_namespace=env.text("POD_NAMESPACE", cls.pod_namespace),
-            pod_name=env.text("POD_NAME", socket.gethostname()),
+            pod_namespace=_pod_namespace(env),
+            pod_name=_pod_name(env),
         )
 
 
@@ -120,10 +122,33 @@ def _shards(env: Environment) -> int:
     return shards
 
 
-def _address(text: str) -> tuple[str, int]:
-    host, colon, port = text.rpartition(":")
-    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+def _pod_namespace(env: Environment) -> str:
+    namespace = env.text("POD_NAMESPACE", "")
+    if namespace and not is_label(namespace):
         raise SettingsError(
-            f'HEALTH_ADDRESS is {text!r}: use HOST:PORT, such as ":8081" or "127.0.0.1:8081".'
+            f"POD_NAMESPACE is {shown(namespace)}: use the name of a namespace; it has lower-case letters, "
+            "digits and inner hyphens, 63 at most."
         )
-    return host.strip("[]"), int(port)
+    return namespace
+
+
+def _pod_name(env: Environment) -> str:
+    name = env.text("POD_NAME", "")
+    if name and not is_dns_name(name):
+        raise SettingsError(
+            f"POD_NAME is {shown(name)}: use the name of the pod; it has lower-case letters, digits, and "
+            "inner hyphens and dots, 253 at most and 63 between dots."
+        )
+    return name or socket.gethostname()
+
+
+def _address(text: str) -> tuple[str, int]:
+    found = re.fullmatch(r"(?:\[(.*)\]|(.*)):([0-9]{1,5})", text)
+    six, host, port = found.groups() if found else (None, "", "")
+    sound = is_ipv6(six) if six is not None else not host or is_host(host)
+    if not found or not sound or int(port) > 65535:
+        raise SettingsError(
+            f'HEALTH_ADDRESS is {shown(text)}: use HOST:PORT, such as ":8081", "127.0.0.1:8081" or '
+            '"[::1]:8081".'
+        )
+    return six or host or "", int(port)

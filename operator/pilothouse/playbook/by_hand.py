@@ -85,7 +85,7 @@ def watches_of(watches: Sequence[Watch], kind: str) -> Sequence[Watch]:
     for names in (_own_name, _kind_names):
         if found := [watch for watch in watches if kind.lower() in names(watch)]:
             return found
-    known = ", ".join(watch.resource.kind for watch in watches)
+    known = ", ".join(dict.fromkeys(watch.resource.kind for watch in watches))
     raise Refused(f"the kind {kind!r} is not one of this operator's; it has: {known or 'none'}")
 
 

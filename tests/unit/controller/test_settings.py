@@ -21,7 +21,7 @@ def test_an_empty_environment_gives_the_usual_settings() -> None:
 def test_every_variable_is_read() -> None:
     settings = Settings.load(
         {
-            "WATCH_NAMESPACE": "a, b,",
+            "WATCH_NAMESPACE": "a, b",
             "LEADER_ELECT": "true",
             "LEASE_DURATION": "60s",
             "RENEW_DEADLINE": "30",
@@ -79,11 +79,24 @@ def test_a_resync_period_of_nought_means_never() -> None:
         ("WATCH_NAMESPACE", "good,-bad", "use names of namespaces"),
         ("WATCH_NAMESPACE", "a" * 64, "63 at most"),
         ("WATCH_NAMESPACE", "a.b", "use names of namespaces"),
+        ("WATCH_NAMESPACE", ",", "none is empty"),
+        ("WATCH_NAMESPACE", "a,,b", "none is empty"),
+        ("WATCH_NAMESPACE", "a, b,", "none is empty"),
         ("LEADER_ELECT", "maybe", "use true or false"),
         ("LEASE_DURATION", "soon", "such as 15s, 10m or 1h30m"),
         ("RETRY_PERIOD", "0", "of at least 0.1 seconds"),
         ("HEALTH_ADDRESS", "8081", "use HOST:PORT"),
         ("HEALTH_ADDRESS", ":99999", "use HOST:PORT"),
+        ("HEALTH_ADDRESS", "a" * 70 + ":8081", "use HOST:PORT"),
+        ("HEALTH_ADDRESS", "a..b:8081", "use HOST:PORT"),
+        ("HEALTH_ADDRESS", "1.2.3:8081", "use HOST:PORT"),
+        ("HEALTH_ADDRESS", "[localhost]:8081", "use HOST:PORT"),
+        ("HEALTH_ADDRESS", "[]:8081", "use HOST:PORT"),
+        ("POD_NAMESPACE", "Bad NS", "use the name of a namespace"),
+        ("POD_NAMESPACE", "../x", "use the name of a namespace"),
+        ("POD_NAMESPACE", "a.b", "use the name of a namespace"),
+        ("POD_NAME", "Pod_1", "use the name of the pod"),
+        ("POD_NAME", "a..b", "use the name of the pod"),
         ("LOG_FORMAT", "xml", "use one of json, console"),
         ("LOG_LEVEL", "loud", "use one of DEBUG, INFO, WARNING, ERROR"),
         ("SHARDS", "many", "use a whole number, 0 to 256"),
@@ -92,6 +105,7 @@ def test_a_resync_period_of_nought_means_never() -> None:
         ("RESYNC_PERIOD", "-1", "use a duration"),
         ("RESYNC_PERIOD", "10 m", "use a duration"),
         ("SYNC_TIMEOUT", "1e999", "use a duration"),
+        ("SYNC_TIMEOUT", "0", "of at least 1 second, such as"),
     ],
 )
 def test_a_wrong_value_is_one_sentence_with_variable_value_and_remedy(
@@ -104,6 +118,34 @@ def test_a_wrong_value_is_one_sentence_with_variable_value_and_remedy(
     assert remedy in sentence
     assert sentence.endswith(".")
     assert "\n" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("name", "unit"),
+    [("SHARDS", ""), ("RESYNC_PERIOD", ""), ("SYNC_TIMEOUT", "h"), ("HEALTH_ADDRESS", ""), ("LOG_LEVEL", "")],
+)
+def test_of_a_very_long_value_the_beginning_is_told(name: str, unit: str) -> None:
+    prefix = ":" if name == "HEALTH_ADDRESS" else ""
+    with pytest.raises(SettingsError) as caught:
+        Settings.load({name: prefix + "9" * 5000 + unit})
+    sentence = str(caught.value)
+    assert sentence.startswith(f"{name} is '{prefix}999")
+    assert " characters): use " in sentence
+    assert len(sentence) < 300
+
+
+@pytest.mark.parametrize(
+    ("text", "host"),
+    [(":1", ""), ("localhost:1", "localhost"), ("10.0.0.1:1", "10.0.0.1"), ("[fe80::1]:1", "fe80::1")],
+)
+def test_the_health_address_may_be_a_name_or_an_address(text: str, host: str) -> None:
+    assert Settings.load({"HEALTH_ADDRESS": text}).health_host == host
+
+
+def test_a_pod_has_the_name_of_its_host_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "My_Laptop")
+    assert Settings.load({}).pod_name == "My_Laptop"
+    assert Settings.load({"POD_NAME": "web-0.shop"}).pod_name == "web-0.shop"
 
 
 @pytest.mark.parametrize(
@@ -129,6 +171,6 @@ def test_durations_are_seconds_or_have_units(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "s", "1x", "-1", "1h 30m", "m1", "1..5"])
+@pytest.mark.parametrize("text", ["", "9" * 400, "9" * 308 + "h", "s", "1x", "-1", "1h 30m", "m1", "1..5"])
 def test_what_is_no_duration_is_none(text: str) -> None:
     assert parse_duration(text) is None

@@ -22,8 +22,9 @@ from flights_operator.errors import (
     UnauthorizedError,
     WrongAddressError,
 )
-from flights_operator.settings import FlightsSettings
+from flights_operator.settings import FlightsSettings, base_url
 from flights_operator.transport import KeyFile
+from pilothouse.controller.environment import shown
 from pilothouse.playbook import SettingsError
 from tests.airline import KEY
 
@@ -127,6 +128,13 @@ async def test_lasting_trouble_names_the_airline_and_the_cause(settings, airline
         async with Client(FlightsSettings(url=url, key_file=settings.key_file)) as client:
             with pytest.raises(NoAnswerError, match=words):
                 await client.find("r")
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 64])
+async def test_a_host_that_is_no_dns_name_is_a_wrong_address(settings, host):
+    async with Client(FlightsSettings(url=f"http://{host}/", key_file=settings.key_file)) as client:
+        with pytest.raises(WrongAddressError, match="its host is no DNS name; check AIRLINE_URL"):
+            await client.find("r")
 
 
 @pytest.fixture
@@ -277,7 +285,12 @@ async def test_connections_are_limited(settings, airline):
         ({"AIRLINE_API_KEY_FILE": "/k"}, "AIRLINE_URL is not set"),
         ({"AIRLINE_URL": "http://a"}, "AIRLINE_API_KEY_FILE is not set"),
         ({"AIRLINE_URL": "a:80", "AIRLINE_API_KEY_FILE": "/k"}, "AIRLINE_URL is 'a:80'"),
-        ({"AIRLINE_URL": "http://a:x", "AIRLINE_API_KEY_FILE": "/k"}, "AIRLINE_URL is no URL"),
+        ({"AIRLINE_URL": "http://a:x", "AIRLINE_API_KEY_FILE": "/k"}, "AIRLINE_URL is 'http://a:x', no URL"),
+        (
+            {"AIRLINE_URL": "http://[::1", "AIRLINE_API_KEY_FILE": "/k"},
+            r"AIRLINE_URL is 'http://\[::1', no URL",
+        ),
+        ({"AIRLINE_URL": "http://u:secret@[a", "AIRLINE_API_KEY_FILE": "/k"}, "AIRLINE_URL is no URL"),
         ({"AIRLINE_URL": "http://u:secret@a", "AIRLINE_API_KEY_FILE": "/k"}, "carries credentials"),
         (
             {"AIRLINE_URL": "http://a", "AIRLINE_API_KEY_FILE": "/k", "AIRLINE_TIMEOUT": "no"},
@@ -289,6 +302,50 @@ def test_a_wrong_setting_is_named(variables, words):
     with pytest.raises(SettingsError, match=words) as error:
         FlightsSettings.load(variables)
     assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://a..b",
+        f"http://{'a' * 64}",
+        f"http://{'.'.join(['a' * 63] * 4)}",
+        r"http://x\y",
+        r"http://x/\y",
+        "http://x y",
+        "http://exa mple.com",
+        "http://exa\tmple.com",
+        "http://exa\x00mple.com",
+        "http://-a",
+        "http://a_b",
+        "http://flüge.example",
+        "http://1.2.3",
+        "http://1.2.3.256",
+        "http://[v1.a]",
+    ],
+)
+def test_a_host_that_can_be_none_is_named(url):
+    with pytest.raises(SettingsError) as error:
+        base_url(url)
+    sentence = str(error.value)
+    assert sentence.startswith(f"AIRLINE_URL is {shown(url)}")
+    assert ": use a " in sentence
+    assert sentence.endswith("such as http://booking-api.airline.svc.")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://a",
+        "http://A.b.",
+        f"http://{'a' * 63}:80/v1",
+        "https://10.0.0.1",
+        "http://[::1]:8080",
+        "http://1a",
+    ],
+)
+def test_a_host_is_a_name_or_an_address(url):
+    assert base_url(url) == f"{url}/"
 
 
 def test_settings_have_defaults_and_units():

@@ -256,6 +256,8 @@ async def test_an_object_is_played_by_the_watch_that_selects_it(
     api.put(TICKET, ticket.name, metadata={"labels": {"color": "blue"}})
     assert await hand.choose(watches_of(two_watches, "tickets"), ticket) is blue
     assert watches_of(two_watches, "red-tickets") == [red]
+    with pytest.raises(Refused, match=r"it has: Ticket$"):
+        watches_of(two_watches, "flight")
     for refused in (hand.check, hand.play):
         with pytest.raises(Refused, match="the watch red-tickets selects color=red"):
             await refused(red, ticket)

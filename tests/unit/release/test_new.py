@@ -4,9 +4,11 @@ import ast
 from pathlib import Path
 
 import pytest
+from invoke.collection import Collection
+from invoke.program import Program
 
 from devcluster.shell import ClusterError
-from release.new import TEMPLATE, Names, create, mistakes
+from release.new import TEMPLATE, Names, create, mistakes, new
 from release.packages import IMAGE, version
 from release.projects import load, update
 
@@ -36,6 +38,7 @@ def test_every_name_of_the_template_is_replaced() -> None:
 def test_good_names_have_no_mistakes() -> None:
     assert [*mistakes(GOOD)] == []
     assert [*mistakes(Names("greeter", "demo.pilothouse.dev", "Greeting"))] == []
+    assert [*mistakes(Names("web", "42.example", "K" * 59))] == []
 
 
 @pytest.mark.parametrize(
@@ -51,10 +54,14 @@ def test_good_names_have_no_mistakes() -> None:
         (Names("web", "sites", "K"), "the group 'sites' must be a domain name"),
         (Names("web", "Sites.com", "K"), "the group 'Sites.com' must be a domain name"),
         (Names("web", "sites..com", "K"), "the group 'sites..com' must be a domain name"),
+        (Names("web", "1.2.3.4", "K"), "the group '1.2.3.4' must be a domain name"),
+        (Names("web", "a" * 64 + ".com", "K"), "must be a domain name"),
+        (Names("web", ".".join(["a" * 50] * 5), "K"), "must be a domain name"),
         (Names("web", "apps.k8s.io", "K"), "the group 'apps.k8s.io' belongs to Kubernetes"),
         (Names("web", "a.b", "webSite"), "the kind 'webSite' must be in CamelCase"),
         (Names("web", "a.b", "Web-Site"), "the kind 'Web-Site' must be in CamelCase"),
         (Names("web", "a.b", ""), "the kind '' must be in CamelCase"),
+        (Names("web", "a.b", "K" * 60), "must be in CamelCase, of letters and digits, and have at most 59"),
         (
             Names("web", "a.b", "ConfigMap"),
             "the kind 'ConfigMap' is a name that the operator's code has already",
@@ -74,6 +81,30 @@ def test_a_folder_that_exists_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(ClusterError, match=r"exists: name another folder with --output"):
         create(GOOD, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("folder", ["/proc/x", "/dev/null/x"])
+def test_a_folder_that_cannot_be_written_is_told(folder: str) -> None:
+    with pytest.raises(ClusterError, match=rf"^{folder} cannot be written \(.+\): name another .* --output$"):
+        create(GOOD, Path(folder))
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ([], "--group and --kind are missing: add --group example.com --kind WebSite, say"),
+        (["--kind", "WebSite"], "--group is missing: add --group example.com, say"),
+        (["--group", "a.b"], "--kind is missing: add --kind WebSite, say"),
+    ],
+)
+def test_an_option_that_is_missing_is_told(
+    options: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = Program(namespace=Collection(new))
+    with pytest.raises(SystemExit) as ended:
+        program.run(["inv", "new", "web", *options])
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == f"{told}\n"
 
 
 def test_a_folder_that_is_no_project_is_told(tmp_path: Path) -> None:
