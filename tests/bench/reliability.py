@@ -19,6 +19,7 @@ from typing import Any
 
 from flights_operator.types import FLIGHT_TICKET
 from pilothouse.kube import AlreadyExists, Client, KubeError
+from pilothouse.testing import eventually
 from tests.bench import goals
 from tests.bench.airline import get, post
 from tests.bench.contestants import BUILD, Place
@@ -114,9 +115,11 @@ class Trials:
         It is started again once one of the wave's requests was refused.
         """
         work = asyncio.create_task(wave.run())
-        await _until(lambda: get(f"{place.airline}/statistics")["created"] >= booked)
+        await eventually(
+            lambda: get(f"{place.airline}/statistics")["created"] >= booked, within=PATIENCE, every=0.01
+        )
         node.stop("kube-apiserver")
-        await _until(lambda: wave.refused or work.done())
+        await eventually(lambda: wave.refused or work.done(), within=PATIENCE, every=0.01)
         node.start_api_server()
         await asyncio.to_thread(node.wait_ready)
         await work
@@ -194,7 +197,7 @@ class Trials:
         began = time.time()
         task = asyncio.create_task(operator.run())
         try:
-            await _until(lambda: node.watches_since(began))
+            await eventually(lambda: node.watches_since(began), within=PATIENCE, every=0.01)
             yield operator
         finally:
             task.cancel()
@@ -214,16 +217,3 @@ class Trials:
 def _part(number: int, waves: int) -> list[str]:
     size = TICKETS / waves
     return [f"t-{index:04d}" for index in range(round(number * size), round((number + 1) * size))]
-
-
-async def _until(fulfilled: Callable[[], object]) -> None:
-    """Waits for a condition.
-
-    Raises:
-        TimeoutError: It was not fulfilled in time.
-    """
-    ends = time.monotonic() + PATIENCE
-    while not fulfilled():
-        if time.monotonic() > ends:
-            raise TimeoutError(f"what was waited for did not come within {PATIENCE:.0f} s")
-        await asyncio.sleep(0.01)

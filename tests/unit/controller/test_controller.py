@@ -500,16 +500,18 @@ async def test_log_lines_of_a_sync_name_its_object(api: ModelApi) -> None:
         assert current_object() is None
 
 
-async def test_after_an_own_write_a_key_waits_until_the_watch_has_seen_it(api: ModelApi) -> None:
-    async def sync(setup: Setup, key: ObjectKey) -> Outcome:
-        if len(setup.synced) == 1:
-            await setup.patch(key, {"status": {"phase": "Booked"}}, "status")
-            api.connected.clear()
-            setup.controller.queue.add(key)
-        return Outcome()
+async def write_and_lose_the_watch(setup: Setup, key: ObjectKey) -> Outcome:
+    """The first sync writes, and asks for another one, which the watch is behind."""
+    if len(setup.synced) == 1:
+        await setup.patch(key, {"status": {"phase": "Booked"}}, "status")
+        setup.api.connected.clear()
+        setup.controller.queue.add(key)
+    return Outcome()
 
+
+async def test_after_an_own_write_a_key_waits_until_the_watch_has_seen_it(api: ModelApi) -> None:
     api.put(TICKET, "a")
-    async with running(api, sync, workers=1) as setup:
+    async with running(api, write_and_lose_the_watch, workers=1) as setup:
         api.put(TICKET, "b")
         await asyncio.sleep(3)
         assert setup.names == ["a"], "it waits"
@@ -553,15 +555,8 @@ async def test_a_key_that_waited_for_its_own_write_comes_back_as_urgent_as_it_wa
 
 
 async def test_after_five_seconds_it_is_read_live(api: ModelApi) -> None:
-    async def sync(setup: Setup, key: ObjectKey) -> Outcome:
-        if len(setup.synced) == 1:
-            await setup.patch(key, {"status": {"phase": "Booked"}}, "status")
-            api.connected.clear()
-            setup.controller.queue.add(key)
-        return Outcome()
-
     key = api.put(TICKET, "a", spec={"seats": 1})
-    async with running(api, sync) as setup:
+    async with running(api, write_and_lose_the_watch) as setup:
         api.put(TICKET, "a", spec={"seats": 7})
         await asyncio.sleep(4.5)
         assert setup.names == ["a"]
@@ -574,13 +569,6 @@ async def test_after_five_seconds_it_is_read_live(api: ModelApi) -> None:
 
 
 async def test_a_live_read_that_somebody_else_cancels_loses_no_key(api: ModelApi) -> None:
-    async def sync(setup: Setup, key: ObjectKey) -> Outcome:
-        if len(setup.synced) == 1:
-            await setup.patch(key, {"status": {"phase": "Booked"}}, "status")
-            api.connected.clear()
-            setup.controller.queue.add(key)
-        return Outcome()
-
     async def cancel(call: Call) -> None:
         api.before = before
         future = asyncio.get_running_loop().create_future()
@@ -589,7 +577,7 @@ async def test_a_live_read_that_somebody_else_cancels_loses_no_key(api: ModelApi
 
     before = api.before
     api.put(TICKET, "a", spec={"seats": 1})
-    async with running(api, sync) as setup:
+    async with running(api, write_and_lose_the_watch) as setup:
         await asyncio.sleep(4.5)
         assert setup.names == ["a"]
         api.before = cancel
