@@ -1,5 +1,6 @@
 // Command controllerruntime books FlightTickets as an operator made by kubebuilder does: a manager, its cached
-// client, one controller with a number of workers, no client-side throttling.
+// client, one controller with a number of workers. There is no client-side throttling: so has GetConfig it by
+// default since controller-runtime v0.21.
 package main
 
 import (
@@ -9,7 +10,6 @@ import (
 	"log"
 
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/tools/clientcmd"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
@@ -56,16 +56,15 @@ func (r *reconciler) book(ctx context.Context, seen *ticket.FlightTicket) (*book
 }
 
 func main() {
-	// controller-runtime itself defines the flag -kubeconfig; with the config built here it goes unused.
+	// controller-runtime itself defines the flag -kubeconfig, and reads it in GetConfig.
 	airline := flag.String("airline", "", "URL of the booking API")
-	workers := flag.Int("workers", 16, "tickets at once")
+	workers := flag.Int("workers", 16, "tickets at once; 0: as many as by default, which is one")
 	flag.Parse()
 	ctrl.SetLogger(zap.New())
-	config, err := clientcmd.BuildConfigFromFlags("", flag.Lookup("kubeconfig").Value.String())
+	config, err := ctrl.GetConfig()
 	if err != nil {
 		log.Fatal(err)
 	}
-	config.QPS = -1
 	scheme := runtime.NewScheme()
 	if err := ticket.AddToScheme(scheme); err != nil {
 		log.Fatal(err)
