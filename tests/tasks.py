@@ -97,7 +97,7 @@ def _build(c: Context) -> None:
         "busy": "on the local node, with OLM and its pods beside it; takes the installed operator away",
         "large": "also 100,000 tickets: an hour more",
         "rounds": "how often the cold run of each is repeated",
-        "defaults": "also kopf and the operator without any tuning",
+        "defaults": "also everybody without any tuning: some ten minutes more",
         "tickets": "another number tries the bench itself: its results and its page stay in build/bench",
     },
 )

@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from string import Template
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ LINE = 200
 LIKE = ("client_go", "controller_runtime", "bare_loop", "kopf_tuned", "like_for_like")
 CAREFUL = ("client_go_careful", "shipped")
 DEFAULTS = ("kopf_defaults", "shipped_defaults")
+ALL_DEFAULTS = ("client_go_defaults", "controller_runtime_defaults", *DEFAULTS)
 ANSIBLE = ("ansible", "client_go", "like_for_like", "shipped")
 BUSY = (
     "client_go",
@@ -49,11 +51,14 @@ SIZES = (
     Row("cold: CPU, s", ("cold_cpu_seconds",), "{:.2f}"),
     Row("cold: peak RSS, MiB", ("cold_peak_mib",), "{:.0f}"),
 )
-SHORT = (
-    *SIZES,
+COUNTS = (
     Row("writes per ticket / failed requests", ("cold_writes_per_ticket", "failed_requests"), "{:.0f}"),
     Row("double bookings", ("duplicate_bookings",), "{:.0f}"),
     Row("sockets at most", ("sockets",), "{:.0f}"),
+)
+SHORT = (
+    *SIZES,
+    *COUNTS,
     Row("idle RSS: with the tickets / with none, MiB", ("idle_mib", "empty_mib"), "{:.0f}"),
 )
 ROWS = (
@@ -80,7 +85,8 @@ COSTS = (
 )
 BESIDE = ("like_for_like", "controller_runtime", "kopf_tuned")
 TITLES = {
-    entry.name: entry.title for entry in (*contestants.ENTRIES, *contestants.DEFAULTS, contestants.ANSIBLE)
+    entry.name: entry.title
+    for entry in (*contestants.ENTRIES, *contestants.DEFAULTS, *chain(*contestants.SIZES.values()))
 }
 #: Trial -> what was done.
 TRIALS = {
@@ -107,6 +113,7 @@ def write(runtime: Path, reliability: Path, page: Path = PAGE) -> None:
         like=_table(ROWS, main, LIKE),
         careful=_table(ROWS, main, CAREFUL),
         defaults=_table(SHORT, main, DEFAULTS),
+        defaults_of_all=_table((*SIZES, *COUNTS), results.get("defaults", {}), ALL_DEFAULTS),
         growth=_table(SIZES, results.get("growth", {}), TITLES),
         large=_table(SIZES, results.get("large", {}), TITLES),
         ansible_version=toolchain.TOOLS["ansible-operator"].version,

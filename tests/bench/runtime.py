@@ -59,13 +59,16 @@ class Run:
 
         Args:
             large: Also ten times the tickets.
-            defaults: Also kopf and the shipped operator without any tuning.
+            defaults: Also everybody without any tuning, with a tenth of the tickets; kopf and the shipped
+                operator with all of them, too.
         """
         busy = self.results.get("busy")
         self.results = self._section
         if busy is not None:
             self.results["busy"] = busy
         sizes = {"growth": self.tickets // 10, "ansible": self.tickets // 100}
+        if defaults:
+            sizes["defaults"] = self.tickets // 10
         if large:
             sizes["large"] = self.tickets * 10
         return self._run(lambda: self._quiet(sizes, defaults))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.bench import goals, node, profile, report, supervised
+from tests.bench import contestants, goals, node, profile, report, supervised
 
 PEER = {"cold_seconds": 10.0, "cold_cpu_seconds": 3.0, "cold_peak_mib": 50.0}
 OURS = {
@@ -108,6 +108,18 @@ def test_few_tickets_are_told_by_the_cpu_for_each(tmp_path: Path) -> None:
     assert "|  | ansible-operator | the shipped operator |" in text
     assert "| CPU per ticket, ms | 1600.0 | 5.0 |" in text
     assert "100 tickets each. ansible-operator takes 320 times the CPU of the shipped operator." in text
+
+
+def test_what_comes_untuned_is_told_of_all_with_fewer_tickets_and_of_two_with_all(tmp_path: Path) -> None:
+    runtime, page = tmp_path / "runtime.json", tmp_path / "page.md"
+    few = {entry.name: {**PEER, "tickets": 1000} for entry in contestants.SIZES["defaults"]}
+    results = {**RESULTS, "defaults": few, "contestants": {"kopf_defaults": PEER, "shipped_defaults": OURS}}
+    runtime.write_text(json.dumps({**results, "goals": {}}))
+    report.write(runtime, tmp_path / "none.json", page)
+    text = page.read_text()
+    titles = "kopf, defaults | the shipped operator, defaults |"
+    assert f"|  | client-go, defaults | controller-runtime, defaults | {titles}" in text
+    assert f"|  | {titles}" in text
 
 
 def test_a_trial_passes_while_memory_is_flat_and_every_restart_is_explained() -> None:
