@@ -31,6 +31,8 @@ LAST = "zz-last"
 PATIENCE, PATIENCE_EACH = 600.0, 0.06
 #: Seconds without a write after which the work counts as done, and memory is read.
 QUIET = 1.0
+#: Seconds for which the CPU of an idle contestant is counted.
+IDLE = 10.0
 #: Seconds after which everybody has opened its watch, where the node cannot tell when it does.
 STARTED = 5.0
 #: Figures of which a repeated run's worst counts.
@@ -39,7 +41,7 @@ WORST = {"sockets", "failed_requests", "duplicate_bookings", "cold_peak_mib"}
 
 @dataclass
 class Figures:
-    """What one contestant took; None where it was not measured. Seconds, MiB, numbers."""
+    """What one contestant took; None where it was not measured. Seconds, MiB, numbers, or as named."""
 
     tickets: int = 0
     cold_seconds: float | None = None
@@ -47,6 +49,7 @@ class Figures:
     cold_peak_mib: float | None = None
     cold_writes_per_ticket: float | None = None
     idle_mib: float | None = None
+    idle_cpu_ms_per_second: float | None = None
     latency_median_ms: float | None = None
     latency_p99_ms: float | None = None
     storm_seconds: float | None = None
@@ -128,8 +131,7 @@ class Bench(Generic[N]):
                 figures.cold_peak_mib, figures.idle_mib = memory.peak, memory.resident
                 figures.cold_writes_per_ticket = sum(observer.writes.values()) / tickets
                 if thorough:
-                    await asyncio.sleep(3)
-                    figures.idle_mib = contestant.memory().resident
+                    await self._idle(observer, contestant, figures)
                     await self._latency(client, observer, contestant, figures)
                     await self._storm(client, observer, contestant, figures)
                 figures.sockets = contestant.sockets
@@ -163,6 +165,16 @@ class Bench(Generic[N]):
         )
         figures: dict[str, float] = json.loads(done.stdout)
         return figures
+
+    async def _idle(self, observer: load.Observer, contestant: Contestant, figures: Figures) -> None:
+        """Memory and CPU while nothing happens but what it does by itself."""
+        await asyncio.sleep(3)
+        figures.idle_mib = contestant.memory().resident
+        await observer.quiet(QUIET)
+        cpu, began = contestant.on_cpu_seconds(), time.perf_counter()
+        await asyncio.sleep(IDLE)
+        used = contestant.on_cpu_seconds() - cpu
+        figures.idle_cpu_ms_per_second = used * 1000 / (time.perf_counter() - began)
 
     async def _latency(
         self, client: Client, observer: load.Observer, contestant: Contestant, figures: Figures

@@ -63,6 +63,7 @@ SHORT = (
 )
 ROWS = (
     *SHORT,
+    Row("idle: CPU, ms per s", ("idle_cpu_ms_per_second",)),
     Row("create to booked, median / p99 of 50, ms", ("latency_median_ms", "latency_p99_ms")),
     Row("storm, 10,000 changed: all booked, s", ("storm_seconds",)),
     Row("storm: CPU, s", ("storm_cpu_seconds",), "{:.2f}"),
