@@ -55,6 +55,7 @@ class Figures:
     storm_seconds: float | None = None
     storm_cpu_seconds: float | None = None
     storm_peak_mib: float | None = None
+    storm_airline_requests_per_ticket: float | None = None
     restart_seconds: float | None = None
     restart_cpu_seconds: float | None = None
     restart_writes: int | None = None
@@ -193,7 +194,7 @@ class Bench(Generic[N]):
         self, client: Client, observer: load.Observer, contestant: Contestant, figures: Figures
     ) -> None:
         await observer.quiet(QUIET)
-        cpu = contestant.cpu_seconds()
+        cpu, asked = contestant.cpu_seconds(), self._airline_requests()
         observer.booked.clear()
         began = time.perf_counter()
         await load.at_once(load.names(figures.tickets), lambda name: load.change_one(client, name, 2))
@@ -202,6 +203,7 @@ class Bench(Generic[N]):
         await observer.quiet(QUIET)
         figures.storm_cpu_seconds = contestant.cpu_seconds() - cpu
         figures.storm_peak_mib = contestant.memory().peak
+        figures.storm_airline_requests_per_ticket = (self._airline_requests() - asked) / figures.tickets
 
     async def _restart(
         self, entry: Starts, client: Client, observer: load.Observer, figures: Figures
@@ -222,6 +224,11 @@ class Bench(Generic[N]):
     async def _all_booked(self, observer: load.Observer, contestant: Contestant, tickets: int) -> float:
         patience = max(PATIENCE, PATIENCE_EACH * tickets)
         return await observer.until(lambda: len(observer.booked) == tickets, contestant.check, patience)
+
+    def _airline_requests(self) -> int:
+        """How many requests the booking API has answered since it was reset."""
+        requests: dict[str, int] = get(f"{self.place.airline}/statistics")["requests"]
+        return sum(requests.values())
 
     @asynccontextmanager
     async def _client(self) -> AsyncIterator[Client]:

@@ -14,6 +14,8 @@ OURS = {
     "cold_cpu_seconds": 3.9,
     "cold_peak_mib": 60.0,
     "cold_writes_per_ticket": 1.0,
+    "idle_cpu_ms_per_second": 2.34,
+    "storm_airline_requests_per_ticket": 1.005,
     "restart_writes": 0,
     "failed_requests": 0,
 }
@@ -52,6 +54,8 @@ def test_the_page_has_a_column_for_each_who_took_part_and_says_what_was_not_meas
     text = page.read_text()
     assert "|  | client-go, typed | the runtime, like for like |" in text
     assert "| cold: CPU, s | 3.00 | 3.90 |" in text
+    assert "| idle: CPU, ms per s | - | 2.3 |" in text
+    assert "| storm: airline requests per ticket | - | 1.00 |" in text
     assert "| `like_for_like.cold_cpu_ratio` | 1.30 | 1.25 | **not met** |" in text
     assert "| `shipped.cold_cpu_ratio` | - | 1.25 | not measured |" in text
     assert f"## 100,000 tickets, cold\n\n{report.NOT_MEASURED}" in text
