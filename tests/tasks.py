@@ -142,10 +142,11 @@ def _print_goals(goals: dict[str, dict[str, Any]]) -> None:
 @task(name="profile")
 @speaking_plainly
 def bench_profile(_: Context) -> None:
-    """Profiles the shipped operator while it books 10,000 tickets; writes docs/profile."""
+    """Profiles the shipped operator while 10,000 tickets are booked, and changed; writes docs/profile."""
     from tests.bench import profile
 
-    print(profile.run())
+    for page in profile.run():
+        print(page)
 
 
 def _ready() -> None:

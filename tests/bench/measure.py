@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -117,8 +117,7 @@ class Bench(Generic[N]):
     async def cold(self, entry: Starts, tickets: int, *, thorough: bool) -> Figures:
         """Has a contestant book what nobody has booked; if asked to be thorough, measures all else, too."""
         figures = Figures(tickets)
-        await self.node.fill(tickets)
-        post(f"{self.place.airline}/reset")
+        await self._fill(tickets)
         refused = self.node.failed_requests()
         async with self._client() as client, load.Observer(client) as observer:
             began = time.perf_counter()
@@ -146,6 +145,24 @@ class Bench(Generic[N]):
             figures.failed_requests = failed + self.node.failed_requests() - refused
         return figures
 
+    async def storm(self, entry: Starts, tickets: int, begins: Callable[[Contestant], None]) -> Figures:
+        """Measures a contestant while tickets that it has booked change, all of them.
+
+        Args:
+            entry: Who it is.
+            tickets: How many.
+            begins: Called with the contestant when it has booked them, before the first changes.
+        """
+        figures = Figures(tickets)
+        await self._fill(tickets)
+        async with self._client() as client, load.Observer(client) as observer:
+            with entry.start(self.place) as contestant:
+                await self._all_booked(observer, contestant, tickets)
+                await observer.quiet(QUIET)
+                begins(contestant)
+                await self._storm(client, observer, contestant, figures)
+        return figures
+
     def settled(self) -> dict[str, float]:
         """The CPU of a settled ticket's sync and of a status write, microseconds; one ticket is booked."""
         account = self.place.folder / "account"
@@ -166,6 +183,11 @@ class Bench(Generic[N]):
         )
         figures: dict[str, float] = json.loads(done.stdout)
         return figures
+
+    async def _fill(self, tickets: int) -> None:
+        """Comes to the state with so many tickets that nobody has booked, at the airline neither."""
+        await self.node.fill(tickets)
+        post(f"{self.place.airline}/reset")
 
     async def _idle(self, observer: load.Observer, contestant: Contestant, figures: Figures) -> None:
         """Memory and CPU while nothing happens but what it does by itself."""

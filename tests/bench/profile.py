@@ -1,4 +1,4 @@
-"""`inv bench.profile`: where the CPU time of the shipped operator's cold run goes; writes docs/profile."""
+"""`inv bench.profile`: where CPU time goes, in a cold run and in a storm of changes; writes docs/profile."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -15,8 +15,8 @@ from typing import NamedTuple
 from devcluster.folders import CHECKOUT
 from tests.bench import contestants as peers
 from tests.bench.contestants import Entry, Place
-from tests.bench.measure import Figures
-from tests.bench.quiet import quiet_bench
+from tests.bench.measure import Bench, Figures
+from tests.bench.quiet import QuietNode, quiet_bench
 from tests.bench.usage import Contestant
 
 FOLDER = CHECKOUT / "docs" / "profile"
@@ -28,7 +28,7 @@ LAYERS = {
     "TLS": r"/sslproto\.py|\(ssl\.py",
     "asyncio": r"\(asyncio/",
     "HTTP (aiohttp, yarl, multidict)": r"\((aiohttp|yarl|multidict|aiohappyeyeballs|http)/",
-    "metrics": r"\(prometheus_client/|telemetry/(metrics|histogram)\.py",
+    "metrics": r"\(prometheus_client/|telemetry/(metrics|series)\.py",
     "logs": r"\(logging/|telemetry/logs\.py",
     "pilothouse.kube": r"\(pilothouse/kube/",
     "pilothouse.informer": r"\(pilothouse/informer/",
@@ -39,6 +39,8 @@ LAYERS = {
     "imports at the start": r"importlib|dataclasses\.py",
 }
 OTHER = "other"
+#: What py-spy writes.
+STACKS, GRAPH = "stacks.txt", "graph.svg"
 #: py-spy cannot tell the wait for events from that for a core.
 WAITING = "EpollSelector.select "
 
@@ -83,6 +85,8 @@ STEPS = (
     "Reconciler.sync",
     "Playbook.run",
     "Airline.book",
+    "Airline.find",
+    "Airline.change",
     "Reconciler._write_status",
     "Reconciler._with_finalizer",
     "Announcer.tell",
@@ -91,21 +95,14 @@ STEPS = (
 
 
 @dataclass
-class Profiled:
-    """An entry whose process is looked at while it runs; `spies` write when it has ended."""
+class Spies:
+    """py-spy beside a process, for the stacks and for the flame graph: written when the process has ended."""
 
-    entry: Entry
     folder: Path
-    spies: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    running: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    @property
-    def name(self) -> str:
-        """The entry's."""
-        return self.entry.name
-
-    def start(self, place: Place) -> Contestant:
-        """Starts it, with py-spy beside it: for the stacks, and for the flame graph."""
-        contestant = self.entry.start(place)
+    def watch(self, contestant: Contestant) -> None:
+        """Looks at it from now on."""
         spy: list[str | Path] = [
             peers.TOOLS / "bin" / "py-spy",
             "record",
@@ -113,48 +110,99 @@ class Profiled:
             "--rate",
             str(HERTZ),
             "--function",
+            "--duration",
+            "600",
+            "--pid",
+            str(contestant.pids[0]),
         ]
-        for form, name in (("raw", "stacks.txt"), ("flamegraph", "cold.svg")):
-            words: list[str | Path] = [
-                "--format",
-                form,
-                "--output",
-                self.folder / name,
-                "--pid",
-                str(contestant.pids[0]),
-            ]
+        for form, name in (("raw", STACKS), ("flamegraph", GRAPH)):
             with (self.folder / f"{name}.log").open("wb") as log:
-                command = [*spy, "--duration", "600", *words]
-                self.spies.append(subprocess.Popen(command, stdout=log, stderr=log))
+                command = [*spy, "--format", form, "--output", self.folder / name]
+                self.running.append(subprocess.Popen(command, stdout=log, stderr=log))
+
+    def wait(self) -> None:
+        """Until everything is written."""
+        for spy in self.running:
+            spy.wait(60)
+
+
+@dataclass(frozen=True)
+class Watched:
+    """An entry whose process is looked at from its start."""
+
+    entry: Entry
+    spies: Spies
+
+    @property
+    def name(self) -> str:
+        """The entry's."""
+        return self.entry.name
+
+    def start(self, place: Place) -> Contestant:
+        """Starts it, with py-spy beside it."""
+        contestant = self.entry.start(place)
+        self.spies.watch(contestant)
         return contestant
 
 
-async def _cold(folder: Path) -> Figures:
-    async with quiet_bench() as bench:
-        profiled = Profiled(peers.SHIPPED, folder)
-        figures = await bench.cold(profiled, TICKETS, thorough=False)
-    for spy in profiled.spies:
-        await asyncio.to_thread(spy.wait, 60)
-    return figures
+async def _cold(bench: Bench[QuietNode], spies: Spies) -> Figures:
+    return await bench.cold(Watched(peers.SHIPPED, spies), TICKETS, thorough=False)
 
 
-def run() -> Path:
-    """Profiles one cold run and writes docs/profile; returns the page."""
+async def _storm(bench: Bench[QuietNode], spies: Spies) -> Figures:
+    return await bench.storm(peers.SHIPPED, TICKETS, spies.watch)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is profiled, on a page of its own.
+
+    Attributes:
+        name: Of the page and of the figures.
+        title: What it is.
+        does: What the operator does, after the number of tickets.
+        measure: Measures it; the spies look at nothing else.
+    """
+
+    name: str
+    title: str
+    does: str
+    measure: Callable[[Bench[QuietNode], Spies], Awaitable[Figures]]
+
+
+PARTS = (
+    Part("cold", "a cold run", "are booked, start-up included: finalizer, booking, status", _cold),
+    Part("storm", "a storm", "are booked already, and all change: change of the booking, status", _storm),
+)
+
+
+def run() -> list[Path]:
+    """Profiles each part and writes docs/profile; returns the pages."""
     peers.install_tools()
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    return asyncio.run(_run())
+
+
+async def _run() -> list[Path]:
+    async with quiet_bench() as bench:
+        return [await _profile(bench, part) for part in PARTS]
+
+
+async def _profile(bench: Bench[QuietNode], part: Part) -> Path:
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        figures = asyncio.run(_cold(folder))
-        profile = read((folder / "stacks.txt").read_text())
-        FOLDER.mkdir(parents=True, exist_ok=True)
+        spies = Spies(Path(name))
+        figures = await part.measure(bench, spies)
+        await asyncio.to_thread(spies.wait)
+        profile = read((spies.folder / STACKS).read_text())
         # Its title is the command, with folders of this machine.
         graph = re.sub(
             r">[^<>]*py-spy record [^<]*",
-            ">Cold run of the shipped operator",
-            (folder / "cold.svg").read_text(),
+            f">The shipped operator in {part.title}",
+            (spies.folder / GRAPH).read_text(),
         )
-        (FOLDER / "cold.svg").write_text(graph)
-    page = FOLDER / "cold.md"
-    page.write_text(told(profile, figures))
+    (FOLDER / f"{part.name}.svg").write_text(graph)
+    page = FOLDER / f"{part.name}.md"
+    page.write_text(told(part, profile, figures))
     return page
 
 
@@ -172,9 +220,9 @@ def read(raw: str) -> Profile:
     return Profile(stacks)
 
 
-def told(profile: Profile, figures: Figures) -> str:
+def told(part: Part, profile: Profile, figures: Figures) -> str:
     """The page."""
-    cpu = figures.cold_cpu_seconds or 0.0
+    cpu = getattr(figures, f"{part.name}_cpu_seconds")
     each = cpu / figures.tickets * 1e6
 
     def table(head: str, rows: Iterable[tuple[str, float]]) -> str:
@@ -183,12 +231,13 @@ def told(profile: Profile, figures: Figures) -> str:
         return "\n".join(lines)
 
     return f"""\
-# Where the time of a cold run goes
+# Where the time of {part.title} goes
 
-The shipped operator books {figures.tickets:,} tickets on a quiet node, seen by py-spy {HERTZ} times a second:
-{cpu:.1f} s of CPU, start-up included, {each:.0f} us per ticket (finalizer, booking, status: three
-requests). Shares are of {profile.total} samples; the wait for events is left out, because py-spy cannot
-tell it from the wait for a core. Written by `./inv bench.profile`. The flame graph: [cold.svg](cold.svg).
+{figures.tickets:,} tickets {part.does}.
+The shipped operator takes {cpu:.1f} s of CPU for them on a quiet node, {each:.0f} us per ticket; py-spy looks
+{HERTZ} times a second. Shares are of {profile.total} samples; the wait for events is left out, because py-spy
+cannot tell it from the wait for a core. Written by `./inv bench.profile`. The flame graph:
+[{part.name}.svg]({part.name}.svg).
 
 ## By layer
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.bench import contestants, goals, node, profile, report, supervised
+from tests.bench.measure import Figures
 
 PEER = {"cold_seconds": 10.0, "cold_cpu_seconds": 3.0, "cold_peak_mib": 50.0}
 OURS = {
@@ -15,7 +16,7 @@ OURS = {
     "cold_peak_mib": 60.0,
     "cold_writes_per_ticket": 1.0,
     "idle_cpu_ms_per_second": 2.34,
-    "storm_airline_requests_per_ticket": 1.005,
+    "storm_airline_requests_per_ticket": 2.0,
     "restart_writes": 0,
     "failed_requests": 0,
 }
@@ -55,7 +56,7 @@ def test_the_page_has_a_column_for_each_who_took_part_and_says_what_was_not_meas
     assert "|  | client-go, typed | the runtime, like for like |" in text
     assert "| cold: CPU, s | 3.00 | 3.90 |" in text
     assert "| idle: CPU, ms per s | - | 2.3 |" in text
-    assert "| storm: airline requests per ticket | - | 1.00 |" in text
+    assert "| storm: airline requests per ticket | - | 2.00 |" in text
     assert "| `like_for_like.cold_cpu_ratio` | 1.30 | 1.25 | **not met** |" in text
     assert "| `shipped.cold_cpu_ratio` | - | 1.25 | not measured |" in text
     assert f"## 100,000 tickets, cold\n\n{report.NOT_MEASURED}" in text
@@ -163,6 +164,17 @@ def test_failed_requests_are_those_for_tickets() -> None:
         'apiserver_request_total{code="404",group="apps",verb="GET"} 5\n'
     )
     assert node.failed(metrics) == {"409": 3}
+
+
+def test_each_profiled_part_has_a_page_with_the_cpu_that_it_took() -> None:
+    seen = profile.read("main (flights_operator/__main__.py:1);inc (pilothouse/telemetry/series.py:9) 4\n")
+    figures = Figures(tickets=1000, cold_cpu_seconds=2.0, storm_cpu_seconds=3.0)
+    pages = {part.name: profile.told(part, seen, figures) for part in profile.PARTS}
+    assert "# Where the time of a storm goes" in pages["storm"]
+    assert "takes 3.0 s of CPU for them on a quiet node, 3000 us per ticket" in pages["storm"]
+    assert "[storm.svg](storm.svg)" in pages["storm"]
+    assert "| metrics | 100.0% | 3000 |" in pages["storm"]
+    assert "| metrics | 100.0% | 2000 |" in pages["cold"]
 
 
 def test_a_layer_is_that_of_the_innermost_frame() -> None:
