@@ -111,7 +111,10 @@ async def check_spec(play: TicketPlay) -> None:
 
 @task("the booking is known")
 async def find_booking(play: TicketPlay) -> None:
-    """Looks the booking up by the ticket's UID, unless the ticket is new, or compared lately."""
+    """Looks the booking up by the ticket's UID, unless the ticket is new, or compared lately.
+
+    A settled ticket stays as it is while the airline cannot be reached, unless a person has asked.
+    """
     if play.object.status == FlightTicketStatus() and not play.check:
         # There is none; if there is, of a play that was killed, to book is answered by ReferenceExistsError.
         play.known = True
@@ -125,7 +128,7 @@ async def find_booking(play: TicketPlay) -> None:
     try:
         await play.look_up()
     except TransientError as error:
-        if not play.settled:
+        if play.check or not play.settled:
             raise task_failure(error, play.object) from error
         play.leave_as_is(f"not compared with its booking: {error}")
         play.requeue_after(retry_seconds(error))

@@ -348,3 +348,13 @@ async def test_check_mode_compares_a_settled_ticket_with_its_booking(cluster, pr
     process.watch(booked)
     recap, _ = await process.reconciler.check(process.store.get(booked))
     assert any("seats: 4 -> 2" in line for result in recap.results for line in result.diff)
+
+
+async def test_check_mode_of_a_settled_ticket_fails_while_the_airline_is_down(
+    cluster, process, airline, booked
+):
+    airline.set_faults(Faults(server_error=Fault()))
+    process.watch(booked)
+    recap, _ = await process.reconciler.check(process.store.get(booked))
+    assert recap.failure is not None
+    assert (recap.failure.reason, recap.step) == ("AirlineUnreachable", "the booking is known")
