@@ -56,7 +56,8 @@ class Announcer:
         key = play.object.metadata.key
         before = self._plans.get(key)
         if not recap.plan:
-            if before is not None:
+            # A play that failed outside of the plan does not tell whether it is done.
+            if before is not None and recap.failure is None:
                 del self._plans[key]
                 note = f"The plan {before[0]} is done."
                 play.events.append(PlayEvent(EventType.NORMAL, PLAN_COMPLETED, note, before[0]))

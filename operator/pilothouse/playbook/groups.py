@@ -40,7 +40,8 @@ class Plan(Group[P]):
     Args:
         name: What it is for, in a word or two: "upgrade".
         tasks: Its members.
-        when: The trigger: whether the plan is due, by what the play has observed so far. A pure function.
+        when: The trigger: whether the plan is due, by what the play has observed so far. A pure function;
+            an error in it is a failure of the plan.
         parallel: Whether the members run at the same time.
     """
 

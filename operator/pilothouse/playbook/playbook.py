@@ -20,7 +20,7 @@ class Recap(NamedTuple):
     """How a play ended.
 
     Attributes:
-        results: Of the tasks that ran, in the order in which they began.
+        results: Of the tasks that ran, in the order in which they began; of a plan whose trigger failed, too.
         failure: Of the task that failed; None when none did.
         waiting: What a task waits for; None when none does, or one has failed.
         plan: The plan that the play ended in; empty when in none.
@@ -40,7 +40,7 @@ class Recap(NamedTuple):
 
     @property
     def step(self) -> str:
-        """The name of the task that ended the play; empty when none did."""
+        """The name of the task that ended the play, or of a plan whose trigger did; empty when none did."""
         how = State.FAILED if self.failure else State.WAITING if self.waiting else None
         return next((result.task for result in self.results if result.state is how), "")
 

@@ -10,7 +10,7 @@ from pilothouse.controller.outcome import cancelled
 from pilothouse.kube import Conflict, KubeError
 from pilothouse.playbook.groups import Group, Plan, Step
 from pilothouse.playbook.play import RESULT, Play
-from pilothouse.playbook.tasks import State, Task, TaskFailed, TaskResult, Waiting, refused
+from pilothouse.playbook.tasks import State, Task, TaskFailed, TaskResult, Waiting, refused, unexpected
 
 log = logging.getLogger(__name__)
 
@@ -83,8 +83,13 @@ async def run_group(group: Group[P], play: P, clock: Clock) -> End:
     run = _run_parallel if group.parallel else run_steps
     if not isinstance(group, Plan):
         return await run(group.tasks, play, clock)
-    if not group.when(play):
-        return None
+    try:
+        if not group.when(play):
+            return None
+    except (Exception, SystemExit) as error:
+        failure = _failure(group, error)
+        play.results.append(TaskResult(group.name, State.FAILED, message=failure.message))
+        return failure
     outer, play.plan = play.plan, group.name
     end = await run(group.tasks, play, clock)
     if end is None:
@@ -119,9 +124,5 @@ def _failure(step: Step[Any], error: BaseException) -> TaskFailed:
         return error
     if isinstance(error, KubeError):
         return refused(step.name, error)
-    log.error("task %r has a defect", step.name, exc_info=error)
-    # The text of an error that nobody foresaw may hold what a status must not show.
-    return TaskFailed(
-        "UnexpectedError",
-        f"{step.name}: unexpected {type(error).__name__}; the operator's log has the details.",
-    )
+    log.error("%s %r has a defect", type(step).__name__.lower(), step.name, exc_info=error)
+    return unexpected(step.name, error)

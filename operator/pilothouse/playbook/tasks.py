@@ -109,6 +109,13 @@ def refused(task: str, error: KubeError) -> TaskFailed:
     return TaskFailed("KubernetesRefused", f"{task}: {error}", retry_after=after)
 
 
+def unexpected(where: str, error: BaseException) -> TaskFailed:
+    """A defect, as a failure. The text of an error that nobody foresaw may tell what a status must not."""
+    return TaskFailed(
+        "UnexpectedError", f"{where}: unexpected {type(error).__name__}; the operator's log has the details."
+    )
+
+
 class Waiting(Exception):
     """A task needs something that is still on its way; the play ends and is no failure.
 

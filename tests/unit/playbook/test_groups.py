@@ -191,6 +191,43 @@ async def test_a_plan_in_progress_and_its_step_are_told(
     ]
 
 
+async def test_a_defect_of_a_trigger_is_a_failure_of_its_plan(
+    api: ModelApi, ticket: ObjectKey, log: Log, caplog: pytest.LogCaptureFixture
+) -> None:
+    state: dict[str, bool] = {}
+
+    @task("waits")
+    async def waits(play: TicketPlay) -> None:
+        play.wait_for("it is upgraded", condition=False, fallback=5)
+
+    def outdated(play: TicketPlay) -> bool:
+        return state["outdated"]
+
+    upgrade = Plan("upgrade", [waits], when=outdated)
+    async with operator(api, Playbook(Play, tasks=[upgrade, log.task("never")])):
+        await asyncio.sleep(30)
+        message = "upgrade: unexpected KeyError; the operator's log has the details."
+        assert ready(api, ticket) == ("False", "UnexpectedError", message)
+        assert log == []
+        [event] = api.all(EVENT)
+        assert (event["reason"], event["action"]) == ("UnexpectedError", "upgrade")
+        assert event["series"]["count"] < 20, "with back-off"
+        lines = [each for each in caplog.records if "plan 'upgrade' has a defect" in each.getMessage()]
+        assert all(line.exc_info for line in lines)
+        assert lines
+        state["outdated"] = True
+        await asyncio.sleep(60)
+        assert ready(api, ticket)[1] == "Waiting"
+        state.clear()
+        await asyncio.sleep(60)
+        assert ready(api, ticket)[1] == "UnexpectedError"
+        assert "PlanCompleted" not in [event["reason"] for event in api.all(EVENT)]
+        state["outdated"] = False
+        await asyncio.sleep(60)
+        assert ready(api, ticket)[0] == "True"
+        assert "PlanCompleted" in [event["reason"] for event in api.all(EVENT)]
+
+
 async def test_a_handler_runs_once_at_the_end_when_a_task_that_notifies_it_changed_something(
     log: Log,
 ) -> None:
