@@ -33,6 +33,10 @@ def _everything(obj: KubeObject) -> bool:
     return True
 
 
+async def _tell_nobody(key: ObjectKey, what: object) -> None:
+    """Nobody wants to know."""
+
+
 class Controller(Generic[T]):
     """Syncs the objects of one kind: many at once, each by one worker at a time.
 
@@ -58,6 +62,7 @@ class Controller(Generic[T]):
             a thread cannot be: its key is not synced again before that has ended.
         predicate: Which changes are worth a sync; it is not asked about deleted objects, which are not.
         on_timeout: Told of a key whose sync was stopped after so many seconds, so that the object can say so.
+        on_defect: Told of a key whose sync ended by an error that nobody foresaw, for the same reason.
     """
 
     def __init__(
@@ -71,7 +76,8 @@ class Controller(Generic[T]):
         resync: float = 0.0,
         sync_timeout: float = 120.0,
         predicate: Predicate[T] = meaningful_change,
-        on_timeout: Callable[[ObjectKey, float], Awaitable[None]] | None = None,
+        on_timeout: Callable[[ObjectKey, float], Awaitable[None]] = _tell_nobody,
+        on_defect: Callable[[ObjectKey, BaseException], Awaitable[None]] = _tell_nobody,
     ) -> None:
         self.name = name
         self.queue: WorkQueue[ObjectKey] = WorkQueue(name)
@@ -85,6 +91,7 @@ class Controller(Generic[T]):
         self._deadline = Deadline(sync_timeout)
         self._predicate = predicate
         self._on_timeout = on_timeout
+        self._on_defect = on_defect
         self._kind = informer.resource.kind
         self._loop = asyncio.get_running_loop()
         self._metrics = ControllerMetrics(name, workers)
@@ -305,13 +312,14 @@ class Controller(Generic[T]):
         except DeadlineExceeded as error:
             delay = self._retry(key, error)
             log.error("stopped after %g s, tried again in %.3g s", self._deadline.seconds, delay)
-            await self._tell_timeout(key)
+            await self._tell(self._on_timeout(key, self._deadline.seconds))
             return Result.TIMEOUT
-        except (Exception, asyncio.CancelledError) as error:
+        except (Exception, SystemExit, asyncio.CancelledError) as error:
             if cancelled(error):
                 raise
             delay = self._retry(key, error)
             log.exception("unexpected error, tried again in %.3g s", delay)
+            await self._tell(self._on_defect(key, error))
             return Result.PANIC
         self.queue.forget(key)
         if outcome.requeue_after is None:
@@ -319,11 +327,10 @@ class Controller(Generic[T]):
         self.queue.add_after(key, outcome.requeue_after)
         return Result.REQUEUE_AFTER
 
-    async def _tell_timeout(self, key: ObjectKey) -> None:
-        if self._on_timeout is None:
-            return
+    async def _tell(self, telling: Awaitable[None]) -> None:
+        """Lets the object say what has become of its sync, which is in the log by now."""
         try:
-            await self._on_timeout(key, self._deadline.seconds)
+            await telling
         except Fenced as fenced:
             log.debug("its status does not say so: %s", fenced)
         except (SyncError, KubeError) as error:

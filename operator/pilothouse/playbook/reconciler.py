@@ -24,7 +24,7 @@ from pilothouse.playbook.metrics import TaskMetrics
 from pilothouse.playbook.play import Play, PlayObject
 from pilothouse.playbook.playbook import Playbook, Recap
 from pilothouse.playbook.status import READY, Aspect, PlayStatus, merge_patch, with_conditions
-from pilothouse.playbook.tasks import Task, TaskFailed
+from pilothouse.playbook.tasks import Task, TaskFailed, unexpected
 
 log = logging.getLogger(__name__)
 
@@ -162,6 +162,23 @@ class Reconciler(Generic[T]):
         )
         play.failed(failure)
         await self._write_status(obj, _final_status(play, Recap([], failure)))
+
+    async def met_defect(self, key: ObjectKey, error: BaseException) -> None:
+        """Says in an object's status that its play met an error that nobody foresaw, outside of any task.
+
+        What tasks made of the status may be what was wrong: the rest of it stays as it is stored.
+
+        Raises:
+            KubeError: The API server cannot be reached or refused the write.
+        """
+        obj = self._store.get(key)
+        if obj is None:
+            return
+        failure = unexpected("play", error)
+        ready = Aspect(READY, False, failure.reason, failure.message)
+        generation = obj.metadata.generation
+        status = with_conditions(obj.status, generation, [ready], observed_generation=generation)
+        await self._write_status(obj, status)
 
     def worth_a_play(self, old: T | None, new: T | None) -> bool:
         """Whether a change is a reason to play: a controller's predicate.

@@ -159,6 +159,7 @@ def add_watch(manager: Manager, watch: Watch) -> Controller[Any]:
         sync_timeout=settings.sync_timeout,
         predicate=reconciler.worth_a_play,
         on_timeout=reconciler.timed_out,
+        on_defect=reconciler.met_defect,
     )
     reconciler.wrote = controller.wrote
     cluster.wrote = controller.wrote_secondary

@@ -1,4 +1,4 @@
-"""What an author may give by mistake is refused where it is given: a defect of that task alone."""
+"""What an author may give by mistake is refused where it is given: a defect of that task, or of that play."""
 
 import asyncio
 import math
@@ -7,13 +7,15 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from pilothouse.controller import EventType
-from pilothouse.kube import ObjectKey
-from pilothouse.playbook import TaskFailed
-from pilothouse.testing import ModelApi
+from pilothouse.kube import ObjectKey, Unreachable
+from pilothouse.playbook import Play, Playbook, TaskFailed
+from pilothouse.testing import Call, ModelApi
 from tests.unit.playbook.airline import TicketPlay
-from tests.unit.playbook.configured import operator, playbook, ready
+from tests.unit.playbook.configured import named, operator, playbook, ready
+from tests.unit.tickets import TICKET
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
 
@@ -93,3 +95,87 @@ async def test_an_event_type_may_be_a_plain_word(api: ModelApi, ticket: ObjectKe
         await asyncio.sleep(5)
         assert ready(api, ticket)[0] == "True"
         assert [call.resource for call in api.writes if "events" in call.resource]
+
+
+class MadeWithADefect(Play[Any, Any]):
+    def __init__(self, object: Any, *, check: bool) -> None:  # noqa: A002
+        super().__init__(object, check=check)
+        raise KeyError("password=hunter2")
+
+
+class LeavesTheProgram(Play[Any, Any]):
+    def __init__(self, object: Any, *, check: bool) -> None:  # noqa: A002
+        sys.exit(7)
+
+
+class CannotSayThatItFailed(Play[Any, Any]):
+    def failed(self, failure: TaskFailed) -> None:
+        raise AttributeError("password=hunter2")
+
+
+async def fail(play: Any) -> None:
+    raise TaskFailed("Down", "It is down.")
+
+
+async def set_no_status(play: Any) -> None:
+    play.status = None
+
+
+async def set_what_cannot_be_encoded(play: Any) -> None:
+    play.status = replace(play.status, phase=object(), booking="B-1")
+
+
+async def set_what_cannot_be_compared(play: Any) -> None:
+    class Phase:
+        def __eq__(self, other: object) -> bool:
+            raise TypeError("password=hunter2")
+
+        def __hash__(self) -> int:
+            return 0
+
+    play.status = replace(play.status, phase=Phase(), booking="B-1")
+
+
+@pytest.mark.parametrize(
+    ("book", "error"),
+    [
+        (Playbook(MadeWithADefect, tasks=[]), "KeyError"),
+        (Playbook(LeavesTheProgram, tasks=[]), "SystemExit"),
+        (Playbook(CannotSayThatItFailed, tasks=[named(fail)]), "AttributeError"),
+        (playbook(set_no_status), "AttributeError"),
+        (playbook(set_what_cannot_be_encoded), "TypeError"),
+        (playbook(set_what_cannot_be_compared), "TypeError"),
+    ],
+)
+async def test_a_mistake_outside_of_the_tasks_is_told_logged_and_tried_again(
+    api: ModelApi, book: Playbook[Any], error: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = api.put(TICKET, "t", status={"phase": "Booked"})
+    async with operator(api, book):
+        await asyncio.sleep(300)
+        message = f"play: unexpected {error}; the operator's log has the details."
+        assert ready(api, key) == ("False", "UnexpectedError", message)
+        assert api.read(TICKET, key)["status"]["phase"] == "Booked", "the rest of the status stays"
+        assert "booking" not in api.read(TICKET, key)["status"]
+        assert [call.subresource for call in api.writes] == ["status"], "it is said once"
+        tries = [each for each in caplog.records if each.getMessage().startswith("unexpected error, tried")]
+        assert all(each.exc_info for each in tries)
+        assert 10 < len(tries) < 20, "with back-off"
+
+
+async def test_it_stays_in_the_log_when_the_status_cannot_be_told(
+    api: ModelApi, ticket: ObjectKey, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def down(call: Call) -> None:
+        raise Unreachable("connection refused", maybe_sent=False)
+
+    api.before = down
+    async with operator(api, Playbook(MadeWithADefect, tasks=[])):
+        await asyncio.sleep(5)
+        first, second = caplog.records[:2]
+        assert first.exc_info
+        assert first.getMessage().startswith("unexpected error, tried again in ")
+        assert second.getMessage() == "its status does not say so: connection refused"
+        api.before = ModelApi().before
+        await asyncio.sleep(60)
+        assert ready(api, ticket)[1] == "UnexpectedError"
