@@ -174,12 +174,20 @@ async def report(play: TicketPlay) -> None:
 
 @task("the booking is cancelled")
 async def cancel_booking(play: TicketPlay) -> None:
-    """Cancels by the ticket's UID, whatever the status says; a booking still under way comes too late."""
+    """Cancels by the ticket's UID, whatever the status says; a booking still under way comes too late.
+
+    The status says so as long as the finalizers of others hold the ticket.
+    """
     try:
         await play.call("cancel the booking", lambda: play.airline.cancel(play.reference))
     except AirlineError as error:
         raise task_failure(error, play.object) from error
     play.comparisons.forget(play.reference)
+    play.report_booking()
+    play.status = replace(play.status, phase=Phase.CANCELLING)
+    others = [name for name in play.object.metadata.finalizers if name != FINALIZER]
+    play.ready_reason = "Cancelled"
+    play.ready_message = f"The booking is cancelled; other finalizers hold the ticket: {', '.join(others)}."
 
 
 async def take_step(play: TicketPlay) -> bool:

@@ -73,8 +73,9 @@ class FlightTicketStatus(msgspec.Struct, frozen=True, gc=False, omit_defaults=Tr
         Phase | None,
         field(
             "Where the ticket stands: `Pending` (not booked yet), `Booked`, `Updating` (the booking is being "
-            "changed), `Cancelling` (the ticket is deleted, its booking not yet cancelled), `Failed` "
-            "(it cannot be booked as it is) or `Paused` (by annotation). The condition `Ready` says why.",
+            "changed), `Cancelling` (the ticket is deleted; its booking is not cancelled yet, or it is and "
+            "other finalizers hold the ticket), `Failed` (it cannot be booked as it is) or `Paused` (by "
+            "annotation). The condition `Ready` says why.",
             title="Status",
             descriptors=("io.kubernetes.phase",),
         ),
@@ -205,6 +206,8 @@ FLIGHT_TICKET: Kind[FlightTicket] = Kind(
         "InvalidSpec": "No airline can book that. The message names the field, the value and the remedy. "
         "Tried again when the spec changes.",
         "BookingContested": "Somebody else changes the booking at the airline as fast as the operator does.",
+        "Cancelled": "The ticket is deleted and its booking cancelled. Others hold the ticket: the message "
+        "names their finalizers.",
         "Paused": "The annotation `pilothouse.dev/paused` is `true`: nothing is done about the ticket, its "
         "deletion included, until it is taken away. The condition is `Unknown` meanwhile.",
         "KubernetesRefused": "The API server refused a write, in the message's words. "

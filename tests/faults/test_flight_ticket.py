@@ -87,3 +87,26 @@ class HastyUser(TicketLife):
 
 def test_a_ticket_deleted_at_any_moment_leaves_no_booking() -> None:
     explore(HastyUser, pairs=PAIRS // 4).require_converged()
+
+
+class HeldTicket(TicketLife):
+    """A deleted ticket that somebody else holds back, too."""
+
+    def play(self, user: ModelApi) -> Iterator[str | float]:
+        spec = {"from": "Mumbai", "to": "London", "number": 2}
+        key = user.put(TICKETS, "t", spec=spec, metadata={"finalizers": ["others/hold"]})
+        yield "created"
+        user.remove(TICKETS, key)
+        yield "deleted"
+        user.put(TICKETS, "t", metadata={"annotations": {RECONCILE: "once more"}})
+        yield "asked for a play that there is not"
+
+
+def test_a_ticket_that_others_hold_back_tells_that_it_is_cancelled() -> None:
+    matrix = explore(HeldTicket, pairs=PAIRS // 4)
+    matrix.require_converged()
+    assert [site.what.partition(" default/")[0] for site in matrix.sites][-3:] == [
+        "modelairline.cancel",
+        "patch flighttickets.flights.com/status",
+        "patch flighttickets.flights.com",
+    ]

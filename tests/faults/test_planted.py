@@ -208,7 +208,7 @@ def test_a_write_before_the_finalizer_is_found(monkeypatch: pytest.MonkeyPatch) 
     async def without(self: Any, obj: Any) -> Any:
         return obj
 
-    async def after_all(self: Any, obj: Any, status: Any) -> bool:
+    async def after_all(self: Any, obj: Any, status: Any) -> Any:
         return await write_status(self, await with_finalizer(self, obj), status)
 
     monkeypatch.setattr(Reconciler, "_with_finalizer", without)

@@ -165,10 +165,11 @@ class Hand:
                     "stopped: that is a defect of the playbook, which must ask `play.check`"
                 ) from None
         if leaving:
-            # Once all is cleaned up the object goes, and with it its status.
             ends = recap.failure is None and recap.waiting is None
+            if ends and obj.metadata.finalizers == (finalizer,):
+                status = {}  # The object goes, and with it its status.
             finalizers = [f"-{finalizer}"] if ends else []
-            return Played(watch.resource, key, True, recap, {} if ends else status, finalizers)
+            return Played(watch.resource, key, True, recap, status, finalizers)
         added = [f"+{finalizer}"] if finalizer and finalizer not in obj.metadata.finalizers else []
         return Played(watch.resource, key, True, recap, status, added)
 

@@ -65,7 +65,8 @@ class Play(Generic[T, S]):
         settled: The last play of the present spec ended with Ready (observedGeneration does not say that:
             it grows with a play that failed, too.)
         log: Its lines name the object.
-        ready: Whether the condition Ready is True when no task fails.
+        ready: Whether the condition Ready is True when no task fails: it is, but for a deleted object, whose
+            status is read where others hold it back.
         ready_reason: Its reason then.
         ready_message: Its message then.
         plan: The plan in progress; empty outside of one.
@@ -101,6 +102,10 @@ class Play(Generic[T, S]):
         self.ready = True
         self.ready_reason = "Reconciled"
         self.ready_message = "Everything is as the spec asks."
+        if self.deleting:
+            self.ready = False
+            self.ready_reason = "Deleting"
+            self.ready_message = "It is being deleted."
         self.plan = ""
         self.results: list[TaskResult] = []
         self.after: float | None = None

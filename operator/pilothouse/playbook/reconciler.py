@@ -60,7 +60,8 @@ class Reconciler(Generic[T]):
 
     The finalizer is stored before the first task. The status is written once per play, only where it differs,
     and only onto the very object that was played; an object that changed meanwhile is played again. An object
-    that is as it should be costs no request.
+    that is as it should be costs no request. Once it is cleaned up a deleted object is left alone; its status
+    is written before that if finalizers of others hold it back.
 
     Attributes:
         wrote: Takes what an own write returned. A controller's `wrote` also knows that it is no news.
@@ -124,16 +125,20 @@ class Reconciler(Generic[T]):
         self._announcer.tell(play, recap)
         failure, waiting = recap.failure, recap.waiting
         if play.deleting and failure is None and waiting is None and play.after is None:
-            await self._remove_finalizer(play.object)
+            held = play.object
+            if held.metadata.finalizers != (self._playbook.finalizer,):
+                # It stays, and is not played again: what its status says now is the last word.
+                held = await self._write_status(held, _final_status(play, recap))
+            await self._remove_finalizer(held)
             return DONE
         if waiting is not None:
             play.requeue_after(waiting.fallback)
-        news = await self._write_status(play.object, _final_status(play, recap))
+        written = await self._write_status(play.object, _final_status(play, recap))
         if failure is None:
             return DONE if play.after is None else Outcome(play.after)
         if failure.permanent:
             raise PermanentError(failure.message)
-        raise SyncError(failure.message, retry_after=failure.retry_after, repeated=not news)
+        raise SyncError(failure.message, retry_after=failure.retry_after, repeated=written is play.object)
 
     async def check(self, obj: T) -> tuple[Recap, dict[str, object]]:
         """Plays in check mode: nothing is written, no outside call is made, no Event recorded.
@@ -263,20 +268,20 @@ class Reconciler(Generic[T]):
         metadata = {"resourceVersion": obj.metadata.resource_version, "finalizers": finalizers}
         return await self._patch(obj, {"metadata": metadata})
 
-    async def _write_status(self, obj: T, status: PlayStatus) -> bool:
-        """Writes the status where it differs; returns whether it did."""
+    async def _write_status(self, obj: T, status: PlayStatus) -> T:
+        """Writes the status where it differs; returns the object as written, or the same one."""
         patch = merge_patch(obj.status, status)
         if not patch:
-            return False
+            return obj
         body = {"metadata": {"resourceVersion": obj.metadata.resource_version}, "status": patch}
         self._writing[obj.metadata.key] = status
         try:
-            await self._patch(obj, body, subresource="status")
+            return await self._patch(obj, body, subresource="status")
         except NotFound:
             await self._require_status_subresource(obj)
+            return obj
         finally:
             del self._writing[obj.metadata.key]
-        return True
 
     async def _require_status_subresource(self, obj: T) -> None:
         """Tells apart the two reasons why a status is not found: the object is gone, or its kind has none."""

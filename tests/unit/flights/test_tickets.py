@@ -137,6 +137,33 @@ async def test_a_deleted_ticket_goes_when_its_booking_is_cancelled(cluster, proc
     assert [call.subresource for call in cluster.writes] == ["", "status", ""]
 
 
+async def test_a_ticket_that_others_hold_back_tells_that_its_booking_is_cancelled(
+    cluster, process, airline, booked
+):
+    others = ["others/a", "others/b"]
+    cluster.put(TICKETS, "t", metadata={"finalizers": [others[0], "flights.com/booking", others[1]]})
+    cluster.delete_ticket(booked)
+    await process.sync(booked)
+    held = ticket(cluster, booked)
+    assert held.metadata.finalizers == tuple(others)
+    status = held.status
+    assert (status.phase, status.booking_id, status.booked_seats, status.price) == (
+        Phase.CANCELLING,
+        "",
+        0,
+        "",
+    )
+    assert (ready(cluster, booked).status, ready(cluster, booked).reason) == ("False", "Cancelled")
+    assert ready(cluster, booked).message == (
+        "The booking is cancelled; other finalizers hold the ticket: others/a, others/b."
+    )
+    assert [call.subresource for call in cluster.writes] == ["", "status", "status", ""]
+    requests = airline.requests.total()
+    cluster.annotate(booked, RECONCILE, "again")
+    await process.sync(booked)
+    assert (len(cluster.writes), airline.requests.total()) == (4, requests)
+
+
 async def test_a_ticket_made_anew_under_the_same_name_is_booked_anew(cluster, process, airline, booked):
     cluster.delete_ticket(booked)
     await process.sync(booked)

@@ -139,13 +139,27 @@ async def test_a_deletion_is_played_and_what_remains_for_others_is_refused(
     api.put(TICKET, ticket.name, metadata={"finalizers": [FINALIZER, "others.dev/hold"]})
     api.remove(TICKET, ticket)
     told = await hand.check(watch, ticket)
-    assert (told.finalizers, told.status, told.changes) == ([f"-{FINALIZER}"], {}, True)
+    assert (told.finalizers, told.changes) == ([f"-{FINALIZER}"], True)
     assert airline.effects == ["book"]
-    assert (await hand.play(watch, ticket)).finalizers == [f"-{FINALIZER}"]
+    played = await hand.play(watch, ticket)
+    assert played.finalizers == [f"-{FINALIZER}"]
+    for status in (told.status, played.status):
+        assert "Deleting" in str(status["conditions"])
     assert airline.effects == ["book", "cancel"]
     for refused in (hand.check, hand.play):
         with pytest.raises(Refused, match="nothing"):
             await refused(watch, ticket)
+
+
+async def test_a_deleted_object_that_nobody_else_holds_back_takes_its_status_along(
+    api: ModelApi, ticket: ObjectKey, hand: Hand, watch: Watch
+) -> None:
+    await hand.play(watch, ticket)
+    api.remove(TICKET, ticket)
+    told = await hand.check(watch, ticket)
+    assert (told.finalizers, told.status) == ([f"-{FINALIZER}"], {})
+    assert (await hand.play(watch, ticket)).status == {}
+    assert not api.exists(TICKET, ticket)
 
 
 async def test_what_a_process_may_no_longer_do_it_does_not(

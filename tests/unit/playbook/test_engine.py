@@ -123,18 +123,22 @@ async def test_other_parts_of_the_status_and_other_finalizers_stay(
         status={"price": "9 EUR", "conditions": [other]},
         metadata={"finalizers": ["a/b"]},
     )
-    await start()
+    await start(resync=100)
     obj = api.read(TICKET, key)
     assert obj["status"]["price"] == "9 EUR"
     assert obj["status"]["conditions"][0] == other
     assert obj["metadata"]["finalizers"] == ["a/b", FINALIZER]
+    api.calls.clear()
     api.remove(TICKET, key)
     await asyncio.sleep(1)
-    assert api.read(TICKET, key)["metadata"]["finalizers"] == ["a/b"]
+    obj = api.read(TICKET, key)
+    assert obj["metadata"]["finalizers"] == ["a/b"]
+    assert (ready(obj)["status"], ready(obj)["reason"]) == ("False", "Deleting")
+    assert [call.subresource for call in writes(api)] == ["status", ""]
     assert airline.effects == ["book", "cancel"]
     api.calls.clear()
-    api.put(TICKET, "t", metadata={"annotations": {RECONCILE: "again"}})
-    await asyncio.sleep(1)
+    api.put(TICKET, "t", status={"phase": "Booked"}, metadata={"annotations": {RECONCILE: "again"}})
+    await asyncio.sleep(1000)
     assert airline.effects == ["book", "cancel"]
     assert api.calls == [], "what others hold back is no longer ours"
 

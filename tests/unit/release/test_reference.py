@@ -19,6 +19,7 @@ REASON = re.compile(
 # flights' playbook does not use.
 UNUSED = {
     "Reconciled",
+    "Deleting",
     "NameTaken",
     "FieldConflict",
     "NotSelected",
