@@ -4,7 +4,7 @@ import asyncio
 import logging
 import math
 from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -23,7 +23,16 @@ from pilothouse.controller import (
 from pilothouse.controller.lease import JITTER_FACTOR, LEASE
 from pilothouse.controller.sharding import shard_lease, shard_of
 from pilothouse.informer import Informer, InformerFactory, Store
-from pilothouse.kube import Conflict, KubeObject, NotFound, ObjectKey, Resource
+from pilothouse.kube import (
+    Conflict,
+    Discovery,
+    KubeError,
+    KubeObject,
+    NotFound,
+    ObjectKey,
+    PartialObjectMetadata,
+    Resource,
+)
 from pilothouse.playbook.cluster import Cluster
 from pilothouse.playbook.playbook import Recap
 from pilothouse.playbook.reconciler import PAUSED, RECONCILE, Reconciler
@@ -112,6 +121,20 @@ class Hand:
         self._name = name
         self._settings = settings
         self._api = api
+
+    async def watches_of(self, watches: Sequence[Watch], kind: str) -> Sequence[Watch]:
+        """What the function `watches_of` finds; else by the short and other names that the server knows.
+
+        Raises:
+            Refused: The operator has no such watch, or the server does not tell.
+        """
+        try:
+            return watches_of(watches, kind)
+        except Refused as refused:
+            with suppress(KubeError, Refused):
+                served = await Discovery(self._api).resolve(kind, PartialObjectMetadata)
+                return watches_of(watches, str(served))
+            raise refused
 
     async def choose(self, watches: Sequence[Watch], key: ObjectKey) -> Watch:
         """Finds the one of a kind's watches that the operator plays an object by.

@@ -126,20 +126,20 @@ def _by_hand(name: str, command: Callable[[], Coroutine[Any, Any, int]]) -> int:
 
 async def _play(name: str, watches: Watches, variables: Mapping[str, str], options: "Namespace") -> int:
     from pilothouse.playbook import report
-    from pilothouse.playbook.by_hand import Hand, watches_of
+    from pilothouse.playbook.by_hand import Hand
 
     settings = Settings.load(variables)
     # The lines are for the person; those of the running operator go where its own log goes.
     configure("console", "warning")
     async with watches(variables) as all_watches:
         kind, key = _named(options.object, options.namespace)
-        candidates = watches_of(all_watches, kind)
         config = ClientConfig.load()
-        if candidates[0].resource.namespaced and not key.namespace:
-            key = ObjectKey(config.namespace, key.name)
         settings = replace(settings, pod_namespace=settings.pod_namespace or config.namespace)
         async with Client(config, user_agent=f"{name}/{__version__}") as client:
             hand = Hand(name, settings, client)
+            candidates = await hand.watches_of(all_watches, kind)
+            if candidates[0].resource.namespaced and not key.namespace:
+                key = ObjectKey(config.namespace, key.name)
             watch = await hand.choose(candidates, key)
             played = await (hand.check if options.check else hand.play)(watch, key)
     told = report.as_json(played) if options.output == "json" else report.as_text(played, diff=options.diff)

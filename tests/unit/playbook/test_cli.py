@@ -142,6 +142,39 @@ def test_what_cannot_be_done_is_one_sentence(
     assert (said.out, said.err.count("\n")) == ("", 1)
 
 
+@pytest.fixture
+def discovery(api: ModelApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The API server tells which kinds it serves."""
+
+    def group(name: str, kind: str, plural: str, *short: str) -> dict[str, Any]:
+        names = {"resource": plural, "singularResource": f"a-{kind.lower()}", "shortNames": short}
+        kinds = [{**names, "responseKind": {"kind": kind}, "scope": "Namespaced"}]
+        return {"metadata": {"name": name}, "versions": [{"version": "v1", "resources": kinds}]}
+
+    async def request(method: str, path: str, **options: Any) -> bytes:
+        groups = {
+            "/api": [group("", "Pod", "pods", "po")],
+            "/apis": [group("tests.dev", "Ticket", "tickets", "tk")],
+        }
+        return json.dumps({"items": groups[path]}).encode()
+
+    monkeypatch.setattr(api, "request", request)
+
+
+@pytest.mark.usefixtures("discovery")
+@pytest.mark.parametrize("word", ["tk", "TK", "tk.tests.dev", "a-ticket", "Ticket", "tickets"])
+def test_a_kind_has_the_names_that_the_server_knows_it_by(ticket: ObjectKey, run: Run, word: str) -> None:
+    assert run("play", f"{word}/my-ticket", "--check") == 2
+
+
+@pytest.mark.usefixtures("discovery")
+def test_another_operators_kind_is_refused_by_any_name(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    for word in ("po", "pods", "flight"):
+        assert run("play", f"{word}/x", "--check") == 1
+        sentence = f"tickets: the kind '{word}' is not one of this operator's; it has: Ticket\n"
+        assert capsys.readouterr().err == sentence
+
+
 def test_a_namespace_that_the_operator_does_not_watch_is_refused(
     ticket: ObjectKey, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
