@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from pilothouse.kube import Resource, Unstructured
+from pilothouse.kube import ObjectMeta, Resource, Unstructured
 
 Json = dict[str, Any]
 
@@ -46,6 +46,46 @@ class Difference(NamedTuple):
         if self.desired is None:
             return f"- {self.path}: {live}"
         return f"{self.path}: {live} -> {desired}"
+
+
+def completed(
+    resource: Resource[Any], body: Mapping[str, Any], kind: Resource[Any], owner: ObjectMeta, *, owned: bool
+) -> Json:
+    """A manifest of what a body states: with kind, name and namespace, and the reference to its owner.
+
+    Args:
+        resource: The kind of what is stated.
+        body: What is stated; the name and namespace are the owner's unless given.
+        kind: The owner's.
+        owner: Its metadata.
+        owned: Whether it owns what is stated.
+
+    Raises:
+        ValueError: The owner cannot own it, or the name is empty.
+    """
+    # As the server reads it, to be compared with what it answers.
+    asked: Json = msgspec.json.decode(msgspec.json.encode(body))
+    metadata = {"name": owner.name, **asked.get("metadata", {})}
+    if not metadata["name"]:
+        raise ValueError(f"{resource} to be applied has an empty name: leave it out, or give one")
+    if resource.namespaced:
+        metadata.setdefault("namespace", owner.namespace)
+    if owned:
+        if owner.namespace and owner.namespace != metadata.get("namespace"):
+            raise ValueError(
+                f"{kind.kind} {owner.key} cannot own {resource} {metadata['name']} elsewhere than in its "
+                "namespace: apply it with owned=False, and delete it in the cleanup"
+            )
+        reference = {
+            "apiVersion": kind.api_version,
+            "kind": kind.kind,
+            "name": owner.name,
+            "uid": owner.uid,
+            "controller": True,
+            "blockOwnerDeletion": True,
+        }
+        metadata["ownerReferences"] = [*metadata.get("ownerReferences", ()), reference]
+    return {**asked, "apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata}
 
 
 def fulfilled(manifest: Mapping[str, Any], live: Unstructured, manager: str) -> bool:

@@ -8,8 +8,10 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from pilothouse.controller import EventType, Fence
 from pilothouse.kube import Conflict, KubeError, KubeObject, ObjectKey, Resource
+from pilothouse.playbook.apply import Apply
 from pilothouse.playbook.cluster import OWNER, Cluster
 from pilothouse.playbook.jobs import JOB, Job, job_manifest, verdict
+from pilothouse.playbook.manifest import completed
 from pilothouse.playbook.status import READY, Aspect, PlayStatus
 from pilothouse.playbook.tasks import State, Task, TaskFailed, TaskResult, Waiting, refused
 from pilothouse.playbook.tasks import seconds as in_seconds
@@ -224,15 +226,22 @@ class Play(Generic[T, S]):
             Conflict: The object changed meanwhile: leave it to the engine, which plays again.
         """
         metadata = self.object.metadata
-        manifest = self.cluster.manifest(resource, body, metadata, owned=owned)
+        manifest = completed(resource, body, self.cluster.owner, metadata, owned=owned)
+        apply = Apply(
+            self.cluster,
+            resource,
+            manifest,
+            metadata,
+            adopt=adopt or not owned,
+            force=force,
+            check=self.check,
+        )
         with _refusals():
-            applied = await self.cluster.apply(
-                resource, manifest, metadata, adopt=adopt or not owned, force=force, check=self.check
-            )
+            applied = await apply.run()
         if applied.diff:
             verb = "create" if applied.created else "change"
             RESULT.get().changed(f"{verb} {resource.kind} {applied.object.metadata.name}", applied.diff)
-        return applied.object  # type: ignore[no-any-return]  # a view of the resource
+        return applied.object
 
     async def delete(
         self, resource: Resource[Any], name: str, *, namespace: str = "", propagation: str = "Background"

@@ -1,0 +1,247 @@
+"""Server-side apply: makes an object fulfil a manifest.
+
+The rules are those of kubernetes.io/docs/reference/using-api/server-side-apply.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import msgspec
+
+from pilothouse.kube import (
+    Conflict,
+    Invalid,
+    KubeObject,
+    NotFound,
+    ObjectKey,
+    ObjectMeta,
+    PatchType,
+    Resource,
+    Unstructured,
+)
+from pilothouse.kube.answers import read_object
+from pilothouse.kube.selectors import matcher
+from pilothouse.playbook.cluster import Cluster
+from pilothouse.playbook.manifest import Difference, Json, additions, changes, fulfilled, is_secret
+from pilothouse.playbook.tasks import TaskFailed
+
+K = TypeVar("K", bound=KubeObject)
+
+NAME_TAKEN = "NameTaken"
+FIELD_CONFLICT = "FieldConflict"
+NOT_SELECTED = "NotSelected"
+
+
+class Applied(NamedTuple, Generic[K]):
+    """What an apply did.
+
+    Attributes:
+        object: The object as stored; in check mode as it is, or as it would be created.
+        created: It was not there.
+        diff: What has changed, a line per field; empty when nothing has. What somebody else changed between
+            the read and the write is among it.
+    """
+
+    object: K
+    created: bool
+    diff: Sequence[str]
+
+
+class Apply(Generic[K]):
+    """An apply of a manifest to an object, under the operator's name.
+
+    Args:
+        cluster: Where.
+        resource: The kind; the watch declares it, or LookupError.
+        manifest: What is stated of the object, completed (`pilothouse.playbook.manifest`).
+        owner: The metadata of the object that is played.
+        adopt: Take over one of that name that is somebody else's, or nobody's.
+        force: Take fields over from other managers.
+        check: Change nothing.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        resource: Resource[K],
+        manifest: Json,
+        owner: ObjectMeta,
+        *,
+        adopt: bool,
+        force: bool,
+        check: bool,
+    ) -> None:
+        self._cluster = cluster
+        self._resource = resource
+        self._manifest = manifest
+        self._owner = owner
+        self._adopt = adopt
+        self._force = force
+        self._check = check
+        self._informer = cluster.informer(resource)
+        self._aspect = str(resource)
+        self._key = ObjectKey(manifest["metadata"].get("namespace", ""), manifest["metadata"]["name"])
+        self._desired = hash(msgspec.json.encode(manifest))
+
+    async def run(self) -> Applied[K]:
+        """Makes the object fulfil the manifest.
+
+        What is not known to fulfil it is read live, whether the store shows it or not: a store is a moment
+        behind, and one with a selector does not show all. Whether a difference is one, the server alone
+        knows: it is asked by the apply itself, which changes nothing where there is none; in check mode by a
+        dry run of it.
+
+        Raises:
+            TaskFailed: The name is taken, another manager wants the same field, or the store would never show
+                the object.
+            Conflict: The object is not the one that was read: play again.
+            KubeError: The API server cannot be reached or refused.
+        """
+        live = self._informer.store.get(self._key)
+        if live is not None and self._cluster.memory.fulfils(self._aspect, self._desired, live.metadata):
+            return Applied(live, False, ())
+        self._require_watched()
+        before = await self._read()
+        if before is not None and not self._adopt:
+            self._require_own(before.metadata)
+        self._require_selected(before)
+        return await (self._create() if before is None else self._change(before))
+
+    async def _read(self) -> Unstructured | None:
+        try:
+            return await self._cluster.api.get(_unstructured(self._resource), self._key)
+        except NotFound:
+            return None
+
+    async def _create(self) -> Applied[K]:
+        diff = self._told(additions(self._manifest)) or (f"+ {self._resource.kind} {self._key}",)
+        if self._check:
+            return Applied(self._viewed(self._manifest), True, diff)
+        # An apply cannot say that there must be none (and a POST would leave the fields to another owner than
+        # all later applies have). Without force it is a Conflict if somebody has made one since and states a
+        # field otherwise; if not, the two are merged.
+        made = await self._patch(self._manifest, force=self._adopt and self._force)
+        return Applied(self._remembered(made), True, diff)
+
+    async def _change(self, before: Unstructured) -> Applied[K]:
+        after = before
+        if not fulfilled(self._manifest, before, self._cluster.manager):
+            after = await self._patch_the_very(before)
+        diff = self._told(changes(before, after, self._cluster.manager))
+        if self._check:
+            return Applied(self._shown(before), False, diff)
+        return Applied(self._remembered(after), False, diff)
+
+    async def _patch_the_very(self, before: Unstructured) -> Unstructured:
+        # With the UID the server refuses to make anew what has been deleted since.
+        metadata = {**self._manifest["metadata"], "uid": before.metadata.uid}
+        try:
+            return await self._patch({**self._manifest, "metadata": metadata}, force=self._force)
+        except Conflict as conflict:
+            if any(cause.reason == "FieldManagerConflict" for cause in conflict.causes):
+                what = f"{self._resource.kind} {self._key}"
+                raise TaskFailed(
+                    FIELD_CONFLICT, f"Another manager wants fields of {what}: {conflict}"
+                ) from conflict
+            raise
+        except Invalid as invalid:
+            # What the server says of a UID where another object has taken the name meanwhile.
+            if any(cause.field == "metadata.uid" for cause in invalid.causes):
+                why = f"{self._resource.kind} {self._key} is another one by now"
+                raise Conflict(409, "Conflict", why) from invalid
+            raise
+
+    async def _patch(self, manifest: Json, *, force: bool) -> Unstructured:
+        answer = await self._cluster.api.patch(
+            _unstructured(self._resource),
+            self._key,
+            manifest,
+            type=PatchType.APPLY,
+            field_manager=self._cluster.manager,
+            force=force,
+            dry_run=self._check,
+        )
+        if not self._check:
+            self._cluster.wrote(self._owner.key, self._informer, self._viewed(answer.content))
+        return answer
+
+    # What is refused before anything is asked for.
+
+    def _require_watched(self) -> None:
+        """Refuses what lies outside of the watched namespaces, where a Role may not even let it be read.
+
+        Raises:
+            TaskFailed: It does.
+        """
+        watched = self._cluster.namespaces
+        if self._resource.namespaced and watched and self._key.namespace not in watched:
+            raise TaskFailed(
+                NOT_SELECTED,
+                f"{self._resource.kind} {self._key} is not applied: the operator watches the namespaces "
+                f"{', '.join(watched)} alone and would not see it.",
+            )
+
+    def _require_own(self, live: ObjectMeta) -> None:
+        """Refuses an object that is somebody else's, or nobody's.
+
+        Raises:
+            TaskFailed: It is.
+        """
+        controllers = [each for each in live.owner_references if each.controller]
+        if any(each.uid == self._owner.uid for each in controllers):
+            return
+        whose = (
+            f"belongs to {controllers[0].kind} {controllers[0].name}" if controllers else "belongs to nobody"
+        )
+        raise TaskFailed(
+            NAME_TAKEN,
+            f"There is a {self._resource.kind} {live.key} already, which {whose}: rename or delete it.",
+        )
+
+    def _require_selected(self, live: Unstructured | None) -> None:
+        """Refuses what the watch of its kind would not show: nobody would be told when it changes or goes.
+
+        Raises:
+            TaskFailed: It is so.
+        """
+        stated = self._manifest["metadata"]
+        held = live.content if live is not None else {"metadata": {}}
+        labels = {**held["metadata"].get("labels", {}), **(stated.get("labels") or {})}
+        would_be = {**self._manifest, **held}
+        would_be["metadata"] = {**stated, **held["metadata"], "labels": labels}
+        selectors = self._informer.label_selector, self._informer.field_selector
+        if not matcher(*selectors)(would_be):
+            selected = " and ".join(filter(None, selectors))
+            raise TaskFailed(
+                NOT_SELECTED,
+                f"{self._resource.kind} {self._key} is not applied: its watch selects {selected!r}, which "
+                f"would not show it with the labels {labels}: state what is selected, or select what is "
+                "stated.",
+            )
+
+    # How the object is shown.
+
+    def _remembered(self, obj: Unstructured) -> K:
+        """The object, which fulfils the manifest, in its kind's view; remembered as such."""
+        shown = self._shown(obj)
+        self._cluster.memory.remember(self._aspect, self._desired, shown.metadata)
+        return shown
+
+    def _shown(self, obj: Unstructured) -> K:
+        """The object in its kind's view: the very one of the store, where that has come as far."""
+        live = self._informer.store.get(obj.metadata.key)
+        if live is not None and live.metadata.resource_version == obj.metadata.resource_version:
+            return live
+        return self._viewed(obj.content)
+
+    def _viewed(self, content: Mapping[str, Any]) -> K:
+        return read_object(self._resource, msgspec.json.encode(content))
+
+    def _told(self, found: Sequence[Difference]) -> Sequence[str]:
+        return [each.told(hidden=is_secret(self._resource, each.path)) for each in found]
+
+
+def _unstructured(resource: Resource[Any]) -> Resource[Unstructured]:
+    whole: Resource[Unstructured] = replace(resource, view=Unstructured)
+    return whole
