@@ -3,10 +3,11 @@
 from pilothouse.testing.api_server import ApiServer, ApiServerError
 from pilothouse.testing.documents import Json
 from pilothouse.testing.explore import FaultMatrix, explore
-from pilothouse.testing.faults import API_ERRORS, Errors, Fault, Faults, Injection, Killed, Process, Site
+from pilothouse.testing.faults import API_ERRORS, Errors, Fault, Faults, Injection, Killed, Site
 from pilothouse.testing.faulty import FaultyApi, Outside
 from pilothouse.testing.freezing import Freezable
 from pilothouse.testing.model import Call, ModelApi
+from pilothouse.testing.process import Process
 from pilothouse.testing.scenario import Run, Scenario, objects_state, play
 from pilothouse.testing.server import ModelServer
 from pilothouse.testing.virtual_time import VirtualTimeLoop, VirtualTimeStuck

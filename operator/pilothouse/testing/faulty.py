@@ -16,7 +16,8 @@ from pilothouse.kube import (
     WatchEvent,
     WatchListUnsupported,
 )
-from pilothouse.testing.faults import Errors, Killed, Process
+from pilothouse.testing.faults import Errors, Killed
+from pilothouse.testing.process import Process
 
 T = TypeVar("T", bound=KubeObject)
 R = TypeVar("R")

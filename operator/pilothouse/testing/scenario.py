@@ -19,9 +19,10 @@ from pilothouse.controller.sharding import shard_lease
 from pilothouse.kube import ObjectKey
 from pilothouse.playbook import Watch, add_watch
 from pilothouse.testing.documents import Json
-from pilothouse.testing.faults import Faults, Injection, Process, Site
+from pilothouse.testing.faults import Faults, Injection, Site
 from pilothouse.testing.faulty import FaultyApi
 from pilothouse.testing.model import ModelApi
+from pilothouse.testing.process import Process
 from pilothouse.testing.virtual_time import AwaitedThreads, VirtualTimeLoop
 
 #: After each step the operator is left alone for so long before anybody looks, seconds.

@@ -34,8 +34,9 @@ def install() -> None:
     """Put the faults between the operator and what it calls."""
     from flights_operator.airline import Airline
     from pilothouse.controller import Manager
-    from pilothouse.testing.faults import Fault, Faults, Injection, Process
+    from pilothouse.testing.faults import Fault, Faults, Injection
     from pilothouse.testing.faulty import FaultyApi
+    from pilothouse.testing.process import Process
     from tests.faults.airline import ERRORS, READS
 
     struck = Path(os.environ["FAULTS_STRUCK"])
