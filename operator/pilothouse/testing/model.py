@@ -27,8 +27,9 @@ from pilothouse.kube.answers import event_reader, read_object, read_page
 from pilothouse.kube.selectors import Matches, matcher
 from pilothouse.kube.subresources import PODS
 from pilothouse.testing import garbage
+from pilothouse.testing.collection import Change
 from pilothouse.testing.documents import Json, as_json
-from pilothouse.testing.server import Change, ModelServer
+from pilothouse.testing.server import ModelServer
 
 T = TypeVar("T", bound=KubeObject)
 

@@ -6,78 +6,31 @@ contract tests compare it with the real one.
 
 import copy
 import uuid
-from bisect import bisect_right
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 from pilothouse.kube import (
     AlreadyExists,
-    BadRequest,
     Cause,
-    Conflict,
     EventType,
-    Invalid,
     NotFound,
     ObjectKey,
     PatchType,
     Resource,
     ServerError,
 )
-from pilothouse.telemetry import now
+from pilothouse.testing import strategy
 from pilothouse.testing.apply import Ownership
+from pilothouse.testing.collection import Change, Collection
 from pilothouse.testing.documents import Json
 from pilothouse.testing.patches import json_patched, merged
+from pilothouse.testing.refusals import check_applied_uid, check_namespace, check_version, conflict, invalid
 
-"""An object as JSON has it."""
-"""An object as JSON."""
 Validate: TypeAlias = Callable[[Resource[Any], Json, Json | None], Sequence[Cause]]
 """Told the kind, the object to be stored and the one that is stored, returns what is wrong with it."""
 
-#: How many changes of a kind are remembered for watches. etcd remembers those of 5 minutes.
-HISTORY = 20_000
 FOREGROUND, ORPHAN = "foregroundDeletion", "orphan"
 _FINALIZERS = {"Foreground": FOREGROUND, "Orphan": ORPHAN}
-
-# Kinds of the server's own that have neither a status nor a generation.
-_PLAIN = {
-    "configmaps",
-    "endpoints",
-    "events",
-    "events.events.k8s.io",
-    "leases.coordination.k8s.io",
-    "secrets",
-    "serviceaccounts",
-    "services",
-}
-# What a user's body never decides.
-_SERVERS_OWN = ("creationTimestamp", "deletionTimestamp", "generation", "resourceVersion", "uid", "selfLink")
-
-
-class Change(NamedTuple):
-    """A line of a watch, as it is remembered: the object after the change, and before it."""
-
-    version: int
-    type: EventType
-    object: Json
-    before: Json | None
-
-
-@dataclass(eq=False)
-class Collection:
-    """All objects of a kind."""
-
-    resource: Resource[Any]
-    objects: dict[ObjectKey, Json] = field(default_factory=dict)
-    owners: dict[ObjectKey, Ownership] = field(default_factory=dict)
-    history: list[Change] = field(default_factory=list)
-    made: Counter[ObjectKey] = field(default_factory=Counter)
-    oldest: int = 0
-
-    def since(self, version: int) -> list[Change]:
-        """The changes after a version, in order."""
-        return self.history[bisect_right(self.history, version, key=lambda change: change.version) :]
 
 
 def _anything(resource: Resource[Any], new: Json, old: Json | None) -> Sequence[Cause]:
@@ -128,13 +81,13 @@ class ModelServer:
         if metadata.get("resourceVersion"):
             # Found out late, in the storage: hence not a 400.
             raise ServerError(500, "", "resourceVersion should not be set on objects to be created")
-        self._check_namespace(resource, namespace, metadata)
+        check_namespace(resource, namespace, metadata)
         if not metadata.get("name") and metadata.get("generateName"):
             self._named += 1
             metadata["name"] = f"{metadata['generateName']}{self._named:05x}"
         key = ObjectKey(namespace if resource.namespaced else "", metadata.get("name", ""))
         if not key.name:
-            raise _invalid(
+            raise invalid(
                 resource, "", [Cause("metadata.name", "Required value: name or generateName is required")]
             )
         if key in self.collection(resource).objects:
@@ -177,14 +130,14 @@ class ModelServer:
     ) -> Json:
         collection = self.collection(resource)
         if type is PatchType.APPLY:
-            self._check_uid(resource, key, body)
+            check_applied_uid(resource, key, collection.objects.get(key), body)
         if type is PatchType.APPLY and key not in collection.objects and not subresource:
             return self._create_applied(resource, key, body, manager)
         old = self._found(resource, key)
         owners = collection.owners.setdefault(key, Ownership())
         if type is PatchType.APPLY:
-            self._check_version(resource, key, old, body)
-            applied = _part(body, subresource, resource)
+            check_version(resource, key, old, body)
+            applied = strategy.for_apply(resource, body, subresource)
             tried = copy.deepcopy(owners)
             new = tried.apply(manager, old, applied, force=force, subresource=subresource)
             # Who owns a field is part of the object, too.
@@ -193,7 +146,7 @@ class ModelServer:
                 collection.owners[key] = tried
             return stored
         new = merged(old, body) if type is PatchType.MERGE else json_patched(old, body)
-        self._check_version(resource, key, old, new)
+        check_version(resource, key, old, new)
         stored = self._update(resource, key, old, new, subresource)
         owners.update(manager, old, stored, subresource=subresource)
         return stored
@@ -203,9 +156,9 @@ class ModelServer:
     ) -> Json:
         """Replace an object, or its subresource."""
         old = self._found(resource, key)
-        self._check_version(resource, key, old, body)
+        check_version(resource, key, old, body)
         if body["metadata"].get("uid", old["metadata"]["uid"]) != old["metadata"]["uid"]:
-            raise _conflict(resource, key, "Precondition failed: UID in precondition differs")
+            raise conflict(resource, key, "Precondition failed: UID in precondition differs")
         stored = self._update(resource, key, old, copy.deepcopy(body), subresource)
         owners = self.collection(resource).owners.setdefault(key, Ownership())
         owners.update(manager, old, stored, subresource=subresource)
@@ -224,7 +177,7 @@ class ModelServer:
         old = self._found(resource, key)
         for name, wanted in (("uid", uid), ("resourceVersion", resource_version)):
             if wanted and wanted != old["metadata"][name]:
-                raise _conflict(resource, key, f"Precondition failed: {name} is {old['metadata'][name]}")
+                raise conflict(resource, key, f"Precondition failed: {name} is {old['metadata'][name]}")
         finalizers = list(old["metadata"].get("finalizers", ()))
         extra = _FINALIZERS.get(propagation)
         deleting = "deletionTimestamp" in old["metadata"]
@@ -234,11 +187,7 @@ class ModelServer:
             return self._drop(resource, key, old)
         if deleting:
             return old
-        metadata = {**old["metadata"], "finalizers": finalizers, "deletionTimestamp": _timestamp()}
-        metadata["deletionGracePeriodSeconds"] = 0
-        if "generation" in metadata:
-            metadata["generation"] += 1
-        return self._store(resource, key, {**old, "metadata": metadata}, old)
+        return self._store(resource, key, strategy.for_delete(old, finalizers), old)
 
     def put(self, resource: Resource[Any], key: ObjectKey, fields: Json, metadata: Json) -> Json:
         """Create an object or set fields of it, status included; only the generation has rules."""
@@ -256,8 +205,7 @@ class ModelServer:
     def forget(self) -> None:
         """Forget the past, so that whoever asks for it is told 410."""
         for collection in self.collections():
-            collection.history.clear()
-            collection.oldest = self.version
+            collection.forget(self.version)
 
     def _shown(self, resource: Resource[Any], key: ObjectKey, obj: Json) -> Json:
         """An object as it is answered."""
@@ -285,11 +233,11 @@ class ModelServer:
 
     def _create_applied(self, resource: Resource[Any], key: ObjectKey, body: Json, manager: str) -> Json:
         if body.get("metadata", {}).get("resourceVersion"):
-            raise _conflict(resource, key, "the object does not exist")
+            raise conflict(resource, key, "the object does not exist")
         obj = copy.deepcopy(body)
         obj.setdefault("metadata", {})["name"] = key.name
         owners = Ownership()
-        owners.apply(manager, {}, _part(obj, "", resource), force=False)
+        owners.apply(manager, {}, strategy.for_apply(resource, obj, ""), force=False)
         stored = self._insert(resource, key, obj, "")
         self.collection(resource).owners[key] = owners
         return stored
@@ -297,23 +245,11 @@ class ModelServer:
     def _insert(
         self, resource: Resource[Any], key: ObjectKey, obj: Json, manager: str, *, status: bool = False
     ) -> Json:
-        metadata = {
-            name: value
-            for name, value in obj["metadata"].items()
-            if (name not in _SERVERS_OWN or status) and value not in ({}, [])
-        }
-        metadata.setdefault("creationTimestamp", _timestamp())
         made = self.collection(resource).made
         made[key] += 1
         # The same from run to run: by name, and by how many there were of it.
-        metadata.setdefault("uid", str(uuid.uuid5(uuid.NAMESPACE_URL, f"{resource}/{key}/{made[key]}")))
-        if resource.namespaced:
-            metadata["namespace"] = key.namespace
-        obj = {"apiVersion": resource.api_version, "kind": resource.kind, **obj, "metadata": metadata}
-        if str(resource) not in _PLAIN:
-            metadata.setdefault("generation", 1)
-            if not status:
-                obj.pop("status", None)
+        uid = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{resource}/{key}/{made[key]}"))
+        obj = strategy.for_create(resource, key, obj, uid, status=status)
         self._validate(resource, key, obj, None)
         owners = self.collection(resource).owners[key] = Ownership()
         owners.update(manager, {}, obj)
@@ -329,34 +265,11 @@ class ModelServer:
         *,
         touched: bool = False,
     ) -> Json:
-        has_status = str(resource) not in _PLAIN
-        if subresource == "status" and not has_status:
-            raise NotFound(404, "NotFound", "the server could not find the requested resource")
-        if subresource == "scale":
-            new = {**old, "spec": {**old.get("spec", {}), "replicas": new["spec"]["replicas"]}}
-        elif subresource:
-            rest = {name: value for name, value in old.items() if name != "status"}
-            new = {**rest, **({"status": new["status"]} if "status" in new else {})}
-        elif has_status:
-            new = {name: value for name, value in new.items() if name != "status"}
-            if "status" in old:
-                new["status"] = old["status"]
-        asked = new.get("metadata", {})
-        metadata = {name: value for name, value in asked.items() if name not in _SERVERS_OWN and value != {}}
-        own = {name: old["metadata"][name] for name in _SERVERS_OWN if name in old["metadata"]}
-        if "deletionGracePeriodSeconds" in old["metadata"]:
-            own["deletionGracePeriodSeconds"] = 0
-        metadata |= {"name": key.name, **({"namespace": key.namespace} if resource.namespaced else {}), **own}
-        if not metadata.get("finalizers", True):
-            del metadata["finalizers"]
-        new = {**new, "apiVersion": old.get("apiVersion"), "kind": old.get("kind"), "metadata": metadata}
-        self._check_finalizers(resource, key, old, new)
-        if has_status and _specification(new) != _specification(old):
-            metadata["generation"] = old["metadata"].get("generation", 0) + 1
+        new = strategy.for_update(resource, key, old, new, subresource)
         if new == old and not touched:
             return old
         self._validate(resource, key, new, old)
-        if "deletionTimestamp" in metadata and not metadata.get("finalizers"):
+        if "deletionTimestamp" in new["metadata"] and not new["metadata"].get("finalizers"):
             return self._drop(resource, key, new)
         return self._store(resource, key, new, old)
 
@@ -379,74 +292,9 @@ class ModelServer:
         return {**obj, "metadata": {**obj["metadata"], "resourceVersion": str(self.version)}}
 
     def _note(self, resource: Resource[Any], change: EventType, new: Json, old: Json | None) -> None:
-        collection = self.collection(resource)
-        collection.history.append(Change(self.version, change, new, old))
-        if len(collection.history) > 2 * HISTORY:
-            collection.oldest = collection.history[HISTORY - 1].version
-            del collection.history[:HISTORY]
+        self.collection(resource).note(Change(self.version, change, new, old))
         self.changed()
 
     def _validate(self, resource: Resource[Any], key: ObjectKey, new: Json, old: Json | None) -> None:
         if causes := self.validate(resource, new, old):
-            raise _invalid(resource, key.name, causes)
-
-    def _check_version(self, resource: Resource[Any], key: ObjectKey, old: Json, new: Json) -> None:
-        asked = new.get("metadata", {}).get("resourceVersion")
-        if asked and asked != old["metadata"]["resourceVersion"]:
-            raise _conflict(
-                resource,
-                key,
-                "the object has been modified; please apply your changes to the latest version and try again",
-            )
-
-    def _check_uid(self, resource: Resource[Any], key: ObjectKey, body: Json) -> None:
-        asked = body.get("metadata", {}).get("uid")
-        there = self.collection(resource).objects.get(key)
-        if asked and there is None:
-            raise _conflict(resource, key, f"uid mismatch: {asked} was given, and no object was found")
-        if asked and there and there["metadata"]["uid"] != asked:
-            why = Cause("metadata.uid", f"Invalid value: {asked!r}: field is immutable", "FieldValueInvalid")
-            raise _invalid(resource, key.name, [why])
-
-    def _check_namespace(self, resource: Resource[Any], namespace: str, metadata: Json) -> None:
-        if resource.namespaced and metadata.get("namespace", namespace) != namespace:
-            raise BadRequest(
-                400,
-                "BadRequest",
-                "the namespace of the provided object does not match the namespace sent on the request",
-            )
-
-    def _check_finalizers(self, resource: Resource[Any], key: ObjectKey, old: Json, new: Json) -> None:
-        if "deletionTimestamp" not in old["metadata"]:
-            return
-        added = set(new["metadata"].get("finalizers", ())) - set(old["metadata"].get("finalizers", ()))
-        if added:
-            message = "Forbidden: no new finalizers can be added if the object is being deleted"
-            raise _invalid(resource, key.name, [Cause("metadata.finalizers", message, "FieldValueForbidden")])
-
-
-def _part(body: Json, subresource: str, resource: Resource[Any]) -> Json:
-    """What an apply may set there."""
-    if subresource:
-        return {"status": body.get("status", {})}
-    if str(resource) in _PLAIN:
-        return body
-    return {name: value for name, value in body.items() if name != "status"}
-
-
-def _specification(obj: Json) -> Json:
-    return {name: value for name, value in obj.items() if name not in ("metadata", "status")}
-
-
-def _conflict(resource: Resource[Any], key: ObjectKey, why: str) -> Conflict:
-    return Conflict(409, "Conflict", f'Operation cannot be fulfilled on {resource} "{key.name}": {why}')
-
-
-def _invalid(resource: Resource[Any], name: str, causes: Sequence[Cause]) -> Invalid:
-    told = ", ".join(f"{cause.field}: {cause.message}" for cause in causes)
-    kind = f"{resource.kind}.{resource.group}" if resource.group else resource.kind
-    return Invalid(422, "Invalid", f'{kind} "{name}" is invalid: {told}', tuple(causes))
-
-
-def _timestamp() -> str:
-    return now().strftime("%Y-%m-%dT%H:%M:%SZ")
+            raise invalid(resource, key.name, causes)

@@ -1,0 +1,60 @@
+"""What the API server refuses to store, in its words."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pilothouse.kube import BadRequest, Cause, Conflict, Invalid, ObjectKey, Resource
+from pilothouse.testing.documents import Json
+
+
+def conflict(resource: Resource[Any], key: ObjectKey, why: str) -> Conflict:
+    """A request that comes too late."""
+    return Conflict(409, "Conflict", f'Operation cannot be fulfilled on {resource} "{key.name}": {why}')
+
+
+def invalid(resource: Resource[Any], name: str, causes: Sequence[Cause]) -> Invalid:
+    """A request for an object that cannot be."""
+    told = ", ".join(f"{cause.field}: {cause.message}" for cause in causes)
+    kind = f"{resource.kind}.{resource.group}" if resource.group else resource.kind
+    return Invalid(422, "Invalid", f'{kind} "{name}" is invalid: {told}', tuple(causes))
+
+
+def check_namespace(resource: Resource[Any], namespace: str, metadata: Json) -> None:
+    """Refuse an object that names another namespace than the request."""
+    if resource.namespaced and metadata.get("namespace", namespace) != namespace:
+        raise BadRequest(
+            400,
+            "BadRequest",
+            "the namespace of the provided object does not match the namespace sent on the request",
+        )
+
+
+def check_version(resource: Resource[Any], key: ObjectKey, old: Json, new: Json) -> None:
+    """Refuse a change that was decided on another version than the stored one."""
+    asked = new.get("metadata", {}).get("resourceVersion")
+    if asked and asked != old["metadata"]["resourceVersion"]:
+        raise conflict(
+            resource,
+            key,
+            "the object has been modified; please apply your changes to the latest version and try again",
+        )
+
+
+def check_applied_uid(resource: Resource[Any], key: ObjectKey, stored: Json | None, body: Json) -> None:
+    """Refuse an apply that means another object than the stored one."""
+    asked = body.get("metadata", {}).get("uid")
+    if asked and stored is None:
+        raise conflict(resource, key, f"uid mismatch: {asked} was given, and no object was found")
+    if asked and stored and stored["metadata"]["uid"] != asked:
+        why = Cause("metadata.uid", f"Invalid value: {asked!r}: field is immutable", "FieldValueInvalid")
+        raise invalid(resource, key.name, [why])
+
+
+def check_finalizers(resource: Resource[Any], key: ObjectKey, old: Json, new: Json) -> None:
+    """Refuse finalizers that are added to an object that is being deleted."""
+    if "deletionTimestamp" not in old["metadata"]:
+        return
+    added = set(new["metadata"].get("finalizers", ())) - set(old["metadata"].get("finalizers", ()))
+    if added:
+        message = "Forbidden: no new finalizers can be added if the object is being deleted"
+        raise invalid(resource, key.name, [Cause("metadata.finalizers", message, "FieldValueForbidden")])
