@@ -5,7 +5,8 @@ count, two to walk over the buckets. A sync counts nine times and observes ten t
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from math import inf
 from typing import Generic, TypeVar
 
@@ -73,13 +74,22 @@ class Series(Collector, Generic[S]):
         name: the metric's name.
         text: what it tells.
         label_names: see there.
+        new: makes the series of one set of label values.
         registry: where it is reported.
     """
 
-    def __init__(self, name: str, text: str, label_names: Sequence[str], registry: CollectorRegistry) -> None:
+    def __init__(
+        self,
+        name: str,
+        text: str,
+        label_names: Sequence[str],
+        new: Callable[[], S],
+        registry: CollectorRegistry,
+    ) -> None:
         self.label_names = label_names
         self._name = name
         self._text = text
+        self._new = new
         self._series: dict[tuple[str, ...], S] = {}
         registry.register(self)
 
@@ -93,15 +103,19 @@ class Series(Collector, Generic[S]):
             series = self._series[key] = self._new()
         return series
 
-    def _new(self) -> S:
-        raise NotImplementedError
-
 
 class Counter(Series[Count]):
-    """A metric of the type counter."""
+    """A metric of the type counter.
 
-    def _new(self) -> Count:
-        return Count()
+    Args:
+        name: the metric's name.
+        text: what it tells.
+        label_names: the names of its labels.
+        registry: where it is reported.
+    """
+
+    def __init__(self, name: str, text: str, label_names: Sequence[str], registry: CollectorRegistry) -> None:
+        super().__init__(name, text, label_names, Count, registry)
 
     def collect(self) -> Iterator[CounterMetricFamily]:
         """Return the metric with all its series."""
@@ -130,11 +144,7 @@ class Histogram(Series[Observations]):
         buckets: Sequence[float],
         registry: CollectorRegistry,
     ) -> None:
-        self._buckets = buckets
-        super().__init__(name, text, label_names, registry)
-
-    def _new(self) -> Observations:
-        return Observations(self._buckets)
+        super().__init__(name, text, label_names, partial(Observations, buckets), registry)
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
         """Return the metric with all its series."""
