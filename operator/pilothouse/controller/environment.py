@@ -2,10 +2,10 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from pilothouse.controller.hosts import is_label
+from pilothouse.controller.hosts import LABEL, is_dns_name, is_label
 
 T = TypeVar("T", bound=str)
 
@@ -47,15 +47,29 @@ class Environment:
 
     def namespaces(self, name: str) -> tuple[str, ...]:
         """Names of namespaces, separated by commas; empty when not set."""
-        value = self.text(name, "")
-        names = tuple(part.strip() for part in value.split(",")) if value else ()
         # One that is empty is no less a mistake: all namespaces would be watched if it were the only one.
-        if not all(map(is_label, names)):
-            raise SettingsError(
-                f"{name} is {shown(value)}: use names of namespaces, separated by commas; each has "
-                "lower-case letters, digits and inner hyphens, 63 at most, and none is empty."
-            )
-        return names
+        value = self._named(
+            name,
+            lambda value: all(map(is_label, _parts(value))),
+            "names of namespaces, separated by commas; each has",
+            ", and none is empty",
+        )
+        return _parts(value) if value else ()
+
+    def namespace(self, name: str) -> str:
+        """The name of a namespace; empty when not set."""
+        return self._named(name, is_label, "the name of a namespace; it has")
+
+    def pod(self, name: str) -> str:
+        """The name of a pod; empty when not set."""
+        return self._named(name, is_dns_name, "the name of the pod; between dots it has", "; 253 in all")
+
+    def _named(self, name: str, fits: Callable[[str], bool], what: str, more: str = "") -> str:
+        """What Kubernetes lets a thing be called; empty when not set."""
+        value = self.text(name, "")
+        if value and not fits(value):
+            raise SettingsError(f"{name} is {shown(value)}: use {what} {LABEL}{more}.")
+        return value
 
     def choice(self, name: str, choices: Sequence[T], default: T) -> T:
         """One of several words, in any case."""
@@ -98,6 +112,10 @@ class Environment:
                 f"{name} is {shown(value)}: use a duration{least}, such as 15s, 10m or 1h30m."
             )
         return seconds
+
+
+def _parts(value: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in value.split(","))
 
 
 def shown(value: str) -> str:

@@ -4,6 +4,8 @@ import re
 from ipaddress import IPv4Address, IPv6Address
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+LABEL = "lower-case letters, digits and inner hyphens, 63 at most"
+"""What a label has, in words."""
 
 
 def is_label(text: str) -> bool:

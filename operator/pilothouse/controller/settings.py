@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pilothouse.controller.environment import Environment, SettingsError, shown
-from pilothouse.controller.hosts import is_dns_name, is_host, is_ipv6, is_label
+from pilothouse.controller.hosts import is_host, is_ipv6
 from pilothouse.controller.lease import LeaseTiming
 
 
@@ -87,8 +87,8 @@ class Settings:
             ),
             sync_timeout=env.seconds("SYNC_TIMEOUT", cls.sync_timeout, minimum=1),
             graceful_stop=env.seconds("GRACEFUL_SHUTDOWN_TIMEOUT", cls.graceful_stop),
-            pod_namespace=_pod_namespace(env),
-            pod_name=_pod_name(env),
+            pod_namespace=env.namespace("POD_NAMESPACE"),
+            pod_name=env.pod("POD_NAME") or socket.gethostname(),
         )
 
 
@@ -120,26 +120,6 @@ def _shards(env: Environment) -> int:
     if shards and not env.flag("LEADER_ELECT", True):
         raise SettingsError("SHARDS is set and LEADER_ELECT is off: shards are shared out by Leases.")
     return shards
-
-
-def _pod_namespace(env: Environment) -> str:
-    namespace = env.text("POD_NAMESPACE", "")
-    if namespace and not is_label(namespace):
-        raise SettingsError(
-            f"POD_NAMESPACE is {shown(namespace)}: use the name of a namespace; it has lower-case letters, "
-            "digits and inner hyphens, 63 at most."
-        )
-    return namespace
-
-
-def _pod_name(env: Environment) -> str:
-    name = env.text("POD_NAME", "")
-    if name and not is_dns_name(name):
-        raise SettingsError(
-            f"POD_NAME is {shown(name)}: use the name of the pod; it has lower-case letters, digits, and "
-            "inner hyphens and dots, 253 at most and 63 between dots."
-        )
-    return name or socket.gethostname()
 
 
 def _address(text: str) -> tuple[str, int]:
