@@ -1,28 +1,39 @@
 """When a settled ticket is compared with its booking, and what the last comparison has shown."""
 
 import asyncio
-from typing import NamedTuple
+from sys import intern
+
+import msgspec
 
 from flights_operator.booking import Booking, Trip
 
 
-class Comparison(NamedTuple):
+class Comparison(msgspec.Struct, frozen=True, gc=False):
     """The last one of a ticket.
 
-    Of the booking just enough is kept to change it: in a store of many tickets, all of it would cost as much
-    again as the tickets do.
+    Of the booking just enough is kept to change it, in a flat struct: in a store of many tickets, all of it
+    would cost as much again as the tickets do.
 
     Attributes:
         at: When it was, loop time.
         known: A hash of what was known of the ticket then.
-        trip: What the booking held; None: it was not looked at.
-        version: The booking's.
+        origin: Where the booking's trip started.
+        destination: Where it went.
+        seats: How many seats it held.
+        version: The booking's; None: the booking was not looked at.
     """
 
     at: float
     known: int
-    trip: Trip | None = None
-    version: int = 0
+    origin: str = ""
+    destination: str = ""
+    seats: int = 0
+    version: int | None = None
+
+    @property
+    def trip(self) -> Trip:
+        """What the booking held."""
+        return Trip(self.origin, self.destination, self.seats)
 
 
 class Comparisons:
@@ -58,12 +69,14 @@ class Comparisons:
     def done(self, uid: str, known: int, booking: Booking) -> None:
         """The ticket's booking has just been seen to be right, or made so."""
         now = asyncio.get_running_loop().time()
-        self._last[uid] = Comparison(now, known, booking.trip, booking.version)
+        # Bookings of one city share its name, with each other and with the tickets.
+        cities = intern(booking.origin), intern(booking.destination)
+        self._last[uid] = Comparison(now, known, *cities, booking.seats, booking.version)
 
     def last(self, uid: str, known: int) -> Comparison | None:
         """What the last comparison has shown, if nobody has changed what is known of the ticket since."""
         last = self._last.get(uid)
-        return last if last is not None and last.trip is not None and last.known == known else None
+        return last if last is not None and last.version is not None and last.known == known else None
 
     def forget(self, uid: str) -> None:
         """The ticket goes."""

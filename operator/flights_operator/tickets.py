@@ -15,6 +15,7 @@ from flights_operator.plan import Book, Change, Keep, decide, mistakes
 from flights_operator.types import FINALIZER, FlightTicket, FlightTicketStatus, Phase
 from pilothouse.playbook import RECONCILE, EventType, Play, Playbook, TaskFailed, task
 
+UNTOUCHED = FlightTicketStatus()
 # A booking that somebody else keeps changing: after so many steps the ticket is played again later.
 MAX_STEPS = 5
 
@@ -59,7 +60,7 @@ class TicketPlay(Play[FlightTicket, FlightTicketStatus]):
         """
         status = self.object.status
         last = self.comparisons.last(self.reference, self.known_with(status))
-        if last is None or last.trip is None or last.trip == self.trip or not status.booking_id:
+        if last is None or last.version is None or last.trip == self.trip or not status.booking_id:
             return None
         price = Price(*status.price.rsplit(" ", 1)) if " " in status.price else None
         return Booking(status.booking_id, self.reference, *last.trip, version=last.version, price=price)
@@ -115,7 +116,7 @@ async def find_booking(play: TicketPlay) -> None:
 
     A settled ticket stays as it is while the airline cannot be reached, unless a person has asked.
     """
-    if play.object.status == FlightTicketStatus() and not play.check:
+    if play.object.status == UNTOUCHED and not play.check:
         # There is none; if there is, of a play that was killed, to book is answered by ReferenceExistsError.
         play.known = True
         return
@@ -185,9 +186,11 @@ async def cancel_booking(play: TicketPlay) -> None:
     play.comparisons.forget(play.reference)
     play.report_booking()
     play.status = replace(play.status, phase=Phase.CANCELLING)
-    others = [name for name in play.object.metadata.finalizers if name != FINALIZER]
     play.ready_reason = "Cancelled"
-    play.ready_message = f"The booking is cancelled; other finalizers hold the ticket: {', '.join(others)}."
+    play.ready_message = "The booking is cancelled."
+    if others := [name for name in play.object.metadata.finalizers if name != FINALIZER]:
+        held = f"other finalizers hold the ticket: {', '.join(others)}."
+        play.ready_message = f"The booking is cancelled; {held}"
 
 
 async def take_step(play: TicketPlay) -> bool:

@@ -24,6 +24,8 @@ BUILD = CHECKOUT / "build" / "bench"
 WORKERS = "16"
 #: The virtual environment of kopf and py-spy.
 TOOLS = BUILD / "python"
+#: That of what runs on our packages: those of the image, and no other.
+IMAGE = BUILD / "image"
 #: That of Ansible.
 ANSIBLE_TOOLS = BUILD / "ansible"
 
@@ -120,7 +122,7 @@ def _operator(module: str, **variables: str) -> Callable[[Place], Command]:
             "AIRLINE_API_KEY_FILE": str(place.folder / "api-key"),
             **variables,
         }
-        return [sys.executable, PEERS / "in_pod.py", place.folder / "account", module], environment
+        return [IMAGE / "bin" / "python", PEERS / "in_pod.py", place.folder / "account", module], environment
 
     return command
 
@@ -135,7 +137,7 @@ def _python(script: str, **variables: str) -> Callable[[Place], Command]:
             "AIRLINE_URL": place.airline,
             **variables,
         }
-        return [sys.executable, PEERS / script], environment
+        return [IMAGE / "bin" / "python", PEERS / script], environment
 
     return command
 
@@ -228,7 +230,8 @@ def install_tools() -> None:
     """
     for sources in (CHECKOUT / "operator", PEERS):
         compileall.compile_dir(sources, quiet=1)
-    for folder, lock in ((TOOLS, "bench.txt"), (ANSIBLE_TOOLS, "bench-ansible.txt")):
+    locks = ((IMAGE, "runtime.txt"), (TOOLS, "bench.txt"), (ANSIBLE_TOOLS, "bench-ansible.txt"))
+    for folder, lock in locks:
         _install(folder, CHECKOUT / "requirements" / lock)
 
 

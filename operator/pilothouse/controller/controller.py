@@ -88,7 +88,7 @@ class Controller(Generic[T]):
         self._own_writes = OwnWrites(api, informer, self.queue)
         self._workers = workers
         self._resync = resync
-        self._deadline = Deadline(sync_timeout)
+        self._deadline = Deadline(sync_timeout, self._swallowed)
         self._predicate = predicate
         self._on_timeout = on_timeout
         self._on_defect = on_defect
@@ -326,6 +326,17 @@ class Controller(Generic[T]):
             return Result.SUCCESS
         self.queue.add_after(key, outcome.requeue_after)
         return Result.REQUEUE_AFTER
+
+    def _swallowed(self, worker: asyncio.Task[Any]) -> None:
+        """Says that a sync goes on although it was stopped."""
+        key = next(key for key, at in self._workers_at.items() if at is worker)
+        log.error(
+            "%s %s goes on %g s after its sync was stopped, which is tried again: what runs there must let "
+            "CancelledError through",
+            self._kind,
+            key,
+            self._deadline.seconds,
+        )
 
     async def _tell(self, telling: Awaitable[None]) -> None:
         """Lets the object say what has become of its sync, which is in the log by now."""

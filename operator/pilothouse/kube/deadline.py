@@ -1,12 +1,17 @@
 """One deadline for many: stops whatever takes longer than all of them may."""
 
 import asyncio
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
 
 class DeadlineExceeded(Exception):
     """What ran took longer than it may, and was cancelled."""
+
+
+def _nothing(task: asyncio.Task[Any]) -> None:
+    """Nobody wants to know."""
 
 
 class Deadline:
@@ -18,16 +23,19 @@ class Deadline:
 
     Args:
         seconds: How long each may take. When they are over, the task is cancelled and leaves by
-            DeadlineExceeded; unless it was also cancelled from elsewhere, which goes before.
+            DeadlineExceeded; unless it was also cancelled from elsewhere, which goes before. One that stays
+            is cancelled again each time that so many more seconds are over.
+        swallowed: Told of a task before it is cancelled again.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, swallowed: Callable[[asyncio.Task[Any]], None] = _nothing) -> None:
         self.seconds = seconds
+        self._swallowed = swallowed
         self._loop = asyncio.get_running_loop()
         # When each task has to be out, the first one first.
         self._due: dict[asyncio.Task[Any] | None, float] = {}
-        # Why tasks that were told to leave before that do.
-        self._stopped: dict[asyncio.Task[Any], Exception] = {}
+        # Tasks that were told to leave: how often, and why.
+        self._told: dict[asyncio.Task[Any], tuple[int, Exception]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def __enter__(self) -> None:
@@ -40,18 +48,18 @@ class Deadline:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         task = asyncio.current_task(self._loop)
-        in_time = self._due.pop(task, None) is not None
-        if in_time or task is None:
+        self._due.pop(task, None)
+        if task is None or task not in self._told:
             return
-        why = self._stopped.pop(task, None) or DeadlineExceeded()
-        if not task.uncancel() and error is not None:
+        times, why = self._told.pop(task)
+        cancelled_elsewhere = [task.uncancel() for _ in range(times)][-1]
+        if error is not None and not cancelled_elsewhere:
             raise why from error
 
     def stop(self, task: asyncio.Task[Any], why: Exception) -> None:
-        """Have a task leave now, by an error of the caller's; one that is not in, or is late, is let be."""
-        if self._due.pop(task, None) is not None:
-            self._stopped[task] = why
-            task.cancel()
+        """Have a task leave now, by an error of the caller's; one that is not in, or was told, is let be."""
+        if task in self._due and task not in self._told:
+            self._tell(task, why)
 
     def close(self) -> None:
         """Take the timer away; who is still in may stay."""
@@ -64,8 +72,18 @@ class Deadline:
         now = self._loop.time()
         for task, due in list(self._due.items()):
             if due > now:
-                self._timer = self._loop.call_at(due, self._check)
-                return
+                break
             del self._due[task]
             if task is not None:
-                task.cancel()
+                self._due[task] = now + self.seconds
+                self._tell(task, DeadlineExceeded())
+        for due in self._due.values():
+            self._timer = self._loop.call_at(due, self._check)
+            break
+
+    def _tell(self, task: asyncio.Task[Any], why: Exception) -> None:
+        times, first = self._told.get(task, (0, why))
+        if times:
+            self._swallowed(task)
+        self._told[task] = times + 1, first
+        task.cancel()

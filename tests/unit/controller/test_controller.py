@@ -5,7 +5,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from itertools import pairwise
 from typing import Any
 
@@ -437,6 +437,25 @@ async def test_a_sync_that_takes_too_long_is_stopped_and_retried(
         assert [round(time) for _, time in setup.synced] == [0, 20]
     assert count("controller_runtime_reconcile_timeouts_total") == timeouts + 1
     assert "stopped after 20 s" in caplog.text
+
+
+async def test_a_sync_that_swallows_its_cancellation_is_told_and_stopped_again(
+    api: ModelApi, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def sync(setup: Setup, key: ObjectKey) -> Outcome:
+        for _ in range(2):
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(3600)
+        await asyncio.sleep(3600)
+        return Outcome()
+
+    api.put(TICKET, "a")
+    async with running(api, sync, workers=1, sync_timeout=20.0) as setup:
+        await asyncio.sleep(50)
+        assert caplog.text.count("goes on 20 s after its sync was stopped") == 1, caplog.text
+        await asyncio.sleep(20)
+        assert "stopped after 20 s" in caplog.text
+        assert setup.names == ["a", "a"]
 
 
 @pytest.mark.parametrize("error", [Unreachable("refused", maybe_sent=False), TypeError("a defect")])

@@ -1,6 +1,7 @@
 """The shared deadline does for each task what asyncio.timeout does."""
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
@@ -76,6 +77,29 @@ async def test_who_ignores_the_deadline_and_succeeds_has_succeeded() -> None:
             done = True
     assert done
     await asyncio.sleep(1)
+
+
+async def test_who_swallows_the_cancellation_is_told_again_until_it_leaves(
+    virtual_time: VirtualTimeLoop,
+) -> None:
+    swallowed: list[float] = []
+    deadline = Deadline(10, lambda task: swallowed.append(virtual_time.time() - began))
+    began = virtual_time.time()
+
+    async def stubborn() -> None:
+        for _ in range(3):
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(3600)
+        await asyncio.sleep(3600)
+
+    with pytest.raises(DeadlineExceeded), deadline:
+        await stubborn()
+    assert swallowed == [20, 30, 40]
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+    await asyncio.sleep(100)
+    assert swallowed == [20, 30, 40]
 
 
 async def test_a_task_that_is_told_to_stop_leaves_at_once_by_the_error_it_was_given(
