@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -18,6 +19,8 @@ LogFormat = Literal["json", "console"]
 
 # What logging itself puts on a record; anything beyond came through `extra=` and belongs in the line.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+# How much that is: a record that has no more brings nothing of its own.
+_PLAIN = len(vars(logging.makeLogRecord({})))
 
 
 class ObjectContext(NamedTuple):
@@ -68,14 +71,15 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line of JSON."""
         line: dict[str, Any] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "time": f"{_second(int(record.created))}.{int(record.msecs):03d}+00:00",
             "level": record.levelname.lower(),
             "logger": record.name,
             "msg": record.getMessage(),
         }
         if (current := _current.get()) is not None:
             line |= current._asdict()
-        line |= _extra(record)
+        if extra := _extra(record):
+            line |= extra
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
         return self._encode(line).decode()
@@ -96,7 +100,14 @@ class ConsoleFormatter(logging.Formatter):
         return line
 
 
+@lru_cache(maxsize=1)
+def _second(timestamp: int) -> str:
+    return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
 def _extra(record: logging.LogRecord) -> Mapping[str, Any]:
+    if len(vars(record)) == _PLAIN:
+        return {}
     return {key: value for key, value in vars(record).items() if key not in _STANDARD}
 
 
