@@ -95,7 +95,7 @@ def _build(c: Context) -> None:
     name="runtime",
     help={
         "busy": "on the local node, with OLM and its pods beside it; takes the installed operator away",
-        "large": "also 100,000 tickets: an hour more",
+        "growth": "cold runs of 1,000, 10,000 and 100,000 tickets, half an hour, and nothing else",
         "rounds": "how often the cold run of each is repeated",
         "defaults": "also everybody without any tuning: some ten minutes more",
         "tickets": "another number tries the bench itself: its results and its page stay in build/bench",
@@ -105,7 +105,7 @@ def _build(c: Context) -> None:
 def bench_runtime(
     _: Context,
     busy: bool = False,
-    large: bool = False,
+    growth: bool = False,
     rounds: int = 2,
     defaults: bool = True,
     tickets: int = 10_000,
@@ -116,7 +116,12 @@ def bench_runtime(
     full = tickets == runtime.TICKETS
     file = runtime.RESULTS if full else runtime.RESULTS.with_name("trial.json")
     run = runtime.Run(tickets=tickets, rounds=rounds, file=file)
-    results = run.busy() if busy else run.quiet(large=large, defaults=defaults)
+    if busy and growth:
+        raise Exit("--busy and --growth are two runs: ask for one", code=2)
+    if growth:
+        results = run.growth([tickets // 10, tickets, tickets * 10])
+    else:
+        results = run.busy() if busy else run.quiet(defaults=defaults)
     report.write(file, reliability.RESULTS, report.PAGE if full else file.with_suffix(".md"))
     _print_goals(results["goals"])
 

@@ -67,6 +67,11 @@ class FaultyProxy:
         await self._runner.cleanup()
         await self._session.close()
 
+    @property
+    def watched(self) -> bool:
+        """Whether a watch is open."""
+        return bool(self._watches)
+
     def cut_watches(self) -> None:
         """Ends every open watch as a lost connection does."""
         while self._watches:

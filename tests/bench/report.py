@@ -26,7 +26,7 @@ LIKE = ("client_go", "controller_runtime", "bare_loop", "kopf_tuned", "like_for_
 CAREFUL = ("client_go_careful", "shipped")
 DEFAULTS = ("kopf_defaults", "shipped_defaults")
 ALL_DEFAULTS = ("client_go_defaults", "controller_runtime_defaults", *DEFAULTS)
-ANSIBLE = ("ansible", "client_go", "like_for_like", "shipped")
+ANSIBLE = ("ansible", "ansible_defaults", "client_go", "like_for_like", "shipped")
 BUSY = (
     "client_go",
     "controller_runtime",
@@ -93,7 +93,7 @@ TITLES = {
 #: Trial -> what was done.
 TRIALS = {
     "killed": "API server killed and started again 20 times",
-    "cut": "every watch cut each second for a minute",
+    "cut": "the watch cut 60 times, each second or as soon as it is open again",
     "failing": "30 % of the requests to the API server and to the airline fail",
 }
 
@@ -107,17 +107,17 @@ def write(runtime: Path, reliability: Path, page: Path = PAGE) -> None:
         page: What is written.
     """
     results, trials = (_read(file) for file in (runtime, reliability))
-    main, busy = results.get("contestants", {}), results.get("busy", {})
+    main, busy, growth = results.get("contestants", {}), results.get("busy", {}), results.get("growth", {})
     text = Template(TEMPLATE.read_text()).substitute(
-        machine=results.get("machine") or busy.get("machine"),
+        machine=next((each["machine"] for each in (results, busy, growth) if "machine" in each), None),
         date=_date(results),
         rounds=results.get("rounds", 0),
         like=_table(ROWS, main, LIKE),
         careful=_table(ROWS, main, CAREFUL),
         defaults=_table(SHORT, main, DEFAULTS),
         defaults_of_all=_table((*SIZES, *COUNTS), results.get("defaults", {}), ALL_DEFAULTS),
-        growth=_table(SIZES, results.get("growth", {}), TITLES),
-        large=_table(SIZES, results.get("large", {}), TITLES),
+        growth=_growth(growth.get("sizes", {})),
+        growth_date=_date(growth),
         ansible_version=toolchain.TOOLS["ansible-operator"].version,
         ansible=_ansible(results.get("ansible", {})),
         settled=_settled(results.get("settled")),
@@ -164,6 +164,14 @@ def _table(rows: Sequence[Row], found: Mapping[str, Any], names: Sequence[str] |
         cells = [[_cell(found[name].get(figure), row.form) for figure in row.figures] for name in columns]
         lines.append([row.title, *(" / ".join(cell) for cell in cells)])
     return _lines(lines)
+
+
+def _growth(sizes: Mapping[str, Mapping[str, Any]]) -> str:
+    if not sizes:
+        return NOT_MEASURED
+    return "\n\n".join(
+        f"{int(tickets):,} tickets:\n\n{_table(SIZES, found, TITLES)}" for tickets, found in sizes.items()
+    )
 
 
 def _lines(rows: Sequence[Sequence[str]]) -> str:

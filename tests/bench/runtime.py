@@ -31,8 +31,8 @@ TICKETS = 10_000
 class Run:
     """One run on one node; what it finds is the section of that node in the results.
 
-    The quiet node's figures are the results themselves, the busy node's are below "busy": each run leaves the
-    other's as they are.
+    The quiet node's figures are the results themselves, the busy node's are below "busy", those of growing
+    numbers of tickets below "growth": each run leaves the others' as they are.
 
     Attributes:
         results: What goes to the file.
@@ -54,24 +54,25 @@ class Run:
             "contestants": {},
         }
 
-    def quiet(self, *, large: bool = False, defaults: bool = True) -> dict[str, Any]:
+    def quiet(self, *, defaults: bool = True) -> dict[str, Any]:
         """Measures on the quiet node, judges, and writes the results.
 
         Args:
-            large: Also ten times the tickets.
-            defaults: Also everybody without any tuning, with a tenth of the tickets; kopf and the shipped
-                operator with all of them, too.
+            defaults: Also everybody without any tuning.
         """
-        busy = self.results.get("busy")
+        others = {name: self.results[name] for name in ("busy", "growth") if name in self.results}
         self.results = self._section
-        if busy is not None:
-            self.results["busy"] = busy
-        sizes = {"growth": self.tickets // 10, "ansible": self.tickets // 100}
+        self.results.update(others)
+        sizes = {"ansible": self.tickets // 100}
         if defaults:
             sizes["defaults"] = self.tickets // 10
-        if large:
-            sizes["large"] = self.tickets * 10
         return self._run(lambda: self._quiet(sizes, defaults))
+
+    def growth(self, sizes: Sequence[int]) -> dict[str, Any]:
+        """Measures cold runs of so many tickets each on the quiet node, judges, and writes the results."""
+        self.results["growth"] = self._section
+        self._section["sizes"] = {}
+        return self._run(lambda: self._growth(sizes))
 
     def busy(self) -> dict[str, Any]:
         """Measures on the busy node, judges, and writes the results."""
@@ -95,6 +96,15 @@ class Run:
                 await self._once(bench, section, peers.SIZES[section], size)
             if defaults:
                 await self._once(bench, "contestants", peers.DEFAULTS, self.tickets)
+
+    async def _growth(self, sizes: Sequence[int]) -> None:
+        async with quiet_bench() as bench:
+            for tickets in sizes:
+                for entry in peers.GROWTH:
+                    _say(f"{entry.title}: {tickets} tickets")
+                    figures = told(await bench.cold(entry, tickets, thorough=False))
+                    self._section["sizes"].setdefault(str(tickets), {})[entry.name] = figures
+                    self._write()
 
     async def _busy(self) -> None:
         async with busy_bench() as bench:

@@ -28,7 +28,7 @@ RESULTS = {
     "settled": {"sync": 20.0, "write": 100.0},
 }
 TRIAL: dict[str, Any] = {
-    "faults": {"watch cut": 58},
+    "faults": {"watch cut": 58, "server gone": 2},
     "converged_seconds_after": 0.0,
     "duplicates": 0,
     "lost": 0,
@@ -59,7 +59,7 @@ def test_the_page_has_a_column_for_each_who_took_part_and_says_what_was_not_meas
     assert "| storm: airline requests per ticket | - | 2.00 |" in text
     assert "| `like_for_like.cold_cpu_ratio` | 1.30 | 1.25 | **not met** |" in text
     assert "| `shipped.cold_cpu_ratio` | - | 1.25 | not measured |" in text
-    assert f"## 100,000 tickets, cold\n\n{report.NOT_MEASURED}" in text
+    assert f"--growth`. \n\n{report.NOT_MEASURED}" in text
     assert "$" not in text
 
 
@@ -86,7 +86,27 @@ def test_the_busy_node_has_goals_of_its_own_beside_those_of_the_quiet_one() -> N
     assert judged["busy.shipped.sockets"]["met"] is False
     assert judged["busy.shipped.cold_wall_ratio"]["value"] == 1.05
     assert judged["like_for_like.cold_wall_ratio"]["value"] == 1.05
-    assert "busy.shipped.restart_cpu_seconds" not in judged
+    assert judged["busy.shipped.restart_cpu_seconds"]["goal"] == 0.6
+    assert "busy.shipped.start_to_first_watch_seconds" not in judged, "nobody can tell when it opens"
+
+
+def test_growth_is_told_of_three_sizes_of_one_run(tmp_path: Path) -> None:
+    def size(factor: float) -> dict[str, Any]:
+        return {"client_go": PEER, "like_for_like": {**OURS, "cold_cpu_seconds": 3.6 * factor}}
+
+    sizes = {"1000": size(0.125), "10000": size(1), "100000": size(11)}
+    growth = {"date": "2026-11-25", "machine": "2 cores", "sizes": sizes}
+    judged = goals.judge({**RESULTS, "growth": growth})
+    assert judged["like_for_like.growth_cold_cpu_seconds_1000_to_10000"]["value"] == 8.0
+    assert judged["like_for_like.growth_cold_cpu_seconds_10000_to_100000"]["met"] is False
+    assert judged["like_for_like.large_cpu_ratio"]["value"] == pytest.approx(13.2)
+    assert judged["like_for_like.cold_cpu_ratio"]["value"] == 1.3, "another run's"
+    runtime, page = tmp_path / "runtime.json", tmp_path / "page.md"
+    runtime.write_text(json.dumps({**RESULTS, "growth": growth, "goals": {}}))
+    report.write(runtime, tmp_path / "none.json", page)
+    text = page.read_text()
+    assert "`./inv bench.runtime --growth`. Run of 2026-11-25.\n\n1,000 tickets:\n" in text
+    assert "100,000 tickets:\n\n|  | client-go, typed | the runtime, like for like |" in text
 
 
 def test_either_node_alone_makes_a_page(tmp_path: Path) -> None:
@@ -98,7 +118,7 @@ def test_either_node_alone_makes_a_page(tmp_path: Path) -> None:
     text = page.read_text()
     assert "belong to one machine: 2 cores." in text
     assert "Run of 2026-11-24.\n\n|  | client-go, as careful |" in text
-    assert f"## 1,000 tickets, cold\n\n{report.NOT_MEASURED}" in text
+    assert f"--growth`. \n\n{report.NOT_MEASURED}" in text
 
 
 def test_few_tickets_are_told_by_the_cpu_for_each(tmp_path: Path) -> None:
@@ -110,7 +130,7 @@ def test_few_tickets_are_told_by_the_cpu_for_each(tmp_path: Path) -> None:
     runtime.write_text(json.dumps({**RESULTS, "ansible": few, "goals": {}}))
     report.write(runtime, tmp_path / "none.json", page)
     text = page.read_text()
-    assert "|  | ansible-operator | the shipped operator |" in text
+    assert "|  | ansible-operator, tuned | the shipped operator |" in text
     assert "| CPU per ticket, ms | 1600.0 | 5.0 |" in text
     assert "100 tickets each. ansible-operator takes 320 times the CPU of the shipped operator." in text
 
@@ -138,6 +158,8 @@ def test_a_trial_passes_while_memory_is_flat_and_every_restart_is_explained() ->
     judged = goals.judge_trials({"killed": {**TRIAL, "restarts": [killed]}})
     assert judged["killed.restarts"] == {"value": 1, "goal": 0.0, "met": False}
     assert judged["killed.memory_growth"]["met"] is True
+    assert judged["killed.faults_missed"]["met"] is True
+    assert goals.judge_trials({"failing": TRIAL})["failing.faults_missed"]["value"] == 940
 
 
 def test_the_page_says_why_a_process_ended(tmp_path: Path) -> None:
@@ -147,7 +169,7 @@ def test_the_page_says_why_a_process_ended(tmp_path: Path) -> None:
     reliability.write_text(json.dumps(found))
     report.write(tmp_path / "none.json", reliability, page)
     text = page.read_text()
-    assert "| 58 x watch cut | 0 | 0 | 0 | 1 | 41.0 / 44.5 | passed |" in text
+    assert "| 2 x server gone, 58 x watch cut | 0 | 0 | 0 | 1 | 41.0 / 44.5 | passed |" in text
     assert "- cut: the process ended with 1: `lost the lease`" in text
     assert "| `cut.restarts` | 1.00 | 0 | **not met** |" in text
 
