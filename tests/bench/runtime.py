@@ -60,7 +60,9 @@ class Run:
         Args:
             defaults: Also everybody without any tuning.
         """
-        others = {name: self.results[name] for name in ("busy", "growth") if name in self.results}
+        others: dict[str, Any] = {
+            name: self.results[name] for name in ("busy", "growth") if name in self.results
+        }
         self.results = self._section
         self.results.update(others)
         sizes = {"ansible": self.tickets // 100}
