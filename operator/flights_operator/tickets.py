@@ -177,12 +177,16 @@ async def report(play: TicketPlay) -> None:
 async def cancel_booking(play: TicketPlay) -> None:
     """Cancels by the ticket's UID, whatever the status says; a booking still under way comes too late.
 
-    The status says so as long as the finalizers of others hold the ticket.
+    The status says so as long as the finalizers of others hold the ticket. In check mode it is looked up: a
+    person has asked, and is told when the airline cannot be reached.
     """
     try:
+        if play.check:
+            await play.look_up()
         await play.call("cancel the booking", lambda: play.airline.cancel(play.reference))
     except AirlineError as error:
         raise task_failure(error, play.object) from error
+    play.booking = None
     play.comparisons.forget(play.reference)
     play.report_booking()
     play.status = replace(play.status, phase=Phase.CANCELLING)

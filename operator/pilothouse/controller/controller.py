@@ -7,10 +7,11 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import Any, Generic, TypeVar
 
 from pilothouse.controller.api import Api
+from pilothouse.controller.cancelling import cancel
 from pilothouse.controller.fence import Fenced
 from pilothouse.controller.mappers import Mapper
 from pilothouse.controller.metrics import ControllerMetrics, Result
-from pilothouse.controller.outcome import Outcome, PermanentError, SyncError, cancelled
+from pilothouse.controller.outcome import Outcome, PermanentError, SyncError, ends_task
 from pilothouse.controller.own_writes import OwnWrites, Write
 from pilothouse.controller.predicates import Predicate, any_change, meaningful_change
 from pilothouse.controller.threads import threads_left
@@ -24,6 +25,9 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T", bound=KubeObject)
 S = TypeVar("S", bound=KubeObject)
+
+# How long syncs may take to end once they are cancelled, seconds: the cancelled need a turn of the loop.
+SYNC_END_SECONDS = 0.25
 
 # How long a key waits that met a closed fence. The process is about to end, or the key's shard is gone.
 FENCED_SECONDS = 1.0
@@ -100,6 +104,8 @@ class Controller(Generic[T]):
         self._workers_at: dict[ObjectKey, asyncio.Task[Any] | None] = {}
         # The key whose own write the store is being told of right now.
         self._writing: ObjectKey | None = None
+        # What tells objects of syncs that have not ended.
+        self._telling: set[asyncio.Task[None]] = set()
         # Whether a worker that is cancelled is to end.
         self._ending = False
         # Keys that are of no use to try until something changes.
@@ -147,22 +153,28 @@ class Controller(Generic[T]):
     async def run(self) -> None:
         """Works until the queue is shut down or the caller cancels; syncs in flight are cancelled then.
 
+        One that does not end within a moment is left behind, outside of the fence: whoever stops an operator
+        does not wait for what swallows that.
+
         Raises:
-            ExceptionGroup: Of a RuntimeError, or of what ended it: a worker has ended before that.
+            RuntimeError: A worker has ended before that.
+            Exception: What ended it, or the resync.
         """
+        workers = [self._loop.create_task(self._work()) for _ in range(self._workers)]
+        parts = [*workers, self._loop.create_task(self._resync_for_ever())] if self._resync else workers
         try:
-            async with asyncio.TaskGroup() as group:
-                resyncs = group.create_task(self._resync_for_ever())
-                workers = [group.create_task(self._work()) for _ in range(self._workers)]
-                try:
-                    await asyncio.wait(workers, return_when=asyncio.FIRST_COMPLETED)
-                    if not self.queue.shut:
-                        raise RuntimeError(f"a worker of the controller {self.name} has ended")
-                    await asyncio.wait(workers)
-                finally:
-                    self._ending = True
-                resyncs.cancel()
+            ended, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+            if self.queue.shut:
+                await asyncio.wait(workers)
+                return
+            for part in ended:
+                # Raises what has ended it.
+                if not part.cancelled():
+                    part.result()
+            raise RuntimeError(f"a worker of the controller {self.name} has ended")
         finally:
+            self._ending = True
+            await cancel([*parts, *self._telling], SYNC_END_SECONDS)
             self._deadline.close()
             self._own_writes.close()
 
@@ -216,7 +228,8 @@ class Controller(Generic[T]):
         self._hopeless.discard(key)
 
     async def _work(self) -> None:
-        while True:
+        # A sync may have swallowed that it was cancelled.
+        while not self._ending:
             try:
                 key = await self.queue.get()
             except ShutDown:
@@ -227,8 +240,8 @@ class Controller(Generic[T]):
                     await self._process(key)
                 # A sync that has nothing to do never waits: let the watch and the probes have their turn.
                 await asyncio.sleep(0)
-            except (Exception, asyncio.CancelledError) as error:
-                if isinstance(error, asyncio.CancelledError) and self._ending:
+            except BaseException as error:
+                if self._ending or isinstance(error, KeyboardInterrupt | GeneratorExit):
                     raise
                 self._survive(key)
             finally:
@@ -314,29 +327,32 @@ class Controller(Generic[T]):
             log.error("stopped after %g s, tried again in %.3g s", self._deadline.seconds, delay)
             await self._tell(self._on_timeout(key, self._deadline.seconds))
             return Result.TIMEOUT
-        except (Exception, SystemExit, asyncio.CancelledError) as error:
-            if cancelled(error):
+        except BaseException as error:
+            if ends_task(error):
                 raise
             delay = self._retry(key, error)
             log.exception("unexpected error, tried again in %.3g s", delay)
             await self._tell(self._on_defect(key, error))
             return Result.PANIC
-        self.queue.forget(key)
         if outcome.requeue_after is None:
+            self.queue.forget(key)
             return Result.SUCCESS
         self.queue.add_after(key, outcome.requeue_after)
+        self.queue.forget(key)
         return Result.REQUEUE_AFTER
 
     def _swallowed(self, worker: asyncio.Task[Any]) -> None:
-        """Says that a sync goes on although it was stopped."""
+        """Says that a sync goes on although it was stopped: in the log, and in its object, too."""
         key = next(key for key, at in self._workers_at.items() if at is worker)
-        log.error(
-            "%s %s goes on %g s after its sync was stopped, which is tried again: what runs there must let "
-            "CancelledError through",
-            self._kind,
-            key,
-            self._deadline.seconds,
-        )
+        with object_context(self._kind, key.namespace, key.name):
+            log.error(
+                "goes on %g s after its sync was stopped, which is tried again: what runs there must let "
+                "CancelledError through",
+                self._deadline.seconds,
+            )
+            telling = self._loop.create_task(self._tell(self._on_timeout(key, self._deadline.seconds)))
+        self._telling.add(telling)
+        telling.add_done_callback(self._telling.discard)
 
     async def _tell(self, telling: Awaitable[None]) -> None:
         """Lets the object say what has become of its sync, which is in the log by now."""
@@ -346,8 +362,8 @@ class Controller(Generic[T]):
             log.debug("its status does not say so: %s", fenced)
         except (SyncError, KubeError) as error:
             log.warning("its status does not say so: %s", error)
-        except (Exception, asyncio.CancelledError) as error:
-            if cancelled(error):
+        except BaseException as error:
+            if ends_task(error):
                 raise
             log.exception("its status does not say so")
 
@@ -363,14 +379,6 @@ class Controller(Generic[T]):
 
     async def _resync_for_ever(self) -> None:
         """Walks over the store once per period, at an even pace, so that no herd ever forms."""
-        if not self._resync:
-            return
-        try:
-            await self._walk_for_ever()
-        finally:
-            self._ending = True
-
-    async def _walk_for_ever(self) -> None:
         while True:
             keys = list(self._store.keys())
             period = self._resync * random.uniform(0.9, 1.1)  # noqa: S311 - jitter

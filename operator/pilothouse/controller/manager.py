@@ -14,6 +14,7 @@ from ssl import SSLContext
 from typing import Any, TypeVar
 
 from pilothouse.controller.api import Api
+from pilothouse.controller.cancelling import cancel
 from pilothouse.controller.controller import Controller
 from pilothouse.controller.election import LeaderElector
 from pilothouse.controller.environment import SettingsError
@@ -152,9 +153,9 @@ class Manager:
                 raise RuntimeError("a part of the operator ended that has to run for ever")
         finally:
             self._stopping = True
-            await _cancel([working, stopping])
+            await cancel([working, stopping], CANCEL_SECONDS)
             await self.recorder.flush(FLUSH_SECONDS)
-            await _cancel(background)
+            await cancel(background, CANCEL_SECONDS)
             if self.elector:
                 await self.elector.release()
             if self.sharding:
@@ -192,7 +193,7 @@ class Manager:
         await asyncio.wait([draining, working], timeout=patience, return_when=asyncio.FIRST_COMPLETED)
         if not draining.done():
             log.warning("syncs in flight did not end and are cancelled")
-        await _cancel([draining])
+        await cancel([draining], CANCEL_SECONDS)
 
     async def _drain_controllers(self) -> None:
         await asyncio.gather(*(controller.drain() for controller in self._controllers))
@@ -227,17 +228,6 @@ async def _follow_level(settings: Settings) -> None:
 
 def _task(coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
     return asyncio.get_running_loop().create_task(coroutine)
-
-
-async def _cancel(tasks: list[asyncio.Task[Any]]) -> None:
-    for task in tasks:
-        task.cancel()
-    ended, stubborn = await asyncio.wait(tasks, timeout=CANCEL_SECONDS)
-    for task in ended:
-        # Why the process ends has been said; what else breaks meanwhile is a consequence.
-        log.debug("ended: %r", None if task.cancelled() else task.exception())
-    if stubborn:
-        log.warning("%d parts of the operator did not end when told to and are left behind", len(stubborn))
 
 
 def _raise_first(tasks: list[asyncio.Task[Any]]) -> None:

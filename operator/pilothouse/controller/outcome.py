@@ -42,3 +42,12 @@ def cancelled(error: BaseException) -> bool:
     """
     task = asyncio.current_task()
     return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+
+
+def ends_task(error: BaseException) -> bool:
+    """Whether an error is more than a defect of what has raised it: somebody wants the task to end.
+
+    Whatever else a sync raises concerns its key alone, be it no Exception: SystemExit, or what a library
+    derives from BaseException itself.
+    """
+    return cancelled(error) or isinstance(error, KeyboardInterrupt | GeneratorExit)

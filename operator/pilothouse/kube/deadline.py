@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextvars import copy_context
 from types import TracebackType
 from typing import Any
 
@@ -37,12 +38,13 @@ class Deadline:
         # Tasks that were told to leave: how often, and why.
         self._told: dict[asyncio.Task[Any], tuple[int, Exception]] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._context = copy_context()
 
     def __enter__(self) -> None:
         due = self._loop.time() + self.seconds
         self._due[asyncio.current_task(self._loop)] = due
         if self._timer is None:
-            self._timer = self._loop.call_at(due, self._check)
+            self._set_timer(due)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -73,17 +75,24 @@ class Deadline:
         for task, due in list(self._due.items()):
             if due > now:
                 break
-            del self._due[task]
-            if task is not None:
-                self._due[task] = now + self.seconds
+            if task is None:
+                del self._due[task]
+            else:
                 self._tell(task, DeadlineExceeded())
         for due in self._due.values():
-            self._timer = self._loop.call_at(due, self._check)
+            self._set_timer(due)
             break
+
+    def _set_timer(self, due: float) -> None:
+        # What it logs is not about the task that happens to be running now.
+        self._timer = self._loop.call_at(due, self._check, context=self._context)
 
     def _tell(self, task: asyncio.Task[Any], why: Exception) -> None:
         times, first = self._told.get(task, (0, why))
         if times:
             self._swallowed(task)
         self._told[task] = times + 1, first
+        # It has as long again; who was told last is the last one that is due.
+        del self._due[task]
+        self._due[task] = self._loop.time() + self.seconds
         task.cancel()

@@ -24,14 +24,15 @@ from pilothouse.controller.lease import JITTER_FACTOR, LEASE
 from pilothouse.controller.sharding import shard_lease, shard_of
 from pilothouse.informer import Informer, InformerFactory, Store
 from pilothouse.kube import (
+    ApiError,
     Conflict,
     Discovery,
-    KubeError,
     KubeObject,
     NotFound,
     ObjectKey,
     PartialObjectMetadata,
     Resource,
+    Undecodable,
 )
 from pilothouse.playbook.cluster import Cluster
 from pilothouse.playbook.playbook import Recap
@@ -127,11 +128,12 @@ class Hand:
 
         Raises:
             Refused: The operator has no such watch, or the server does not tell.
+            Unreachable: The server gave no answer.
         """
         try:
             return watches_of(watches, kind)
         except Refused as refused:
-            with suppress(KubeError, Refused):
+            with suppress(ApiError, Undecodable, Refused):
                 served = await Discovery(self._api).resolve(kind, PartialObjectMetadata)
                 return watches_of(watches, str(served))
             raise refused

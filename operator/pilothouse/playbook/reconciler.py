@@ -16,15 +16,16 @@ from pilothouse.controller import (
     SyncError,
     meaningful_change,
 )
+from pilothouse.controller.outcome import ends_task
 from pilothouse.informer import Store
-from pilothouse.kube import NotFound, ObjectKey, PatchType, Resource
+from pilothouse.kube import Forbidden, Invalid, KubeError, NotFound, ObjectKey, PatchType, Resource
 from pilothouse.playbook.announcer import Announcer
 from pilothouse.playbook.cluster import Cluster
 from pilothouse.playbook.metrics import TaskMetrics
 from pilothouse.playbook.play import Play, PlayObject
 from pilothouse.playbook.playbook import Playbook, Recap
 from pilothouse.playbook.status import READY, Aspect, PlayStatus, merge_patch, with_conditions
-from pilothouse.playbook.tasks import Task, TaskFailed, unexpected
+from pilothouse.playbook.tasks import Task, TaskFailed, refused, unexpected
 
 log = logging.getLogger(__name__)
 
@@ -127,13 +128,16 @@ class Reconciler(Generic[T]):
         if play.deleting and failure is None and waiting is None and play.after is None:
             held = play.object
             if held.metadata.finalizers != (self._playbook.finalizer,):
-                # It stays, and is not played again: what its status says now is the last word.
-                held = await self._write_status(held, _final_status(play, recap))
+                held = await self._last_word(play, recap)
             await self._remove_finalizer(held)
             return DONE
         if waiting is not None:
             play.requeue_after(waiting.fallback)
-        written = await self._write_status(play.object, _final_status(play, recap))
+        try:
+            written = await self._write_status(play.object, _final_status(play, recap))
+        except Invalid as error:
+            await self._write_failure(play.object, refused("its status", error))
+            raise
         if failure is None:
             return DONE if play.after is None else Outcome(play.after)
         if failure.permanent:
@@ -159,31 +163,57 @@ class Reconciler(Generic[T]):
         obj = self._store.get(key)
         if obj is None:
             return
-        play = self._play(obj, check=False)
         failure = TaskFailed(
             "Timeout",
             f"It was not done after {seconds:g} s and was stopped; it is tried again. "
             "Should it need longer, raise the operator's SYNC_TIMEOUT.",
         )
-        play.failed(failure)
-        await self._write_status(obj, _final_status(play, Recap([], failure)))
+        try:
+            play = self._play(obj, check=False)
+            play.failed(failure)
+            await self._write_status(obj, _final_status(play, Recap([], failure)))
+        except (KubeError, SyncError) as error:
+            if not isinstance(error, Invalid):
+                raise
+            await self._write_failure(obj, failure)
+        except BaseException as error:
+            if ends_task(error):
+                raise
+            log.exception("what the playbook has to say of it is left out")
+            await self._write_failure(obj, failure)
 
     async def met_defect(self, key: ObjectKey, error: BaseException) -> None:
         """Says in an object's status that its play met an error that nobody foresaw, outside of any task.
-
-        What tasks made of the status may be what was wrong: the rest of it stays as it is stored.
 
         Raises:
             KubeError: The API server cannot be reached or refused the write.
         """
         obj = self._store.get(key)
-        if obj is None:
-            return
-        failure = unexpected("play", error)
+        if obj is not None:
+            await self._write_failure(obj, unexpected("play", error))
+
+    async def _write_failure(self, obj: T, failure: TaskFailed) -> None:
+        """Writes a failure into the status as it is stored: what tasks made of it may be what is wrong."""
         ready = Aspect(READY, False, failure.reason, failure.message)
         generation = obj.metadata.generation
         status = with_conditions(obj.status, generation, [ready], observed_generation=generation)
         await self._write_status(obj, status)
+
+    async def _last_word(self, play: Play[T, Any], recap: Recap) -> T:
+        """Writes the status of an object that stays because others hold it back, and is not played again.
+
+        A status that cannot be written must not hold it back, too.
+        """
+        obj = play.object
+        try:
+            return await self._write_status(obj, _final_status(play, recap))
+        except (Invalid, Forbidden) as error:
+            log.warning("its status is not written: %s", error)
+        except (KubeError, SyncError):
+            raise
+        except Exception:
+            log.exception("its status is not written")
+        return obj
 
     def worth_a_play(self, old: T | None, new: T | None) -> bool:
         """Whether a change is a reason to play: a controller's predicate.
@@ -281,7 +311,8 @@ class Reconciler(Generic[T]):
             await self._require_status_subresource(obj)
             return obj
         finally:
-            del self._writing[obj.metadata.key]
+            # A sync that swallows its cancellation may be writing, too.
+            self._writing.pop(obj.metadata.key, None)
 
     async def _require_status_subresource(self, obj: T) -> None:
         """Tells apart the two reasons why a status is not found: the object is gone, or its kind has none."""

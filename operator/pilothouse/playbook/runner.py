@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 from pilothouse.controller import SyncError
-from pilothouse.controller.outcome import cancelled
+from pilothouse.controller.outcome import ends_task
 from pilothouse.kube import Conflict, KubeError
 from pilothouse.playbook.groups import Group, Plan, Step
 from pilothouse.playbook.play import RESULT, Play
@@ -57,13 +57,10 @@ async def run_task(task: Task[P], play: P, clock: Clock) -> End:
         result.note(State.WAITING, str(waiting))
     except (Conflict, SyncError):
         raise
-    except asyncio.CancelledError as error:
-        if cancelled(error):
+    except BaseException as error:
+        if ends_task(error):
             result.note(State.FAILED, "it was stopped")
             raise
-        end = _failure(task, error)
-        result.note(State.FAILED, end.message)
-    except (Exception, SystemExit) as error:
         end = _failure(task, error)
         result.note(State.FAILED, end.message)
     finally:
@@ -86,7 +83,9 @@ async def run_group(group: Group[P], play: P, clock: Clock) -> End:
     try:
         if not group.when(play):
             return None
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if ends_task(error):
+            raise
         failure = _failure(group, error)
         play.results.append(TaskResult(group.name, State.FAILED, message=failure.message))
         return failure

@@ -311,10 +311,9 @@ async def test_whoever_cancels_a_worker_from_outside_ends_the_controller(api: Mo
     setup = Setup(api, sync, workers=4)
     informing = asyncio.create_task(setup.informer.run())
     await setup.informer.wait_synced()
-    with pytest.raises(ExceptionGroup) as ended:
+    with pytest.raises(RuntimeError, match="a worker of the controller ticket has ended"):
         async with asyncio.timeout(60):
             await setup.controller.run()
-    assert "a worker of the controller ticket has ended" in str(ended.value.exceptions[0])
     informing.cancel()
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +212,51 @@ async def test_a_process_that_loses_its_leadership_stops_at_once_and_fails(
     assert virtual_time.time() - lost <= 2.1
     assert process.ended == []
     assert api.read(LEASE, LEASE_KEY)["spec"] == {"holderIdentity": "other"}
+
+
+async def test_a_sync_that_swallows_its_end_does_not_keep_a_deposed_process(
+    api: ModelApi, virtual_time: VirtualTimeLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    stubborn = True
+
+    async def sync(_key: ObjectKey) -> Outcome:
+        while stubborn:
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(1)
+        return Outcome()
+
+    api.put(TICKET, "a")
+    process = Process(api, leader_elect=True)
+    process.sync_is(sync)
+    await asyncio.sleep(1)
+    lost = virtual_time.time()
+    api.put(LEASE, LEASE_KEY.name, LEASE_KEY.namespace, spec={"holderIdentity": "other"})
+    with pytest.raises(LeadershipLost):
+        await process.task
+    assert virtual_time.time() - lost <= 3
+    assert "1 parts of the operator did not end when told to and are left behind" in caplog.text
+    stubborn = False
+    await asyncio.sleep(2)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_worker_that_swallowed_its_end_once_takes_no_other_key(api: ModelApi) -> None:
+    async def sync(key: ObjectKey) -> Outcome:
+        process.began.append(key.name)
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600)
+        return Outcome()
+
+    for name in ("a", "b", "c"):
+        api.put(TICKET, name)
+    process = Process(api, leader_elect=True)
+    process.sync_is(sync)
+    await asyncio.sleep(1)
+    api.put(LEASE, LEASE_KEY.name, LEASE_KEY.namespace, spec={"holderIdentity": "other"})
+    with pytest.raises(LeadershipLost):
+        await process.task
+    assert process.began == ["a", "b"]
+    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 async def test_no_sync_runs_when_another_one_can_take_the_lease(api: ModelApi) -> None:

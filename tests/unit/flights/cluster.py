@@ -42,7 +42,7 @@ class Cluster(ModelApi):
         return msgspec.convert(self.read(TICKETS, key), FlightTicket) if self.exists(TICKETS, key) else None
 
 
-class Killed(BaseException):
+class Killed(KeyboardInterrupt):
     """The process was killed here."""
 
 

@@ -385,3 +385,23 @@ async def test_check_mode_of_a_settled_ticket_fails_while_the_airline_is_down(
     recap, _ = await process.reconciler.check(process.store.get(booked))
     assert recap.failure is not None
     assert (recap.failure.reason, recap.step) == ("AirlineUnreachable", "the booking is known")
+
+
+async def test_check_mode_of_a_deleted_ticket_fails_while_the_airline_is_down(
+    cluster, process, airline, booked
+):
+    cluster.delete_ticket(booked)
+    airline.set_faults(Faults(server_error=Fault()))
+    process.watch(booked)
+    recap, _ = await process.reconciler.check(process.store.get(booked))
+    assert recap.failure is not None
+    assert (recap.failure.reason, recap.step) == ("AirlineUnreachable", "the booking is cancelled")
+
+
+async def test_check_mode_of_a_deleted_ticket_cancels_nothing(cluster, process, airline, booked):
+    cluster.delete_ticket(booked)
+    process.watch(booked)
+    recap, patch = await process.reconciler.check(process.store.get(booked))
+    assert [result.message for result in recap.results] == ["cancel the booking"]
+    assert patch["bookingID"] is None
+    assert len(await airline.bookings()) == 1

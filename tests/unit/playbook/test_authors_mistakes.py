@@ -3,6 +3,7 @@
 import asyncio
 import math
 import sys
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from pilothouse.controller import EventType
-from pilothouse.kube import ObjectKey, Unreachable
+from pilothouse.kube import Invalid, ObjectKey, Unreachable
 from pilothouse.playbook import Play, Playbook, TaskFailed
 from pilothouse.testing import Call, ModelApi
 from tests.unit.playbook.airline import TicketPlay
@@ -57,6 +58,14 @@ async def leave_the_program(play: TicketPlay) -> None:
     sys.exit(7)
 
 
+class Panic(BaseException):
+    """What libraries that are not written in Python raise, such as PyO3's PanicException."""
+
+
+async def panic(play: TicketPlay) -> None:
+    raise Panic
+
+
 def leave_the_program_in_a_thread(play: TicketPlay) -> None:
     sys.exit(7)
 
@@ -76,6 +85,7 @@ def come_to_the_end_of_an_iterator(play: TicketPlay) -> None:
         record_a_number,
         record_an_unknown_type,
         leave_the_program,
+        panic,
         leave_the_program_in_a_thread,
         come_to_the_end_of_an_iterator,
     ],
@@ -179,3 +189,85 @@ async def test_it_stays_in_the_log_when_the_status_cannot_be_told(
         api.before = ModelApi().before
         await asyncio.sleep(60)
         assert ready(api, ticket)[1] == "UnexpectedError"
+
+
+def refuse_reasons_with_spaces(api: ModelApi) -> None:
+    """As the API server does, by the schema of a condition."""
+
+    async def before(call: Call) -> None:
+        if call.subresource == "status":
+            for condition in call.body["status"]["conditions"]:
+                if " " in condition["reason"]:
+                    raise Invalid(422, "Invalid", "status.conditions[0].reason: has spaces")
+
+    api.before = before
+
+
+async def give_a_sentence_as_reason(play: Any) -> None:
+    play.ready_reason = "all is well"
+
+
+async def test_a_status_that_the_server_refuses_is_told_by_the_status(
+    api: ModelApi, ticket: ObjectKey, caplog: pytest.LogCaptureFixture
+) -> None:
+    refuse_reasons_with_spaces(api)
+    async with operator(api, playbook(give_a_sentence_as_reason)):
+        await asyncio.sleep(60)
+        status, reason, message = ready(api, ticket)
+        assert (status, reason) == ("False", "KubernetesRefused")
+        assert message == "its status: status.conditions[0].reason: has spaces"
+        assert 5 < caplog.text.count("tried again in") < 20, "with back-off"
+
+
+async def encode_nothing(play: Any) -> None:
+    play.status = replace(play.status, phase=object())
+
+
+@pytest.mark.parametrize("mistake", [give_a_sentence_as_reason, encode_nothing])
+async def test_a_last_status_that_cannot_be_written_holds_nothing_back(
+    api: ModelApi, mistake: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    refuse_reasons_with_spaces(api)
+    book: Playbook[Any] = Playbook(Play, tasks=[], cleanup=[named(mistake)], finalizer="ours/it")
+    key = api.put(TICKET, "t", metadata={"finalizers": ["ours/it", "others/it"]})
+    api.remove(TICKET, key)
+    async with operator(api, book):
+        await asyncio.sleep(5)
+        assert api.read(TICKET, key)["metadata"]["finalizers"] == ["others/it"]
+        assert caplog.text.count("its status is not written") == 1
+
+
+async def test_a_timeout_is_told_although_the_playbook_cannot_say_what_it_means(api: ModelApi) -> None:
+    async def hang(play: Any) -> None:
+        await asyncio.sleep(3600)
+
+    key = api.put(TICKET, "t")
+    async with operator(api, Playbook(CannotSayThatItFailed, tasks=[named(hang)])):
+        await asyncio.sleep(150)
+        assert ready(api, key)[:2] == ("False", "Timeout")
+
+
+async def test_who_swallows_the_cancellation_for_ever_is_told_by_the_status(api: ModelApi) -> None:
+    stubborn = True
+
+    async def swallow(play: Any) -> None:
+        while stubborn:
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(1)
+
+    key = api.put(TICKET, "t")
+    async with operator(api, playbook(swallow)):
+        await asyncio.sleep(250)
+        assert ready(api, key)[:2] == ("False", "Timeout")
+        stubborn = False
+
+
+async def test_a_wrong_number_that_passed_by_is_tried_again_with_back_off(
+    api: ModelApi, ticket: ObjectKey, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def set_the_attribute(play: Any) -> None:
+        play.after = "soon"
+
+    async with operator(api, playbook(set_the_attribute)):
+        await asyncio.sleep(300)
+        assert 10 < caplog.text.count("unexpected error at Ticket") < 20

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pilothouse.kube import ClientConfig, ObjectKey
+from pilothouse.kube import ClientConfig, ObjectKey, Unreachable
 from pilothouse.playbook import PAUSED, Environment, Watch, cli
 from pilothouse.testing import ModelApi
 from tests.unit.playbook.airline import FINALIZER, Airline, playbook
@@ -173,6 +173,17 @@ def test_another_operators_kind_is_refused_by_any_name(run: Run, capsys: pytest.
         assert run("play", f"{word}/x", "--check") == 1
         sentence = f"tickets: the kind '{word}' is not one of this operator's; it has: Ticket\n"
         assert capsys.readouterr().err == sentence
+
+
+def test_a_name_that_an_unreachable_server_would_know_is_not_called_wrong(
+    api: ModelApi, run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def request(method: str, path: str, **options: Any) -> bytes:
+        raise Unreachable("connection refused", maybe_sent=False)
+
+    monkeypatch.setattr(api, "request", request)
+    assert run("play", "tk/my-ticket", "--check") == 1
+    assert capsys.readouterr().err == "tickets: connection refused\n"
 
 
 def test_a_namespace_that_the_operator_does_not_watch_is_refused(
