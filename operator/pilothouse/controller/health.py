@@ -35,13 +35,15 @@ class HealthServer:
 
     * /healthz: 200 whenever the event loop turns. While it stands still there is no answer, which a kubelet
       takes for a failure; the watchdog (controller/watchdog.py) says in the log where it stands.
-    * /readyz: 200 when `not_ready` says nothing; otherwise 503 with what it says, a sentence per line.
+    * /readyz: 503 with what `not_ready` says, a sentence per line; 200 when it says nothing: "ok", or
+      "ok, but" and what `failing` says. That is only told: to take the pod out of service would mend nothing.
     * /metrics: the process's metrics in the Prometheus text format.
 
     Args:
         host: The address to listen on; empty for all.
         port: The port; 0 lets the system choose one.
         not_ready: Returns why the process is not ready; nothing when it is.
+        failing: Returns what fails at present in a process that is ready.
         tls: Speaks TLS with this; otherwise plain HTTP.
         reader: Says what to answer to somebody who wants to read the metrics with a token: OK, or what is in
             the way. The probes need none.
@@ -53,12 +55,14 @@ class HealthServer:
         port: int,
         not_ready: Callable[[], list[str]],
         *,
+        failing: Callable[[], list[str]] = list,
         tls: SSLContext | None = None,
         reader: Callable[[str], Awaitable[HTTPStatus]] | None = None,
     ) -> None:
         self._host = host
         self._port = port
         self._not_ready = not_ready
+        self._failing = failing
         self._tls = tls
         self._reader = reader
         self._server: asyncio.Server | None = None
@@ -127,10 +131,11 @@ class HealthServer:
         return Answer(HTTPStatus.OK, metrics.render(), metrics.CONTENT_TYPE)
 
     def _readiness(self) -> Answer:
-        reasons = self._not_ready()
-        if not reasons:
-            return Answer(HTTPStatus.OK, b"ok\n")
-        return Answer(HTTPStatus.SERVICE_UNAVAILABLE, ("\n".join(reasons) + "\n").encode())
+        status, sentences = HTTPStatus.SERVICE_UNAVAILABLE, self._not_ready()
+        if not sentences:
+            status, failing = HTTPStatus.OK, self._failing()
+            sentences = ["ok, but", *failing] if failing else ["ok"]
+        return Answer(status, ("\n".join(sentences) + "\n").encode())
 
 
 def _encode(answer: Answer) -> bytes:

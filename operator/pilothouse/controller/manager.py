@@ -78,6 +78,7 @@ class Manager:
             settings.health_host,
             settings.health_port,
             self._not_ready,
+            failing=lambda: self._informers.failing,
             tls=_certificate(settings),
             reader=_reader(settings, client),
         )

@@ -105,6 +105,14 @@ class InformerFactory:
             if not informer.synced
         ]
 
+    @property
+    def failing(self) -> list[str]:
+        """What has been read and cannot be read at present, and why, as sentences for people.
+
+        A kind or a right that was taken away, for example. What was last seen stays in the stores.
+        """
+        return [informer.failing for informer in self if informer.synced and informer.failing]
+
     async def run(self) -> None:
         """List and watch everything that was asked for, for ever; ends only by cancellation."""
         self._started = True

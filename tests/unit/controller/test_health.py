@@ -56,6 +56,23 @@ async def test_a_process_is_ready_when_nothing_says_otherwise(
     assert (await get(server, "/healthz"))[0] == 200
 
 
+async def test_what_fails_in_a_ready_process_is_said_and_takes_it_not_out_of_service(
+    reasons: list[str],
+) -> None:
+    failing: list[str] = []
+    server = HealthServer("127.0.0.1", 0, lambda: reasons, failing=lambda: failing)
+    await server.start()
+    assert await get(server, "/readyz") == (200, "ok\n")
+    failing += ["flighttickets cannot be read", "seats cannot be read"]
+    assert await get(server, "/readyz") == (
+        200,
+        "ok, but\nflighttickets cannot be read\nseats cannot be read\n",
+    )
+    reasons.append("the process is stopping")
+    assert await get(server, "/readyz") == (503, "the process is stopping\n")
+    await server.stop()
+
+
 async def test_metrics_are_in_the_text_format(server: HealthServer) -> None:
     metrics.LEADER.labels(name="test-health").set(1)
     status, body = await get(server, "/metrics")

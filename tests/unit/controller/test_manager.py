@@ -23,7 +23,7 @@ from pilothouse.controller import (
 )
 from pilothouse.controller.events import EVENT
 from pilothouse.controller.lease import LEASE
-from pilothouse.kube import Forbidden, ObjectKey, Resource, Unreachable
+from pilothouse.kube import Forbidden, KubeError, NotFound, ObjectKey, Resource, Unreachable
 from pilothouse.testing import Call, ModelApi, VirtualTimeLoop
 from tests.unit.tickets import TICKET, Ticket
 
@@ -113,6 +113,60 @@ async def test_a_kind_that_cannot_be_read_is_named_with_its_reason(
     [reason] = process.not_ready
     assert "tickets.tests.dev are not all read yet: " in reason
     assert "forbidden" in reason
+    await process.terminate()
+
+
+class Taking(ModelApi):
+    """Lists and watches are refused once a kind, or the right to it, is taken away; open ones end."""
+
+    refusal: KubeError | None = None
+
+    def _refuse(self) -> None:
+        if self.refusal:
+            raise self.refusal
+
+    async def pages(self, *resource: Any, **options: Any) -> Any:
+        self._refuse()
+        async for page in super().pages(*resource, **options):
+            yield page
+
+    async def watch(self, *resource: Any, **options: Any) -> Any:
+        self._refuse()
+        async for event in super().watch(*resource, **options):
+            self._refuse()
+            yield event
+
+
+@pytest.mark.parametrize(
+    ("refusal", "said"),
+    [
+        (Forbidden(403, "Forbidden", "no"), "the service account needs the verbs list and watch"),
+        (NotFound(404, "NotFound", "no"), "its CustomResourceDefinition is missing"),
+    ],
+)
+async def test_what_is_taken_away_later_is_said_by_a_probe_that_stays_ready(
+    refusal: KubeError, said: str
+) -> None:
+    api = Taking()
+    process = Process(api)
+
+    async def readiness() -> tuple[int, str]:
+        answer = await process.manager.server._answer(b"GET /readyz HTTP/1.1\r\n\r\n")
+        return answer.status, answer.body.decode()
+
+    await asyncio.sleep(1)
+    assert await readiness() == (200, "ok\n")
+    api.refusal = refusal
+    api.put(TICKET, "a")
+    await asyncio.sleep(10)
+    status, body = await readiness()
+    assert status == 200
+    assert body.startswith("ok, but\ntickets.tests.dev cannot be read: ")
+    assert said in body
+    api.refusal = None
+    await asyncio.sleep(60)
+    assert await readiness() == (200, "ok\n")
+    assert process.ended == ["a"]
     await process.terminate()
 
 
