@@ -134,11 +134,16 @@ class Backoff:
     def __init__(self) -> None:
         self._pause = FIRST_PAUSE
 
-    def next(self) -> float:
-        """Return the seconds to wait now."""
+    def next(self, asked_for: float = 0.0) -> float:
+        """Return the seconds to wait now.
+
+        Args:
+            asked_for: the seconds for which the server wants to be left alone. Kept to up to LONGEST_PAUSE: a
+                server that still has no time then says so again, and one that errs blinds nobody for long.
+        """
         pause = self._pause * random.uniform(1, 2)  # noqa: S311 - spreads load, guards nothing
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
-        return pause
+        return max(pause, min(asked_for, LONGEST_PAUSE))
 
     def reset(self) -> None:
         """Begin with the shortest pause again."""
@@ -209,7 +214,8 @@ class Reflector(Generic[T]):
                 if self._is_routine(error):
                     continue
                 self._fail(error)
-                await asyncio.sleep(self._backoff.next())
+                asked_for = error.retry_after if isinstance(error, ApiError) else None
+                await asyncio.sleep(self._backoff.next(asked_for or 0.0))
 
     async def _stream(self) -> None:
         """Lists and watches in one stream (KEP-3157), which neither side has to hold as a whole."""

@@ -10,7 +10,16 @@ import pytest
 
 from pilothouse.informer import Informer
 from pilothouse.informer.reflector import SHORT_WATCH_SECONDS
-from pilothouse.kube import ApiError, Cause, Expired, Forbidden, NotFound, ObjectKey
+from pilothouse.kube import (
+    ApiError,
+    Cause,
+    Expired,
+    Forbidden,
+    NotFound,
+    ObjectKey,
+    ServerError,
+    TooManyRequests,
+)
 from pilothouse.telemetry.metrics import render
 from pilothouse.testing import eventually
 from tests.unit.informer.collection import LOST, THINGS, Collection, Thing, shadow
@@ -316,6 +325,34 @@ async def test_a_server_that_is_gone_is_asked_again_after_a_pause(collection, in
         assert 0.7 <= now() - started <= 1.7
         await settled(informer, collection)
     assert collection.asked[1:] == [("watch", "", "10"), ("watch", "", "11"), ("watch", "", "11")]
+
+
+@pytest.mark.parametrize("streams", [False, True])
+@pytest.mark.parametrize(
+    "refused", [TooManyRequests(429, retry_after=12.0), ServerError(503, retry_after=12.0)]
+)
+async def test_a_server_that_says_when_it_wants_to_be_asked_again_is_left_alone_so_long(streams, refused):
+    collection = Collection(streams=streams)
+    informer = Informer(collection, THINGS)
+    collection.refusals.append(refused)
+    async with running(informer):
+        started = now()
+        await informer.wait_synced()
+        assert 12 <= now() - started < 13, "a list"
+        collection.refusals.append(refused)
+        collection.cut(LOST)
+        await eventually(lambda: str(refused) in informer.failing, every=0.1)
+        started = now()
+        await eventually(lambda: not informer.failing, within=30, every=0.1)
+        assert 11.8 <= now() - started < 13, "a watch"
+
+
+async def test_a_server_that_wants_minutes_is_asked_after_half_of_one(collection, informer):
+    collection.refusals.append(TooManyRequests(429, retry_after=300.0))
+    async with running(informer):
+        started = now()
+        await informer.wait_synced()
+        assert 30 <= now() - started < 31
 
 
 async def test_the_pause_grows_to_half_a_minute_and_is_forgotten_once_a_watch_was_of_use(
