@@ -13,6 +13,7 @@ from pilothouse.controller.mappers import Mapper, owner_mapper
 from pilothouse.controller.outcome import Outcome, PermanentError, SyncError
 from pilothouse.controller.predicates import (
     Predicate,
+    annotations_changed,
     any_change,
     any_of,
     generation_changed,
@@ -44,6 +45,7 @@ __all__ = [
     "Settings",
     "SettingsError",
     "SyncError",
+    "annotations_changed",
     "any_change",
     "any_of",
     "generation_changed",

@@ -30,6 +30,11 @@ def labels_changed(old: KubeObject | None, new: KubeObject | None) -> bool:
     return old is None or new is None or old.metadata.labels != new.metadata.labels
 
 
+def annotations_changed(old: KubeObject | None, new: KubeObject | None) -> bool:
+    """A change of annotations."""
+    return old is None or new is None or old.metadata.annotations != new.metadata.annotations
+
+
 def any_of(*predicates: Predicate[T]) -> Predicate[T]:
     """Return the predicate that passes what one of these passes."""
     return lambda old, new: any(predicate(old, new) for predicate in predicates)

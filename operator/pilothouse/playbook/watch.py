@@ -36,7 +36,8 @@ class Secondary:
         mapper: Tells the keys of the objects that one of it concerns; None: the one that controls it.
         selector: Only objects with these labels.
         field_selector: Only objects with these fields: "metadata.name=web".
-        predicate: Which of its changes cause a play: `generation_changed` leaves out those of its status.
+        predicate: Which of its changes cause a play: `generation_changed` leaves out those of its status,
+            `labels_changed` and `annotations_changed` all but those; `any_of` joins them.
         transform: Drops from each object what nobody reads, before it is stored; instead of
             `drop_last_applied`.
         indexes: By what else than owner `play.list` finds them: names, and functions to their values.

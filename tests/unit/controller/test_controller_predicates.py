@@ -2,7 +2,7 @@
 
 import pytest
 
-from pilothouse.controller import any_of, generation_changed, labels_changed
+from pilothouse.controller import annotations_changed, any_of, generation_changed, labels_changed
 from pilothouse.kube import ObjectMeta
 from tests.unit.tickets import Ticket
 
@@ -15,6 +15,7 @@ CHANGES = (SPEC, LABELS, ANNOTATIONS)
 CASES = [
     (generation_changed, [SPEC]),
     (labels_changed, [LABELS]),
+    (annotations_changed, [ANNOTATIONS]),
     (any_of(generation_changed, labels_changed), [SPEC, LABELS]),
 ]
 
