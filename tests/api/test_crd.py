@@ -87,6 +87,7 @@ async def test_the_server_takes_it_whole(client: Client, namespace: str) -> None
     # Nothing was dropped as unknown.
     assert version["schema"] == ours["schema"]
     assert version["additionalPrinterColumns"] == ours["additionalPrinterColumns"]
+    assert stored["spec"]["names"] == OURS["spec"]["names"]
 
 
 async def test_the_seeds_manifests_work_word_for_word(client: Client, namespace: str) -> None:

@@ -52,6 +52,9 @@ async def test_the_server_takes_every_crd_whole(client: Client, kind: Kind[Any])
     stored = await eventually(established)
     # Nothing was dropped as unknown.
     assert stored["spec"]["versions"] == ours["spec"]["versions"]
+    assert stored["spec"]["names"] == ours["spec"]["names"]
+    # What is accepted is what is served: a short name that another kind has would be left out.
+    assert stored["status"]["acceptedNames"] == ours["spec"]["names"]
 
 
 async def test_absent_fields_get_their_defaults(client: Client, sinks: str) -> None:
