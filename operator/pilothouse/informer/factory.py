@@ -61,7 +61,8 @@ class InformerFactory:
             transform: drops from each object what nobody reads, before it is stored.
 
         Raises:
-            TypeError: the view contradicts another one of the same objects; the message names the field.
+            TypeError: the view contradicts another one of the same objects, or it or a Struct in it is not
+                frozen; the message names the field or the class.
             RuntimeError: the watches run already.
         """
         selection = Selection(

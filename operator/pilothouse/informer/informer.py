@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
+from pilothouse.informer.frozen import require_frozen
 from pilothouse.informer.reflector import ListWatcher, Reflector
 from pilothouse.informer.store import Handler, Store, Transform
 from pilothouse.informer.views import Fanout, Reader, union
@@ -31,6 +32,9 @@ class Informer(Generic[T]):
         label_selector: objects to see, such as `app=web`.
         field_selector: objects to see, such as `metadata.name=web`.
         transform: drops from each object what nobody reads, before it is stored.
+
+    Raises:
+        TypeError: the view, or a Struct in it, is not frozen; the message names the class.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class Informer(Generic[T]):
         field_selector: str = "",
         transform: Transform[T] | None = None,
     ) -> None:
+        require_frozen(resource.view)
         self.resource = resource
         self.label_selector = label_selector
         self.field_selector = field_selector

@@ -20,7 +20,9 @@ class Resource(Generic[T]):
         version: the API version, such as `v1`.
         kind: the kind, such as `FlightTicket`.
         plural: its name in paths, such as `flighttickets`.
-        view: the msgspec Struct that its objects are decoded into; has `metadata: ObjectMeta`.
+        view: the msgspec Struct that its objects are decoded into; has `metadata: ObjectMeta`. It and the
+            Structs in it are frozen, or no informer takes it: what a store holds is read by reference. So
+            mappings and lists in it must not be changed either; `msgspec.structs.replace` makes another.
         namespaced: whether its objects live in namespaces.
     """
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
 import pytest
@@ -20,11 +20,14 @@ from pilothouse.kube import (
     PartialObjectMetadata,
     PatchType,
     Resource,
+    Unstructured,
 )
 from pilothouse.testing import ModelApi, eventually
 from tests.unit.informer.collection import THINGS, Collection, Thing
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
+
+T = TypeVar("T")
 
 
 class PlanSpec(msgspec.Struct, frozen=True, gc=False, rename={"from_": "from"}):
@@ -128,6 +131,54 @@ class NoPlan(msgspec.Struct, frozen=True):
 
 class NoPlanSpec(msgspec.Struct, frozen=True):
     seats: str
+
+
+class Unfrozen(msgspec.Struct):
+    name: str
+
+
+class UnfrozenView(msgspec.Struct):
+    metadata: ObjectMeta
+
+
+class UnfrozenInside(msgspec.Struct, frozen=True):
+    metadata: ObjectMeta
+    parts: "tuple[Annotated[dict[str, list[Unfrozen]], msgspec.Meta(description='by name')], ...] | None" = (
+        None
+    )
+
+
+class UnfrozenArgument(msgspec.Struct, frozen=True):
+    metadata: ObjectMeta
+    boxes: "list[Box[PlanPart] | Box[Unfrozen]]"
+
+
+class Box(msgspec.Struct, Generic[T], frozen=True):
+    content: T
+    box: "Box[T] | None" = None
+    size: Literal["small", "large"] = "small"
+
+
+@pytest.mark.parametrize("view", [UnfrozenView, UnfrozenInside, UnfrozenArgument])
+async def test_a_view_that_is_not_frozen_is_refused_when_declared(view: type[Any]) -> None:
+    with pytest.raises(
+        TypeError, match=r"^Unfrozen(View)? is not frozen, .*: declare it as class .*, frozen=True\)$"
+    ):
+        InformerFactory(ModelApi()).informer(resource(view))
+
+
+async def test_an_object_as_json_has_it_is_for_single_reads() -> None:
+    with pytest.raises(TypeError, match="an informer cannot keep objects as Unstructured: declare a view"):
+        InformerFactory(ModelApi()).informer(resource(Unstructured))
+
+
+class Boxed(msgspec.Struct, frozen=True):
+    metadata: ObjectMeta
+    box: Box[PlanPart]
+
+
+async def test_a_frozen_view_may_hold_itself() -> None:
+    InformerFactory(ModelApi()).informer(resource(Boxed))
 
 
 async def test_views_that_contradict_each_other_are_refused_when_declared() -> None:
