@@ -184,7 +184,8 @@ class EventRecorder:
             try:
                 await self._put(series)
             except Fenced:
-                # Whoever leads now says what there is to say.
+                # Whoever leads now says what there is to say. If it is this process again, within a series'
+                # time, the sweep takes it up.
                 log.debug("an event was not written: this process does not lead")
                 return
             except (UnicodeError, TypeError, ValueError) as error:

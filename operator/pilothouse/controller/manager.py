@@ -71,9 +71,9 @@ class Manager:
         else:
             self.fence = Fence()
         self.api = FencedApi(client, self.fence)
-        # Of many leaders' Events none can contradict another's, and they are not written within a sync.
-        events_api = client if self.sharding else self.api
-        self.recorder = EventRecorder(events_api, name, settings.pod_name)
+        # With shards, changes pass in a sync only; Events are written outside of it, after it.
+        event_fence = self.sharding.event_fence if self.sharding else self.fence
+        self.recorder = EventRecorder(FencedApi(client, event_fence), name, settings.pod_name)
         self.server = HealthServer(
             settings.health_host,
             settings.health_port,

@@ -95,11 +95,32 @@ class ShardFence(Fence):
         return await fence.in_thread(function, *arguments)
 
 
+class AnyShardFence(Fence):
+    """Lets through what belongs to no sync, such as an Event, while any shard's Lease is held.
+
+    Args:
+        present: Returns the fence of the shard that is to let the next change through.
+    """
+
+    def __init__(self, present: Callable[[], Fence]) -> None:
+        super().__init__(-math.inf)
+        self._present = present
+
+    async def guard(self, effect: Callable[[], Awaitable[R]]) -> R:
+        """Makes a change, as `Fence.guard` does, behind the fence of a shard that is held.
+
+        Raises:
+            Fenced: None is, or that one was lost meanwhile.
+        """
+        return await self._present().guard(effect)
+
+
 class Sharding:
     """Holds this replica's share of the shards' Leases, and has their objects synced.
 
     Attributes:
         fence: Lets changes through.
+        event_fence: Lets Events through: a replica that holds no shard says nothing.
 
     Args:
         api: Reaches the API server; its identity may get, create and patch the Leases.
@@ -120,6 +141,7 @@ class Sharding:
         patience: float,
     ) -> None:
         self.fence = ShardFence()
+        self.event_fence = AnyShardFence(self._safest_fence)
         self._shards = shards
         self._timing = timing
         self._patience = patience
@@ -237,6 +259,14 @@ class Sharding:
             return False
         _fence.set(fence)
         return True
+
+    def _safest_fence(self) -> Fence:
+        """The fence that is open for longest; of a shard that is handed over only when there is no other.
+
+        What is under way when that one's Lease is given up would be cut, and the Lease be left to expire.
+        """
+        shards = self._open or range(self._shards)
+        return max((self._electors[shard].fence for shard in shards), key=lambda fence: fence.until)
 
     def _stop_syncs(self, shard: int) -> None:
         for controller in self._controllers:

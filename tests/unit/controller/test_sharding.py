@@ -9,7 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilothouse.controller import Controller, Fenced, Manager, Outcome, Settings
+from pilothouse.controller import (
+    Controller,
+    Event,
+    EventType,
+    Fenced,
+    Manager,
+    ObjectReference,
+    Outcome,
+    Settings,
+    sharding,
+)
+from pilothouse.controller.events import EVENT
 from pilothouse.controller.lease import LEASE
 from pilothouse.controller.replicas import Replicas, assign
 from pilothouse.controller.sharding import shard_of
@@ -56,13 +67,15 @@ def test_an_object_stays_in_its_shard_and_objects_spread() -> None:
 class Replica:
     """An operator's process that works on its shards, and tells a shared journal what it is at."""
 
+    shards = SHARDS
+
     def __init__(self, api: ModelApi, journal: "Journal", name: str) -> None:
         self.name = name
         self.frozen = Freezable()
         self.stop = asyncio.Event()
         with self.frozen.running():
             settings = Settings(
-                shards=SHARDS,
+                shards=self.shards,
                 health_host="127.0.0.1",
                 health_port=0,
                 pod_namespace="operators",
@@ -365,6 +378,99 @@ async def test_a_stop_in_the_middle_of_a_hand_over_leaves_nothing_that_renews() 
     await first.terminate()
     assert all(each.done() for each in renewing)
     await second.terminate()
+
+
+class Reporter(Replica):
+    """Has one shard, looks at an object for three seconds, and says so."""
+
+    shards = 1
+
+    async def sync(self, key: ObjectKey) -> Outcome:
+        await asyncio.sleep(3)
+        self.report(key.name)
+        return Outcome()
+
+    def report(self, name: str) -> None:
+        regarding = ObjectReference("tests.dev/v1", "Ticket", ObjectKey("default", name), "uid")
+        self.manager.recorder.record(Event(regarding, EventType.NORMAL, "Seen", "Look", "it was seen"))
+
+
+def reported(api: ModelApi) -> list[str]:
+    return sorted(each["regarding"]["name"] for each in api.all(EVENT))
+
+
+@pytest.mark.usefixtures("virtual_time")
+async def test_a_replica_without_a_shard_writes_no_events(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = ModelApi()
+    replica = Reporter(api, journal, "pod-0")
+    await asyncio.sleep(10)
+    replica.report("held")
+    await asyncio.sleep(1)
+    assert reported(api) == ["held"]
+
+    # Its Lease cannot be renewed for a while, and others may have it.
+    async def cut(call: Call) -> None:
+        if call.resource == str(LEASE):
+            raise Unreachable("no route", maybe_sent=False)
+
+    before, api.before = api.before, cut
+    await asyncio.sleep(60)
+    replica.report("lost")
+    await asyncio.sleep(60)
+    assert reported(api) == ["held"]
+    api.before = before
+    await eventually(lambda: reported(api) == ["held", "lost"], within=90)
+
+    # It is frozen with an Event on its lips, and another replica has its shard meanwhile.
+    replica.frozen.freeze()
+    replica.report("frozen")
+    other = Reporter(api, journal, "pod-1")
+    await asyncio.sleep(60)
+    assert other.manager.sharding
+    assert other.held == {0}
+    holder = other.manager.sharding._replicas.own
+    monkeypatch.setattr(sharding, "assign", lambda replicas, shards: {0: holder})
+    replica.frozen.thaw()
+    await asyncio.sleep(600)
+    assert reported(api) == ["held", "lost"]
+    for each in (replica, other):
+        await each.terminate()
+
+
+@pytest.mark.usefixtures("virtual_time")
+async def test_events_of_the_last_shard_are_written_before_it_is_given_away(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = ModelApi()
+    replica = Reporter(api, journal, "pod-0")
+    await asyncio.sleep(10)
+    assert replica.held == {0}
+    api.put(TICKET, "last")
+    await asyncio.sleep(1)
+    monkeypatch.setattr(sharding, "assign", lambda replicas, shards: {0: "another"})
+    await asyncio.sleep(1.9)
+    assert not replica.held
+    assert reported(api) == []
+    await asyncio.sleep(2)
+    assert reported(api) == ["last"]
+    [lease] = [each for each in api.all(LEASE) if each["metadata"]["name"] == "tickets-shard-0"]
+    assert lease["spec"]["holderIdentity"] == ""
+    replica.report("later")
+    await replica.terminate()
+    assert reported(api) == ["last"]
+
+
+@pytest.mark.usefixtures("virtual_time")
+async def test_what_was_recorded_is_written_before_the_leases_are_given_up(journal: Journal) -> None:
+    api = ModelApi()
+    replica = Reporter(api, journal, "pod-0")
+    await asyncio.sleep(10)
+    replica.report("a")
+    await replica.terminate()
+    assert reported(api) == ["a"]
+    assert {each["spec"].get("holderIdentity", "") for each in api.all(LEASE)} == {""}
 
 
 @pytest.mark.usefixtures("virtual_time")
