@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from pilothouse.kube import Client, Expired, ServerError, StaticToken, Unreachable, WatchEvent
+from pilothouse.kube import ApiError, Client, Expired, ServerError, StaticToken, Unreachable, WatchEvent
 from pilothouse.kube.transport import IDLE_SECONDS
 from tests.unit.kube.views import WIDGETS, Widget, body, status
 
@@ -143,6 +143,17 @@ async def test_a_refused_token_is_renewed_once(server, connect):
     events: list[WatchEvent[Widget]] = []
     await collect(client, events)
     assert brief(events)[1:] == [("BOOKMARK", "", "6")]
+
+
+@pytest.mark.parametrize("code", [429, 503])
+async def test_a_refusal_says_when_the_server_wants_to_be_asked_again(server, client, code):
+    server.will(
+        web.json_response(status(code, "Busy", "not now"), status=code, headers={"Retry-After": "12"})
+    )
+    for events in (client.watch(WIDGETS, resource_version="5"), client.watch_list(WIDGETS)):
+        with pytest.raises(ApiError, match="not now") as caught:
+            await anext(events)
+        assert (caught.value.status, caught.value.retry_after) == (code, 12)
 
 
 async def test_many_watches_leave_the_requests_their_connections(server, client):
