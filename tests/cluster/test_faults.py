@@ -34,7 +34,7 @@ FILES = [
     CHECKOUT / "tests" / "faults" / "airline.py",
     *(
         CHECKOUT / "operator" / "pilothouse" / "testing" / f"{name}.py"
-        for name in ("faults", "faulty", "freezing", "process")
+        for name in ("faults", "faulty", "freezing", "process", "threads", "virtual_time")
     ),
 ]
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from pilothouse.controller import Fence, LeaderElector
 from pilothouse.informer import Store
 from pilothouse.informer.reflector import Reflector, State
-from pilothouse.playbook import Playbook, Reconciler, Watch, task
+from pilothouse.playbook import Playbook, Reconciler, Task, Watch, task
 from pilothouse.testing import (
     Errors,
     Fault,
@@ -25,6 +25,7 @@ from pilothouse.testing import (
     VirtualTimeLoop,
     explore,
     objects_state,
+    play,
 )
 from pilothouse.testing.faults import WITH_STANDBY
 from tests.unit.playbook.airline import (
@@ -40,6 +41,7 @@ from tests.unit.playbook.airline import (
 from tests.unit.tickets import TICKET
 
 MakePlaybook = Callable[[Airline], Playbook[TicketPlay]]
+MakeTasks = Callable[[Any], list[Task[TicketPlay]]]
 ERRORS: Errors = {
     fault: lambda: ConnectionError("injected")
     for fault in (Fault.REPLY_LOST, Fault.THROTTLED, Fault.ERROR_BEFORE, Fault.ERROR_AFTER)
@@ -331,36 +333,180 @@ def test_a_lease_given_up_while_a_change_may_still_land_is_found(
     assert all("Lease" in run.failure or "done too often" in run.failure for run in matrix.failures)
 
 
-class Printed(TicketLife):
-    """A task that blocks, in a thread, changes something outside."""
+class BlockingAirline:
+    """The airline as a client that blocks has it, for tasks in threads."""
+
+    def __init__(self, airline: Airline) -> None:
+        self._airline = airline
+
+    def find(self, reference: str) -> int | None:
+        return self._airline.bookings.get(reference)
+
+    def book(self, reference: str, seats: int) -> None:
+        if reference in self._airline.bookings:
+            raise AssertionError(f"{reference} was booked twice")
+        self._airline.bookings[reference] = seats
+        self._airline.effects.append("book")
+
+    def change(self, reference: str, seats: int) -> None:
+        self._airline.bookings[reference] = seats
+        self._airline.effects.append("change")
+
+
+class Threaded(TicketLife):
+    """What the airline is asked, it is asked in threads."""
+
+    def __init__(self, make_tasks: MakeTasks) -> None:
+        super().__init__()
+        self._make_tasks = make_tasks
 
     def watches(self, process: Process) -> Sequence[Watch]:
         airline: Any = Outside(self.airline, process, reads=["find"], errors=ERRORS)
-
-        @task("ticket is printed")
-        def ticket_is_printed(play: TicketPlay) -> None:
-            process.require_leads("printing")
-
-        printing: Playbook[TicketPlay] = Playbook(
+        blocking = Outside(BlockingAirline(self.airline), process, reads=["find"], errors=ERRORS)
+        threaded: Playbook[TicketPlay] = Playbook(
             partial(TicketPlay, airline=airline),
-            tasks=[spec_is_sound, booking_is_known, ticket_is_printed, seats_are_booked],
+            tasks=[spec_is_sound, *self._make_tasks(blocking)],
             cleanup=[booking_is_known, booking_is_cancelled],
             finalizer=FINALIZER,
         )
-        return [Watch(TICKET, printing)]
+        return [Watch(TICKET, threaded)]
+
+
+@task("status tells of the booking")
+async def status_tells(play: TicketPlay) -> None:
+    play.status = replace(play.status, phase="Booked", booking="B")
+
+
+def books(airline: Any) -> Task[TicketPlay]:
+    @task("seats are booked")
+    def book(play: TicketPlay) -> None:
+        if play.booked is None:
+            airline.book(play.reference, play.seats)
+        elif play.booked != play.seats:
+            airline.change(play.reference, play.seats)
+
+    return book
+
+
+def looks_up_then_books(airline: Any) -> list[Task[TicketPlay]]:
+    """The change in a thread of its own, which is begun only while the process leads."""
+
+    @task("booking is known")
+    def look_up(play: TicketPlay) -> None:
+        play.booked = airline.find(play.reference)
+
+    return [look_up, books(airline), status_tells]
+
+
+def looks_up_on_the_loop(airline: Any) -> list[Task[TicketPlay]]:
+    return [booking_is_known, books(airline), status_tells]
+
+
+def books_in_a_thread_without_looking(airline: Any) -> list[Task[TicketPlay]]:
+    @task("seats are booked")
+    def book(play: TicketPlay) -> None:
+        if not play.status.booking:
+            airline.book(play.reference, play.seats)
+        else:
+            airline.change(play.reference, play.seats)
+
+    return [book, status_tells]
+
+
+def looks_up_and_books_in_one_thread(airline: Any) -> list[Task[TicketPlay]]:
+    """Between the two it may have stood still for a minute."""
+
+    @task("seats are booked")
+    def book(play: TicketPlay) -> None:
+        booked = airline.find(play.reference)
+        if booked is None:
+            airline.book(play.reference, play.seats)
+        elif booked != play.seats:
+            airline.change(play.reference, play.seats)
+
+    return [book, status_tells]
+
+
+@pytest.mark.parametrize("elected", [False, True])
+def test_a_sound_playbook_that_blocks_in_threads_passes(elected: bool) -> None:
+    matrix = explore(lambda: Threaded(looks_up_then_books), faults=FAULTS, elected=elected, pairs=50)
+    matrix.require_converged()
+    blocking = [site.what.partition(".")[2] for site in matrix.sites if "blocking" in site.what]
+    assert blocking == ["find", "book", "find", "change"]
+
+
+@pytest.mark.parametrize(
+    ("planted", "by"),
+    [
+        (books_in_a_thread_without_looking, {Fault.KILLED_AFTER, Fault.REPLY_LOST, Fault.ERROR_AFTER}),
+        (looks_up_and_books_in_one_thread, {Fault.TWO_LEADERS}),
+    ],
+)
+def test_a_defect_in_a_thread_is_found(planted: MakeTasks, by: set[Fault]) -> None:
+    matrix = explore(lambda: Threaded(planted), faults=FAULTS)
+    assert {injection.fault for run in matrix.failures for injection in run.injections} >= by
 
 
 def test_a_task_in_a_thread_past_the_fence_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    faults = {Fault.TWO_LEADERS, Fault.KILLED_BEFORE}
-    explore(Printed, faults=faults, elected=True).require_converged()
+    faults = {Fault.TWO_LEADERS}
+    explore(lambda: Threaded(looks_up_on_the_loop), faults=faults, elected=True).require_converged()
 
     async def unfenced(self: Any, function: Any, *arguments: Any) -> Any:
         return await asyncio.to_thread(function, *arguments)
 
     monkeypatch.setattr(Fence, "in_thread", unfenced)
-    matrix = explore(Printed, faults=faults, elected=True)
-    found = [each for run in matrix.failures for each in run.injections]
-    assert {each.fault for each in found} == {Fault.TWO_LEADERS}
-    # Thawed in the call before the thread, at each of the two times that it prints.
-    before = [site for site in matrix.sites if site.what == "airline.find"][:2]
-    assert [each.at for each in found] == [site.number for site in before]
+    matrix = explore(lambda: Threaded(looks_up_on_the_loop), faults=faults, elected=True)
+    # Thawed in the call before the thread, at each of the two times that it changes something.
+    before = [site.number for site in matrix.sites if site.what == "airline.find"][:2]
+    assert [each.at for run in matrix.failures for each in run.injections] == before
+
+
+@pytest.mark.parametrize("fault", [Fault.KILLED_BEFORE, Fault.KILLED_AFTER])
+async def test_nothing_that_a_thread_of_a_dead_process_calls_has_an_effect(
+    virtual_time: VirtualTimeLoop, fault: Fault
+) -> None:
+    airline, faults = Airline(), Faults(Injection(1, fault))
+    process = Process(faults)
+    calls: Any = Outside(BlockingAirline(airline), process, reads=(), errors=ERRORS)
+
+    def play() -> None:
+        try:
+            calls.book("a", 1)
+        except BaseException:
+            calls.book("b", 1)
+        finally:
+            calls.book("c", 1)
+
+    with pytest.raises(Killed):
+        await asyncio.to_thread(play)
+    assert not process.alive
+    assert list(airline.bookings) == (["a"] if fault is Fault.KILLED_AFTER else [])
+    assert [site.what for site in faults.sites] == ["blockingairline.book"]
+
+
+async def test_the_clock_goes_on_while_a_thread_waits_for_an_answer(virtual_time: VirtualTimeLoop) -> None:
+    airline, began = Airline(), virtual_time.time()
+    process = Process(Faults(Injection(1, Fault.TIMEOUT)))
+    calls: Any = Outside(BlockingAirline(airline), process, reads=(), errors=ERRORS)
+    with pytest.raises(ConnectionError):
+        await asyncio.to_thread(calls.book, "a", 1)
+    assert virtual_time.time() - began == 30
+    await asyncio.to_thread(calls.book, "a", 1)
+    assert airline.effects == ["book"]
+
+
+class ThreadedCrowd(Threaded):
+    """Tickets whose threads are at work at the same time."""
+
+    def play(self, user: ModelApi) -> Iterator[str | float]:
+        for name in "abcdef":
+            user.put(TICKET, name, spec={"seats": 2})
+        yield "created"
+
+
+def test_calls_of_many_threads_come_in_the_same_order_each_time() -> None:
+    def calls() -> list[str]:
+        return [str(site) for site in play(ThreadedCrowd(looks_up_then_books)).sites]
+
+    first = calls()
+    assert all(calls() == first for _ in range(10))

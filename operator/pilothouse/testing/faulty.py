@@ -1,8 +1,11 @@
 """What a process under faults calls: the API server, and outside systems."""
 
 import asyncio
+import inspect
+import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from contextlib import aclosing
+from functools import partial
 from typing import Any, TypeVar
 
 from pilothouse.controller import Api
@@ -18,6 +21,7 @@ from pilothouse.kube import (
 )
 from pilothouse.testing.faults import Errors, Killed
 from pilothouse.testing.process import Process
+from pilothouse.testing.threads import await_on
 
 T = TypeVar("T", bound=KubeObject)
 R = TypeVar("R")
@@ -166,10 +170,15 @@ class FaultyApi:
 
 
 class Outside:
-    """An outside system's client, or a model of it, as one process calls it: every coroutine is a call.
+    """An outside system's client, or a model of it, as one process calls it: every method is a call.
+
+    On the loop it is awaited. In a thread, where a blocking client is called, it blocks until the answer is
+    there; it is counted and struck like any other, and once the process is dead it has no effect.
+
+    It is made on the process's loop.
 
     Args:
-        model: what is called; shared by all processes.
+        model: what is called; shared by all processes. Its methods run on the loop, and must not block.
         process: whose calls they are.
         reads: the names of the methods that change nothing.
         errors: how the client tells of faults.
@@ -180,6 +189,7 @@ class Outside:
         self._process = process
         self._reads = reads
         self._errors = errors
+        self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
 
     def __getattr__(self, name: str) -> Any:
         attribute = getattr(self._model, name)
@@ -187,9 +197,21 @@ class Outside:
             return attribute
         what = f"{type(self._model).__name__.lower()}.{name}"
 
-        async def call(*arguments: Any, **options: Any) -> Any:
-            effect = lambda: attribute(*arguments, **options)  # noqa: E731
-            return await self._process.call(what, effect, writes=name not in self._reads, errors=self._errors)
+        def call(*arguments: Any, **options: Any) -> Any:
+            async def effect() -> Any:
+                answer = attribute(*arguments, **options)
+                return await answer if inspect.isawaitable(answer) else answer
+
+            threaded = threading.get_ident() != self._thread
+            make = partial(
+                self._process.call,
+                what,
+                effect,
+                writes=name not in self._reads,
+                errors=self._errors,
+                threaded=threaded,
+            )
+            return await_on(self._loop, make) if threaded else make()
 
         return call
 

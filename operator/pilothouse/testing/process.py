@@ -65,15 +65,6 @@ class Process:
         if not self.alive:
             raise Killed
 
-    def require_leads(self, what: str) -> None:
-        """Note that a change is broken which is made now, while other processes hold the Leases.
-
-        Calls do it by themselves; a task in a thread, which cannot be made to wait for virtual time, calls it
-        where it changes something.
-        """
-        self.require_alive()
-        self._note_unless_leading(what)
-
     def _note_unless_leading(self, what: str) -> None:
         leaders = self.faults.leaders()
         if leaders and not any(leader.startswith(self.holder) for leader in leaders):
@@ -87,6 +78,7 @@ class Process:
         writes: bool,
         errors: Errors = API_ERRORS,
         election: bool = False,
+        threaded: bool = False,
     ) -> R:
         """Make a call, or suffer what is to befall it.
 
@@ -96,6 +88,7 @@ class Process:
             writes: whether it changes something.
             errors: how its client tells of faults.
             election: whether it is a call of the election.
+            threaded: whether a thread waits for it, which no fence stops.
 
         Raises:
             Killed: the process is dead, be it since this call.
@@ -105,14 +98,16 @@ class Process:
             what, writes=writes, errors=errors, process=self.number, election=election
         )
         try:
-            return await self._suffer(site, injection, effect)
+            return await self._suffer(site, injection, effect, threaded)
         finally:
             if injection is not None:
                 self.faults.passed(injection)
             # Killed meanwhile, it never hears the answer.
             self.require_alive()
 
-    async def _suffer(self, site: Site, injection: Injection | None, effect: Callable[[], Awaitable[R]]) -> R:
+    async def _suffer(
+        self, site: Site, injection: Injection | None, effect: Callable[[], Awaitable[R]], threaded: bool
+    ) -> R:
         fault = injection.fault if injection is not None else None
         if fault in _EFFECT_FIRST:
             await _ignoring_answer(lambda: self._take_effect(site, effect))
@@ -130,6 +125,12 @@ class Process:
             case Fault.WATCH_EXPIRED:
                 self._forgotten = True
                 self._cut(Unreachable("the connection was lost", maybe_sent=True))
+            case Fault.TWO_LEADERS if threaded:
+                # Nothing could stop what it has sent: it stands still while it waits for the answer.
+                try:
+                    return await self._take_effect(site, effect)
+                finally:
+                    await self._freeze()
             case Fault.TWO_LEADERS:
                 await self._freeze()
             case Fault.TERMINATED:

@@ -23,7 +23,8 @@ from pilothouse.testing.faults import Faults, Injection, Site
 from pilothouse.testing.faulty import FaultyApi
 from pilothouse.testing.model import ModelApi
 from pilothouse.testing.process import Process
-from pilothouse.testing.virtual_time import AwaitedThreads, VirtualTimeLoop
+from pilothouse.testing.threads import AwaitedThreads
+from pilothouse.testing.virtual_time import VirtualTimeLoop
 
 #: After each step the operator is left alone for so long before anybody looks, seconds.
 SETTLE_SECONDS = 40.0

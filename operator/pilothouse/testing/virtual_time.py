@@ -7,11 +7,10 @@ server.
 
 import asyncio
 import selectors
-from collections.abc import Callable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
-from typing import Any, ParamSpec, TypeVar, TypeVarTuple
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from typing import Any, TypeVar, TypeVarTuple
 
-_P = ParamSpec("_P")
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 
@@ -29,17 +28,18 @@ class _JumpingSelector(selectors.BaseSelector):
     def __init__(self) -> None:
         self._real = selectors.DefaultSelector()
         self.clock = 1_000.0  # not 0: code that takes 0 for "never" must fail here as it would in production
+        # Those that run and do not wait for the loop; fewer than none when nobody waits for one that does.
         self.threads = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = self._real.select(0)
         if ready or (timeout is not None and timeout <= 0):
             return ready
-        if timeout is not None and not self.threads:
+        if timeout is not None and self.threads <= 0:
             self.clock += timeout
             return ready
         ready = self._real.select(STUCK_SECONDS)
-        if not ready and not self.threads:
+        if not ready and self.threads <= 0:
             raise VirtualTimeStuck("every task waits, no timer is set and no thread runs")
         return ready
 
@@ -79,19 +79,13 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(self._thread_done)
         return future
 
+    async def while_thread_waits(self, call: Callable[[], Awaitable[_T]]) -> _T:
+        """Make a call whose answer a thread waits for: the clock goes on meanwhile."""
+        self._jumping.threads -= 1
+        try:
+            return await call()
+        finally:
+            self._jumping.threads += 1
+
     def _thread_done(self, future: asyncio.Future[Any]) -> None:
         self._jumping.threads -= 1
-
-
-class AwaitedThreads(ThreadPoolExecutor):
-    """Threads for which the loop stands still, so that nothing depends on which of the two is quicker.
-
-    Else a thread may be called off before the system lets it begin. One that takes longer than STUCK_SECONDS
-    may itself wait for the loop, which then goes on.
-    """
-
-    def submit(self, function: Callable[_P, _T], /, *arguments: _P.args, **options: _P.kwargs) -> Future[_T]:
-        """Run something in a thread, to its end."""
-        future = super().submit(function, *arguments, **options)
-        wait([future], STUCK_SECONDS)
-        return future
