@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import pytest
+
 from flights_operator.tickets import ticket_playbook
 from flights_operator.types import FLIGHT_TICKET
 from pilothouse.playbook import RECONCILE, Watch
@@ -47,8 +49,12 @@ class TicketLife(Scenario):
         return self.airline.effects
 
 
-def test_every_fault_at_every_call_and_some_pairs_come_to_the_same_end() -> None:
+def test_every_fault_at_every_call_and_some_pairs_come_to_the_same_end(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     matrix = explore(TicketLife, pairs=PAIRS)
+    with capsys.disabled():  # how many runs a minute it was is told, not asserted
+        print(f"\nFlightTicket: {matrix}")
     matrix.require_converged()
     assert [site.what.partition(" default/")[0] for site in matrix.sites] == [
         "watch-list flighttickets.flights.com",
