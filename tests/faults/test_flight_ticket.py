@@ -53,8 +53,8 @@ def test_every_fault_at_every_call_and_some_pairs_come_to_the_same_end(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     matrix = explore(TicketLife, pairs=PAIRS)
-    with capsys.disabled():  # how many runs a minute it was is told, not asserted
-        print(f"\nFlightTicket: {matrix}")
+    with capsys.disabled():
+        print(f"\nFlightTicket: {matrix}")  # noqa: T201 - how many runs a minute is told, not asserted
     matrix.require_converged()
     assert [site.what.partition(" default/")[0] for site in matrix.sites] == [
         "watch-list flighttickets.flights.com",
