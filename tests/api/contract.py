@@ -128,11 +128,13 @@ class Transcript:
 
     Attributes:
         lines: what was written down.
+        forget: makes the server forget all that was before the present version.
     """
 
-    def __init__(self, api: Api, namespace: str) -> None:
+    def __init__(self, api: Api, namespace: str, forget: Callable[[], Awaitable[None]]) -> None:
         self.api = api
         self.namespace = namespace
+        self.forget = forget
         self.lines: list[Any] = []
         self._versions: dict[str, int] = {}
         self._uids: dict[str, int] = {}
@@ -248,6 +250,32 @@ class Transcript:
                     told += 1
                 if told == count:
                     break
+
+    async def streamed(self, changes: Callable[[], Awaitable[None]], count: int, selector: str = "") -> str:
+        """Write down a streamed list, in any order, and the first events of what is then changed.
+
+        Returns:
+            The list's version.
+        """
+        listed: list[Any] = []
+        version, told = "", 0
+        stream = self.api.watch_list(PARCELS, namespace=self.namespace, label_selector=selector)
+        async with asyncio.timeout(20), aclosing(stream):
+            async for event in stream:
+                if event.type is EventType.END_OF_LIST:
+                    version = event.resource_version
+                    newest = max((int(each.metadata.resource_version) for _, each in listed), default=0)
+                    names = sorted((str(kind), each.metadata.name) for kind, each in listed)
+                    self.lines.append(("streamed", selector, names, newest <= int(version)))
+                    await changes()
+                elif event.object and not version:
+                    listed.append((event.type, event.object))
+                elif event.object:
+                    self.lines.append(("then", event.type, self._shown(event.object)))
+                    told += 1
+                if told == count:
+                    break
+        return version
 
     async def note(self, what: str, operation: Callable[[], Awaitable[Any]]) -> Any:
         """Do it and write down what came of it; what was refused returns None."""
@@ -463,6 +491,61 @@ async def watch_events(t: Transcript) -> None:
     await t.watched(start, 9)
     await t.watched(start, 8, "app=x")
     await t.watched(start, 2, "app=y")
+
+
+@story
+async def a_streamed_list_and_what_follows(t: Transcript) -> None:
+    async def first() -> None:
+        await t.create("a", spec={"weight": 1}, metadata={"labels": {"app": "x"}})
+
+    async def several() -> None:
+        await t.merge("a", {"spec": {"weight": 2}})
+        await t.create("c", metadata={"labels": {"app": "x"}})
+        await t.merge("b", {"metadata": {"labels": {"app": "y"}}})
+        await t.delete("a")
+
+    async def seen_and_unseen() -> None:
+        await t.merge("b", {"spec": {"weight": 3}})  # not among them
+        await t.merge("c", {"metadata": {"labels": {"app": "y"}}})  # leaves them
+        await t.merge("b", {"metadata": {"labels": {"app": "x"}}})  # joins them
+
+    await t.streamed(first, 1)
+    await t.create("b", metadata={"labels": {"app": "x"}})
+    version = await t.streamed(several, 4)
+    await t.watched(version, 4)  # whose stream has ended goes on from the list's version
+    await t.streamed(seen_and_unseen, 2, "app=x")
+
+
+@story
+async def a_list_in_pages_shows_one_moment(t: Transcript) -> None:
+    for name in "abcde":
+        await t.create(name)
+    versions = set()
+    async for page in t.api.pages(PARCELS, namespace=t.namespace, limit=2):
+        t.lines.append([each.metadata.name for each in page.items])
+        versions.add(page.resource_version)
+        await t.merge("e", {"spec": {"weight": len(t.lines)}})
+        await t.delete("d")
+        await t.create(f"f{len(t.lines)}")
+    t.lines.append(("versions", len(versions)))
+    await t.watched(versions.pop(), 2)  # what no page showed follows
+
+
+@story
+async def what_is_forgotten_is_told_as_expired(t: Transcript) -> None:
+    start = await t.version()
+    for name in "abc":
+        await t.create(name)
+    async with aclosing(t.api.pages(PARCELS, namespace=t.namespace, limit=2)) as pages:
+        t.lines.append([each.metadata.name for each in (await anext(pages)).items])
+        await t.delete("c")
+        await t.forget()
+        await t.note("the next page", lambda: anext(pages))
+    await t.note("watch", lambda: t.watched(start, 1))
+    await t.list()
+    since = await t.version()
+    await t.create("d")
+    await t.watched(since, 1)
 
 
 @story

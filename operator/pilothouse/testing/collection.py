@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from pilothouse.kube import EventType, ObjectKey, Resource
+from pilothouse.kube import EventType, Expired, ObjectKey, Resource
 from pilothouse.testing.apply import Ownership
 from pilothouse.testing.documents import Json
 
@@ -45,6 +45,11 @@ class Collection:
     def since(self, version: int) -> list[Change]:
         """The changes after a version, in order."""
         return self.history[bisect_right(self.history, version, key=lambda change: change.version) :]
+
+    def require_remembered(self, version: int) -> None:
+        """Raise Expired when the past that begins with a version is not known any more."""
+        if version < self.oldest:
+            raise Expired(410, "Expired", f"too old resource version: {version} ({self.oldest})")
 
     def note(self, change: Change) -> None:
         """Remember a change, and forget the oldest ones when there are too many."""

@@ -14,7 +14,6 @@ import msgspec
 
 from pilothouse.kube import (
     EventType,
-    Expired,
     KubeObject,
     NotFound,
     ObjectKey,
@@ -205,15 +204,15 @@ class ModelApi:
         field_selector: str = "",
         limit: int = 500,
     ) -> AsyncGenerator[Page[T], None]:
-        """List a collection, page by page; all pages show it at one moment."""
+        """List a collection, page by page; all pages show it at one moment, until that is forgotten."""
         await self.connected.wait()
         matches = _scoped(matcher(label_selector, field_selector), namespace)
-        objects = sorted(self.server.collection(resource).objects.items())
-        shown = [obj for _, obj in objects if matches(obj)]
-        version = str(self.version)
+        collection, version = self.server.collection(resource), self.version
+        shown = [obj for _, obj in sorted(collection.objects.items()) if matches(obj)]
         limit = limit or len(shown) or 1
         for start in range(0, len(shown) or 1, limit):
-            body = {"metadata": {"resourceVersion": version}, "items": shown[start : start + limit]}
+            collection.require_remembered(version)
+            body = {"metadata": {"resourceVersion": str(version)}, "items": shown[start : start + limit]}
             page, _ = read_page(resource, msgspec.json.encode(body))
             yield page
 
@@ -259,8 +258,7 @@ class ModelApi:
         """Yield what changes after a version; first a BOOKMARK, and one each minute that told nothing."""
         matches = _scoped(matcher(label_selector, field_selector), namespace)
         collection, seen = self.server.collection(resource), int(resource_version)
-        if seen < collection.oldest:
-            raise Expired(410, "Expired", f"too old resource version: {seen} ({collection.oldest})")
+        collection.require_remembered(seen)
         yield WatchEvent(EventType.BOOKMARK, None, resource_version)
         read = event_reader(resource)
         told, due = seen, math.inf
