@@ -41,17 +41,17 @@ class User:
         metadata = {**fields.pop("metadata", {}), "name": name}
         body = {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata, **fields}
         try:
-            await_on(self._loop, lambda: self._client.patch(resource, key, body, type=PatchType.MERGE))
+            await_on(self._loop, self._client.patch(resource, key, body, type=PatchType.MERGE))
         except NotFound:
-            await_on(self._loop, lambda: self._client.create(resource, body, namespace=self._namespace))
+            await_on(self._loop, self._client.create(resource, body, namespace=self._namespace))
         return key
 
     def read(self, resource: Resource[Any], key: ObjectKey) -> Any:
         path = resource.path(key.namespace, key.name)
-        return json.loads(await_on(self._loop, lambda: self._client.request("GET", path)))
+        return json.loads(await_on(self._loop, self._client.request("GET", path)))
 
     def remove(self, resource: Resource[Any], key: ObjectKey) -> None:
-        await_on(self._loop, lambda: self._client.delete(resource, key))
+        await_on(self._loop, self._client.delete(resource, key))
 
 
 @asynccontextmanager

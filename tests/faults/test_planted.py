@@ -510,3 +510,8 @@ def test_calls_of_many_threads_come_in_the_same_order_each_time() -> None:
 
     first = calls()
     assert all(calls() == first for _ in range(10))
+
+
+def test_the_clock_goes_on_where_a_thread_waits_in_a_process_that_stands_still() -> None:
+    faults = {Fault.TWO_LEADERS}
+    explore(lambda: ThreadedCrowd(looks_up_then_books), faults=faults, elected=True).require_converged()

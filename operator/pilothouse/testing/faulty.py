@@ -5,7 +5,6 @@ import inspect
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from contextlib import aclosing
-from functools import partial
 from typing import Any, TypeVar
 
 from pilothouse.controller import Api
@@ -203,15 +202,14 @@ class Outside:
                 return await answer if inspect.isawaitable(answer) else answer
 
             threaded = threading.get_ident() != self._thread
-            make = partial(
-                self._process.call,
+            made = self._process.call(
                 what,
                 effect,
                 writes=name not in self._reads,
                 errors=self._errors,
                 threaded=threaded,
             )
-            return await_on(self._loop, make) if threaded else make()
+            return await_on(self._loop, made) if threaded else made
 
         return call
 

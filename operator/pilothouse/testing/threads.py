@@ -4,7 +4,6 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from pilothouse.testing.virtual_time import STUCK_SECONDS, VirtualTimeLoop
@@ -18,14 +17,18 @@ _PLACES = 1000
 _here = threading.local()
 
 
-def await_on(loop: asyncio.AbstractEventLoop, call: Callable[[], Coroutine[Any, Any, R]]) -> R:
+def await_on(loop: asyncio.AbstractEventLoop, call: Coroutine[Any, Any, R]) -> R:
     """Make a call on a loop, from a thread that blocks until it has the answer, or raises what the call does.
 
     Under virtual time the clock goes on meanwhile; a thread of `AwaitedThreads` lets the loop go on, too.
     """
-    made = partial(loop.while_thread_waits, call) if isinstance(loop, VirtualTimeLoop) else call
+    answer = asyncio.run_coroutine_threadsafe(call, loop)
+    if isinstance(loop, VirtualTimeLoop):
+        loop.call_soon_threadsafe(loop.lend, answer)
     turn: _Turn | None = getattr(_here, "turn", None)
-    return turn.hand_over(loop, made) if turn else asyncio.run_coroutine_threadsafe(made(), loop).result()
+    if turn is not None:
+        turn.hand_over(loop, answer)
+    return answer.result()
 
 
 class AwaitedThreads(ThreadPoolExecutor):
@@ -66,13 +69,11 @@ class _Turn:
     def __init__(self) -> None:
         self.over = threading.Event()
 
-    def hand_over(self, loop: asyncio.AbstractEventLoop, call: Callable[[], Coroutine[Any, Any, R]]) -> R:
-        """Make a call on the loop; with its answer the loop stands still again."""
+    def hand_over(self, loop: asyncio.AbstractEventLoop, answer: Future[Any]) -> None:
+        """Let the loop go on until the thread has its answer; with that it stands still again."""
         before, over = self.over, threading.Event()
         self.over = over
         # On the loop, as by then it has told the future whom else to tell first that the thread has ended.
         loop.call_soon_threadsafe(lambda: self.thread.add_done_callback(lambda _: over.set()))
-        answer = asyncio.run_coroutine_threadsafe(call(), loop)
         answer.add_done_callback(lambda _: over.wait(STUCK_SECONDS))
         before.set()
-        return answer.result()

@@ -6,9 +6,9 @@ server.
 """
 
 import asyncio
+import concurrent.futures
 import selectors
-from collections.abc import Awaitable, Callable
-from concurrent.futures import Executor
+from collections.abc import Callable
 from typing import Any, TypeVar, TypeVarTuple
 
 _T = TypeVar("_T")
@@ -71,7 +71,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return self._jumping.clock
 
     def run_in_executor(
-        self, executor: Executor | None, func: Callable[[*_Ts], _T], *args: *_Ts
+        self, executor: concurrent.futures.Executor | None, func: Callable[[*_Ts], _T], *args: *_Ts
     ) -> asyncio.Future[_T]:
         """Run something in a thread; the clock stands still meanwhile."""
         future = super().run_in_executor(executor, func, *args)
@@ -79,13 +79,15 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(self._thread_done)
         return future
 
-    async def while_thread_waits(self, call: Callable[[], Awaitable[_T]]) -> _T:
-        """Make a call whose answer a thread waits for: the clock goes on meanwhile."""
+    def lend(self, answer: concurrent.futures.Future[Any]) -> None:
+        """Let the clock go on until a thread has the answer that it waits for."""
+        if answer.done():
+            return
         self._jumping.threads -= 1
-        try:
-            return await call()
-        finally:
-            self._jumping.threads += 1
+        answer.add_done_callback(self._give_back)
+
+    def _give_back(self, answer: concurrent.futures.Future[Any]) -> None:
+        self._jumping.threads += 1
 
     def _thread_done(self, future: asyncio.Future[Any]) -> None:
         self._jumping.threads -= 1

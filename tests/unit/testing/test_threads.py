@@ -22,7 +22,7 @@ def test_threads_and_the_loop_take_turns() -> None:
         for turn in range(3):
             time.sleep(0.01 if name == "slow" else 0)  # in real time, which must not matter
             lines.append(f"{name} {turn}")
-            await_on(loop, lambda: nap(1))
+            await_on(loop, nap(1))
 
     async def run() -> float:
         loop = asyncio.get_running_loop()
@@ -50,10 +50,10 @@ def test_a_thread_hears_of_the_error_and_of_the_end_of_the_loop(loop_factory: ob
 
     def work(loop: asyncio.AbstractEventLoop) -> None:
         with pytest.raises(LookupError):
-            await_on(loop, fails)
+            await_on(loop, fails())
         heard.append("error")
         with pytest.raises(CancelledError):
-            await_on(loop, waits)
+            await_on(loop, waits())
         heard.append("end")
 
     async def run() -> None:
