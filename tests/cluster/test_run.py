@@ -1,0 +1,54 @@
+"""`inv run`: the operator on this host, in place of the one that OLM runs in the cluster."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from devcluster.folders import CHECKOUT
+from release import install
+from tests.cluster.commands import running
+from tests.cluster.flights import Flights
+
+pytestmark = pytest.mark.timeout(900)
+
+
+def replicas(flights: Flights) -> int:
+    """How many replicas the operator's Deployment asks for."""
+    words = ("deployment", flights.package.name, "-n", install.NAMESPACE, "-o", "jsonpath={.spec.replicas}")
+    return int(flights.kubectl("get", *words))
+
+
+def test_it_takes_over_books_starts_anew_at_a_change_and_gives_back(flights: Flights, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    assert replicas(flights) == 1
+
+    def told(process: subprocess.Popen[bytes], what: str) -> None:
+        def said() -> bool:
+            assert process.poll() is None, log.read_text()
+            return what in log.read_text()
+
+        flights.until(said, f"it tells {what!r}")
+
+    with running(flights.kubectl, "run", "flights", "--take-over", log=log) as process:
+        told(process, "paused")
+        flights.until(lambda: not flights.operator_pods(), "the operator's pod is gone")
+        uid = flights.create("on-the-host")
+        flights.wait_phase("on-the-host", "Booked")
+        # The time alone: what is in the source stays as it is.
+        (CHECKOUT / "operator" / "flights_operator" / "__main__.py").touch()
+        told(process, "the sources have changed: starting anew")
+        flights.change("on-the-host", number=4)
+        flights.wait_phase("on-the-host", "Booked")
+        assert (replicas(flights), flights.operator_pods()) == (0, []), "nobody else did that"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0, log.read_text()
+    text = log.read_text()
+    assert "Traceback" not in text
+    assert f"brought {install.NAMESPACE}/{flights.package.name} back to 1 replica(s)" in text
+    assert replicas(flights) == 1
+    flights.delete("on-the-host")  # which the operator in the cluster does
+    assert dict(flights.airline.audit(uid)) == {"created": 1, "changed": 1, "cancelled": 1, "closed": 1}
