@@ -1,0 +1,115 @@
+"""A play that runs a Job and reads its pod's log, where a kubelet runs pods and serves logs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+
+from pilothouse.controller import Manager, Settings
+from pilothouse.kube import Client, NotFound, ObjectKey, PartialObjectMetadata, Resource
+from pilothouse.playbook import JOB, Playbook, Secondary, Watch, add_watch
+from pilothouse.testing import eventually, objects
+from tests.api.tickets import CRD
+from tests.api.widgets import install
+from tests.cluster.flights import NAMESPACE, Flights
+from tests.cluster.load import open_client
+from tests.unit.playbook.configured import TicketPlay, playbook
+from tests.unit.tickets import TICKET, Ticket
+
+pytestmark = pytest.mark.timeout(300)
+
+POD = Resource("", "v1", "Pod", "pods", PartialObjectMetadata)
+# batch/v1: what the Job controller puts on the pods of a Job.
+JOB_NAME = "batch.kubernetes.io/job-name"
+TICKET_NAME = "tests.dev/ticket"
+KEY = ObjectKey(NAMESPACE, "counts")
+
+
+def tickets_of(pod: PartialObjectMetadata) -> Sequence[ObjectKey]:
+    """A pod belongs to its Job: of the ticket it knows by its label alone."""
+    name = pod.metadata.labels.get(TICKET_NAME)
+    return [ObjectKey(pod.metadata.namespace, name)] if name else []
+
+
+def job_names_of(pod: PartialObjectMetadata) -> Sequence[str]:
+    return [pod.metadata.labels.get(JOB_NAME, "")]
+
+
+def counting(image: str) -> Playbook[TicketPlay]:
+    """A playbook that has a Job count a ticket's seats, and puts what the Job writes into the status."""
+
+    async def seats_are_counted(play: TicketPlay) -> None:
+        container = {
+            "name": "count",
+            "image": image,
+            "command": ["python3", "-c", f"print('counted', {play.object.spec.seats} + 0)"],
+        }
+        template = {
+            "metadata": {"labels": {TICKET_NAME: play.object.metadata.name}},
+            "spec": {"restartPolicy": "Never", "containers": [container]},
+        }
+        job = await play.run_job({"spec": {"template": template, "backoffLimit": 0}})
+        pods = play.list(POD, "job", job.metadata.name)
+        play.wait_for("the Job's pod is known", bool(pods))
+        play.ready_message = (await play.pod_log(pods[0].metadata.name, container="count")).strip()
+
+    return playbook(seats_are_counted)
+
+
+@asynccontextmanager
+async def operator(client: Client, book: Playbook[Any]) -> AsyncIterator[None]:
+    """An operator on this host, for a while."""
+    settings = Settings(watch_namespaces=(NAMESPACE,), health_host="127.0.0.1", health_port=0)
+    manager = Manager("tickets", settings, client)
+    pods = Secondary(POD, mapper=tickets_of, selector=TICKET_NAME, indexes={"job": job_names_of})
+    add_watch(manager, Watch(TICKET, book, owns=[JOB], watches=[pods]))
+    stop = asyncio.Event()
+    running = asyncio.create_task(manager.run(stop))
+    try:
+        yield
+        assert not running.done(), running
+    finally:
+        stop.set()
+        async with asyncio.timeout(10):
+            await running
+
+
+@asynccontextmanager
+async def ticket(client: Client) -> AsyncIterator[None]:
+    """A ticket for three seats; deleted, it takes its Job and the Job's pod with it."""
+    await install(client, CRD)
+    with suppress(NotFound):
+        await client.delete(TICKET, KEY)
+    body = {
+        "apiVersion": TICKET.api_version,
+        "kind": TICKET.kind,
+        "metadata": {"name": KEY.name},
+        "spec": {"seats": 3},
+    }
+    await client.create(TICKET, body, namespace=NAMESPACE)
+    try:
+        yield
+    finally:
+        await client.request("DELETE", f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{TICKET}")
+
+
+async def test_a_job_runs_to_its_end_once_and_its_pods_log_is_read(flights: Flights) -> None:
+    async with await open_client(flights.kubectl.kubeconfig) as client, ticket(client):
+
+        async def counted() -> bool:
+            found: Ticket = await client.get(TICKET, KEY)
+            return any(
+                (each.type, each.status, each.message) == ("Ready", "True", "counted 3")
+                for each in found.status.conditions
+            )
+
+        async with operator(client, counting(flights.published.operator)):
+            await eventually(counted, within=60, describe=objects(client, TICKET, NAMESPACE))
+        jobs = flights.kubectl.read("jobs", "-n", NAMESPACE)["items"]
+        assert [
+            (job["metadata"]["ownerReferences"][0]["name"], job["status"]["succeeded"]) for job in jobs
+        ] == [(KEY.name, 1)]
