@@ -21,9 +21,12 @@ from pilothouse.testing.waiting import objects
 from tests.api.odd_operator import BLOCKS_LOOP, BLOCKS_THREAD
 from tests.api.test_playbook import create
 from tests.api.tickets import CRD
+from tests.api.versions import ON_BOTH
 from tests.api.widgets import install
 from tests.unit.playbook.airline import FINALIZER
 from tests.unit.tickets import TICKET
+
+pytestmark = ON_BOTH
 
 ROOT = Path(__file__).parents[2]
 

@@ -19,6 +19,9 @@ from pilothouse.controller.events import EVENT
 from pilothouse.controller.lease import LEASE
 from pilothouse.kube import Client, ObjectKey, PatchType
 from pilothouse.testing import eventually, objects
+from tests.api.versions import ON_BOTH
+
+pytestmark = ON_BOTH
 
 # Whole seconds are the least that a Lease can say.
 TIMING = LeaseTiming(duration=3, renew_deadline=2, retry_period=0.3)

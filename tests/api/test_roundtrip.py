@@ -13,9 +13,12 @@ from flights_operator.types import FLIGHT_TICKET
 from pilothouse.api import Kind
 from pilothouse.api.crd import crd, object_schema
 from pilothouse.kube import Client, Invalid
+from tests.api.versions import ON_BOTH
 from tests.api.widgets import install
 from tests.unit.api.kitchen_sink import KITCHEN_SINK
 from tests.unit.api.strategies import valid
+
+pytestmark = ON_BOTH
 
 EXAMPLES = settings(
     max_examples=40,

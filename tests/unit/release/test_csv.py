@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
+from devcluster.folders import CHECKOUT
 from devcluster.toolchain import TOOLS
 from release.documents import load
 from release.packages import PACKAGES, Package, version
@@ -47,6 +48,13 @@ def test_is_named_after_its_package_and_version(package: Package, csv: dict[str,
 def test_claims_the_oldest_kubernetes_that_the_tests_run_on(csv: dict[str, Any]) -> None:
     claimed, tested = csv["spec"]["minKubeVersion"], TOOLS["kubernetes-oldest"].version
     assert claimed == re.sub(r"v(\d+\.\d+)\.\d+", r"\1.0", tested)
+
+
+def test_the_readme_names_the_kubernetes_versions_that_the_tests_run_on() -> None:
+    """Whoever pins another version is told which sentence it belongs into."""
+    oldest, newest = TOOLS["kubernetes-oldest"].version, TOOLS["kubernetes"].version
+    words = " ".join((CHECKOUT / "README.md").read_text().split())
+    assert f"the API tests run on {oldest} and {newest}, the cluster tests on {newest};" in words
 
 
 def test_tells_a_catalog_what_it_is(csv: dict[str, Any]) -> None:
