@@ -23,8 +23,11 @@ from release.documents import load
 from release.packages import PACKAGES
 from tests.airline import Airline, running_airline
 from tests.api.test_flights import User, running_operator
+from tests.api.versions import ON_BOTH
 from tests.api.widgets import install
 from tests.unit.kube.authority import Authority
+
+pytestmark = ON_BOTH
 
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 PACKAGE = PACKAGES["pilothouse-flights"]

@@ -54,7 +54,7 @@ def test_the_readme_names_the_kubernetes_versions_that_the_tests_run_on() -> Non
     """Whoever pins another version is told which sentence it belongs into."""
     oldest, newest = TOOLS["kubernetes-oldest"].version, TOOLS["kubernetes"].version
     words = " ".join((CHECKOUT / "README.md").read_text().split())
-    assert f"the API tests run on {oldest} and {newest}, the cluster tests on {newest};" in words
+    assert f"API tests run on {oldest} and {newest}, the cluster tests on {newest};" in words
 
 
 def test_tells_a_catalog_what_it_is(csv: dict[str, Any]) -> None:
