@@ -1,7 +1,7 @@
 """What the running operator costs beside a bare interpreter with the same imports, as ratios.
 
 It runs as in its pod: to its first 200 on /readyz, and on until its pool of connections is full. Measured
-when written: ready with 1.09 times the memory and 1.2 to 1.6 times the CPU; 1.19 times the memory with 34
+when written: ready with 1.09 times the memory and 1.2 to 1.4 times the CPU; 1.19 times the memory with 34
 connections and 100 tickets. With the buffers that asyncio gives a TLS connection by default, that is 1.40.
 """
 
