@@ -24,7 +24,9 @@ from tests.faults.test_flight_ticket import TICKETS, TicketLife
 SEED = 20260101
 SAMPLE = 6
 #: TIMEOUT and LATE take half a minute each, for the clock is real here; the others have places of their own.
-QUICK = set(Fault) - {Fault.TIMEOUT, Fault.LATE, Fault.STALE, Fault.TWO_LEADERS, Fault.TERMINATED}
+ELSEWHERE = {Fault.TIMEOUT, Fault.LATE, Fault.STALE, Fault.TWO_LEADERS, Fault.TERMINATED}
+#: In their order, not a set's, which is another in each process: then the seed would draw another sample.
+QUICK = [fault for fault in Fault if fault not in ELSEWHERE]
 #: The story's first calls are to watch, to write the finalizer, to book, and to write the status.
 AT_THE_BOOKING = 3
 #: The next are of a resync, which reads the ticket and calls the airline. Until the second of them is made,
