@@ -18,7 +18,16 @@ from pilothouse.controller import (
 )
 from pilothouse.controller.outcome import ends_task
 from pilothouse.informer import Store
-from pilothouse.kube import Forbidden, Invalid, KubeError, NotFound, ObjectKey, PatchType, Resource
+from pilothouse.kube import (
+    BadRequest,
+    Forbidden,
+    Invalid,
+    KubeError,
+    NotFound,
+    ObjectKey,
+    PatchType,
+    Resource,
+)
 from pilothouse.playbook.announcer import Announcer
 from pilothouse.playbook.cluster import Cluster
 from pilothouse.playbook.metrics import TaskMetrics
@@ -45,6 +54,9 @@ PAUSED_READY = Aspect(
 
 # When an object whose CRD has no status subresource is played again, seconds: nothing tells when it has one.
 MISSING_STATUS_SECONDS = 30.0
+
+# What the API server says of a status that breaks the kind's schema.
+REFUSED = (BadRequest, Invalid)
 
 DONE = Outcome()
 
@@ -135,7 +147,7 @@ class Reconciler(Generic[T]):
             play.requeue_after(waiting.fallback)
         try:
             written = await self._write_status(play.object, _final_status(play, recap))
-        except Invalid as error:
+        except REFUSED as error:
             await self._write_failure(play.object, refused("its status", error))
             raise
         if failure is None:
@@ -172,10 +184,10 @@ class Reconciler(Generic[T]):
             play = self._play(obj, check=False)
             play.failed(failure)
             await self._write_status(obj, _final_status(play, Recap([], failure)))
-        except (KubeError, SyncError) as error:
-            if not isinstance(error, Invalid):
-                raise
+        except REFUSED:
             await self._write_failure(obj, failure)
+        except (KubeError, SyncError):
+            raise
         except BaseException as error:
             if ends_task(error):
                 raise
@@ -207,7 +219,7 @@ class Reconciler(Generic[T]):
         obj = play.object
         try:
             return await self._write_status(obj, _final_status(play, recap))
-        except (Invalid, Forbidden) as error:
+        except (*REFUSED, Forbidden) as error:
             log.warning("its status is not written: %s", error)
         except (KubeError, SyncError):
             raise
