@@ -243,7 +243,8 @@ def install_tools() -> None:
 
 def _install(folder: Path, lock: Path) -> None:
     stamp = folder / "lock"
-    wanted = hashlib.sha256(lock.read_bytes()).hexdigest()
+    # Of another interpreter's environment the figures would be that interpreter's.
+    wanted = f"{hashlib.sha256(lock.read_bytes()).hexdigest()} {sys.version}"
     if stamp.exists() and stamp.read_text() == wanted:
         return
     shutil.rmtree(folder, ignore_errors=True)

@@ -117,12 +117,12 @@ def write(runtime: Path, reliability: Path, page: Path = PAGE) -> None:
         defaults=_table(SHORT, main, DEFAULTS),
         defaults_of_all=_table((*SIZES, *COUNTS), results.get("defaults", {}), ALL_DEFAULTS),
         growth=_growth(growth.get("sizes", {})),
-        growth_date=_date(growth),
+        growth_date=_date(growth, results),
         ansible_version=toolchain.TOOLS["ansible-operator"].version,
         ansible=_ansible(results.get("ansible", {})),
         settled=_settled(results.get("settled")),
         busy=_table(ROWS, busy.get("contestants", {}), BUSY),
-        busy_date=_date(busy),
+        busy_date=_date(busy, results),
         goals=_goals(results.get("goals", {})),
         reliability=_reliability(trials.get("trials", {})),
         reliability_date=_date(trials),
@@ -137,7 +137,9 @@ def compare(results: Mapping[str, Any], page: Path) -> None:
     if "contestants" not in results or not page.exists():
         return
     where = f"`./inv bench.runtime`, run of {results['date']}, on {results['machine']}:"
-    told = f"{where}\n\n{_table(COSTS, results['contestants'], BESIDE)}"
+    told = "\n\n".join(
+        [where, _table(COSTS, results["contestants"], BESIDE), *_each(results.get("ansible", {}))]
+    )
     marked = r"(?s)(<!-- figures[^\n]*-->\n).*(\n<!-- end of figures -->)"
     text, parts = re.subn(marked, lambda part: f"{part[1]}\n{told}\n{part[2]}", page.read_text())
     if parts != 1:
@@ -150,8 +152,12 @@ def _read(file: Path) -> dict[str, Any]:
     return found
 
 
-def _date(results: Mapping[str, Any]) -> str:
-    return f"Run of {results['date']}." if "date" in results else ""
+def _date(results: Mapping[str, Any], others: Mapping[str, Any] | None = None) -> str:
+    """When a run was made; and on what, if that is something else than the other run's."""
+    if "date" not in results:
+        return ""
+    elsewhere = others and "machine" in others and others["machine"] != results["machine"]
+    return f"Run of {results['date']}{', on ' + results['machine'] if elsewhere else ''}."
 
 
 def _table(rows: Sequence[Row], found: Mapping[str, Any], names: Sequence[str] | Mapping[str, str]) -> str:
@@ -194,6 +200,22 @@ def _ansible(found: Mapping[str, Mapping[str, Any]]) -> str:
         f"{_table(FEW, each, ANSIBLE)}\n\n{theirs['tickets']:.0f} tickets each. ansible-operator takes "
         f"{theirs['cold_cpu_seconds'] / ours['cold_cpu_seconds']:.0f} times the CPU of the shipped operator."
     )
+
+
+def _each(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A sentence on what one object costs ansible-operator; none where it was not measured."""
+    each = {
+        name: figures["cold_cpu_seconds"] / figures["tickets"] * 1000
+        for name, figures in found.items()
+        if name in ("ansible", "like_for_like")
+    }
+    if len(each) < 2:
+        return []
+    many, theirs, ours = found["ansible"]["tickets"], each["ansible"], each["like_for_like"]
+    return [
+        f"Of {many:.0f} such objects, each costs ansible-operator {theirs:.0f} ms of CPU, and the runtime "
+        f"{ours:.1f} ms, start-up included."
+    ]
 
 
 def _settled(settled: Mapping[str, float] | None) -> str:

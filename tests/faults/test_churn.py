@@ -13,11 +13,13 @@ import pytest
 
 from flights_operator.tickets import ticket_playbook
 from pilothouse.controller import Manager, Settings
-from pilothouse.kube import ObjectKey
-from pilothouse.playbook import Watch, add_watch
+from pilothouse.kube import ObjectKey, Resource
+from pilothouse.playbook import Play, Playbook, Watch, add_watch, task
 from pilothouse.testing import ModelApi, VirtualTimeLoop
 from tests.faults.airline import ModelAirline
 from tests.faults.test_flight_ticket import TICKETS
+from tests.unit.playbook.configured import CONFIG_MAP, TicketPlay
+from tests.unit.tickets import TICKET
 
 MINUTE, HOUR = 60, 3600
 #: Every minute a ticket is made; after so many minutes it is changed, and after so many it is deleted.
@@ -28,8 +30,20 @@ GROWTH_BYTES = 64 * 1024
 _NOT_STATE = (ModuleType, type, BuiltinFunctionType, FrameType, ModelApi, ModelAirline)
 
 
+@task("somebody is told")
+async def tell(play: TicketPlay) -> None:
+    """A handler."""
+    play.changed("told")
+
+
+@task("the ConfigMap holds the seats", notify=[tell])
+async def hold_seats(play: TicketPlay) -> None:
+    """With it, all that is remembered of an object that owns another is there."""
+    await play.apply(CONFIG_MAP, {"data": {"seats": str(play.object.spec.seats)}})
+
+
 class Day:
-    """An operator and its users."""
+    """An operator of two kinds, and its users."""
 
     def __init__(self) -> None:
         self.api = ModelApi()
@@ -38,6 +52,8 @@ class Day:
         self.manager = Manager("flights", settings, self.api)
         airline: Any = self.airline
         add_watch(self.manager, Watch(TICKETS, ticket_playbook(airline, 600), resync=600))
+        owner: Playbook[TicketPlay] = Playbook(Play, tasks=[hold_seats])
+        add_watch(self.manager, Watch(TICKET, owner, name="owner", resync=600, owns=[CONFIG_MAP]))
         self.minute = 0
 
     async def hours(self, count: int) -> None:
@@ -45,22 +61,29 @@ class Day:
         first = self.minute
         for self.minute in range(first, first + 60 * count):
             self.api.put(TICKETS, f"t{self.minute}", spec={"from": "Mumbai", "to": "London", "number": 2})
+            self.api.put(TICKET, f"o{self.minute}", spec={"seats": 2})
             if (changed := self.minute - CHANGED_AFTER) >= first:
                 self.api.put(TICKETS, f"t{changed}", spec={"from": "Mumbai", "to": "Paris", "number": 3})
+                self.api.put(TICKET, f"o{changed}", spec={"seats": 3})
             if (deleted := self.minute - DELETED_AFTER) >= first:
                 self.api.remove(TICKETS, ObjectKey("default", f"t{deleted}"))
+                self.api.remove(TICKET, ObjectKey("default", f"o{deleted}"))
+                self.api.collect_garbage()
             await asyncio.sleep(MINUTE)
-        for ticket in self.api.all(TICKETS):
-            self.api.remove(TICKETS, ObjectKey("default", ticket["metadata"]["name"]))
+        kinds: list[Resource[Any]] = [TICKETS, TICKET, CONFIG_MAP]
+        for kind in kinds:
+            for each in self.api.all(kind):
+                self.api.remove(kind, ObjectKey("default", each["metadata"]["name"]))
         await asyncio.sleep(HOUR)
         self.minute += 1
-        assert not self.api.all(TICKETS)
+        assert [self.api.all(kind) for kind in kinds] == [[], [], []]
         assert not self.airline.bookings
         # The memory of the model is its own.
         self.api.forget()
         self.api.calls.clear()
         self.airline.__init__()  # type: ignore[misc]
-        self.api.server.collection(TICKETS).made.clear()
+        for kind in kinds:
+            self.api.server.collection(kind).made.clear()
 
 
 def holdings(*roots: object) -> Counter[str]:

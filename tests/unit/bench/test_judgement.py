@@ -65,7 +65,8 @@ def test_the_page_has_a_column_for_each_who_took_part_and_says_what_was_not_meas
 
 def test_the_comparison_beside_the_page_gets_the_same_figures_into_its_marked_part(tmp_path: Path) -> None:
     runtime, comparison = tmp_path / "runtime.json", tmp_path / "comparison.md"
-    runtime.write_text(json.dumps({**RESULTS, "goals": {}}))
+    few = {"ansible": {"tickets": 100, "cold_cpu_seconds": 160.0}, "like_for_like": {"tickets": 100, **OURS}}
+    runtime.write_text(json.dumps({**RESULTS, "ansible": few, "goals": {}}))
     comparison.write_text("before\n<!-- figures: old -->\nold\n<!-- end of figures -->\nafter\n")
     for _ in range(2):
         report.write(runtime, tmp_path / "none.json", tmp_path / "page.md")
@@ -74,6 +75,8 @@ def test_the_comparison_beside_the_page_gets_the_same_figures_into_its_marked_pa
         assert "`./inv bench.runtime`, run of 2026-11-23, on 2 cores:" in lines
         assert "|  | the runtime, like for like |" in lines
         assert "| CPU for 10,000 objects, s | 3.90 |" in lines
+        sentence = "Of 100 such objects, each costs ansible-operator 1600 ms of CPU, and the runtime 39.0 ms,"
+        assert f"{sentence} start-up included." in lines
     comparison.write_text("nothing is marked")
     with pytest.raises(ValueError, match="has no part between"):
         report.write(runtime, tmp_path / "none.json", tmp_path / "page.md")
@@ -95,7 +98,7 @@ def test_growth_is_told_of_three_sizes_of_one_run(tmp_path: Path) -> None:
         return {"client_go": PEER, "like_for_like": {**OURS, "cold_cpu_seconds": 3.6 * factor}}
 
     sizes = {"1000": size(0.125), "10000": size(1), "100000": size(11)}
-    growth = {"date": "2026-11-25", "machine": "2 cores", "sizes": sizes}
+    growth = {"date": "2026-11-25", "machine": "4 cores", "sizes": sizes}
     judged = goals.judge({**RESULTS, "growth": growth})
     assert judged["like_for_like.growth_cold_cpu_seconds_1000_to_10000"]["value"] == 8.0
     assert judged["like_for_like.growth_cold_cpu_seconds_10000_to_100000"]["met"] is False
@@ -105,7 +108,7 @@ def test_growth_is_told_of_three_sizes_of_one_run(tmp_path: Path) -> None:
     runtime.write_text(json.dumps({**RESULTS, "growth": growth, "goals": {}}))
     report.write(runtime, tmp_path / "none.json", page)
     text = page.read_text()
-    assert "`./inv bench.runtime --growth`. Run of 2026-11-25.\n\n1,000 tickets:\n" in text
+    assert "`./inv bench.runtime --growth`. Run of 2026-11-25, on 4 cores.\n\n1,000 tickets:\n" in text
     assert "100,000 tickets:\n\n|  | client-go, typed | the runtime, like for like |" in text
 
 
