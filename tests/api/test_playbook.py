@@ -17,6 +17,7 @@ from pilothouse.testing import ApiServer, eventually, objects
 from tests.api.tickets import CRD
 from tests.api.versions import ON_BOTH
 from tests.api.widgets import install
+from tests.running import running
 from tests.unit.playbook.airline import FINALIZER, Airline, playbook
 from tests.unit.tickets import TICKET
 
@@ -54,7 +55,6 @@ async def kind(client: Client) -> None:
 async def operator(
     api_server: ApiServer, namespace: str, airline: Airline, **settings: Any
 ) -> AsyncIterator[CountingClient]:
-    stop = asyncio.Event()
     async with CountingClient(api_server.config(), user_agent="tickets/test") as client:
         chosen = Settings(
             watch_namespaces=(namespace,),
@@ -66,14 +66,8 @@ async def operator(
         )
         manager = Manager("tickets", chosen, client)
         add_watch(manager, Watch(TICKET, playbook(airline)))
-        running = asyncio.create_task(manager.run(stop))
-        try:
+        async with running(manager):
             yield client
-            assert not running.done(), running
-        finally:
-            stop.set()
-            async with asyncio.timeout(10):
-                await running
 
 
 def ticket(name: str, seats: int, **metadata: Any) -> dict[str, Any]:

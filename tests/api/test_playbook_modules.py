@@ -1,6 +1,5 @@
 """The modules of plays against a real API server: what server-side apply really owns, merges and refuses."""
 
-import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
@@ -18,6 +17,7 @@ from pilothouse.testing import ApiServer, eventually
 from tests.api.tickets import CRD
 from tests.api.versions import ON_BOTH
 from tests.api.widgets import install
+from tests.running import running
 from tests.unit.playbook.configured import (
     CONFIG_MAP,
     DEPLOYMENT,
@@ -82,19 +82,12 @@ async def ticket(client: Client, namespace: str) -> ObjectKey:
 async def operator(
     api_server: ApiServer, key: ObjectKey, book: Playbook[Any], *, owns: Sequence[Resource[Any]] = OWNS
 ) -> AsyncIterator[CountingClient]:
-    stop = asyncio.Event()
     async with CountingClient(api_server.config(), user_agent="tickets/test") as client:
         settings = Settings(watch_namespaces=(key.namespace,), health_host="127.0.0.1", health_port=0)
         manager = Manager("tickets", settings, client)
         add_watch(manager, Watch(TICKET, book, owns=owns))
-        running = asyncio.create_task(manager.run(stop))
-        try:
+        async with running(manager):
             yield client
-            assert not running.done(), running
-        finally:
-            stop.set()
-            async with asyncio.timeout(10):
-                await running
 
 
 class Plays:

@@ -22,6 +22,7 @@ from pilothouse.testing.threads import await_on
 from tests.api.versions import ON_BOTH
 from tests.api.widgets import install
 from tests.faults.test_flight_ticket import HeldTicket, TicketLife
+from tests.running import running
 
 pytestmark = ON_BOTH
 
@@ -57,17 +58,11 @@ class User:
 @asynccontextmanager
 async def operator(client: Client, namespace: str, watches: Sequence[Watch]) -> AsyncIterator[None]:
     settings = Settings(watch_namespaces=(namespace,), health_host="127.0.0.1", health_port=0)
-    manager, stop = Manager("operator", settings, client), asyncio.Event()
+    manager = Manager("operator", settings, client)
     for watch in watches:
         add_watch(manager, watch)
-    running = asyncio.create_task(manager.run(stop))
-    try:
+    async with running(manager, within=20):
         yield
-        assert not running.done(), running
-    finally:
-        stop.set()
-        async with asyncio.timeout(20):
-            await running
 
 
 async def stored(client: Client, namespace: str, resource: Resource[Any]) -> Any:

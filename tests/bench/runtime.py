@@ -95,18 +95,15 @@ class Run:
             await self._empty(bench, peers.ENTRIES)
             await self._rounds(bench, peers.TUNED)
             for section, size in sizes.items():
-                await self._once(bench, section, peers.SIZES[section], size)
+                await self._once(bench, self._part(section), peers.SIZES[section], size)
             if defaults:
-                await self._once(bench, "contestants", peers.DEFAULTS, self.tickets)
+                await self._once(bench, self._part("contestants"), peers.DEFAULTS, self.tickets)
 
     async def _growth(self, sizes: Sequence[int]) -> None:
         async with quiet_bench() as bench:
             for tickets in sizes:
-                for entry in peers.GROWTH:
-                    _say(f"{entry.title}: {tickets} tickets")
-                    figures = told(await bench.cold(entry, tickets, thorough=False))
-                    self._section["sizes"].setdefault(str(tickets), {})[entry.name] = figures
-                    self._write()
+                found = self._section["sizes"].setdefault(str(tickets), {})
+                await self._once(bench, found, peers.GROWTH, tickets)
 
     async def _busy(self) -> None:
         async with busy_bench() as bench:
@@ -117,7 +114,7 @@ class Run:
         await bench.node.fill(0)
         for entry in entries:
             _say(f"{entry.title}: start, no ticket")
-            self._note("contestants", entry.name, told(await bench.empty(entry)))
+            self._note(self._part("contestants"), entry, told(await bench.empty(entry)))
 
     async def _rounds(self, bench: Bench[N], entries: Sequence[Entry]) -> None:
         """The cold runs, in turns; all else in the first of them."""
@@ -129,17 +126,24 @@ class Run:
                 _say(f"{entry.title}: {self.tickets} tickets")
                 figures = await bench.cold(entry, self.tickets, thorough=number == 0)
                 found.setdefault(entry.name, []).append(figures)
-                self._note("contestants", entry.name, medians(found[entry.name]))
+                self._note(self._part("contestants"), entry, medians(found[entry.name]))
                 if number == 0 and entry is peers.SHIPPED:
                     self._section["settled"] = bench.settled()
 
-    async def _once(self, bench: Bench[N], section: str, entries: Sequence[Entry], tickets: int) -> None:
+    async def _once(
+        self, bench: Bench[N], part: dict[str, Any], entries: Sequence[Entry], tickets: int
+    ) -> None:
         for entry in entries:
             _say(f"{entry.title}: {tickets} tickets")
-            self._note(section, entry.name, told(await bench.cold(entry, tickets, thorough=False)))
+            self._note(part, entry, told(await bench.cold(entry, tickets, thorough=False)))
 
-    def _note(self, section: str, name: str, figures: Mapping[str, float]) -> None:
-        self._section.setdefault(section, {}).setdefault(name, {}).update(figures)
+    def _part(self, name: str) -> dict[str, Any]:
+        """A part of the section, in which each entry has its figures."""
+        part: dict[str, Any] = self._section.setdefault(name, {})
+        return part
+
+    def _note(self, part: dict[str, Any], entry: Entry, figures: Mapping[str, float]) -> None:
+        part.setdefault(entry.name, {}).update(figures)
         self._write()
 
     def _write(self) -> None:

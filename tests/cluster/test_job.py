@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -17,6 +16,7 @@ from tests.api.tickets import CRD
 from tests.api.widgets import install
 from tests.cluster.flights import NAMESPACE, Flights
 from tests.cluster.load import open_client
+from tests.running import running
 from tests.unit.playbook.configured import TicketPlay, playbook
 from tests.unit.tickets import TICKET, Ticket
 
@@ -68,15 +68,8 @@ async def operator(client: Client, book: Playbook[Any]) -> AsyncIterator[None]:
     manager = Manager("tickets", settings, client)
     pods = Secondary(POD, mapper=tickets_of, selector=TICKET_NAME, indexes={"job": job_names_of})
     add_watch(manager, Watch(TICKET, book, owns=[JOB], watches=[pods]))
-    stop = asyncio.Event()
-    running = asyncio.create_task(manager.run(stop))
-    try:
+    async with running(manager):
         yield
-        assert not running.done(), running
-    finally:
-        stop.set()
-        async with asyncio.timeout(10):
-            await running
 
 
 @asynccontextmanager
