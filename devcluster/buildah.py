@@ -122,7 +122,7 @@ def host_volumes(folder: Path) -> list[str]:
     Args:
         folder: where a file with pip's settings is written, which only its owner can read.
     """
-    settings = _pip_settings()
+    settings = pip_settings()
     file = folder / "pip.conf"
     folder.mkdir(parents=True, exist_ok=True)
     lines = "".join(f"{key} = {value}\n" for key, value in settings.items())
@@ -134,7 +134,7 @@ def host_volumes(folder: Path) -> list[str]:
     return [f"--volume={source}:{target}:ro" for source, target in volumes.items() if Path(source).exists()]
 
 
-def _pip_settings() -> dict[str, str]:
+def pip_settings() -> dict[str, str]:
     """What pip is set to on this host, from its files and environment alike: index, proxy, certificates."""
     settings = {}
     for line in run([sys.executable, "-m", "pip", "config", "list"], timeout=60).splitlines():

@@ -96,7 +96,7 @@ def _build(c: Context) -> None:
     help={
         "busy": "on the local node, with OLM and its pods beside it; takes the installed operator away",
         "growth": "cold runs of 1,000, 10,000 and 100,000 tickets, half an hour, and nothing else",
-        "rounds": "how often the cold run of each is repeated",
+        "rounds": "how often each is measured: some 12 minutes each time",
         "defaults": "also everybody without any tuning: some ten minutes more",
         "tickets": "another number tries the bench itself: its results and its page stay in build/bench",
     },
@@ -106,7 +106,7 @@ def bench_runtime(
     _: Context,
     busy: bool = False,
     growth: bool = False,
-    rounds: int = 2,
+    rounds: int = 3,
     defaults: bool = True,
     tickets: int = 10_000,
 ) -> None:

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ from tests import seed
 from tests.airline import KEY, Airline, running_airline
 from tests.api.versions import ON_BOTH
 from tests.api.widgets import CRDS, install
+from tests.running import running
 
 pytestmark = ON_BOTH
 
@@ -56,18 +57,15 @@ async def running_operator(
         "HEALTH_ADDRESS": "127.0.0.1:0",
         **variables,
     }
-    stop = asyncio.Event()
-    async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(Client(api_server.config(token), user_agent=f"{NAME}/test"))
+    async with (
+        Client(api_server.config(token), user_agent=f"{NAME}/test") as client,
+        watches(environment) as watched,
+    ):
         manager = Manager(NAME, Settings.load(environment), client)
-        for watch in await stack.enter_async_context(watches(environment)):
+        for watch in watched:
             add_watch(manager, watch)
-        running = asyncio.create_task(manager.run(stop))
-        try:
+        async with running(manager, within=40):
             yield manager
-        finally:
-            stop.set()
-            await asyncio.wait_for(running, 40)
 
 
 @pytest.fixture

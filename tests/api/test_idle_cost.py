@@ -26,7 +26,7 @@ from tests.api.widgets import install
 from tests.unit.flights.test_start_cost import STARTS, Cost, least, start
 
 ROOT = Path(__file__).parents[2]
-IN_POD = ROOT / "tests" / "bench" / "peers" / "in_pod.py"
+IN_POD = Path(__file__).with_name("in_pod.py")
 
 READY_MEMORY = 1.15
 READY_CPU = 2.0

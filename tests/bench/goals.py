@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 Figures = Mapping[str, Any]
@@ -16,11 +17,13 @@ class Goal(NamedTuple):
         value: What was reached; None where it was not measured.
         goal: The most that it may be.
         met: Whether it is; None where it was not measured.
+        rounds: What each round has reached, where there were several: `value` is their median.
     """
 
     value: float | None
     goal: float
     met: bool | None
+    rounds: Sequence[float] = ()
 
 
 #: What the controller like for like, and the shipped operator, are held to beside a peer that does the same:
@@ -73,11 +76,11 @@ def judge(results: Results) -> dict[str, dict[str, Any]]:
     quiet = results.get("contestants", {})
     goals = {**_beside(quiet, LIMITS), **_grown(results.get("growth", {}).get("sizes", {}))}
     ours = quiet.get("like_for_like", {})
-    goals["like_for_like.cold_cpu_ratio_stretch"] = _goal(
-        _ratio(ours, quiet.get("client_go", {}), "cold_cpu_seconds"), 1.1
+    goals["like_for_like.cold_cpu_ratio_stretch"] = _beside_peer(
+        ours, quiet.get("client_go", {}), "cold_cpu_seconds", 1.1
     )
-    goals["like_for_like.cold_cpu_to_controller_runtime"] = _goal(
-        _ratio(ours, quiet.get("controller_runtime", {}), "cold_cpu_seconds"), 1.0
+    goals["like_for_like.cold_cpu_to_controller_runtime"] = _beside_peer(
+        ours, quiet.get("controller_runtime", {}), "cold_cpu_seconds", 1.0
     )
     settled = results.get("settled")
     goals["settled_sync_to_status_write"] = _goal(settled and settled["sync"] / settled["write"], 0.25)
@@ -118,7 +121,7 @@ def _beside(found: Results, limits: Mapping[str, tuple[str, float]]) -> dict[str
     for subject, peer in PAIRS.items():
         ours, theirs = found.get(subject, {}), found.get(peer, {})
         for name, (figure, most) in RATIOS.items():
-            goals[f"{subject}.{name}"] = _goal(_ratio(ours, theirs, figure), most)
+            goals[f"{subject}.{name}"] = _beside_peer(ours, theirs, figure, most)
         for name, (figure, most) in limits.items():
             goals[f"{subject}.{name}"] = _goal(ours.get(figure), most)
         goals[f"{subject}.writes_per_ticket"] = _goal(ours.get("cold_writes_per_ticket"), WRITES[subject])
@@ -143,11 +146,26 @@ def _grown(sizes: Mapping[str, Results]) -> dict[str, Goal]:
 
 
 def _told(goals: Mapping[str, Goal]) -> dict[str, dict[str, Any]]:
-    return {name: goal._asdict() for name, goal in goals.items()}
+    return {
+        name: {key: value for key, value in goal._asdict().items() if key != "rounds" or value}
+        for name, goal in goals.items()
+    }
 
 
-def _goal(value: float | None, most: float) -> Goal:
-    return Goal(value, most, None if value is None else value <= most)
+def _goal(value: float | None, most: float, rounds: Sequence[float] = ()) -> Goal:
+    return Goal(value, most, None if value is None else value <= most, rounds)
+
+
+def _beside_peer(ours: Figures, theirs: Figures, figure: str, most: float) -> Goal:
+    """A ratio to a peer's figure: the median over the rounds, in each of which both ran one after the other.
+
+    The machine's speed drifts by more than the contestants differ; within a round, less.
+    """
+    pairs = list(zip(ours.get("rounds", ()), theirs.get("rounds", ()), strict=False))
+    if len(pairs) < 2:
+        return _goal(_ratio(ours, theirs, figure), most)
+    ratios = [ratio for mine, other in pairs if (ratio := _ratio(mine, other, figure)) is not None]
+    return _goal(statistics.median(ratios) if ratios else None, most, ratios)
 
 
 def _ratio(ours: Figures, theirs: Figures, figure: str) -> float | None:

@@ -7,20 +7,18 @@ import json
 import os
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from devcluster.folders import CHECKOUT
 from pilothouse.kube import Client
-from tests.bench import load
+from tests.bench import image, load
 from tests.bench.airline import get, post
-from tests.bench.contestants import Place
+from tests.bench.contestants import OURS, Place
 from tests.bench.node import NAMESPACE, Node
 from tests.bench.usage import Contestant
 
@@ -165,17 +163,15 @@ class Bench(Generic[N]):
 
     def settled(self) -> dict[str, float]:
         """The CPU of a settled ticket's sync and of a status write, microseconds; one ticket is booked."""
-        account = self.place.folder / "account"
-        where: list[str | Path] = [
-            self.node.url,
-            account / "ca.crt",
-            account / "token",
-            NAMESPACE,
-            load.names(1)[0],
-        ]
+        where = [self.node.url, f"{image.ACCOUNT}/ca.crt", f"{image.ACCOUNT}/token", NAMESPACE]
         done = subprocess.run(
-            [sys.executable, "-m", "tests.bench.settled", *where],
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": f"{CHECKOUT / 'operator'}:{CHECKOUT}"},
+            image.inside(
+                self.place.account, [image.PYTHON, "-m", "tests.bench.settled", *where, load.names(1)[0]]
+            ),
+            env={
+                "PATH": os.environ["PATH"],
+                "PYTHONPATH": f"{CHECKOUT / 'operator'}:{image.packages(OURS)}:{CHECKOUT}",
+            },
             capture_output=True,
             text=True,
             check=True,

@@ -231,9 +231,12 @@ def _settled(settled: Mapping[str, float] | None) -> str:
 def _goals(goals: Mapping[str, Mapping[str, Any]]) -> str:
     if not goals:
         return NOT_MEASURED
-    rows = [["goal", "reached", "at most", ""], ["---"] * 4]
+    rows = [["goal", "reached", "at most", "", "in each round"], ["---"] * 5]
     for name, goal in goals.items():
-        rows.append([f"`{name}`", _cell(goal["value"], "{:.2f}"), f"{goal['goal']:g}", MET[goal["met"]]])
+        rounds = ", ".join(f"{each:.2f}" for each in goal.get("rounds", ()))
+        rows.append(
+            [f"`{name}`", _cell(goal["value"], "{:.2f}"), f"{goal['goal']:g}", MET[goal["met"]], rounds]
+        )
     counts = Counter(goal["met"] for goal in goals.values())
     unknown = f" {counts[None]} were not measured." if counts[None] else ""
     return f"{counts[True]} of {counts[True] + counts[False]} are met.{unknown}\n\n{_lines(rows)}"

@@ -18,7 +18,7 @@ from typing import Any
 
 from devcluster import toolchain
 from tests.bench import contestants as peers
-from tests.bench import goals
+from tests.bench import goals, image
 from tests.bench.busy import busy_bench
 from tests.bench.contestants import BUILD, Entry
 from tests.bench.measure import Bench, Figures, N, medians, told
@@ -39,11 +39,11 @@ class Run:
 
     Args:
         tickets: How many; in the other sections in proportion.
-        rounds: How often the cold run of each contestant is repeated; its figures are medians.
+        rounds: How often each contestant is measured, in turns; its figures are medians.
         file: Takes the results.
     """
 
-    def __init__(self, *, tickets: int = TICKETS, rounds: int = 2, file: Path = RESULTS) -> None:
+    def __init__(self, *, tickets: int = TICKETS, rounds: int = 3, file: Path = RESULTS) -> None:
         self.tickets, self.rounds, self.file = tickets, rounds, file
         self.results: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
         self._section: dict[str, Any] = {
@@ -117,16 +117,17 @@ class Run:
             self._note(self._part("contestants"), entry, told(await bench.empty(entry)))
 
     async def _rounds(self, bench: Bench[N], entries: Sequence[Entry]) -> None:
-        """The cold runs, in turns; all else in the first of them."""
+        """Everybody in turns, in every other round backwards: who comes first has no advantage."""
         found: dict[str, list[Figures]] = {}
         for number in range(self.rounds):
-            for entry in entries:
+            for entry in reversed(entries) if number % 2 else entries:
                 if number and entry in peers.ONCE:
                     continue
-                _say(f"{entry.title}: {self.tickets} tickets")
-                figures = await bench.cold(entry, self.tickets, thorough=number == 0)
+                _say(f"round {number + 1} of {self.rounds}, {entry.title}: {self.tickets} tickets")
+                figures = await bench.cold(entry, self.tickets, thorough=True)
                 found.setdefault(entry.name, []).append(figures)
-                self._note(self._part("contestants"), entry, medians(found[entry.name]))
+                rounds = {"rounds": [told(each) for each in found[entry.name]]}
+                self._note(self._part("contestants"), entry, medians(found[entry.name]) | rounds)
                 if number == 0 and entry is peers.SHIPPED:
                     self._section["settled"] = bench.settled()
 
@@ -142,7 +143,7 @@ class Run:
         part: dict[str, Any] = self._section.setdefault(name, {})
         return part
 
-    def _note(self, part: dict[str, Any], entry: Entry, figures: Mapping[str, float]) -> None:
+    def _note(self, part: dict[str, Any], entry: Entry, figures: Mapping[str, Any]) -> None:
         part.setdefault(entry.name, {}).update(figures)
         self._write()
 
@@ -156,7 +157,8 @@ def machine() -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return (
         f"{os.cpu_count()} cores, {memory:.0f} GiB, Linux {platform.release().split('-')[0]}, "
-        f"CPython {platform.python_version()}, kube-apiserver {toolchain.TOOLS['kubernetes'].version}, "
+        f"CPython {image.python_version()} as the image has it, "
+        f"kube-apiserver {toolchain.TOOLS['kubernetes'].version}, "
         f"controller-runtime {toolchain.TOOLS['bench'].version}"
     )
 

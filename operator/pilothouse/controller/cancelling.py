@@ -10,6 +10,8 @@ log = logging.getLogger(__name__)
 
 async def cancel(tasks: Collection[asyncio.Task[Any]], seconds: float) -> None:
     """Cancels tasks and waits until they have ended; who has not in so many seconds is left behind."""
+    if not tasks:
+        return
     for task in tasks:
         task.cancel()
     ended, stubborn = await asyncio.wait(tasks, timeout=seconds)

@@ -34,20 +34,14 @@ class PermanentError(SyncError):
     """Trying again is of no use until the object changes."""
 
 
-def cancelled(error: BaseException) -> bool:
-    """Whether an error is somebody's wish that the current task end.
+def ends_task(error: BaseException) -> bool:
+    """Whether an error is more than a defect of what has raised it: somebody wants the current task to end.
 
     A CancelledError need not be: if what the task awaited was cancelled by somebody, that is an error like
-    any other.
+    any other. Whatever else a sync raises concerns its key alone, be it no Exception: SystemExit, or what a
+    library derives from BaseException itself.
     """
-    task = asyncio.current_task()
-    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
-
-
-def ends_task(error: BaseException) -> bool:
-    """Whether an error is more than a defect of what has raised it: somebody wants the task to end.
-
-    Whatever else a sync raises concerns its key alone, be it no Exception: SystemExit, or what a library
-    derives from BaseException itself.
-    """
-    return cancelled(error) or isinstance(error, KeyboardInterrupt | GeneratorExit)
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() > 0
+    return isinstance(error, KeyboardInterrupt | GeneratorExit)

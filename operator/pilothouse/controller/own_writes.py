@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from pilothouse.controller.api import Api
-from pilothouse.controller.outcome import cancelled
+from pilothouse.controller.outcome import ends_task
 from pilothouse.informer import Informer
 from pilothouse.kube import KubeError, KubeObject, NotFound, ObjectKey, version
 from pilothouse.queue import Priority, WorkQueue
@@ -127,8 +127,8 @@ class OwnWrites(Generic[T]):
         except KubeError as error:
             log.warning("%s %s has to wait, what it wrote cannot be read: %s", self._kind, key, error)
             self._queue.add_rate_limited(key, self._parked[key].priority)
-        except (Exception, asyncio.CancelledError) as error:
-            if cancelled(error):
+        except BaseException as error:
+            if ends_task(error):
                 raise
             log.exception("%s %s has to wait, what it wrote cannot be read", self._kind, key)
             self._queue.add_rate_limited(key, self._parked[key].priority)

@@ -20,6 +20,7 @@ from contextvars import ContextVar
 from typing import Any, Protocol, TypeVar
 
 from pilothouse.controller.api import Api
+from pilothouse.controller.cancelling import cancel
 from pilothouse.controller.election import LeaderElector, LeadershipLost
 from pilothouse.controller.fence import Fence, Fenced
 from pilothouse.controller.lease import LeaseTiming
@@ -32,7 +33,8 @@ R = TypeVar("R")
 
 # How often a shard that is handed over is asked whether its last sync has ended, seconds.
 DRAIN_PERIOD = 0.05
-# How long its syncs may take to end once they are stopped, seconds. What then goes on changes nothing.
+# How long what is stopped may take to end, seconds: its syncs, the renewal of its Lease. What then goes on
+# changes nothing.
 STOP_SECONDS = 0.5
 
 
@@ -192,7 +194,7 @@ class Sharding:
     async def release(self) -> None:
         """Gives all Leases up, so that others take them at once. Call it when nothing is synced any more."""
         self._open.clear()
-        await _cancelled([*self._serving.values(), *self._leaving.values()])
+        await cancel([*self._serving.values(), *self._leaving.values()], STOP_SECONDS)
         await asyncio.gather(self._replicas.leave(), *(elector.release() for elector in self._electors))
 
     def _share(self, replicas: set[str]) -> None:
@@ -238,7 +240,7 @@ class Sharding:
                 await self._syncs_end(shard, STOP_SECONDS)
         finally:
             # Also when the process stops meanwhile: nobody else knows of it.
-            await _cancelled([serving])
+            await cancel([serving], STOP_SECONDS)
         await self._electors[shard].release()
 
     async def _syncs_end(self, shard: int, seconds: float) -> bool:
@@ -279,9 +281,3 @@ class Sharding:
 
     def _shard(self, obj: KubeObject) -> int:
         return shard_of(obj.metadata.uid, self._shards)
-
-
-async def _cancelled(tasks: list[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

@@ -78,8 +78,7 @@ class JsonFormatter(logging.Formatter):
         }
         if (current := _current.get()) is not None:
             line |= current._asdict()
-        if extra := _extra(record):
-            line |= extra
+        line |= _extra(record)
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
         return self._encode(line).decode()

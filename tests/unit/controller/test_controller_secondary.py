@@ -265,8 +265,10 @@ async def test_after_five_seconds_all_that_is_missing_is_read_live(api: ModelApi
         assert seat.metadata.labels == {"x": "y"}
 
 
-@pytest.mark.parametrize("error", [Unreachable("refused", maybe_sent=False), ZeroDivisionError()])
-async def test_a_key_that_cannot_read_live_is_tried_again(api: ModelApi, error: Exception) -> None:
+@pytest.mark.parametrize(
+    "error", [Unreachable("refused", maybe_sent=False), ZeroDivisionError(), SystemExit(1)]
+)
+async def test_a_key_that_cannot_read_live_is_tried_again(api: ModelApi, error: BaseException) -> None:
     async def sync(setup: Setup, key: ObjectKey) -> None:
         if len(setup.synced) == 1:
             api.connected.clear()
