@@ -113,6 +113,8 @@ def bench_runtime(
     """Measures the runtime beside its peers; writes docs/benchmarks.md."""
     from tests.bench import reliability, report, runtime
 
+    if rounds < 1 or tickets < runtime.LEAST:
+        raise Exit(f"--rounds is 1 or more, --tickets {runtime.LEAST} or more", code=2)
     full = tickets == runtime.TICKETS
     file = runtime.RESULTS if full else runtime.RESULTS.with_name("trial.json")
     run = runtime.Run(tickets=tickets, rounds=rounds, file=file)

@@ -26,6 +26,8 @@ from tests.bench.quiet import quiet_bench
 
 RESULTS = BUILD / "runtime.json"
 TICKETS = 10_000
+#: The smallest section has a hundredth of them.
+LEAST = 100
 
 
 class Run:
