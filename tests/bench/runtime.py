@@ -50,7 +50,6 @@ class Run:
         self.results: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
         self._section: dict[str, Any] = {
             "date": datetime.now(UTC).date().isoformat(),
-            "machine": machine(),
             "tickets": tickets,
             "rounds": rounds,
             "contestants": {},
@@ -85,6 +84,8 @@ class Run:
 
     def _run(self, measure: Callable[[], Coroutine[Any, Any, None]]) -> dict[str, Any]:
         peers.install_tools()
+        # Known once the image's interpreter is there.
+        self._section["machine"] = machine()
         began = time.monotonic()
         asyncio.run(measure())
         self._section["minutes"] = (time.monotonic() - began) / 60
