@@ -43,8 +43,8 @@ LAYERS = {
 OTHER = "other"
 #: What py-spy writes.
 STACKS, GRAPH = "stacks.txt", "graph.svg"
-#: The wait for events: for a core nobody waits who has one of his own.
-WAITING = "EpollSelector.select "
+#: The wait for events, and the watchdog's: for a core nobody waits who has one of his own.
+WAITING = ("EpollSelector.select ", "Condition.wait ")
 
 
 class Profile(NamedTuple):
@@ -114,7 +114,6 @@ class Spies:
         spy: list[str | Path] = [
             image.program(peers.KOPF_LOCK, "py-spy"),
             "record",
-            "--nonblocking",
             "--rate",
             str(HERTZ),
             "--function",
@@ -123,9 +122,10 @@ class Spies:
             "--pid",
             str(contestant.pids[0]),
         ]
-        for form, name in (("raw", STACKS), ("flamegraph", GRAPH)):
+        # One stops the process to look at it, so that stacks are whole; a second one could not stop it, too.
+        for form, name, *how in (("raw", STACKS), ("flamegraph", GRAPH, "--nonblocking")):
             with (self.folder / f"{name}.log").open("wb") as log:
-                command = [*spy, "--format", form, "--output", self.folder / name]
+                command = [*spy, "--format", form, "--output", self.folder / name, *how]
                 self.running.append(subprocess.Popen(command, stdout=log, stderr=log))
 
     def wait(self) -> None:
@@ -223,7 +223,7 @@ async def _profile(bench: Bench[QuietNode], part: Part, core: int) -> Path:
 def read(raw: str) -> Profile:
     """The stacks in py-spy's raw format: frames separated by semicolons, then the number of samples.
 
-    The wait for events is left out.
+    Who waits is left out.
     """
     stacks: Counter[Sequence[str]] = Counter()
     for line in raw.splitlines():
