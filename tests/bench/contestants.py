@@ -21,6 +21,8 @@ BUILD = CHECKOUT / "build" / "bench"
 WORKERS = "16"
 #: The lock files of what runs on our packages, which are those of the image; of kopf and py-spy; of Ansible.
 OURS, KOPF_LOCK, ANSIBLE_LOCK = "runtime", "bench", "bench-ansible"
+#: Where our programs find what they import: in this order, as the image has it, and the benchmark's own last.
+OUR_PATH = f"{CHECKOUT / 'operator'}:{image.packages(OURS)}:{CHECKOUT}"
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def _operator(module: str, **variables: str) -> Callable[[Place], Command]:
         server = urlsplit(place.server)
         environment = {
             # As the image and the manifests have it.
-            "PYTHONPATH": f"{CHECKOUT / 'operator'}:{image.packages(OURS)}:{CHECKOUT}",
+            "PYTHONPATH": OUR_PATH,
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONUNBUFFERED": "1",
             "KUBERNETES_SERVICE_HOST": str(server.hostname),

@@ -95,9 +95,9 @@ def install(*locks: str) -> None:
                 _outside(file).touch()
         for lock in locks:
             _install(lock)
+        _compile(*map(packages, locks))
         stamp.write_text(wanted)
-    compiled = [CHECKOUT / "operator", CHECKOUT / "tests" / "bench", *map(packages, locks)]
-    run(inside(_account(), [PYTHON, "-m", "compileall", "-q", *compiled]), timeout=300)
+    _compile(CHECKOUT / "operator", CHECKOUT / "tests" / "bench")
 
 
 def _wanted(locks: Sequence[str]) -> str:
@@ -121,6 +121,10 @@ def _install(lock: str) -> None:
         timeout=600,
         env={**os.environ, **settings},
     )
+
+
+def _compile(*sources: Path) -> None:
+    run(inside(_account(), [PYTHON, "-m", "compileall", "-q", *sources]), timeout=300)
 
 
 def _account() -> Path:

@@ -14,11 +14,10 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
-from devcluster.folders import CHECKOUT
 from pilothouse.kube import Client
 from tests.bench import image, load
 from tests.bench.airline import get, post
-from tests.bench.contestants import OURS, Place
+from tests.bench.contestants import OUR_PATH, Place
 from tests.bench.node import NAMESPACE, Node
 from tests.bench.usage import Contestant
 
@@ -168,10 +167,7 @@ class Bench(Generic[N]):
             image.inside(
                 self.place.account, [image.PYTHON, "-m", "tests.bench.settled", *where, load.names(1)[0]]
             ),
-            env={
-                "PATH": os.environ["PATH"],
-                "PYTHONPATH": f"{CHECKOUT / 'operator'}:{image.packages(OURS)}:{CHECKOUT}",
-            },
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": OUR_PATH},
             capture_output=True,
             text=True,
             check=True,

@@ -33,9 +33,7 @@ def test_a_command_inside_sees_the_account_and_the_shown_folders_and_keeps_its_p
     account = tmp_path / "account"
     account.mkdir()
     (account / "token").write_text("secret, ")
-    script = (
-        f"cat {image.ACCOUNT}/token {tmp_path}/shown/file; echo; echo $$ >/dev/null; echo $$; ls /; exit 3"
-    )
+    script = f"cat {image.ACCOUNT}/token {tmp_path}/shown/file; echo; echo $$; ls /; exit 3"
     process = subprocess.Popen(
         image.inside(account, [BUSYBOX, "sh", "-c", script], shown=[tmp_path / "shown"]),
         stdout=subprocess.PIPE,
