@@ -8,8 +8,9 @@ import secrets
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
@@ -28,6 +29,8 @@ from release.packages import PACKAGES, Package
 _REPLICAS = "pilothouse.dev/replicas-before-take-over"
 #: Seconds between two looks at the sources.
 _LOOK = 0.5
+#: Seconds between two looks at the paused Deployment: each starts a kubectl.
+_LOOK_AT_DEPLOYMENT = 2.0
 #: Seconds for a process to end after SIGTERM: the operator's own patience and a little.
 _STOP_PATIENCE = 40.0
 _START_PATIENCE = 15.0
@@ -121,19 +124,40 @@ def _stands_by(deployment: Mapping[str, Any], package: Package) -> str:
 
 @contextmanager
 def _paused(kubectl: Kubectl, deployment: Mapping[str, Any]) -> Iterator[None]:
-    """Scales a Deployment to 0, and back at the end. OLM lets that be until its own version of it changes."""
+    """Keeps a Deployment at 0 replicas, and scales it back at the end."""
     namespace, name = deployment["metadata"]["namespace"], deployment["metadata"]["name"]
     replicas = _replicas(deployment)
     there = (f"deployment/{name}", "-n", namespace)
     kubectl("annotate", *there, "--overwrite", f"{_REPLICAS}={replicas}")
     kubectl("scale", *there, "--replicas=0")
     _say(f"paused {namespace}/{name}, which had {replicas} replica(s)")
+    over = threading.Event()
+    keeper = threading.Thread(target=_keep_paused, args=(kubectl, there, over), name="keep-paused")
+    keeper.start()
     try:
         yield
     finally:
+        over.set()
+        keeper.join()
         kubectl("scale", *there, f"--replicas={replicas}")
         kubectl("annotate", *there, f"{_REPLICAS}-")
         _say(f"brought {namespace}/{name} back to {replicas} replica(s)")
+
+
+def _keep_paused(kubectl: Kubectl, there: Sequence[str], over: threading.Event) -> None:
+    """Scales a Deployment to 0 again whenever somebody has brought it back.
+
+    OLM does so at an upgrade, and when it happens to look after a change of the Deployment that the
+    Deployment's controller has not observed yet: it takes that for a broken installation and installs anew
+    (`DeploymentStatus` in its pkg/controller/install/status_viewer.go).
+    """
+    while not over.wait(_LOOK_AT_DEPLOYMENT):
+        try:
+            if kubectl("get", *there, "-o", "jsonpath={.spec.replicas}") != "0":
+                kubectl("scale", *there, "--replicas=0")
+                _say(f"{there[0]} was brought back meanwhile, and is paused again")
+        except ClusterError:
+            continue  # The operator on this host tells of an API server that is away.
 
 
 @contextmanager
