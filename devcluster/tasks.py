@@ -55,6 +55,17 @@ def is_of_folders(error: OSError) -> bool:
     )
 
 
+def whole_number(option: str, text: str, *, least: int = 1) -> int:
+    """The value of an option; one that is declared as int would be refused with invoke's own traceback.
+
+    Raises:
+        ClusterError: it is no such number.
+    """
+    if not (text.isascii() and text.isdigit() and int(text) >= least):
+        raise ClusterError(f"--{option} is a whole number of {least} or more, not '{text}'")
+    return int(text)
+
+
 @task
 @speaking_plainly
 def up(_: Context) -> None:
@@ -86,18 +97,20 @@ def status(_: Context) -> None:
 @task(
     help={
         "component": "such as kubelet; with any other word, the components are listed",
+        "lines": "how many of the last",
         "follow": "go on as it grows",
     }
 )
 @speaking_plainly
-def logs(_: Context, component: str, lines: int = 50, follow: bool = False) -> None:
+def logs(_: Context, component: str, lines: str = "50", follow: bool = False) -> None:
     """Shows the end of a component's log."""
+    number = whole_number("lines", lines)
     files = {file.stem: file for file in local.logs()}
     if component not in files:
         raise ClusterError(
             f"there are logs of: {', '.join(files) or 'nothing (no cluster was ever up here)'}"
         )
-    words = ["tail", "-n", str(lines), *(["-F"] if follow else [])]
+    words = ["tail", "-n", str(number), *(["-F"] if follow else [])]
     subprocess.run([*words, str(files[component])], check=False)
 
 

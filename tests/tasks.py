@@ -14,7 +14,7 @@ from invoke.tasks import task
 
 from devcluster import target as targets
 from devcluster.shell import ClusterError
-from devcluster.tasks import speaking_plainly
+from devcluster.tasks import speaking_plainly, whole_number
 
 #: What the API tests run: the newest Kubernetes and the oldest that is claimed.
 API_TOOLS = "etcd,kubernetes,kubernetes-oldest"
@@ -106,22 +106,21 @@ def bench_runtime(
     _: Context,
     busy: bool = False,
     growth: bool = False,
-    rounds: int = 3,
+    rounds: str = "3",
     defaults: bool = True,
-    tickets: int = 10_000,
+    tickets: str = "10000",
 ) -> None:
     """Measures the runtime beside its peers; writes docs/benchmarks.md."""
     from tests.bench import reliability, report, runtime
 
-    if rounds < 1 or tickets < runtime.LEAST:
-        raise Exit(f"--rounds is 1 or more, --tickets {runtime.LEAST} or more", code=2)
-    full = tickets == runtime.TICKETS
+    size = whole_number("tickets", tickets, least=runtime.LEAST)
+    full = size == runtime.TICKETS
     file = runtime.RESULTS if full else runtime.RESULTS.with_name("trial.json")
-    run = runtime.Run(tickets=tickets, rounds=rounds, file=file)
+    run = runtime.Run(tickets=size, rounds=whole_number("rounds", rounds), file=file)
     if busy and growth:
         raise Exit("--busy and --growth are two runs: ask for one", code=2)
     if growth:
-        results = run.growth([tickets // 10, tickets, tickets * 10])
+        results = run.growth([size // 10, size, size * 10])
     else:
         results = run.busy() if busy else run.quiet(defaults=defaults)
     report.write(file, reliability.RESULTS, report.PAGE if full else file.with_suffix(".md"))

@@ -6,7 +6,8 @@ import pytest
 from invoke.exceptions import Exit
 
 from devcluster import folders
-from devcluster.tasks import speaking_plainly
+from devcluster.shell import ClusterError
+from devcluster.tasks import speaking_plainly, whole_number
 
 
 @pytest.fixture(autouse=True)
@@ -47,3 +48,13 @@ def test_our_own_errors_stay_loud(file: tuple[str, ...]) -> None:
 def test_a_file_that_we_forgot_in_the_state_folder_stays_loud() -> None:
     with pytest.raises(FileNotFoundError):
         speaking_plainly(lambda: fails(errno.ENOENT, str(folders.clusters() / "x" / "subnet")))()
+
+
+@pytest.mark.parametrize("text", ["abc", "", "-1", "1.5", "\u0663", "99"])
+def test_an_option_that_is_no_such_number_is_one_sentence(text: str) -> None:
+    with pytest.raises(ClusterError, match=f"--lines is a whole number of 100 or more, not '{text}'"):
+        whole_number("lines", text, least=100)
+
+
+def test_an_option_that_is_such_a_number() -> None:
+    assert whole_number("lines", "100", least=100) == 100
