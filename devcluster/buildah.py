@@ -18,7 +18,7 @@ from devcluster.shell import ClusterError, run, write_if_changed
 _TIMEOUT = 1800.0
 #: The annotation that names an image in an OCI layout (image-spec, annotations.md).
 _OCI_NAME = "org.opencontainers.image.ref.name"
-_CERTIFICATES = "/etc/ssl/certs"
+_CERTIFICATES = Path("/etc/ssl/certs")
 #: Names under which public images are asked for, all served by the local registry.
 _PUBLIC_REGISTRIES = ("docker.io", "quay.io", "registry.k8s.io", "ghcr.io")
 
@@ -127,11 +127,14 @@ def host_volumes(folder: Path) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
     lines = "".join(f"{key} = {value}\n" for key, value in settings.items())
     write_if_changed(file, f"[global]\n{lines}", mode=0o600)
-    volumes = {_CERTIFICATES: _CERTIFICATES, str(file): "/etc/pip.conf"}
+    volumes = [(path, path) for path in host_folders(settings)] + [(file, Path("/etc/pip.conf"))]
+    return [f"--volume={source}:{target}:ro" for source, target in volumes]
+
+
+def host_folders(settings: Mapping[str, str]) -> list[Path]:
+    """The folders of this host that pip may need under these settings: certificates, and one of packages."""
     links = settings.get("find-links", "")
-    if links and Path(links).is_dir():
-        volumes[links] = links
-    return [f"--volume={source}:{target}:ro" for source, target in volumes.items() if Path(source).exists()]
+    return [path for path in (_CERTIFICATES, *([Path(links)] if links else [])) if path.is_dir()]
 
 
 def pip_settings() -> dict[str, str]:

@@ -94,10 +94,12 @@ class Entry:
         return Contestant(argv, environment, place.folder / f"{log or self.name}.log")
 
 
-def _go(program: str, *flags: str, workers: str = WORKERS) -> Callable[[Place], Command]:
+def _go(program: str, *flags: str, tuned: bool = True) -> Callable[[Place], Command]:
     def command(place: Place) -> Command:
         where = [f"-kubeconfig={place.folder / 'kubeconfig'}", f"-airline={place.airline}"]
-        return [toolchain.binary(program), *where, f"-workers={workers}", *flags], {}
+        words = [toolchain.binary(program), *where, f"-workers={WORKERS}", *flags]
+        # A switch of client-go (features/known_features.go): the first list comes as a stream.
+        return (words, {"KUBE_FEATURE_WatchListClient": "true"}) if tuned else ([*words, "-defaults"], {})
 
     return command
 
@@ -196,10 +198,10 @@ SHIPPED_DEFAULTS = Entry(
     "shipped_defaults", "the shipped operator, defaults", _operator("flights_operator"), 2
 )
 #: rest.Config's 5 requests a second and a burst of 10; how many workers there are is no default of client-go.
-CLIENT_GO_DEFAULTS = Entry("client_go_defaults", "client-go, defaults", _go("bench-clientgo", "-qps=0"))
+CLIENT_GO_DEFAULTS = Entry("client_go_defaults", "client-go, defaults", _go("bench-clientgo", tuned=False))
 #: One reconcile at a time, and no client-side throttling: its GetConfig has none.
 CONTROLLER_RUNTIME_DEFAULTS = Entry(
-    "controller_runtime_defaults", "controller-runtime, defaults", _go("bench-controllerruntime", workers="0")
+    "controller_runtime_defaults", "controller-runtime, defaults", _go("bench-controllerruntime", tuned=False)
 )
 
 #: With every switch that makes them faster.

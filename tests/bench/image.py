@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from devcluster import base_images, folders
-from devcluster.buildah import pip_settings
+from devcluster.buildah import host_folders, pip_settings
 from devcluster.folders import CHECKOUT
 from devcluster.shell import run
 
@@ -38,8 +38,8 @@ exec chroot "$root" "$@"
 #: Changes whenever the result should.
 _RECIPE = "1"
 _SHOWN = (CHECKOUT, folders.cache())
-#: What a way to a package index may need besides pip's settings.
-_NETWORK = (Path("/etc/ssl/certs"), Path("/etc/resolv.conf"))
+#: Finds a package index by name.
+_RESOLVER = Path("/etc/resolv.conf")
 
 
 def inside(
@@ -90,9 +90,6 @@ def install(*locks: str) -> None:
         base_images.unpack("python", ROOT)
         for folder in (ACCOUNT, *_SHOWN):
             _outside(folder).mkdir(parents=True)
-        for file in _NETWORK:
-            if file.is_file():
-                _outside(file).touch()
         for lock in locks:
             _install(lock)
         _compile(*map(packages, locks))
@@ -108,7 +105,12 @@ def _wanted(locks: Sequence[str]) -> str:
 def _install(lock: str) -> None:
     """Has the image's own pip, which knows what fits it, install packages; the host's settings lead it."""
     target = packages(lock)
-    settings = {f"PIP_{key.upper().replace('-', '_')}": value for key, value in pip_settings().items()}
+    settings = pip_settings()
+    variables = {f"PIP_{key.upper().replace('-', '_')}": value for key, value in settings.items()}
+    seen = host_folders(settings)
+    for folder in seen:
+        _outside(folder).mkdir(parents=True, exist_ok=True)
+    _outside(_RESOLVER).touch()
     what = [
         "--only-binary=:all:",
         "--require-hashes",
@@ -117,9 +119,9 @@ def _install(lock: str) -> None:
     ]
     words = ["-m", "pip", "install", "--quiet", "--no-cache-dir", "--no-deps", "--no-compile", *what]
     run(
-        inside(_account(), [PYTHON, *words], shown=(*_SHOWN, *_NETWORK)),
+        inside(_account(), [PYTHON, *words], shown=(*_SHOWN, *seen, _RESOLVER)),
         timeout=600,
-        env={**os.environ, **settings},
+        env={**os.environ, **variables},
     )
 
 

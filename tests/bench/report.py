@@ -67,6 +67,7 @@ ROWS = (
     Row("create to booked, median / p99 of 50, ms", ("latency_median_ms", "latency_p99_ms")),
     Row("storm, 10,000 changed: all booked, s", ("storm_seconds",)),
     Row("storm: CPU, s", ("storm_cpu_seconds",), "{:.2f}"),
+    Row("storm: peak RSS, MiB", ("storm_peak_mib",), "{:.0f}"),
     Row("storm: airline requests per ticket", ("storm_airline_requests_per_ticket",), "{:.2f}"),
     Row("restart: handled, s", ("restart_seconds",), "{:.2f}"),
     Row("restart: CPU, s", ("restart_cpu_seconds",), "{:.2f}"),

@@ -218,7 +218,7 @@ async def main(env: Mapping[str, str], token: str) -> None:
         aiohttp.ClientSession(
             env["API_URL"],
             connector=aiohttp.TCPConnector(ssl=tls, limit=WORKERS + 4),
-            headers={"Authorization": f"Bearer {token}"},
+            headers={"Authorization": f"Bearer {token}", "Accept-Encoding": "identity"},
         ) as api,
         aiohttp.ClientSession(env["AIRLINE_URL"], connector=aiohttp.TCPConnector(limit=WORKERS)) as airline,
     ):

@@ -19,6 +19,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -42,6 +43,8 @@ type controller struct {
 	store   cache.Store
 	queue   workqueue.TypedRateLimitingInterface[string]
 	careful bool
+	// Keep managedFields, too, which nobody here reads.
+	whole bool
 	// What each ticket's booking was when it was last seen, by UID: a change of it need not look it up, because
 	// the airline refuses to change another version (If-Match).
 	held sync.Map
@@ -52,11 +55,11 @@ func main() {
 	airline := flag.String("airline", "", "URL of the booking API")
 	workers := flag.Int("workers", 16, "tickets at once")
 	careful := flag.Bool("careful", false, "finalizer, look-up by UID, clean-up")
-	qps := flag.Float64("qps", -1, "requests a second to the API server; 0: as client-go throttles by default, -1: any")
+	defaults := flag.Bool("defaults", false, "as client-go comes: throttled, compressed answers, whole objects kept")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	client, err := typedClient(*kubeconfig, float32(*qps))
+	client, err := typedClient(*kubeconfig, *defaults)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -65,13 +68,14 @@ func main() {
 		airline: booking.New(*airline, *workers),
 		queue:   workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[string]()),
 		careful: *careful,
+		whole:   *defaults,
 	}
 	c.run(ctx, *workers)
 }
 
-// typedClient returns a client of the kind. Of qps, rest.Config makes 5 a second and a burst of 10 when it is 0,
-// and no client-side throttling when it is below.
-func typedClient(kubeconfig string, qps float32) (*rest.RESTClient, error) {
+// typedClient returns a client of the kind. By default rest.Config makes it 5 requests a second and a burst of 10,
+// and asks for compressed answers.
+func typedClient(kubeconfig string, defaults bool) (*rest.RESTClient, error) {
 	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
 	if err != nil {
 		return nil, err
@@ -83,7 +87,10 @@ func typedClient(kubeconfig string, qps float32) (*rest.RESTClient, error) {
 	config.GroupVersion = &ticket.GroupVersion
 	config.APIPath = "/apis"
 	config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
-	config.QPS = qps
+	if !defaults {
+		config.QPS = -1
+		config.DisableCompression = true
+	}
 	return rest.RESTClientFor(config)
 }
 
@@ -92,6 +99,11 @@ func (c *controller) run(ctx context.Context, workers int) {
 	source := cache.NewListWatchFromClient(c.client, resource, metav1.NamespaceAll, fields.Everything())
 	informer := cache.NewSharedIndexInformer(source, &ticket.FlightTicket{}, 0, cache.Indexers{})
 	c.store = informer.GetStore()
+	if !c.whole {
+		if err := informer.SetTransform(withoutManagedFields); err != nil {
+			log.Fatal(err)
+		}
+	}
 	_, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc:    c.enqueue,
 		UpdateFunc: func(_, changed any) { c.enqueue(changed) },
@@ -108,6 +120,13 @@ func (c *controller) run(ctx context.Context, workers int) {
 		go wait.UntilWithContext(ctx, c.work, time.Second)
 	}
 	<-ctx.Done()
+}
+
+func withoutManagedFields(object any) (any, error) {
+	if accessor, err := meta.Accessor(object); err == nil {
+		accessor.SetManagedFields(nil)
+	}
+	return object, nil
 }
 
 func (c *controller) enqueue(object any) {

@@ -11,6 +11,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/runtime"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
@@ -58,7 +59,8 @@ func (r *reconciler) book(ctx context.Context, seen *ticket.FlightTicket) (*book
 func main() {
 	// controller-runtime itself defines the flag -kubeconfig, and reads it in GetConfig.
 	airline := flag.String("airline", "", "URL of the booking API")
-	workers := flag.Int("workers", 16, "tickets at once; 0: as many as by default, which is one")
+	workers := flag.Int("workers", 16, "tickets at once")
+	defaults := flag.Bool("defaults", false, "as it comes: one ticket at once, compressed answers, whole objects kept")
 	flag.Parse()
 	ctrl.SetLogger(zap.New())
 	config, err := ctrl.GetConfig()
@@ -69,17 +71,24 @@ func main() {
 	if err := ticket.AddToScheme(scheme); err != nil {
 		log.Fatal(err)
 	}
-	manager, err := ctrl.NewManager(config, ctrl.Options{
+	options := ctrl.Options{
 		Scheme:                 scheme,
 		Metrics:                server.Options{BindAddress: "127.0.0.1:0"},
 		HealthProbeBindAddress: "127.0.0.1:0",
-	})
+	}
+	atOnce := 0
+	if !*defaults {
+		atOnce = *workers
+		config.DisableCompression = true
+		options.Cache.DefaultTransform = cache.TransformStripManagedFields()
+	}
+	manager, err := ctrl.NewManager(config, options)
 	if err != nil {
 		log.Fatal(err)
 	}
 	err = ctrl.NewControllerManagedBy(manager).
 		For(&ticket.FlightTicket{}).
-		WithOptions(controller.Options{MaxConcurrentReconciles: *workers}).
+		WithOptions(controller.Options{MaxConcurrentReconciles: atOnce}).
 		Complete(&reconciler{manager.GetClient(), booking.New(*airline, *workers)})
 	if err != nil {
 		log.Fatal(err)
