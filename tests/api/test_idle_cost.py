@@ -28,8 +28,8 @@ from tests.unit.flights.test_start_cost import STARTS, Cost, least, start
 ROOT = Path(__file__).parents[2]
 IN_POD = Path(__file__).with_name("in_pod.py")
 
-READY_MEMORY = 1.15
-READY_CPU = 2.0
+READY_MEMORY = 1.12
+READY_CPU = 1.7
 CONNECTED_MEMORY = 1.28
 
 #: The client's pool; each of so many workers needs one at once.

@@ -22,6 +22,7 @@ from release.documents import tree
 from release.new import TEMPLATE, Names, create
 from release.projects import update
 from tests.api.test_permissions import service_account
+from tests.api.versions import ON_BOTH
 
 NAMES = Names("web-sites", "sites.example.com", "WebSite")
 
@@ -129,6 +130,7 @@ async def running(project: Path, server: ApiServer, token: str) -> AsyncIterator
     assert "forbidden" not in text.lower(), text
 
 
+@ON_BOTH
 async def test_it_runs_with_the_rights_of_its_manifests(
     project: Path, api_server: ApiServer, client: Client, namespace: str
 ) -> None:

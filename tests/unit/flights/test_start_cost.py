@@ -9,8 +9,8 @@ import subprocess
 import sys
 from typing import NamedTuple
 
-MEMORY = 1.2
-CPU = 2.0
+MEMORY = 1.1
+CPU = 1.7
 STARTS = 4
 
 IMPORTS = """
