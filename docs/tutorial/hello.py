@@ -34,7 +34,6 @@ HELLO: Kind[Hello] = Kind(
     columns=(Column("Who", ".spec.who"), Column("Ready", '.status.conditions[?(@.type=="Ready")].message')),
 )
 
-
 CONFIG_MAP = Resource("", "v1", "ConfigMap", "configmaps", PartialObjectMetadata)
 
 
