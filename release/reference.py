@@ -96,6 +96,11 @@ def _settings(classes: Sequence[type]) -> list[str]:
         "Durations are seconds, or have units (`10m`). A wrong value ends the new pod with one sentence in",
         "its log; the pod before it works on. OLM takes up a correction after its own wait of 5 minutes.",
         "",
+        "Each is a flag of the command line, too, in lower case and with hyphens: `LOG_LEVEL=debug` is",
+        "`--log-level=debug`. A flag goes before its variable. Of a setting that is true or false the flag",
+        "alone means true (`--leader-elect`). With `play` and `explain` flags stand before the command;",
+        "`--help` lists them all.",
+        "",
         "| variable | default | meaning |",
         "|---|---|---|",
     ]
