@@ -14,12 +14,17 @@ from pilothouse.testing import ApiServer, eventually
 from release.packages import PACKAGES
 from tests.api.versions import ON_BOTH
 from tests.api.widgets import CRDS, install
+from tests.unit.api.howto import WEB_SITE
 from tests.unit.api.kitchen_sink import GROUP, KITCHEN_SINK, Sink
 
 pytestmark = ON_BOTH
 
 SINKS = KITCHEN_SINK.resource
-KINDS: list[Kind[Any]] = [KITCHEN_SINK, *(kind for package in PACKAGES.values() for kind in package.kinds)]
+KINDS: list[Kind[Any]] = [
+    KITCHEN_SINK,
+    WEB_SITE,
+    *(kind for package in PACKAGES.values() for kind in package.kinds),
+]
 
 
 @pytest.fixture
@@ -158,6 +163,31 @@ async def test_a_rule_speaks_of_the_whole_object(client: Client, sinks: str) -> 
     body = {"apiVersion": SINKS.api_version, "kind": "Sink", "metadata": {"name": "forbidden"}}
     with pytest.raises(KubeError, match="take another name"):
         await client.create(SINKS, body, namespace=sinks)
+
+
+async def test_the_howtos_rules_say_what_to_write_instead(client: Client, namespace: str) -> None:
+    sites = WEB_SITE.resource
+    await install(client, crd(WEB_SITE))
+
+    async def create(name: str, **spec: Any) -> Any:
+        body = {"apiVersion": sites.api_version, "kind": "WebSite", "metadata": {"name": name}} | spec
+        return await client.create(sites, body, namespace=namespace)
+
+    with pytest.raises(Invalid, match="say which site, for example spec"):
+        await create("a")
+    with pytest.raises(Invalid, match="name the site, for example host"):
+        await create("a", spec={})
+    with pytest.raises(Invalid, match="/admin is the operator's own"):
+        await create("a", spec={"host": "a.example.com", "pages": [{"path": "/admin"}]})
+    site = await create("a", spec={"host": "a.example.com", "pages": [{"path": "/"}]})
+    assert (site.spec.size, site.spec.theme, site.spec.cache) == (2, "Light", "64Mi")
+    with pytest.raises(Invalid, match="a site keeps its host"):
+        await client.patch(
+            sites, site.metadata.key, {"spec": {"host": "b.example.com"}}, type=PatchType.MERGE
+        )
+    chosen = {"fieldSelector": "spec.theme=Light"}
+    found = json.loads(await client.request("GET", sites.path(namespace), params=chosen))
+    assert [each["metadata"]["name"] for each in found["items"]] == ["a"]
 
 
 @pytest.mark.parametrize("since", ["0000-01-01T00:00:00Z", "2026-01-01T00:00:00+99:99"])
