@@ -1,9 +1,12 @@
-"""The tutorial does what it says: its program is run as a reader would, and every piece shown is from it."""
+"""The tutorial does what it says: its commands are run as they stand in it.
+
+And every piece of code that it shows is from its program.
+"""
 
 import asyncio
-import json
 import os
 import re
+import signal
 import socket
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -15,21 +18,17 @@ from typing import NamedTuple
 import msgspec
 import pytest
 
-from pilothouse.kube import Client, NotFound, ObjectKey, ObjectMeta, PatchType, Resource
+from devcluster import toolchain
+from pilothouse.kube import Client, NotFound, ObjectKey, ObjectMeta, Resource
 from pilothouse.testing import ApiServer, eventually
-from tests.api.widgets import install
 
-FOLDER = Path(__file__).parents[2] / "docs" / "tutorial"
+CHECKOUT = Path(__file__).parents[2]
+FOLDER = CHECKOUT / "docs" / "tutorial"
+PAGE = (FOLDER / "README.md").read_text()
 
 
 class Hello(msgspec.Struct, frozen=True):
     metadata: ObjectMeta
-    status: dict[str, list[dict[str, object]] | int] = {}
-
-    @property
-    def message(self) -> object:
-        conditions = self.status.get("conditions")
-        return conditions[0]["message"] if isinstance(conditions, list) else ""
 
 
 class ConfigMap(msgspec.Struct, frozen=True):
@@ -39,106 +38,150 @@ class ConfigMap(msgspec.Struct, frozen=True):
 
 HELLOS = Resource("tutorial.pilothouse.dev", "v1", "Hello", "hellos", Hello)
 CONFIG_MAPS = Resource("", "v1", "ConfigMap", "configmaps", ConfigMap)
+KEY = ObjectKey("default", "first")
+
+
+class Command(NamedTuple):
+    """A command of the page, and what the page shows of its output; empty where it shows nothing."""
+
+    text: str
+    shown: str
+
+    @property
+    def code(self) -> int:
+        """How the command ends, by the page."""
+        return 2 if "--check" in self.text else 0
+
+
+def commands(block: str) -> list[Command]:
+    """The commands of a console block; one goes on until its here-document ends."""
+    found = re.findall(r"^\$ (.*?(?<=<<END\n).*?^END|.*?)\n(.*?)(?=^\$ |\Z)", block, re.MULTILINE | re.DOTALL)
+    return [Command(text, shown.strip()) for text, shown in found]
+
+
+BLOCKS = [commands(block) for block in re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL)]
+SETUP, INSTALL, RUN, ASK, MEDDLE, MISTAKE, STOPPED, DELETE = BLOCKS
 
 
 class Reader(NamedTuple):
-    """Somebody who types what the tutorial shows."""
+    """Somebody who types what the tutorial shows, into a new shell each time, set up as the page says."""
 
     environment: dict[str, str]
 
-    async def starts(self, *arguments: str) -> Process:
-        """Start Python in the tutorial's folder."""
+    async def starts(self, command: Command) -> Process:
+        """Start a command, in a group of processes of its own."""
+        script = "\n".join(["shopt -s expand_aliases", *self._setup(), command.text])
         return await asyncio.create_subprocess_exec(
-            sys.executable, *arguments, env=self.environment, cwd=FOLDER, stdout=PIPE
-        )
+            "bash", "-c", script,
+            env=self.environment, cwd=CHECKOUT, stdout=PIPE, start_new_session=True,
+        )  # fmt: skip
 
-    async def runs(self, *arguments: str) -> tuple[int | None, str]:
-        """Run Python to its end, and return the exit code and what it printed."""
-        process = await self.starts(*arguments)
+    def _setup(self) -> list[str]:
+        """The page's setup, with the kubeconfig and the Python of this test in the places of the reader's."""
+        ours = {
+            "export KUBECONFIG=...": f"export KUBECONFIG={self.environment['KUBECONFIG']}",
+            "alias python=../../.venv/bin/python": f"alias python={sys.executable}",
+        }
+        texts = [command.text for command in SETUP]
+        assert ours.keys() <= set(texts)
+        return [ours.get(text, text) for text in texts]
+
+    async def types(self, block: list[Command]) -> list[str]:
+        """Run a block's commands and return what they print.
+
+        Those of which the page shows the output only look: they are repeated until they print that.
+        """
+        return [await self._runs(command) for command in block]
+
+    async def _runs(self, command: Command) -> str:
+        if command.shown:
+            assert command.text.startswith("kubectl get "), (
+                f"{command.text!r} changes something: show no output"
+            )
+            return await eventually(lambda: self._prints_what_is_shown(command), within=30, every=0.2)
+        code, printed = await self._ends(command)
+        assert code == command.code, (command.text, printed)
+        return printed
+
+    async def _prints_what_is_shown(self, command: Command) -> str:
+        code, printed = await self._ends(command)
+        assert (code, _words(printed)) == (command.code, _words(command.shown))
+        return printed
+
+    async def _ends(self, command: Command) -> tuple[int | None, str]:
+        process = await self.starts(command)
         printed, _ = await process.communicate()
         return process.returncode, printed.decode()
 
 
+def _words(table: str) -> list[list[str]]:
+    """What a table says; columns are as wide as they need to be, and ages differ."""
+    return [re.sub(r"\b\d+s$", "AGE", line.rstrip()).split() for line in table.strip().splitlines()]
+
+
 @pytest.fixture
-async def reader(api_server: ApiServer, client: Client, namespace: str) -> Reader:
-    """A reader who has installed the CRD as the tutorial says."""
+async def reader(api_server: ApiServer, client: Client, tmp_path: Path) -> AsyncIterator[Reader]:
+    """A reader who has installed the CRD."""
+    (tmp_path / "kubectl").symlink_to(toolchain.binary("kubectl"))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = {
-        "PATH": os.environ["PATH"],
-        "PYTHONPATH": str(FOLDER.parents[1] / "operator"),
-        "KUBECONFIG": str(api_server.kubeconfig()),
-        "WATCH_NAMESPACE": namespace,
-        "HEALTH_ADDRESS": f"127.0.0.1:{port}",
-    }
-    reader = Reader(environment)
-    _, printed = await reader.runs("-m", "pilothouse.api", "hello:HELLO")
-    await install(client, json.loads(printed))
-    return reader
+    reader = Reader(
+        {
+            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+            "HOME": str(tmp_path),
+            "KUBECONFIG": str(api_server.kubeconfig()),
+            "HEALTH_ADDRESS": f"127.0.0.1:{port}",
+        }
+    )
+    await reader.types(INSTALL)
+    await eventually(lambda: client.request("GET", HELLOS.path()), within=30)
+    yield reader
+    # No garbage collector runs here.
+    await client.delete(CONFIG_MAPS, KEY)
 
 
 @asynccontextmanager
 async def operating(reader: Reader) -> AsyncIterator[Process]:
     """Run the tutorial's program, and end it by `kill -9`."""
-    process = await reader.starts("hello.py")
+    [command] = RUN
+    process = await reader.starts(command)
     try:
         yield process
     finally:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
 
 
-async def test_what_the_tutorial_does(reader: Reader, client: Client, namespace: str) -> None:
-    key = ObjectKey(namespace, "first")
-    hello = {
-        "apiVersion": HELLOS.api_version,
-        "kind": "Hello",
-        "metadata": {"name": "first"},
-        "spec": {"who": "Mumbai"},
-    }
-
+async def test_what_the_tutorial_does(reader: Reader, client: Client) -> None:
     async def greeting() -> str:
-        return (await client.get(CONFIG_MAPS, key)).data["greeting"]
-
-    async def greets_mumbai() -> bool:
-        return await greeting() == "Hello, Mumbai!"
+        return (await client.get(CONFIG_MAPS, KEY)).data["greeting"]
 
     async def greets_pune() -> bool:
         return await greeting() == "Hello, Pune!"
 
-    async def says_what_is_missing() -> bool:
-        return (await client.get(HELLOS, key)).message == "spec.who is empty: name somebody: world"
-
     async with operating(reader) as operator:
-        await client.create(HELLOS, hello, namespace=namespace)
-        await eventually(greets_mumbai)
-        await client.patch(CONFIG_MAPS, key, {"data": {"greeting": "bye"}}, type=PatchType.MERGE)
-        await eventually(greets_mumbai)
-        await client.patch(HELLOS, key, {"spec": {"who": " "}}, type=PatchType.MERGE)
-        await eventually(says_what_is_missing)
+        await reader.types(ASK)
+        await reader.types(MEDDLE)
+        await reader.types(MISTAKE)
         assert operator.returncode is None
-    code, told = await reader.runs("hello.py", "explain", "hello")
-    assert code == 0
-    assert "the ConfigMap greets" in told
-    made = await client.patch(HELLOS, key, {"spec": {"who": "Pune"}}, type=PatchType.MERGE)
-    code, told = await reader.runs("hello.py", "play", f"hello/{namespace}/first", "--check", "--diff")
-    assert code == 2
+    explained, _, told = await reader.types(STOPPED)
+    assert "the ConfigMap greets" in explained
     assert "Hello, Pune!" in told
-    assert await greets_mumbai()
+    assert await greeting() == "Hello, Mumbai!"
     async with operating(reader):
-        await eventually(greets_pune)
-    # No garbage collector runs here: the ConfigMap's owner is what has it collected.
-    (owner,) = (await client.get(CONFIG_MAPS, key)).metadata.owner_references
-    assert owner.uid == made.metadata.uid
-    await client.delete(HELLOS, key)
+        await eventually(greets_pune, within=30)
+    # The ConfigMap's owner is what has it collected.
+    (owner,) = (await client.get(CONFIG_MAPS, KEY)).metadata.owner_references
+    assert owner.uid == (await client.get(HELLOS, KEY)).metadata.uid
+    await reader.types(DELETE)
     with pytest.raises(NotFound):
-        await client.get(HELLOS, key)
+        await client.get(HELLOS, KEY)
 
 
 def test_what_the_tutorial_shows_is_in_its_program() -> None:
     program = (FOLDER / "hello.py").read_text()
-    pieces = re.findall(r"```python\n(.*?)\n```", (FOLDER / "README.md").read_text(), re.DOTALL)
+    pieces = re.findall(r"```python\n(.*?)\n```", PAGE, re.DOTALL)
     assert pieces
     assert [piece for piece in pieces if piece not in program] == []
     assert len(program.splitlines()) <= 60
