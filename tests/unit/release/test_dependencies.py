@@ -1,0 +1,46 @@
+"""What runs in the image imports what pyproject.toml depends on, and docs/architecture.md says why."""
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from devcluster.folders import CHECKOUT
+
+PROJECT: dict[str, Any] = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
+PAGE = (CHECKOUT / "docs" / "architecture.md").read_text().partition("## Dependencies")[2]
+OURS = {"pilothouse", "flights_operator"}
+#: For authors of operators; not in the image.
+TESTING = CHECKOUT / "operator" / "pilothouse" / "testing"
+#: On a host only, and asked for when it is needed: pilothouse.kube.kubeconfig.
+OPTIONAL = {"kubernetes"}
+
+
+def names(requirements: list[str]) -> set[str]:
+    return {re.split(r"[<>=~]", requirement)[0] for requirement in requirements}
+
+
+def imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module.partition(".")[0]
+
+
+def test_what_the_image_imports_is_what_it_depends_on() -> None:
+    sources = [path for path in (CHECKOUT / "operator").rglob("*.py") if TESTING not in path.parents]
+    found = {name.replace("_", "-") for path in sources for name in set(imported(path)) - OURS}
+    assert found - sys.stdlib_module_names - OPTIONAL == names(PROJECT["project"]["dependencies"])
+
+
+def test_the_page_says_why_each_is_there() -> None:
+    rows = set(re.findall(r"^\| ([\w-]+) \|", PAGE, re.MULTILINE)) - {"package"}
+    assert rows == names(PROJECT["project"]["dependencies"])
+    bench = PAGE.partition("For the benchmark alone:")[2].partition("\n\n")[0]
+    groups = PROJECT["dependency-groups"]
+    named = set(re.findall(r"[\w-]+", bench))
+    assert names(groups["bench"]) | names(groups["bench-ansible"]) <= named
