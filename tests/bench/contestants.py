@@ -97,7 +97,7 @@ class Entry:
 def _go(program: str, *flags: str, tuned: bool = True) -> Callable[[Place], Command]:
     def command(place: Place) -> Command:
         where = [f"-kubeconfig={place.folder / 'kubeconfig'}", f"-airline={place.airline}"]
-        words = [toolchain.binary(program), *where, f"-workers={WORKERS}", *flags]
+        words: list[str | Path] = [toolchain.binary(program), *where, f"-workers={WORKERS}", *flags]
         # A switch of client-go (features/known_features.go): the first list comes as a stream.
         return (words, {"KUBE_FEATURE_WatchListClient": "true"}) if tuned else ([*words, "-defaults"], {})
 
