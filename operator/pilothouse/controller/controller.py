@@ -32,6 +32,9 @@ SYNC_END_SECONDS = 0.25
 # How long a key waits that met a closed fence. The process is about to end, or the key's shard is gone.
 FENCED_SECONDS = 1.0
 
+# A key that has met conflicts until its back-off is so long is no longer a matter of chance.
+CONFLICT_SECONDS = 1.0
+
 
 def _everything(obj: KubeObject) -> bool:
     return True
@@ -304,8 +307,9 @@ class Controller(Generic[T]):
             with self._deadline:
                 outcome = await self._sync(key)
         except Conflict as conflict:
-            log.debug("changed meanwhile, syncing again: %s", conflict)
-            self.queue.add_rate_limited(key, Priority.CHANGE)
+            delay = self.queue.add_rate_limited(key, Priority.CHANGE)
+            level = logging.DEBUG if delay < CONFLICT_SECONDS else logging.WARNING
+            log.log(level, "changed meanwhile, syncing again in %.3g s: %s", delay, conflict)
             return Result.REQUEUE
         except PermanentError as error:
             log.warning("not tried again until it changes: %s", error)
@@ -337,6 +341,10 @@ class Controller(Generic[T]):
         if outcome.requeue_after is None:
             self.queue.forget(key)
             return Result.SUCCESS
+        if outcome.requeue_after <= 0:
+            # Not at once: a sync that always asks for the next one would take a core for itself.
+            self.queue.add_rate_limited(key)
+            return Result.REQUEUE
         self.queue.add_after(key, outcome.requeue_after)
         self.queue.forget(key)
         return Result.REQUEUE_AFTER

@@ -14,6 +14,8 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 # Longer values are cut in a sentence; longer numbers are none that a setting may have.
 _SHOWN = 100
 _DIGITS = 18
+# Seconds, 68 years: what a Lease's int32 holds (coordination.k8s.io/v1); threads wait for 292 years at most.
+_LONGEST = 2**31 - 1
 _YES = {"true", "1", "yes", "on"}
 _NO = {"false", "0", "no", "off"}
 
@@ -98,16 +100,18 @@ class Environment:
         return number
 
     def seconds(self, name: str, default: float, *, minimum: float = 0.0) -> float:
-        """A duration: plain seconds ("15", "0.5") or with units ("10m", "1h30m", "500ms").
+        """A duration: plain seconds ("15", "0.5") or with units ("10m", "1h30m", "500ms"); 68 years at most.
 
         Returns:
             Seconds.
         """
         value = self.text(name, str(default))
         seconds = parse_duration(value)
-        if seconds is None or seconds < minimum:
+        if seconds is None or not minimum <= seconds <= _LONGEST:
             unit = "second" if minimum == 1 else "seconds"
             least = f" of at least {minimum:g} {unit}" if minimum else ""
+            if seconds is not None and seconds > _LONGEST:
+                least = " of at most 68 years"
             raise SettingsError(
                 f"{name} is {shown(value)}: use a duration{least}, such as 15s, 10m or 1h30m."
             )

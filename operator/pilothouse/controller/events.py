@@ -18,7 +18,16 @@ import msgspec
 
 from pilothouse.controller.api import Api
 from pilothouse.controller.fence import Fenced
-from pilothouse.kube import ApiError, KubeError, NotFound, ObjectKey, ObjectMeta, PatchType, Resource
+from pilothouse.kube import (
+    ApiError,
+    KubeError,
+    NotFound,
+    ObjectKey,
+    ObjectMeta,
+    PatchType,
+    Resource,
+    encodable,
+)
 from pilothouse.queue import TokenBucket
 from pilothouse.telemetry import now
 
@@ -268,6 +277,7 @@ def _drop(event: Event, why: str) -> None:
 
 
 def _cut(note: str) -> str:
+    note = encodable(note)
     encoded = note.encode()
     if len(encoded) <= NOTE_BYTES:
         return note

@@ -9,7 +9,8 @@ class Outcome:
     """A sync that did what it could.
 
     Attributes:
-        requeue_after: Seconds until the key is synced again; None: when it changes, or at the next resync.
+        requeue_after: Seconds until the key is synced again, 0 for as soon as its back-off allows; None: when
+            it changes, or at the next resync.
     """
 
     requeue_after: float | None = None

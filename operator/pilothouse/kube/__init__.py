@@ -2,6 +2,7 @@
 
 from pilothouse.kube.answers import EventType, Page, WatchEvent
 from pilothouse.kube.client import Client, PatchType
+from pilothouse.kube.codec import encodable
 from pilothouse.kube.config import ClientConfig
 from pilothouse.kube.discovery import Discovery
 from pilothouse.kube.errors import (
@@ -38,7 +39,7 @@ from pilothouse.kube.objects import (
     Unstructured,
     version,
 )
-from pilothouse.kube.resource import Resource
+from pilothouse.kube.resource import Resource, can_be_name
 from pilothouse.kube.retry_after import retry_after_seconds
 from pilothouse.kube.subresources import Requester, Scale, evict, pod_log, scale_of
 from pilothouse.kube.tls import TlsFiles, tls_context
@@ -89,6 +90,8 @@ __all__ = [
     "UnsupportedMediaType",
     "WatchEvent",
     "WatchListUnsupported",
+    "can_be_name",
+    "encodable",
     "evict",
     "pod_log",
     "retry_after_seconds",

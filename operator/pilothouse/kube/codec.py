@@ -19,6 +19,11 @@ E = TypeVar("E")
 encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
 
 
+def encodable(text: str) -> str:
+    """A text with a question mark for what JSON's encoding does not have: lone surrogates."""
+    return text if text.isascii() else text.encode(errors="replace").decode()
+
+
 class ListMeta(msgspec.Struct, rename="camel"):
     """metav1.ListMeta: the version of the collection, and where the next page starts."""
 

@@ -1,11 +1,16 @@
 """Where a kind lives in the API, and the type that its objects are read into."""
 
+import re
 from dataclasses import dataclass
 from typing import Generic, TypeVar
+from urllib.parse import quote
 
 from pilothouse.kube.objects import KubeObject
 
 T = TypeVar("T", bound=KubeObject)
+
+#: Nearly every name; RBAC's have colons, too.
+_PLAIN = re.compile(r"[-.:_a-zA-Z0-9]+", re.ASCII).fullmatch
 
 
 @dataclass(frozen=True)
@@ -73,11 +78,18 @@ class Resource(Generic[T]):
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
 
+def can_be_name(value: str) -> bool:
+    """Whether an object may have this name, by the API server's own rule for names in paths.
+
+    The rule is apimachinery's (api/validation/path): anything else could escape its segment of the path.
+    """
+    return value not in (".", "..") and "/" not in value and "%" not in value
+
+
 def _segment(value: str) -> str:
-    # The API server's own rule for names in paths (apimachinery, api/validation/path): anything else could
-    # escape the segment.
-    if value in (".", "..") or "/" in value or "%" in value:
+    if not can_be_name(value):
         raise ValueError(
             f"{value!r} cannot be a name: names do not contain '/' or '%', and are not '.' or '..'"
         )
-    return value
+    # What is left may mean something in a URL: a '?' in a name begins no query.
+    return value if _PLAIN(value) else quote(value, safe=":", errors="replace")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from pilothouse import __version__
 from pilothouse.controller import Settings, SettingsError
-from pilothouse.kube import Client, ClientConfig, KubeError, ObjectKey
+from pilothouse.kube import Client, ClientConfig, KubeError, ObjectKey, can_be_name
 from pilothouse.playbook.operator import WRONG_SETTINGS, Watches, run_operator
 from pilothouse.telemetry import configure
 
@@ -171,6 +171,8 @@ def _named(text: str, namespace: str) -> tuple[str, ObjectKey]:
     kind, *place = text.split("/")
     if not 1 <= len(place) <= 2 or not all((kind, *place)):
         raise Refused(f"{text!r} names no object: write KIND/NAMESPACE/NAME, or KIND/NAME for one without")
+    if impossible := [part for part in place if not can_be_name(part)]:
+        raise Refused(f"{text!r} names no object: {impossible[0]!r} cannot be a name")
     said = place[0] if len(place) == 2 else ""
     if said and namespace and said != namespace:
         raise Refused(f"{text!r} and --namespace {namespace} contradict each other: say one of them")

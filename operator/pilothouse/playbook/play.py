@@ -136,7 +136,10 @@ class Play(Generic[T, S]):
         RESULT.get().note(State.SKIPPED, message)
 
     def requeue_after(self, seconds: float) -> None:
-        """Asks for another play in so many seconds; of several wishes the earliest counts."""
+        """Asks for another play in so many seconds; of several wishes the earliest counts.
+
+        With 0, plays follow each other with growing pauses, as after a failure.
+        """
         asked = in_seconds(seconds, "requeue_after")
         self.after = asked if self.after is None else min(self.after, asked)
 

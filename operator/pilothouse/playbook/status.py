@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import msgspec
 
-from pilothouse.kube import Condition
+from pilothouse.kube import Condition, encodable
 from pilothouse.telemetry import now
 
 
@@ -84,7 +84,7 @@ def _with_condition(
     conditions: tuple[Condition, ...], aspect: Aspect, generation: int
 ) -> tuple[Condition, ...]:
     value = STATUS[aspect.status]
-    message = aspect.message[:MESSAGE_LENGTH]
+    message = encodable(aspect.message[:MESSAGE_LENGTH])
     since = None
     for old in conditions:
         if old.type != aspect.type:

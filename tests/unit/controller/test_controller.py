@@ -373,6 +373,31 @@ async def test_a_conflict_is_a_quiet_retry(api: ModelApi, caplog: pytest.LogCapt
     assert not [record for record in caplog.records if record.levelno > logging.INFO]
 
 
+async def test_conflicts_without_end_are_told(api: ModelApi, caplog: pytest.LogCaptureFixture) -> None:
+    async def sync(setup: Setup, key: ObjectKey) -> Outcome:
+        raise Conflict(409, "Conflict", "modified")
+
+    api.put(TICKET, "a")
+    async with running(api, sync):
+        await asyncio.sleep(5)
+    told = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert [record.getMessage() for record in told] == [
+        "changed meanwhile, syncing again in 1.28 s: modified",
+        "changed meanwhile, syncing again in 2.56 s: modified",
+    ]
+
+
+@pytest.mark.parametrize("seconds", [0, -5])
+async def test_a_sync_that_asks_to_be_called_again_at_once_backs_off(api: ModelApi, seconds: float) -> None:
+    async def sync(setup: Setup, key: ObjectKey) -> Outcome:
+        return Outcome(requeue_after=seconds)
+
+    api.put(TICKET, "a")
+    async with running(api, sync) as setup:
+        await asyncio.sleep(10)
+        assert 5 <= len(setup.synced) <= 12, "5 ms, doubled each time"
+
+
 @pytest.mark.parametrize(
     "error", [SyncError("closed", retry_after=30), TooManyRequests(429, "", "", retry_after=30)]
 )

@@ -116,6 +116,15 @@ async def test_a_long_note_is_cut_to_1024_bytes_of_whole_characters(
     assert found["note"].endswith("ö...")
 
 
+async def test_a_note_that_has_no_encoding_is_told_as_far_as_it_has(
+    api: ModelApi, recorder: EventRecorder
+) -> None:
+    recorder.record(event("Gate \ud83d is closed."))
+    await recorder.flush(1)
+    [found] = written(api)
+    assert found["note"] == "Gate ? is closed."
+
+
 async def test_recording_is_instant_and_bounded_while_the_api_server_hangs(
     api: ModelApi, recorder: EventRecorder, virtual_time: VirtualTimeLoop
 ) -> None:

@@ -84,6 +84,7 @@ def test_a_resync_period_of_nought_means_never() -> None:
         ("WATCH_NAMESPACE", "a, b,", "none is empty"),
         ("LEADER_ELECT", "maybe", "use true or false"),
         ("LEASE_DURATION", "soon", "such as 15s, 10m or 1h30m"),
+        ("LEASE_DURATION", "99999999999", "of at most 68 years"),
         ("RETRY_PERIOD", "0", "of at least 0.1 seconds"),
         ("HEALTH_ADDRESS", "8081", "use HOST:PORT"),
         ("HEALTH_ADDRESS", ":99999", "use HOST:PORT"),

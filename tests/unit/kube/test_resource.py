@@ -22,6 +22,13 @@ def test_paths():
     assert (str(WIDGETS), str(NODES)) == ("widgets.testing.pilothouse.dev", "nodes")
 
 
+def test_a_name_says_nothing_but_a_name():
+    base = "/apis/testing.pilothouse.dev/v1/namespaces/ns/widgets"
+    assert WIDGETS.path("ns", "a?dryRun=All#b") == f"{base}/a%3FdryRun%3DAll%23b"
+    assert WIDGETS.path("ns", "a b\ud83d") == f"{base}/a%20b%3F"
+    assert WIDGETS.path("ns", "system:controller") == f"{base}/system:controller"
+
+
 @pytest.mark.parametrize(
     "arguments", [("", "a"), ("ns", "", "status"), ("ns", "a/b"), ("ns", ".."), ("n%2f", "a")]
 )

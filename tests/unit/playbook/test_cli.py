@@ -126,6 +126,7 @@ def test_a_failed_task_is_shown_and_is_exit_code_1(
         (("play", "flight/x"), "tickets: the kind 'flight' is not one of this operator's; it has: Ticket\n"),
         (("play", "ticket"), "tickets: 'ticket' names no object: write KIND/NAMESPACE/NAME"),
         (("play", "ticket/a/b/c"), "tickets: 'ticket/a/b/c' names no object"),
+        (("play", "ticket/../a"), "tickets: 'ticket/../a' names no object: '..' cannot be a name\n"),
         (("play", "ticket/a/b", "-n", "c"), "tickets: 'ticket/a/b' and --namespace c contradict each other"),
         (("play", "ticket/x", "--check"), "tickets: there is no Ticket default/x ("),
         (("play", "ticket/x"), "tickets: there is no Ticket default/x ("),

@@ -67,6 +67,13 @@ def test_a_message_of_any_length_is_accepted() -> None:
     assert settled(status, 1, Aspect(READY, False, "Long", "x" * 100_000)) is status
 
 
+def test_a_message_that_has_no_encoding_is_told_as_far_as_it_has() -> None:
+    aspect = Aspect(READY, False, "Closed", "Gate \ud83d is closed.")
+    status = settled(TicketStatus(), 1, aspect)
+    assert status.conditions[0].message == "Gate ? is closed."
+    assert settled(status, 1, aspect) is status
+
+
 def test_conditions_that_nobody_speaks_of_stay() -> None:
     one = settled(TicketStatus(), 1, Aspect(READY, True, "Booked", ""), Aspect("Seated", None, "Asked", ""))
     other = settled(one, 2, Aspect(READY, False, "Full", ""))
