@@ -204,7 +204,7 @@ async def test_a_wrong_setting_is_one_sentence_and_exit_code_2(
     assert "Traceback" not in log
 
 
-# The metrics that dashboards and alerts for controller-runtime 0.21 and client-go know, and our own, with the
+# The metrics that dashboards and alerts for controller-runtime 0.24 and client-go know, and our own, with the
 # labels of their series.
 METRICS = {
     "controller_runtime_active_workers": {"controller"},
