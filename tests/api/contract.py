@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, Literal, TypeAlias
+from unittest import mock
 
 import msgspec
 
@@ -17,6 +18,7 @@ from pilothouse.kube import (
     PatchType,
     Resource,
     Unstructured,
+    reader,
 )
 from pilothouse.testing import ModelApi
 
@@ -250,6 +252,17 @@ class Transcript:
                     told += 1
                 if told == count:
                     break
+
+    async def watched_to_its_end(self, since: str) -> None:
+        """Write down what a watch tells, bookmarks left out, until the server ends it, and when that is."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        stream = self.api.watch(PARCELS, resource_version=since, namespace=self.namespace)
+        async with asyncio.timeout(20), aclosing(stream):
+            async for event in stream:
+                if event.object:
+                    self.lines.append((event.type, event.object.metadata.name))
+        self.lines.append(("ended after", round(loop.time() - began)))
 
     async def streamed(self, changes: Callable[[], Awaitable[None]], count: int, selector: str = "") -> str:
         """Write down a streamed list, in any order, and the first events of what is then changed.
@@ -546,6 +559,15 @@ async def what_is_forgotten_is_told_as_expired(t: Transcript) -> None:
     since = await t.version()
     await t.create("d")
     await t.watched(since, 1)
+
+
+@story
+async def a_watch_ends_after_the_seconds_that_it_was_asked_to_last(t: Transcript) -> None:
+    start = await t.version()
+    with mock.patch.object(reader, "WATCH_SECONDS", (3, 3)):
+        await t.watched_to_its_end(start)
+        await t.create("a")
+        await t.watched_to_its_end(start)
 
 
 @story

@@ -6,8 +6,10 @@ client: what a controller calls, and what a test does unseen by the controller.
 
 import asyncio
 import math
+import random
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -21,6 +23,7 @@ from pilothouse.kube import (
     PatchType,
     Resource,
     WatchEvent,
+    reader,
 )
 from pilothouse.kube.answers import event_reader, read_object, read_page
 from pilothouse.kube.selectors import Matches, matcher
@@ -34,6 +37,8 @@ T = TypeVar("T", bound=KubeObject)
 
 #: A watch that has nothing to tell says at least this often how far it has come, seconds.
 BOOKMARK_SECONDS = 60.0
+#: And so long before its end, so that whoever goes on asks for little of the past, seconds.
+LAST_BOOKMARK_SECONDS = 2.0
 _POD = re.compile(r"/api/v1/namespaces/([^/]+)/pods/([^/]+)/(eviction|log)")
 WRITES = ("create", "patch", "replace", "delete")
 
@@ -72,6 +77,7 @@ class ModelApi:
         after: awaited when it has taken effect, before the answer: raise to lose the answer.
         logs: what pods have written.
         connected: cleared, it holds back what watches would tell.
+        ends_watches: whether a watch ends after the seconds that the client asks for, as on a real server.
 
     Args:
         field_manager: who owns the fields that it writes, unless a call says so.
@@ -86,6 +92,7 @@ class ModelApi:
         self.logs: dict[ObjectKey, str] = {}
         self.connected = asyncio.Event()
         self.connected.set()
+        self.ends_watches = True
         self._field_manager = field_manager
         self._news = asyncio.Event()
 
@@ -225,6 +232,7 @@ class ModelApi:
         field_selector: str = "",
     ) -> AsyncGenerator[WatchEvent[T], None]:
         """Yield what is there as ADDED, then END_OF_LIST, then what changes."""
+        ends = self._end_of_watch(reader.WATCH_LIST_SECONDS)
         shown = self.pages(
             resource, namespace=namespace, label_selector=label_selector, field_selector=field_selector
         )
@@ -236,15 +244,10 @@ class ModelApi:
             for misfit in page.misfits:
                 yield WatchEvent(EventType.ADDED, None, misfit.resource_version, misfit)
         yield WatchEvent(EventType.END_OF_LIST, None, version)
-        changes = self.watch(
-            resource,
-            resource_version=version,
-            namespace=namespace,
-            label_selector=label_selector,
-            field_selector=field_selector,
-        )
-        async for event in changes:
-            yield event
+        matches = _scoped(matcher(label_selector, field_selector), namespace)
+        async with aclosing(self._changes(resource, int(version), matches, ends)) as changes:
+            async for event in changes:
+                yield event
 
     async def watch(
         self,
@@ -255,14 +258,26 @@ class ModelApi:
         label_selector: str = "",
         field_selector: str = "",
     ) -> AsyncGenerator[WatchEvent[T], None]:
-        """Yield what changes after a version; first a BOOKMARK, and one each minute that told nothing."""
+        """Yield what changes after a version; first a BOOKMARK, and one each minute that told nothing.
+
+        It ends within a minute, as the client's does; 2 seconds before that comes the last BOOKMARK.
+        """
+        ends = self._end_of_watch(reader.WATCH_SECONDS)
         matches = _scoped(matcher(label_selector, field_selector), namespace)
-        collection, seen = self.server.collection(resource), int(resource_version)
-        collection.require_remembered(seen)
+        self.server.collection(resource).require_remembered(int(resource_version))
         yield WatchEvent(EventType.BOOKMARK, None, resource_version)
-        read = event_reader(resource)
+        async with aclosing(self._changes(resource, int(resource_version), matches, ends)) as changes:
+            async for event in changes:
+                yield event
+
+    async def _changes(
+        self, resource: Resource[T], seen: int, matches: Matches, ends: float
+    ) -> AsyncGenerator[WatchEvent[T], None]:
+        """Yield what changes after a version that is remembered, until a time of the loop."""
+        collection, read = self.server.collection(resource), event_reader(resource)
         told, due = seen, math.inf
         loop = asyncio.get_running_loop()
+        last_word = ends - LAST_BOOKMARK_SECONDS
         while True:
             news = self._news
             await self.connected.wait()
@@ -272,17 +287,26 @@ class ModelApi:
                     kind, obj = seen_as
                     told, due = seen, math.inf
                     yield read(msgspec.json.encode({"type": kind, "object": obj}))
-            if told < self.version and due == math.inf:
-                due = loop.time() + BOOKMARK_SECONDS
+            if told < self.version and due == math.inf and loop.time() < last_word:
+                due = min(loop.time() + BOOKMARK_SECONDS, last_word)
+            wakes = min(due, ends)
             try:
-                async with asyncio.timeout_at(None if due == math.inf else due):
+                async with asyncio.timeout_at(None if wakes == math.inf else wakes):
                     await news.wait()
             except TimeoutError:
                 if news.is_set():
                     continue  # what happened at the same moment comes first
+                if wakes == ends:
+                    return
                 seen = told = self.version
                 due = math.inf
                 yield WatchEvent(EventType.BOOKMARK, None, str(told))
+
+    def _end_of_watch(self, lasts: tuple[int, int]) -> float:
+        """When a watch ends that begins now, by the loop's clock."""
+        if not self.ends_watches:
+            return math.inf
+        return asyncio.get_running_loop().time() + random.randint(*lasts)  # noqa: S311 - as the client draws
 
     # What a test does, unseen by the controller.
 

@@ -162,6 +162,8 @@ class World:
         elected: bool = False,
     ) -> None:
         self.api = ModelApi()
+        # Watches would end by the clock, and runs would not make the same calls: faults alone cut them.
+        self.api.ends_watches = False
         self.faults = Faults(*injections)
         self.faults.leaders = self._leaders
         self.faults.start_rival = self._start_replica

@@ -130,6 +130,12 @@ class Taking(ModelApi):
         async for page in super().pages(*resource, **options):
             yield page
 
+    async def watch_list(self, *resource: Any, **options: Any) -> Any:
+        self._refuse()
+        async for event in super().watch_list(*resource, **options):
+            self._refuse()
+            yield event
+
     async def watch(self, *resource: Any, **options: Any) -> Any:
         self._refuse()
         async for event in super().watch(*resource, **options):

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from pilothouse.kube import Cause, EventType, Expired, Invalid, ObjectKey, PatchType
+from pilothouse.kube.reader import WATCH_LIST_SECONDS, WATCH_SECONDS
 from pilothouse.testing import ModelApi, VirtualTimeLoop
+from pilothouse.testing.model import LAST_BOOKMARK_SECONDS
 from tests.unit.tickets import TICKET
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
@@ -88,6 +90,7 @@ async def test_a_watch_of_what_was_forgotten_is_expired(model: ModelApi) -> None
 async def test_a_watch_that_sees_nothing_gets_a_bookmark_each_minute(
     model: ModelApi, virtual_time: VirtualTimeLoop
 ) -> None:
+    model.ends_watches = False
     model.put(TICKET, "a", "other")
     began = virtual_time.time()
     async with aclosing(model.watch(TICKET, resource_version="100", namespace="default")) as stream:
@@ -97,13 +100,38 @@ async def test_a_watch_that_sees_nothing_gets_a_bookmark_each_minute(
     assert virtual_time.time() - began == 60
 
 
+async def test_a_watch_ends_within_a_minute_2_seconds_after_its_last_bookmark(
+    model: ModelApi, virtual_time: VirtualTimeLoop
+) -> None:
+    model.put(TICKET, "a", "other")
+    began = virtual_time.time()
+    told = [
+        (event.type, event.resource_version, virtual_time.time() - began)
+        async for event in model.watch(TICKET, resource_version="100", namespace="default")
+    ]
+    lasted = virtual_time.time() - began
+    assert WATCH_SECONDS[0] <= lasted <= WATCH_SECONDS[1]
+    assert told == [
+        (EventType.BOOKMARK, "100", 0),
+        (EventType.BOOKMARK, str(model.version), lasted - LAST_BOOKMARK_SECONDS),
+    ]
+
+
+async def test_a_streamed_list_ends_within_10_minutes(model: ModelApi, virtual_time: VirtualTimeLoop) -> None:
+    model.put(TICKET, "a")
+    began = virtual_time.time()
+    told = [event.type async for event in model.watch_list(TICKET)]
+    assert told == [EventType.ADDED, EventType.END_OF_LIST], "nothing is new: no bookmark either"
+    assert WATCH_LIST_SECONDS[0] <= virtual_time.time() - began <= WATCH_LIST_SECONDS[1]
+
+
 async def test_a_disconnected_watch_tells_later(model: ModelApi) -> None:
     stream = model.watch(TICKET, resource_version="100")
     await anext(stream)
     model.connected.clear()
     model.put(TICKET, "a")
     next_one = asyncio.ensure_future(anext(stream))
-    await asyncio.sleep(100)
+    await asyncio.sleep(100)  # longer than it lasts: it has not ended before that has been told
     assert not next_one.done()
     model.connected.set()
     assert (await next_one).type is EventType.ADDED
