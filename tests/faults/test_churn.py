@@ -1,33 +1,80 @@
-"""A day of tickets that come, change and go leaves nothing behind in the operator's process."""
+"""A day of tickets that come, change, fail and go leaves nothing behind in the operator's process."""
 
 import asyncio
 import gc
 import logging
+import random
 import tracemalloc
 from collections import Counter
-from collections.abc import Iterator, Sized
+from collections.abc import AsyncGenerator, Iterator, Sequence, Sized
 from types import BuiltinFunctionType, FrameType, FunctionType, MethodType, ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
+from flights_operator.booking import Booking, Trip
+from flights_operator.errors import NoAnswerError, RejectedError, ThrottledError
 from flights_operator.tickets import ticket_playbook
-from pilothouse.controller import Manager, Settings
-from pilothouse.kube import ObjectKey, Resource
-from pilothouse.playbook import Play, Playbook, Watch, add_watch, task
-from pilothouse.testing import ModelApi, VirtualTimeLoop
+from pilothouse.controller import Manager, Settings, events
+from pilothouse.controller.events import EVENT
+from pilothouse.controller.lease import LEASE, LeaseTiming
+from pilothouse.kube import (
+    Conflict,
+    KubeObject,
+    ObjectKey,
+    Resource,
+    ServerError,
+    TooManyRequests,
+    Unreachable,
+    WatchEvent,
+)
+from pilothouse.playbook import JOB, Plan, Play, Playbook, Watch, add_watch, task
+from pilothouse.testing import Call, ModelApi, VirtualTimeLoop
 from tests.faults.airline import ModelAirline
 from tests.faults.test_flight_ticket import TICKETS
 from tests.unit.playbook.configured import CONFIG_MAP, TicketPlay
 from tests.unit.tickets import TICKET
 
+T = TypeVar("T", bound=KubeObject)
+
 MINUTE, HOUR = 60, 3600
-#: Every minute a ticket is made; after so many minutes it is changed, and after so many it is deleted.
-CHANGED_AFTER, DELETED_AFTER = 7, 15
+#: Every so many minutes a ticket is made; after so many it is changed, and after so many it is deleted.
+MADE_EVERY, CHANGED_AFTER, DELETED_AFTER = 6, 12, 24
+#: After so many hours every task has failed once: what is kept of each way to end is there.
+FIRST_HOURS = 4
+#: Of the calls to the API server and to the airline, so many fail.
+FAILING = 0.08
+#: Of the Jobs, so many fail.
+FAILING_JOBS = 0.2
+#: Once an hour the watches are so far behind that what was written is read live, seconds.
+BEHIND = 15
+#: A leader that renews as seldom as it may: a day of renewals every 2 s would take longer than all else.
+LEASE_TIMING = LeaseTiming(duration=120, renew_deadline=90, retry_period=15)
+#: Of the objects that Events were told of, a process remembers so many: all of them from the first hours on.
+REMEMBERED_OBJECTS = 16
 #: What Python itself may keep of a day: interned names, free lists, caches of `re` and the like.
 GROWTH_BYTES = 64 * 1024
 
-_NOT_STATE = (ModuleType, type, BuiltinFunctionType, FrameType, ModelApi, ModelAirline)
+# The loop's timers are counted by themselves: it keeps cancelled ones for a while.
+_NOT_STATE = (
+    ModuleType,
+    type,
+    BuiltinFunctionType,
+    FrameType,
+    asyncio.AbstractEventLoop,
+    ModelApi,
+    ModelAirline,
+)
+
+
+def seats(play: TicketPlay) -> str:
+    return str(play.object.spec.seats)
+
+
+def held(play: TicketPlay) -> bool:
+    """Whether the ConfigMap holds the seats already."""
+    config = play.get(CONFIG_MAP, play.object.metadata.name)
+    return config is not None and config.data.get("seats") == seats(play)
 
 
 @task("somebody is told")
@@ -36,54 +83,173 @@ async def tell(play: TicketPlay) -> None:
     play.changed("told")
 
 
+@task("the seats are migrated")
+async def migrate(play: TicketPlay) -> None:
+    """The step of a plan, in which the object stays for a while."""
+    await play.run_job({"spec": {"seats": seats(play)}})
+
+
 @task("the ConfigMap holds the seats", notify=[tell])
 async def hold_seats(play: TicketPlay) -> None:
     """With it, all that is remembered of an object that owns another is there."""
-    await play.apply(CONFIG_MAP, {"data": {"seats": str(play.object.spec.seats)}})
+    await play.apply(CONFIG_MAP, {"data": {"seats": seats(play)}})
+
+
+class FailingAirline(ModelAirline):
+    """Of its calls some fail, before or after they have been carried out, and some bookings are refused.
+
+    Attributes:
+        failing: the share that fails.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failing = FAILING
+        self._draw = random.Random(1)
+
+    async def find(self, reference: str) -> Booking | None:
+        self._may_fail()
+        return await super().find(reference)
+
+    async def book(self, reference: str, trip: Trip) -> Booking:
+        self._may_fail()
+        if self._draw.random() < self.failing:
+            raise RejectedError("no seat is left", status=422, code="sold_out")
+        booking = await super().book(reference, trip)
+        self._may_fail()
+        return booking
+
+    async def change(self, booking: Booking, trip: Trip, *, key: str) -> Booking:
+        self._may_fail()
+        changed = await super().change(booking, trip, key=key)
+        self._may_fail()
+        return changed
+
+    async def cancel(self, reference: str) -> Booking | None:
+        self._may_fail()
+        cancelled = await super().cancel(reference)
+        self._may_fail()
+        return cancelled
+
+    def _may_fail(self) -> None:
+        if self._draw.random() < self.failing:
+            raise self._draw.choice([NoAnswerError("500"), ThrottledError("slow down", retry_after=3)])
+
+
+class FailingApi(ModelApi):
+    """Of its calls some fail, before or after they have been carried out; the watches are counted.
+
+    Attributes:
+        failing: the share that fails.
+        had: how many calls there were of a kind, failures and watches.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failing = FAILING
+        self.had: Counter[str] = Counter()
+        self.before, self.after = self._refuse, self._lose_the_answer
+        self._draw = random.Random(2)
+
+    async def watch(self, resource: Resource[T], **options: Any) -> AsyncGenerator[WatchEvent[T], None]:
+        self.had["watches"] += 1
+        async for event in super().watch(resource, **options):
+            yield event
+
+    async def _refuse(self, call: Call) -> None:
+        self.had[call.resource] += 1
+        if self._draw.random() < self.failing:
+            self.had["failures"] += 1
+            refusals = [
+                ServerError(500, "InternalError", "injected"),
+                TooManyRequests(429, "TooManyRequests", "slow down", retry_after=3),
+            ]
+            if call.writes:
+                refusals.append(Conflict(409, "Conflict", "the object has been modified"))
+            raise self._draw.choice(refusals)
+
+    async def _lose_the_answer(self, call: Call) -> None:
+        if self._draw.random() < self.failing / 4:
+            self.had["failures"] += 1
+            raise Unreachable("connection reset", maybe_sent=True)
 
 
 class Day:
-    """An operator of two kinds, and its users."""
+    """An operator of two kinds that leads, and its users."""
 
     def __init__(self) -> None:
-        self.api = ModelApi()
-        self.airline = ModelAirline()
-        settings = Settings(health_host="127.0.0.1", health_port=0)
+        self.api = FailingApi()
+        self.airline = FailingAirline()
+        settings = Settings(
+            health_host="127.0.0.1",
+            health_port=0,
+            leader_elect=True,
+            lease=LEASE_TIMING,
+            pod_namespace="operators",
+            pod_name="operator-1",
+        )
         self.manager = Manager("flights", settings, self.api)
         airline: Any = self.airline
         add_watch(self.manager, Watch(TICKETS, ticket_playbook(airline, 600), resync=600))
-        owner: Playbook[TicketPlay] = Playbook(Play, tasks=[hold_seats])
-        add_watch(self.manager, Watch(TICKET, owner, name="owner", resync=600, owns=[CONFIG_MAP]))
+        deploy = Plan("deploy", [migrate], when=lambda play: not held(play))
+        owner: Playbook[TicketPlay] = Playbook(Play, tasks=[deploy, hold_seats])
+        add_watch(self.manager, Watch(TICKET, owner, name="owner", resync=600, owns=[CONFIG_MAP, JOB]))
         self.minute = 0
+        self._draw = random.Random(3)
 
     async def hours(self, count: int) -> None:
         """Lets hours of churn pass, and then all of it settle."""
         first = self.minute
-        for self.minute in range(first, first + 60 * count):
-            self.api.put(TICKETS, f"t{self.minute}", spec={"from": "Mumbai", "to": "London", "number": 2})
-            self.api.put(TICKET, f"o{self.minute}", spec={"seats": 2})
-            if (changed := self.minute - CHANGED_AFTER) >= first:
-                self.api.put(TICKETS, f"t{changed}", spec={"from": "Mumbai", "to": "Paris", "number": 3})
-                self.api.put(TICKET, f"o{changed}", spec={"seats": 3})
-            if (deleted := self.minute - DELETED_AFTER) >= first:
-                self.api.remove(TICKETS, ObjectKey("default", f"t{deleted}"))
-                self.api.remove(TICKET, ObjectKey("default", f"o{deleted}"))
-                self.api.collect_garbage()
-            await asyncio.sleep(MINUTE)
-        kinds: list[Resource[Any]] = [TICKETS, TICKET, CONFIG_MAP]
+        self.api.failing = self.airline.failing = FAILING
+        for self.minute in range(first, first + 60 * count, MADE_EVERY):
+            if self.minute % 60 == 0:
+                self.api.connected.clear()
+                self._forget([EVENT])  # they live for an hour
+            self._churn(first)
+            await asyncio.sleep(BEHIND)
+            self.api.connected.set()
+            self._end_jobs()
+            await asyncio.sleep(MADE_EVERY * MINUTE - BEHIND)
+        self.api.failing = self.airline.failing = 0
+        kinds: list[Resource[Any]] = [TICKETS, TICKET, JOB, CONFIG_MAP]
         for kind in kinds:
             for each in self.api.all(kind):
                 self.api.remove(kind, ObjectKey("default", each["metadata"]["name"]))
         await asyncio.sleep(HOUR)
-        self.minute += 1
-        assert [self.api.all(kind) for kind in kinds] == [[], [], []]
+        self.minute += MADE_EVERY
+        assert [self.api.all(kind) for kind in kinds] == [[], [], [], []]
         assert not self.airline.bookings
-        # The memory of the model is its own.
+        # The memory of the models is their own.
+        self._forget([*kinds, EVENT])
         self.api.forget()
         self.api.calls.clear()
         self.airline.__init__()  # type: ignore[misc]
+
+    def _churn(self, first: int) -> None:
+        self.api.put(TICKETS, f"t{self.minute}", spec={"from": "Mumbai", "to": "London", "number": 2})
+        self.api.put(TICKET, f"o{self.minute}", spec={"seats": 2})
+        if (changed := self.minute - CHANGED_AFTER) >= first:
+            self.api.put(TICKETS, f"t{changed}", spec={"from": "Mumbai", "to": "Paris", "number": 3})
+            self.api.put(TICKET, f"o{changed}", spec={"seats": 3})
+        if (deleted := self.minute - DELETED_AFTER) >= first:
+            self.api.remove(TICKETS, ObjectKey("default", f"t{deleted}"))
+            self.api.remove(TICKET, ObjectKey("default", f"o{deleted}"))
+            self.api.collect_garbage()
+
+    def _end_jobs(self) -> None:
+        """As the Job controller does; what has failed stays so until there is another Job."""
+        for job in self.api.all(JOB):
+            if "conditions" not in job.get("status", {}):
+                ended = "Failed" if self._draw.random() < FAILING_JOBS else "Complete"
+                status = {"conditions": [{"type": ended, "status": "True"}]}
+                self.api.put(JOB, job["metadata"]["name"], status=status)
+
+    def _forget(self, kinds: Sequence[Resource[Any]]) -> None:
         for kind in kinds:
-            self.api.server.collection(kind).made.clear()
+            collection = self.api.server.collection(kind)
+            collection.objects.clear()
+            collection.owners.clear()
+            collection.made.clear()
 
 
 def holdings(*roots: object) -> Counter[str]:
@@ -126,15 +292,23 @@ async def test_24_hours_of_churn_leave_nothing(
     virtual_time: VirtualTimeLoop, traced: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)
+    monkeypatch.setattr(events, "CACHE_LENGTH", REMEMBERED_OBJECTS)
     day = Day()
     process = asyncio.create_task(day.manager.run(asyncio.Event()))
-    await day.hours(2)
+    await day.hours(FIRST_HOURS)
     before, used = state(day), tracemalloc.get_traced_memory()[0]
     await day.hours(24)
     after, grown = state(day), tracemalloc.get_traced_memory()[0] - used
+    assert not process.done(), "it has led all day"
     process.cancel()
     await asyncio.gather(process, return_exceptions=True)
     assert after[0] - before[0] == Counter()
     assert after[1:] == before[1:]
     assert grown < GROWTH_BYTES, f"{grown} bytes more after 24 hours"
-    assert day.minute > 24 * 60
+    had = day.api.had
+    assert had[str(LEASE)] > 24 * HOUR / LEASE_TIMING.retry_period / 2
+    # Each of the kinds is watched.
+    assert had["watches"] > 4 * 24 * HOUR / 60
+    assert had["failures"] > 500
+    assert had[str(EVENT)] > 500
+    assert had[str(JOB)] > 500
