@@ -5,9 +5,21 @@ from typing import Any
 
 import pytest
 
-from pilothouse.kube import ObjectKey, Resource
-from pilothouse.playbook import JOB, Group, Plan, Play, Playbook, Task, Watch, child_name, task
-from pilothouse.testing import Fault, Json, ModelApi, Process, Scenario, explore
+from pilothouse.kube import EventType, ObjectKey, Resource
+from pilothouse.kube.subresources import PODS as POD
+from pilothouse.playbook import (
+    JOB,
+    Group,
+    Plan,
+    Play,
+    Playbook,
+    Secondary,
+    Task,
+    Watch,
+    child_name,
+    task,
+)
+from pilothouse.testing import Fault, FaultMatrix, Json, ModelApi, Process, Scenario, explore
 from tests.unit.playbook.configured import CONFIG_MAP, DEPLOYMENT, OWNS, SECRET, TicketPlay
 from tests.unit.tickets import TICKET
 
@@ -62,18 +74,31 @@ def playbook(*tasks: Task[TicketPlay] | Group[TicketPlay]) -> Playbook[TicketPla
     return Playbook(Play, tasks=tasks)
 
 
-KINDS: Sequence[Resource[Any]] = (TICKET, *OWNS)
-
-
 class Deployed(Scenario):
     """A ticket that keeps a few objects; the user also does what Kubernetes' own controllers would."""
 
     tasks: tuple[Any, ...] = (PREPARE, DEPLOY, roll_out)
+    kinds: Sequence[Resource[Any]] = (TICKET, *OWNS)
+
+    def __init__(self) -> None:
+        self._user: ModelApi | None = None
 
     def watches(self, process: Process) -> Sequence[Watch]:
         return [Watch(TICKET, playbook(*self.tasks), resync=60, owns=OWNS)]
 
+    def effects(self) -> Sequence[str]:
+        """What was made, deleted or given another spec: a Job that is run again does its work twice."""
+        if self._user is None:
+            return ()
+        return [
+            f"{change.type} {resource} {change.object['metadata']['name']} {change.object.get('spec', '')}"
+            for resource in self.kinds
+            for change in self._user.server.collection(resource).history
+            if change.type is not EventType.MODIFIED or _spec(change.before) != _spec(change.object)
+        ]
+
     def play(self, user: ModelApi) -> Iterator[str | float]:
+        self._user = user
         key = ObjectKey("default", "my-ticket")
         user.put(TICKET, key.name, spec={"seats": 7})
         yield "seats are asked for"
@@ -92,8 +117,12 @@ class Deployed(Scenario):
         """What the user cares for: an object made anew by a repeated play is as good."""
         return {
             str(resource): sorted((_content(each) for each in api.all(resource)), key=str)
-            for resource in KINDS
+            for resource in self.kinds
         }
+
+
+def _spec(obj: Json | None) -> object:
+    return obj.get("spec") if obj else None
 
 
 def _content(obj: Json) -> Json:
@@ -106,23 +135,62 @@ def _content(obj: Json) -> Json:
     }
 
 
-# What befalls modules in particular; of the others the fault matrices of whole operators speak.
-FAULTS = (
-    Fault.KILLED_BEFORE,
-    Fault.KILLED_AFTER,
-    Fault.REPLY_LOST,
-    Fault.CONFLICT,
-    Fault.LATE,
-    Fault.STALE,
-    Fault.TWO_LEADERS,
-)
+def suffered(matrix: FaultMatrix) -> set[Fault]:
+    return {injection.fault for run in matrix.runs for injection in run.struck}
 
 
 def test_every_fault_at_every_call_leads_to_the_same_objects() -> None:
-    matrix = explore(Deployed, faults=FAULTS)
+    matrix = explore(Deployed)
     matrix.require_converged()
+    assert suffered(matrix) == set(Fault)
     # ConfigMaps, Secret, Job, Deployment, statuses; once more with fewer seats, and the guard's deletion.
     assert len(matrix.sites) >= 12
+
+
+@task("the Deployment has the seats")
+async def scale(play: TicketPlay) -> None:
+    await play.scale(DEPLOYMENT, "web", play.object.spec.seats)
+
+
+@task("no pod has other seats")
+async def evict(play: TicketPlay) -> None:
+    pod = play.get(POD, "web-1")
+    if pod is not None and pod.metadata.labels.get("seats") != seats(play):
+        await play.evict(POD, "web-1")
+
+
+class Scaled(Deployed):
+    """A ticket that scales what others keep, and evicts their pod: what makes it anew is the user, too."""
+
+    tasks = (scale, evict)
+    kinds = (TICKET, DEPLOYMENT, POD)
+
+    def watches(self, process: Process) -> Sequence[Watch]:
+        others = [
+            Secondary(each, lambda _: [ObjectKey("default", "my-ticket")]) for each in (DEPLOYMENT, POD)
+        ]
+        return [Watch(TICKET, playbook(*self.tasks), resync=60, watches=others)]
+
+    def play(self, user: ModelApi) -> Iterator[str | float]:
+        self._user = user
+        user.put(DEPLOYMENT, "web", spec={"replicas": 1})
+        user.put(POD, "web-1", metadata={"labels": {"seats": "1"}})
+        user.put(TICKET, "my-ticket", spec={"seats": 2})
+        yield "it is scaled, and the pod is gone"
+        assert not user.all(POD)
+        user.put(POD, "web-1", metadata={"labels": {"seats": "2"}})
+        yield "another pod has the name"
+        user.put(TICKET, "my-ticket", spec={"seats": 3})
+        yield "it is scaled again, and that pod is gone, too"
+
+
+def test_every_fault_at_every_call_scales_and_evicts_but_once() -> None:
+    matrix = explore(Scaled)
+    matrix.require_converged()
+    assert suffered(matrix) == set(Fault)
+    called = [site.what for site in matrix.sites]
+    assert called.count("patch deployments.apps/scale default/web") == 2
+    assert called.count("POST /api/v1/namespaces/default/pods/web-1/eviction") == 2
 
 
 class Careless(Deployed):
@@ -138,6 +206,7 @@ class Careless(Deployed):
         return [Watch(TICKET, playbook(make), owns=OWNS)]
 
     def play(self, user: ModelApi) -> Iterator[str | float]:
+        self._user = user
         user.put(TICKET, "my-ticket", spec={"seats": 2})
         yield "it is applied"
 

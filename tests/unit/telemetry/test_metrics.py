@@ -57,7 +57,7 @@ RECONCILE_TIME = [
     1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5, 6, 7, 8, 9, 10, 15, 20, 25, 30, 40, 50, 60,
 ]
 # fmt: on
-# controller-runtime v0.24.1, pkg/internal/metrics/workqueue.go: latency, workDuration: 10e-9, times 10, 12 of them.
+# controller-runtime v0.24.1, pkg/internal/metrics/workqueue.go: latency and workDuration: 10 ns to 1000 s.
 WORK_QUEUE = [1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1, 10, 100, 1000]
 # component-base v0.36.2, metrics/prometheus/restclient/metrics.go: requestLatency, registered with client-go;
 # controller-runtime registers none.
