@@ -19,6 +19,7 @@ from pilothouse.playbook import (
     child_name,
     task,
 )
+from pilothouse.playbook.jobs import job_manifest
 from pilothouse.testing import Fault, FaultMatrix, Json, ModelApi, Process, Scenario, explore
 from tests.unit.playbook.configured import CONFIG_MAP, DEPLOYMENT, OWNS, SECRET, TicketPlay
 from tests.unit.tickets import TICKET
@@ -214,3 +215,31 @@ class Careless(Deployed):
 def test_a_playbook_whose_names_change_is_found_out() -> None:
     with pytest.raises(AssertionError, match="runs failed"):
         explore(Careless, faults=[Fault.KILLED_AFTER]).require_converged()
+
+
+class Forgetful(Deployed):
+    """The planted defect: each process has the Job run anew, because it does not know that it has run."""
+
+    def watches(self, process: Process) -> Sequence[Watch]:
+        done = False
+
+        @task("the seats are migrated")
+        async def migrate_anew(play: TicketPlay) -> None:
+            nonlocal done
+            body = {"spec": {"seats": seats(play)}}
+            if not done:
+                await play.delete(JOB, job_manifest(body, "my-ticket")["metadata"]["name"])
+            done = True
+            await play.run_job(body)
+
+        return [Watch(TICKET, playbook(migrate_anew), owns=OWNS)]
+
+    def play(self, user: ModelApi) -> Iterator[str | float]:
+        self._user = user
+        user.put(TICKET, "my-ticket", spec={"seats": 2})
+        yield "the job runs"
+
+
+def test_a_playbook_that_runs_a_job_twice_is_found_out() -> None:
+    with pytest.raises(AssertionError, match=r"done too often: .*jobs\.batch"):
+        explore(Forgetful, faults=[Fault.KILLED_AFTER]).require_converged()
