@@ -35,6 +35,11 @@ def _user_folder(variable: str, default: str) -> Path:
     return (Path(base) if base.startswith("/") else Path.home() / default) / "pilothouse"
 
 
+def given(path: str) -> Path:
+    """A path as the person meant it who has named it: `inv` goes to the checkout, and tells where they are."""
+    return Path(os.environ.get("INV_CALLED_FROM", ""), path)
+
+
 @contextmanager
 def locked(path: Path, what: str) -> Iterator[None]:
     """Holds an exclusive lock file, so that two checkouts never do the same work at once.

@@ -12,6 +12,7 @@ from pathlib import Path
 from devcluster import buildah, dockerfiles
 from devcluster import target as targets
 from devcluster.cluster import Cluster
+from devcluster.folders import given
 from devcluster.oci import Registry
 from devcluster.shell import ClusterError, CommandError, run, succeeds
 
@@ -62,7 +63,7 @@ def load(cluster: Cluster, source: str) -> str:
         The reference by which pods of the cluster name it.
     """
     with tempfile.TemporaryDirectory() as folder:
-        archive = Path(source)
+        archive = given(source)
         if not archive.is_file():
             archive = Path(folder) / "image.tar"
             _save(source, archive)

@@ -17,7 +17,7 @@ from pathlib import Path
 from invoke.context import Context
 from invoke.tasks import task
 
-from devcluster.folders import CHECKOUT
+from devcluster.folders import CHECKOUT, given
 from devcluster.shell import ClusterError
 from devcluster.tasks import speaking_plainly
 from release import projects
@@ -91,7 +91,7 @@ def new(_: Context, name: str, group: str = "", kind: str = "", output: str = ""
         options = " and ".join(example.split()[0] for example in missing)
         verb = "is" if len(missing) == 1 else "are"
         raise ClusterError(f"{options} {verb} missing: add {' '.join(missing)}, say")
-    folder = Path(output or name)
+    folder = given(output or name)
     create(Names(name, group, kind), folder)
     print(f"{folder} holds the new operator; its README.md tells what to do with it")
 

@@ -13,7 +13,7 @@ from invoke.context import Context
 from invoke.tasks import task
 
 from devcluster import images as builder
-from devcluster.folders import CHECKOUT
+from devcluster.folders import CHECKOUT, given
 from devcluster.shell import ClusterError
 from devcluster.tasks import speaking_plainly
 from pilothouse.api import Kind
@@ -70,7 +70,7 @@ class Project(Package):
 @speaking_plainly
 def project(_: Context, folder: str, check: bool = False) -> None:
     """Writes what the types and config of a project say: its CRD, ClusterServiceVersion and bundle."""
-    for path in update(Path(folder), check=check):
+    for path in update(given(folder), check=check):
         print(f"wrote {path}")
 
 
@@ -78,7 +78,7 @@ def project(_: Context, folder: str, check: bool = False) -> None:
 @speaking_plainly
 def build(_: Context, folder: str) -> None:
     """Builds and pushes a project's image for the current cluster; prints its reference."""
-    print(image(Path(folder)))
+    print(image(given(folder)))
 
 
 def image(folder: Path) -> str:
@@ -116,7 +116,7 @@ def operators(folder: str) -> Sequence[Package]:
     Raises:
         ClusterError: the folder is no project.
     """
-    return [load(Path(folder))] if folder else [*PACKAGES.values()]
+    return [load(given(folder))] if folder else [*PACKAGES.values()]
 
 
 def load(folder: Path) -> Project:

@@ -26,7 +26,7 @@ _RECONCILE_BUCKETS = (
     50.0, 60.0,
 )
 # fmt: on
-# controller-runtime, pkg/metrics/workqueue.go: 10 ns, times 10, 12 buckets.
+# controller-runtime, pkg/internal/metrics/workqueue.go: 10 ns, times 10, 12 buckets.
 _QUEUE_BUCKETS = tuple(1e-8 * 10**power for power in range(12))
 # client-go's exporters for the request latency: 5 ms to 60 s.
 _REQUEST_BUCKETS = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)

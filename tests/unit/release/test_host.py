@@ -1,11 +1,16 @@
-"""`inv run`: what becomes of the operator in the cluster, and when the one here starts anew."""
+"""`inv run`: when the operator here starts anew, and what it needs beside it."""
 
 import os
+import signal
+import subprocess
 import sys
 import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +19,11 @@ import pytest
 from devcluster.folders import CHECKOUT
 from devcluster.kubectl import Kubectl
 from devcluster.shell import ClusterError
-from release import host
+from release import children, host
+from release.host_airline import host_airline
 from release.new import TEMPLATE
-from release.packages import find
 
 KUBECTL = Kubectl(Path("kubectl"), Path("config"))
-
-
-def deployment(replicas: int, namespace: str = "pilothouse", **annotations: str) -> dict[str, Any]:
-    metadata = {"name": "pilothouse-flights", "namespace": namespace, "annotations": annotations}
-    return {"metadata": metadata, "spec": {"replicas": replicas}}
 
 
 @pytest.fixture
@@ -39,50 +39,26 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return told
 
 
-def test_a_deployment_is_paused_and_brought_back_whatever_happens(commands: list[str]) -> None:
-    def interrupted() -> None:
-        with host._paused(KUBECTL, deployment(2)):
-            assert commands[-1] == "scale deployment/pilothouse-flights -n pilothouse --replicas=0"
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert "scale deployment/pilothouse-flights -n pilothouse --replicas=2" in commands
-
-
-def test_one_that_an_earlier_run_could_not_bring_back_is_brought_back_now(commands: list[str]) -> None:
-    left = deployment(0, **{host._REPLICAS: "3"})
-    with host._paused(KUBECTL, left):
-        pass
-    assert "scale deployment/pilothouse-flights -n pilothouse --replicas=3" in commands
-
-
-def test_a_deployment_that_does_not_run_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    flights = find("pilothouse-flights")
-    found: list[dict[str, Any]] = [deployment(0)]
-    monkeypatch.setattr(Kubectl, "read", lambda self, *words: {"items": found})
-    assert host._deployment(KUBECTL, flights) is None
-    found[:] = [deployment(0), deployment(1, "b")]
-    chosen = host._deployment(KUBECTL, flights)
-    assert chosen is not None
-    assert chosen["metadata"]["namespace"] == "b"
-    found[:] = [deployment(1, "a"), deployment(1, "b")]
-    with pytest.raises(ClusterError, match="more than once, in a, b"):
-        host._deployment(KUBECTL, flights)
-
-
 def test_without_an_airline_in_the_cluster_one_is_started_here_and_takes_the_key(
     commands: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    with host._airline(KUBECTL) as told:
-        key = Path(told["AIRLINE_API_KEY_FILE"])
+    with host_airline(KUBECTL) as found:
+        key = Path(found.environment["AIRLINE_API_KEY_FILE"])
         assert key.stat().st_mode & 0o077 == 0
         request = urllib.request.Request(
-            f"{told['AIRLINE_URL']}/bookings", headers={"X-API-Key": key.read_text()}
+            f"{found.environment['AIRLINE_URL']}/bookings", headers={"X-API-Key": key.read_text()}
         )
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            assert answer.status == 200
+
+        def answers() -> bool:
+            found.keep()
+            with suppress(OSError), urllib.request.urlopen(request, timeout=10) as answer:
+                return bool(answer.status == 200)
+            return False
+
+        assert answers()
+        os.kill(found.pid, signal.SIGKILL)
+        _until(answers)  # Started again, where the operator knows it to be.
     with pytest.raises(urllib.error.URLError):
         urllib.request.urlopen(request, timeout=10)
 
@@ -98,6 +74,11 @@ def test_a_project_is_run_with_its_own_sources_and_the_runtime() -> None:
     assert found.python_path == f"{CHECKOUT / 'operator'}{os.pathsep}{TEMPLATE}"
 
 
+def test_a_folder_is_meant_from_where_the_person_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INV_CALLED_FROM", str(TEMPLATE.parent))
+    assert host._package("./greeter").source == TEMPLATE
+
+
 def test_a_project_needs_its_kinds_in_the_cluster(commands: list[str]) -> None:
     crds = TEMPLATE / "config" / "crd"
     with pytest.raises(
@@ -106,36 +87,122 @@ def test_a_project_needs_its_kinds_in_the_cluster(commands: list[str]) -> None:
         host._require_kinds(KUBECTL, host._package(str(TEMPLATE)))
 
 
-def test_a_change_of_a_source_starts_it_anew_and_ctrl_c_ends_it_in_order(tmp_path: Path) -> None:
-    sources, log = tmp_path / "sources", tmp_path / "log"
-    sources.mkdir()
-    (sources / "a.py").write_text("")
-    program = (
-        "import signal, sys\n"
-        "log = open(sys.argv[1], 'a', buffering=1)\n"
-        "def end(*_):\n"
-        "    print('ended', file=log)\n"
-        "    sys.exit(0)\n"
-        "signal.signal(signal.SIGTERM, end)\n"
-        "print('started', file=log)\n"
-        "signal.pause()\n"
-    )
+PROGRAM = (
+    "import signal, sys\n"
+    "log = open(sys.argv[1], 'a', buffering=1)\n"
+    "def end(*_):\n"
+    "    print('ended', file=log)\n"
+    "    sys.exit(0)\n"
+    "signal.signal(signal.SIGTERM, end)\n"
+    "print('started', file=log)\n"
+    "signal.pause()\n"
+)
 
-    def lines() -> list[str]:
+
+@dataclass
+class Supervised:
+    """A program under `host.supervise`, and a person who does things meanwhile."""
+
+    folder: Path
+    why: str = ""
+    pids: list[int] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """What the program has said, over all its starts."""
+        log = self.folder / "log"
         return log.read_text().split() if log.exists() else []
 
-    def person() -> None:
-        _until(lambda: lines() == ["started"])
-        (sources / "b.py").write_text("x = 1")
-        _until(lambda: lines() == ["started", "ended", "started"])
-        os.kill(os.getpid(), 15)
+    def run(self, person: Callable[[], None]) -> None:
+        """Supervises until the person has interrupted it."""
+        sources = self.folder / "sources"
+        sources.mkdir()
 
-    thread = threading.Thread(target=person)
-    thread.start()
-    with host._interrupted_by_sigterm():
-        host._reloading([sys.executable, "-c", program, str(log)], dict(os.environ), sources)
-    thread.join()
-    assert lines() == ["started", "ended", "started", "ended"]
+        def begin() -> subprocess.Popen[bytes]:
+            command = [sys.executable, "-c", PROGRAM, str(self.folder / "log")]
+            process = children.start(command, dict(os.environ))
+            self.pids.append(process.pid)
+            return process
+
+        def look() -> str:
+            why, self.why = self.why, ""
+            return why
+
+        thread = threading.Thread(target=person)
+        thread.start()
+        with host._interrupted_by(signal.SIGTERM):
+            host.supervise(begin, sources, look)
+        thread.join()
+
+
+@pytest.fixture
+def supervised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Supervised:
+    for name in ("_LOOK", "_LOOK_AT_CLUSTER", "_PAUSE"):
+        monkeypatch.setattr(host, name, 0.05)
+    return Supervised(tmp_path)
+
+
+def test_a_change_of_a_source_starts_it_anew_and_ctrl_c_ends_it_in_order(supervised: Supervised) -> None:
+    def person() -> None:
+        _until(lambda: supervised.lines() == ["started"])
+        (supervised.folder / "sources" / "b.py").write_text("x = 1")
+        _until(lambda: supervised.lines() == ["started", "ended", "started"])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    supervised.run(person)
+    assert supervised.lines() == ["started", "ended", "started", "ended"]
+
+
+def test_what_the_look_at_the_cluster_has_found_starts_it_anew(
+    supervised: Supervised, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def person() -> None:
+        _until(lambda: supervised.lines() == ["started"])
+        supervised.why = "its Lease belongs into namespace b now"
+        _until(lambda: supervised.lines() == ["started", "ended", "started"])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    supervised.run(person)
+    assert "its Lease belongs into namespace b now: starting anew" in capsys.readouterr().err
+
+
+def test_one_that_ends_by_itself_is_started_again_as_a_pod_would_be(
+    supervised: Supervised, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def person() -> None:
+        for times in (1, 2):
+            _until(lambda times=times: supervised.lines().count("started") == times)
+            os.kill(supervised.pids[-1], signal.SIGKILL)
+        _until(lambda: supervised.lines().count("started") == 3)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    supervised.run(person)
+    assert capsys.readouterr().err.count("the operator has ended with status -9; it starts again in") == 2
+
+
+def test_settings_that_it_refuses_end_it(tmp_path: Path) -> None:
+    def begin() -> subprocess.Popen[bytes]:
+        return children.start([sys.executable, "-c", "import sys; sys.exit(2)"], dict(os.environ))
+
+    with pytest.raises(ClusterError, match="refuses its settings, as it says above"):
+        host.supervise(begin, tmp_path, str)
+
+
+def test_a_child_ends_in_order_when_this_process_is_killed(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    parent = (
+        "import os, sys, time\n"
+        "from release import children\n"
+        "children.start([sys.executable, '-c', *sys.argv[1:]], dict(os.environ))\n"
+        "time.sleep(600)\n"
+    )
+    path = os.pathsep.join(str(CHECKOUT / each) for each in (".", "operator", "examples"))
+    killed = subprocess.Popen(
+        [sys.executable, "-c", parent, PROGRAM, str(log)], env={**os.environ, "PYTHONPATH": path}
+    )
+    _until(lambda: log.exists() and log.read_text() == "started\n")
+    killed.kill()
+    killed.wait()
+    _until(lambda: log.read_text() == "started\nended\n")
 
 
 def _until(condition: Any) -> None:
