@@ -36,7 +36,7 @@ def _user_folder(variable: str, default: str) -> Path:
 
 
 def given(path: str) -> Path:
-    """A path as the person meant it who has named it: `inv` goes to the checkout, and tells where they are."""
+    """A path as the person means it who names it: `inv` goes to the checkout, and tells where they are."""
     return Path(os.environ.get("INV_CALLED_FROM", ""), path)
 
 
