@@ -10,7 +10,7 @@ import pytest
 
 from devcluster.folders import CHECKOUT
 from release import install
-from tests.cluster.commands import running
+from tests.cluster.commands import inv, running
 from tests.cluster.flights import Flights
 
 pytestmark = pytest.mark.timeout(900)
@@ -38,6 +38,8 @@ def test_it_takes_over_books_starts_anew_at_a_change_and_gives_back(flights: Fli
         flights.until(lambda: not flights.operator_pods(), "the operator's pod is gone")
         uid = flights.create("on-the-host")
         flights.wait_phase("on-the-host", "Booked")
+        refused = inv(flights.kubectl, "run", "flights", "--take-over")
+        assert (refused.returncode, "another ./inv run flights --take-over" in refused.stderr) == (1, True)
         # As OLM does when it installs anew.
         flights.kubectl(
             "scale", f"deployment/{flights.package.name}", "-n", install.NAMESPACE, "--replicas=1"
@@ -58,4 +60,4 @@ def test_it_takes_over_books_starts_anew_at_a_change_and_gives_back(flights: Fli
     assert f"brought {install.NAMESPACE}/{flights.package.name} back to 1 replica(s)" in text
     assert replicas(flights) == 1
     flights.delete("on-the-host")  # which the operator in the cluster does
-    assert dict(flights.airline.audit(uid)) == {"created": 1, "changed": 1, "cancelled": 1, "closed": 1}
+    assert dict(flights.airline.audit(uid)) == {"created": 1, "changed": 2, "cancelled": 1, "closed": 1}
