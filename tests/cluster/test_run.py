@@ -50,6 +50,11 @@ def test_it_takes_over_books_starts_anew_at_a_change_and_gives_back(flights: Fli
         told(process, "the sources have changed: starting anew")
         flights.change("on-the-host", number=4)
         flights.wait_phase("on-the-host", "Booked")
+        # The airline's pod is another one, and so must be what leads there from this host.
+        flights.airline.scale(0)
+        flights.airline.scale(1)
+        flights.change("on-the-host", number=5)
+        flights.wait_phase("on-the-host", "Booked", seconds=120)
         flights.until(
             lambda: (replicas(flights), flights.operator_pods()) == (0, []), "nobody else does that"
         )
