@@ -197,9 +197,11 @@ def _stamps(sources: Path) -> dict[Path, int]:
 
 @contextmanager
 def _interrupted_by(*signals: signal.Signals) -> Iterator[None]:
-    """These do what Ctrl-C does: what was paused or started is put in order."""
+    """The first of these does what Ctrl-C does, to put in order what was paused or started; others wait."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        for each in signals:
+            signal.signal(each, signal.SIG_IGN)
         raise KeyboardInterrupt
 
     before = {each: signal.signal(each, interrupt) for each in signals}

@@ -152,6 +152,24 @@ def test_a_change_of_a_source_starts_it_anew_and_ctrl_c_ends_it_in_order(supervi
     assert supervised.lines() == ["started", "ended", "started", "ended"]
 
 
+def test_a_second_signal_does_not_disturb_what_the_first_has_begun() -> None:
+    ended = []
+
+    def end() -> None:
+        with host._interrupted_by(signal.SIGTERM, signal.SIGHUP):
+            try:
+                os.kill(os.getpid(), signal.SIGHUP)
+            finally:
+                os.kill(os.getpid(), signal.SIGTERM)
+                ended.append(True)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        end()
+    assert ended
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_what_the_look_at_the_cluster_has_found_starts_it_anew(
     supervised: Supervised, capsys: pytest.CaptureFixture[str]
 ) -> None:
