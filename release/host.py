@@ -197,7 +197,7 @@ def _stamps(sources: Path) -> dict[Path, int]:
 
 @contextmanager
 def _interrupted_by(*signals: signal.Signals) -> Iterator[None]:
-    """The first of these does what Ctrl-C does, to put in order what was paused or started; others wait."""
+    """The first of these does what Ctrl-C does, and others nothing: what was begun is put in order."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         for each in signals:
