@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from devcluster.addresses import Addresses
 from devcluster.kubectl import Kubectl, wait_until
 from devcluster.node import Node
 from devcluster.oci import Registry
-from devcluster.progress import Step, run_steps
+from devcluster.progress import Step, run_steps, say
 from devcluster.shell import ClusterError
 from devcluster.supervisor import Spec, read_status
 
@@ -85,14 +84,14 @@ def up() -> Cluster:
     cluster = Cluster.of_checkout()
     with cluster.locked():
         if _is_current(cluster):
-            _say(f"the cluster is up (kubeconfig: {cluster.kubeconfig})")
+            say(f"the cluster is up (kubeconfig: {cluster.kubeconfig})")
             return cluster
         addresses.check_free(cluster.addresses)
         checks.check_resources()
         checks.check_kernel()
         began = time.monotonic()
         run_steps(_steps(cluster))
-        _say(f"the cluster is up after {time.monotonic() - began:.0f} s (kubeconfig: {cluster.kubeconfig})")
+        say(f"the cluster is up after {time.monotonic() - began:.0f} s (kubeconfig: {cluster.kubeconfig})")
     return cluster
 
 
@@ -100,12 +99,12 @@ def down() -> None:
     """Stops the cluster and removes every process, mount, interface and cgroup of it; its data stays."""
     checks.check_user()
     if not was_made():
-        _say("this checkout has no cluster: nothing to do")
+        say("this checkout has no cluster: nothing to do")
         return
     cluster = Cluster.of_checkout()
     with cluster.locked():
         _stop(cluster)
-    _say(f"the cluster is down; its data is kept in {cluster.state} ('inv cluster.reset' makes a new one)")
+    say(f"the cluster is down; its data is kept in {cluster.state} ('inv cluster.reset' makes a new one)")
 
 
 def reset() -> Cluster:
@@ -238,7 +237,3 @@ def _wait(cluster: Cluster) -> None:
     started = (cluster.nodes[0].folder / "pid").stat().st_mtime
     for namespace, names in DEPLOYMENTS.items():
         cluster.kubectl.wait_deployments(namespace, names, since=started)
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

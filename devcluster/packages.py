@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from devcluster import folders
+from devcluster.progress import say
 from devcluster.shell import ClusterError, CommandError, run
 
 #: Package -> the program or file by which its presence is known.
@@ -72,7 +72,7 @@ def install() -> None:
 
 
 def _install(wanted: list[str]) -> None:
-    print(f"      installing the Debian packages {' '.join(wanted)}", file=sys.stderr, flush=True)
+    say(f"      installing the Debian packages {' '.join(wanted)}")
     words = ("install", "--yes", "--no-install-recommends", *wanted)
     try:
         _apt_get(*words)
@@ -103,7 +103,7 @@ def _apt_get(*words: str) -> None:
                     f"another program keeps apt-get from its work: run this again when it has ended ({held})"
                 ) from error
         if not said:
-            print(f"      waiting until another program is done: {held.strip()}", file=sys.stderr, flush=True)
+            say(f"      waiting until another program is done: {held.strip()}")
             said = True
         time.sleep(_PAUSE)
 

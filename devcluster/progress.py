@@ -25,12 +25,12 @@ def run_steps(steps: Sequence[Step]) -> None:
     began = time.monotonic()
     for number, step in enumerate(steps, start=1):
         head = f"[{number}/{len(steps)}] {step.title}"
-        _say(f"{head} ...")
+        say(f"{head} ...")
         started = time.monotonic()
         with _Heartbeat(head, started):
             step.action()
         now = time.monotonic()
-        _say(f"{head}: {now - started:.0f} s (total {now - began:.0f} s)")
+        say(f"{head}: {now - started:.0f} s (total {now - began:.0f} s)")
 
 
 class _Heartbeat:
@@ -51,8 +51,9 @@ class _Heartbeat:
 
     def _beat(self) -> None:
         while not self._ended.wait(HEARTBEAT):
-            _say(f"{self._head}: still at it after {time.monotonic() - self._started:.0f} s")
+            say(f"{self._head}: still at it after {time.monotonic() - self._started:.0f} s")
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """Tells the person at the terminal; what a program prints as its result goes elsewhere."""
     print(line, file=sys.stderr, flush=True)

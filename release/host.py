@@ -16,6 +16,7 @@ from types import FrameType
 from devcluster import target as targets
 from devcluster.folders import given
 from devcluster.kubectl import Kubectl
+from devcluster.progress import say
 from devcluster.shell import ClusterError
 from flights_operator.settings import FlightsSettings
 from pilothouse.playbook.operator import WRONG_SETTINGS
@@ -23,7 +24,7 @@ from release import projects
 from release.children import start, stop
 from release.host_airline import HostAirline, host_airline
 from release.packages import PACKAGES, Package
-from release.take_over import StandIn, say, standing_in
+from release.take_over import StandIn, standing_in
 
 #: Seconds between two looks at the sources, and at the cluster: each of those starts a kubectl.
 _LOOK, _LOOK_AT_CLUSTER = 0.5, 2.0
@@ -49,7 +50,7 @@ def run(name: str, *, namespaces: str = "", take_over: bool = False) -> None:
     _require_kinds(kubectl, package)
     with _interrupted_by(signal.SIGTERM, signal.SIGHUP), ExitStack() as stack:
         stand_in = stack.enter_context(standing_in(kubectl, package, take_over=take_over))
-        if not take_over and stand_in.runs():
+        if not take_over and stand_in.runs:
             say(_stands_by(stand_in.namespace, package))
         books = FlightsSettings in package.settings and "AIRLINE_URL" not in os.environ
         airline = stack.enter_context(host_airline(kubectl)) if books else None

@@ -14,10 +14,10 @@ from pathlib import Path
 from devcluster import folders
 from devcluster.folders import CHECKOUT
 from devcluster.kubectl import Kubectl, wait_until
+from devcluster.progress import say
 from devcluster.shell import ClusterError
 from release import airline
 from release.children import start, stop
-from release.take_over import say
 
 _START_PATIENCE = 15.0
 
@@ -58,11 +58,6 @@ class HostAirline:
             "AIRLINE_URL": url,
             "AIRLINE_API_KEY_FILE": str(self._key_file),
         }
-
-    @property
-    def pid(self) -> int:
-        """The process that answers now."""
-        return self._process.pid
 
     def keep(self) -> None:
         """Starts it again, at the same port, if it has ended: a port-forward does with the pod behind it."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from devcluster import folders
 from devcluster.kubectl import Kubectl
+from devcluster.progress import say
 from devcluster.shell import ClusterError
 from release.packages import Package
 
@@ -35,14 +35,20 @@ class StandIn:
         self._kubectl = kubectl
         self._package = package
         self._take_over = take_over
-        self._deployment = ("", "")
+        #: The Deployment at the last look; None: there was none.
+        self._found: Mapping[str, Any] | None = None
         #: How many replicas the Deployment had; 0: it has not been paused.
         self._replicas = 0
 
     @property
     def namespace(self) -> str:
         """Where the Lease was at the last look: where the Deployment is, so that of the two one works."""
-        return self._deployment[0] or NOWHERE
+        return str(self._found["metadata"]["namespace"]) if self._found else NOWHERE
+
+    @property
+    def runs(self) -> bool:
+        """Whether the Deployment had replicas, or would have if a take-over had ended in order."""
+        return self._found is not None and _runs(self._found)
 
     def look(self) -> str:
         """Pauses the Deployment if it runs and is to be paused; returns the namespace of the Lease.
@@ -54,19 +60,12 @@ class StandIn:
         Raises:
             ClusterError: The cluster gave no answer, or has the operator more than once.
         """
-        found = self._find()
-        if found is None:
-            self._deployment = ("", "")
-            return self.namespace
-        self._deployment = (found["metadata"]["namespace"], found["metadata"]["name"])
-        if self._take_over:
-            self._pause(found)
+        self._found = self._find()
+        if self._found is None:
+            self._replicas = 0  # Whoever comes after it has a number of its own.
+        elif self._take_over:
+            self._pause(self._found)
         return self.namespace
-
-    def runs(self) -> bool:
-        """Whether the Deployment has replicas, or would but for a take-over that did not end in order."""
-        found = self._find()
-        return found is not None and bool(found["spec"]["replicas"] or _remembered(found))
 
     def give_back(self) -> None:
         """Brings the Deployment back to the replicas that it had.
@@ -74,43 +73,40 @@ class StandIn:
         Raises:
             ClusterError: It could not be brought back; the text tells how a person does.
         """
-        if not self._replicas:
+        if self._found is None or not self._replicas:
             return
-        namespace, name = self._deployment
+        place, (name, *there) = _place(self._found), _words(self._found)
         try:
             if self._find() is None:
                 say(f"{self._package.name} is no longer installed: there is nothing to bring back")
                 return
-            self._patch(self._replicas, None)
+            self._patch(self._found, self._replicas, None)
         except ClusterError as error:
             raise ClusterError(
-                f"{namespace}/{name} is left at 0 replicas, since it could not be brought back ({error}): "
-                f"kubectl -n {namespace} scale deployment/{name} --replicas={self._replicas}"
+                f"{place} is left at 0 replicas, since it could not be brought back ({error}): "
+                f"kubectl {' '.join(there)} scale {name} --replicas={self._replicas}"
             ) from None
-        say(f"brought {namespace}/{name} back to {self._replicas} replica(s)")
+        say(f"brought {place} back to {self._replicas} replica(s)")
 
     def _pause(self, deployment: Mapping[str, Any]) -> None:
-        place, replicas = "/".join(self._deployment), deployment["spec"]["replicas"]
+        place, replicas = _place(deployment), deployment["spec"]["replicas"]
         if not replicas:
             if not self._replicas and (left := _remembered(deployment)):
                 self._replicas = left
                 say(f"{place} is paused, by a take-over that did not end in order; it had {left} replica(s)")
             return
         again, self._replicas = self._replicas, self._replicas or replicas
-        self._patch(0, str(self._replicas))
+        self._patch(deployment, 0, str(self._replicas))
         if again:
             say(f"{place} was brought back meanwhile, and is paused again")
         else:
             say(f"paused {place}, which had {replicas} replica(s)")
 
-    def _patch(self, replicas: int, remembered: str | None) -> None:
-        namespace, name = self._deployment
+    def _patch(self, deployment: Mapping[str, Any], replicas: int, remembered: str | None) -> None:
         patch = {"metadata": {"annotations": {REPLICAS: remembered}}, "spec": {"replicas": replicas}}
         words = (
             "patch",
-            f"deployment/{name}",
-            "-n",
-            namespace,
+            *_words(deployment),
             "--type=merge",
             f"--patch={json.dumps(patch)}",
         )
@@ -119,7 +115,7 @@ class StandIn:
     def _find(self) -> dict[str, Any] | None:
         words = ("deployments", "-A", "-l", self._package.selector, f"--request-timeout={_PATIENCE}s")
         found: list[dict[str, Any]] = self._kubectl.read(*words)["items"]
-        runs = [each for each in found if each["spec"]["replicas"] or _remembered(each)]
+        runs = [each for each in found if _runs(each)]
         if len(runs) > 1:
             places = ", ".join(each["metadata"]["namespace"] for each in runs)
             raise ClusterError(
@@ -170,6 +166,15 @@ def _remembered(deployment: Mapping[str, Any]) -> int:
     return int(said) if paused and said.isascii() and said.isdigit() else 0
 
 
-def say(text: str) -> None:
-    """Tells the person who has started this."""
-    print(text, file=sys.stderr, flush=True)
+def _runs(deployment: Mapping[str, Any]) -> bool:
+    return bool(deployment["spec"]["replicas"] or _remembered(deployment))
+
+
+def _place(deployment: Mapping[str, Any]) -> str:
+    return f"{deployment['metadata']['namespace']}/{deployment['metadata']['name']}"
+
+
+def _words(deployment: Mapping[str, Any]) -> tuple[str, ...]:
+    """How kubectl names it."""
+    metadata = deployment["metadata"]
+    return f"deployment/{metadata['name']}", "-n", metadata["namespace"]

@@ -57,7 +57,7 @@ def test_without_an_airline_in_the_cluster_one_is_started_here_and_takes_the_key
             return False
 
         assert answers()
-        os.kill(found.pid, signal.SIGKILL)
+        found._process.kill()
         _until(answers)  # Started again, where the operator knows it to be.
     with pytest.raises(urllib.error.URLError):
         urllib.request.urlopen(request, timeout=10)

@@ -125,6 +125,15 @@ def test_what_cannot_be_brought_back_is_told_with_the_remedy() -> None:
         object.__setattr__(cluster, "away", True)
 
 
+def test_one_that_comes_after_it_was_uninstalled_has_a_number_of_its_own() -> None:
+    cluster = Cluster(deployment(2))
+    with standing_in(cluster, FLIGHTS, take_over=True) as stand_in:
+        cluster.deployments.clear()
+        stand_in.look()
+        cluster.deployments.append(anew := deployment(1))
+    assert anew == deployment(1)
+
+
 def test_one_that_is_uninstalled_meanwhile_needs_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     cluster = Cluster(deployment(2))
     with standing_in(cluster, FLIGHTS, take_over=True):
@@ -135,11 +144,11 @@ def test_one_that_is_uninstalled_meanwhile_needs_nothing(capsys: pytest.CaptureF
 def test_the_lease_is_where_the_deployment_is_be_it_paused_or_not() -> None:
     cluster = Cluster()
     stand_in = StandIn(cluster, FLIGHTS, take_over=False)
-    assert (stand_in.look(), stand_in.runs()) == (NOWHERE, False)
+    assert (stand_in.look(), stand_in.runs) == (NOWHERE, False)
     cluster.deployments[:] = [deployment(0)]
-    assert (stand_in.look(), stand_in.runs()) == ("pilothouse", False)
+    assert (stand_in.look(), stand_in.runs) == ("pilothouse", False)
     cluster.deployments[:] = [deployment(0), deployment(1, "b")]
-    assert (stand_in.look(), stand_in.runs()) == ("b", True)
+    assert (stand_in.look(), stand_in.runs) == ("b", True)
     cluster.deployments[:] = [deployment(1, "a"), deployment(1, "b")]
     with pytest.raises(ClusterError, match="more than once, in a, b"):
         stand_in.look()
