@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -61,7 +62,8 @@ def whole_number(option: str, text: str, *, least: int = 1) -> int:
     Raises:
         ClusterError: it is no such number.
     """
-    if not (text.isascii() and text.isdigit() and int(text) >= least):
+    # Nine digits: of thousands, Python itself would make a traceback.
+    if not (re.fullmatch("[0-9]{1,9}", text) and int(text) >= least):
         raise ClusterError(f"--{option} is a whole number of {least} or more, not '{text}'")
     return int(text)
 

@@ -50,7 +50,7 @@ def test_a_file_that_we_forgot_in_the_state_folder_stays_loud() -> None:
         speaking_plainly(lambda: fails(errno.ENOENT, str(folders.clusters() / "x" / "subnet")))()
 
 
-@pytest.mark.parametrize("text", ["abc", "", "-1", "1.5", "\u0663", "99"])
+@pytest.mark.parametrize("text", ["abc", "", "-1", "1.5", "\u0663", "99", "9" * 5000])
 def test_an_option_that_is_no_such_number_is_one_sentence(text: str) -> None:
     with pytest.raises(ClusterError, match=f"--lines is a whole number of 100 or more, not '{text}'"):
         whole_number("lines", text, least=100)
