@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 #: What authors of operators use, by the name of its page in docs/reference/runtime.
-PACKAGES = ("playbook", "kube", "api", "controller", "informer", "queue", "testing")
+PACKAGES = ("cli", "playbook", "process", "kube", "api", "controller", "informer", "queue", "testing")
 
 HEAD = "<!-- Written by `./inv generate` from the docstrings; change those. -->\n"
 

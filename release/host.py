@@ -19,7 +19,7 @@ from devcluster.kubectl import Kubectl
 from devcluster.progress import say
 from devcluster.shell import ClusterError
 from flights_operator.settings import FlightsSettings
-from pilothouse.playbook.operator import WRONG_SETTINGS
+from pilothouse.cli.operator import WRONG_SETTINGS
 from release import projects
 from release.children import start, stop
 from release.host_airline import HostAirline, host_airline

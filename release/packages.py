@@ -14,7 +14,7 @@ from devcluster.shell import ClusterError
 from flights_operator.settings import FlightsSettings
 from flights_operator.types import FLIGHT_TICKET
 from pilothouse.api import Kind
-from pilothouse.controller import Settings
+from pilothouse.process import Settings
 
 #: The operators' image, without tag or digest. One for all operators.
 IMAGE = "quay.io/pilothouse/pilothouse"

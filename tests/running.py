@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from pilothouse.controller import Manager
+from pilothouse.process import Manager
 
 
 @asynccontextmanager

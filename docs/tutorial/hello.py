@@ -8,8 +8,9 @@ from typing import Annotated
 import msgspec
 
 from pilothouse.api import Column, Kind, field
+from pilothouse.cli import main
 from pilothouse.kube import Condition, ObjectMeta, PartialObjectMetadata, Resource
-from pilothouse.playbook import Play, Playbook, TaskFailed, Watch, main, task
+from pilothouse.playbook import Play, Playbook, TaskFailed, Watch, task
 
 
 class HelloSpec(msgspec.Struct, frozen=True):

@@ -8,7 +8,8 @@ from flights_operator.airline import Airline
 from flights_operator.settings import FlightsSettings
 from flights_operator.tickets import ticket_playbook
 from flights_operator.types import FLIGHT_TICKET
-from pilothouse.playbook import Watch, main
+from pilothouse.cli import main
+from pilothouse.playbook import Watch
 
 NAME = "pilothouse-flights"
 

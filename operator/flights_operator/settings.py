@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pilothouse.controller.environment import shown
-from pilothouse.controller.hosts import is_host, is_ipv6
-from pilothouse.playbook import Environment, SettingsError
+from pilothouse.process import Environment, SettingsError
+from pilothouse.process.environment import shown
+from pilothouse.process.hosts import is_host, is_ipv6
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from pilothouse.playbook import Play, Playbook, Watch, run_operator, task
+from pilothouse.cli import run_operator
+from pilothouse.playbook import Play, Playbook, Watch, task
 from tests.unit.tickets import TICKET, Ticket, TicketStatus
 
 BLOCKS_LOOP = 8

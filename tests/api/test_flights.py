@@ -17,9 +17,9 @@ from booking_api.faults import Fault, Faults, Hold
 from flights_operator.__main__ import NAME, watches
 from flights_operator.types import FINALIZER, FLIGHT_TICKET, FlightTicket
 from pilothouse.api.crd import crd
-from pilothouse.controller import Manager, Settings
 from pilothouse.kube import Client, Invalid, NotFound, ObjectKey, PatchType
 from pilothouse.playbook import RECONCILE, add_watch
+from pilothouse.process import Manager, Settings
 from pilothouse.telemetry import metrics
 from pilothouse.testing import ApiServer, eventually, objects
 from tests import seed

@@ -16,8 +16,8 @@ from devcluster.kubectl import Kubectl
 from flights_operator.__main__ import NAME
 from flights_operator.types import FLIGHT_TICKET
 from pilothouse.api.crd import crd
-from pilothouse.controller import Manager
 from pilothouse.kube import Client, NotFound
+from pilothouse.process import Manager
 from pilothouse.testing import ApiServer, eventually
 from release.documents import load
 from release.packages import PACKAGES

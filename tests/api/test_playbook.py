@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from pilothouse.controller import Manager, Settings
 from pilothouse.controller.lease import LEASE
 from pilothouse.kube import Client, NotFound, ObjectKey, PatchType
 from pilothouse.playbook import PAUSED, Watch, add_watch
+from pilothouse.process import Manager, Settings
 from pilothouse.testing import ApiServer, eventually, objects
 from tests.api.tickets import CRD
 from tests.api.versions import ON_BOTH

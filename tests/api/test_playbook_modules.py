@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from pilothouse.controller import Manager, Settings
+from pilothouse.cli.by_hand import Hand
 from pilothouse.kube import Client, ObjectKey, ObjectMeta, PatchType, Resource
 from pilothouse.playbook import JOB, RECONCILE, Playbook, Watch, add_watch
-from pilothouse.playbook.by_hand import Hand
+from pilothouse.process import Manager, Settings
 from pilothouse.testing import ApiServer, eventually
 from tests.api.tickets import CRD
 from tests.api.versions import ON_BOTH

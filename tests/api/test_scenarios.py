@@ -13,9 +13,9 @@ import pytest
 
 from flights_operator.types import FLIGHT_TICKET
 from pilothouse.api.crd import crd
-from pilothouse.controller import Manager, Settings
 from pilothouse.kube import Client, NotFound, ObjectKey, PatchType, Resource
 from pilothouse.playbook import Play, Playbook, Watch, add_watch
+from pilothouse.process import Manager, Settings
 from pilothouse.testing import Faults, Json, ModelApi, Process, Scenario, eventually, play
 from pilothouse.testing.collection import Collection
 from pilothouse.testing.threads import await_on

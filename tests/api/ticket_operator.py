@@ -4,7 +4,9 @@ import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
-from pilothouse.playbook import Environment, Watch, run_operator
+from pilothouse.cli import run_operator
+from pilothouse.playbook import Watch
+from pilothouse.process import Environment
 from tests.unit.playbook.airline import Airline, playbook
 from tests.unit.tickets import TICKET
 

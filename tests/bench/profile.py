@@ -35,6 +35,7 @@ LAYERS = {
     "pilothouse.kube": r"\(pilothouse/kube/",
     "pilothouse.informer": r"\(pilothouse/informer/",
     "pilothouse.queue": r"\(pilothouse/queue/",
+    "pilothouse.process": r"\(pilothouse/process/",
     "pilothouse.controller": r"\(pilothouse/controller/",
     "pilothouse.playbook": r"\(pilothouse/playbook/",
     "flights_operator": r"\(flights_operator/",

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from pilothouse.controller import Manager, Settings
 from pilothouse.kube import Client, NotFound, ObjectKey, PartialObjectMetadata, Resource
 from pilothouse.playbook import JOB, Playbook, Secondary, Watch, add_watch
+from pilothouse.process import Manager, Settings
 from pilothouse.testing import eventually, objects
 from tests.api.tickets import CRD
 from tests.api.widgets import install

@@ -15,7 +15,7 @@ import pytest
 from flights_operator.booking import Booking, Trip
 from flights_operator.errors import NoAnswerError, RejectedError, ThrottledError
 from flights_operator.tickets import ticket_playbook
-from pilothouse.controller import Manager, Settings, events
+from pilothouse.controller import events
 from pilothouse.controller.events import EVENT
 from pilothouse.controller.lease import LEASE, LeaseTiming
 from pilothouse.kube import (
@@ -29,6 +29,7 @@ from pilothouse.kube import (
     WatchEvent,
 )
 from pilothouse.playbook import JOB, Plan, Play, Playbook, Watch, add_watch, task
+from pilothouse.process import Manager, Settings
 from pilothouse.testing import Call, ModelApi, VirtualTimeLoop
 from tests.faults.airline import ModelAirline
 from tests.faults.test_flight_ticket import TICKETS

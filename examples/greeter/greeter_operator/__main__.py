@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from greeter_operator.playbook import watch
-from pilothouse.playbook import Watch, main
+from pilothouse.cli import main
+from pilothouse.playbook import Watch
 
 NAME = "greeter"
 

@@ -1,11 +1,9 @@
 """Playbooks: what makes the objects of a kind as their specs ask, as ordered, named, idempotent tasks."""
 
-from pilothouse.controller import Environment, EventType, Settings, SettingsError
-from pilothouse.playbook.cli import main
+from pilothouse.controller import EventType
 from pilothouse.playbook.groups import Group, Plan
 from pilothouse.playbook.jobs import JOB, Job
 from pilothouse.playbook.manifest import child_name
-from pilothouse.playbook.operator import Watches, run_operator
 from pilothouse.playbook.play import Play, PlayObject
 from pilothouse.playbook.playbook import Playbook, Recap
 from pilothouse.playbook.reconciler import PAUSED, RECONCILE, Reconciler
@@ -17,7 +15,6 @@ __all__ = [
     "JOB",
     "PAUSED",
     "RECONCILE",
-    "Environment",
     "EventType",
     "Group",
     "Job",
@@ -29,18 +26,13 @@ __all__ = [
     "Recap",
     "Reconciler",
     "Secondary",
-    "Settings",
-    "SettingsError",
     "State",
     "Task",
     "TaskFailed",
     "TaskResult",
     "Waiting",
     "Watch",
-    "Watches",
     "add_watch",
     "child_name",
-    "main",
-    "run_operator",
     "task",
 ]

@@ -9,7 +9,6 @@ from typing import Any
 
 from pilothouse.controller import (
     Controller,
-    Manager,
     Mapper,
     Predicate,
     any_change,
@@ -23,6 +22,7 @@ from pilothouse.playbook.cluster import OWNER, Cluster, owner_uid
 from pilothouse.playbook.metrics import TaskMetrics
 from pilothouse.playbook.playbook import Playbook
 from pilothouse.playbook.reconciler import Reconciler
+from pilothouse.process import Manager
 
 log = logging.getLogger(__name__)
 

@@ -13,11 +13,11 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-from pilothouse.controller import Manager, Settings
 from pilothouse.controller.lease import LEASE
 from pilothouse.controller.sharding import shard_lease
 from pilothouse.kube import ObjectKey
 from pilothouse.playbook import Watch, add_watch
+from pilothouse.process import Manager, Settings
 from pilothouse.testing.documents import Json
 from pilothouse.testing.faults import Faults, Injection, Site
 from pilothouse.testing.faulty import FaultyApi

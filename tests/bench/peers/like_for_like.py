@@ -16,7 +16,8 @@ from flights_operator.airline import Airline
 from flights_operator.booking import Booking, Trip
 from flights_operator.settings import FlightsSettings
 from flights_operator.types import FLIGHT_TICKET, FlightTicket, FlightTicketStatus, Phase
-from pilothouse.playbook import Play, Playbook, Watch, run_operator, task
+from pilothouse.cli import run_operator
+from pilothouse.playbook import Play, Playbook, Watch, task
 
 
 class TicketPlay(Play[FlightTicket, FlightTicketStatus]):

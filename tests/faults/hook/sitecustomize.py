@@ -33,7 +33,7 @@ def provide_packages() -> None:
 def install() -> None:
     """Put the faults between the operator and what it calls."""
     from flights_operator.airline import Airline
-    from pilothouse.controller import Manager
+    from pilothouse.process import Manager
     from pilothouse.testing.faults import Fault, Faults, Injection
     from pilothouse.testing.faulty import FaultyApi
     from pilothouse.testing.process import Process

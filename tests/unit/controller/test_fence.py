@@ -9,19 +9,11 @@ from typing import Any
 
 import pytest
 
-from pilothouse.controller import (
-    Controller,
-    Fence,
-    Fenced,
-    FencedApi,
-    LeadershipLost,
-    Manager,
-    Outcome,
-    Settings,
-)
+from pilothouse.controller import Controller, Fence, Fenced, FencedApi, LeadershipLost, Outcome
 from pilothouse.controller.lease import LEASE
 from pilothouse.informer import Informer
 from pilothouse.kube import KubeError, ObjectKey, PatchType, Unreachable
+from pilothouse.process import Manager, Settings
 from pilothouse.testing import Call, ModelApi, VirtualTimeLoop
 from pilothouse.testing.freezing import Freezable
 from tests.unit.tickets import TICKET

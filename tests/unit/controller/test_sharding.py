@@ -9,22 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilothouse.controller import (
-    Controller,
-    Event,
-    EventType,
-    Fenced,
-    Manager,
-    ObjectReference,
-    Outcome,
-    Settings,
-    sharding,
-)
+from pilothouse.controller import Controller, Event, EventType, Fenced, ObjectReference, Outcome, sharding
 from pilothouse.controller.events import EVENT
 from pilothouse.controller.lease import LEASE
 from pilothouse.controller.replicas import Replicas, assign
 from pilothouse.controller.sharding import shard_of
 from pilothouse.kube import ObjectKey, PatchType, Unreachable
+from pilothouse.process import Manager, Settings
 from pilothouse.testing import Call, ModelApi, eventually
 from pilothouse.testing.freezing import Freezable
 from tests.unit.tickets import TICKET

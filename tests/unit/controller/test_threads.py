@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from pilothouse.controller import Controller, Fence, Manager, Outcome, Settings
+from pilothouse.controller import Controller, Fence, Outcome
 from pilothouse.controller.threads import threads_left, to_thread
 from pilothouse.informer import Informer
 from pilothouse.kube import ObjectKey
 from pilothouse.playbook import Group, Playbook, Watch, add_watch, task
+from pilothouse.process import Manager, Settings
 from pilothouse.testing import ModelApi, VirtualTimeLoop
 from tests.unit.playbook.configured import TicketPlay, ready
 from tests.unit.tickets import TICKET, Ticket

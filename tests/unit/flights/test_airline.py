@@ -24,8 +24,8 @@ from flights_operator.errors import (
 )
 from flights_operator.settings import FlightsSettings, base_url
 from flights_operator.transport import KeyFile
-from pilothouse.controller.environment import shown
-from pilothouse.playbook import SettingsError
+from pilothouse.process import SettingsError
+from pilothouse.process.environment import shown
 from tests.airline import KEY
 
 TRIP = Trip("Mumbai", "London", 2)

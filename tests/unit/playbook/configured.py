@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from pilothouse.controller import Manager, Settings
 from pilothouse.kube import ObjectKey, ObjectMeta, Resource
 from pilothouse.playbook import JOB, Play, Playbook, Secondary, Task, Watch, add_watch, task
+from pilothouse.process import Manager, Settings
 from pilothouse.testing import Call, ModelApi
 from tests.unit.tickets import TICKET, Ticket, TicketStatus
 

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from pilothouse.controller import Manager, Settings
 from pilothouse.kube import ObjectKey
 from pilothouse.playbook import Playbook, Watch, add_watch
+from pilothouse.process import Manager, Settings
 from pilothouse.testing import ModelApi
 from tests.unit.playbook.airline import Airline, TicketPlay, playbook
 from tests.unit.tickets import TICKET

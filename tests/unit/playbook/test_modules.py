@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from pilothouse.controller import Fence, Fenced, FencedApi, Manager, Settings
+from pilothouse.cli.by_hand import Hand
+from pilothouse.controller import Fence, Fenced, FencedApi
 from pilothouse.controller.events import EVENT
 from pilothouse.kube import (
     Conflict,
@@ -24,7 +25,7 @@ from pilothouse.kube import (
 )
 from pilothouse.kube import evict as evict_pod
 from pilothouse.playbook import JOB, Play, Playbook, Secondary, TaskFailed, Watch, add_watch, task
-from pilothouse.playbook.by_hand import Hand
+from pilothouse.process import Manager, Settings
 from pilothouse.testing import Call, ModelApi
 from tests.unit.playbook.configured import (
     CONFIG_MAP,

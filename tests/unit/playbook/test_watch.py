@@ -13,9 +13,7 @@ from pilothouse.controller import (
     EventRecorder,
     Fence,
     Fenced,
-    Manager,
     Predicate,
-    Settings,
     any_change,
     generation_changed,
     labels_changed,
@@ -24,6 +22,7 @@ from pilothouse.informer import Informer, Store
 from pilothouse.kube import EMPTY, ObjectKey
 from pilothouse.playbook import Play, Playbook, Reconciler, Secondary, Watch, add_watch, task
 from pilothouse.playbook.cluster import Cluster
+from pilothouse.process import Manager, Settings
 from pilothouse.telemetry import metrics
 from pilothouse.testing import ModelApi
 from tests.unit.playbook.airline import FINALIZER

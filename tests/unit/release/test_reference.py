@@ -7,9 +7,9 @@ import pytest
 
 from devcluster.folders import CHECKOUT
 from flights_operator.types import FLIGHT_TICKET
-from pilothouse.controller import Settings
-from pilothouse.controller.flags import Setting, settings
 from pilothouse.playbook import Play, Playbook, Watch
+from pilothouse.process import Settings
+from pilothouse.process.flags import Setting, settings
 
 REASON = re.compile(
     r'TaskFailed\(\s*"(\w+)"|ready_reason = "(\w+)"|READY, None, "(\w+)"|^[A-Z_]+ = "([A-Z][a-z]+[A-Z]\w+)"$',

@@ -18,15 +18,15 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pilothouse import __version__
-from pilothouse.controller import Settings, SettingsError
+from pilothouse.cli.operator import WRONG_SETTINGS, Watches, run_operator
 from pilothouse.kube import Client, ClientConfig, KubeError, ObjectKey, can_be_name
-from pilothouse.playbook.operator import WRONG_SETTINGS, Watches, run_operator
+from pilothouse.process import Settings, SettingsError
 from pilothouse.telemetry import configure
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
-    from pilothouse.playbook.by_hand import Played
+    from pilothouse.cli.by_hand import Played
 
 # Exit codes of `play` and `explain`; those of a run are told by run_operator.
 DONE = 0
@@ -66,7 +66,7 @@ def main(
     arguments = sys.argv[1:] if argv is None else argv
     if not arguments:
         return run_operator(name, watches, variables=variables)
-    from pilothouse.controller.flags import overlay
+    from pilothouse.process.flags import overlay
 
     # Of a wrong argument a run ends as of a wrong setting; with --check that would be an answer.
     wrong = NOT_DONE if COMMANDS & set(arguments) else WRONG_SETTINGS
@@ -83,7 +83,7 @@ def main(
 def _parser(name: str, settings: Sequence[type], wrong: int) -> "ArgumentParser":
     import argparse
 
-    from pilothouse.controller.flags import add_flags
+    from pilothouse.process.flags import add_flags
 
     class Parser(argparse.ArgumentParser):
         def error(self, message: str) -> NoReturn:
@@ -111,7 +111,7 @@ def _parser(name: str, settings: Sequence[type], wrong: int) -> "ArgumentParser"
 
 def _by_hand(name: str, command: Callable[[], Coroutine[Any, Any, int]]) -> int:
     """Runs a command for a person: whatever is in its way becomes one sentence."""
-    from pilothouse.playbook.by_hand import Refused
+    from pilothouse.cli.by_hand import Refused
 
     try:
         return asyncio.run(command())
@@ -125,8 +125,8 @@ def _by_hand(name: str, command: Callable[[], Coroutine[Any, Any, int]]) -> int:
 
 
 async def _play(name: str, watches: Watches, variables: Mapping[str, str], options: "Namespace") -> int:
-    from pilothouse.playbook import report
-    from pilothouse.playbook.by_hand import Hand
+    from pilothouse.cli.by_hand import Hand
+    from pilothouse.cli import report
 
     settings = Settings.load(variables)
     # The lines are for the person; those of the running operator go where its own log goes.
@@ -154,8 +154,8 @@ def _exit_code(played: "Played") -> int:
 
 
 async def _explain(watches: Watches, variables: Mapping[str, str], options: "Namespace") -> int:
-    from pilothouse.playbook import explain
-    from pilothouse.playbook.by_hand import watches_of
+    from pilothouse.cli.by_hand import watches_of
+    from pilothouse.cli import explain
 
     async with watches(variables) as all_watches:
         chosen = watches_of(all_watches, options.kind) if options.kind else all_watches
@@ -166,7 +166,7 @@ async def _explain(watches: Watches, variables: Mapping[str, str], options: "Nam
 
 def _named(text: str, namespace: str) -> tuple[str, ObjectKey]:
     """The kind and the key of KIND/NAME or KIND/NAMESPACE/NAME; a namespace that is not said is empty."""
-    from pilothouse.playbook.by_hand import Refused
+    from pilothouse.cli.by_hand import Refused
 
     kind, *place = text.split("/")
     if not 1 <= len(place) <= 2 or not all((kind, *place)):

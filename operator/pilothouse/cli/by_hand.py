@@ -17,7 +17,6 @@ from pilothouse.controller import (
     FencedApi,
     LeaderElector,
     PermanentError,
-    Settings,
     SyncError,
 )
 from pilothouse.controller.lease import JITTER_FACTOR, LEASE
@@ -39,6 +38,7 @@ from pilothouse.playbook.playbook import Recap
 from pilothouse.playbook.reconciler import PAUSED, RECONCILE, Reconciler
 from pilothouse.playbook.status import merge_patch
 from pilothouse.playbook.watch import Secondary, Watch, add_indexes
+from pilothouse.process import Settings
 from pilothouse.telemetry import now
 
 log = logging.getLogger(__name__)

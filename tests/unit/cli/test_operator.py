@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pilothouse.playbook import Environment, Watch, run_operator
+from pilothouse.cli import run_operator
+from pilothouse.playbook import Watch
+from pilothouse.process import Environment
 
 
 @asynccontextmanager

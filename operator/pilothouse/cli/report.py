@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from pilothouse.playbook.by_hand import Played, still_due
+from pilothouse.cli.by_hand import Played, still_due
 from pilothouse.playbook.tasks import State, TaskResult
 
 WIDTH = 80

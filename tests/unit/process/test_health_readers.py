@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from pilothouse.controller.readers import MetricsReaders
 from pilothouse.kube import Forbidden, Resource
+from pilothouse.process.readers import MetricsReaders
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
 

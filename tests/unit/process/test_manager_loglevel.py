@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pilothouse.controller.loglevel import follow_level
+from pilothouse.process.loglevel import follow_level
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
 

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from flights_operator.__main__ import NAME, PLACEHOLDERS, watches
-from pilothouse.controller import Settings
-from pilothouse.playbook import Play, Playbook, Watch, main
-from pilothouse.playbook.by_hand import Hand
-from pilothouse.playbook.explain import as_text
+from pilothouse.cli import main
+from pilothouse.cli.by_hand import Hand
+from pilothouse.cli.explain import as_text
+from pilothouse.playbook import Play, Playbook, Watch
+from pilothouse.process import Settings
 from pilothouse.testing import ModelApi
 from tests.unit.playbook.configured import CONFIG_MAP
 

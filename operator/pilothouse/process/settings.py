@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pilothouse.controller.environment import Environment, SettingsError, shown
-from pilothouse.controller.hosts import is_host, is_ipv6
 from pilothouse.controller.lease import LeaseTiming
+from pilothouse.process.environment import Environment, SettingsError, shown
+from pilothouse.process.hosts import is_host, is_ipv6
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from pilothouse.cli import command_line as cli
 from pilothouse.kube import ClientConfig, ObjectKey, Unreachable
-from pilothouse.playbook import PAUSED, Environment, Watch, cli
+from pilothouse.playbook import PAUSED, Watch
+from pilothouse.process import Environment
 from pilothouse.testing import ModelApi
 from tests.unit.playbook.airline import FINALIZER, Airline, playbook
 from tests.unit.tickets import TICKET

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pilothouse.controller import Settings
-from pilothouse.controller.flags import add_flags, overlay, settings
+from pilothouse.process import Settings
+from pilothouse.process.flags import add_flags, overlay, settings
 
 SOURCES = Path(__file__).parents[3] / "operator"
 
@@ -70,7 +70,7 @@ def test_without_flags_nothing_of_this_is_even_imported() -> None:
     """A pod has its settings from the environment, and pays for no command line."""
     program = (
         "import sys, pilothouse.controller; "
-        "print({'argparse', 'pilothouse.controller.flags'} & set(sys.modules))"
+        "print({'argparse', 'pilothouse.process.flags'} & set(sys.modules))"
     )
     environment = {**os.environ, "PYTHONPATH": str(SOURCES)}
     done = subprocess.run(

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pilothouse.controller import HealthServer, SettingsError
-from pilothouse.controller.serving import ServingCertificate
+from pilothouse.process import HealthServer, SettingsError
+from pilothouse.process.serving import ServingCertificate
 from pilothouse.telemetry import metrics
 from tests.unit.kube.authority import Authority
 

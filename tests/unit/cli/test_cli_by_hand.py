@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 import pytest
 
-from pilothouse.controller import Settings
+from pilothouse.cli.by_hand import Hand, Refused, watches_of
+from pilothouse.cli.command_line import _exit_code
+from pilothouse.cli.report import as_json, as_text
 from pilothouse.controller.lease import LEASE
 from pilothouse.controller.sharding import shard_of
 from pilothouse.kube import Conflict, ObjectKey
 from pilothouse.playbook import Play, Playbook, Secondary, State, TaskFailed, Waiting, Watch, task
-from pilothouse.playbook.by_hand import Hand, Refused, watches_of
-from pilothouse.playbook.cli import _exit_code
-from pilothouse.playbook.report import as_json, as_text
+from pilothouse.process import Settings
 from pilothouse.testing import Call, ModelApi
 from tests.unit.playbook.airline import FINALIZER, Airline, playbook
 from tests.unit.playbook.configured import CONFIG_MAP, TicketPlay, operator

@@ -15,10 +15,11 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from pilothouse import __version__
-from pilothouse.controller import LeadershipLost, Manager, Settings, SettingsError
-from pilothouse.controller.watchdog import Watchdog
+from pilothouse.controller import LeadershipLost
 from pilothouse.kube import Client, ClientConfig, ConfigError
 from pilothouse.playbook.watch import Watch, add_watch
+from pilothouse.process import Manager, Settings, SettingsError
+from pilothouse.process.watchdog import Watchdog
 from pilothouse.telemetry import configure
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ WRONG_SETTINGS = 2
 # Threads for tasks that block; each is made when one is needed.
 THREADS = 16
 
-# How long the stop may take beyond the syncs in flight (pilothouse.controller.manager), seconds.
+# How long the stop may take beyond the syncs in flight (pilothouse.process.manager), seconds.
 REST_SECONDS = 4.5
 
 # How long the end may take once the manager has ended, seconds. A leader that was deposed has stopped its

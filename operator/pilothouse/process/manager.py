@@ -17,14 +17,14 @@ from pilothouse.controller.api import Api
 from pilothouse.controller.cancelling import cancel
 from pilothouse.controller.controller import Controller
 from pilothouse.controller.election import LeaderElector
-from pilothouse.controller.environment import SettingsError
 from pilothouse.controller.events import EventRecorder
 from pilothouse.controller.fence import Fence, FencedApi
-from pilothouse.controller.health import HealthServer
-from pilothouse.controller.settings import Settings
 from pilothouse.controller.sharding import Sharding
 from pilothouse.informer import Informer, InformerFactory, Transform, drop_last_applied
 from pilothouse.kube import KubeObject, ObjectKey, Resource
+from pilothouse.process.environment import SettingsError
+from pilothouse.process.health import HealthServer
+from pilothouse.process.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -208,7 +208,7 @@ class Manager:
 def _certificate(settings: Settings) -> SSLContext | None:
     if not settings.metrics_cert_dir:
         return None
-    from pilothouse.controller.serving import ServingCertificate
+    from pilothouse.process.serving import ServingCertificate
 
     return ServingCertificate(Path(settings.metrics_cert_dir)).context
 
@@ -216,13 +216,13 @@ def _certificate(settings: Settings) -> SSLContext | None:
 def _reader(settings: Settings, api: Api) -> Callable[[str], Awaitable[HTTPStatus]] | None:
     if not settings.metrics_auth:
         return None
-    from pilothouse.controller.readers import MetricsReaders
+    from pilothouse.process.readers import MetricsReaders
 
     return MetricsReaders(api).verdict
 
 
 async def _follow_level(settings: Settings) -> None:
-    from pilothouse.controller.loglevel import follow_level
+    from pilothouse.process.loglevel import follow_level
 
     await follow_level(Path(settings.log_level_file), settings.log_level)
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from pilothouse.controller.watchdog import Watchdog
+from pilothouse.process.watchdog import Watchdog
 from pilothouse.telemetry import metrics
 from pilothouse.testing import eventually
 

@@ -15,15 +15,13 @@ from pilothouse.controller import (
     EventType,
     LeadershipLost,
     LeaseTiming,
-    Manager,
     ObjectReference,
     Outcome,
-    Settings,
-    SettingsError,
 )
 from pilothouse.controller.events import EVENT
 from pilothouse.controller.lease import LEASE
 from pilothouse.kube import Forbidden, KubeError, NotFound, ObjectKey, Resource, Unreachable
+from pilothouse.process import Manager, Settings, SettingsError
 from pilothouse.testing import Call, ModelApi, VirtualTimeLoop
 from tests.unit.tickets import TICKET, Ticket
 
@@ -506,7 +504,7 @@ async def test_the_logs_level_follows_its_file(
     api: ModelApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     levels: list[str] = []
-    monkeypatch.setattr("pilothouse.controller.loglevel.set_level", levels.append)
+    monkeypatch.setattr("pilothouse.process.loglevel.set_level", levels.append)
     (tmp_path / "level").write_text("debug")
     process = Process(api, log_level_file=str(tmp_path / "level"))
     await asyncio.sleep(1)

@@ -4,7 +4,7 @@ import logging
 import ssl
 from pathlib import Path
 
-from pilothouse.controller.environment import SettingsError
+from pilothouse.process.environment import SettingsError
 
 log = logging.getLogger(__name__)
 

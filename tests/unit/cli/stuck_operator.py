@@ -8,7 +8,8 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
-from pilothouse.playbook import Watch, run_operator
+from pilothouse.cli import run_operator
+from pilothouse.playbook import Watch
 from pilothouse.testing import eventually
 
 STUCK = "the loop stands still from now on"

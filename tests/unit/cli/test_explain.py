@@ -2,8 +2,8 @@
 
 import re
 
+from pilothouse.cli.explain import as_mermaid, as_text
 from pilothouse.playbook import Play, Playbook, Watch, task
-from pilothouse.playbook.explain import as_mermaid, as_text
 from pilothouse.playbook.groups import Group, Plan
 from tests.unit.tickets import TICKET, Ticket, TicketStatus
 

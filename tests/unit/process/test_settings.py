@@ -2,8 +2,9 @@
 
 import pytest
 
-from pilothouse.controller import LeaseTiming, Settings, SettingsError
-from pilothouse.controller.environment import parse_duration
+from pilothouse.controller import LeaseTiming
+from pilothouse.process import Settings, SettingsError
+from pilothouse.process.environment import parse_duration
 
 
 def test_an_empty_environment_gives_the_usual_settings() -> None:

@@ -6,9 +6,9 @@ import os
 import sys
 from pathlib import Path
 
-from pilothouse.playbook.operator import REST_SECONDS
+from pilothouse.cli.operator import REST_SECONDS
 from pilothouse.testing import eventually
-from tests.unit.playbook.stuck_operator import STUCK
+from tests.unit.cli.stuck_operator import STUCK
 
 ROOT = Path(__file__).parents[3]
 # Nobody listens there, and nobody asks: the loop is stuck.
@@ -36,7 +36,7 @@ async def test_a_loop_that_is_stuck_does_not_outlive_sigterm(tmp_path: Path) -> 
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "tests.unit.playbook.stuck_operator",
+            "tests.unit.cli.stuck_operator",
             env=environment,
             cwd=ROOT,
             stderr=errors,

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from pilothouse.controller.hosts import LABEL, is_dns_name, is_label
+from pilothouse.process.hosts import LABEL, is_dns_name, is_label
 
 T = TypeVar("T", bound=str)
 

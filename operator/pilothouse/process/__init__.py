@@ -1,0 +1,14 @@
+"""What an operator's process needs: the manager, settings and flags, probes and metrics, the watchdog."""
+
+from pilothouse.process.environment import Environment, SettingsError
+from pilothouse.process.health import HealthServer
+from pilothouse.process.manager import Manager
+from pilothouse.process.settings import Settings
+
+__all__ = [
+    "Environment",
+    "HealthServer",
+    "Manager",
+    "Settings",
+    "SettingsError",
+]
