@@ -105,7 +105,7 @@ class Plays:
         try:
             await self._function(play)
         finally:
-            self.diffs.extend(play.result.diff)
+            self.diffs.extend(play.task_result.diff)
             self._seen = play.object.metadata.annotations.get(RECONCILE, "")
 
     @property

@@ -33,7 +33,7 @@ class Announcer:
         # A failure has a line of its own, from the controller, with the time of the next try.
         told = recap.eventful and recap.failure is None
         log.log(logging.INFO if told else logging.DEBUG, "play: %s", recap)
-        events = play.events
+        events = play.pending_events
         if recap.failure is not None:
             events.append(
                 PlayEvent(EventType.WARNING, recap.failure.reason, recap.failure.message, recap.step)
@@ -60,9 +60,9 @@ class Announcer:
             if before is not None and recap.failure is None:
                 del self._plans[key]
                 note = f"The plan {before[0]} is done."
-                play.events.append(PlayEvent(EventType.NORMAL, PLAN_COMPLETED, note, before[0]))
+                play.pending_events.append(PlayEvent(EventType.NORMAL, PLAN_COMPLETED, note, before[0]))
             return
         now = self._plans[key] = (recap.plan, recap.step)
         if recap.waiting is not None and now != before:
             note = f"The plan {recap.plan} is at the step {recap.step!r}: {recap.waiting}"
-            play.events.append(PlayEvent(EventType.NORMAL, PLAN_IN_PROGRESS, note, recap.plan))
+            play.pending_events.append(PlayEvent(EventType.NORMAL, PLAN_IN_PROGRESS, note, recap.plan))

@@ -74,8 +74,8 @@ class Play(Generic[T, S]):
         plan: The plan in progress; empty outside of one.
         results: How the tasks so far ended.
         after: Seconds until the object is looked at again, if a task asked for it.
-        events: What is to be recorded at the end.
-        conditions: What other conditions than Ready shall be.
+        pending_events: The Events that the engine records after the last task.
+        pending_conditions: The conditions besides Ready that the engine writes with the status.
         notified: The handlers to be run at the end.
         cluster: What the modules reach; set by the engine.
         fence: Lets changes of outside systems through; set by the engine.
@@ -111,15 +111,15 @@ class Play(Generic[T, S]):
         self.plan = ""
         self.results: list[TaskResult] = []
         self.after: float | None = None
-        self.events: list[PlayEvent] = []
-        self.conditions: list[Aspect] = []
+        self.pending_events: list[PlayEvent] = []
+        self.pending_conditions: list[Aspect] = []
         self.notified: set[Task[Any]] = set()
 
     # What a task says.
 
     @property
-    def result(self) -> TaskResult:
-        """The result of the task that is running; LookupError outside of tasks."""
+    def task_result(self) -> TaskResult:
+        """The result of the running task. Raises LookupError outside a task."""
         return RESULT.get()
 
     def changed(self, message: str = "", *, diff: str = "") -> None:
@@ -154,7 +154,7 @@ class Play(Generic[T, S]):
         """
         if type == READY:
             raise ValueError("Ready tells how the play ended: set ready, ready_reason and ready_message")
-        self.conditions.append(Aspect(type, status, reason, message))
+        self.pending_conditions.append(Aspect(type, status, reason, message))
 
     def event(self, type: EventType, reason: str, note: str) -> None:  # noqa: A002 - the API's word
         """Records an Event for an administrator's timeline. Routine success needs none.
@@ -167,7 +167,7 @@ class Play(Generic[T, S]):
         if not (isinstance(reason, str) and reason and isinstance(note, str)):
             raise TypeError(f"an Event has a reason and a note, both text: {reason!r}, {note!r}")
         result = RESULT.get(None)
-        self.events.append(PlayEvent(EventType(type), reason, note, result.task if result else "play"))
+        self.pending_events.append(PlayEvent(EventType(type), reason, note, result.task if result else "play"))
 
     # Modules.
 

@@ -93,7 +93,7 @@ async def test_what_somebody_else_changes_is_put_right_and_told_field_by_field(
 
     async def told(play: TicketPlay) -> None:
         await seats_are_noted(play)
-        diffs.extend(play.result.diff)
+        diffs.extend(play.task_result.diff)
 
     async with operator(api, playbook(told)):
         api.put(CONFIG_MAP, config_map.name, data={"seats": "7", "theirs": "stays"})
@@ -122,7 +122,7 @@ async def test_what_is_no_longer_stated_of_an_atomic_map_is_taken_away(
 
     async def serve(play: TicketPlay) -> None:
         await play.apply(SERVICE, {"spec": {"selector": dict(selector)}})
-        diffs.extend(play.result.diff)
+        diffs.extend(play.task_result.diff)
 
     async with operator(api, playbook(serve), watches=[Secondary(SERVICE)], resync=10):
         diffs.clear()
@@ -341,8 +341,8 @@ async def test_a_secrets_values_are_never_shown(
 
     async def secret(play: TicketPlay) -> None:
         await play.apply(SECRET, {"data": {"password": value}})
-        shown.extend(play.result.diff)
-        shown.append(play.result.message)
+        shown.extend(play.task_result.diff)
+        shown.append(play.task_result.message)
 
     caplog.set_level(logging.DEBUG)
     async with operator(api, playbook(secret)):
@@ -638,7 +638,7 @@ async def test_a_deployment_is_scaled_and_then_costs_nothing(api: ModelApi, tick
 
     async def scale(play: TicketPlay) -> None:
         await play.scale(DEPLOYMENT, "web", play.object.spec.seats)
-        told.append(tuple(play.result.diff))
+        told.append(tuple(play.task_result.diff))
 
     api.put(DEPLOYMENT, "web", spec={"replicas": 1, "paused": True}, status={"replicas": 1})
     async with operator(api, playbook(scale), resync=10):
