@@ -167,7 +167,9 @@ class Play(Generic[T, S]):
         if not (isinstance(reason, str) and reason and isinstance(note, str)):
             raise TypeError(f"an Event has a reason and a note, both text: {reason!r}, {note!r}")
         result = RESULT.get(None)
-        self.pending_events.append(PlayEvent(EventType(type), reason, note, result.task if result else "play"))
+        self.pending_events.append(
+            PlayEvent(EventType(type), reason, note, result.task if result else "play")
+        )
 
     # Modules.
 

@@ -357,4 +357,6 @@ def _final_status(play: Play[T, S], recap: Recap) -> S:
     else:
         ready = Aspect(READY, play.ready, play.ready_reason, play.ready_message)
     generation = play.object.metadata.generation
-    return with_conditions(play.status, generation, (ready, *play.pending_conditions), observed_generation=generation)
+    return with_conditions(
+        play.status, generation, (ready, *play.pending_conditions), observed_generation=generation
+    )
