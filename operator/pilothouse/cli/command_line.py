@@ -125,8 +125,8 @@ def _by_hand(name: str, command: Callable[[], Coroutine[Any, Any, int]]) -> int:
 
 
 async def _play(name: str, watches: Watches, variables: Mapping[str, str], options: "Namespace") -> int:
-    from pilothouse.cli.by_hand import Hand
     from pilothouse.cli import report
+    from pilothouse.cli.by_hand import Hand
 
     settings = Settings.load(variables)
     # The lines are for the person; those of the running operator go where its own log goes.
@@ -154,8 +154,8 @@ def _exit_code(played: "Played") -> int:
 
 
 async def _explain(watches: Watches, variables: Mapping[str, str], options: "Namespace") -> int:
-    from pilothouse.cli.by_hand import watches_of
     from pilothouse.cli import explain
+    from pilothouse.cli.by_hand import watches_of
 
     async with watches(variables) as all_watches:
         chosen = watches_of(all_watches, options.kind) if options.kind else all_watches
