@@ -45,4 +45,4 @@ def _apply(level: str, file: Path) -> None:
     except ValueError as error:
         log.warning("the log's level stays as it is: %s says otherwise, but the %s", file, error)
     else:
-        log.warning("the log's level is %s from now on", level.lower())
+        log.warning("log level changed to %s", level.lower())
