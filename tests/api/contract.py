@@ -208,13 +208,6 @@ class Transcript:
     async def get(self, name: str, resource: Resource[Parcel] = PARCELS) -> Any:
         return await self.note(f"get {name}", lambda: self.api.get(resource, self.key(name)))
 
-    async def replace(self, name: str, body: Any, *, subresource: str = "") -> Any:
-        full = {"apiVersion": PARCELS.api_version, "kind": PARCELS.kind, **body}
-        return await self.note(
-            f"replace {name}",
-            lambda: self.api.replace(PARCELS, self.key(name), full, subresource=subresource),
-        )
-
     async def delete(self, name: str, resource: Resource[Parcel] = PARCELS, **options: Any) -> None:
         await self.note(f"delete {name}", lambda: self.api.delete(resource, self.key(name), **options))
 
@@ -356,13 +349,6 @@ async def the_status_is_apart(t: Transcript) -> None:
     await t.merge("a", {"spec": {"weight": 2}})
     await t.merge("a", {"status": None}, subresource="status")
     await t.merge("absent", {"status": {"phase": "New"}}, subresource="status")
-    latest = await t.get("a")
-    body = {
-        "metadata": {"name": "a", "resourceVersion": latest.metadata.resource_version},
-        "status": {"phase": "Replaced"},
-        "spec": {"weight": 77},
-    }
-    await t.replace("a", body, subresource="status")
 
 
 @story
@@ -382,19 +368,6 @@ async def invalid_objects(t: Transcript) -> None:
     await t.create("a", spec={"weight": 100})
     await t.merge("a", {"spec": {"weight": 101}})
     await t.get("a")
-
-
-@story
-async def replacement(t: Transcript) -> None:
-    first = await t.create("a", spec={"weight": 1, "size": "s"}, metadata={"labels": {"app": "x"}})
-    version = first.metadata.resource_version
-    second = await t.replace(
-        "a", {"metadata": {"name": "a", "resourceVersion": version}, "spec": {"weight": 2}}
-    )
-    await t.replace("a", {"metadata": {"name": "a", "resourceVersion": version}, "spec": {"weight": 3}})
-    version = second.metadata.resource_version
-    await t.replace("a", {"metadata": {"name": "a", "resourceVersion": version, "uid": "other"}})
-    await t.replace("absent", {"metadata": {"name": "absent", "resourceVersion": version}})
 
 
 @story

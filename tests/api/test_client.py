@@ -187,14 +187,6 @@ async def test_json_patch_and_apply(client, namespace):
     assert "pilothouse-tests" in managers
 
 
-async def test_replace_needs_the_present_version(client, namespace):
-    made = await client.create(WIDGETS, widget("one", 4), namespace=namespace)
-    whole = widget("one", 5, resourceVersion=made.metadata.resource_version)
-    assert (await client.replace(WIDGETS, made.metadata.key, whole)).spec.size == 5
-    with pytest.raises(Conflict):
-        await client.replace(WIDGETS, made.metadata.key, whole)
-
-
 async def test_a_finalizer_holds_a_deleted_object(client, namespace):
     made = await client.create(
         WIDGETS, widget("one", finalizers=["testing.pilothouse.dev/hold"]), namespace=namespace

@@ -9,6 +9,7 @@ from pilothouse.kube import KubeError, ServerError, Unreachable
 from pilothouse.testing import eventually
 from tests.api.versions import ON_BOTH
 from tests.api.widgets import WIDGETS, crd, install, widget
+from tests.listing import listed
 
 pytestmark = ON_BOTH
 
@@ -52,5 +53,5 @@ async def test_the_pool_survives_a_restart_of_the_server(api_server, client, nam
         await asyncio.gather(restart(), *map(work, range(WORKERS)))
     assert felt, "the restart went unnoticed, so nothing was tested"
     assert late == []
-    found = await client.list(WIDGETS, namespace=namespace)
+    found = await listed(client, WIDGETS, namespace=namespace)
     assert len(found) >= served.total(), "what was acknowledged is there"

@@ -8,6 +8,7 @@ import pytest
 from pilothouse.kube import EventType, PartialObjectMetadata, PatchType, Resource, WatchListUnsupported
 from tests.api.versions import ON_BOTH
 from tests.api.widgets import GROUP, WIDGETS, crd, install, make, widget
+from tests.listing import listed
 
 pytestmark = ON_BOTH
 
@@ -50,8 +51,8 @@ async def test_watch_list_of_nothing(client, namespace):
 async def test_metadata_only(client, namespace):
     one = await client.create(WIDGETS, widget("one", labels={"a": "b"}), namespace=namespace)
     assert (await client.get(WIDGET_METADATA, one.metadata.key)).metadata == one.metadata
-    [listed] = await client.list(WIDGET_METADATA, namespace=namespace)
-    assert listed.metadata == one.metadata
+    [shown] = await listed(client, WIDGET_METADATA, namespace=namespace)
+    assert shown.metadata == one.metadata
     version = one.metadata.resource_version
     async with aclosing(
         client.watch(WIDGET_METADATA, resource_version=version, namespace=namespace)
@@ -76,6 +77,6 @@ async def test_metadata_only_is_all_that_is_sent(client, namespace):
         return seen[-1]
 
     client._transport.request = listen
-    await client.list(WIDGET_METADATA, namespace=namespace)
-    await client.list(WIDGETS, namespace=namespace)
+    await listed(client, WIDGET_METADATA, namespace=namespace)
+    await listed(client, WIDGETS, namespace=namespace)
     assert [b'"size":7' in body for body in seen] == [False, True]

@@ -10,7 +10,6 @@ from datetime import datetime
 from typing import Any
 
 from pilothouse.controller import (
-    Api,
     EventRecorder,
     Fence,
     Fenced,
@@ -23,6 +22,7 @@ from pilothouse.controller.lease import JITTER_FACTOR, LEASE
 from pilothouse.controller.sharding import shard_lease, shard_of
 from pilothouse.informer import Informer, InformerFactory, Store
 from pilothouse.kube import (
+    Api,
     ApiError,
     Conflict,
     Discovery,

@@ -1,6 +1,5 @@
 """Controllers: reconcile the objects of one kind. Election, fence, sharding and Events belong to them."""
 
-from pilothouse.controller.api import Api
 from pilothouse.controller.controller import Controller
 from pilothouse.controller.election import LeaderElector, LeadershipLost
 from pilothouse.controller.events import Event, EventRecorder, EventType, ObjectReference
@@ -19,7 +18,6 @@ from pilothouse.controller.predicates import (
 )
 
 __all__ = [
-    "Api",
     "Controller",
     "Event",
     "EventRecorder",

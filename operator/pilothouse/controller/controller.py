@@ -6,7 +6,6 @@ import random
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any, Generic, TypeVar
 
-from pilothouse.controller.api import Api
 from pilothouse.controller.cancelling import cancel
 from pilothouse.controller.fence import Fenced
 from pilothouse.controller.mappers import Mapper
@@ -16,7 +15,7 @@ from pilothouse.controller.own_writes import OwnWrites, Write
 from pilothouse.controller.predicates import Predicate, any_change, meaningful_change
 from pilothouse.controller.threads import threads_left
 from pilothouse.informer import Informer
-from pilothouse.kube import ApiError, Conflict, KubeError, KubeObject, ObjectKey
+from pilothouse.kube import Api, ApiError, Conflict, KubeError, KubeObject, ObjectKey
 from pilothouse.kube.deadline import Deadline, DeadlineExceeded
 from pilothouse.queue import Priority, ShutDown, WorkQueue
 from pilothouse.telemetry import object_context

@@ -24,10 +24,9 @@ import random
 import uuid
 from typing import NamedTuple
 
-from pilothouse.controller.api import Api
 from pilothouse.controller.fence import Fence
 from pilothouse.controller.lease import JITTER_FACTOR, LEASE, Lease, LeaseSpec, LeaseTiming
-from pilothouse.kube import AlreadyExists, Conflict, KubeError, NotFound, ObjectKey, PatchType
+from pilothouse.kube import AlreadyExists, Api, Conflict, KubeError, NotFound, ObjectKey, PatchType
 from pilothouse.telemetry import clock, metrics
 
 log = logging.getLogger(__name__)

@@ -16,9 +16,9 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from pilothouse.controller.api import Api
 from pilothouse.controller.fence import Fenced
 from pilothouse.kube import (
+    Api,
     ApiError,
     KubeError,
     NotFound,

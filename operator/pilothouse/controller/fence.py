@@ -14,10 +14,9 @@ import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 from typing import Any, Generic, TypeVar
 
-from pilothouse.controller.api import Api
 from pilothouse.controller.outcome import SyncError
 from pilothouse.controller.threads import to_thread
-from pilothouse.kube import KubeObject, ObjectKey, Page, PatchType, Resource, Unreachable, WatchEvent
+from pilothouse.kube import Api, KubeObject, ObjectKey, Page, PatchType, Resource, Unreachable, WatchEvent
 
 R = TypeVar("R")
 T = TypeVar("T", bound=KubeObject)

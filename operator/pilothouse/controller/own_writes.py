@@ -6,10 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from pilothouse.controller.api import Api
 from pilothouse.controller.outcome import ends_task
 from pilothouse.informer import Informer
-from pilothouse.kube import KubeError, KubeObject, NotFound, ObjectKey, version
+from pilothouse.kube import Api, KubeError, KubeObject, NotFound, ObjectKey, version
 from pilothouse.queue import Priority, WorkQueue
 
 log = logging.getLogger(__name__)

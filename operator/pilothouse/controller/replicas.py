@@ -8,9 +8,8 @@ import zlib
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-from pilothouse.controller.api import Api
 from pilothouse.controller.lease import LEASE
-from pilothouse.kube import KubeError, NotFound, ObjectKey, PatchType
+from pilothouse.kube import Api, KubeError, NotFound, ObjectKey, PatchType
 from pilothouse.telemetry import now
 
 log = logging.getLogger(__name__)

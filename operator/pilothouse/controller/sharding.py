@@ -19,13 +19,12 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextvars import ContextVar
 from typing import Any, Protocol, TypeVar
 
-from pilothouse.controller.api import Api
 from pilothouse.controller.cancelling import cancel
 from pilothouse.controller.election import LeaderElector, LeadershipLost
 from pilothouse.controller.fence import Fence, Fenced
 from pilothouse.controller.lease import LeaseTiming
 from pilothouse.controller.replicas import Replicas, assign
-from pilothouse.kube import AlreadyExists, KubeError, KubeObject, ObjectKey
+from pilothouse.kube import AlreadyExists, Api, KubeError, KubeObject, ObjectKey
 
 log = logging.getLogger(__name__)
 

@@ -3,7 +3,6 @@
 from pilothouse.informer.factory import InformerFactory
 from pilothouse.informer.index import IndexFunc
 from pilothouse.informer.informer import Informer
-from pilothouse.informer.reflector import ListWatcher
 from pilothouse.informer.store import Handler, Store, Transform
 from pilothouse.informer.transforms import drop_last_applied
 
@@ -12,7 +11,6 @@ __all__ = [
     "IndexFunc",
     "Informer",
     "InformerFactory",
-    "ListWatcher",
     "Store",
     "Transform",
     "drop_last_applied",

@@ -5,10 +5,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from pilothouse.informer.informer import Informer
-from pilothouse.informer.reflector import ListWatcher
 from pilothouse.informer.store import Transform
 from pilothouse.informer.transforms import drop_last_applied
-from pilothouse.kube import KubeObject, Resource
+from pilothouse.kube import Api, KubeObject, Resource
 
 T = TypeVar("T", bound=KubeObject)
 
@@ -35,7 +34,7 @@ class InformerFactory:
         client: `pilothouse.kube.Client`, or a model of it.
     """
 
-    def __init__(self, client: ListWatcher) -> None:
+    def __init__(self, client: Api) -> None:
         self._client = client
         self._informers: dict[tuple[Selection, type, Transform[Any]], Informer[Any]] = {}
         # The informer of each selection that is run: the first one, which feeds the others.

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
 from pilothouse.informer.frozen import require_frozen
-from pilothouse.informer.reflector import ListWatcher, Reflector
+from pilothouse.informer.reflector import Reflector
 from pilothouse.informer.store import Handler, Store, Transform
 from pilothouse.informer.views import Fanout, Reader, union
-from pilothouse.kube import KubeObject, Resource
+from pilothouse.kube import Api, KubeObject, Resource
 
 T = TypeVar("T", bound=KubeObject)
 
@@ -39,7 +39,7 @@ class Informer(Generic[T]):
 
     def __init__(
         self,
-        client: ListWatcher,
+        client: Api,
         resource: Resource[T],
         *,
         namespaces: Sequence[str] = (),

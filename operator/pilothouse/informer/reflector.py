@@ -22,6 +22,7 @@ from enum import Enum, auto
 from typing import Generic, Protocol, TypedDict, TypeVar
 
 from pilothouse.kube import (
+    Api,
     ApiError,
     BadRequest,
     EventType,
@@ -55,37 +56,6 @@ BREATH_SECONDS = 0.1
 # Streamed lists that, in a row, did not come to their end. The next one is then read in pages: a server that
 # ignores the question and falls silent cannot be told from one in trouble, and must not be asked for ever.
 STREAM_TRIES = 2
-
-
-class ListWatcher(Protocol):
-    """The calls of `pilothouse.kube.Client` that a reflector makes."""
-
-    def watch_list(
-        self, resource: Resource[T], *, namespace: str, label_selector: str, field_selector: str
-    ) -> AsyncGenerator[WatchEvent[T], None]:
-        """Yield what is there as ADDED, then END_OF_LIST, then what changes; or WatchListUnsupported."""
-
-    def pages(
-        self,
-        resource: Resource[T],
-        *,
-        namespace: str,
-        label_selector: str,
-        field_selector: str,
-        limit: int = ...,
-    ) -> AsyncGenerator[Page[T], None]:
-        """List a collection, page by page; with a limit of 0 on one page."""
-
-    def watch(
-        self,
-        resource: Resource[T],
-        *,
-        resource_version: str,
-        namespace: str,
-        label_selector: str,
-        field_selector: str,
-    ) -> AsyncGenerator[WatchEvent[T], None]:
-        """Yield what changes after a version, beginning with a BOOKMARK once the server has accepted."""
 
 
 class Selectors(TypedDict):
@@ -164,7 +134,7 @@ class Reflector(Generic[T]):
 
     def __init__(
         self,
-        client: ListWatcher,
+        client: Api,
         resource: Resource[T],
         sink: Sink[T],
         *,

@@ -1,7 +1,8 @@
 """A typed client for the Kubernetes API over aiohttp. Objects are read into views; errors say what to do."""
 
 from pilothouse.kube.answers import EventType, Page, WatchEvent
-from pilothouse.kube.client import Client, PatchType
+from pilothouse.kube.api import Api, PatchType
+from pilothouse.kube.client import Client
 from pilothouse.kube.codec import encodable
 from pilothouse.kube.config import ClientConfig
 from pilothouse.kube.discovery import Discovery
@@ -41,13 +42,14 @@ from pilothouse.kube.objects import (
 )
 from pilothouse.kube.resource import Resource, can_be_name
 from pilothouse.kube.retry_after import retry_after_seconds
-from pilothouse.kube.subresources import Requester, Scale, evict, pod_log, scale_of
+from pilothouse.kube.subresources import Scale, evict, pod_log, scale_of
 from pilothouse.kube.tls import TlsFiles, tls_context
 from pilothouse.kube.tokens import CommandToken, FileToken, StaticToken, TokenSource
 
 __all__ = [
     "EMPTY",
     "AlreadyExists",
+    "Api",
     "ApiError",
     "BadRequest",
     "Cause",
@@ -75,7 +77,6 @@ __all__ = [
     "PartialObjectMetadata",
     "PatchType",
     "RequestEntityTooLarge",
-    "Requester",
     "Resource",
     "Scale",
     "ServerError",

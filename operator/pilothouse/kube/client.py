@@ -1,12 +1,12 @@
 """The typed client: objects are read into the view that their `Resource` declares."""
 
 from collections.abc import Mapping
-from enum import StrEnum
 from types import TracebackType
 from typing import Self, TypeVar
 
 from pilothouse.kube import codec
 from pilothouse.kube.answers import read_object
+from pilothouse.kube.api import PatchType
 from pilothouse.kube.config import ClientConfig
 from pilothouse.kube.objects import KubeObject, ObjectKey
 from pilothouse.kube.reader import Reader, accepted
@@ -14,14 +14,6 @@ from pilothouse.kube.resource import Resource
 from pilothouse.kube.transport import DEADLINE, JSON, Transport
 
 T = TypeVar("T", bound=KubeObject)
-
-
-class PatchType(StrEnum):
-    """How a patch is to be understood; the value is its content type."""
-
-    MERGE = "application/merge-patch+json"
-    JSON = "application/json-patch+json"
-    APPLY = "application/apply-patch+yaml"
 
 
 class Client(Reader):
@@ -111,21 +103,6 @@ class Client(Reader):
             body=_json(body),
             content_type=type.value,
             accept=accepted(resource),
-        )
-        return read_object(resource, answer)
-
-    async def replace(
-        self, resource: Resource[T], key: ObjectKey, body: object, *, subresource: str = ""
-    ) -> T:
-        """Replace a whole object (or its subresource) and return it as stored.
-
-        Only for kinds whose every field the caller knows, such as Lease: what the body leaves out is lost.
-
-        Raises:
-            Conflict: the body's resourceVersion is not the present one.
-        """
-        answer = await self._transport.request(
-            "PUT", resource.path(*key, subresource), body=_json(body), accept=accepted(resource)
         )
         return read_object(resource, answer)
 

@@ -5,10 +5,10 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
+from pilothouse.kube.api import Api
 from pilothouse.kube.errors import NotFound, Undecodable
 from pilothouse.kube.objects import KubeObject, ObjectMeta
 from pilothouse.kube.resource import Resource
-from pilothouse.kube.subresources import Requester
 
 T = TypeVar("T", bound=KubeObject)
 
@@ -63,7 +63,7 @@ class Discovery:
         client: speaks to the API server.
     """
 
-    def __init__(self, client: Requester) -> None:
+    def __init__(self, client: Api) -> None:
         self._client = client
         self._served: list[_Served] = []
 
@@ -82,16 +82,6 @@ class Discovery:
         """
         best = (await self._find(name))[0]
         return Resource(best.group, best.version, best.kind, best.plural, view, namespaced=best.namespaced)
-
-    async def versions(self, name: str) -> tuple[str, ...]:
-        """Return the versions that a kind is served in, best first. The name is one that `resolve` takes.
-
-        Raises:
-            NotFound: the server serves nothing of that name.
-        """
-        found = await self._find(name)
-        best = found[0]
-        return tuple(each.version for each in found if (each.group, each.plural) == (best.group, best.plural))
 
     async def _find(self, name: str) -> list[_Served]:
         found = self._matches(name)

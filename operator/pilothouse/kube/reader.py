@@ -1,9 +1,8 @@
 """The half of the client that reads: objects, pages, and what changes."""
 
-import builtins
 import random
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AbstractAsyncContextManager, aclosing
+from contextlib import AbstractAsyncContextManager
 from typing import TypeVar
 
 from pilothouse.kube.answers import (
@@ -202,21 +201,6 @@ class Reader:
         return self._transport.stream(
             resource.path(namespace), params=params, accept=accepted(resource), idle=idle
         )
-
-    async def list(
-        self,
-        resource: Resource[T],
-        *,
-        namespace: str = "",
-        label_selector: str = "",
-        field_selector: str = "",
-    ) -> builtins.list[T]:
-        """Return all objects of a collection at one moment; for those that are few. See `pages`."""
-        pages = self.pages(
-            resource, namespace=namespace, label_selector=label_selector, field_selector=field_selector
-        )
-        async with aclosing(pages):
-            return [each async for page in pages for each in page.items]
 
 
 def accepted(resource: Resource[T]) -> str:

@@ -1,34 +1,18 @@
 """The subresources that are more than another part of an object: scale, eviction, log."""
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
+from pilothouse.kube.api import Api
 from pilothouse.kube.objects import ObjectKey, ObjectMeta, PartialObjectMetadata
 from pilothouse.kube.resource import Resource
-from pilothouse.kube.transport import DEADLINE, JSON
+from pilothouse.kube.transport import DEADLINE
 
 PODS = Resource("", "v1", "Pod", "pods", PartialObjectMetadata)
 # 1 MiB: an operator quotes the end of a log, it does not collect logs.
 LOG_BYTES = 1024 * 1024
-
-
-class Requester(Protocol):
-    """Sends any request: `Client`, or what stands before it."""
-
-    async def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        params: Mapping[str, str] | None = None,
-        body: object = None,
-        accept: str = JSON,
-        deadline: float = DEADLINE,
-    ) -> bytes:
-        """Return the raw answer; `Client.request` tells the rest."""
 
 
 class ScaleSpec(msgspec.Struct, frozen=True, gc=False):
@@ -66,9 +50,7 @@ def scale_of(resource: Resource[Any]) -> Resource[Scale]:
     return replace(resource, view=Scale)
 
 
-async def evict(
-    client: Requester, pod: ObjectKey, *, uid: str = "", grace_seconds: int | None = None
-) -> None:
+async def evict(client: Api, pod: ObjectKey, *, uid: str = "", grace_seconds: int | None = None) -> None:
     """Ask a pod to go where its disruption budgets allow that. It is gone some time later.
 
     Args:
@@ -95,7 +77,7 @@ async def evict(
 
 
 async def pod_log(
-    client: Requester,
+    client: Api,
     pod: ObjectKey,
     *,
     container: str = "",

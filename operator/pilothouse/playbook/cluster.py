@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar, cast
 
-from pilothouse.controller import Api, Fence
+from pilothouse.controller import Fence
 from pilothouse.informer import Informer, Store
 from pilothouse.kube import (
+    Api,
     Conflict,
     KubeObject,
     NotFound,

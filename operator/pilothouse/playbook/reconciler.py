@@ -7,7 +7,6 @@ from typing import Any, Generic, NamedTuple, TypeVar, cast
 import msgspec
 
 from pilothouse.controller import (
-    Api,
     EventRecorder,
     Fence,
     Outcome,
@@ -19,6 +18,7 @@ from pilothouse.controller import (
 from pilothouse.controller.outcome import ends_task
 from pilothouse.informer import Store
 from pilothouse.kube import (
+    Api,
     BadRequest,
     Forbidden,
     Invalid,

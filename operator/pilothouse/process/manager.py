@@ -13,7 +13,6 @@ from pathlib import Path
 from ssl import SSLContext
 from typing import Any, TypeVar
 
-from pilothouse.controller.api import Api
 from pilothouse.controller.cancelling import cancel
 from pilothouse.controller.controller import Controller
 from pilothouse.controller.election import LeaderElector
@@ -21,7 +20,7 @@ from pilothouse.controller.events import EventRecorder
 from pilothouse.controller.fence import Fence, FencedApi
 from pilothouse.controller.sharding import Sharding
 from pilothouse.informer import Informer, InformerFactory, Transform, drop_last_applied
-from pilothouse.kube import KubeObject, ObjectKey, Resource
+from pilothouse.kube import Api, KubeObject, ObjectKey, Resource
 from pilothouse.process.environment import SettingsError
 from pilothouse.process.health import HealthServer
 from pilothouse.process.settings import Settings

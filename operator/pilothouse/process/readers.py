@@ -13,8 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from pilothouse.controller.api import Api
-from pilothouse.kube import KubeError, ObjectMeta, Resource
+from pilothouse.kube import Api, KubeError, ObjectMeta, Resource
 
 log = logging.getLogger(__name__)
 

@@ -97,7 +97,7 @@ class Ownership:
         ]
 
     def update(self, manager: str, old: Json, new: Json, *, subresource: str = "") -> None:
-        """Take a create, a patch or a replace: what it changed is its manager's alone."""
+        """Take a create or a patch: what it changed is its manager's alone."""
         before, after = _owned_part(old), _owned_part(new)
         changed = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
         if not changed:

@@ -7,8 +7,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from contextlib import aclosing
 from typing import Any, TypeVar
 
-from pilothouse.controller import Api
 from pilothouse.kube import (
+    Api,
     EventType,
     KubeObject,
     ObjectKey,

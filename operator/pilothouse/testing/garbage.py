@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from pilothouse.kube import ObjectKey, Resource
+from pilothouse.kube import ObjectKey, PatchType, Resource
 from pilothouse.testing.documents import Json
 from pilothouse.testing.server import FOREGROUND, ORPHAN, ModelServer
 
@@ -61,16 +61,22 @@ def _blocks(obj: Json, uid: str) -> bool:
 
 def _disown(server: ModelServer, resource: Resource[Any], key: ObjectKey, obj: Json, uid: str) -> None:
     others = [owner for owner in obj["metadata"]["ownerReferences"] if owner["uid"] != uid]
-    _set_metadata(server, resource, key, obj, ownerReferences=others)
+    _set_metadata(server, resource, key, ownerReferences=others)
 
 
 def _release(server: ModelServer, resource: Resource[Any], key: ObjectKey, obj: Json, finalizer: str) -> None:
     left = [each for each in obj["metadata"]["finalizers"] if each != finalizer]
-    _set_metadata(server, resource, key, obj, finalizers=left)
+    _set_metadata(server, resource, key, finalizers=left)
 
 
-def _set_metadata(
-    server: ModelServer, resource: Resource[Any], key: ObjectKey, obj: Json, **fields: Any
-) -> None:
-    body = {**obj, "metadata": {**obj["metadata"], **fields}}
-    server.replace(resource, key, body, subresource="", manager="garbage-collector")
+def _set_metadata(server: ModelServer, resource: Resource[Any], key: ObjectKey, **fields: Any) -> None:
+    server.patch(
+        resource,
+        key,
+        {"metadata": fields},
+        type=PatchType.MERGE,
+        subresource="",
+        manager="garbage-collector",
+        force=False,
+        dry_run=False,
+    )

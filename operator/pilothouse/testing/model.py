@@ -40,7 +40,7 @@ BOOKMARK_SECONDS = 60.0
 #: And so long before its end, so that whoever goes on asks for little of the past, seconds.
 LAST_BOOKMARK_SECONDS = 2.0
 _POD = re.compile(r"/api/v1/namespaces/([^/]+)/pods/([^/]+)/(eviction|log)")
-WRITES = ("create", "patch", "replace", "delete")
+WRITES = ("create", "patch", "delete")
 
 
 class Call(NamedTuple):
@@ -154,20 +154,6 @@ class ModelApi:
             )
 
         return _view(resource, await self._request(call, patch))
-
-    async def replace(
-        self, resource: Resource[T], key: ObjectKey, body: object, *, subresource: str = ""
-    ) -> T:
-        """Replace an object, or its status."""
-        built = as_json(body)
-        call = Call("replace", str(resource), key, subresource, built)
-
-        def replace() -> Json:
-            return self.server.replace(
-                resource, key, built, subresource=subresource, manager=self._field_manager
-            )
-
-        return _view(resource, await self._request(call, replace))
 
     async def delete(
         self,

@@ -151,19 +151,6 @@ class ModelServer:
         owners.update(manager, old, stored, subresource=subresource)
         return stored
 
-    def replace(
-        self, resource: Resource[Any], key: ObjectKey, body: Json, *, subresource: str, manager: str
-    ) -> Json:
-        """Replace an object, or its subresource."""
-        old = self._found(resource, key)
-        check_version(resource, key, old, body)
-        if body["metadata"].get("uid", old["metadata"]["uid"]) != old["metadata"]["uid"]:
-            raise conflict(resource, key, "Precondition failed: UID in precondition differs")
-        stored = self._update(resource, key, old, copy.deepcopy(body), subresource)
-        owners = self.collection(resource).owners.setdefault(key, Ownership())
-        owners.update(manager, old, stored, subresource=subresource)
-        return stored
-
     def delete(
         self,
         resource: Resource[Any],

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
 from pilothouse.kube import (
+    Api,
     EventType,
     Expired,
     KubeError,
@@ -60,6 +61,11 @@ class Collection:
         self.misfits: set[ObjectKey] = set()
         self.asked: list[tuple[str, ...]] = []
         self._news = asyncio.Event()
+
+    @property
+    def api(self) -> Api:
+        """The collection as a reflector's client: it answers lists and watches, and nothing else."""
+        return cast("Api", self)
 
     # What the reflector calls.
 

@@ -49,7 +49,7 @@ async def collection() -> Collection:
 
 @pytest.fixture
 async def informer(collection: Collection) -> Informer[Thing]:
-    return Informer(collection, THINGS)
+    return Informer(collection.api, THINGS)
 
 
 def contents(informer: Informer[Thing]) -> dict[ObjectKey, Thing]:
@@ -88,7 +88,7 @@ async def test_lists_then_watches(collection, informer):
 @pytest.mark.parametrize("streams", [False, True])
 async def test_what_no_longer_fits_the_view_stays_as_last_known_until_it_is_deleted(streams):
     collection = Collection(streams=streams)
-    informer = Informer(collection, THINGS)
+    informer = Informer(collection.api, THINGS)
     kept, remade = collection.put("kept"), collection.put("remade")
     told: list[tuple[str, bool]] = []
     async with running(informer):
@@ -176,7 +176,7 @@ async def test_a_streamed_list_that_ends_early_is_trouble():
     collection = Collection(streams=True)
     collection.put("a")
     collection.ends_lists = 1
-    informer = Informer(collection, THINGS)
+    informer = Informer(collection.api, THINGS)
     async with running(informer):
         await eventually(lambda: informer.failing)
         assert not informer.synced
@@ -188,7 +188,7 @@ async def test_a_server_that_ended_one_streamed_list_early_is_asked_for_the_next
     collection = Collection(streams=True)
     collection.put("a")
     collection.ends_lists = 1
-    informer = Informer(collection, THINGS)
+    informer = Informer(collection.api, THINGS)
     async with running(informer):
         await informer.wait_synced()
         for name in ("b", "c"):
@@ -206,7 +206,7 @@ async def test_a_list_that_twice_did_not_come_to_its_end_is_read_in_pages_and_th
     collection = Collection(streams=True)
     collection.put("a")
     collection.ends_lists = 2
-    informer = Informer(collection, THINGS)
+    informer = Informer(collection.api, THINGS)
     async with running(informer):
         await informer.wait_synced()
         assert [each[0] for each in collection.asked][:3] == ["stream", "stream", "list"]
@@ -257,7 +257,7 @@ async def test_watches_that_expire_after_each_list_are_trouble(streams):
     collection = Collection(streams=streams)
     collection.put("a")
     collection.expires_watches = 1000
-    informer = Informer(collection, THINGS)
+    informer = Informer(collection.api, THINGS)
     async with running(informer):
         await asyncio.sleep(60)
         assert len([each for each in collection.asked if each[0] != "watch"]) < 12
@@ -289,7 +289,7 @@ async def test_a_server_that_ends_each_stream_after_an_event_is_given_a_breath(c
 async def test_lists_that_expire_again_and_again_are_trouble(streams):
     collection = Collection(streams=streams)
     collection.put("a")
-    informer = Informer(collection, THINGS)
+    informer = Informer(collection.api, THINGS)
     expired = Expired(410, "Expired", "too old")
     async with running(informer):
         await informer.wait_synced()
@@ -333,7 +333,7 @@ async def test_a_server_that_is_gone_is_asked_again_after_a_pause(collection, in
 )
 async def test_a_server_that_says_when_it_wants_to_be_asked_again_is_left_alone_so_long(streams, refused):
     collection = Collection(streams=streams)
-    informer = Informer(collection, THINGS)
+    informer = Informer(collection.api, THINGS)
     collection.refusals.append(refused)
     async with running(informer):
         started = now()
@@ -483,7 +483,7 @@ async def test_a_handler_that_fails_hurts_nobody(collection, informer, caplog):
 
 
 async def test_several_namespaces_are_watched_apart(collection):
-    informer = Informer(collection, THINGS, namespaces=["one", "two", "one"])
+    informer = Informer(collection.api, THINGS, namespaces=["one", "two", "one"])
     for namespace in ("one", "two", "three"):
         collection.put("a", namespace)
     async with running(informer):
@@ -588,7 +588,7 @@ async def test_cancelling_ends_it(collection, informer):
 async def test_a_server_that_streams_lists_and_watches_in_one_request():
     collection = Collection(streams=True)
     collection.put("a")
-    informer = Informer(collection, THINGS)
+    informer = Informer(collection.api, THINGS)
     told: list[tuple[list[str], bool]] = []
     informer.add_handler(
         lambda old, new, initial: told.append(([each.metadata.name for each in (new,) if each], initial))
@@ -609,7 +609,7 @@ async def test_a_streamed_list_counts_only_when_it_has_come_to_its_end():
     told: dict[ObjectKey, Thing] = {}
     for name in ("a", "b", "c"):
         collection.put(name)
-    informer = Informer(collection, THINGS)
+    informer = Informer(collection.api, THINGS)
     informer.add_handler(shadow(told))
     collection.lag = 1
     async with running(informer):
@@ -632,7 +632,7 @@ async def test_what_is_deleted_while_its_list_is_streamed_is_gone():
     collection = Collection(streams=True)
     for name in ("a", "b"):
         collection.put(name)
-    informer = Informer(collection, THINGS)
+    informer = Informer(collection.api, THINGS)
     collection.lag = 1
     async with running(informer):
         await asyncio.sleep(1.5)

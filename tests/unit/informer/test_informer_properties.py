@@ -40,7 +40,7 @@ async def observe_later(informer: Informer[Thing], obj: Thing, delay: float) -> 
 
 async def play(script: list[tuple[object, ...]], scopes: list[str], streams: bool) -> None:
     collection = Collection(streams=streams)
-    informer = Informer(collection, THINGS, namespaces=scopes)
+    informer = Informer(collection.api, THINGS, namespaces=scopes)
     told: dict[ObjectKey, Thing] = {}
     informer.add_handler(shadow(told))
     async with asyncio.TaskGroup() as group:

@@ -302,7 +302,7 @@ async def test_all_who_see_the_same_objects_share_one_watch() -> None:
 
 async def test_what_cannot_be_read_is_said_for_every_watch_and_heals() -> None:
     collection = Collection()
-    factory = InformerFactory(collection)
+    factory = InformerFactory(collection.api)
     informer: Informer[Thing] = factory.informer(THINGS)
     collection.put("a")
     collection.refusals += [NotFound(404, "NotFound", "the server could not find the requested resource")] * 3

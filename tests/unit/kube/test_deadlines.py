@@ -12,6 +12,7 @@ from aiohttp import web
 
 from pilothouse.kube import Client, ObjectKey, PatchType, Unreachable, pod_log, transport
 from pilothouse.kube.deadline import Deadline
+from tests.listing import listed
 from tests.unit.kube.conftest import ScriptedServer
 from tests.unit.kube.views import WIDGETS, body
 
@@ -28,10 +29,9 @@ async def first(events: Any) -> None:
 
 CALLS: dict[str, Callable[[Client], Awaitable[object]]] = {
     "get": lambda client: client.get(WIDGETS, KEY),
-    "list": lambda client: client.list(WIDGETS),
+    "list": lambda client: listed(client, WIDGETS),
     "create": lambda client: client.create(WIDGETS, ONE, namespace="ns"),
     "patch": lambda client: client.patch(WIDGETS, KEY, {}, type=PatchType.MERGE),
-    "replace": lambda client: client.replace(WIDGETS, KEY, ONE),
     "delete": lambda client: client.delete(WIDGETS, KEY),
     "request": lambda client: client.request("GET", "/version"),
     "log": lambda client: pod_log(client, KEY),

@@ -56,11 +56,6 @@ async def test_the_core_group_goes_first_and_another_can_be_named(discovery):
     assert not (await discovery.resolve("no", PartialObjectMetadata)).namespaced
 
 
-async def test_versions_come_best_first(discovery):
-    assert await discovery.versions("ft") == ("v2", "v1")
-    assert await discovery.versions("old.flights.com") == ("v1",)
-
-
 async def test_the_server_is_asked_once_and_again_for_a_new_kind(server, discovery):
     await discovery.resolve("pods", PartialObjectMetadata)
     await discovery.resolve("ft", PartialObjectMetadata)

@@ -15,6 +15,7 @@ from pilothouse.kube import (
     pod_log,
     scale_of,
 )
+from tests.listing import listed
 from tests.unit.kube.views import WIDGETS, body, status
 
 KEY = ObjectKey("ns", "one")
@@ -96,7 +97,7 @@ async def test_a_view_of_the_metadata_asks_for_no_more(server, client):
     answers: list[Any] = [one, {"metadata": {"resourceVersion": "9"}, "items": [one]}]
     server.will(*map(web.json_response, answers), server.stream(), web.json_response(one))
     found = await client.get(WIDGET_METADATA, KEY)
-    assert await client.list(WIDGET_METADATA) == [found]
+    assert await listed(client, WIDGET_METADATA) == [found]
     async for _ in client.watch(WIDGET_METADATA, resource_version="9"):
         pass
     await client.patch(WIDGET_METADATA, KEY, {}, type=PatchType.MERGE)
@@ -116,7 +117,7 @@ async def test_list_joins_the_pages(server, client):
     first = {"metadata": {"resourceVersion": "9", "continue": "more"}, "items": [body("a", 1), body("b", 2)]}
     last = {"metadata": {"resourceVersion": "9"}, "items": [body("c", 3)]}
     server.will(web.json_response(first), web.json_response(last))
-    found = await client.list(WIDGETS, namespace="ns", label_selector="a=b")
+    found = await listed(client, WIDGETS, namespace="ns", label_selector="a=b")
     assert [each.metadata.name for each in found] == ["a", "b", "c"]
     assert [request.query.get("continue") for request in server.requests] == [None, "more"]
     assert {request.query["labelSelector"] for request in server.requests} == {"a=b"}
