@@ -4,6 +4,8 @@ The ticket's UID is the booking's reference at the airline: the booking is found
 and there is one booking per ticket, however often a play is killed and repeated.
 """
 
+from typing import Any
+
 from msgspec.structs import replace
 
 from flights_operator.airline import Airline
@@ -33,9 +35,9 @@ class TicketPlay(Play[FlightTicket, FlightTicketStatus]):
     """
 
     def __init__(
-        self, ticket: FlightTicket, airline: Airline, comparisons: Comparisons, *, check: bool = False
+        self, ticket: FlightTicket, airline: Airline, comparisons: Comparisons, **engine: Any
     ) -> None:
-        super().__init__(ticket, check=check)
+        super().__init__(ticket, **engine)
         self.airline = airline
         self.comparisons = comparisons
         self.reference = ticket.metadata.uid
@@ -246,8 +248,8 @@ def ticket_playbook(airline: Airline, resync: float) -> Playbook[TicketPlay]:
     """
     comparisons = Comparisons(resync)
 
-    def play(ticket: FlightTicket, *, check: bool = False) -> TicketPlay:
-        return TicketPlay(ticket, airline, comparisons, check=check)
+    def play(ticket: FlightTicket, **engine: Any) -> TicketPlay:
+        return TicketPlay(ticket, airline, comparisons, **engine)
 
     return Playbook(
         play,

@@ -33,11 +33,11 @@ from pilothouse.kube import (
     Resource,
     Undecodable,
 )
-from pilothouse.playbook.cluster import Cluster
+from pilothouse.playbook.assembly import Surroundings, assemble
 from pilothouse.playbook.playbook import Recap
 from pilothouse.playbook.reconciler import PAUSED, RECONCILE, Reconciler
 from pilothouse.playbook.status import merge_patch
-from pilothouse.playbook.watch import Secondary, Watch, add_indexes
+from pilothouse.playbook.watch import Secondary, Watch
 from pilothouse.process import Settings
 from pilothouse.telemetry import now
 
@@ -180,7 +180,7 @@ class Hand:
         leaving = obj.metadata.deletion_timestamp is not None
         if leaving and finalizer not in obj.metadata.finalizers:
             raise _nothing_to_play(watch, key)
-        async with self._reconciler(watch, key, Fence(-math.inf)) as (reconciler, store):
+        async with self._reconciler(watch, key, Fence(-math.inf), []) as (reconciler, store):
             store.observe(obj)
             try:
                 recap, status = await reconciler.check(store.get(key))
@@ -217,12 +217,13 @@ class Hand:
                 "LEADER_ELECT is off, so no Lease tells whether an operator is at work: see what a "
                 "play would do with --check, or set LEADER_ELECT=true for both"
             )
+        recaps: list[Recap] = []
         async with (
             self._leading(watch, obj) as fence,
-            self._reconciler(watch, key, fence) as (reconciler, store),
+            self._reconciler(watch, key, fence, recaps) as (reconciler, store),
         ):
             try:
-                played = await self._try(watch, key, reconciler, store)
+                played = await self._try(watch, key, reconciler, store, recaps)
             except BaseException:
                 if due := reconciler.due(key):
                     log.warning("%s %s: %s", watch.resource.kind, key, still_due(due))
@@ -230,11 +231,14 @@ class Hand:
             return replace(played, due=reconciler.due(key))
 
     async def _try(
-        self, watch: Watch, key: ObjectKey, reconciler: Reconciler[Any], store: Store[Any]
+        self,
+        watch: Watch,
+        key: ObjectKey,
+        reconciler: Reconciler[Any],
+        store: Store[Any],
+        recaps: Sequence[Recap],
     ) -> Played:
         """Plays until the object does not change meanwhile; a try runs the handlers that the last left."""
-        recaps: list[Recap] = []
-        reconciler.played = recaps.append
         for _ in range(TRIES):
             before = await self._read(watch, key)
             store.observe(before)
@@ -253,24 +257,17 @@ class Hand:
 
     @asynccontextmanager
     async def _reconciler(
-        self, watch: Watch, key: ObjectKey, fence: Fence
+        self, watch: Watch, key: ObjectKey, fence: Fence, recaps: list[Recap]
     ) -> AsyncIterator[tuple[Reconciler[Any], Store[Any]]]:
-        """What plays, with a store that knows the one object, and the other kinds read as the operator does.
+        """Yields a reconciler and its store; the recaps of its plays are appended to `recaps`.
 
-        Of the played kind nothing but the object is read, unless the watch declares it: the operator's pod
-        need not hold all of it twice.
+        The store holds only the object that is played, unless the watch declares the played kind as a
+        secondary one, too: the operator's pod need not hold all objects twice. Other kinds are read as the
+        operator does.
         """
         api = FencedApi(self._api, fence)
         factory = InformerFactory(self._api)
         informers = [self._informer(factory, watch, each, key) for each in watch.secondaries]
-        cluster = Cluster(
-            api,
-            fence,
-            watch.resource,
-            manager=self._name,
-            informers=informers,
-            namespaces=self._namespaces(watch),
-        )
         store: Store[Any] = Store(str(watch.resource), watch.transform)
         async with _running(factory.run()):
             try:
@@ -279,8 +276,10 @@ class Hand:
             except TimeoutError:
                 raise Refused("; ".join(factory.waiting_for)) from None
             recorder = EventRecorder(api, self._name, self._settings.pod_name)
+            around = Surroundings(self._name, api, fence, recorder, self._namespaces(watch))
+            reconciler = assemble(watch, around, store, informers, played=recaps.append)
             async with _running(recorder.run()), asyncio.timeout(self._settings.sync_timeout):
-                yield Reconciler(api, watch.resource, store, watch.playbook, recorder, cluster), store
+                yield reconciler, store
                 await recorder.flush(FLUSH_SECONDS)
 
     def _informer(
@@ -289,15 +288,13 @@ class Hand:
         # What has no mapper, however often it is declared, belongs to the object: it is in its namespace.
         alike = [each for each in watch.secondaries if each.selection == other.selection]
         own = [key.namespace] if key.namespace and all(each.mapper is None for each in alike) else None
-        informer = factory.informer(
+        return factory.informer(
             other.resource,
             label_selector=other.selector,
             field_selector=other.field_selector,
             transform=other.transform,
             namespaces=own or self._namespaces(watch),
         )
-        add_indexes(informer, other)
-        return informer
 
     def _namespaces(self, watch: Watch) -> Sequence[str]:
         return self._settings.watch_namespaces or watch.namespaces

@@ -17,7 +17,8 @@ from typing import TypeAlias
 from pilothouse import __version__
 from pilothouse.controller import LeadershipLost
 from pilothouse.kube import Client, ClientConfig, ConfigError
-from pilothouse.playbook.watch import Watch, add_watch
+from pilothouse.playbook.assembly import add_watch
+from pilothouse.playbook.watch import Watch
 from pilothouse.process import Manager, Settings, SettingsError
 from pilothouse.process.watchdog import Watchdog
 from pilothouse.telemetry import configure

@@ -7,6 +7,7 @@ from pilothouse.controller.fence import Fence, Fenced, FencedApi
 from pilothouse.controller.lease import LeaseTiming
 from pilothouse.controller.mappers import Mapper, owner_mapper
 from pilothouse.controller.outcome import Outcome, PermanentError, SyncError
+from pilothouse.controller.own_writes import OwnWrites
 from pilothouse.controller.predicates import (
     Predicate,
     annotations_changed,
@@ -31,6 +32,7 @@ __all__ = [
     "Mapper",
     "ObjectReference",
     "Outcome",
+    "OwnWrites",
     "PermanentError",
     "Predicate",
     "SyncError",

@@ -11,7 +11,7 @@ from pilothouse.controller.fence import Fenced
 from pilothouse.controller.mappers import Mapper
 from pilothouse.controller.metrics import ControllerMetrics, Result
 from pilothouse.controller.outcome import Outcome, PermanentError, SyncError, ends_task
-from pilothouse.controller.own_writes import OwnWrites, Write
+from pilothouse.controller.own_writes import OwnWrites
 from pilothouse.controller.predicates import Predicate, any_change, meaningful_change
 from pilothouse.controller.threads import threads_left
 from pilothouse.informer import Informer
@@ -51,6 +51,8 @@ class Controller(Generic[T]):
     back-off) or when its sync asked for it. A failure concerns its key alone.
 
     Attributes:
+        own_writes: Takes what syncs write.
+        queue: The keys to be synced.
         admits: Asked when a key's turn has come: whether the object is this process's to sync. If not, it is
             passed over; `enqueue_all` when the answers may have changed. At first, every object is.
 
@@ -69,6 +71,8 @@ class Controller(Generic[T]):
         predicate: Which changes are worth a sync; it is not asked about deleted objects, which are not.
         on_timeout: Told of a key whose sync was stopped after so many seconds, so that the object can say so.
         on_defect: Told of a key whose sync ended by an error that nobody foresaw, for the same reason.
+        own_writes: Takes what syncs write, for syncs that are made before their controller; unless given, the
+            controller makes its own.
     """
 
     def __init__(
@@ -84,14 +88,15 @@ class Controller(Generic[T]):
         predicate: Predicate[T] = meaningful_change,
         on_timeout: Callable[[ObjectKey, float], Awaitable[None]] = _tell_nobody,
         on_defect: Callable[[ObjectKey, BaseException], Awaitable[None]] = _tell_nobody,
+        own_writes: OwnWrites[T] | None = None,
     ) -> None:
         self.name = name
-        self.queue: WorkQueue[ObjectKey] = WorkQueue(name)
+        self.own_writes = own_writes or OwnWrites(api, informer, WorkQueue(name))
+        self.queue = self.own_writes.queue
         self.admits: Callable[[T], bool] = _everything
         self._informer = informer
         self._store = informer.store
         self._sync = sync
-        self._own_writes = OwnWrites(api, informer, self.queue)
         self._workers = workers
         self._resync = resync
         self._deadline = Deadline(sync_timeout, self._swallowed)
@@ -104,8 +109,6 @@ class Controller(Generic[T]):
         self._syncing: dict[ObjectKey, T] = {}
         # The task of the worker that has a key.
         self._workers_at: dict[ObjectKey, asyncio.Task[Any] | None] = {}
-        # The key whose own write the store is being told of right now.
-        self._writing: ObjectKey | None = None
         # What tells objects of syncs that have not ended.
         self._telling: set[asyncio.Task[None]] = set()
         # Whether a worker that is cancelled is to end.
@@ -178,38 +181,11 @@ class Controller(Generic[T]):
             self._ending = True
             await cancel([*parts, *self._telling], SYNC_END_SECONDS)
             self._deadline.close()
-            self._own_writes.close()
+            self.own_writes.close()
 
     async def drain(self) -> None:
         """Takes no more keys and returns when the syncs in flight have ended."""
         await self.queue.drain()
-
-    def wrote(self, obj: T) -> None:
-        """Takes what an own write returned into the store. It is no reason for another sync.
-
-        The write must have carried the resourceVersion of the object in the store: then nothing that somebody
-        else did can hide in what it returned.
-        """
-        self._writing = obj.metadata.key
-        try:
-            self._store.observe(obj)
-        finally:
-            self._writing = None
-
-    def wrote_secondary(self, key: ObjectKey, informer: Informer[S], obj: S) -> None:
-        """Takes what a sync's write of another object returned into that kind's store.
-
-        The key is not synced again before that kind's watch has come as far (or the object has been read
-        live): whatever it made is there then, and so is what others did before. A deletion needs no such
-        care: to delete again what is gone is harmless.
-
-        Args:
-            key: The object whose sync wrote.
-            informer: Where the other kind's objects come from.
-            obj: What the write returned; the informer's namespaces and selectors must admit it.
-        """
-        self._own_writes.add(key, Write(informer, obj))
-        informer.store.observe(obj)
 
     def _observe(self, old: T | None, new: T | None, initial: bool) -> None:
         if new is None:
@@ -217,7 +193,7 @@ class Controller(Generic[T]):
                 self._forget(old.metadata.key)
             return
         key = new.metadata.key
-        if key != self._writing and self._predicate(old, new):
+        if not self.own_writes.taking(key) and self._predicate(old, new):
             self._wake(key, initial)
 
     def _wake(self, key: ObjectKey, initial: bool) -> None:
@@ -226,7 +202,7 @@ class Controller(Generic[T]):
 
     def _forget(self, key: ObjectKey) -> None:
         self.queue.forget(key)
-        self._own_writes.forget(key)
+        self.own_writes.forget(key)
         self._hopeless.discard(key)
 
     async def _work(self) -> None:
@@ -283,7 +259,7 @@ class Controller(Generic[T]):
         obj = self._store.get(key)
         if obj is not None and not self.admits(obj):
             return False
-        if self._own_writes.park(key, obj):
+        if self.own_writes.park(key, obj):
             return False
         if obj is not None:
             self._syncing[key] = obj

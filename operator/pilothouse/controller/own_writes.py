@@ -14,6 +14,7 @@ from pilothouse.queue import Priority, WorkQueue
 log = logging.getLogger(__name__)
 
 T = TypeVar("T", bound=KubeObject)
+S = TypeVar("S", bound=KubeObject)
 
 # How long a key waits for its own writes to come back through the watches before they are read live.
 PATIENCE = 5.0
@@ -49,21 +50,24 @@ class Parked:
 
 
 class OwnWrites(Generic[T]):
-    """Parks the keys whose own writes the watches have not brought back.
+    """Takes what own writes returned, and parks the keys whose writes the watches have not shown yet.
 
-    A parked key waits outside of any worker and is added to the queue again when all that it has written has
-    been seen, or, after 5 s, has been read live.
+    A parked key waits outside of any worker. It is added to the queue again when the watches have shown all
+    that it wrote, or, after 5 s, when that was read live.
+
+    Attributes:
+        queue: The queue of the controller whose syncs write.
 
     Args:
         api: Reads an object live.
-        informer: Where the synced objects come from.
-        queue: Where keys come back.
+        informer: The informer of the synced objects.
+        queue: See the attribute.
     """
 
     def __init__(self, api: Api, informer: Informer[T], queue: WorkQueue[ObjectKey]) -> None:
         self._api = api
         self._informer = informer
-        self._queue = queue
+        self.queue = queue
         self._kind = informer.resource.kind
         self._time: Callable[[], float] = asyncio.get_running_loop().time
         # What syncs of a key have written of other objects and no watch is known to have brought back.
@@ -71,10 +75,39 @@ class OwnWrites(Generic[T]):
         self._parked: dict[ObjectKey, Parked] = {}
         # Keys that waited in vain and were read live instead.
         self._read: set[ObjectKey] = set()
+        # The key whose own write is being taken into the store at this moment.
+        self._taking: ObjectKey | None = None
 
-    def add(self, key: ObjectKey, write: Write) -> None:
-        """Notes what a sync of a key has written of another object."""
-        self._secondary.setdefault(key, []).append(write)
+    def wrote(self, obj: T) -> None:
+        """Takes what a write of the synced object returned into the store. It causes no further sync.
+
+        The write must have carried the resourceVersion of the object in the store: then what it returned
+        cannot contain a change by another client.
+        """
+        self._taking = obj.metadata.key
+        try:
+            self._informer.store.observe(obj)
+        finally:
+            self._taking = None
+
+    def wrote_secondary(self, key: ObjectKey, informer: Informer[S], obj: S) -> None:
+        """Takes what a sync's write of another object returned into that kind's store.
+
+        The key is not synced again until that kind's watch has come as far, or the object has been read
+        live. The next sync then sees what this one made, and what others did before. A deletion needs no
+        such care, because deleting an object that is gone is harmless.
+
+        Args:
+            key: The object whose sync wrote.
+            informer: The informer of the other kind.
+            obj: What the write returned; the informer's namespaces and selectors must admit it.
+        """
+        self._secondary.setdefault(key, []).append(Write(informer, obj))
+        informer.store.observe(obj)
+
+    def taking(self, key: ObjectKey) -> bool:
+        """Whether the store changes at this moment because of an own write of the object."""
+        return key == self._taking
 
     def forget(self, key: ObjectKey) -> None:
         """Forgets a key whose object is gone."""
@@ -94,7 +127,7 @@ class OwnWrites(Generic[T]):
             obj: Its object as the store shows it.
         """
         if parked := self._parked.get(key):
-            parked.priority = min(parked.priority, self._queue.taken_at(key))
+            parked.priority = min(parked.priority, self.queue.taken_at(key))
             return True
         unseen = self._unseen(key) if key in self._secondary else []
         if obj is not None and self._informer.store.unconfirmed(key):
@@ -105,7 +138,7 @@ class OwnWrites(Generic[T]):
         if not unseen:
             return False
         waiting = asyncio.get_running_loop().create_task(self._wait(key, unseen))
-        self._parked[key] = Parked(self._queue.taken_at(key), waiting)
+        self._parked[key] = Parked(self.queue.taken_at(key), waiting)
         return True
 
     def _unseen(self, key: ObjectKey) -> list[Write]:
@@ -125,17 +158,17 @@ class OwnWrites(Generic[T]):
                     return
         except KubeError as error:
             log.warning("%s %s has to wait, what it wrote cannot be read: %s", self._kind, key, error)
-            self._queue.add_rate_limited(key, self._parked[key].priority)
+            self.queue.add_rate_limited(key, self._parked[key].priority)
         except BaseException as error:
             if ends_task(error):
                 raise
             log.exception("%s %s has to wait, what it wrote cannot be read", self._kind, key)
-            self._queue.add_rate_limited(key, self._parked[key].priority)
+            self.queue.add_rate_limited(key, self._parked[key].priority)
         else:
             if behind:
                 self._read.add(key)
             self._secondary.pop(key, None)
-            self._queue.add(key, self._parked[key].priority)
+            self.queue.add(key, self._parked[key].priority)
         finally:
             del self._parked[key]
 

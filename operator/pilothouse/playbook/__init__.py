@@ -1,6 +1,7 @@
 """Playbooks: what makes the objects of a kind as their specs ask, as ordered, named, idempotent tasks."""
 
 from pilothouse.controller import EventType
+from pilothouse.playbook.assembly import add_watch
 from pilothouse.playbook.groups import Group, Plan
 from pilothouse.playbook.jobs import JOB, Job
 from pilothouse.playbook.manifest import child_name
@@ -9,7 +10,7 @@ from pilothouse.playbook.playbook import Playbook, Recap
 from pilothouse.playbook.reconciler import PAUSED, RECONCILE, Reconciler
 from pilothouse.playbook.status import PlayStatus
 from pilothouse.playbook.tasks import State, Task, TaskFailed, TaskResult, Waiting, task
-from pilothouse.playbook.watch import Secondary, Watch, add_watch
+from pilothouse.playbook.watch import Secondary, Watch
 
 __all__ = [
     "JOB",

@@ -5,7 +5,7 @@ Server-side apply is a matter of its own: `pilothouse.playbook.apply`.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 from pilothouse.controller import Fence
 from pilothouse.informer import Informer, Store
@@ -26,6 +26,8 @@ from pilothouse.playbook.tasks import TaskFailed
 
 K = TypeVar("K", bound=KubeObject)
 
+Wrote: TypeAlias = Callable[[ObjectKey, Informer[Any], Any], None]
+
 OWNER = "owner"
 """The index of the watched kinds by the UID of the object that controls them."""
 
@@ -40,17 +42,18 @@ class Cluster:
         manager: The name under which fields are applied: the operator's.
         namespaces: Those that the operator watches; empty: all.
         memory: What the objects were last seen to fulfil.
-        wrote: Takes what a write for an object returned: its key, the informer of the written kind, and what
-            was written. A controller's `wrote_secondary` also has the key wait until the watch has come as
-            far.
+        wrote: Takes what a write for an object returned: the object's key, the informer of the written kind,
+            and what the write returned.
 
     Args:
-        api: See there.
-        fence: See there.
-        owner: See there.
-        manager: See there.
-        informers: Of the kinds that the plays read and change.
-        namespaces: See there.
+        api: See the attribute.
+        fence: See the attribute.
+        owner: See the attribute.
+        manager: See the attribute.
+        informers: The informers of the kinds that the plays read and change.
+        namespaces: See the attribute.
+        wrote: See the attribute; `OwnWrites.wrote_secondary` also lets the key wait until the watch has come
+            as far. Unless given, the informer's store takes the object.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class Cluster:
         manager: str,
         informers: Sequence[Informer[Any]] = (),
         namespaces: Sequence[str] = (),
+        wrote: Wrote | None = None,
     ) -> None:
         self.api = api
         self.fence = fence
@@ -69,7 +73,7 @@ class Cluster:
         self.manager = manager
         self.namespaces = namespaces
         self.memory = Memory()
-        self.wrote: Callable[[ObjectKey, Informer[Any], Any], None] = _observe
+        self.wrote: Wrote = wrote or _observe
         self._informers = {_kind(informer.resource): informer for informer in informers}
         for informer in self._informers.values():
             informer.add_handler(partial(self._forget, str(informer.resource)))

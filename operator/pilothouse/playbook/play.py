@@ -77,19 +77,31 @@ class Play(Generic[T, S]):
         pending_events: The Events that the engine records after the last task.
         pending_conditions: The conditions besides Ready that the engine writes with the status.
         notified: The handlers to be run at the end.
-        cluster: What the modules reach; set by the engine.
-        fence: Lets changes of outside systems through; set by the engine.
+        fence: Lets changes of outside systems through.
+
+    Args:
+        object: See the attribute.
+        check: See the attribute.
+        cluster: What the modules reach. The engine gives it. A subclass with arguments of its own hands on
+            what it does not know: `def __init__(self, object, *, airline, **engine)` calls
+            `super().__init__(object, **engine)`.
     """
 
     log = logging.getLogger(__name__)
-    cluster: Cluster
-    fence = OPEN
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         cls.log = logging.getLogger(cls.__module__)
 
-    def __init__(self, object: T, *, check: bool = False) -> None:  # noqa: A002 - the attribute's name
+    def __init__(
+        self,
+        object: T,  # noqa: A002 - the attribute's name
+        *,
+        check: bool = False,
+        cluster: Cluster | None = None,
+    ) -> None:
+        self._cluster = cluster
+        self.fence = cluster.fence if cluster is not None else OPEN
         self.object = object
         self.status: S = object.status
         self.check = check
@@ -114,6 +126,20 @@ class Play(Generic[T, S]):
         self.pending_events: list[PlayEvent] = []
         self.pending_conditions: list[Aspect] = []
         self.notified: set[Task[Any]] = set()
+
+    @property
+    def cluster(self) -> Cluster:
+        """What the modules reach.
+
+        Raises:
+            RuntimeError: The play was made without a cluster, as in a test of a single task.
+        """
+        if self._cluster is None:
+            raise RuntimeError(
+                f"this {type(self).__name__} was made without a cluster, so its modules reach nothing; pass "
+                "the keyword arguments that the engine gives on to Play.__init__"
+            )
+        return self._cluster
 
     # What a task says.
 

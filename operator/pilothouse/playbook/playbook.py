@@ -70,7 +70,8 @@ class Playbook(Generic[P]):
     not happen, make it a task that compares what is with what should be.
 
     Args:
-        play: Makes the play of an object: called with the object and `check=`.
+        play: Makes the play of an object: a subclass of `Play`, or a function that is called with the object
+            and the keyword arguments of `Play`, and hands those on.
         tasks: Tasks and groups, in order; a failure ends the play.
         cleanup: What must be done before the object may go, in order. It is played, again and again, until no
             task fails or waits and none asked for another play.

@@ -76,11 +76,6 @@ class Reconciler(Generic[T]):
     that is as it should be costs no request. Once it is cleaned up a deleted object is left alone; its status
     is written before that if finalizers of others hold it back.
 
-    Attributes:
-        wrote: Takes what an own write returned. A controller's `wrote` also knows that it is no news.
-        played: Told of each recap; the metrics are, unless somebody else wants to know.
-        meaningful: Which changes by others are worth a play, apart from those of the status.
-
     Args:
         api: Reaches the API server.
         resource: The kind.
@@ -89,6 +84,10 @@ class Reconciler(Generic[T]):
         recorder: Takes Events.
         cluster: What the modules of plays reach; unless given, they reach no other kind, and no Lease fences
             them.
+        wrote: Takes what a write of the object returned. Unless given, the store does; `OwnWrites.wrote` also
+            keeps the controller from syncing the object again for it.
+        played: Takes each recap; unless given, the metrics do.
+        meaningful: Which changes by other clients cause a play, apart from those of the status.
     """
 
     def __init__(
@@ -99,6 +98,10 @@ class Reconciler(Generic[T]):
         playbook: Playbook[Any],
         recorder: EventRecorder,
         cluster: Cluster | None = None,
+        *,
+        wrote: Callable[[T], None] | None = None,
+        played: Callable[[Recap], None] | None = None,
+        meaningful: Predicate[T] = meaningful_change,
     ) -> None:
         self._api = api
         self._resource = resource
@@ -108,9 +111,9 @@ class Reconciler(Generic[T]):
         # The statuses whose writes have not been answered yet.
         self._writing: dict[ObjectKey, PlayStatus] = {}
         self._notified: dict[ObjectKey, Notified] = {}
-        self.wrote: Callable[[T], None] = store.observe
-        self.played: Callable[[Recap], None] = TaskMetrics(resource.kind.lower()).played
-        self.meaningful: Predicate[T] = meaningful_change
+        self._wrote: Callable[[T], None] = wrote or store.observe
+        self._played: Callable[[Recap], None] = played or TaskMetrics(resource.kind.lower()).played
+        self._meaningful = meaningful
         self._announcer = Announcer(resource, recorder)
 
     async def sync(self, key: ObjectKey) -> Outcome:
@@ -134,7 +137,7 @@ class Reconciler(Generic[T]):
             return DONE
         play = self._play(obj, check=False)
         recap = await self._run(play)
-        self.played(recap)
+        self._played(recap)
         self._announcer.tell(play, recap)
         failure, waiting = recap.failure, recap.waiting
         if play.deleting and failure is None and waiting is None and play.after is None:
@@ -239,17 +242,15 @@ class Reconciler(Generic[T]):
             return True
         finalizer = self._playbook.finalizer
         if finalizer not in new.metadata.finalizers:
-            return self.meaningful(old, new)
+            return self._meaningful(old, new)
         expected = (*old.metadata.finalizers, finalizer)
         if new.metadata.finalizers != expected:
-            return self.meaningful(old, new)
+            return self._meaningful(old, new)
         metadata = msgspec.structs.replace(old.metadata, finalizers=expected)
-        return self.meaningful(msgspec.structs.replace(cast("Any", old), metadata=metadata), new)
+        return self._meaningful(msgspec.structs.replace(cast("Any", old), metadata=metadata), new)
 
     def _play(self, obj: T, *, check: bool) -> Play[T, Any]:
-        play: Play[T, Any] = self._playbook.play(obj, check=check)
-        play.cluster = self._cluster
-        play.fence = self._cluster.fence
+        play: Play[T, Any] = self._playbook.play(obj, check=check, cluster=self._cluster)
         return play
 
     async def _run(self, play: Play[T, Any]) -> Recap:
@@ -344,7 +345,7 @@ class Reconciler(Generic[T]):
         written = await self._api.patch(
             self._resource, key, body, type=PatchType.MERGE, subresource=subresource
         )
-        self.wrote(written)
+        self._wrote(written)
         return written
 
 

@@ -1,30 +1,13 @@
 """Watches: which playbook is played over which kind, and what else it reads; declared in one place."""
 
-import logging
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
-from pilothouse.controller import (
-    Controller,
-    Mapper,
-    Predicate,
-    any_change,
-    any_of,
-    meaningful_change,
-    owner_mapper,
-)
-from pilothouse.informer import IndexFunc, Informer, Transform, drop_last_applied
+from pilothouse.controller import Mapper, Predicate, any_change
+from pilothouse.informer import IndexFunc, Transform, drop_last_applied
 from pilothouse.kube import Resource
-from pilothouse.playbook.cluster import OWNER, Cluster, owner_uid
-from pilothouse.playbook.metrics import TaskMetrics
 from pilothouse.playbook.playbook import Playbook
-from pilothouse.playbook.reconciler import Reconciler
-from pilothouse.process import Manager
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -113,88 +96,3 @@ class Watch:
     def secondaries(self) -> Sequence[Secondary]:
         """All other kinds than the played one."""
         return (*map(Secondary, self.owns), *self.watches)
-
-
-def add_watch(manager: Manager, watch: Watch) -> Controller[Any]:
-    """Makes the controller of a watch and adds it to a manager. Settings go before what the watch says."""
-    settings = manager.settings
-    namespaces = settings.watch_namespaces or watch.namespaces
-    informer = manager.informer(
-        watch.resource,
-        label_selector=watch.selector,
-        field_selector=watch.field_selector,
-        namespaces=namespaces,
-        transform=watch.transform,
-    )
-    others = [
-        manager.informer(
-            each.resource,
-            label_selector=each.selector,
-            field_selector=each.field_selector,
-            namespaces=namespaces,
-            transform=each.transform,
-        )
-        for each in watch.secondaries
-    ]
-    cluster = Cluster(
-        manager.api,
-        manager.fence,
-        watch.resource,
-        manager=manager.name,
-        informers=others,
-        namespaces=namespaces,
-    )
-    reconciler: Reconciler[Any] = Reconciler(
-        manager.api, watch.resource, informer.store, watch.playbook, manager.recorder, cluster
-    )
-    reconciler.played = TaskMetrics(watch.name).played
-    if watch.predicate is not None:
-        reconciler.meaningful = any_of(meaningful_change, watch.predicate)
-    controller: Controller[Any] = Controller(
-        watch.name,
-        manager.api,
-        informer,
-        reconciler.sync,
-        workers=watch.workers if settings.workers is None else settings.workers,
-        resync=watch.resync if settings.resync is None else settings.resync,
-        sync_timeout=settings.sync_timeout,
-        predicate=reconciler.worth_a_play,
-        on_timeout=reconciler.timed_out,
-        on_defect=reconciler.met_defect,
-    )
-    reconciler.wrote = controller.wrote
-    cluster.wrote = controller.wrote_secondary
-    informer.add_handler(partial(_on_drop, watch, reconciler))
-    for secondary, other in zip(watch.secondaries, others, strict=True):
-        add_indexes(other, secondary)
-        controller.watch(other, secondary.mapper or owner_mapper(watch.resource), secondary.predicate)
-    manager.add(controller)
-    return controller
-
-
-def _on_drop(watch: Watch, reconciler: Reconciler[Any], old: Any, new: Any, initial: bool) -> None:
-    """Takes leave of an object that the watch shows no more: a handler of its informer."""
-    if new is not None or old is None:
-        return
-    metadata = old.metadata
-    reconciler.forget(metadata.key)
-    finalizer = watch.playbook.finalizer
-    selected = watch.selector or watch.field_selector
-    if selected and finalizer in metadata.finalizers and metadata.deletion_timestamp is None:
-        log.warning(
-            "%s %s carries the finalizer %s and is not selected by %r any more: nobody plays it, and once "
-            "deleted it would stay for ever. Let it be selected again, or clean up what it stands for and "
-            "take the finalizer away",
-            watch.resource.kind,
-            metadata.key,
-            finalizer,
-            selected,
-        )
-
-
-def add_indexes(informer: Informer[Any], secondary: Secondary) -> None:
-    """Lets objects of another kind be found by their owner, and by what else is declared."""
-    for name, values in {OWNER: owner_uid, **secondary.indexes}.items():
-        # Several watches may share an informer: the first has added the index of the owner.
-        with suppress(ValueError):
-            informer.store.add_index(name, values)

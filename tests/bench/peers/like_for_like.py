@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -66,8 +67,8 @@ async def watches(variables: Mapping[str, str]) -> AsyncIterator[Sequence[Watch]
     settings = FlightsSettings.load(variables)
     async with Airline(settings) as airline:
 
-        def play(ticket: FlightTicket, *, check: bool = False) -> TicketPlay:
-            made = TicketPlay(ticket, check=check)
+        def play(ticket: FlightTicket, **engine: Any) -> TicketPlay:
+            made = TicketPlay(ticket, **engine)
             made.airline = airline
             return made
 

@@ -52,7 +52,7 @@ class Setup:
     async def patch(self, key: ObjectKey, body: dict[str, object], subresource: str = "") -> None:
         """An own write, as a sync makes it."""
         written = await self.api.patch(TICKET, key, body, type=PatchType.MERGE, subresource=subresource)
-        self.controller.wrote(written)
+        self.controller.own_writes.wrote(written)
 
 
 @asynccontextmanager
@@ -723,7 +723,7 @@ async def test_an_own_write_of_what_is_gone_by_now_holds_nobody_up_and_is_not_sy
         await asyncio.sleep(10)
         assert setup.names == ["a", "a"]
         assert [call.verb for call in api.calls] == ["patch", "get"]
-        assert setup.controller._own_writes._parked == {}
+        assert setup.controller.own_writes._parked == {}
         api.relist()
         await asyncio.sleep(60)
         assert len(setup.informer.store) == 0
@@ -738,7 +738,7 @@ async def test_a_deleted_object_leaves_nothing_behind(api: ModelApi) -> None:
         await asyncio.sleep(1)
         assert setup.names == ["a"]
         controller = setup.controller
-        own = controller._own_writes
+        own = controller.own_writes
         assert (controller._hopeless, own._read, own._parked) == (set(), set(), {})
         assert controller.queue.add_rate_limited(key) == 0.005
 

@@ -75,7 +75,7 @@ class Setup:
             "metadata": {"name": key.name, **owned_by(key.name)},
         }
         made = await self.api.create(SEAT, body, namespace=key.namespace)
-        self.controller.wrote_secondary(key, self.seats, made)
+        self.controller.own_writes.wrote_secondary(key, self.seats, made)
 
 
 @asynccontextmanager
@@ -241,7 +241,7 @@ async def test_after_it_made_a_secondary_a_key_waits_until_the_watch_shows_it(ap
         await asyncio.sleep(0.1)
         assert ("a", 1) in setup.synced
         assert not [call for call in api.calls if call.verb == "get"]
-        assert setup.controller._own_writes._secondary == {}
+        assert setup.controller.own_writes._secondary == {}
 
 
 async def test_after_five_seconds_all_that_is_missing_is_read_live(api: ModelApi) -> None:

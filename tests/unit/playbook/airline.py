@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -62,8 +63,8 @@ class Airline:
 
 
 class TicketPlay(Play[Ticket, TicketStatus]):
-    def __init__(self, object: Ticket, *, check: bool, airline: Airline) -> None:  # noqa: A002
-        super().__init__(object, check=check)
+    def __init__(self, object: Ticket, *, airline: Airline, **engine: Any) -> None:  # noqa: A002
+        super().__init__(object, **engine)
         self.airline = airline
         self.booked: int | None = None
 

@@ -108,13 +108,13 @@ async def test_an_event_type_may_be_a_plain_word(api: ModelApi, ticket: ObjectKe
 
 
 class MadeWithADefect(Play[Any, Any]):
-    def __init__(self, object: Any, *, check: bool) -> None:  # noqa: A002
-        super().__init__(object, check=check)
+    def __init__(self, object: Any, **engine: Any) -> None:  # noqa: A002
+        super().__init__(object, **engine)
         raise KeyError("password=hunter2")
 
 
 class LeavesTheProgram(Play[Any, Any]):
-    def __init__(self, object: Any, *, check: bool) -> None:  # noqa: A002
+    def __init__(self, object: Any, **engine: Any) -> None:  # noqa: A002
         sys.exit(7)
 
 
