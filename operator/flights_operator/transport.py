@@ -23,7 +23,7 @@ from flights_operator.errors import (
     WrongAddressError,
 )
 from flights_operator.settings import FlightsSettings
-from pilothouse.kube import retry_after_seconds
+from pilothouse.kube import RotatedFiles, retry_after_seconds
 from pilothouse.kube.deadline import Deadline, DeadlineExceeded
 from pilothouse.telemetry.metrics import REGISTRY
 from pilothouse.telemetry.series import Counter, Histogram
@@ -74,28 +74,39 @@ class KeyFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._file = RotatedFiles(
+            [path], self._load, clock=asyncio.get_running_loop().time, period=KEY_MAX_AGE
+        )
         self._key = ""
-        self._read_at = float("-inf")
 
-    def read(self, *, max_age: float = KEY_MAX_AGE) -> str:
-        """The key, at most `max_age` seconds old. Read on the loop: a mounted Secret is a line in memory.
+    def read(self, *, now: bool = False) -> str:
+        """Return the key, as the file had it within the last 10 s.
+
+        It is read on the event loop: a mounted Secret is a line in memory.
+
+        Args:
+            now: Check the file even if that was done within the last 10 s.
 
         Raises:
-            UnauthorizedError: The file cannot be read, or holds no key.
+            UnauthorizedError: The file has no usable key, and no earlier key is known.
         """
-        now = asyncio.get_running_loop().time()
-        if now - self._read_at >= max_age:
-            try:
-                key = self.path.read_text().strip()
-            except (OSError, UnicodeDecodeError) as error:
-                reason = error.strerror if isinstance(error, OSError) else "it is not text"
-                raise UnauthorizedError(
-                    f"The airline's API key cannot be read from {self.path}: {reason}"
-                ) from None
-            if not (key and key.isascii() and key.isprintable()):
-                raise UnauthorizedError(f"{self.path} holds no API key: it is empty or not one line of ASCII")
-            self._key, self._read_at = key, now
+        try:
+            self._key = self._file.get(now=now)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise UnauthorizedError(
+                f"The airline's API key cannot be read from {self.path}: {reason}"
+            ) from None
         return self._key
+
+    def _load(self) -> str:
+        try:
+            key = self.path.read_text().strip()
+        except UnicodeDecodeError:
+            raise ValueError("it is not text") from None
+        if not (key and key.isascii() and key.isprintable()):
+            raise ValueError("it is empty or not one line of ASCII")
+        return key
 
     def hide(self, text: str) -> str:
         """A text without the key: many a gateway repeats what it was sent."""
@@ -151,7 +162,7 @@ class Transport:
         if data is not None:
             sent["Content-Type"] = "application/json"
         answer = await self._send(method, path, query, data, sent)
-        if answer.status == 401 and (newer := self._key.read(max_age=0)) != key:
+        if answer.status == 401 and (newer := self._key.read(now=True)) != key:
             answer = await self._send(method, path, query, data, sent | {"X-API-Key": newer})
         if not 200 <= answer.status < 300:
             raise self._error(method, answer)

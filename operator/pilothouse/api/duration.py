@@ -25,11 +25,15 @@ DurationText: TypeAlias = Annotated[str, msgspec.Meta(extra_json_schema={"patter
 """A field that holds a span of time, as it was written: `parse_duration` reads it where it is used."""
 
 
+class TooLongError(ValueError):
+    """The duration does not fit into Go's time.Duration: 292 years."""
+
+
 def parse_duration(text: str) -> timedelta:
-    """Reads a span of time; what is finer than a microsecond is cut off.
+    """Parses a duration such as "1h30m". Fractions of a microsecond are dropped.
 
     Raises:
-        ValueError: It is none, or longer than Go's 292 years.
+        ValueError: The text is not a duration, or the duration is longer than 292 years (TooLongError).
     """
     if not _WRITTEN.fullmatch(text):
         raise ValueError(f"{text!r} is no span of time; write one like 30s, 10m or 1h30m")
@@ -38,7 +42,7 @@ def parse_duration(text: str) -> timedelta:
         for whole, fraction, unit in _PART.findall(text)
     )
     if nanoseconds >= 2**63:
-        raise ValueError(f"{text!r} is longer than the longest span of time, 292 years")
+        raise TooLongError(f"{text!r} is longer than the longest span of time, 292 years")
     span = timedelta(microseconds=nanoseconds // 1_000)
     return -span if text.startswith("-") else span
 

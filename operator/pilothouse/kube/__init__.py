@@ -29,6 +29,7 @@ from pilothouse.kube.errors import (
     UnsupportedMediaType,
     WatchListUnsupported,
 )
+from pilothouse.kube.files import RotatedFiles
 from pilothouse.kube.objects import (
     EMPTY,
     Condition,
@@ -78,6 +79,7 @@ __all__ = [
     "PatchType",
     "RequestEntityTooLarge",
     "Resource",
+    "RotatedFiles",
     "Scale",
     "ServerError",
     "StaticToken",

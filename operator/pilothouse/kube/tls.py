@@ -1,73 +1,54 @@
-"""How TLS connections to a cluster are made, from files that may be rotated while the process runs."""
+"""TLS connections to a cluster, from files that may be rotated while the process runs."""
 
-import logging
-import os
 import ssl
-import time
 from dataclasses import dataclass, field
 
-log = logging.getLogger(__name__)
+from pilothouse.kube.files import RotatedFiles
 
-# How long a rotated file may go unnoticed. The kubelet itself takes a minute to bring a new one into a pod.
+# How long a rotated file may go unnoticed. The kubelet itself takes a minute to update a mounted file.
 LOOK_SECONDS = 60.0
 
 
 @dataclass
 class TlsFiles:
-    """The CA that verifies the server and the certificate that says who we are, read again when they change.
+    """The CA that verifies the server and the client's certificate, read again when they change.
 
     Attributes:
-        ca_file: the cluster's CA; None trusts the system's.
-        cert_file: the client's certificate, with its chain; None for none.
-        key_file: the certificate's key.
-        verify: False trusts any server, as a kubeconfig may ask for.
+        ca_file: The cluster's CA. None trusts the system's CAs.
+        cert_file: The client's certificate, with its chain. None: no certificate.
+        key_file: The certificate's key. None: it is in `cert_file`.
+        verify: False trusts any server, as a kubeconfig may request.
     """
 
     ca_file: str | None = None
     cert_file: str | None = None
     key_file: str | None = None
     verify: bool = True
-    _context: ssl.SSLContext | None = field(default=None, repr=False)
-    _read: tuple[tuple[int, int, int], ...] = field(default=(), repr=False)
-    _look_at: float = field(default=0.0, repr=False)
+    _files: RotatedFiles[ssl.SSLContext] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        names = [name for name in (self.ca_file, self.cert_file, self.key_file) if name]
+        self._files = RotatedFiles(names, self._load, period=LOOK_SECONDS)
 
     def context(self, *, refused: bool = False) -> ssl.SSLContext:
-        """Return the settings for new connections: another object once a file has changed, in the last 60 s.
+        """Return the settings for new connections: a new object when a file has changed.
 
-        Connections made with an earlier one go on; a pool that keeps them apart lets them run out. Files that
-        are caught half rotated leave the earlier settings in force until the next look.
+        Connections made with an earlier object continue. A pool that keeps them apart closes them when they
+        become idle. Files that are only partly rotated leave the earlier settings in use.
 
         Args:
-            refused: the server answered 401, so look at once.
+            refused: The server answered 401: check the files now, not within 60 s.
 
         Raises:
-            OSError: a file cannot be read or is not what it should be (ssl.SSLError is an OSError), and there
-                are no earlier settings.
+            OSError: A file cannot be read or is not a certificate or key (ssl.SSLError is an OSError), and
+                there are no earlier settings.
         """
-        now = time.monotonic()
-        if self._context is not None and now < self._look_at and not refused:
-            return self._context
-        self._look_at = now + LOOK_SECONDS
-        try:
-            files = tuple(_state(name) for name in (self.ca_file, self.cert_file, self.key_file) if name)
-            if self._context is None or files != self._read:
-                self._context = tls_context(
-                    ca_file=self.ca_file,
-                    cert_file=self.cert_file,
-                    key_file=self.key_file,
-                    verify=self.verify,
-                )
-                self._read = files
-        except OSError as error:
-            if self._context is None:
-                raise
-            log.warning("the rotated TLS files cannot be used yet, the earlier ones stay: %s", error)
-        return self._context
+        return self._files.get(now=refused)
 
-
-def _state(name: str) -> tuple[int, int, int]:
-    status = os.stat(name)
-    return status.st_mtime_ns, status.st_size, status.st_ino
+    def _load(self) -> ssl.SSLContext:
+        return tls_context(
+            ca_file=self.ca_file, cert_file=self.cert_file, key_file=self.key_file, verify=self.verify
+        )
 
 
 def tls_context(

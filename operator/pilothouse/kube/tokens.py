@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pilothouse.kube.errors import ConfigError
+from pilothouse.kube.files import RotatedFiles
 
 # client-go, transport/token_source.go: the kubelet rotates a projected token at 80 % of its life, ten minutes
 # at least.
@@ -35,33 +36,34 @@ class StaticToken:
         return self.value
 
 
-@dataclass
 class FileToken:
-    """A token in a file that the kubelet rotates: read again every 60 s, and when refused."""
+    """A token in a file that is rotated: checked every 60 s, and when the server refuses the last one.
 
-    path: Path
-    _value: str = field(default="", repr=False)
-    _expires: float = 0.0
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        # A projected token is a kilobyte in memory (tmpfs). Reading it costs less than a thread would.
+        self._file = RotatedFiles([path], self._read, clock=_loop_time, period=TOKEN_SECONDS)
 
     async def token(self, *, refused: bool = False) -> str:
-        """Return the token as the file has had it in the last 60 s.
+        """Return the token as the file had it within the last 60 s.
 
         Raises:
-            ConfigError: when the file cannot be read and no earlier token is known.
+            ConfigError: The file cannot be read or is empty, and no earlier token is known.
         """
-        now = asyncio.get_running_loop().time()
-        if refused or now >= self._expires or not self._value:
-            try:
-                # A projected token is a kilobyte in memory (tmpfs): reading it costs less than a thread
-                # would.
-                self._value = self.path.read_text().strip()
-            except OSError as error:
-                if not self._value:
-                    raise ConfigError(
-                        f"cannot read the service account token {self.path}: {error}"
-                    ) from error
-            self._expires = now + TOKEN_SECONDS
-        return self._value
+        try:
+            return self._file.get(now=refused)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"cannot read the token file {self._path}: {error}") from error
+
+    def _read(self) -> str:
+        token = self._path.read_text().strip()
+        if not token:
+            raise ValueError("it is empty")
+        return token
 
 
 @dataclass
@@ -87,3 +89,7 @@ class CommandToken:
                 raise ConfigError(f"the kubeconfig's credentials could not be renewed: {error}") from error
             self._expires = now + TOKEN_SECONDS
         return self._value
+
+
+def _loop_time() -> float:
+    return asyncio.get_running_loop().time()

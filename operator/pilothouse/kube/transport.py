@@ -1,8 +1,6 @@
 """HTTP to the API server: connections, credentials, deadlines. The only module that knows aiohttp."""
 
 import asyncio
-from asyncio.selector_events import _SelectorSocketTransport  # type: ignore[attr-defined]  # typeshed's gap
-from asyncio.sslproto import SSLProtocol
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import lru_cache
@@ -23,6 +21,7 @@ from pilothouse.kube.errors import (
     Unreachable,
     api_error,
 )
+from pilothouse.kube.patches import never_resend, shrink_read_buffers
 from pilothouse.kube.retries import ATTEMPTS, retry_pause
 from pilothouse.kube.sockets import Sockets
 from pilothouse.telemetry import metrics
@@ -37,12 +36,7 @@ IDLE_SECONDS = 58.0
 # An idle connection is kept so long for the next request.
 KEEP_SECONDS = 30.0
 
-# asyncio gives every TLS connection a read buffer of 256 KiB, zeroed and so resident: 10 MiB for 32 of them.
-# TLS records end at 16 KiB (RFC 8446, 5.1); this holds two, and 32 connections cost 3 MiB.
-SSLProtocol.max_size = 32 * 1024
-# A plain connection makes a buffer for each read, by default of 256 KiB: beyond malloc's threshold, so each
-# read maps memory and unmaps it again.
-_SelectorSocketTransport.max_size = 64 * 1024
+shrink_read_buffers()
 
 JSON = "application/json"
 
@@ -118,9 +112,7 @@ class Transport:
             headers=self._headers,
             proxy=self._config.proxy or None,
         )
-        # aiohttp would send a PUT or DELETE again when a connection that it reuses breaks; it offers no other
-        # way to say no, and its own tests use this one.
-        session._retry_connection = False
+        never_resend(session)
         return session
 
     async def request(

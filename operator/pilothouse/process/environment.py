@@ -5,12 +5,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
+from pilothouse.api.duration import TooLongError, parse_duration
 from pilothouse.process.hosts import LABEL, is_dns_name, is_label
 
 T = TypeVar("T", bound=str)
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 # Longer values are cut in a sentence; longer numbers are none that a setting may have.
 _SHOWN = 100
 _DIGITS = 18
@@ -106,7 +105,7 @@ class Environment:
             Seconds.
         """
         value = self.text(name, str(default))
-        seconds = parse_duration(value)
+        seconds = _seconds(value)
         if seconds is None or not minimum <= seconds <= _LONGEST:
             unit = "second" if minimum == 1 else "seconds"
             least = f" of at least {minimum:g} {unit}" if minimum else ""
@@ -127,13 +126,13 @@ def shown(value: str) -> str:
     return repr(value) if len(value) <= _SHOWN else f"{value[:_SHOWN]!r}... ({len(value)} characters)"
 
 
-def parse_duration(text: str) -> float | None:
-    """The seconds of a duration such as "15", "15s", "10m" or "1h30m"; None when it is none, or infinite."""
-    if re.fullmatch(r"\d+(\.\d+)?", text):
-        seconds = float(text)
-    else:
-        parts = _DURATION.findall(text)
-        if not parts or "".join(number + unit for number, unit in parts) != text:
-            return None
-        seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
-    return seconds if math.isfinite(seconds) else None
+def _seconds(text: str) -> float | None:
+    """Return the seconds of "15" or "1h30m", None for anything else. Go's own syntax needs a unit."""
+    if re.fullmatch(r"\d+(\.\d+)?", text, re.ASCII):
+        text += "s"
+    try:
+        return parse_duration(text).total_seconds()
+    except TooLongError:
+        return math.inf
+    except ValueError:
+        return None

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from pathlib import Path
 
+from pilothouse.kube import RotatedFiles
 from pilothouse.telemetry import set_level
 
 log = logging.getLogger(__name__)
@@ -23,9 +24,10 @@ async def follow_level(file: Path, usual: str) -> None:
         file: Holds one word: debug, info, warning or error. It may be missing and come later.
         usual: The level while it is missing or empty.
     """
+    content = RotatedFiles([file], lambda: _read(file))
     said = ""
     while True:
-        says = _read(file)
+        says = content.get()
         if says != said:
             said = says
             _apply(says or usual, file)

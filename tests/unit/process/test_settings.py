@@ -4,7 +4,7 @@ import pytest
 
 from pilothouse.controller import LeaseTiming
 from pilothouse.process import Settings, SettingsError
-from pilothouse.process.environment import parse_duration
+from pilothouse.process.environment import Environment
 
 
 def test_an_empty_environment_gives_the_usual_settings() -> None:
@@ -170,9 +170,13 @@ def test_settings_must_fit_together(variables: dict[str, str], message: str) -> 
     [("15", 15), ("0.5", 0.5), ("15s", 15), ("500ms", 0.5), ("10m", 600), ("1h30m", 5400), ("1m0.5s", 60.5)],
 )
 def test_durations_are_seconds_or_have_units(text: str, seconds: float) -> None:
-    assert parse_duration(text) == seconds
+    assert Environment({"PERIOD": text}).seconds("PERIOD", 1) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "9" * 400, "9" * 308 + "h", "s", "1x", "-1", "1h 30m", "m1", "1..5"])
-def test_what_is_no_duration_is_none(text: str) -> None:
-    assert parse_duration(text) is None
+@pytest.mark.parametrize(
+    "text",
+    ["9" * 400, "9" * 5000, "9" * 308 + "h", "s", "1x", "-1", "-1s", "1h 30m", "m1", "1..5", "\u0661s"],
+)
+def test_anything_else_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match=r"^PERIOD is .*: use a duration.*such as 15s, 10m or 1h30m"):
+        Environment({"PERIOD": text}).seconds("PERIOD", 1)
