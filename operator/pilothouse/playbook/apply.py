@@ -23,6 +23,7 @@ from pilothouse.kube import (
 from pilothouse.kube.answers import read_object
 from pilothouse.kube.selectors import matcher
 from pilothouse.playbook.cluster import Cluster
+from pilothouse.playbook.contention import CONTENDED, Contended
 from pilothouse.playbook.manifest import Difference, Json, additions, changes, fulfilled, is_secret
 from pilothouse.playbook.tasks import TaskFailed
 
@@ -41,11 +42,13 @@ class Applied(NamedTuple, Generic[K]):
         created: It was not there.
         diff: What has changed, a line per field; empty when nothing has. What somebody else changed between
             the read and the write is among it.
+        contended: The fight with another client over the object, if there is one.
     """
 
     object: K
     created: bool
     diff: Sequence[str]
+    contended: Contended | None = None
 
 
 class Apply(Generic[K]):
@@ -93,14 +96,16 @@ class Apply(Generic[K]):
         dry run of it.
 
         Raises:
-            TaskFailed: The name is taken, another manager wants the same field, or the store would never show
-                the object.
+            TaskFailed: The name is taken, another manager wants the same field, another client keeps deleting
+                the object, or the store would never show the object.
             Conflict: The object is not the one that was read: play again.
             KubeError: The API server cannot be reached or refused.
         """
         live = self._informer.store.get(self._key)
         if live is not None and self._cluster.memory.fulfils(self._aspect, self._desired, live.metadata):
-            return Applied(live, False, ())
+            return Applied(live, False, (), self._contended())
+        if live is not None and self._corrects(live.metadata) and self._postponed():
+            return Applied(live, False, (), self._contended())
         self._require_watched()
         before = await self._read()
         if before is not None and not self._adopt:
@@ -118,20 +123,27 @@ class Apply(Generic[K]):
         diff = self._told(additions(self._manifest)) or (f"+ {self._resource.kind} {self._key}",)
         if self._check:
             return Applied(self._viewed(self._manifest), True, diff)
+        recreates = self._cluster.memory.lost(self._aspect, self._desired, self._key)
+        if recreates and self._postponed() and (contended := self._contended()):
+            raise TaskFailed(CONTENDED, contended.message, retry_after=contended.pause)
         # An apply cannot say that there must be none (and a POST would leave the fields to another owner than
         # all later applies have). Without force it is a Conflict if somebody has made one since and states a
         # field otherwise; if not, the two are merged.
         made = await self._patch(self._manifest, force=self._adopt and self._force)
-        return Applied(self._remembered(made), True, diff)
+        if recreates:
+            self._cluster.contention.recreated(self._aspect, self._key, self._what)
+        return Applied(self._remembered(made), True, diff, self._contended())
 
     async def _change(self, before: Unstructured) -> Applied[K]:
         after = before
         if not fulfilled(self._manifest, before, self._cluster.manager):
             after = await self._patch_the_very(before)
-        diff = self._told(changes(before, after, self._cluster.manager))
+        found = changes(before, after, self._cluster.manager)
         if self._check:
-            return Applied(self._shown(before), False, diff)
-        return Applied(self._remembered(after), False, diff)
+            return Applied(self._shown(before), False, self._told(found))
+        if found and self._corrects(before.metadata):
+            self._cluster.contention.corrected(self._aspect, self._key, self._what, found)
+        return Applied(self._remembered(after), False, self._told(found), self._contended())
 
     async def _patch_the_very(self, before: Unstructured) -> Unstructured:
         # With the UID the server refuses to make anew what has been deleted since.
@@ -140,9 +152,8 @@ class Apply(Generic[K]):
             return await self._patch({**self._manifest, "metadata": metadata}, force=self._force)
         except Conflict as conflict:
             if any(cause.reason == "FieldManagerConflict" for cause in conflict.causes):
-                what = f"{self._resource.kind} {self._key}"
                 raise TaskFailed(
-                    FIELD_CONFLICT, f"Another manager wants fields of {what}: {conflict}"
+                    FIELD_CONFLICT, f"Another manager wants fields of {self._what}: {conflict}"
                 ) from conflict
             raise
         except Invalid as invalid:
@@ -165,6 +176,22 @@ class Apply(Generic[K]):
         if not self._check:
             self._cluster.wrote(self._owner.key, self._informer, self._viewed(answer.content))
         return answer
+
+    # Whether another client fights over the object.
+
+    @property
+    def _what(self) -> str:
+        return f"{self._resource.kind} {self._key}"
+
+    def _corrects(self, seen: ObjectMeta) -> bool:
+        """Whether the object fulfilled this very manifest before: another client has changed it since."""
+        return not self._check and self._cluster.memory.fulfilled_before(self._aspect, self._desired, seen)
+
+    def _postponed(self) -> bool:
+        return self._cluster.contention.postponed(self._aspect, self._key)
+
+    def _contended(self) -> Contended | None:
+        return self._cluster.contention.state(self._aspect, self._key)
 
     # What is refused before anything is asked for.
 

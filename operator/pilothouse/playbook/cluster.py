@@ -21,6 +21,7 @@ from pilothouse.kube import (
     pod_log,
     scale_of,
 )
+from pilothouse.playbook.contention import Contention
 from pilothouse.playbook.memory import Memory
 from pilothouse.playbook.tasks import TaskFailed
 
@@ -42,6 +43,7 @@ class Cluster:
         manager: The name under which fields are applied: the operator's.
         namespaces: Those that the operator watches; empty: all.
         memory: What the objects were last seen to fulfil.
+        contention: The fights with other clients over objects.
         wrote: Takes what a write for an object returned: the object's key, the informer of the written kind,
             and what the write returned.
 
@@ -73,6 +75,7 @@ class Cluster:
         self.manager = manager
         self.namespaces = namespaces
         self.memory = Memory()
+        self.contention = Contention()
         self.wrote: Wrote = wrote or _observe
         self._informers = {_kind(informer.resource): informer for informer in informers}
         for informer in self._informers.values():
@@ -114,6 +117,7 @@ class Cluster:
                 await self.api.delete(resource, key, uid=live.metadata.uid, propagation=propagation)
             except NotFound:
                 return False
+            self.memory.forget(str(resource), key)
         return True
 
     async def scale(self, resource: Resource[Any], key: ObjectKey, replicas: int, *, check: bool) -> int:
@@ -162,6 +166,7 @@ class Cluster:
                 await evict(self.api, key, uid=live.metadata.uid, grace_seconds=grace_seconds)
             except NotFound:
                 return False
+            self.memory.forget(str(resource), key)
         return True
 
     async def pod_log(self, key: ObjectKey, *, container: str, tail_lines: int | None) -> str:
@@ -173,10 +178,10 @@ class Cluster:
         return await pod_log(self.api, key, container=container, tail_lines=tail_lines)
 
     def _forget(self, kind: str, old: KubeObject | None, new: KubeObject | None, initial: bool) -> None:
-        """Takes leave of what is gone: a handler of an informer."""
+        """Forgets what is gone: a handler of an informer."""
         if new is None and old is not None:
-            for aspect in (kind, f"{kind}/scale"):
-                self.memory.forget(aspect, old.metadata.key)
+            self.memory.gone(kind, old.metadata.key)
+            self.memory.forget(f"{kind}/scale", old.metadata.key)
 
 
 def owner_uid(obj: KubeObject) -> tuple[str, ...]:

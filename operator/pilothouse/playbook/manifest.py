@@ -28,11 +28,19 @@ _OWNED_METADATA = {"annotations", "finalizers", "labels", "ownerReferences"}
 
 
 class Difference(NamedTuple):
-    """A field that changes. None: it is not there."""
+    """A field that changes.
+
+    Attributes:
+        path: The field.
+        live: Its value before; None: it is not there.
+        desired: Its value after; None: it is not there.
+        rivals: The other managers that owned the field before.
+    """
 
     path: str
     live: Any
     desired: Any
+    rivals: tuple[str, ...] = ()
 
     def told(self, *, hidden: bool = False) -> str:
         """A line for people: "spec.replicas: 2 -> 3".
@@ -107,7 +115,12 @@ def changes(before: Unstructured, after: Unstructured, manager: str) -> list[Dif
         after: What the server answered to it.
         manager: Who applied.
     """
-    trees = [each["fieldsV1"] for obj in (before, after) for each in _entries(obj) if "fieldsV1" in each]
+    trees = [
+        Tree(_rival(each, manager) if obj is before else "", each["fieldsV1"])
+        for obj in (before, after)
+        for each in _entries(obj)
+        if "fieldsV1" in each
+    ]
     old, new = _stated(before.content), _stated(after.content)
     if not {"f:status"} & managed(after, manager).keys():
         # Not reached by an apply; others write it at any time.
@@ -180,13 +193,37 @@ def _item_fulfilled(desired: Any, live: Sequence[Any], owned: Mapping[str, Any],
     return _fulfilled(desired, held, owned[known[0]])
 
 
-def _changes(old: Any, new: Any, trees: Sequence[Mapping[str, Any]], path: str) -> Iterator[Difference]:
+class Tree(NamedTuple):
+    """What a manager owns of a field (metav1.FieldsV1).
+
+    Attributes:
+        rival: The manager's name; empty for the one who applies, and for what is owned afterwards.
+        fields: The fields below; empty when it owns the whole.
+    """
+
+    rival: str
+    fields: Mapping[str, Any]
+
+    def below(self, name: str) -> "Tree | None":
+        """Returns what it owns of a part; None for nothing."""
+        if not self.fields:
+            return self
+        return Tree(self.rival, self.fields[name]) if name in self.fields else None
+
+
+def _rival(entry: Mapping[str, Any], manager: str) -> str:
+    """The manager of an entry of managedFields, unless it is the one who applies."""
+    name = str(entry.get("manager", ""))
+    return "" if (name, entry.get("operation")) == (manager, "Apply") else name
+
+
+def _changes(old: Any, new: Any, trees: Sequence[Tree], path: str) -> Iterator[Difference]:
     """Compares two states of a field.
 
     Args:
         old: Before.
         new: After.
-        trees: What managers own of it: tells how the server merges its lists.
+        trees: What managers own of it: shows how the server merges its lists.
         path: Where it is.
     """
     if old == new:
@@ -194,32 +231,46 @@ def _changes(old: Any, new: Any, trees: Sequence[Mapping[str, Any]], path: str) 
     if isinstance(new, Mapping) and (isinstance(old, Mapping) or (new and old is None)):
         before = old or {}
         for name in {**before, **new}:
-            below = [tree[f"f:{name}"] for tree in trees if f"f:{name}" in tree]
+            below = _below(trees, f"f:{name}")
             yield from _changes(before.get(name), new.get(name), below, _join(path, name))
     elif isinstance(new, list) and isinstance(old, list):
         yield from _item_changes(old, new, trees, path)
     else:
-        yield Difference(path, old, new)
+        yield Difference(path, old, new, _rivals(trees))
 
 
 def _item_changes(
-    old: Sequence[Any], new: Sequence[Any], trees: Sequence[Mapping[str, Any]], path: str
+    old: Sequence[Any], new: Sequence[Any], trees: Sequence[Tree], path: str
 ) -> Iterator[Difference]:
-    fields = [field for tree in trees for field in tree]
+    fields = [field for tree in trees for field in tree.fields]
     if names := next((_key(field).keys() for field in fields if field.startswith("k:")), None):
         before, after = ({_named(item, names): item for item in items} for items in (old, new))
         for name in {**before, **after}:
             item = {**before.get(name, {}), **after.get(name, {})}
-            below = [tree[field] for tree in trees for field in tree if _has(item, _key(field))]
+            below = [
+                Tree(tree.rival, tree.fields[field])
+                for tree in trees
+                for field in tree.fields
+                if _has(item, _key(field))
+            ]
             yield from _changes(before.get(name), after.get(name), below, f"{path}[{name}]")
     elif any(field.startswith("v:") for field in fields):
-        yield from (Difference(path, None, value) for value in new if value not in old)
-        yield from (Difference(path, value, None) for value in old if value not in new)
+        rivals = _rivals(trees)
+        yield from (Difference(path, None, value, rivals) for value in new if value not in old)
+        yield from (Difference(path, value, None, rivals) for value in old if value not in new)
     elif len(old) == len(new):
         for number, pair in enumerate(zip(old, new, strict=True)):
-            yield from _changes(*pair, (), f"{path}[{number}]")
+            yield from _changes(*pair, [tree for tree in trees if not tree.fields], f"{path}[{number}]")
     else:
-        yield Difference(path, list(old) or None, list(new) or None)
+        yield Difference(path, list(old) or None, list(new) or None, _rivals(trees))
+
+
+def _below(trees: Iterable[Tree], field: str) -> list[Tree]:
+    return [below for tree in trees if (below := tree.below(field)) is not None]
+
+
+def _rivals(trees: Iterable[Tree]) -> tuple[str, ...]:
+    return tuple(sorted({tree.rival for tree in trees if tree.rival}))
 
 
 def _key(field: str) -> Mapping[str, Any]:

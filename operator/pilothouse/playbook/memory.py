@@ -1,8 +1,12 @@
 """What objects were last seen to fulfil: so a play of what is as it should be asks the server nothing."""
 
+from collections import OrderedDict
 from typing import NamedTuple
 
 from pilothouse.kube import ObjectKey, ObjectMeta
+
+# Deleted objects that are remembered; the oldest are forgotten first.
+LOST_LENGTH = 4096
 
 
 class Fulfilled(NamedTuple):
@@ -38,16 +42,38 @@ class Memory:
 
     def __init__(self) -> None:
         self._fulfilled: dict[tuple[str, ObjectKey], Fulfilled] = {}
+        self._lost: OrderedDict[tuple[str, ObjectKey], int] = OrderedDict()
 
     def fulfils(self, aspect: str, desired: int, live: ObjectMeta) -> bool:
         """Whether an object, by its metadata as last seen, is known to fulfil what is desired."""
         known = self._fulfilled.get((aspect, live.key))
         return known is not None and known.still(desired, live)
 
+    def fulfilled_before(self, aspect: str, desired: int, live: ObjectMeta) -> bool:
+        """Whether an object was once seen to fulfil what is desired, whatever has become of it since."""
+        known = self._fulfilled.get((aspect, live.key))
+        return known is not None and (known.desired, known.metadata.uid) == (desired, live.uid)
+
+    def lost(self, aspect: str, desired: int, key: ObjectKey) -> bool:
+        """Whether an object that fulfilled what is desired was deleted by another client."""
+        return self._lost.get((aspect, key)) == desired
+
     def remember(self, aspect: str, desired: int, seen: ObjectMeta) -> None:
         """Takes note that an object, by its metadata as seen, fulfils what is desired."""
         self._fulfilled[aspect, seen.key] = Fulfilled(desired, seen)
+        if self._lost:
+            self._lost.pop((aspect, seen.key), None)
 
     def forget(self, aspect: str, key: ObjectKey) -> None:
-        """Takes leave of an object that is gone."""
+        """Forgets an object, which this operator deletes."""
         self._fulfilled.pop((aspect, key), None)
+        self._lost.pop((aspect, key), None)
+
+    def gone(self, aspect: str, key: ObjectKey) -> None:
+        """Takes note that an object is gone. Unless it was forgotten before, another client deleted it."""
+        known = self._fulfilled.pop((aspect, key), None)
+        if known is None:
+            return
+        self._lost[aspect, key] = known.desired
+        if len(self._lost) > LOST_LENGTH:
+            self._lost.popitem(last=False)

@@ -10,6 +10,7 @@ from pilothouse.controller import EventType, Fence
 from pilothouse.kube import Conflict, KubeError, KubeObject, ObjectKey, Resource
 from pilothouse.playbook.apply import Apply
 from pilothouse.playbook.cluster import OWNER, Cluster
+from pilothouse.playbook.contention import CONTENDED, Contended
 from pilothouse.playbook.jobs import JOB, Job, job_manifest, verdict
 from pilothouse.playbook.manifest import completed
 from pilothouse.playbook.status import READY, Aspect, PlayStatus
@@ -239,6 +240,11 @@ class Play(Generic[T, S]):
         creation takes a read and an apply; what somebody else makes between them is noticed where it states
         a field otherwise, or has another controller.
 
+        Another client may keep changing a field that is stated. From the third correction on, the operator
+        corrects the object with growing pauses of 1 s to 5 minutes, and Ready is False with the reason
+        FieldContended until the object has been left alone for a minute. In the meantime the object that is
+        returned is not as stated.
+
         Args:
             resource: The kind; the watch declares it in `owns`.
             body: What is stated. apiVersion and kind need not be; the name and namespace are the object's own
@@ -252,8 +258,9 @@ class Play(Generic[T, S]):
 
         Raises:
             TaskFailed: NameTaken: the object is not ours; FieldConflict: another manager wants the same
-                field; NotSelected: the watch's selectors or namespaces would never show it;
-                KubernetesRefused: the API server cannot be reached or refused.
+                field; FieldContended: another client keeps deleting the object; NotSelected: the watch's
+                selectors or namespaces would never show it; KubernetesRefused: the API server cannot be
+                reached or refused.
             Conflict: The object changed meanwhile: leave it to the engine, which plays again.
         """
         metadata = self.object.metadata
@@ -272,6 +279,8 @@ class Play(Generic[T, S]):
         if applied.diff:
             verb = "create" if applied.created else "change"
             RESULT.get().changed(f"{verb} {resource.kind} {applied.object.metadata.name}", applied.diff)
+        if applied.contended is not None:
+            self._report(applied.contended)
         return applied.object
 
     async def delete(
@@ -420,6 +429,15 @@ class Play(Generic[T, S]):
     def list(self, resource: Resource[K], index: str, value: str) -> Sequence[K]:
         """The objects of a kind that have a value in one of the indexes that the watch declares."""
         return self.cluster.store(resource).by_index(index, value)
+
+    def _report(self, contended: Contended) -> None:
+        """Makes a fight with another client visible; the play goes on."""
+        self.requeue_after(contended.pause)
+        if not self.deleting:
+            self.ready, self.ready_reason, self.ready_message = False, CONTENDED, contended.message
+        if contended.report:
+            self.event(EventType.WARNING, CONTENDED, contended.message)
+            self.log.warning(contended.message)
 
     # What a subclass may want to know.
 

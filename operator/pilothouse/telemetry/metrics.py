@@ -123,6 +123,11 @@ TASK_RESULTS = _counter(
     "task",
     "result",
 )
+CORRECTIONS = _counter(
+    "pilothouse_corrections_total",
+    "Objects corrected or created again after another client had changed or deleted them.",
+    "resource",
+)
 LOOP_LAG_SECONDS = _histogram(
     "pilothouse_event_loop_lag_seconds",
     "Seconds that a callback waited for its turn on the event loop, asked about every 2 s.",

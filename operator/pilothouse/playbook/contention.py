@@ -1,0 +1,148 @@
+"""Contention: another client keeps rewriting what the operator states of an object.
+
+The operator corrects such a change, which the rival sees and rewrites again. Undamped, the two write as fast
+as the API server answers. So from the third correction on, corrections are spaced out with a growing pause,
+and the fight is reported at a bounded rate.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from pilothouse.kube import ObjectKey
+from pilothouse.playbook.manifest import Difference
+from pilothouse.telemetry import metrics
+
+CONTENDED = "FieldContended"
+"""The reason of the condition Ready, and of the Event, while an object is contended."""
+
+# A user who edits an object manually is corrected once or twice; more corrections are a fight.
+THRESHOLD = 3
+# The pause before a further correction: 1 s, doubled with each one, at most 5 minutes.
+FIRST_PAUSE = 1.0
+LONGEST_PAUSE = 300.0
+# Without a correction for this long, and for twice the last pause, the fight has ended.
+QUIET_SECONDS = 60.0
+# A fight that goes on is reported again after this time.
+REPORT_SECONDS = 300.0
+# Objects whose corrections are counted at the same time; the oldest are forgotten first.
+LENGTH = 4096
+FIELDS = 3
+
+
+class Contended(NamedTuple):
+    """A fight over an object.
+
+    Attributes:
+        message: Which object, which fields and which rivals, for people.
+        pause: Seconds until the object is to be reconciled again: for the next correction, or to find that
+            the fight has ended.
+        report: It is time for an Event and a line in the log.
+    """
+
+    message: str
+    pause: float
+    report: bool
+
+
+@dataclass(slots=True)
+class Fight:
+    """The corrections of one object, in seconds of the event loop."""
+
+    count: int = 0
+    last: float = 0.0
+    reported: float = float("-inf")
+    message: str = ""
+
+    @property
+    def pause(self) -> float:
+        """Seconds between the last correction and the next one."""
+        if self.count < THRESHOLD:
+            return 0.0
+        # The exponent is bounded: 2.0**1024 is an OverflowError.
+        return min(FIRST_PAUSE * 2.0 ** min(self.count - THRESHOLD, 32), LONGEST_PAUSE)
+
+    @property
+    def ends(self) -> float:
+        """When the fight has ended unless the object is corrected again."""
+        return self.last + max(QUIET_SECONDS, 2 * self.pause)
+
+
+class Contention:
+    """Counts the corrections of each object."""
+
+    def __init__(self) -> None:
+        self._fights: OrderedDict[tuple[str, ObjectKey], Fight] = OrderedDict()
+
+    def postponed(self, aspect: str, key: ObjectKey) -> bool:
+        """Returns whether the object must not be corrected yet."""
+        fight = self._fights.get((aspect, key))
+        return fight is not None and _now() < fight.last + fight.pause
+
+    def state(self, aspect: str, key: ObjectKey) -> Contended | None:
+        """Returns the fight over an object; None when there is none."""
+        fight = self._fights.get((aspect, key))
+        if fight is None or fight.count < THRESHOLD:
+            return None
+        time = _now()
+        if time >= fight.ends:
+            del self._fights[aspect, key]
+            return None
+        next_correction = fight.last + fight.pause
+        until = next_correction if time < next_correction else fight.ends
+        report = time - fight.reported >= REPORT_SECONDS
+        if report:
+            fight.reported = time
+        return Contended(fight.message, until - time, report)
+
+    def corrected(self, aspect: str, key: ObjectKey, what: str, differences: Sequence[Difference]) -> None:
+        """Counts a correction of an object that another client has changed.
+
+        Args:
+            aspect: The kind, or the kind and the subresource.
+            key: The object.
+            what: The object in words: "ConfigMap default/web".
+            differences: What was corrected.
+        """
+        self._count(aspect, key, _message(what, differences))
+
+    def recreated(self, aspect: str, key: ObjectKey, what: str) -> None:
+        """Counts that an object was created again after another client had deleted it."""
+        self._count(
+            aspect,
+            key,
+            f"Another client keeps deleting {what}, which this operator creates. The operator now creates it "
+            "only with growing pauses. Stop the other client, or delete the object that owns it.",
+        )
+
+    def _count(self, aspect: str, key: ObjectKey, message: str) -> None:
+        metrics.CORRECTIONS.labels(aspect).inc()
+        time = _now()
+        fight = self._fights.get((aspect, key))
+        if fight is None or time >= fight.ends:
+            fight = self._fights[aspect, key] = Fight()
+        self._fights.move_to_end((aspect, key))
+        if len(self._fights) > LENGTH:
+            self._fights.popitem(last=False)
+        fight.count += 1
+        fight.last = time
+        fight.message = message
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _message(what: str, differences: Sequence[Difference]) -> str:
+    rivals = sorted({rival for each in differences for rival in each.rivals})
+    # A client may write under the operator's own name: a second installation, for example.
+    who = f"The field manager {', '.join(rivals)}" if rivals else "Another client"
+    paths = sorted({each.path for each in differences})
+    more = f" and {len(paths) - FIELDS} more" if len(paths) > FIELDS else ""
+    fields = f"{', '.join(paths[:FIELDS])}{more}"
+    return (
+        f"{who} keeps changing {fields} of {what}, which this operator sets. The operator now corrects the "
+        "object only with growing pauses. Stop the other client, or stop setting the field in one of the two."
+    )
