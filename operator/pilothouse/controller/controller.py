@@ -18,7 +18,7 @@ from pilothouse.informer import Informer
 from pilothouse.kube import Api, ApiError, Conflict, KubeError, KubeObject, ObjectKey
 from pilothouse.kube.deadline import Deadline, DeadlineExceeded
 from pilothouse.queue import Priority, ShutDown, WorkQueue
-from pilothouse.telemetry import object_context
+from pilothouse.telemetry import log_defect, object_context
 
 log = logging.getLogger(__name__)
 
@@ -221,20 +221,20 @@ class Controller(Generic[T]):
             except BaseException as error:
                 if self._ending or isinstance(error, KeyboardInterrupt | GeneratorExit):
                     raise
-                self._survive(key)
+                self._survive(key, error)
             finally:
                 if threads:
                     self._hold(key, threads)
                 else:
                     self._done(key)
 
-    def _survive(self, key: ObjectKey) -> None:
+    def _survive(self, key: ObjectKey, error: BaseException) -> None:
         """Keeps a worker at work: what went wrong concerns its key, be it a sync that cancels itself."""
         worker = asyncio.current_task()
         while worker is not None and worker.cancelling():
             worker.uncancel()
         delay = self.queue.add_rate_limited(key)
-        log.exception("unexpected error at %s %s, tried again in %.3g s", self._kind, key, delay)
+        log_defect(log, error, "unexpected error at %s %s, tried again in %.3g s", self._kind, key, delay)
 
     def _done(self, key: ObjectKey) -> None:
         self._syncing.pop(key, None)
@@ -310,7 +310,7 @@ class Controller(Generic[T]):
             if ends_task(error):
                 raise
             delay = self._retry(key, error)
-            log.exception("unexpected error, tried again in %.3g s", delay)
+            log_defect(log, error, "unexpected error, tried again in %.3g s", delay)
             await self._tell(self._on_defect(key, error))
             return Result.PANIC
         if outcome.requeue_after is None:
@@ -348,7 +348,7 @@ class Controller(Generic[T]):
         except BaseException as error:
             if ends_task(error):
                 raise
-            log.exception("its status does not say so")
+            log_defect(log, error, "its status does not say so")
 
     def _retry(self, key: ObjectKey, error: BaseException) -> float:
         """Queues a key that failed; returns the seconds until its next try."""

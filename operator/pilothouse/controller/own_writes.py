@@ -10,6 +10,7 @@ from pilothouse.controller.outcome import ends_task
 from pilothouse.informer import Informer
 from pilothouse.kube import Api, KubeError, KubeObject, NotFound, ObjectKey, version
 from pilothouse.queue import Priority, WorkQueue
+from pilothouse.telemetry import log_defect
 
 log = logging.getLogger(__name__)
 
@@ -162,7 +163,7 @@ class OwnWrites(Generic[T]):
         except BaseException as error:
             if ends_task(error):
                 raise
-            log.exception("%s %s has to wait, what it wrote cannot be read", self._kind, key)
+            log_defect(log, error, "%s %s has to wait, what it wrote cannot be read", self._kind, key)
             self.queue.add_rate_limited(key, self._parked[key].priority)
         else:
             if behind:

@@ -25,6 +25,7 @@ from pilothouse.controller.fence import Fence, Fenced
 from pilothouse.controller.lease import LeaseTiming
 from pilothouse.controller.replicas import Replicas, assign
 from pilothouse.kube import AlreadyExists, Api, KubeError, KubeObject, ObjectKey
+from pilothouse.telemetry import log_defect
 
 log = logging.getLogger(__name__)
 
@@ -212,7 +213,7 @@ class Sharding:
             if tasks.get(shard) is task:
                 del tasks[shard]
             if not task.cancelled() and (error := task.exception()):
-                log.error("shard %d is tried again after an unexpected error", shard, exc_info=error)
+                log_defect(log, error, "shard %d is tried again after an unexpected error", shard)
 
         task.add_done_callback(ended)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Hashable, Iterable
 from typing import Generic, TypeAlias, TypeVar
 
 from pilothouse.kube import KubeObject, ObjectKey
+from pilothouse.telemetry import log_defect
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,6 @@ class Index(Generic[T]):
             return set()
         try:
             return set(self._values(obj))
-        except Exception:
-            log.exception("index %s failed on %s, which it does not hold", self._name, key)
+        except Exception as error:
+            log_defect(log, error, "index %s failed on %s, which it does not hold", self._name, key)
             return set()

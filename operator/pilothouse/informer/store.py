@@ -12,7 +12,7 @@ from weakref import WeakSet
 from pilothouse.informer.index import Index, IndexFunc
 from pilothouse.informer.progress import Progress
 from pilothouse.kube import KubeObject, ObjectKey, ObjectMeta, version
-from pilothouse.telemetry import metrics
+from pilothouse.telemetry import log_defect, metrics
 
 log = logging.getLogger(__name__)
 
@@ -232,8 +232,8 @@ class Store(Generic[T]):
         if self._transform is not None:
             try:
                 new = self._transform(new)
-            except Exception:
-                log.exception("%s cannot be prepared for the store, which keeps what it had", key)
+            except Exception as error:
+                log_defect(log, error, "%s cannot be prepared for the store, which keeps what it had", key)
                 return
         objects = self._objects.get(key.namespace)
         if objects is None:
@@ -263,6 +263,6 @@ class Store(Generic[T]):
 def _call(handler: Handler[T], old: T | None, new: T | None, initial: bool) -> None:
     try:
         handler(old, new, initial)
-    except Exception:
+    except Exception as error:
         known = [obj.metadata.key for obj in (new, old) if obj is not None]
-        log.exception("a handler failed on %s; nothing else did", *known[:1])
+        log_defect(log, error, "a handler failed on %s; nothing else did", *known[:1])

@@ -1,8 +1,10 @@
 """Groups of tasks, in order or at the same time; and plans: groups that run when their trigger says so."""
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeAlias, TypeVar
 
+from pilothouse.playbook.awaited import PlaybookError
 from pilothouse.playbook.tasks import Task
 
 P = TypeVar("P")
@@ -49,6 +51,8 @@ class Plan(Group[P]):
         self, name: str, tasks: "Sequence[Step[P]]", *, when: Callable[[P], bool], parallel: bool = False
     ) -> None:
         super().__init__(name, tasks, parallel=parallel)
+        if inspect.iscoroutinefunction(when):
+            raise PlaybookError(f"the trigger of the plan {name!r} is an async def. Make it a plain def.")
         self.when = when
 
 
@@ -61,5 +65,7 @@ def tasks_of(steps: Sequence[Step[Any]]) -> Iterator[Task[Any]]:
     for step in steps:
         if isinstance(step, Group):
             yield from tasks_of(step.tasks)
-        else:
+        elif isinstance(step, Task):
             yield step
+        else:
+            raise PlaybookError(f'{step!r} is not a task. Decorate the function with @task("...").')

@@ -9,6 +9,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 from pilothouse.controller import EventType, Fence
 from pilothouse.kube import Conflict, KubeError, KubeObject, ObjectKey, Resource
 from pilothouse.playbook.apply import Apply
+from pilothouse.playbook.awaited import awaited
 from pilothouse.playbook.cluster import OWNER, Cluster
 from pilothouse.playbook.contention import CONTENDED, Contended
 from pilothouse.playbook.jobs import JOB, Job, job_manifest, verdict
@@ -51,6 +52,7 @@ class PlayEvent(NamedTuple):
     action: str
 
 
+@awaited
 class Play(Generic[T, S]):
     """One run over one object. An operator subclasses it to hold what its tasks find out.
 
@@ -92,6 +94,7 @@ class Play(Generic[T, S]):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
+        awaited(cls)
         cls.log = logging.getLogger(cls.__module__)
 
     def __init__(

@@ -35,6 +35,7 @@ from pilothouse.playbook.play import Play, PlayObject
 from pilothouse.playbook.playbook import Playbook, Recap
 from pilothouse.playbook.status import READY, Aspect, PlayStatus, merge_patch, with_conditions
 from pilothouse.playbook.tasks import Task, TaskFailed, refused, unexpected
+from pilothouse.telemetry import log_defect
 
 log = logging.getLogger(__name__)
 
@@ -194,7 +195,7 @@ class Reconciler(Generic[T]):
         except BaseException as error:
             if ends_task(error):
                 raise
-            log.exception("what the playbook has to say of it is left out")
+            log_defect(log, error, "what the playbook has to say of it is left out")
             await self._write_failure(obj, failure)
 
     async def met_defect(self, key: ObjectKey, error: BaseException) -> None:
@@ -226,8 +227,8 @@ class Reconciler(Generic[T]):
             log.warning("its status is not written: %s", error)
         except (KubeError, SyncError):
             raise
-        except Exception:
-            log.exception("its status is not written")
+        except Exception as error:
+            log_defect(log, error, "its status is not written")
         return obj
 
     def worth_a_play(self, old: T | None, new: T | None) -> bool:

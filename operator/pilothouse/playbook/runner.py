@@ -8,9 +8,11 @@ from typing import Any, TypeAlias, TypeVar
 from pilothouse.controller import SyncError
 from pilothouse.controller.outcome import ends_task
 from pilothouse.kube import Conflict, KubeError
+from pilothouse.playbook.awaited import Calls, PlaybookError, require_nothing
 from pilothouse.playbook.groups import Group, Plan, Step
 from pilothouse.playbook.play import RESULT, Play
 from pilothouse.playbook.tasks import State, Task, TaskFailed, TaskResult, Waiting, refused, unexpected
+from pilothouse.telemetry import log_defect
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +53,8 @@ async def run_task(task: Task[P], play: P, clock: Clock) -> End:
     began = clock()
     end: End = None
     try:
-        await task.function(play)
+        with Calls():
+            require_nothing(await task.function(play))
     except Waiting as waiting:
         end = waiting
         result.note(State.WAITING, str(waiting))
@@ -123,5 +126,7 @@ def _failure(step: Step[Any], error: BaseException) -> TaskFailed:
         return error
     if isinstance(error, KubeError):
         return refused(step.name, error)
-    log.error("%s %r has a defect", type(step).__name__.lower(), step.name, exc_info=error)
+    if isinstance(error, PlaybookError):
+        return unexpected(step.name, error)  # The sentence is enough, and the failure's own line logs it.
+    log_defect(log, error, "%s %r has a defect", type(step).__name__.lower(), step.name)
     return unexpected(step.name, error)

@@ -5,12 +5,13 @@ import functools
 import inspect
 import math
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, TypeVar, cast, overload
 
 from pilothouse.kube import ApiError, KubeError
+from pilothouse.playbook.awaited import PlaybookError, note, require_nothing
 
 P = TypeVar("P")
 
@@ -110,7 +111,12 @@ def refused(task: str, error: KubeError) -> TaskFailed:
 
 
 def unexpected(where: str, error: BaseException) -> TaskFailed:
-    """A defect, as a failure. The text of an error that nobody foresaw may tell what a status must not."""
+    """Returns a defect as a failure. It leaves out the error's text, which may contain a secret.
+
+    The text of a PlaybookError is the framework's own and is shown.
+    """
+    if isinstance(error, PlaybookError):
+        return TaskFailed("UnexpectedError", f"{where}: {error}")
     return TaskFailed(
         "UnexpectedError", f"{where}: unexpected {type(error).__name__}; the operator's log has the details."
     )
@@ -145,12 +151,15 @@ class Task(Generic[P]):
     """
 
     name: str
-    function: Callable[[P], Awaitable[None]]
+    function: Callable[[P], Awaitable[object]]
     notify: "tuple[Task[Any], ...]" = ()
 
-    async def __call__(self, play: P) -> None:
-        """Runs the task on a play."""
-        await self.function(play)
+    def __call__(self, play: P) -> Coroutine[Any, Any, None]:
+        """Runs the task on a play, when the result is awaited."""
+        return note(f"the task {self.name!r}", self._run(play))
+
+    async def _run(self, play: P) -> None:
+        require_nothing(await self.function(play))
 
 
 class TaskDecorator:
@@ -165,17 +174,22 @@ class TaskDecorator:
     @overload
     def __call__(self, function: Callable[[P], None]) -> Task[P]: ...
     def __call__(self, function: Callable[[P], Awaitable[None] | None]) -> Task[P]:
-        """Makes a Task of a function of the play."""
-        if inspect.iscoroutinefunction(function):
-            return Task(self._name, function, self._notify)
+        """Makes a Task of a function of the play.
+
+        Raises:
+            PlaybookError: The function cannot be a task.
+        """
+        _require_task_function(self._name, function)
+        if _is_async(function):
+            return Task(self._name, cast("Callable[[P], Awaitable[None]]", function), self._notify)
 
         @functools.wraps(function)
         async def in_thread(play: Any) -> None:
             if play.check:
                 # It only looks, and needs no Lease for that: behind check mode stands a closed fence.
-                await asyncio.to_thread(function, play)
+                require_nothing(await asyncio.to_thread(function, play))
             else:
-                await play.fence.in_thread(function, play)
+                require_nothing(await play.fence.in_thread(function, play))
 
         return Task(self._name, in_thread, self._notify)
 
@@ -196,5 +210,37 @@ def task(name: str, *, notify: Sequence[Task[Any]] = ()) -> TaskDecorator:
         name: What the task makes true, in words: "seats are booked". It names the task in logs and metrics.
         notify: Handlers of the playbook, to be run once at the end of a play in which this task has changed
             something.
+
+    Raises:
+        PlaybookError: The name is missing.
     """
+    if not isinstance(name, str) or not name:
+        raise PlaybookError(f'a task needs a name in words, @task("seats are booked"), not {name!r}')
     return TaskDecorator(name, notify)
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    """Whether a call returns a coroutine; also of an object with an async `__call__`."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - the method itself is wanted
+    )
+
+
+def _require_task_function(name: str, function: Callable[..., Any]) -> None:
+    """Refuses what cannot run as a task when the module is imported.
+
+    Raises:
+        PlaybookError: It is not a function of the play, or a generator.
+    """
+    if not callable(function):
+        raise PlaybookError(f"the task {name!r} is not a function but {function!r}")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise PlaybookError(f"the task {name!r} is a generator and would never run: remove the yield")
+    try:
+        inspect.signature(function).bind(object())
+    except TypeError as error:
+        raise PlaybookError(
+            f"the task {name!r} must be a function of one argument, the play ({error}); a method is not one"
+        ) from None
+    except ValueError:
+        return  # A function of C without a signature.

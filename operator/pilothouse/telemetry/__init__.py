@@ -2,6 +2,7 @@
 
 from pilothouse.telemetry import metrics
 from pilothouse.telemetry.clock import now
+from pilothouse.telemetry.defects import forget_defects, log_defect
 from pilothouse.telemetry.logs import (
     LogFormat,
     ObjectContext,
@@ -16,6 +17,8 @@ __all__ = [
     "ObjectContext",
     "configure",
     "current_object",
+    "forget_defects",
+    "log_defect",
     "metrics",
     "now",
     "object_context",

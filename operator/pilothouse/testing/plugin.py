@@ -19,6 +19,7 @@ import pytest
 import pytest_asyncio
 
 from pilothouse.kube import Client
+from pilothouse.telemetry import forget_defects
 from pilothouse.testing.api_server import ApiServer
 from pilothouse.testing.model import ModelApi
 from pilothouse.testing.virtual_time import VirtualTimeLoop
@@ -31,6 +32,12 @@ def pytest_asyncio_loop_factories(
     if "virtual_time" in item.fixturenames:
         return {"virtual": VirtualTimeLoop}
     return {"real": asyncio.new_event_loop}
+
+
+@pytest.fixture(autouse=True)
+def defects_forgotten() -> None:
+    """Each test logs the traceback of a defect again, as a new process does."""
+    forget_defects()
 
 
 @pytest_asyncio.fixture

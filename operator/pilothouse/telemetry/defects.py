@@ -1,0 +1,64 @@
+"""Tracebacks in the log: once per defect, no matter how many objects it affects and how often it repeats."""
+
+import logging
+from collections import OrderedDict
+from types import TracebackType
+from typing import TypeAlias
+
+# How many defects are remembered. Beyond that, the one that has not occurred for the longest time is
+# forgotten, and its next occurrence logs a traceback again.
+CAPACITY = 256
+
+_Defect: TypeAlias = tuple[type[BaseException], frozenset[tuple[str, int]]]
+
+_occurrences: "OrderedDict[_Defect, int]" = OrderedDict()
+
+
+def log_defect(log: logging.Logger, error: BaseException, message: str, *args: object) -> None:
+    """Logs an unexpected error, with its traceback only when the same defect occurs for the first time.
+
+    Two errors are the same defect if they have the same type and were raised on the same lines. Repetitions
+    are logged as one line without a traceback: the 2nd to the 9th, and then every 10th, 100th and so on. The
+    other repetitions are logged at level debug.
+
+    Args:
+        log: The logger of the caller.
+        error: The unexpected error.
+        message: What failed, with %-placeholders.
+        *args: Values for the placeholders.
+    """
+    times = _count(error)
+    if times == 1:
+        log.error(message, *args, exc_info=error)
+        return
+    level = logging.ERROR if _is_round(times) else logging.DEBUG
+    repeated = "%s (%s, occurrence %d of this defect; the first one was logged with its traceback)"
+    if log.isEnabledFor(level):
+        log.log(level, repeated, message % args if args else message, type(error).__name__, times)
+
+
+def forget_defects() -> None:
+    """Starts counting again, as a new process does."""
+    _occurrences.clear()
+
+
+def _count(error: BaseException) -> int:
+    defect = type(error), _lines(error.__traceback__)
+    times = _occurrences[defect] = _occurrences.pop(defect, 0) + 1
+    if len(_occurrences) > CAPACITY:
+        _occurrences.popitem(last=False)
+    return times
+
+
+def _lines(traceback: TracebackType | None) -> frozenset[tuple[str, int]]:
+    """The lines that an error passed through. A set, because a recursion has another depth each time."""
+    lines = set()
+    while traceback is not None:
+        lines.add((traceback.tb_frame.f_code.co_filename, traceback.tb_lineno))
+        traceback = traceback.tb_next
+    return frozenset(lines)
+
+
+def _is_round(number: int) -> bool:
+    """Whether only the first digit is not 0."""
+    return not str(number)[1:].strip("0")

@@ -1,0 +1,238 @@
+"""A module that is called and not awaited, and whatever else a task's function does wrong, fails the task."""
+
+import asyncio
+import functools
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from pilothouse.kube import ObjectKey
+from pilothouse.playbook import Plan, Play, Playbook, TaskFailed, task
+from pilothouse.playbook.awaited import PlaybookError
+from pilothouse.testing import ModelApi
+from tests.unit.playbook.configured import CONFIG_MAP, TicketPlay, named, operator, playbook, ready
+
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
+DATA = {"data": {"a": "1"}}
+
+
+@pytest.fixture(autouse=True)
+def no_coroutine_is_left_to_the_collector() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+async def forgotten(play: Any) -> None:
+    play.apply(CONFIG_MAP, DATA)
+
+
+async def forgotten_and_used(play: Any) -> None:
+    play.status.phase = play.apply(CONFIG_MAP, DATA).metadata.name
+
+
+async def forgotten_before_a_wait(play: Any) -> None:
+    play.delete(CONFIG_MAP, "a")
+    play.wait_for("it is gone", False)
+
+
+async def forgotten_before_a_failure(play: Any) -> None:
+    play.call("change it", forgotten)
+    raise TaskFailed("Down", "It is down.")
+
+
+async def forgotten_and_held(play: Any) -> None:
+    play.held = play.apply(CONFIG_MAP, DATA)
+
+
+async def forgotten_as_a_condition(play: Any) -> None:
+    play.wait_for("it is gone", play.delete(CONFIG_MAP, "a"))
+
+
+@task("another")
+async def another(play: Any) -> None:
+    await play.apply(CONFIG_MAP, DATA)
+
+
+async def forgotten_task(play: Any) -> None:
+    another(play)  # type: ignore[unused-coroutine]
+
+
+async def left_running(play: Any) -> None:
+    play.held = asyncio.create_task(play.call("sleep", lambda: asyncio.sleep(3)))
+    await asyncio.sleep(1)
+
+
+def plain(play: Any) -> None:
+    play.apply(CONFIG_MAP, DATA)
+
+
+def plain_with_a_loop_of_its_own(play: Any) -> None:
+    async def run() -> None:
+        await play.apply(CONFIG_MAP, DATA)
+
+    asyncio.run(run())
+
+
+async def in_a_thread(play: Any) -> None:
+    await play.fence.in_thread(plain, play)
+
+
+async def returned(play: Any) -> Any:
+    return play.apply(CONFIG_MAP, DATA)
+
+
+async def returned_a_value(play: Any) -> Any:
+    return 5
+
+
+def returned_a_value_from_a_thread(play: Any) -> Any:
+    return 5
+
+
+def hides_that_it_is_async(play: Any) -> Any:
+    return another.function(play)
+
+
+FORGOTTEN = "play.apply was called without await, so it did nothing. Write `await` before the call."
+PLAIN = (
+    "play.apply was called in a plain def, which runs in a thread and cannot await it. "
+    "Make the task an async def and await the call."
+)
+
+COROUTINE = (
+    "it returned a coroutine that nothing awaits. Make the task's function an async def that awaits it."
+)
+
+
+@pytest.mark.parametrize(
+    ("mistake", "sentence"),
+    [
+        (forgotten, FORGOTTEN),
+        (forgotten_and_used, FORGOTTEN),
+        (forgotten_before_a_wait, FORGOTTEN.replace("apply", "delete")),
+        (forgotten_before_a_failure, FORGOTTEN.replace("apply", "call")),
+        (forgotten_and_held, FORGOTTEN),
+        (forgotten_as_a_condition, FORGOTTEN.replace("apply", "delete")),
+        (
+            forgotten_task,
+            "the task 'another' was called without await, so it did nothing. Write `await` before the call.",
+        ),
+        (left_running, "play.call was still running when the task ended. Await it before the task returns."),
+        (plain, PLAIN),
+        (plain_with_a_loop_of_its_own, PLAIN),
+        (in_a_thread, PLAIN),
+        (returned, COROUTINE),
+        (
+            returned_a_value,
+            "it returned a value of type int, which nothing reads. "
+            "Keep what later tasks need in an attribute of the play.",
+        ),
+        (
+            returned_a_value_from_a_thread,
+            "it returned a value of type int, which nothing reads. "
+            "Keep what later tasks need in an attribute of the play.",
+        ),
+        (hides_that_it_is_async, COROUTINE),
+    ],
+)
+async def test_it_fails_the_task_with_a_sentence(
+    api: ModelApi, ticket: ObjectKey, mistake: Any, sentence: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with operator(api, playbook(mistake)):
+        await asyncio.sleep(5)
+        assert ready(api, ticket) == ("False", "UnexpectedError", f"{mistake.__name__}: {sentence}")
+        assert not any(each.exc_info for each in caplog.records)
+
+
+async def test_what_is_awaited_later_or_by_gather_is_no_mistake(api: ModelApi, ticket: ObjectKey) -> None:
+    async def gathered(play: Any) -> None:
+        first = play.apply(CONFIG_MAP, DATA)
+        second = asyncio.create_task(play.call("sleep", lambda: asyncio.sleep(1)))
+        await asyncio.gather(first, second)
+        await another(play)
+
+    async with operator(api, playbook(gathered)):
+        await asyncio.sleep(5)
+        assert ready(api, ticket)[0] == "True"
+
+
+async def test_a_plain_def_may_wait(api: ModelApi, ticket: ObjectKey) -> None:
+    def waits(play: TicketPlay) -> Any:
+        play.wait_for("the moon is full", False)
+
+    async with operator(api, playbook(waits)):
+        await asyncio.sleep(5)
+        assert ready(api, ticket) == ("False", "Waiting", "Waiting until the moon is full.")
+
+
+class Helpful(Play[Any, Any]):
+    async def look_up(self) -> None:
+        """A method of an author's own."""
+
+
+async def test_a_method_of_the_authors_own_play_counts_too(api: ModelApi, ticket: ObjectKey) -> None:
+    @task("look")
+    async def look(play: Helpful) -> None:
+        play.look_up()  # type: ignore[unused-coroutine]
+
+    async with operator(api, Playbook(Helpful, tasks=[look])):
+        await asyncio.sleep(5)
+        assert ready(api, ticket)[2] == (
+            "look: play.look_up was called without await, so it did nothing. Write `await` before the call."
+        )
+
+
+async def test_a_partial_and_an_object_with_an_async_call_run_on_the_loop(
+    api: ModelApi, ticket: ObjectKey
+) -> None:
+    async def apply(play: Any, key: str) -> None:
+        await play.apply(CONFIG_MAP, {"data": {key: "1"}})
+
+    class Applies:
+        async def __call__(self, play: Any) -> None:
+            await play.apply(CONFIG_MAP, {"data": {"b": "1"}}, force=True)
+
+    async with operator(api, playbook(functools.partial(apply, key="b"), Applies())):
+        await asyncio.sleep(5)
+        assert ready(api, ticket)[0] == "True"
+        [found] = api.all(CONFIG_MAP)
+        assert found["data"] == {"b": "1"}
+
+
+async def test_what_cannot_be_a_task_is_refused_at_once() -> None:
+    def generator(play: Any) -> Iterator[None]:
+        yield
+
+    async def two(self: Any, play: Any) -> None:
+        pass
+
+    async def trigger(play: Any) -> bool:
+        return True
+
+    wrong: Any = generator
+    with pytest.raises(PlaybookError, match="is a generator and would never run: remove the yield"):
+        named(wrong)
+    wrong = two
+    with pytest.raises(PlaybookError, match="must be a function of one argument, the play"):
+        named(wrong)
+    with pytest.raises(PlaybookError, match=r'a task needs a name in words, @task\("seats are booked"\)'):
+        task(wrong)
+    with pytest.raises(PlaybookError, match=r"is not a task. Decorate the function with @task"):
+        Playbook(Play, tasks=[wrong])
+    wrong = trigger
+    with pytest.raises(PlaybookError, match="the trigger of the plan 'deploy' is an async def"):
+        Plan("deploy", [another], when=wrong)
+
+
+async def test_an_async_hook_is_refused_at_once() -> None:
+    with pytest.raises(
+        PlaybookError, match=r"Wrong.failed is an async def, but its caller does not await it"
+    ):
+
+        class Wrong(Play[Any, Any]):
+            async def failed(self, failure: TaskFailed) -> None:  # type: ignore[override]
+                pass
