@@ -303,6 +303,29 @@ async def test_check_mode_tells_no_change_where_an_apply_makes_none_and_changes_
     assert [await raw(client, each, ticket) for each in (*owns[1:3], SERVICE, ROLE, POLICY)] == made
 
 
+async def test_a_key_that_is_no_longer_stated_in_string_data_is_removed(
+    api_server: ApiServer, client: Client, ticket: ObjectKey
+) -> None:
+    stated = {"stringData": {"a": "1", "b": "2"}, "data": {"b": "b2xk", "c": "Yw=="}}
+
+    async def state(play: TicketPlay) -> None:
+        await play.apply(SECRET, stated)
+
+    plays = Plays(client, ticket, state)
+    async with operator(api_server, ticket, plays.playbook):
+        await plays.ready("Reconciled")
+        assert (await raw(client, SECRET, ticket))["data"] == {"a": "MQ==", "b": "Mg==", "c": "Yw=="}
+        stated = {"stringData": {"a": "3"}}
+        await plays.another()
+        assert (await raw(client, SECRET, ticket))["data"] == {"a": "Mw=="}
+        await client.patch(SECRET, ticket, {"data": {"a": "ZXZpbA=="}}, type=MERGE)
+
+        async def restored() -> bool:
+            return bool((await raw(client, SECRET, ticket))["data"] == {"a": "Mw=="})
+
+        await eventually(restored)
+
+
 async def test_what_others_change_is_put_right_and_what_is_theirs_stays(
     api_server: ApiServer, client: Client, ticket: ObjectKey
 ) -> None:

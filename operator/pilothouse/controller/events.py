@@ -7,6 +7,7 @@ Numbers: client-go tools/events/event_broadcaster.go and tools/record/events_cac
 
 import asyncio
 import logging
+import re
 import socket
 import uuid
 from collections import OrderedDict, deque
@@ -51,7 +52,9 @@ TRIES = 3
 RETRY_PAUSE = 10.0
 # The API server's own limits (kubernetes pkg/apis/core/validation/events.go).
 NOTE_BYTES = 1024
-NAME_LENGTH = 128
+WORD_BYTES = 128
+# An Event's name is a DNS subdomain of 253 characters: a prefix from the object's name, a dot and 16 digits.
+PREFIX_LENGTH = 230
 
 
 class EventType(StrEnum):
@@ -76,9 +79,9 @@ class Event(NamedTuple):
     Attributes:
         regarding: The object.
         type: Normal or Warning.
-        reason: Why, for machines: CamelCase, up to 128 characters.
-        action: What was done or failed, for machines: CamelCase, up to 128 characters.
-        note: What happened, for people; cut at 1024 bytes.
+        reason: Why, for machines: CamelCase; truncated to 128 bytes.
+        action: What was done or failed, for machines: CamelCase; truncated to 128 bytes.
+        note: What happened, for people; truncated to 1024 bytes.
     """
 
     regarding: ObjectReference
@@ -123,7 +126,7 @@ class EventRecorder:
     def __init__(self, api: Api, controller: str, instance: str = "") -> None:
         self._api = api
         self._controller = controller
-        self._instance = (instance or socket.gethostname())[:NAME_LENGTH]
+        self._instance = _cut(instance or socket.gethostname(), WORD_BYTES)
         self._loop = asyncio.get_running_loop()
         self._series: OrderedDict[Event, Series] = OrderedDict()
         self._buckets: OrderedDict[ObjectReference, TokenBucket] = OrderedDict()
@@ -134,15 +137,17 @@ class EventRecorder:
 
     def record(self, event: Event) -> None:
         """Takes an event to be written soon. Returns at once; never raises."""
-        event = event._replace(note=_cut(event.note))
+        event = event._replace(
+            reason=_cut(event.reason, WORD_BYTES),
+            action=_cut(event.action, WORD_BYTES),
+            note=_cut(event.note, NOTE_BYTES, "..."),
+        )
         series = self._series.get(event)
         if series is None or self._loop.time() - series.last > SERIES_END:
             if not self._allowed(event.regarding):
                 _drop(event, "its object has said too much")
                 return
-            series = Series(
-                event, f"{event.regarding.key.name[:230].rstrip('-.')}.{uuid.uuid4().hex[:16]}", 0, 0.0, ""
-            )
+            series = Series(event, _name(event.regarding.key.name), 0, 0.0, "")
             _remember(self._series, event, series)
         series.count += 1
         series.last = self._loop.time()
@@ -236,8 +241,8 @@ class EventRecorder:
             "reportingController": self._controller,
             "reportingInstance": self._instance,
             "type": event.type.value,
-            "reason": event.reason[:NAME_LENGTH],
-            "action": event.action[:NAME_LENGTH],
+            "reason": event.reason,
+            "action": event.action,
             "note": event.note,
             "regarding": {
                 "apiVersion": event.regarding.api_version,
@@ -276,9 +281,20 @@ def _drop(event: Event, why: str) -> None:
     log.debug("an event was not recorded, because %s: %s", why, event.note)
 
 
-def _cut(note: str) -> str:
-    note = encodable(note)
-    encoded = note.encode()
-    if len(encoded) <= NOTE_BYTES:
-        return note
-    return encoded[: NOTE_BYTES - len("...")].decode(errors="ignore") + "..."
+def _name(regarding: str) -> str:
+    """Returns a unique name for an Event that begins like the name of its object.
+
+    An object's name may have what an Event's must not: RBAC names have colons and upper case letters.
+    """
+    labels = re.sub("[^a-z0-9.]+", "-", regarding.lower()[:PREFIX_LENGTH]).split(".")
+    prefix = ".".join(filter(None, (label.strip("-") for label in labels)))
+    return f"{prefix or 'object'}.{uuid.uuid4().hex[:16]}"
+
+
+def _cut(text: str, limit: int, end: str = "") -> str:
+    """Returns a text of at most `limit` bytes, which ends in `end` where it was truncated."""
+    text = encodable(text)
+    encoded = text.encode()
+    if len(encoded) <= limit:
+        return text
+    return encoded[: limit - len(end)].decode(errors="ignore") + end

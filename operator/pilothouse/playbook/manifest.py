@@ -7,6 +7,7 @@ default is and how a value is written, the server alone knows: so the comparison
 all is as it should be, and what an apply changes is seen in the server's answer to it.
 """
 
+import base64
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
@@ -15,8 +16,11 @@ from typing import Any, NamedTuple
 import msgspec
 
 from pilothouse.kube import ObjectMeta, Resource, Unstructured
+from pilothouse.playbook.tasks import TaskFailed
 
 Json = dict[str, Any]
+
+INVALID_MANIFEST = "InvalidManifest"
 
 VALUE_LENGTH = 80
 # A label's value, and the name of a Service or of a Job with its Pods, has 63 characters at most.
@@ -70,9 +74,11 @@ def completed(
 
     Raises:
         ValueError: The owner cannot own it, or the name is empty.
+        TaskFailed: It states a field that server-side apply could not keep as stated.
     """
     # As the server reads it, to be compared with what it answers.
     asked: Json = msgspec.json.decode(msgspec.json.encode(body))
+    _normalize(resource, asked)
     metadata = {"name": owner.name, **asked.get("metadata", {})}
     if not metadata["name"]:
         raise ValueError(f"{resource} to be applied has an empty name: leave it out, or give one")
@@ -94,6 +100,61 @@ def completed(
         }
         metadata["ownerReferences"] = [*metadata.get("ownerReferences", ()), reference]
     return {**asked, "apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata}
+
+
+def _normalize(resource: Resource[Any], body: Json) -> None:
+    """Replaces or refuses fields that the server only writes to others, so that apply cannot remove them.
+
+    The server copies a Secret's `stringData` into `data` and drops it. A key that is no longer stated in
+    `stringData` would stay in `data`, where no manager owns it (issue 108008 of kubernetes/kubernetes).
+
+    Raises:
+        TaskFailed: A value of `stringData` is not text, or a pod states `serviceAccount`.
+    """
+    if is_core_secret(resource):
+        _without_string_data(body)
+    for path, spec in _pod_specs(body):
+        alias = spec.get("serviceAccount")
+        if alias and alias != spec.get("serviceAccountName"):
+            raise TaskFailed(
+                INVALID_MANIFEST,
+                f"The manifest of the {resource.kind} states {path}.serviceAccount, an alias that the API "
+                "server ignores once serviceAccountName is set. State serviceAccountName.",
+            )
+
+
+def _without_string_data(body: Json) -> None:
+    stated = body.pop("stringData", None)
+    if stated is None:
+        return
+    held = body.get("data") or {}
+    if not isinstance(stated, Mapping) or not isinstance(held, Mapping):
+        raise TaskFailed(
+            INVALID_MANIFEST,
+            "The manifest of the Secret is not valid: state data and stringData as mappings.",
+        )
+    data = dict(held)
+    for name, value in stated.items():
+        if value is None:
+            continue
+        if not isinstance(value, str):
+            raise TaskFailed(
+                INVALID_MANIFEST,
+                f"The manifest of the Secret is not valid: a value in stringData is of the type "
+                f"{type(value).__name__}. State it as text.",
+            )
+        data[name] = base64.b64encode(value.encode()).decode()
+    body["data"] = data
+
+
+def _pod_specs(body: Json) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Finds the pod spec of a workload: where containers are stated."""
+    for path in ("spec", "spec.template.spec", "spec.jobTemplate.spec.template.spec"):
+        found: Any = body
+        for name in path.split("."):
+            found = found.get(name) if isinstance(found, Mapping) else None
+        if isinstance(found, Mapping) and isinstance(found.get("containers"), Sequence):
+            yield path, found
 
 
 def fulfilled(manifest: Mapping[str, Any], live: Unstructured, manager: str) -> bool:
@@ -300,9 +361,12 @@ def _told(value: Any, hidden: bool) -> str:
 
 def is_secret(resource: Resource[Any], path: str) -> bool:
     """Whether a field must not be shown: the contents of a Secret, and what somebody else noted of them."""
-    if resource.group or resource.kind != "Secret":
-        return False
-    return path.startswith(("data", "stringData", "metadata.annotations"))
+    return is_core_secret(resource) and path.startswith(("data", "stringData", "metadata.annotations"))
+
+
+def is_core_secret(resource: Resource[Any]) -> bool:
+    """Whether a kind is v1 Secret."""
+    return (resource.group, resource.kind) == ("", "Secret")
 
 
 def digest(content: object) -> str:

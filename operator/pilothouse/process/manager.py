@@ -7,6 +7,7 @@ usual settings that takes less than 10 s, whatever hangs: 5 s for the syncs in f
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from http import HTTPStatus
 from pathlib import Path
@@ -29,6 +30,11 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T", bound=KubeObject)
 
+# The name becomes the name of a Lease (a DNS subdomain of 253 characters, with the number of a shard), the
+# field manager (128 printable characters) and the reportingController of Events (a qualified name: 63).
+NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+NAME_LENGTH = 63
+
 # How long Events may be written after the workers have ended, seconds.
 FLUSH_SECONDS = 1.0
 # How long what is cancelled may take to end, seconds. What does not is left behind, outside of the fence.
@@ -49,9 +55,17 @@ class Manager:
         client: Reaches the API server.
         lease_client: Does so for the Leases, over connections of its own: a renewal must not wait behind
             requests that hang. `client` unless given.
+
+    Raises:
+        ValueError: The API server would refuse the name in Leases or Events.
     """
 
     def __init__(self, name: str, settings: Settings, client: Api, lease_client: Api | None = None) -> None:
+        if len(name) > NAME_LENGTH or not NAME.fullmatch(name):
+            raise ValueError(
+                f"the operator's name {name!r} cannot name its Lease and report its Events: use at most "
+                f"{NAME_LENGTH} lower case letters, digits, '-' and '.', with a letter or digit at both ends"
+            )
         self.name = name
         self.settings = settings
         self.client = client

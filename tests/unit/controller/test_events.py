@@ -116,6 +116,16 @@ async def test_a_long_note_is_cut_to_1024_bytes_of_whole_characters(
     assert found["note"].endswith("ö...")
 
 
+@pytest.mark.parametrize("field", ["reason", "action"])
+async def test_a_long_word_is_cut_to_128_bytes_of_whole_characters(
+    api: ModelApi, recorder: EventRecorder, field: str
+) -> None:
+    recorder.record(event(**{field: "ö" * 100 + "\ud83d"}))
+    await recorder.flush(1)
+    [found] = written(api)
+    assert found[field] == "ö" * 64
+
+
 async def test_a_note_that_has_no_encoding_is_told_as_far_as_it_has(
     api: ModelApi, recorder: EventRecorder
 ) -> None:

@@ -1,12 +1,24 @@
 """Manifests compared with live objects: what differs, what is hidden, and names."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilothouse.kube import Unstructured
-from pilothouse.playbook.manifest import Json, additions, changes, child_name, fulfilled, is_secret
-from tests.unit.playbook.configured import CONFIG_MAP, SECRET
+from pilothouse.kube import ObjectMeta, Resource, Unstructured
+from pilothouse.playbook import TaskFailed
+from pilothouse.playbook.manifest import (
+    Json,
+    additions,
+    changes,
+    child_name,
+    completed,
+    fulfilled,
+    is_secret,
+)
+from tests.unit.playbook.configured import CONFIG_MAP, DEPLOYMENT, SECRET
+from tests.unit.tickets import TICKET
 
 OURS = "tickets"
 
@@ -160,6 +172,44 @@ def test_the_contents_of_a_secret_are_one() -> None:
     assert is_secret(SECRET, "metadata.annotations.kubectl.kubernetes.io/last-applied-configuration")
     assert not is_secret(SECRET, "type")
     assert not is_secret(CONFIG_MAP, "data.password")
+
+
+def complete(resource: Resource[Any], body: Json) -> Json:
+    return completed(resource, body, TICKET, ObjectMeta(name="x", namespace="default"), owned=False)
+
+
+def test_string_data_is_stated_as_data() -> None:
+    """The server copies it there; only what is stated in `data` is removed when it is no longer stated."""
+    made = complete(
+        SECRET, {"data": {"a": "b2xk", "c": "Yw=="}, "stringData": {"a": "new", "b": "ö", "d": None}}
+    )
+    assert made["data"] == {"a": "bmV3", "c": "Yw==", "b": "w7Y="}
+    assert "stringData" not in made
+    assert complete(CONFIG_MAP, {"stringData": {"a": "b"}})["stringData"] == {"a": "b"}
+
+
+@pytest.mark.parametrize("value", [8675309, True, ["hunter2"], {"a": "hunter2"}, "hunter2"])
+def test_string_data_that_is_no_text_is_refused_without_its_value(value: Any) -> None:
+    stated = value if value == "hunter2" else {"pin": value}
+    with pytest.raises(TaskFailed, match="Secret is not valid") as refused:
+        complete(SECRET, {"stringData": stated})
+    assert refused.value.reason == "InvalidManifest"
+    assert "hunter2" not in str(refused.value)
+    assert "8675309" not in str(refused.value)
+
+
+@pytest.mark.parametrize("path", ["spec", "spec.template.spec", "spec.jobTemplate.spec.template.spec"])
+def test_an_alias_that_the_server_ignores_is_refused(path: str) -> None:
+    def workload(**accounts: str) -> Json:
+        body: Json = {"containers": [], **accounts}
+        for name in reversed(path.split(".")):
+            body = {name: body}
+        return body
+
+    with pytest.raises(TaskFailed, match=rf"{path}\.serviceAccount.*State serviceAccountName"):
+        complete(DEPLOYMENT, workload(serviceAccount="web"))
+    complete(DEPLOYMENT, workload(serviceAccountName="web"))
+    complete(DEPLOYMENT, workload(serviceAccountName="web", serviceAccount="web"))
 
 
 values = st.recursive(

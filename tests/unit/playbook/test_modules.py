@@ -114,6 +114,24 @@ async def test_a_field_that_is_no_longer_stated_is_taken_away(api: ModelApi, tic
         assert api.read(CONFIG_MAP, ticket)["data"] == {"a": "1"}
 
 
+async def test_a_key_that_is_no_longer_stated_in_string_data_is_removed(
+    api: ModelApi, ticket: ObjectKey
+) -> None:
+    stated = {"a": "1", "b": "2"}
+
+    async def state(play: TicketPlay) -> None:
+        await play.apply(SECRET, {"stringData": dict(stated)})
+
+    async with operator(api, playbook(state), resync=10):
+        assert api.read(SECRET, ticket)["data"] == {"a": "MQ==", "b": "Mg=="}
+        del stated["b"]
+        await asyncio.sleep(20)
+        assert api.read(SECRET, ticket)["data"] == {"a": "MQ=="}
+        asked = len(requests(api, SECRET))
+        await asyncio.sleep(60)
+        assert len(requests(api, SECRET)) == asked, "settled, it costs no request"
+
+
 async def test_what_is_no_longer_stated_of_an_atomic_map_is_taken_away(
     api: ModelApi, ticket: ObjectKey
 ) -> None:

@@ -510,3 +510,11 @@ async def test_the_logs_level_follows_its_file(
     await asyncio.sleep(1)
     assert levels == ["debug"]
     await process.terminate()
+
+
+@pytest.mark.parametrize(
+    "name", ["", "Tickets", "tickets_1", "a" * 64, "a..b", "-a", "a-", "a/b", "a b", "ä"]
+)
+async def test_a_name_that_leases_or_events_cannot_have_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="use at most 63 lower case letters"):
+        Manager(name, Settings(), ModelApi())
