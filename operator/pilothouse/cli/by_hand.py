@@ -176,9 +176,9 @@ class Hand:
             KubeError: The API server cannot be reached or refused to tell.
         """
         obj = await self._read(watch, key)
-        finalizer = watch.playbook.finalizer
+        own, before = watch.playbook.finalizers, obj.metadata.finalizers
         leaving = obj.metadata.deletion_timestamp is not None
-        if leaving and finalizer not in obj.metadata.finalizers:
+        if leaving and not own.hold(obj.metadata):
             raise _nothing_to_play(watch, key)
         async with self._reconciler(watch, key, Fence(-math.inf), []) as (reconciler, store):
             store.observe(obj)
@@ -189,14 +189,12 @@ class Hand:
                     f"{watch.resource.kind} {key}: a task would have changed something in check mode and was "
                     "stopped: that is a defect of the playbook, which must ask `play.check`"
                 ) from None
-        if leaving:
-            ends = recap.failure is None and recap.waiting is None
-            if ends and obj.metadata.finalizers == (finalizer,):
-                status = {}  # The object goes, and with it its status.
-            finalizers = [f"-{finalizer}"] if ends else []
-            return Played(watch.resource, key, True, recap, status, finalizers)
-        added = [f"+{finalizer}"] if finalizer and finalizer not in obj.metadata.finalizers else []
-        return Played(watch.resource, key, True, recap, status, added)
+        after = before if leaving else own.stored(before)
+        if leaving and recap.failure is None and recap.waiting is None:
+            after = own.released(before)
+        if leaving and not after:
+            status = {}  # The object goes, and with it its status.
+        return Played(watch.resource, key, True, recap, status, _finalizers(before, after))
 
     async def play(self, watch: Watch, key: ObjectKey) -> Played:
         """Plays one object while holding the operator's Lease, so that nobody else works meanwhile.
@@ -389,13 +387,15 @@ async def _running(part: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 def _played(resource: Resource[Any], before: Any, after: Any, recap: Recap) -> Played:
     """What a play has done, from the object before and as the last write returned it; None: it is gone."""
     key = before.metadata.key
-    old = before.metadata.finalizers
-    new = () if after is None else after.metadata.finalizers
-    finalizers = [f"+{name}" for name in new if name not in old] + [
-        f"-{name}" for name in old if name not in new
-    ]
+    finalizers = _finalizers(before.metadata.finalizers, () if after is None else after.metadata.finalizers)
     status = {} if after is None else merge_patch(before.status, after.status)
     return Played(resource, key, False, recap, status, finalizers)
+
+
+def _finalizers(old: Sequence[str], new: Sequence[str]) -> Sequence[str]:
+    """The finalizers that are added (+) and removed (-)."""
+    added = [f"+{name}" for name in new if name not in old]
+    return added + [f"-{name}" for name in old if name not in new]
 
 
 def _nothing_to_play(watch: Watch, key: ObjectKey) -> Refused:

@@ -50,8 +50,10 @@ def _facts(watch: Watch) -> Iterator[tuple[str, str]]:
         yield "owns", ", ".join(each.kind for each in watch.owns)
     if watch.watches:
         yield "watches", ", ".join(each.resource.kind for each in watch.watches)
-    if watch.playbook.finalizer:
-        yield "finalizer", f"{watch.playbook.finalizer}, stored before the first task"
+    if watch.playbook.finalizers.current:
+        yield "finalizer", f"{watch.playbook.finalizers.current}, stored before the first task"
+    if watch.playbook.finalizers.retired:
+        yield "retired finalizers", ", ".join(watch.playbook.finalizers.retired)
 
 
 def _steps(steps: Sequence[Step[Any]], number: str = "", indent: str = "  ") -> Iterator[str]:
@@ -94,8 +96,8 @@ class _Chart:
         self._count = 0
         self._handlers = {each: self._node(each.name, "{{", "}}") for each in playbook.handlers}
         last = self._node(f"{kind} appears, changes or is due again", "([", "])")
-        if playbook.finalizer:
-            last = self._after(last, self._node(f"the finalizer {playbook.finalizer} is stored", "[/", "/]"))
+        if finalizer := playbook.finalizers.current:
+            last = self._after(last, self._node(f"the finalizer {finalizer} is stored", "[/", "/]"))
         last = self._chain(last, playbook.tasks)
         for handler, node in self._handlers.items():
             last = self._after(last, node)

@@ -139,16 +139,16 @@ def _on_drop(watch: Watch, reconciler: Reconciler[Any], old: Any, new: Any, init
         return
     metadata = old.metadata
     reconciler.forget(metadata.key)
-    finalizer = watch.playbook.finalizer
+    finalizers = watch.playbook.finalizers
     selected = watch.selector or watch.field_selector
-    if selected and finalizer in metadata.finalizers and metadata.deletion_timestamp is None:
+    if selected and finalizers.hold(metadata) and metadata.deletion_timestamp is None:
         log.warning(
             "%s %s carries the finalizer %s and is not selected by %r any more: nobody plays it, and once "
             "deleted it would stay for ever. Let it be selected again, or clean up what it stands for and "
             "take the finalizer away",
             watch.resource.kind,
             metadata.key,
-            finalizer,
+            finalizers,
             selected,
         )
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from pilothouse.playbook.finalizers import finalizers_of
 from pilothouse.playbook.groups import Step, tasks_of
 from pilothouse.playbook.play import Play
 from pilothouse.playbook.runner import End, first, run_steps, run_task
@@ -75,8 +76,16 @@ class Playbook(Generic[P]):
         tasks: Tasks and groups, in order; a failure ends the play.
         cleanup: What must be done before the object may go, in order. It is played, again and again, until no
             task fails or waits and none asked for another play.
-        finalizer: The name that holds a deleted object back until cleanup is done; needed with cleanup. It is
-            stored before the first task runs.
+        finalizer: The name that holds a deleted object back until cleanup is done, such as
+            `example.com/cleanup`; needed with cleanup. It is stored before the first task runs.
+        retired_finalizers: Names that earlier releases stored, and that this one no longer uses. They are
+            removed from an object together with the write that stores `finalizer`. An object that is being
+            deleted and has only a retired name is cleaned up by the present `cleanup`; then the name is
+            removed. Without `cleanup` they are removed without any. Keep a name here until no object has it.
+
+    Raises:
+        ValueError: There is cleanup without a finalizer or the reverse, or the API server would refuse the
+            name of a finalizer.
     """
 
     def __init__(
@@ -86,13 +95,14 @@ class Playbook(Generic[P]):
         tasks: Sequence[Step[P]],
         cleanup: Sequence[Step[P]] = (),
         finalizer: str = "",
+        retired_finalizers: Sequence[str] = (),
     ) -> None:
         if bool(cleanup) != bool(finalizer):
             raise ValueError("a playbook has cleanup tasks and a finalizer, or neither")
         self.play = play
         self.tasks = tuple(tasks)
         self.cleanup = tuple(cleanup)
-        self.finalizer = finalizer
+        self.finalizers = finalizers_of(finalizer, retired_finalizers)
         self.handlers = handlers_of((*tasks, *cleanup))
 
     async def run(self, play: P) -> Recap:

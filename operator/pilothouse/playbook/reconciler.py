@@ -143,7 +143,7 @@ class Reconciler(Generic[T]):
         failure, waiting = recap.failure, recap.waiting
         if play.deleting and failure is None and waiting is None and play.after is None:
             held = play.object
-            if held.metadata.finalizers != (self._playbook.finalizer,):
+            if self._playbook.finalizers.released(held.metadata.finalizers):
                 held = await self._last_word(play, recap)
             await self._remove_finalizer(held)
             return DONE
@@ -241,10 +241,7 @@ class Reconciler(Generic[T]):
             return True
         if new.status not in (old.status, self._writing.get(new.metadata.key)):
             return True
-        finalizer = self._playbook.finalizer
-        if finalizer not in new.metadata.finalizers:
-            return self._meaningful(old, new)
-        expected = (*old.metadata.finalizers, finalizer)
+        expected = self._playbook.finalizers.stored(old.metadata.finalizers)
         if new.metadata.finalizers != expected:
             return self._meaningful(old, new)
         metadata = msgspec.structs.replace(old.metadata, finalizers=expected)
@@ -282,7 +279,7 @@ class Reconciler(Generic[T]):
     def _concerns(self, obj: T) -> bool:
         """Whether there is anything to do: a deleted object without our finalizer is held back by others'."""
         metadata = obj.metadata
-        return metadata.deletion_timestamp is None or self._playbook.finalizer in metadata.finalizers
+        return metadata.deletion_timestamp is None or self._playbook.finalizers.hold(metadata)
 
     async def _tell_paused(self, obj: T) -> None:
         """Says in an object's status that it is paused, once."""
@@ -296,15 +293,16 @@ class Reconciler(Generic[T]):
         await self._write_status(obj, with_conditions(play.status, generation, [PAUSED_READY]))
 
     async def _with_finalizer(self, obj: T) -> T:
-        finalizer = self._playbook.finalizer
-        if not finalizer or finalizer in obj.metadata.finalizers:
+        """Stores the finalizer, and removes retired ones by the same write."""
+        metadata = obj.metadata
+        if metadata.deletion_timestamp is not None:
             return obj
-        return await self._write_finalizers(obj, [*obj.metadata.finalizers, finalizer])
+        finalizers = self._playbook.finalizers.stored(metadata.finalizers)
+        return obj if finalizers == metadata.finalizers else await self._write_finalizers(obj, finalizers)
 
     async def _remove_finalizer(self, obj: T) -> None:
-        others = [each for each in obj.metadata.finalizers if each != self._playbook.finalizer]
         try:
-            await self._write_finalizers(obj, others)
+            await self._write_finalizers(obj, self._playbook.finalizers.released(obj.metadata.finalizers))
         except NotFound:
             log.debug("gone already")
 

@@ -1,0 +1,125 @@
+"""Finalizer names: which are refused, and what becomes of the names that earlier releases stored."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from pilothouse.kube import ObjectKey
+from pilothouse.playbook import Play, Playbook, task
+from pilothouse.testing import ModelApi
+from tests.unit.playbook.airline import FINALIZER, Airline, TicketPlay, playbook
+from tests.unit.playbook.conftest import Start
+from tests.unit.tickets import TICKET
+
+OLD = "tests.dev/of-an-earlier-release"
+OTHERS = "example.com/protection"
+
+
+@task("nothing is left")
+async def clean(play: TicketPlay) -> None:
+    """Has nothing to do."""
+
+
+def book(finalizer: str, retired: Sequence[str] = ()) -> Playbook[Any]:
+    return Playbook(Play, tasks=[], cleanup=[clean], finalizer=finalizer, retired_finalizers=retired)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("cleanup", "it has no domain"),
+        ("/cleanup", "DNS name"),
+        ("Example.com/cleanup", "DNS name"),
+        ("example..com/cleanup", "DNS name"),
+        ("-a.com/cleanup", "DNS name"),
+        ("a_b.com/cleanup", "DNS name"),
+        (f"{'a' * 254}/cleanup", "253 characters"),
+        ("example.com/", "63 letters"),
+        ("example.com/a/b", "63 letters"),
+        ("example.com/-a", "63 letters"),
+        ("example.com/clean up", "63 letters"),
+        (f"example.com/{'a' * 64}", "63 letters"),
+        ("example.com/cleanup\n", "63 letters"),
+        ("exämple.com/cleanup", "DNS name"),
+    ],
+)
+def test_a_name_that_the_api_server_refuses_is_refused_at_the_start(name: str, why: str) -> None:
+    with pytest.raises(ValueError, match=rf"the API server refuses the finalizer .*{why}.*domain/name"):
+        book(name)
+    with pytest.raises(ValueError, match=why):
+        book(FINALIZER, [name])
+
+
+@pytest.mark.parametrize("name", ["a/b", f"{'a' * 63}.com/{'b' * 63}", f"{'a' * 253}/c", "a.b-c.d/X_1.y-Z"])
+def test_a_name_that_the_api_server_takes_is_taken(name: str) -> None:
+    assert book(name).finalizers.current == name
+
+
+def test_a_name_is_declared_once_and_retired_names_are_a_sequence() -> None:
+    with pytest.raises(ValueError, match="declared twice"):
+        book(FINALIZER, [FINALIZER])
+    with pytest.raises(ValueError, match="declared twice"):
+        book(FINALIZER, [OLD, OLD])
+    with pytest.raises(TypeError, match=r"write \['tests.dev/of"):
+        book(FINALIZER, OLD)
+
+
+@pytest.mark.usefixtures("virtual_time")
+class TestRetired:
+    """Objects that a release with another finalizer has left."""
+
+    async def test_the_old_name_is_replaced_by_the_write_that_stores_the_new_one(
+        self, api: ModelApi, ticket: ObjectKey, start: Start
+    ) -> None:
+        api.put(TICKET, ticket.name, metadata={"finalizers": [OLD, OTHERS]})
+        await start(book(FINALIZER, [OLD]))
+        assert api.read(TICKET, ticket)["metadata"]["finalizers"] == [OTHERS, FINALIZER]
+        assert [call.subresource for call in api.writes] == ["", "status"]
+        api.calls.clear()
+        await start(book(FINALIZER, [OLD]), resync=10)
+        await asyncio.sleep(60)
+        assert api.calls == [], "a settled object costs no request"
+
+    async def test_both_names_are_left_by_a_rollback_and_only_the_old_one_is_removed(
+        self, api: ModelApi, ticket: ObjectKey, start: Start
+    ) -> None:
+        api.put(TICKET, ticket.name, metadata={"finalizers": [FINALIZER, OLD]})
+        await start(book(FINALIZER, [OLD]))
+        assert api.read(TICKET, ticket)["metadata"]["finalizers"] == [FINALIZER]
+
+    async def test_an_object_that_only_the_old_name_holds_is_cleaned_up(
+        self, api: ModelApi, airline: Airline, ticket: ObjectKey, start: Start
+    ) -> None:
+        api.put(TICKET, ticket.name, metadata={"finalizers": [OLD]})
+        airline.bookings[api.read(TICKET, ticket)["metadata"]["uid"]] = 2
+        api.remove(TICKET, ticket)
+        renamed = playbook(airline)
+        await start(
+            Playbook(
+                renamed.play,
+                tasks=renamed.tasks,
+                cleanup=renamed.cleanup,
+                finalizer=FINALIZER,
+                retired_finalizers=[OLD],
+            )
+        )
+        assert airline.effects == ["cancel"]
+        assert not api.exists(TICKET, ticket)
+
+    async def test_a_release_without_cleanup_removes_the_old_name(
+        self, api: ModelApi, ticket: ObjectKey, start: Start
+    ) -> None:
+        gone = api.put(TICKET, "gone", metadata={"finalizers": [OLD]})
+        api.remove(TICKET, gone)
+        api.put(TICKET, ticket.name, metadata={"finalizers": [OLD]})
+        await start(Playbook(Play, tasks=[], retired_finalizers=[OLD]))
+        assert not api.exists(TICKET, gone)
+        assert api.read(TICKET, ticket)["metadata"].get("finalizers") is None
+
+    async def test_names_of_others_stay(self, api: ModelApi, ticket: ObjectKey, start: Start) -> None:
+        api.put(TICKET, ticket.name, metadata={"finalizers": [OLD, OTHERS]})
+        api.remove(TICKET, ticket)
+        await start(book(FINALIZER, [OLD]))
+        assert api.read(TICKET, ticket)["metadata"]["finalizers"] == [OTHERS]
