@@ -1,5 +1,6 @@
 """Indexes: objects found by a value in them, such as the pods of a node."""
 
+import asyncio
 import logging
 from collections.abc import Callable, Hashable, Iterable
 from typing import Generic, TypeAlias, TypeVar
@@ -10,6 +11,9 @@ from pilothouse.telemetry import log_defect
 log = logging.getLogger(__name__)
 
 T = TypeVar("T", bound=KubeObject)
+
+DEFECTS = (Exception, asyncio.CancelledError, SystemExit)
+"""What an author's function may raise by mistake. It has no await, so a CancelledError is its own, too."""
 
 IndexFunc: TypeAlias = Callable[[T], Iterable[Hashable]]
 """Returns the values by which an object is to be found: none, one or several. It depends on nothing but the
@@ -41,10 +45,11 @@ class Index(Generic[T]):
         before = self._of(key, old)
         after = self._of(key, new)
         for value in before - after:
-            keys = self._keys[value]
-            del keys[key]
+            # Absent if the function, against its contract, returns something else for the same object.
+            keys = self._keys.get(value, {})
+            keys.pop(key, None)
             if not keys:
-                del self._keys[value]
+                self._keys.pop(value, None)
         for value in after - before:
             self._keys.setdefault(value, {})[key] = None
 
@@ -53,6 +58,6 @@ class Index(Generic[T]):
             return set()
         try:
             return set(self._values(obj))
-        except Exception as error:
+        except DEFECTS as error:
             log_defect(log, error, "index %s failed on %s, which it does not hold", self._name, key)
             return set()

@@ -8,7 +8,7 @@ from pilothouse.informer.frozen import require_frozen
 from pilothouse.informer.reflector import Reflector
 from pilothouse.informer.store import Handler, Store, Transform
 from pilothouse.informer.views import Fanout, Reader, union
-from pilothouse.kube import Api, KubeObject, Resource
+from pilothouse.kube import Api, KubeObject, Resource, ordered
 
 T = TypeVar("T", bound=KubeObject)
 
@@ -118,6 +118,10 @@ class Informer(Generic[T]):
                 for.
 
         Returns:
-            Whether it was reached in time; if not, read from the server.
+            Whether it was reached in time; if not, read from the server. False for a version without an
+            order.
         """
-        return await self.store.progress.wait(int(resource_version or 0), namespace, within)
+        reached = ordered(resource_version)
+        if resource_version and not reached:
+            return False
+        return await self.store.progress.wait(reached, namespace, within)

@@ -10,7 +10,10 @@ Where the server can stream the list, list and first watch are one request; else
     │    └──┘ after a pause     │    └───┘ any other error, after a pause: from the last version
     └───────────────────────────┘
       after a pause: the version is ahead of the server (etcd was restored) or not understood (400),
-      or the kind is gone (404); at once: the version is forgotten (410)
+      the kind is gone (404), the stream carries what is not an event, or an unexpected error;
+      immediately: the version is forgotten (410), or the list had no version
+
+A kind that cannot be watched (405) is listed every 30 s instead. No error ends a reflector.
 """
 
 import asyncio
@@ -30,10 +33,12 @@ from pilothouse.kube import (
     Forbidden,
     KubeError,
     KubeObject,
+    MethodNotAllowed,
     NotFound,
     ObjectMeta,
     Page,
     Resource,
+    Undecodable,
     Unreachable,
     WatchEvent,
     WatchListUnsupported,
@@ -56,6 +61,8 @@ BREATH_SECONDS = 0.1
 # Streamed lists that, in a row, did not come to their end. The next one is then read in pages: a server that
 # ignores the question and falls silent cannot be told from one in trouble, and must not be asked for ever.
 STREAM_TRIES = 2
+# Between two lists of a kind that the server does not let anyone watch, such as OLM's PackageManifest.
+POLL_SECONDS = 30.0
 
 
 class Selectors(TypedDict):
@@ -156,6 +163,11 @@ class Reflector(Generic[T]):
         self._expired = False
         self._backoff = Backoff()
         self._resource_version = ""
+        # Whether the list had a version. Without one, nothing says what happened between list and watch.
+        self._versioned = True
+        # The stream carried something that is not an event; and whether that the kind is polled was logged.
+        self._stream_broken = False
+        self._polled = False
         self.state = State.LISTING
         self.listed = asyncio.Event()
         self.failing = ""
@@ -180,18 +192,35 @@ class Reflector(Generic[T]):
                 log.debug("%s: listing in pages: %s", self, error)
                 self._streams = False
             except KubeError as error:
+                if isinstance(error, MethodNotAllowed) and self.state is State.WATCHING:
+                    await self._poll(error)
+                    continue
+                self._stream_broken |= isinstance(error, Undecodable) and self.state is State.WATCHING
                 self.state = self._state_after(error)
                 if self._is_routine(error):
                     continue
-                self._fail(error)
+                self._fail(_explain(error, self._resource))
                 asked_for = error.retry_after if isinstance(error, ApiError) else None
                 await asyncio.sleep(self._backoff.next(asked_for or 0.0))
+            except Exception as error:
+                # A defect. Other kinds go on; this one is read again from the start.
+                self.state = State.LISTING
+                self._stream_broken = True
+                if self._fail(f"unexpected {type(error).__name__}: {error}; please report this as a bug"):
+                    log.error("the traceback of that error", exc_info=error)
+                await asyncio.sleep(self._backoff.next())
 
     async def _stream(self) -> None:
         """Lists and watches in one stream (KEP-3157), which neither side has to hold as a whole."""
         self._stream_tries += 1
         self._sink.begin_list(self._namespace)
-        await self._follow(self._client.watch_list(self._resource, **self._selectors))
+        try:
+            await self._follow(self._client.watch_list(self._resource, **self._selectors))
+        except MethodNotAllowed as error:
+            if self.state is State.LISTING:
+                raise WatchListUnsupported(str(error)) from error
+            raise
+        self._after_stream()
 
     async def _list(self) -> None:
         """Lists in pages; if the server forgets their moment on the way, all at once, as client-go does.
@@ -221,12 +250,28 @@ class Reflector(Generic[T]):
         await self._follow(
             self._client.watch(self._resource, resource_version=self._resource_version, **self._selectors)
         )
+        self._after_stream()
+
+    def _after_stream(self) -> None:
+        """Lists again after a stream that cannot be continued: what happened since its end has no version."""
+        if not self._versioned:
+            self.state = State.LISTING
+
+    async def _poll(self, error: MethodNotAllowed) -> None:
+        """Lists again after a while, because the kind cannot be watched."""
+        if not self._polled:
+            log.warning("%s cannot be watched, listing it every %g s instead: %s", self, POLL_SECONDS, error)
+            self._polled = True
+        self.state = State.LISTING
+        self._heal()
+        await asyncio.sleep(POLL_SECONDS)
 
     async def _follow(self, stream: AsyncGenerator[WatchEvent[T], None]) -> None:
         """Takes what a stream brings until it ends, or breaks after it had been of use: that is routine, too.
 
         A connection may be cut at any time; whoever paused then would be blind meanwhile. If the server is
-        gone, the next attempt tells.
+        gone, the next attempt tells. After a stream that carried something that is not an event, the first
+        event does not count: it only means that the server has accepted the watch.
         """
         loop = asyncio.get_running_loop()
         started, events = loop.time(), 0
@@ -234,10 +279,12 @@ class Reflector(Generic[T]):
         try:
             async with aclosing(stream):
                 async for event in stream:
-                    if not events and self.state is State.WATCHING:
-                        self._heal()
+                    if events == int(self._stream_broken) and self.state is State.WATCHING:
+                        self._recovered()
                     events += 1
                     self._take(event)
+            if events:
+                self._recovered()
         except Unreachable as error:
             log.debug("%s: the watch broke: %s", self, error)
             trouble = error
@@ -250,9 +297,10 @@ class Reflector(Generic[T]):
             await asyncio.sleep(BREATH_SECONDS)
 
     def _take(self, event: WatchEvent[T]) -> None:
-        self._resource_version = event.resource_version
+        self._resource_version = event.resource_version or self._resource_version
         metadata = event.misfit if event.object is None else event.object.metadata
         if event.type is EventType.END_OF_LIST:
+            self._resource_version = event.resource_version
             self._end_list()
         elif metadata is None:
             self._sink.bookmark(event.resource_version, self._namespace)
@@ -269,13 +317,17 @@ class Reflector(Generic[T]):
     def _end_list(self) -> None:
         self._sink.end_list(self._resource_version, self._namespace)
         self.state = State.WATCHING
-        self._stream_tries = 0
-        self._heal()
+        self._versioned = bool(self._resource_version)
+        if not self._stream_broken:
+            self._stream_tries = 0
+            self._heal()
         self.listed.set()
 
     def _state_after(self, error: KubeError) -> State:
         match error:
-            case Expired() | NotFound() | BadRequest():
+            case Expired() | NotFound() | BadRequest() | Undecodable():
+                return State.LISTING
+            case _ if not self._versioned:
                 return State.LISTING
             case ApiError() if any(cause.reason == "ResourceVersionTooLarge" for cause in error.causes):
                 return State.LISTING
@@ -292,15 +344,21 @@ class Reflector(Generic[T]):
         log.info("%s: listing again: %s", self, error)
         return True
 
-    def _fail(self, error: KubeError) -> None:
-        sentence = (
-            f"{self} cannot be read: {_explain(error, self._resource)}; this is tried again until it works"
-        )
-        if sentence != self.failing:
+    def _fail(self, why: str) -> bool:
+        """Reports that the kind cannot be read at present; returns whether that is news."""
+        sentence = f"{self} cannot be read: {why}; retrying until it works"
+        is_news = sentence != self.failing
+        if is_news:
             log.warning("%s", sentence)
         if not self.failing:
             self._gauge.inc()
         self.failing = sentence
+        return is_news
+
+    def _recovered(self) -> None:
+        """Notes that the watch works."""
+        self._stream_broken = self._polled = False
+        self._heal()
 
     def _heal(self) -> None:
         if self.failing:

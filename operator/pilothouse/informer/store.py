@@ -9,9 +9,9 @@ from itertools import chain
 from typing import Any, Generic, TypeAlias, TypeVar
 from weakref import WeakSet
 
-from pilothouse.informer.index import Index, IndexFunc
+from pilothouse.informer.index import DEFECTS, Index, IndexFunc
 from pilothouse.informer.progress import Progress
-from pilothouse.kube import KubeObject, ObjectKey, ObjectMeta, version
+from pilothouse.kube import KubeObject, ObjectKey, ObjectMeta, ordered, version
 from pilothouse.telemetry import log_defect, metrics
 
 log = logging.getLogger(__name__)
@@ -37,6 +37,9 @@ class Store(Generic[T]):
 
     Handlers are called once per change of the store, in the order of the changes, and synchronously: they
     note a key and return. An exception in one is logged, and hurts neither the others nor the stream.
+
+    Where versions have no order (see `pilothouse.kube.ordered`), every event counts as newer than what is
+    stored, and own writes are not waited for: after one, the store may show an older state for a moment.
 
     Args:
         name: the resource, for the metric `pilothouse_store_objects`.
@@ -137,6 +140,11 @@ class Store(Generic[T]):
         """
         key, new = obj.metadata.key, version(obj)
         old = self.get(key)
+        if not new:
+            # Its version has no order. What is stored was read before the write, so the write is newer.
+            if old is not None and _differs(obj, old):
+                self._put(key, obj, old, initial=False)
+            return
         if new <= (version(old) if old is not None else self.progress.seen(key.namespace)):
             return
         self._unconfirmed[key] = new
@@ -155,21 +163,21 @@ class Store(Generic[T]):
         if self._unconfirmed and new >= self._unconfirmed.get(key, new + 1):
             del self._unconfirmed[key]
         old = self.get(key)
-        if old is None or new > version(old):
+        if old is None or (new > version(old) if new else _differs(obj, old)):
             self._put(key, obj, old, initial=False)
         self.progress.advance(scope, new)
 
     def remove(self, metadata: ObjectMeta, scope: str) -> None:
         """Take a DELETED event. Ignored when an own write has already made a newer object of that name."""
-        key, gone = metadata.key, int(metadata.resource_version)
+        key, gone = metadata.key, ordered(metadata.resource_version)
         old = self.get(key)
-        if old is not None and version(old) <= gone:
+        if old is not None and (not gone or version(old) <= gone):
             self._drop(key, old, initial=False)
         self._advance(scope, gone)
 
     def bookmark(self, resource_version: str, scope: str) -> None:
         """Note how far the watch has come."""
-        self._advance(scope, int(resource_version))
+        self._advance(scope, ordered(resource_version))
 
     def begin_list(self, scope: str) -> None:
         """Note that a list begins, also after one that did not end.
@@ -191,7 +199,7 @@ class Store(Generic[T]):
             return
         self._unconfirmed.pop(key, None)
         old = self.get(key)
-        if old is None or shown != version(old):
+        if old is None or _differs(obj, old):
             self._put(key, obj, old, initial=True)
 
     def keep(self, metadata: ObjectMeta, scope: str) -> None:
@@ -208,7 +216,7 @@ class Store(Generic[T]):
 
         What it did not show has vanished while nobody watched: handlers are told, as initial.
         """
-        shown = int(resource_version)
+        shown = ordered(resource_version)
         for key in self._unlisted.pop(scope):
             last = self.get(key)
             if last is not None and not self._newer_than_list(key, shown):
@@ -232,7 +240,7 @@ class Store(Generic[T]):
         if self._transform is not None:
             try:
                 new = self._transform(new)
-            except Exception as error:
+            except DEFECTS as error:
                 log_defect(log, error, "%s cannot be prepared for the store, which keeps what it had", key)
                 return
         objects = self._objects.get(key.namespace)
@@ -260,9 +268,15 @@ class Store(Generic[T]):
             index.change(key, old, new)
 
 
+def _differs(new: KubeObject, old: KubeObject) -> bool:
+    """Whether two states of an object differ: by their versions, or by their fields where there are none."""
+    shown = new.metadata.resource_version
+    return shown != old.metadata.resource_version if shown else new != old
+
+
 def _call(handler: Handler[T], old: T | None, new: T | None, initial: bool) -> None:
     try:
         handler(old, new, initial)
-    except Exception as error:
+    except DEFECTS as error:
         known = [obj.metadata.key for obj in (new, old) if obj is not None]
         log_defect(log, error, "a handler failed on %s; nothing else did", *known[:1])

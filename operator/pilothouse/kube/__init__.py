@@ -39,6 +39,7 @@ from pilothouse.kube.objects import (
     OwnerReference,
     PartialObjectMetadata,
     Unstructured,
+    ordered,
     version,
 )
 from pilothouse.kube.resource import Resource, can_be_name
@@ -96,6 +97,7 @@ __all__ = [
     "can_be_name",
     "encodable",
     "evict",
+    "ordered",
     "pod_log",
     "retry_after_seconds",
     "scale_of",

@@ -77,7 +77,7 @@ def read_object(resource: Resource[T], body: bytes) -> T:
     decode: Callable[[bytes], T] = codec.codec(resource.view).object
     try:
         return decode(body)
-    except msgspec.DecodeError as error:
+    except Exception as error:  # a view's own checks may raise anything
         raise codec.undecodable(resource, body, error) from error
 
 
@@ -85,19 +85,23 @@ def read_page(resource: Resource[T], body: bytes) -> tuple[Page[T], str]:
     """Return a page of a list, and where the next one starts; empty after the last.
 
     Raises:
-        Undecodable: it is no list.
+        Undecodable: it is not a list, or an object in it has no name.
     """
     try:
         read = codec.codec(resource.view).list(body)
-    except msgspec.ValidationError:
+    except Exception:  # found out object by object
         return _page_with_misfits(resource, body)
-    return Page(read.items or [], read.metadata.resource_version), read.metadata.continue_
+    items = read.items or []
+    if not all(each.metadata.name for each in items):
+        raise _nameless(resource)
+    return Page(items, read.metadata.resource_version), read.metadata.continue_
 
 
 def event_reader(resource: Resource[T]) -> Callable[[bytes], WatchEvent[T]]:
     """Return a function that reads a line of a watch.
 
-    It raises an ApiError for a line that carries one.
+    It raises an ApiError for a line that carries one, and Undecodable for a line that is not an event of a
+    known type about an object with a name.
     """
     decode = codec.codec(resource.view).event
 
@@ -106,8 +110,10 @@ def event_reader(resource: Resource[T]) -> Callable[[bytes], WatchEvent[T]]:
         if not line.startswith((_BOOKMARK, _ERROR)):
             try:
                 event = decode(line)
-                return WatchEvent(_CHANGES[event.type], event.object, event.object.metadata.resource_version)
-            except (msgspec.DecodeError, KeyError):
+                metadata = event.object.metadata
+                if metadata.name:
+                    return WatchEvent(_CHANGES[event.type], event.object, metadata.resource_version)
+            except Exception:  # noqa: S110 - a line that needs a closer look
                 pass
         return _without_object(resource, line)
 
@@ -118,14 +124,17 @@ def _page_with_misfits(resource: Resource[T], body: bytes) -> tuple[Page[T], str
     items, misfits = [], []
     try:
         raw = codec.raw_list(body)
-        for each in raw.items:
-            try:
-                items.append(read_object(resource, bytes(each)))
-            except Undecodable as error:
-                misfits.append(codec.head(bytes(each)).metadata)
-                _left_out(resource, error)
-    except msgspec.DecodeError as error:
-        raise Undecodable(f"the list of {resource} cannot be read: {error}") from error
+    except Exception as error:
+        raise codec.unreadable(f"the list of {resource}", body, error) from error
+    for each in raw.items or ():
+        metadata = codec.metadata_of(bytes(each))
+        if not metadata.name:
+            raise _nameless(resource)
+        try:
+            items.append(read_object(resource, bytes(each)))
+        except Undecodable as error:
+            misfits.append(metadata)
+            _left_out(resource, error)
     return Page(items, raw.metadata.resource_version, tuple(misfits)), raw.metadata.continue_
 
 
@@ -133,22 +142,30 @@ def _without_object(resource: Resource[T], line: bytes) -> WatchEvent[T]:
     """Return the event of a line that carries no readable object: a bookmark, an error, or a misfit."""
     try:
         event = codec.raw_event(line)
-        if event.type == "ERROR":
-            status = msgspec.json.decode(event.object, type=Status)
-            raise api_error(status.code or 500, bytes(event.object))
-        metadata = codec.head(bytes(event.object)).metadata
-    except msgspec.DecodeError as error:
-        raise Undecodable(f"a line of the watch of {resource} cannot be read: {error}") from error
-    kind = _CHANGES.get(event.type)
-    if kind is None:
+        status = msgspec.json.decode(event.object, type=Status) if event.type == "ERROR" else None
+    except Exception as error:
+        raise codec.unreadable(f"a line of the watch of {resource}", line, error) from error
+    body = bytes(event.object)
+    if status is not None:
+        raise api_error(status.code or 500, body)
+    metadata = codec.metadata_of(body)
+    if event.type == EventType.BOOKMARK:
         listed = metadata.annotations.get(_END_OF_LIST) == "true"
         kind = EventType.END_OF_LIST if listed else EventType.BOOKMARK
         return WatchEvent(kind, None, metadata.resource_version)
+    if event.type not in _CHANGES:
+        raise Undecodable(f"the watch of {resource} sent an event of an unknown type: {event.type[:50]!r}")
+    if not metadata.name:
+        raise _nameless(resource)
     try:
-        read_object(resource, bytes(event.object))
+        read_object(resource, body)
     except Undecodable as error:
         _left_out(resource, error)
-    return WatchEvent(kind, None, metadata.resource_version, metadata)
+    return WatchEvent(_CHANGES[event.type], None, metadata.resource_version, metadata)
+
+
+def _nameless(resource: Resource[T]) -> Undecodable:
+    return Undecodable(f"the server sent an object of {resource} without metadata.name")
 
 
 def _left_out(resource: Resource[T], error: Undecodable) -> None:

@@ -4,6 +4,7 @@ A decoder is built once per view: building costs a millisecond, decoding microse
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
@@ -35,14 +36,15 @@ class ObjectList(msgspec.Struct, Generic[T]):
     """A page as the server sends it."""
 
     metadata: ListMeta
-    items: list[T] | None = None
+    # Required: an answer that is not a list must not be read as an empty one. Go writes null for no items.
+    items: list[T] | None
 
 
 class RawList(msgspec.Struct):
     """A page whose objects are looked at one by one, because one of them does not fit the view."""
 
     metadata: ListMeta
-    items: list[msgspec.Raw]
+    items: list[msgspec.Raw] | None
 
 
 class Event(msgspec.Struct, Generic[E], gc=False):
@@ -69,7 +71,36 @@ class Codec(Generic[T]):
 
 raw_list: Callable[[bytes], RawList] = msgspec.json.Decoder(RawList).decode
 raw_event: Callable[[bytes], Event[Any]] = msgspec.json.Decoder(Event[msgspec.Raw]).decode
-head: Callable[[bytes], Head] = msgspec.json.Decoder(Head).decode
+_head: Callable[[bytes], Head] = msgspec.json.Decoder(Head).decode
+_METADATA = {each.encode_name: each for each in msgspec.structs.fields(ObjectMeta)}
+
+
+def metadata_of(body: bytes) -> ObjectMeta:
+    """Return the metadata of an object that does not fit its view, without the fields that are malformed.
+
+    Without a name, nothing identifies the object.
+    """
+    try:
+        return _head(body).metadata
+    except Exception:
+        try:
+            fields = msgspec.json.decode(body)["metadata"].items()
+        except Exception:
+            return ObjectMeta()
+    known = {}
+    for wire, value in fields:
+        if (field := _METADATA.get(wire)) is not None:
+            with suppress(msgspec.ValidationError):
+                known[field.name] = msgspec.convert(value, field.type)
+    return ObjectMeta(**known)
+
+
+def unreadable(what: str, body: bytes, error: Exception) -> Undecodable:
+    """Return the error for bytes that are not what the API server should send."""
+    hint = ""
+    if body.lstrip()[:1] == b"<":
+        hint = "; it is an HTML page, so a proxy or a login page answered: check the server's address"
+    return Undecodable(shorten(f"{what} cannot be read: {error}{hint}", MESSAGE_LIMIT))
 
 
 @lru_cache(maxsize=256)
@@ -88,10 +119,7 @@ def _unstructured(kind: type, value: Any) -> Any:
     return Unstructured(value) if kind is Unstructured and isinstance(value, dict) else value
 
 
-def undecodable(resource: object, body: bytes, error: msgspec.DecodeError) -> Undecodable:
-    """Return the error for an object that does not fit its view, naming the object if it can."""
-    try:
-        key = str(head(body).metadata.key)
-    except msgspec.DecodeError:
-        key = "(unnamed)"
-    return Undecodable(shorten(f"{resource} {key} cannot be read: {error}", MESSAGE_LIMIT))
+def undecodable(resource: object, body: bytes, error: Exception) -> Undecodable:
+    """Return the error for an object that does not fit its view, with the object's name if it has one."""
+    metadata = metadata_of(body)
+    return unreadable(f"{resource} {metadata.key if metadata.name else '(unnamed)'}", body, error)

@@ -17,6 +17,9 @@ from msgspec.structs import force_setattr
 # One empty mapping for all objects: a dict per object would cost 64 bytes each in a store of many.
 EMPTY: Mapping[str, str] = MappingProxyType({})
 
+# Digits. etcd's revisions have 19 at most; Python refuses to convert thousands.
+_LONGEST = 100
+
 
 @lru_cache(maxsize=1024)
 def _shared(values: tuple[str, ...]) -> tuple[str, ...]:
@@ -58,7 +61,7 @@ class ObjectMeta(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_def
     """The fields of metav1.ObjectMeta that controllers read. All have defaults: a view holds what is there.
 
     Attributes:
-        resource_version: the version of the object; ordered as an integer within a kind (KEP-5504).
+        resource_version: the version of the object; see `ordered`.
         generation: grows with every change of the spec.
         deletion_timestamp: when the object was asked to go; it stays until its finalizers are gone.
     """
@@ -144,5 +147,16 @@ class Unstructured:
 
 
 def version(obj: KubeObject) -> int:
-    """Return the object's resourceVersion as the integer that it is (KEP-5504); 0 when it has none."""
-    return int(obj.metadata.resource_version or 0)
+    """Return the object's resourceVersion as an integer (KEP-5504), 0 if it has no order; see `ordered`."""
+    return ordered(obj.metadata.resource_version)
+
+
+def ordered(resource_version: str) -> int:
+    """Return a resourceVersion as an integer. 0 if it is missing or opaque: then it has no order.
+
+    What the API server stores in etcd has versions that are ordered integers (KEP-5504). Aggregated API
+    servers may use any text, or none.
+    """
+    if resource_version.isdecimal() and resource_version.isascii() and len(resource_version) < _LONGEST:
+        return int(resource_version)
+    return 0

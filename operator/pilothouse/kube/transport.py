@@ -48,6 +48,9 @@ _NOT_SENT = (
     aiohttp.InvalidURL,
 )
 
+# UnicodeError: a host name that cannot be encoded, such as one with an empty label.
+_FAILURES = (aiohttp.ClientError, TimeoutError, OSError, UnicodeError)
+
 # Finding a metric's child by its labels costs more than counting in it; there are few label sets.
 _requests = lru_cache(maxsize=256)(metrics.REQUESTS.labels)
 _request_seconds = lru_cache(maxsize=256)(metrics.REQUEST_SECONDS.labels)
@@ -204,7 +207,7 @@ class Transport:
                 server_hostname=self._config.server_hostname,
             ) as response:
                 answer = await response.read()
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except _FAILURES as error:
             _requests("<error>", method, self._host).inc()
             raise self._unreachable(error, f"{method} {path}", loop.time() - started) from error
         _requests(str(response.status), method, self._host).inc()
@@ -248,7 +251,7 @@ class Transport:
                             total=None, sock_connect=CONNECT_SECONDS, sock_read=idle
                         ),
                     )
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            except _FAILURES as error:
                 _requests("<error>", "GET", self._host).inc()
                 raise self._unreachable(error, f"GET {path}", DEADLINE) from error
             _requests(str(response.status), "GET", self._host).inc()
@@ -272,7 +275,7 @@ class Transport:
         try:
             async with asyncio.timeout(DEADLINE):
                 return await response.read()
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except _FAILURES as error:
             raise self._unreachable(error, f"GET {path}", DEADLINE) from error
 
     async def _lines(self, response: aiohttp.ClientResponse, path: str) -> AsyncIterator[bytes]:
@@ -295,7 +298,7 @@ class Transport:
                         yield line
         except aiohttp.SocketTimeoutError:
             return
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except _FAILURES as error:
             raise self._unreachable(error, f"GET {path}", DEADLINE) from error
 
     def _open(self, session: aiohttp.ClientSession | None) -> aiohttp.ClientSession:
