@@ -265,7 +265,7 @@ class Hand:
         """
         api = FencedApi(self._api, fence)
         factory = InformerFactory(self._api)
-        informers = [self._informer(factory, watch, each, key) for each in watch.secondaries]
+        informers = [self._informer(factory, watch, each) for each in watch.secondaries]
         store: Store[Any] = Store(str(watch.resource), watch.transform)
         async with _running(factory.run()):
             try:
@@ -280,18 +280,14 @@ class Hand:
                 yield reconciler, store
                 await recorder.flush(FLUSH_SECONDS)
 
-    def _informer(
-        self, factory: InformerFactory, watch: Watch, other: Secondary, key: ObjectKey
-    ) -> Informer[Any]:
-        # What has no mapper, however often it is declared, belongs to the object: it is in its namespace.
-        alike = [each for each in watch.secondaries if each.selection == other.selection]
-        own = [key.namespace] if key.namespace and all(each.mapper is None for each in alike) else None
+    def _informer(self, factory: InformerFactory, watch: Watch, other: Secondary) -> Informer[Any]:
         return factory.informer(
             other.resource,
             label_selector=other.selector,
             field_selector=other.field_selector,
             transform=other.transform,
-            namespaces=own or self._namespaces(watch),
+            # All of them: an object that outlives its owner may be in another namespace.
+            namespaces=self._namespaces(watch),
         )
 
     def _namespaces(self, watch: Watch) -> Sequence[str]:

@@ -25,11 +25,11 @@ from pilothouse.kube.selectors import matcher
 from pilothouse.playbook.cluster import Cluster
 from pilothouse.playbook.contention import CONTENDED, Contended
 from pilothouse.playbook.manifest import Difference, Json, additions, changes, fulfilled, is_secret
+from pilothouse.playbook.ownership import controller_of, name_taken, owner_uid
 from pilothouse.playbook.tasks import TaskFailed
 
 K = TypeVar("K", bound=KubeObject)
 
-NAME_TAKEN = "NameTaken"
 FIELD_CONFLICT = "FieldConflict"
 NOT_SELECTED = "NotSelected"
 
@@ -59,7 +59,7 @@ class Apply(Generic[K]):
         resource: The kind; the watch declares it, or LookupError.
         manifest: What is stated of the object, completed (`pilothouse.playbook.manifest`).
         owner: The metadata of the object that is played.
-        adopt: Take over one of that name that is somebody else's, or nobody's.
+        adopt: Take over an existing object that does not belong to the owner.
         force: Take fields over from other managers.
         check: Change nothing.
     """
@@ -108,8 +108,8 @@ class Apply(Generic[K]):
             return Applied(live, False, (), self._contended())
         self._require_watched()
         before = await self._read()
-        if before is not None and not self._adopt:
-            self._require_own(before.metadata)
+        if before is not None and not (self._adopt or self._owns(before.metadata)):
+            raise name_taken(self._resource, before.metadata, self._cluster.owner, self._owner)
         self._require_selected(before)
         return await (self._create() if before is None else self._change(before))
 
@@ -137,17 +137,53 @@ class Apply(Generic[K]):
     async def _change(self, before: Unstructured) -> Applied[K]:
         after = before
         if not fulfilled(self._manifest, before, self._cluster.manager):
-            after = await self._patch_the_very(before)
+            after = await self._patch_the_very(await self._released(before))
         found = changes(before, after, self._cluster.manager)
         if self._check:
-            return Applied(self._shown(before), False, self._told(found))
+            return Applied(self._shown(before), False, self._told([*found, *self._handed_over(before)]))
         if found and self._corrects(before.metadata):
             self._cluster.contention.corrected(self._aspect, self._key, self._what, found)
         return Applied(self._remembered(after), False, self._told(found), self._contended())
 
+    def _owns(self, live: ObjectMeta) -> bool:
+        return owner_uid(live) == self._owner.uid
+
+    def _handed_over(self, before: Unstructured) -> Sequence[Difference]:
+        """Return the change of the controller that check mode does not try on the server."""
+        controller = controller_of(before.metadata)
+        if controller is None or self._owns(before.metadata):
+            return ()
+        owned = self._manifest["metadata"].get("ownerReferences")
+        new = f"{self._cluster.owner.kind} {self._owner.name}" if owned else None
+        return (Difference("metadata.ownerReferences", f"{controller.kind} {controller.name}", new),)
+
+    async def _released(self, before: Unstructured) -> Unstructured:
+        """Remove the reference to another controller, because the server accepts one controller at most.
+
+        An apply cannot do that: it leaves the references of other managers in place.
+        """
+        controller = controller_of(before.metadata)
+        if controller is None or self._owns(before.metadata) or self._check:
+            return before
+        references = before.content["metadata"]["ownerReferences"]
+        metadata = {
+            "resourceVersion": before.metadata.resource_version,
+            "ownerReferences": [each for each in references if each["uid"] != controller.uid],
+        }
+        return await self._cluster.api.patch(
+            _unstructured(self._resource),
+            self._key,
+            {"metadata": metadata},
+            type=PatchType.MERGE,
+            field_manager=self._cluster.manager,
+        )
+
     async def _patch_the_very(self, before: Unstructured) -> Unstructured:
         # With the UID the server refuses to make anew what has been deleted since.
         metadata = {**self._manifest["metadata"], "uid": before.metadata.uid}
+        if self._check and controller_of(before.metadata) and not self._owns(before.metadata):
+            # The other controller is still there, and the server would refuse a second one.
+            metadata.pop("ownerReferences", None)
         try:
             return await self._patch({**self._manifest, "metadata": metadata}, force=self._force)
         except Conflict as conflict:
@@ -208,23 +244,6 @@ class Apply(Generic[K]):
                 f"{self._resource.kind} {self._key} is not applied: the operator watches the namespaces "
                 f"{', '.join(watched)} alone and would not see it.",
             )
-
-    def _require_own(self, live: ObjectMeta) -> None:
-        """Refuses an object that is somebody else's, or nobody's.
-
-        Raises:
-            TaskFailed: It is.
-        """
-        controllers = [each for each in live.owner_references if each.controller]
-        if any(each.uid == self._owner.uid for each in controllers):
-            return
-        whose = (
-            f"belongs to {controllers[0].kind} {controllers[0].name}" if controllers else "belongs to nobody"
-        )
-        raise TaskFailed(
-            NAME_TAKEN,
-            f"There is a {self._resource.kind} {live.key} already, which {whose}: rename or delete it.",
-        )
 
     def _require_selected(self, live: Unstructured | None) -> None:
         """Refuses what the watch of its kind would not show: nobody would be told when it changes or goes.

@@ -13,12 +13,12 @@ from pilothouse.controller import (
     OwnWrites,
     any_of,
     meaningful_change,
-    owner_mapper,
 )
 from pilothouse.informer import Informer, Store
 from pilothouse.kube import Api
-from pilothouse.playbook.cluster import OWNER, Cluster, owner_uid
+from pilothouse.playbook.cluster import OWNER, Cluster
 from pilothouse.playbook.metrics import TaskMetrics
+from pilothouse.playbook.ownership import owner_uids, owners_of
 from pilothouse.playbook.playbook import Recap
 from pilothouse.playbook.reconciler import Reconciler
 from pilothouse.playbook.watch import Secondary, Watch
@@ -127,8 +127,9 @@ def add_watch(manager: Manager, watch: Watch) -> Controller[Any]:
         own_writes=own_writes,
     )
     informer.add_handler(partial(_on_drop, watch, reconciler))
+    owners = owners_of(watch.resource, informer.store)
     for secondary, other in zip(watch.secondaries, others, strict=True):
-        controller.watch(other, secondary.mapper or owner_mapper(watch.resource), secondary.predicate)
+        controller.watch(other, secondary.mapper or owners, secondary.predicate)
     manager.add(controller)
     return controller
 
@@ -155,7 +156,7 @@ def _on_drop(watch: Watch, reconciler: Reconciler[Any], old: Any, new: Any, init
 
 def _add_indexes(informer: Informer[Any], secondary: Secondary) -> None:
     """Lets objects of another kind be found by their owner, and by what else is declared."""
-    for name, values in {OWNER: owner_uid, **secondary.indexes}.items():
+    for name, values in {OWNER: owner_uids, **secondary.indexes}.items():
         # Several watches may share an informer: the first has added the index of the owner.
         with suppress(ValueError):
             informer.store.add_index(name, values)

@@ -1,6 +1,6 @@
-"""The cluster as a play's modules reach it: read from stores, changed by deletion, scaling and eviction.
+"""The cluster as a play's modules reach it: the stores of what the watch declares, and what is known of them.
 
-Server-side apply is a matter of its own: `pilothouse.playbook.apply`.
+What the modules do with it: `pilothouse.playbook.apply` and `pilothouse.playbook.actions`.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,28 +9,20 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 from pilothouse.controller import Fence
 from pilothouse.informer import Informer, Store
-from pilothouse.kube import (
-    Api,
-    Conflict,
-    KubeObject,
-    NotFound,
-    ObjectKey,
-    PatchType,
-    Resource,
-    evict,
-    pod_log,
-    scale_of,
-)
+from pilothouse.kube import Api, KubeObject, ObjectKey, ObjectMeta, Resource, pod_log
 from pilothouse.playbook.contention import Contention
 from pilothouse.playbook.memory import Memory
-from pilothouse.playbook.tasks import TaskFailed
+from pilothouse.playbook.ownership import controller_of, owner_uid
 
 K = TypeVar("K", bound=KubeObject)
 
 Wrote: TypeAlias = Callable[[ObjectKey, Informer[Any], Any], None]
 
 OWNER = "owner"
-"""The index of the watched kinds by the UID of the object that controls them."""
+"""The index of the watched kinds by the UID of the object that they belong to."""
+
+# A Pod of a CronJob is two controllers away from it; a reference cannot be followed in a circle for ever.
+_CONTROLLERS = 5
 
 
 class Cluster:
@@ -102,72 +94,39 @@ class Cluster:
             )
         return cast("Informer[K]", informer)
 
-    async def delete(self, resource: Resource[K], key: ObjectKey, *, propagation: str, check: bool) -> bool:
-        """Deletes the very object that the store shows; returns whether there was one to delete.
+    def declares(self, group: str, kind: str) -> bool:
+        """Return whether the watch declares a kind."""
+        return (group, kind) in self._informers
 
-        Raises:
-            Conflict: There is another one of that name by now: play again.
-            KubeError: The API server cannot be reached or refused.
+    def belongs(self, metadata: ObjectMeta, owner: ObjectMeta) -> bool:
+        """Return whether an object belongs to another, directly or through objects that belong to it.
+
+        A Pod that is controlled by a ReplicaSet belongs to the owner of the Deployment that controls the
+        ReplicaSet, if the watch declares ReplicaSets and Deployments.
         """
-        live = self.store(resource).get(key)
-        if live is None or live.metadata.deletion_timestamp is not None:
-            return False
-        if not check:
-            try:
-                await self.api.delete(resource, key, uid=live.metadata.uid, propagation=propagation)
-            except NotFound:
+        for _ in range(_CONTROLLERS):
+            if owner_uid(metadata) == owner.uid:
+                return True
+            controller = self._controller(metadata)
+            if controller is None:
                 return False
-            self.memory.forget(str(resource), key)
-        return True
+            metadata = controller
+        return False
 
-    async def scale(self, resource: Resource[Any], key: ObjectKey, replicas: int, *, check: bool) -> int:
-        """Makes an object have so many replicas; returns how many it should have had before.
-
-        Raises:
-            TaskFailed: There is no such object.
-            Conflict: It changed meanwhile: play again.
-            KubeError: The API server cannot be reached or refused.
-        """
-        live = self.store(resource).get(key)
-        if live is None:
-            raise TaskFailed("NothingToScale", f"There is no {resource.kind} {key} to scale.")
-        aspect = f"{resource}/scale"
-        if self.memory.fulfils(aspect, replicas, live.metadata):
-            return replicas
-        scaled = scale_of(resource)
-        try:
-            scale = await self.api.get(scaled, key, subresource="scale")
-        except NotFound as gone:
-            raise Conflict(409, "Conflict", f"{resource.kind} {key} has been deleted: {gone}") from gone
-        version, had = scale.metadata.resource_version, scale.spec.replicas
-        if had != replicas and not check:
-            body = {"metadata": {"resourceVersion": version}, "spec": {"replicas": replicas}}
-            await self.api.patch(
-                scaled, key, body, type=PatchType.MERGE, subresource="scale", field_manager=self.manager
-            )
-        if had == replicas and live.metadata.resource_version == version:
-            self.memory.remember(aspect, replicas, live.metadata)
-        return had
-
-    async def evict(
-        self, resource: Resource[Any], key: ObjectKey, *, grace_seconds: int | None, check: bool
-    ) -> bool:
-        """Asks the very pod that the store shows to go; returns whether there was one to ask.
-
-        Raises:
-            Conflict: There is another one of that name by now: play again.
-            KubeError: A disruption budget holds it up, or the API server cannot be reached or refused.
-        """
-        live = self.store(resource).get(key)
-        if live is None or live.metadata.deletion_timestamp is not None:
-            return False
-        if not check:
-            try:
-                await evict(self.api, key, uid=live.metadata.uid, grace_seconds=grace_seconds)
-            except NotFound:
-                return False
-            self.memory.forget(str(resource), key)
-        return True
+    def _controller(self, metadata: ObjectMeta) -> ObjectMeta | None:
+        """Return the metadata of an object's controller, if a store has it."""
+        reference = controller_of(metadata)
+        if reference is None:
+            return None
+        informer = self._informers.get((reference.api_version.rpartition("/")[0], reference.kind))
+        if informer is None:
+            return None
+        namespace = metadata.namespace if informer.resource.namespaced else ""
+        found = informer.store.get(ObjectKey(namespace, reference.name))
+        if found is None or found.metadata.uid != reference.uid:
+            return None
+        known: ObjectMeta = found.metadata
+        return known
 
     async def pod_log(self, key: ObjectKey, *, container: str, tail_lines: int | None) -> str:
         """What a pod's container has written.
@@ -182,11 +141,6 @@ class Cluster:
         if new is None and old is not None:
             self.memory.gone(kind, old.metadata.key)
             self.memory.forget(f"{kind}/scale", old.metadata.key)
-
-
-def owner_uid(obj: KubeObject) -> tuple[str, ...]:
-    """The UID of the object that controls another: what the index OWNER holds."""
-    return tuple(each.uid for each in obj.metadata.owner_references if each.controller)
 
 
 def _observe(key: ObjectKey, informer: Informer[Any], written: Any) -> None:

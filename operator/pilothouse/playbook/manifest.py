@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from pilothouse.kube import ObjectMeta, Resource, Unstructured
+from pilothouse.playbook.ownership import OWNER_UID
 from pilothouse.playbook.tasks import TaskFailed
 
 Json = dict[str, Any]
@@ -70,7 +71,8 @@ def completed(
         body: What is stated; the name and namespace are the owner's unless given.
         kind: The owner's.
         owner: Its metadata.
-        owned: Whether it owns what is stated.
+        owned: Whether the object is deleted with its owner. If not, it carries the owner's UID in an
+            annotation instead of an owner reference.
 
     Raises:
         ValueError: The owner cannot own it, or the name is empty.
@@ -99,6 +101,8 @@ def completed(
             "blockOwnerDeletion": True,
         }
         metadata["ownerReferences"] = [*metadata.get("ownerReferences", ()), reference]
+    else:
+        metadata["annotations"] = {**(metadata.get("annotations") or {}), OWNER_UID: owner.uid}
     return {**asked, "apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata}
 
 

@@ -1,21 +1,17 @@
 """A play: one run of a playbook over one object, and what its tasks use."""
 
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from pilothouse.controller import EventType, Fence
-from pilothouse.kube import Conflict, KubeError, KubeObject, ObjectKey, Resource
-from pilothouse.playbook.apply import Apply
+from pilothouse.kube import KubeObject, Resource
 from pilothouse.playbook.awaited import awaited
 from pilothouse.playbook.cluster import OWNER, Cluster
 from pilothouse.playbook.contention import CONTENDED, Contended
-from pilothouse.playbook.jobs import JOB, Job, job_manifest, verdict
-from pilothouse.playbook.manifest import completed
+from pilothouse.playbook.modules import FALLBACK, ObjectModules
 from pilothouse.playbook.status import READY, Aspect, PlayStatus
-from pilothouse.playbook.tasks import State, Task, TaskFailed, TaskResult, Waiting, refused
+from pilothouse.playbook.tasks import RESULT, State, Task, TaskFailed, TaskResult, Waiting
 from pilothouse.playbook.tasks import seconds as in_seconds
 
 S = TypeVar("S", bound=PlayStatus)
@@ -34,12 +30,6 @@ class PlayObject(KubeObject, Protocol[S_co]):
 
 T = TypeVar("T", bound=PlayObject[Any])
 
-# The result of the task that is running: of several at the same time, each sees its own, in its threads too.
-RESULT: ContextVar[TaskResult] = ContextVar("pilothouse_task_result")
-
-# Watches tell of what is waited for; this is for what no watch tells, and for one that is behind. Seconds.
-FALLBACK = 60.0
-
 OPEN = Fence()
 
 
@@ -53,7 +43,7 @@ class PlayEvent(NamedTuple):
 
 
 @awaited
-class Play(Generic[T, S]):
+class Play(ObjectModules[T], Generic[T, S]):
     """One run over one object. An operator subclasses it to hold what its tasks find out.
 
     A task may catch what a module raises, and clean up after it, as any Python does: `except TaskFailed` is
@@ -201,7 +191,7 @@ class Play(Generic[T, S]):
             PlayEvent(EventType(type), reason, note, result.task if result else "play")
         )
 
-    # Modules.
+    # Modules. Those that change objects of the cluster are in ObjectModules.
 
     async def call(self, what: str, effect: Callable[[], Awaitable[R]], *, diff: str = "") -> R | None:
         """Changes something outside, and records the task as changed. In check mode it is not made.
@@ -223,162 +213,6 @@ class Play(Generic[T, S]):
         self.changed(what, diff=diff)
         return result
 
-    async def apply(
-        self,
-        resource: Resource[K],
-        body: Mapping[str, Any],
-        *,
-        owned: bool = True,
-        adopt: bool = False,
-        force: bool = True,
-    ) -> K:
-        """Makes an object be as stated, by server-side apply under the operator's name.
-
-        What the body leaves out is left to others, or is taken away if the operator had stated it before. In
-        what the server takes as one value (a Service's selector, the rules of a Role, any list without keys)
-        there are no others: it is as stated to the last field, defaults apart.
-
-        An object that is as stated costs no request as long as nobody changes it; one that is not known to be
-        is read once, and applied unless it plainly is as stated. The diff is what the server changed. A
-        creation takes a read and an apply; what somebody else makes between them is noticed where it states
-        a field otherwise, or has another controller.
-
-        Another client may keep changing a field that is stated. From the third correction on, the operator
-        corrects the object with growing pauses of 1 s to 5 minutes, and Ready is False with the reason
-        FieldContended until the object has been left alone for a minute. In the meantime the object that is
-        returned is not as stated.
-
-        Args:
-            resource: The kind; the watch declares it in `owns`.
-            body: What is stated. apiVersion and kind need not be; the name and namespace are the object's own
-                unless given: see `child_name` for others.
-            owned: Deleting the object deletes it, and its changes cause a play.
-            adopt: Take over one of that name that is somebody else's, or nobody's.
-            force: Take fields over from other managers, as the API's documentation advises for controllers.
-
-        Returns:
-            The object as stored; in check mode as it is, or would be made.
-
-        Raises:
-            TaskFailed: NameTaken: the object is not ours; FieldConflict: another manager wants the same
-                field; FieldContended: another client keeps deleting the object; NotSelected: the watch's
-                selectors or namespaces would never show it; KubernetesRefused: the API server cannot be
-                reached or refused.
-            Conflict: The object changed meanwhile: leave it to the engine, which plays again.
-        """
-        metadata = self.object.metadata
-        manifest = completed(resource, body, self.cluster.owner, metadata, owned=owned)
-        apply = Apply(
-            self.cluster,
-            resource,
-            manifest,
-            metadata,
-            adopt=adopt or not owned,
-            force=force,
-            check=self.check,
-        )
-        with _refusals():
-            applied = await apply.run()
-        if applied.diff:
-            verb = "create" if applied.created else "change"
-            RESULT.get().changed(f"{verb} {resource.kind} {applied.object.metadata.name}", applied.diff)
-        if applied.contended is not None:
-            self._report(applied.contended)
-        return applied.object
-
-    async def delete(
-        self, resource: Resource[Any], name: str, *, namespace: str = "", propagation: str = "Background"
-    ) -> bool:
-        """Deletes an object, exactly the one that was seen; returns whether it is gone.
-
-        It stays until its finalizers are gone: see `wait_for`.
-
-        Args:
-            resource: The kind; the watch declares it.
-            name: Its name.
-            namespace: The object's own unless given.
-            propagation: Background, Foreground or Orphan: what happens to what it owns.
-
-        Raises:
-            TaskFailed: KubernetesRefused: the API server cannot be reached or refused.
-            Conflict: There is another one of that name by now: leave it to the engine, which plays again.
-        """
-        key = self._key(resource, name, namespace)
-        with _refusals():
-            deleted = await self.cluster.delete(resource, key, propagation=propagation, check=self.check)
-        if deleted:
-            what = f"delete {resource.kind} {name}"
-            RESULT.get().changed(what, (f"- {resource.kind} {key}",))
-        return self.cluster.store(resource).get(key) is None
-
-    async def scale(self, resource: Resource[Any], name: str, replicas: int, *, namespace: str = "") -> None:
-        """Makes a Deployment, or whatever else has the subresource `scale`, have so many replicas.
-
-        One that is left as it is costs no request as long as nobody changes it. What applies the same object
-        must not state `replicas`.
-
-        Args:
-            resource: The kind; the watch declares it.
-            name: Its name.
-            replicas: How many there shall be; whether they are there by now is what its status tells.
-            namespace: The object's own unless given.
-
-        Raises:
-            TaskFailed: NothingToScale: there is none; KubernetesRefused: the API server cannot be reached
-                or refused.
-            Conflict: It changed meanwhile: leave it to the engine, which plays again.
-        """
-        key = self._key(resource, name, namespace)
-        with _refusals():
-            had = await self.cluster.scale(resource, key, replicas, check=self.check)
-        if had != replicas:
-            diff = f"replicas: {had} -> {replicas}"
-            RESULT.get().changed(f"scale {resource.kind} {name} to {replicas}", (diff,))
-
-    async def evict(
-        self, resource: Resource[Any], name: str, *, namespace: str = "", grace_seconds: int | None = None
-    ) -> bool:
-        """Asks a pod to go, where its disruption budgets allow that; returns whether it is gone.
-
-        It is the very pod that was seen. It goes some time later: see `wait_for`.
-
-        Args:
-            resource: Pods, in the view that the watch declares.
-            name: Its name.
-            namespace: The object's own unless given.
-            grace_seconds: What it gets to end; None leaves it to the pod.
-
-        Raises:
-            TaskFailed: KubernetesRefused: a budget does not allow it now, or the API server cannot be
-                reached or refused; it is tried again.
-            Conflict: There is another one of that name by now: leave it to the engine, which plays again.
-        """
-        key = self._key(resource, name, namespace)
-        with _refusals():
-            evicted = await self.cluster.evict(resource, key, grace_seconds=grace_seconds, check=self.check)
-        if evicted:
-            RESULT.get().changed(f"evict {resource.kind} {name}", (f"- {resource.kind} {key}",))
-        return self.cluster.store(resource).get(key) is None
-
-    async def pod_log(
-        self, name: str, *, namespace: str = "", container: str = "", tail_lines: int | None = None
-    ) -> str:
-        """What a pod's container has written so far, read from the API server, in check mode too.
-
-        Args:
-            name: The pod.
-            namespace: The object's own unless given.
-            container: Which one; may be empty for a pod that has one only.
-            tail_lines: The last so many lines; None: the first 1 MiB.
-
-        Raises:
-            TaskFailed: KubernetesRefused: the container has not started, there is no such pod, or the API
-                server cannot be reached or refused.
-        """
-        key = ObjectKey(namespace or self.object.metadata.namespace, name)
-        with _refusals():
-            return await self.cluster.pod_log(key, container=container, tail_lines=tail_lines)
-
     def wait_for(
         self, what: str, condition: bool, *, reason: str = "Waiting", fallback: float = FALLBACK
     ) -> None:
@@ -398,27 +232,6 @@ class Play(Generic[T, S]):
         if not condition:
             raise Waiting(reason, f"Waiting until {what}.", fallback=fallback)
 
-    async def run_job(self, body: Mapping[str, Any], *, fallback: float = FALLBACK) -> Job:
-        """Has a Job run to its end, once per content.
-
-        Its name ends in a digest of what is stated: another content is another Job, the same content is the
-        same Job. It is deleted with the object, or earlier where the body has a ttlSecondsAfterFinished; one
-        that is gone is run anew, so note in the status that it is done.
-
-        Args:
-            body: The Job; the watch declares `JOB` in `owns`.
-            fallback: Seconds until it is looked at again in any case.
-
-        Returns:
-            The Job, which has succeeded.
-
-        Raises:
-            Waiting: It has not ended.
-            TaskFailed: JobFailed. It is not run again until somebody deletes it.
-        """
-        job = await self.apply(JOB, job_manifest(body, self.object.metadata.name))
-        return verdict(job, fallback)
-
     # What is read comes from the stores of what the watch declares: it costs nothing.
 
     def get(self, resource: Resource[K], name: str, *, namespace: str = "") -> K | None:
@@ -426,7 +239,10 @@ class Play(Generic[T, S]):
         return self.cluster.store(resource).get(self._key(resource, name, namespace))
 
     def owned(self, resource: Resource[K]) -> Sequence[K]:
-        """The objects of a kind that the play's object controls, the longest known first."""
+        """Return the objects of a kind that belong to the play's object, the longest known first.
+
+        These are the objects that it controls, and those that outlive it (`apply` with `owned=False`).
+        """
         return self.cluster.store(resource).by_index(OWNER, self.object.metadata.uid)
 
     def list(self, resource: Resource[K], index: str, value: str) -> Sequence[K]:
@@ -452,18 +268,3 @@ class Play(Generic[T, S]):
 
     def paused(self) -> None:
         """Told when the object is paused, before the status says so: a subclass sets its phase here."""
-
-    def _key(self, resource: Resource[Any], name: str, namespace: str) -> ObjectKey:
-        own = self.object.metadata.namespace if resource.namespaced else ""
-        return ObjectKey(namespace or own, name)
-
-
-@contextmanager
-def _refusals() -> Iterator[None]:
-    """Makes what the API server refuses a failure of the task. After a Conflict the engine plays again."""
-    try:
-        yield
-    except Conflict:
-        raise
-    except KubeError as error:
-        raise refused(RESULT.get().task, error) from error

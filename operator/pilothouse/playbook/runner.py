@@ -10,8 +10,17 @@ from pilothouse.controller.outcome import ends_task
 from pilothouse.kube import Conflict, KubeError
 from pilothouse.playbook.awaited import Calls, PlaybookError, require_nothing
 from pilothouse.playbook.groups import Group, Plan, Step
-from pilothouse.playbook.play import RESULT, Play
-from pilothouse.playbook.tasks import State, Task, TaskFailed, TaskResult, Waiting, refused, unexpected
+from pilothouse.playbook.play import Play
+from pilothouse.playbook.tasks import (
+    RESULT,
+    State,
+    Task,
+    TaskFailed,
+    TaskResult,
+    Waiting,
+    refused,
+    unexpected,
+)
 from pilothouse.telemetry import log_defect
 
 log = logging.getLogger(__name__)

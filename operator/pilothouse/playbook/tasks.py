@@ -6,6 +6,7 @@ import inspect
 import math
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Generic, TypeVar, cast, overload
@@ -76,6 +77,10 @@ class TaskResult:
         """Notes a change."""
         self.note(State.CHANGED, message)
         self.diff = (*self.diff, *diff)
+
+
+# The result of the task that is running. Of several at the same time each has its own, in its threads too.
+RESULT: ContextVar[TaskResult] = ContextVar("pilothouse_task_result")
 
 
 class TaskFailed(Exception):

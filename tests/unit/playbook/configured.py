@@ -69,6 +69,18 @@ async def operator(
         await asyncio.gather(process, return_exceptions=True)
 
 
+def owned_by(api: ModelApi, owner: ObjectKey, resource: Resource[Any] = TICKET) -> dict[str, Any]:
+    """The metadata of an object that another controls."""
+    reference = {
+        "apiVersion": resource.api_version,
+        "kind": resource.kind,
+        "name": owner.name,
+        "uid": api.read(resource, owner)["metadata"]["uid"],
+        "controller": True,
+    }
+    return {"ownerReferences": [reference]}
+
+
 def requests(api: ModelApi, resource: Resource[Any]) -> list[Call]:
     """The requests for a kind."""
     return [call for call in api.calls if call.resource == str(resource)]

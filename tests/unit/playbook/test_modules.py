@@ -36,6 +36,7 @@ from tests.unit.playbook.configured import (
     Secret,
     TicketPlay,
     operator,
+    owned_by,
     playbook,
     ready,
     requests,
@@ -216,7 +217,7 @@ async def test_an_object_of_somebody_else_is_left_alone(api: ModelApi, ticket: O
         assert api.read(CONFIG_MAP, ticket)["data"] == {"mine": "yes"}
         status, reason, message = ready(api, ticket)
         assert (status, reason) == ("False", "NameTaken")
-        assert "belongs to nobody" in message
+        assert "already exists and is not managed by any object" in message
 
 
 LABELLED: dict[str, Any] = {"metadata": {"labels": {"app": "web"}}, "data": {"seats": "2"}}
@@ -405,7 +406,7 @@ async def test_an_object_is_deleted_once_and_exactly_that_one(api: ModelApi, tic
     async def none_is_left(play: TicketPlay) -> None:
         gone.append(await play.delete(CONFIG_MAP, "old"))
 
-    old = api.put(CONFIG_MAP, "old", metadata={"finalizers": ["tests.dev/slow"]})
+    old = api.put(CONFIG_MAP, "old", metadata={"finalizers": ["tests.dev/slow"], **owned_by(api, ticket)})
     async with operator(api, playbook(none_is_left), resync=10):
         await asyncio.sleep(60)
         [call] = requests(api, CONFIG_MAP)
@@ -431,7 +432,7 @@ async def test_one_that_took_the_name_of_what_was_seen_is_not_deleted(
         if config_map is not None and not config_map.data:
             await play.delete(CONFIG_MAP, "old")
 
-    old = api.put(CONFIG_MAP, "old")
+    old = api.put(CONFIG_MAP, "old", metadata=owned_by(api, ticket))
     api.before = take_the_name
     async with operator(api, playbook(none_is_left)):
         await asyncio.sleep(10)
@@ -581,7 +582,8 @@ async def test_a_cleanup_that_waits_keeps_the_finalizer(api: ModelApi, ticket: O
     async def config_is_gone(play: TicketPlay) -> None:
         play.wait_for("the config is gone", await play.delete(CONFIG_MAP, "config", propagation="Foreground"))
 
-    config = api.put(CONFIG_MAP, "config", metadata={"finalizers": ["tests.dev/slow"]})
+    metadata = {"finalizers": ["tests.dev/slow"], **owned_by(api, ticket)}
+    config = api.put(CONFIG_MAP, "config", metadata=metadata)
     book = Playbook[TicketPlay](Play, tasks=[], cleanup=[config_is_gone], finalizer="tests.dev/config")
     async with operator(api, book):
         api.remove(TICKET, ticket)
@@ -658,7 +660,8 @@ async def test_a_deployment_is_scaled_and_then_costs_nothing(api: ModelApi, tick
         await play.scale(DEPLOYMENT, "web", play.object.spec.seats)
         told.append(tuple(play.task_result.diff))
 
-    api.put(DEPLOYMENT, "web", spec={"replicas": 1, "paused": True}, status={"replicas": 1})
+    spec = {"replicas": 1, "paused": True}
+    api.put(DEPLOYMENT, "web", spec=spec, status={"replicas": 1}, metadata=owned_by(api, ticket))
     async with operator(api, playbook(scale), resync=10):
         await asyncio.sleep(60)
         assert api.read(DEPLOYMENT, ObjectKey("default", "web"))["spec"] == {"replicas": 2, "paused": True}
@@ -694,7 +697,7 @@ async def test_a_pod_is_evicted_once_it_has_said_what_it_had_to_say(api: ModelAp
         gone.append(await play.evict(POD, "web-1"))
         play.wait_for("the pod is gone", gone[-1])
 
-    pod = api.put(POD, "web-1")
+    pod = api.put(POD, "web-1", metadata=owned_by(api, ticket))
     api.logs[pod] = "farewell"
     async with operator(api, playbook(evict), watches=[Secondary(POD, lambda pod: [ticket])]):
         await asyncio.sleep(1)
@@ -709,8 +712,8 @@ async def test_in_check_mode_nothing_is_scaled_nor_evicted(api: ModelApi, ticket
         await play.scale(DEPLOYMENT, "web", 2)
         await play.evict(POD, "web-1")
 
-    api.put(DEPLOYMENT, "web", spec={"replicas": 1})
-    api.put(POD, "web-1")
+    api.put(DEPLOYMENT, "web", spec={"replicas": 1}, metadata=owned_by(api, ticket))
+    api.put(POD, "web-1", metadata=owned_by(api, ticket))
     watch = Watch(TICKET, playbook(both), owns=[DEPLOYMENT, POD])
     told = await Hand("tickets", Settings(), api).check(watch, ticket)
     assert told.recap.results[0].diff == ("replicas: 1 -> 2", "- Pod default/web-1")

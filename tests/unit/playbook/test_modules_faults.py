@@ -21,7 +21,7 @@ from pilothouse.playbook import (
 )
 from pilothouse.playbook.jobs import job_manifest
 from pilothouse.testing import Fault, FaultMatrix, Json, ModelApi, Process, Scenario, explore
-from tests.unit.playbook.configured import CONFIG_MAP, DEPLOYMENT, OWNS, SECRET, TicketPlay
+from tests.unit.playbook.configured import CONFIG_MAP, DEPLOYMENT, OWNS, SECRET, TicketPlay, owned_by
 from tests.unit.tickets import TICKET
 
 
@@ -174,12 +174,12 @@ class Scaled(Deployed):
 
     def play(self, user: ModelApi) -> Iterator[str | float]:
         self._user = user
-        user.put(DEPLOYMENT, "web", spec={"replicas": 1})
-        user.put(POD, "web-1", metadata={"labels": {"seats": "1"}})
-        user.put(TICKET, "my-ticket", spec={"seats": 2})
+        owned = owned_by(user, user.put(TICKET, "my-ticket", spec={"seats": 2}))
+        user.put(DEPLOYMENT, "web", spec={"replicas": 1}, metadata=owned)
+        user.put(POD, "web-1", metadata={"labels": {"seats": "1"}, **owned})
         yield "it is scaled, and the pod is gone"
         assert not user.all(POD)
-        user.put(POD, "web-1", metadata={"labels": {"seats": "2"}})
+        user.put(POD, "web-1", metadata={"labels": {"seats": "2"}, **owned})
         yield "another pod has the name"
         user.put(TICKET, "my-ticket", spec={"seats": 3})
         yield "it is scaled again, and that pod is gone, too"

@@ -11,7 +11,7 @@ import pytest
 from pilothouse.controller import Fence, Fenced
 from pilothouse.kube import ObjectMeta
 from pilothouse.playbook import Play, Playbook, State, TaskFailed, TaskResult, task
-from pilothouse.playbook.play import RESULT
+from pilothouse.playbook.tasks import RESULT
 from pilothouse.telemetry import current_object, object_context
 from pilothouse.testing import eventually
 from tests.unit.tickets import Ticket, TicketStatus

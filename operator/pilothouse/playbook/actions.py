@@ -1,0 +1,187 @@
+"""What modules do to objects that exist: delete, scale and evict them, if they belong to the owner."""
+
+from dataclasses import replace
+from typing import Any
+
+from pilothouse.kube import (
+    Conflict,
+    Forbidden,
+    NotFound,
+    ObjectKey,
+    ObjectMeta,
+    PartialObjectMetadata,
+    PatchType,
+    Resource,
+    evict,
+    scale_of,
+)
+from pilothouse.playbook.cluster import Cluster
+from pilothouse.playbook.ownership import controller_of, not_owned
+from pilothouse.playbook.tasks import TaskFailed
+
+
+class Actions:
+    """Acts on the objects of one reconciled object.
+
+    The store decides which object is meant. It may be a moment behind, so an object that does not seem to
+    belong to the owner is read live before it is refused, and every change carries a precondition: an object
+    that has taken the name since is not touched.
+
+    Args:
+        cluster: Where.
+        owner: The metadata of the object that is reconciled.
+        owned: Act on objects of the owner only.
+        check: Change nothing.
+    """
+
+    def __init__(self, cluster: Cluster, owner: ObjectMeta, *, owned: bool, check: bool) -> None:
+        self._cluster = cluster
+        self._owner = owner
+        self._owned = owned
+        self._check = check
+
+    async def delete(self, resource: Resource[Any], key: ObjectKey, *, propagation: str) -> bool:
+        """Delete the object that the store shows; return whether there was one to delete.
+
+        Raises:
+            TaskFailed: NotOwned.
+            Conflict: Another object has the name by now: reconcile again.
+            KubeError: The API server cannot be reached or refused.
+        """
+        live = self._cluster.store(resource).get(key)
+        if live is None or live.metadata.deletion_timestamp is not None:
+            return False
+        try:
+            seen = await self._require_owned(resource, live.metadata, "delete")
+            if not self._check:
+                await self._delete(resource, seen, propagation)
+                self._cluster.memory.forget(str(resource), key)
+        except NotFound:
+            return False
+        return True
+
+    async def _delete(self, resource: Resource[Any], seen: ObjectMeta, propagation: str) -> None:
+        api = self._cluster.api
+        if not self._owned:
+            await api.delete(resource, seen.key, uid=seen.uid, propagation=propagation)
+            return
+        # With the version: whoever takes the object from its owner meanwhile, to keep it, keeps it.
+        try:
+            await api.delete(
+                resource,
+                seen.key,
+                uid=seen.uid,
+                resource_version=seen.resource_version,
+                propagation=propagation,
+            )
+        except Conflict:
+            live = await self._read(resource, seen)
+            self._refuse_foreign(resource, live, "delete")
+            await api.delete(
+                resource,
+                seen.key,
+                uid=seen.uid,
+                resource_version=live.resource_version,
+                propagation=propagation,
+            )
+
+    async def scale(self, resource: Resource[Any], key: ObjectKey, replicas: int) -> int:
+        """Set the number of replicas of an object; return how many it should have had before.
+
+        Raises:
+            TaskFailed: NothingToScale, or NotOwned.
+            Conflict: It changed meanwhile: reconcile again.
+            KubeError: The API server cannot be reached or refused.
+        """
+        live = self._cluster.store(resource).get(key)
+        if live is None:
+            raise TaskFailed("NothingToScale", f"There is no {resource.kind} {key} to scale.")
+        memory, aspect = self._cluster.memory, f"{resource}/scale"
+        try:
+            seen = await self._require_owned(resource, live.metadata, "scale")
+            if memory.fulfils(aspect, replicas, live.metadata):
+                return replicas
+            scaled = scale_of(resource)
+            scale = await self._cluster.api.get(scaled, key, subresource="scale")
+            version, had = scale.metadata.resource_version, scale.spec.replicas
+            if self._owned and version != seen.resource_version:
+                # The patch carries the version of the scale, which is not newer than this.
+                self._refuse_foreign(resource, await self._read(resource, seen), "scale")
+        except NotFound as gone:
+            raise Conflict(409, "Conflict", f"{resource.kind} {key} has been deleted: {gone}") from gone
+        if had != replicas and not self._check:
+            body = {"metadata": {"resourceVersion": version}, "spec": {"replicas": replicas}}
+            await self._cluster.api.patch(
+                scaled,
+                key,
+                body,
+                type=PatchType.MERGE,
+                subresource="scale",
+                field_manager=self._cluster.manager,
+            )
+        if had == replicas and live.metadata.resource_version == version:
+            memory.remember(aspect, replicas, live.metadata)
+        return had
+
+    async def evict(self, resource: Resource[Any], key: ObjectKey, *, grace_seconds: int | None) -> bool:
+        """Evict the pod that the store shows; return whether there was one to evict.
+
+        Raises:
+            TaskFailed: NotOwned.
+            Conflict: Another pod has the name by now: reconcile again.
+            KubeError: A disruption budget holds it up, or the API server cannot be reached or refused.
+        """
+        live = self._cluster.store(resource).get(key)
+        if live is None or live.metadata.deletion_timestamp is not None:
+            return False
+        try:
+            seen = await self._require_owned(resource, live.metadata, "evict")
+            if not self._check:
+                await evict(self._cluster.api, key, uid=seen.uid, grace_seconds=grace_seconds)
+                self._cluster.memory.forget(str(resource), key)
+        except NotFound:
+            return False
+        return True
+
+    async def _require_owned(self, resource: Resource[Any], seen: ObjectMeta, action: str) -> ObjectMeta:
+        """Return the metadata of an object as it may be acted on.
+
+        Raises:
+            TaskFailed: NotOwned.
+            NotFound: It is gone.
+            Conflict: Another object has the name by now.
+        """
+        if not self._owned or self._cluster.belongs(seen, self._owner):
+            return seen
+        try:
+            live = await self._read(resource, seen)
+        except Forbidden:
+            live = seen  # The role lets the operator list the kind and not get it: the store has to do.
+        self._refuse_foreign(resource, live, action)
+        return live
+
+    def _refuse_foreign(self, resource: Resource[Any], live: ObjectMeta, action: str) -> None:
+        if self._cluster.belongs(live, self._owner):
+            return
+        hint, controller = "", controller_of(live)
+        if controller is not None:
+            group = controller.api_version.rpartition("/")[0]
+            if (
+                not self._cluster.declares(group, controller.kind)
+                and controller.kind != self._cluster.owner.kind
+            ):
+                hint = f" If the {controller.kind} is yours, declare the kind {controller.kind} in the Watch."
+        raise not_owned(resource, live, self._cluster.owner, self._owner, action=action, hint=hint)
+
+    async def _read(self, resource: Resource[Any], seen: ObjectMeta) -> ObjectMeta:
+        """Return the live metadata of the very object that was seen.
+
+        Raises:
+            NotFound: It is gone.
+            Conflict: Another object has the name by now.
+        """
+        partial: Resource[PartialObjectMetadata] = replace(resource, view=PartialObjectMetadata)
+        live = (await self._cluster.api.get(partial, seen.key)).metadata
+        if live.uid != seen.uid:
+            raise Conflict(409, "Conflict", f"{resource.kind} {seen.key} was replaced by another object")
+        return live

@@ -1,0 +1,281 @@
+"""The modules of a play that read and change objects of the cluster."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Generic, TypeVar
+
+from pilothouse.kube import Conflict, KubeError, KubeObject, ObjectKey, Resource
+from pilothouse.playbook.actions import Actions
+from pilothouse.playbook.apply import Apply
+from pilothouse.playbook.awaited import awaited
+from pilothouse.playbook.cluster import Cluster
+from pilothouse.playbook.contention import Contended
+from pilothouse.playbook.jobs import JOB, Job, job_manifest, verdict
+from pilothouse.playbook.manifest import completed
+from pilothouse.playbook.tasks import RESULT, refused
+
+T = TypeVar("T", bound=KubeObject)
+K = TypeVar("K", bound=KubeObject)
+
+# Watches report what is waited for. This is for what no watch reports, or reports late. Seconds.
+FALLBACK = 60.0
+
+
+@awaited
+class ObjectModules(Generic[T]):
+    """The part of `Play` that reads and changes objects of the cluster.
+
+    Attributes:
+        object: The object that is reconciled.
+        check: Change nothing, and report what would change.
+    """
+
+    object: T
+    check: bool
+
+    @property
+    def cluster(self) -> Cluster:
+        """What the modules reach."""
+        raise NotImplementedError
+
+    def _report(self, contended: Contended) -> None:
+        """Makes a fight with another client visible; the play goes on."""
+        raise NotImplementedError
+
+    async def apply(
+        self,
+        resource: Resource[K],
+        body: Mapping[str, Any],
+        *,
+        owned: bool = True,
+        adopt: bool = False,
+        force: bool = True,
+    ) -> K:
+        """Makes an object be as stated, by server-side apply under the operator's name.
+
+        What the body leaves out is left to others, or is taken away if the operator had stated it before. In
+        what the server takes as one value (a Service's selector, the rules of a Role, any list without keys)
+        there are no others: it is as stated to the last field, defaults apart.
+
+        An object that is as stated costs no request as long as nobody changes it; one that is not known to be
+        is read once, and applied unless it plainly is as stated. The diff is what the server changed. A
+        creation takes a read and an apply; what somebody else makes between them is noticed where it states
+        a field otherwise, or has another controller.
+
+        Another client may keep changing a field that is stated. From the third correction on, the operator
+        corrects the object with growing pauses of 1 s to 5 minutes, and Ready is False with the reason
+        FieldContended until the object has been left alone for a minute. In the meantime the object that is
+        returned is not as stated.
+
+        Args:
+            resource: The kind; the watch declares it in `owns`.
+            body: What is stated. apiVersion and kind need not be; the name and namespace are the object's own
+                unless given: see `child_name` for others.
+            owned: Delete the object together with this one, by an owner reference. False is for an object
+                that outlives this one (a retained PersistentVolumeClaim), is in another namespace, or has
+                none: it carries the annotation `pilothouse.dev/owner-uid` instead. The garbage collector does
+                not delete it, so the cleanup must. Either way its changes cause a play.
+            adopt: Take over an existing object that does not belong to this one. It may belong to no one, to
+                another object, or to an earlier object of the same name, which had another UID. A controller
+                reference to another object is removed.
+            force: Take fields over from other managers, as the API's documentation advises for controllers.
+
+        Returns:
+            The object as stored; in check mode as it is, or would be made.
+
+        Raises:
+            TaskFailed: NameTaken: the object exists and does not belong to this one; FieldConflict: another
+                manager wants the same field; FieldContended: another client keeps deleting the object;
+                NotSelected: the watch's selectors or namespaces would never show it; KubernetesRefused: the
+                API server cannot be reached or refused.
+            Conflict: The object changed meanwhile: leave it to the engine, which plays again.
+        """
+        metadata = self.object.metadata
+        manifest = completed(resource, body, self.cluster.owner, metadata, owned=owned)
+        apply = Apply(
+            self.cluster,
+            resource,
+            manifest,
+            metadata,
+            adopt=adopt,
+            force=force,
+            check=self.check,
+        )
+        with _refusals():
+            applied = await apply.run()
+        if applied.diff:
+            verb = "create" if applied.created else "change"
+            RESULT.get().changed(f"{verb} {resource.kind} {applied.object.metadata.name}", applied.diff)
+        if applied.contended is not None:
+            self._report(applied.contended)
+        return applied.object
+
+    async def delete(
+        self,
+        resource: Resource[Any],
+        name: str,
+        *,
+        namespace: str = "",
+        propagation: str = "Background",
+        owned: bool = True,
+    ) -> bool:
+        """Deletes an object, exactly the one that was seen; returns whether it is gone.
+
+        It stays until its finalizers are gone: see `wait_for`.
+
+        An object belongs to this one if this one controls it, if it carries this one's UID in the annotation
+        `pilothouse.dev/owner-uid` and has no controller, or if its controller belongs to this one and the
+        watch declares the controller's kind. That also holds for `scale`, `evict` and `patch`.
+
+        Args:
+            resource: The kind; the watch declares it.
+            name: Its name.
+            namespace: The object's own unless given.
+            propagation: Background, Foreground or Orphan: what happens to what it owns.
+            owned: Refuse an object that does not belong to this one. False deletes such an object on purpose.
+
+        Raises:
+            TaskFailed: NotOwned: the object does not belong to this one; KubernetesRefused: the API server
+                cannot be reached or refused.
+            Conflict: There is another one of that name by now: leave it to the engine, which plays again.
+        """
+        key = self._key(resource, name, namespace)
+        with _refusals():
+            deleted = await self._actions(owned=owned).delete(resource, key, propagation=propagation)
+        if deleted:
+            what = f"delete {resource.kind} {name}"
+            RESULT.get().changed(what, (f"- {resource.kind} {key}",))
+        return self.cluster.store(resource).get(key) is None
+
+    async def scale(
+        self,
+        resource: Resource[Any],
+        name: str,
+        replicas: int,
+        *,
+        namespace: str = "",
+        owned: bool = True,
+    ) -> None:
+        """Makes a Deployment, or whatever else has the subresource `scale`, have so many replicas.
+
+        One that is left as it is costs no request as long as nobody changes it. What applies the same object
+        must not state `replicas`.
+
+        Args:
+            resource: The kind; the watch declares it.
+            name: Its name.
+            replicas: How many there shall be; whether they are there by now is what its status tells.
+            namespace: The object's own unless given.
+            owned: Refuse an object that does not belong to this one. False scales such an object on purpose.
+
+        Raises:
+            TaskFailed: NothingToScale: there is none; NotOwned: it does not belong to this one;
+                KubernetesRefused: the API server cannot be reached or refused.
+            Conflict: It changed meanwhile: leave it to the engine, which plays again.
+        """
+        key = self._key(resource, name, namespace)
+        with _refusals():
+            had = await self._actions(owned=owned).scale(resource, key, replicas)
+        if had != replicas:
+            diff = f"replicas: {had} -> {replicas}"
+            RESULT.get().changed(f"scale {resource.kind} {name} to {replicas}", (diff,))
+
+    async def evict(
+        self,
+        resource: Resource[Any],
+        name: str,
+        *,
+        namespace: str = "",
+        grace_seconds: int | None = None,
+        owned: bool = True,
+    ) -> bool:
+        """Asks a pod to go, where its disruption budgets allow that; returns whether it is gone.
+
+        It is the very pod that was seen. It goes some time later: see `wait_for`.
+
+        Args:
+            resource: Pods, in the view that the watch declares.
+            name: Its name.
+            namespace: The object's own unless given.
+            grace_seconds: What it gets to end; None leaves it to the pod.
+            owned: Refuse a pod that does not belong to this object. False evicts such a pod on purpose. A pod
+                of this object's Deployment belongs to it if the watch declares ReplicaSets and Deployments.
+
+        Raises:
+            TaskFailed: NotOwned: the pod does not belong to this object; KubernetesRefused: a budget does not
+                allow it now, or the API server cannot be reached or refused. The operator retries.
+            Conflict: There is another one of that name by now: leave it to the engine, which plays again.
+        """
+        key = self._key(resource, name, namespace)
+        with _refusals():
+            evicted = await self._actions(owned=owned).evict(resource, key, grace_seconds=grace_seconds)
+        if evicted:
+            RESULT.get().changed(f"evict {resource.kind} {name}", (f"- {resource.kind} {key}",))
+        return self.cluster.store(resource).get(key) is None
+
+    async def pod_log(
+        self, name: str, *, namespace: str = "", container: str = "", tail_lines: int | None = None
+    ) -> str:
+        """What a pod's container has written so far, read from the API server, in check mode too.
+
+        Args:
+            name: The pod.
+            namespace: The object's own unless given.
+            container: Which one; may be empty for a pod that has one only.
+            tail_lines: The last so many lines; None: the first 1 MiB.
+
+        Raises:
+            TaskFailed: KubernetesRefused: the container has not started, there is no such pod, or the API
+                server cannot be reached or refused.
+        """
+        key = ObjectKey(namespace or self.object.metadata.namespace, name)
+        with _refusals():
+            return await self.cluster.pod_log(key, container=container, tail_lines=tail_lines)
+
+    async def run_job(
+        self,
+        body: Mapping[str, Any],
+        *,
+        owned: bool = True,
+        adopt: bool = False,
+        fallback: float = FALLBACK,
+    ) -> Job:
+        """Has a Job run to its end, once per content.
+
+        Its name ends in a digest of what is stated: another content is another Job, the same content is the
+        same Job. It is deleted with the object, or earlier where the body has a ttlSecondsAfterFinished; one
+        that is gone is run anew, so note in the status that it is done.
+
+        Args:
+            body: The Job; the watch declares `JOB` in `owns`.
+            owned: As for `apply`. A Job with `owned=False` is not deleted with the object.
+            adopt: As for `apply`.
+            fallback: Seconds until it is looked at again in any case.
+
+        Returns:
+            The Job, which has succeeded.
+
+        Raises:
+            Waiting: It has not ended.
+            TaskFailed: JobFailed: it is not run again until it is deleted; what `apply` raises.
+        """
+        job = await self.apply(JOB, job_manifest(body, self.object.metadata.name), owned=owned, adopt=adopt)
+        return verdict(job, fallback)
+
+    def _key(self, resource: Resource[Any], name: str, namespace: str) -> ObjectKey:
+        own = self.object.metadata.namespace if resource.namespaced else ""
+        return ObjectKey(namespace or own, name)
+
+    def _actions(self, *, owned: bool) -> Actions:
+        return Actions(self.cluster, self.object.metadata, owned=owned, check=self.check)
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Turns a refusal of the API server into a failure of the task. The engine handles a Conflict."""
+    try:
+        yield
+    except Conflict:
+        raise
+    except KubeError as error:
+        raise refused(RESULT.get().task, error) from error
