@@ -2,7 +2,10 @@
 
 The algorithm is client-go's (tools/leaderelection): a candidate takes a Lease that nobody holds, or that it
 has not seen change for as long as the Lease says. Whose clock is right never matters: each process measures,
-on its own monotonic clock, the time since it saw the Lease change.
+on its own clock, the time since it saw the Lease change. That clock goes on while the machine is suspended
+(CLOCK_BOOTTIME): a leader that wakes up knows that it may have been succeeded. A candidate that wakes up does
+not take the Lease from a leader that has renewed it meanwhile: it reads the Lease first, and its write
+carries the version that it has read.
 
 Beyond client-go there is a fence (controller/fence.py): the leader's changes end `renew_deadline` after its
 last successful renewal *began*. Another process sees that renewal later than it began, and waits the whole
@@ -43,7 +46,7 @@ class LeadershipLost(Exception):
 
 
 class Observed(NamedTuple):
-    """The Lease as it was last seen to change, and when that was (loop time)."""
+    """The Lease as it was last seen to change, and when that was (boottime)."""
 
     lease: Lease
     since: float
@@ -68,6 +71,7 @@ class LeaderElector:
         self._key = lease
         self._timing = timing
         self._observed: Observed | None = None
+        self._time = clock.boottime(asyncio.get_running_loop())
         self.identity = f"{holder}_{uuid.uuid4()}"
         self.fence = Fence(-math.inf)
         self._gauge = metrics.LEADER.labels(name=lease.name)
@@ -110,22 +114,21 @@ class LeaderElector:
         Raises:
             LeadershipLost: It was not renewed in time, or somebody else holds it.
         """
-        loop = asyncio.get_running_loop()
-        began, period = loop.time(), self._timing.retry_period
+        began, period = self._time(), self._timing.retry_period
         try:
             while True:
                 # A try that took longer than the period is followed by the next at once, as client-go does
                 # it: what is left until the fence closes is for trying.
                 due = min(began + period, self.fence.until)
-                await asyncio.sleep(due - loop.time())
-                began, deadline = loop.time(), self.fence.until
+                await asyncio.sleep(due - self._time())
+                began, deadline = self._time(), self.fence.until
                 if began < deadline and await self._try(deadline):
                     period = self._timing.retry_period
                     continue
                 period = self._timing.retry_period / RENEW_HASTE
                 if not self.leading:
                     raise LeadershipLost(f"The lease {self._key} is now held by {self.holder or 'nobody'}.")
-                if loop.time() >= deadline:
+                if self._time() >= deadline:
                     raise LeadershipLost(
                         f"The lease {self._key} was not renewed within {self._timing.renew_deadline:g} s."
                     )
@@ -155,7 +158,7 @@ class LeaderElector:
         """What may still change something though the fence is closed; empty when nothing does."""
         if threads := len(self.fence.threads):
             return f"{threads} threads of tasks still run"
-        ago = asyncio.get_running_loop().time() - self.fence.last_cut
+        ago = self._time() - self.fence.last_cut
         if ago < self._timing.margin:
             return f"a change was cut on its way {ago:.1f} s ago and may still be carried out"
         return ""
@@ -166,10 +169,10 @@ class LeaderElector:
         return max(1.0, self._timing.renew_deadline / 2)
 
     async def _try(self, until: float = math.inf) -> bool:
-        """One try to take or renew the Lease, ended at loop time `until` at the latest."""
-        began = asyncio.get_running_loop().time()
+        """One try to take or renew the Lease, ended at the time `until` at the latest."""
+        began = self._time()
         try:
-            async with asyncio.timeout_at(min(until, began + self._request_deadline)):
+            async with asyncio.timeout(min(until - began, self._request_deadline)):
                 if not self._over and await self._acquire_or_renew() and not self._over:
                     self.fence.until = began + self._timing.renew_deadline
                     return True
@@ -240,7 +243,7 @@ class LeaderElector:
 
     def _see(self, lease: Lease) -> Observed:
         if self._observed is None or self._observed.lease.spec != lease.spec:
-            self._observed = Observed(lease, asyncio.get_running_loop().time())
+            self._observed = Observed(lease, self._time())
         else:
             self._observed = Observed(lease, self._observed.since)
         if not self.leading:
@@ -249,7 +252,7 @@ class LeaderElector:
 
     def _expired(self, observed: Observed) -> bool:
         duration = observed.lease.spec.lease_duration_seconds
-        return observed.since + duration < asyncio.get_running_loop().time()
+        return observed.since + duration < self._time()
 
 
 def _timestamp() -> str:

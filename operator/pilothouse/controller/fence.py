@@ -2,7 +2,8 @@
 
 A Lease alone does not keep a deposed leader's last request from arriving after its successor's first. So
 every call that changes something, at the API server or outside, passes a fence: it may be under way only up
-to a time on this machine's monotonic clock, which ends before anybody else can take the Lease.
+to a time on this machine's clock, which ends before anybody else can take the Lease. That clock goes on while
+the machine is suspended: a laptop that wakes up finds its fence closed.
 
 What was cut on its way may land all the same. The fence remembers when that was last: for a while from then
 on the Lease must not be given up (controller/election.py).
@@ -17,6 +18,7 @@ from typing import Any, Generic, TypeVar
 from pilothouse.controller.outcome import SyncError
 from pilothouse.controller.threads import to_thread
 from pilothouse.kube import Api, KubeObject, ObjectKey, Page, PatchType, Resource, Unreachable, WatchEvent
+from pilothouse.telemetry.clock import boottime
 
 R = TypeVar("R")
 T = TypeVar("T", bound=KubeObject)
@@ -40,12 +42,12 @@ class Fence:
 
     Attributes:
         threads: The threads in which something runs that may be a change, open or not.
-        last_cut: The loop time at which a change was last cut on its way, by whomever: it may land all the
-            same. Minus infinity: none ever was.
+        last_cut: When (boottime) a change was last cut on its way, by whomever: it may land all the same.
+            Minus infinity: none ever was.
 
     Args:
-        until: The loop time after which no change may be under way: infinite when there is no election, in
-            the past when the process does not lead.
+        until: The time (boottime) after which no change may be under way: infinite when there is no election,
+            in the past when the process does not lead.
     """
 
     def __init__(self, until: float = math.inf) -> None:
@@ -57,7 +59,7 @@ class Fence:
 
     @property
     def until(self) -> float:
-        """The loop time after which no change may be under way. A renewed Lease moves it on."""
+        """The time (boottime) after which no change may be under way. A renewed Lease moves it on."""
         return self._until
 
     @until.setter
@@ -68,7 +70,7 @@ class Fence:
     @property
     def open(self) -> bool:
         """Whether a change would be let through now."""
-        return asyncio.get_running_loop().time() < self._until
+        return boottime(asyncio.get_running_loop())() < self._until
 
     def close(self) -> None:
         """Lets nothing through from now on, and stops what is under way."""
@@ -84,7 +86,7 @@ class Fence:
         Raises:
             Fenced: The change was not begun, or was stopped; in that case it may have been made.
         """
-        time = asyncio.get_running_loop().time
+        time = boottime(asyncio.get_running_loop())
         if time() >= self._until:
             raise Fenced
         change = _Change(self, effect(), time)
@@ -116,7 +118,7 @@ class Fence:
         Raises:
             Fenced: It was not begun, or is not waited for any longer; in that case it still runs.
         """
-        time = asyncio.get_running_loop().time
+        time = boottime(asyncio.get_running_loop())
 
         def run() -> R:
             # First known, then begun: whoever closes the fence and then looks for threads misses none.
@@ -139,11 +141,12 @@ class Fence:
         if not self._changes or self._until == math.inf:
             return
         loop = asyncio.get_running_loop()
-        if loop.time() < self._until:
-            self._timer = loop.call_at(self._until, self._watch_clock)
+        now = boottime(loop)()
+        if now < self._until:
+            self._timer = loop.call_later(self._until - now, self._watch_clock)
             return
         # Noted at once, not when they wake: whoever closes the fence and then asks is told.
-        self.last_cut = loop.time()
+        self.last_cut = now
         for change in self._changes:
             change.stop()
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from pilothouse.controller.lease import LEASE
 from pilothouse.kube import Api, KubeError, NotFound, ObjectKey, PatchType
 from pilothouse.telemetry import now
+from pilothouse.telemetry.clock import boottime
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ def assign(replicas: Collection[str], shards: int) -> dict[int, str]:
 
 
 class Beat(NamedTuple):
-    """A replica's last sign of life: what it wrote, and when that was first seen (loop time)."""
+    """A replica's last sign of life: what it wrote, and when that was first seen (boottime)."""
 
     text: str
     since: float
@@ -69,7 +70,7 @@ class Replicas:
         self._name = name
         self._patience = patience
         self._beats: dict[str, Beat] = {}
-        self._last = -math.inf  # When the list was last reached (loop time).
+        self._last = -math.inf  # When the list was last reached (boottime).
 
     async def beat(self) -> set[str]:
         """Gives a sign of life and returns who else has given one lately, this replica included.
@@ -77,7 +78,7 @@ class Replicas:
         Raises:
             KubeError: The list cannot be reached.
         """
-        time = asyncio.get_running_loop().time()
+        time = boottime(asyncio.get_running_loop())()
         if time - self._last > self._patience / 2:
             # While the list was out of reach, perhaps nobody could give a sign: their time begins anew.
             self._beats = {}

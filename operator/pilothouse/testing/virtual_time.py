@@ -64,11 +64,20 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         self._jumping = _JumpingSelector()
+        self._suspended = 0.0
         super().__init__(self._jumping)
 
     def time(self) -> float:
         """Return the virtual clock, in seconds."""
         return self._jumping.clock
+
+    def boottime(self) -> float:
+        """Return the virtual clock that also counts suspended time, in seconds; see `telemetry.clock`."""
+        return self._jumping.clock + self._suspended
+
+    def suspend(self, seconds: float) -> None:
+        """Suspend the machine: timers and `time()` do not count these seconds, `boottime` does."""
+        self._suspended += seconds
 
     def run_in_executor(
         self, executor: concurrent.futures.Executor | None, func: Callable[[*_Ts], _T], *args: *_Ts
