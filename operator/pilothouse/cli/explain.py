@@ -73,13 +73,24 @@ def _steps(steps: Sequence[Step[Any]], number: str = "", indent: str = "  ") -> 
 
 def _kind_of(group: Group[Any]) -> str:
     order = "at the same time" if group.parallel else "in order"
+    if group.independent:
+        order += ", independent"
     return f"a plan, when {_condition(group)}, {order}" if isinstance(group, Plan) else order
 
 
 def _condition(plan: Plan[Any]) -> str:
-    """What a plan's trigger asks, in its docstring's words or its name's."""
-    words = _summary(plan.when) or getattr(plan.when, "__name__", "").replace("_", " ")
-    return "its trigger says so" if words in ("", "<lambda>") else words.rstrip(".")
+    """When a plan is due, in the words of its triggers' docstrings or names."""
+    conditions = []
+    if plan.on_change is not None:
+        conditions.append(f"{_words(plan.on_change) or 'what it depends on'} changes")
+    if plan.when is not None:
+        conditions.append(_words(plan.when) or "its trigger says so")
+    return " or ".join(conditions)
+
+
+def _words(trigger: Callable[..., Any]) -> str:
+    words = _summary(trigger) or getattr(trigger, "__name__", "").replace("_", " ")
+    return "" if words == "<lambda>" else words.rstrip(".")
 
 
 def _summary(function: Callable[..., Any]) -> str:

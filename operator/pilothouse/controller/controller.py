@@ -289,7 +289,9 @@ class Controller(Generic[T]):
         except PermanentError as error:
             log.warning("not tried again until it changes: %s", error)
             self.queue.forget(key)
-            self._hopeless.add(key)
+            if not error.resync:
+                self._hopeless.add(key)
+            self._requeue(key, error.requeue_after)
             return Result.TERMINAL_ERROR
         except Fenced as fenced:
             # No failure of the key: the elector says, once for all of them, what has happened.
@@ -313,16 +315,19 @@ class Controller(Generic[T]):
             log_defect(log, error, "unexpected error, tried again in %.3g s", delay)
             await self._tell(self._on_defect(key, error))
             return Result.PANIC
-        if outcome.requeue_after is None:
-            self.queue.forget(key)
-            return Result.SUCCESS
-        if outcome.requeue_after <= 0:
-            # Not at once: a sync that always asks for the next one would take a core for itself.
+        if outcome.requeue_after is not None and outcome.requeue_after <= 0:
+            # Not immediately: a sync that always asks for the next one would take a core for itself.
             self.queue.add_rate_limited(key)
             return Result.REQUEUE
-        self.queue.add_after(key, outcome.requeue_after)
+        self._requeue(key, outcome.requeue_after)
         self.queue.forget(key)
-        return Result.REQUEUE_AFTER
+        return Result.SUCCESS if outcome.requeue_after is None else Result.REQUEUE_AFTER
+
+    def _requeue(self, key: ObjectKey, seconds: float | None) -> None:
+        """Queues a key that asked for it, besides what else queues it; 0 stands for its back-off."""
+        if seconds is None or seconds <= 0:
+            return
+        self.queue.add_after(key, seconds)
 
     def _swallowed(self, worker: asyncio.Task[Any]) -> None:
         """Says that a sync goes on although it was stopped: in the log, and in its object, too."""
@@ -352,6 +357,8 @@ class Controller(Generic[T]):
 
     def _retry(self, key: ObjectKey, error: BaseException) -> float:
         """Queues a key that failed; returns the seconds until its next try."""
+        if isinstance(error, SyncError):
+            self._requeue(key, error.requeue_after)
         after = error.retry_after if isinstance(error, SyncError | ApiError) else None
         if after is None:
             return self.queue.add_rate_limited(key)

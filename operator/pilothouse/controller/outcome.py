@@ -22,17 +22,37 @@ class SyncError(Exception):
     Args:
         message: What happened, and what to do about it.
         retry_after: Seconds until the next try, where that is known; None: the back-off says.
+        requeue_after: Seconds until the key is synced in any case, because a part of the sync that did not
+            fail asked for that; None: no part did.
         repeated: The last sync failed in the same way: no news for a log.
     """
 
-    def __init__(self, message: str, *, retry_after: float | None = None, repeated: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after: float | None = None,
+        requeue_after: float | None = None,
+        repeated: bool = False,
+    ) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.requeue_after = requeue_after
         self.repeated = repeated
 
 
 class PermanentError(SyncError):
-    """Trying again is of no use until the object changes."""
+    """Trying again is of no use until the object changes.
+
+    Args:
+        message: What happened, and what to do about it.
+        requeue_after: See `SyncError`.
+        resync: Whether resyncs go on, because a part of the sync did not fail.
+    """
+
+    def __init__(self, message: str, *, requeue_after: float | None = None, resync: bool = False) -> None:
+        super().__init__(message, requeue_after=requeue_after)
+        self.resync = resync
 
 
 def ends_task(error: BaseException) -> bool:

@@ -7,6 +7,7 @@ from pilothouse.controller import Event, EventRecorder, EventType, ObjectReferen
 from pilothouse.kube import ObjectKey, Resource
 from pilothouse.playbook.play import Play, PlayEvent
 from pilothouse.playbook.playbook import Recap
+from pilothouse.playbook.tasks import TaskFailed, Waiting
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +26,8 @@ class Announcer:
     def __init__(self, resource: Resource[Any], recorder: EventRecorder) -> None:
         self._resource = resource
         self._recorder = recorder
-        # The plan and the step that an object is in: an Event tells of each once.
-        self._plans: dict[ObjectKey, tuple[str, str]] = {}
+        # The plans that an object is in, and the step of each: an Event reports each once.
+        self._plans: dict[ObjectKey, dict[str, str]] = {}
 
     def tell(self, play: Play[Any, Any], recap: Recap) -> None:
         """Tells how a play has ended."""
@@ -34,12 +35,11 @@ class Announcer:
         told = recap.eventful and recap.failure is None
         log.log(logging.INFO if told else logging.DEBUG, "play: %s", recap)
         events = play.pending_events
-        if recap.failure is not None:
-            events.append(
-                PlayEvent(EventType.WARNING, recap.failure.reason, recap.failure.message, recap.step)
-            )
+        for end in recap.ends.all:
+            if isinstance(end.cause, TaskFailed):
+                events.append(PlayEvent(EventType.WARNING, end.cause.reason, end.cause.message, end.step))
         if recap.plan or self._plans:
-            self._tell_plan(play, recap)
+            self._tell_plans(play, recap)
         if events:
             metadata = play.object.metadata
             regarding = ObjectReference(
@@ -52,17 +52,19 @@ class Announcer:
         """The object is gone."""
         self._plans.pop(key, None)
 
-    def _tell_plan(self, play: Play[Any, Any], recap: Recap) -> None:
+    def _tell_plans(self, play: Play[Any, Any], recap: Recap) -> None:
         key = play.object.metadata.key
-        before = self._plans.get(key)
-        if not recap.plan:
-            # A play that failed outside of the plan does not tell whether it is done.
-            if before is not None and recap.failure is None:
-                del self._plans[key]
-                note = f"The plan {before[0]} is done."
-                play.pending_events.append(PlayEvent(EventType.NORMAL, PLAN_COMPLETED, note, before[0]))
-            return
-        now = self._plans[key] = (recap.plan, recap.step)
-        if recap.waiting is not None and now != before:
-            note = f"The plan {recap.plan} is at the step {recap.step!r}: {recap.waiting}"
-            play.pending_events.append(PlayEvent(EventType.NORMAL, PLAN_IN_PROGRESS, note, recap.plan))
+        before = self._plans.pop(key, {})
+        now = {end.plan: end for end in reversed(recap.ends.all) if end.plan}
+        for plan, end in reversed(now.items()):
+            if isinstance(end.cause, Waiting) and before.get(plan) != end.step:
+                note = f"The plan {plan} is at the step {end.step!r}: {end.cause}"
+                play.pending_events.append(PlayEvent(EventType.NORMAL, PLAN_IN_PROGRESS, note, plan))
+        # Of a plan that the play did not reach nothing is known.
+        over = play.records.plans_over
+        for plan in before.keys() & over - now.keys():
+            note = f"The plan {plan} is done."
+            play.pending_events.append(PlayEvent(EventType.NORMAL, PLAN_COMPLETED, note, plan))
+        kept = {plan: step for plan, step in before.items() if plan not in over}
+        if plans := {**kept, **{plan: end.step for plan, end in now.items()}}:
+            self._plans[key] = plans

@@ -86,6 +86,7 @@ def assemble(
         wrote=own_writes.wrote if own_writes else None,
         played=played or TaskMetrics(watch.name).played,
         meaningful=any_of(meaningful_change, watch.predicate) if watch.predicate else meaningful_change,
+        owner=around.name if watch.name == watch.resource.kind.lower() else f"{around.name}.{watch.name}",
     )
 
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from pilothouse.controller import EventType, Fence
@@ -10,6 +11,7 @@ from pilothouse.playbook.awaited import awaited
 from pilothouse.playbook.cluster import OWNER, Cluster
 from pilothouse.playbook.contention import CONTENDED, Contended
 from pilothouse.playbook.modules import FALLBACK, ObjectModules
+from pilothouse.playbook.records import Records, elapsed
 from pilothouse.playbook.status import READY, Aspect, PlayStatus
 from pilothouse.playbook.tasks import RESULT, State, Task, TaskFailed, TaskResult, Waiting
 from pilothouse.playbook.tasks import seconds as in_seconds
@@ -29,6 +31,11 @@ class PlayObject(KubeObject, Protocol[S_co]):
 
 
 T = TypeVar("T", bound=PlayObject[Any])
+
+# The plan that the running task is in; empty outside a plan.
+PLAN: ContextVar[str] = ContextVar("pilothouse_plan", default="")
+
+WAIT_TIMED_OUT = "WaitTimedOut"
 
 OPEN = Fence()
 
@@ -64,18 +71,19 @@ class Play(ObjectModules[T], Generic[T, S]):
             status is read where others hold it back.
         ready_reason: Its reason then.
         ready_message: Its message then.
-        plan: The plan in progress; empty outside of one.
         results: How the tasks so far ended.
         after: Seconds until the object is looked at again, if a task asked for it.
         pending_events: The Events that the engine records after the last task.
         pending_conditions: The conditions besides Ready that the engine writes with the status.
         notified: The handlers to be run at the end.
+        records: Which plans are under way, and since when tasks wait.
         fence: Lets changes of outside systems through.
 
     Args:
         object: See the attribute.
         check: See the attribute.
-        cluster: What the modules reach. The engine gives it. A subclass with arguments of its own hands on
+        cluster: What the modules reach. The engine gives it.
+        records: See the attribute. The engine gives it. A subclass with arguments of its own hands on
             what it does not know: `def __init__(self, object, *, airline, **engine)` calls
             `super().__init__(object, **engine)`.
     """
@@ -93,6 +101,7 @@ class Play(ObjectModules[T], Generic[T, S]):
         *,
         check: bool = False,
         cluster: Cluster | None = None,
+        records: Records | None = None,
     ) -> None:
         self._cluster = cluster
         self.fence = cluster.fence if cluster is not None else OPEN
@@ -114,12 +123,12 @@ class Play(ObjectModules[T], Generic[T, S]):
             self.ready = False
             self.ready_reason = "Deleting"
             self.ready_message = "It is being deleted."
-        self.plan = ""
         self.results: list[TaskResult] = []
         self.after: float | None = None
         self.pending_events: list[PlayEvent] = []
         self.pending_conditions: list[Aspect] = []
         self.notified: set[Task[Any]] = set()
+        self.records = records or Records()
 
     @property
     def cluster(self) -> Cluster:
@@ -134,6 +143,11 @@ class Play(ObjectModules[T], Generic[T, S]):
                 "the keyword arguments that the engine gives on to Play.__init__"
             )
         return self._cluster
+
+    @property
+    def plan(self) -> str:
+        """The plan that the running task is in; in `failed` and `waits` the plan that the play ended in."""
+        return PLAN.get()
 
     # What a task says.
 
@@ -214,23 +228,52 @@ class Play(ObjectModules[T], Generic[T, S]):
         return result
 
     def wait_for(
-        self, what: str, condition: bool, *, reason: str = "Waiting", fallback: float = FALLBACK
+        self,
+        what: str,
+        condition: bool,
+        *,
+        reason: str = "Waiting",
+        fallback: float = FALLBACK,
+        within: float | None = None,
+        ready: bool = False,
     ) -> None:
-        """Ends the play, without a failure, unless something is so already. No worker waits meanwhile.
+        """Ends the play, without a failure, unless a condition is True. No worker is occupied meanwhile.
 
-        The watch of what the object owns has it played again when anything changes there.
+        The watch of what the object owns has it reconciled again when anything changes there.
+
+        With `within`, a wait that lasts longer fails. Its start is stored in an annotation of the object, so
+        a restart of the operator does not reset it. It starts again when the spec, `what` or the task's name
+        changes. After the failure the operator keeps checking, with back-off, and recovers when the condition
+        becomes True.
+
+        With `ready=True` the wait is routine: a cool-down, or the next step of a schedule. The play ends
+        here, and Ready is set as if it had reached its end. Ready is nevertheless False until each plan with
+        `on_change` has finished, and if another task fails or waits.
 
         Args:
             what: What is waited for, in words: "the Deployment is rolled out".
             condition: Whether it is so, by what the play has observed.
             reason: For machines: CamelCase; the reason of the condition Ready until then.
-            fallback: Seconds until it is looked at again in any case.
+            fallback: Seconds until the condition is checked again in any case.
+            within: Seconds that the wait may last; None: for ever.
+            ready: Whether the wait leaves Ready as if there were none.
 
         Raises:
-            Waiting: It is not.
+            Waiting: The condition is False.
+            TaskFailed: WaitTimedOut: the condition has been False for longer than `within`.
         """
-        if not condition:
-            raise Waiting(reason, f"Waiting until {what}.", fallback=fallback)
+        if condition:
+            return
+        if within is not None:
+            limit = in_seconds(within, "within")
+            waited = elapsed(self.records.waiting_since(self.object.metadata, RESULT.get().task, what))
+            if waited >= limit:
+                raise TaskFailed(
+                    WAIT_TIMED_OUT,
+                    f"The wait until {what} has lasted longer than {limit:g} s. The operator keeps checking.",
+                )
+            fallback = min(fallback, limit - waited)
+        raise Waiting(reason, f"Waiting until {what}.", fallback=fallback, ready=ready)
 
     # What is read comes from the stores of what the watch declares: it costs nothing.
 

@@ -1,14 +1,19 @@
 """Playbooks: ordered tasks, and the recap of running them."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from pilothouse.playbook.awaited import PlaybookError
+from pilothouse.playbook.ends import DONE, End, Ends
 from pilothouse.playbook.finalizers import finalizers_of
-from pilothouse.playbook.groups import Step, tasks_of
-from pilothouse.playbook.play import Play
-from pilothouse.playbook.runner import End, first, run_steps, run_task
+from pilothouse.playbook.groups import Step, recorded_plans, tasks_of
+from pilothouse.playbook.play import PLAN, Play
+from pilothouse.playbook.runner import run_steps, run_task
 from pilothouse.playbook.tasks import State, Task, TaskFailed, TaskResult, Waiting
+
+log = logging.getLogger(__name__)
 
 P = TypeVar("P", bound=Play[Any, Any])
 
@@ -22,17 +27,32 @@ class Recap(NamedTuple):
 
     Attributes:
         results: Of the tasks that ran, in the order in which they began; of a plan whose trigger failed, too.
-        failure: Of the task that failed; None when none did.
-        waiting: What a task waits for; None when none does, or one has failed.
-        plan: The plan that the play ended in; empty when in none.
+        ends: What did not reach its end.
+        unfinished: After a routine wait, a plan with `on_change` that has not finished; else empty.
         seconds: How long all tasks took.
     """
 
     results: Sequence[TaskResult]
-    failure: TaskFailed | None = None
-    waiting: Waiting | None = None
-    plan: str = ""
+    ends: Ends = DONE
+    unfinished: str = ""
     seconds: float = 0.0
+
+    @property
+    def failure(self) -> TaskFailed | None:
+        """The first failure; None when no task failed."""
+        return next(iter(self.ends.failures), None)
+
+    @property
+    def waiting(self) -> Waiting | None:
+        """What a task waits for; None when no task waits, or one has failed. A routine wait comes last."""
+        first = self.ends.first
+        return first.cause if first is not None and isinstance(first.cause, Waiting) else None
+
+    @property
+    def plan(self) -> str:
+        """The plan that the play ended in; empty when it ended in none."""
+        first = self.ends.first
+        return first.plan if first is not None else ""
 
     @property
     def eventful(self) -> bool:
@@ -42,8 +62,8 @@ class Recap(NamedTuple):
     @property
     def step(self) -> str:
         """The name of the task that ended the play, or of a plan whose trigger did; empty when none did."""
-        how = State.FAILED if self.failure else State.WAITING if self.waiting else None
-        return next((result.task for result in self.results if result.state is how), "")
+        first = self.ends.first
+        return first.step if first is not None else ""
 
     def __str__(self) -> str:
         states = [result.state for result in self.results]
@@ -73,7 +93,8 @@ class Playbook(Generic[P]):
     Args:
         play: Makes the play of an object: a subclass of `Play`, or a function that is called with the object
             and the keyword arguments of `Play`, and hands those on.
-        tasks: Tasks and groups, in order; a failure ends the play.
+        tasks: Tasks and groups, in order. A failure or a wait ends the play, except in a group that is
+            `independent`.
         cleanup: What must be done before the object may go, in order. It is played, again and again, until no
             task fails or waits and none asked for another play.
         finalizer: The name that holds a deleted object back until cleanup is done, such as
@@ -86,6 +107,7 @@ class Playbook(Generic[P]):
     Raises:
         ValueError: There is cleanup without a finalizer or the reverse, or the API server would refuse the
             name of a finalizer.
+        PlaybookError: Two plans with `on_change` have one name, or such a plan is in `cleanup`.
     """
 
     def __init__(
@@ -99,6 +121,17 @@ class Playbook(Generic[P]):
     ) -> None:
         if bool(cleanup) != bool(finalizer):
             raise ValueError("a playbook has cleanup tasks and a finalizer, or neither")
+        if plan := next(recorded_plans(cleanup), None):
+            raise PlaybookError(
+                f"the plan {plan.name!r} in `cleanup` has `on_change`. A cleanup runs until it succeeds: use "
+                "a Group instead."
+            )
+        self._plans = tuple(recorded_plans(tasks))
+        names = [plan.name for plan in self._plans]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise PlaybookError(
+                f"there are two plans {twice!r} with `on_change`. Give each a name of its own."
+            )
         self.play = play
         self.tasks = tuple(tasks)
         self.cleanup = tuple(cleanup)
@@ -114,30 +147,55 @@ class Playbook(Generic[P]):
         """
         clock = asyncio.get_running_loop().time
         began = clock()
-        end = await run_steps(self.cleanup if play.deleting else self.tasks, play, clock)
+        ends = await run_steps(self.cleanup if play.deleting else self.tasks, play, clock)
         if play.notified:
-            # What a task has to say goes before what a handler has.
-            end = first(end, await self._run_handlers(play))
-        failure = waiting = None
-        if isinstance(end, TaskFailed):
-            failure = end
-            play.failed(failure)
-        elif end is not None:
-            waiting = end
-            play.waits(waiting)
-        return Recap(play.results, failure, waiting, play.plan, clock() - began)
+            ends = ends.then(await self._run_handlers(play))
+        unfinished = ""
+        if ends.first is not None:
+            if isinstance(ends.first.cause, Waiting) and ends.first.cause.ready:
+                unfinished = self._unfinished(play)
+            _tell(play, ends.first)
+        return Recap(play.results, ends, unfinished, clock() - began)
 
-    async def _run_handlers(self, play: P) -> End:
-        end: End = None
+    def _unfinished(self, play: P) -> str:
+        """The name of a plan with `on_change` that has not finished; empty: there is none.
+
+        The play may not have reached it. A plan whose values cannot be read has not finished.
+        """
+        if play.deleting:
+            return ""
+        for plan in self._plans:
+            try:
+                if play.records.finished(play, plan):
+                    continue
+            except Exception:
+                log.debug("the values of the plan %s cannot be read", plan.name, exc_info=True)
+            return plan.name
+        return ""
+
+    async def _run_handlers(self, play: P) -> Ends:
+        ends = DONE
         clock = asyncio.get_running_loop().time
         for handler in self.handlers:
             if handler not in play.notified:
                 continue
-            its_end = await run_task(handler, play, clock)
-            if its_end is None:
+            its_ends = await run_task(handler, play, clock)
+            if not its_ends.all:
                 play.notified.discard(handler)
-            end = first(end, its_end)
-        return end
+            ends = ends.then(its_ends)
+        return ends
+
+
+def _tell(play: Play[Any, Any], end: End) -> None:
+    """Calls the hook for what ended a play."""
+    token = PLAN.set(end.plan)
+    try:
+        if isinstance(end.cause, Waiting):
+            play.waits(end.cause)
+        else:
+            play.failed(end.cause)
+    finally:
+        PLAN.reset(token)
 
 
 def handlers_of(steps: Iterable[Step[Any]]) -> tuple[Task[Any], ...]:

@@ -1,7 +1,7 @@
 """The engine: what happens around the tasks of a play at the API server."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 import msgspec
@@ -20,6 +20,7 @@ from pilothouse.informer import Store
 from pilothouse.kube import (
     Api,
     BadRequest,
+    Conflict,
     Forbidden,
     Invalid,
     KubeError,
@@ -30,9 +31,11 @@ from pilothouse.kube import (
 )
 from pilothouse.playbook.announcer import Announcer
 from pilothouse.playbook.cluster import Cluster
+from pilothouse.playbook.ends import Ends, failed
 from pilothouse.playbook.metrics import TaskMetrics
 from pilothouse.playbook.play import Play, PlayObject
 from pilothouse.playbook.playbook import Playbook, Recap
+from pilothouse.playbook.records import Records
 from pilothouse.playbook.status import READY, Aspect, PlayStatus, merge_patch, with_conditions
 from pilothouse.playbook.tasks import Task, TaskFailed, refused, unexpected
 from pilothouse.telemetry import log_defect
@@ -89,6 +92,7 @@ class Reconciler(Generic[T]):
             keeps the controller from syncing the object again for it.
         played: Takes each recap; unless given, the metrics do.
         meaningful: Which changes by other clients cause a play, apart from those of the status.
+        owner: Names this operator, and of its watches of the kind this one, in annotations.
     """
 
     def __init__(
@@ -103,6 +107,7 @@ class Reconciler(Generic[T]):
         wrote: Callable[[T], None] | None = None,
         played: Callable[[Recap], None] | None = None,
         meaningful: Predicate[T] = meaningful_change,
+        owner: str = "",
     ) -> None:
         self._api = api
         self._resource = resource
@@ -111,6 +116,9 @@ class Reconciler(Generic[T]):
         self._cluster = cluster or Cluster(api, Fence(), resource, manager="")
         # The statuses whose writes have not been answered yet.
         self._writing: dict[ObjectKey, PlayStatus] = {}
+        # The annotations whose writes have not been answered yet.
+        self._annotating: dict[ObjectKey, Mapping[str, str]] = {}
+        self._owner = owner
         self._notified: dict[ObjectKey, Notified] = {}
         self._wrote: Callable[[T], None] = wrote or store.observe
         self._played: Callable[[Recap], None] = played or TaskMetrics(resource.kind.lower()).played
@@ -140,25 +148,30 @@ class Reconciler(Generic[T]):
         recap = await self._run(play)
         self._played(recap)
         self._announcer.tell(play, recap)
-        failure, waiting = recap.failure, recap.waiting
-        if play.deleting and failure is None and waiting is None and play.after is None:
+        if play.deleting and not recap.ends.all and play.after is None:
             held = play.object
             if self._playbook.finalizers.released(held.metadata.finalizers):
                 held = await self._last_word(play, recap)
             await self._remove_finalizer(held)
             return DONE
-        if waiting is not None:
-            play.requeue_after(waiting.fallback)
+        recap = await self._record_waits(play, recap)
         try:
             written = await self._write_status(play.object, _final_status(play, recap))
         except REFUSED as error:
             await self._write_failure(play.object, refused("its status", error))
             raise
-        if failure is None:
-            return DONE if play.after is None else Outcome(play.after)
-        if failure.permanent:
-            raise PermanentError(failure.message)
-        raise SyncError(failure.message, retry_after=failure.retry_after, repeated=written is play.object)
+        return _outcome(play, recap.ends, repeated=written is play.object)
+
+    async def _record_waits(self, play: Play[T, Any], recap: Recap) -> Recap:
+        """Records since when tasks wait. If that cannot be written, the object has to show it: a failure."""
+        try:
+            await play.records.save_waits(play, ended=not recap.ends.all)
+        except Conflict:
+            raise
+        except KubeError as error:
+            failure = refused("the start of a wait is not recorded", error)
+            return recap._replace(ends=recap.ends.then(failed(failure)))
+        return recap
 
     async def check(self, obj: T) -> tuple[Recap, dict[str, object]]:
         """Plays in check mode: nothing is written, no outside call is made, no Event recorded.
@@ -187,7 +200,7 @@ class Reconciler(Generic[T]):
         try:
             play = self._play(obj, check=False)
             play.failed(failure)
-            await self._write_status(obj, _final_status(play, Recap([], failure)))
+            await self._write_status(obj, _final_status(play, Recap([], failed(failure))))
         except REFUSED:
             await self._write_failure(obj, failure)
         except (KubeError, SyncError):
@@ -234,21 +247,29 @@ class Reconciler(Generic[T]):
     def worth_a_play(self, old: T | None, new: T | None) -> bool:
         """Whether a change is a reason to play: a controller's predicate.
 
-        So is a status that somebody else wrote: it is the operator's, and is put right. The watch may bring
-        our own finalizer or status back before the write of it has been answered: that is no news.
+        So is a status that another client wrote: it is the operator's, and is restored. The watch may bring
+        our own finalizer, annotations or status back before the write has been answered: that is not a
+        reason.
         """
         if old is None or new is None:
             return True
         if new.status not in (old.status, self._writing.get(new.metadata.key)):
             return True
-        expected = self._playbook.finalizers.stored(old.metadata.finalizers)
-        if new.metadata.finalizers != expected:
+        own: dict[str, Any] = {}
+        finalizers = self._playbook.finalizers.stored(old.metadata.finalizers)
+        if new.metadata.finalizers == finalizers:
+            own["finalizers"] = finalizers
+        annotations = self._annotating.get(new.metadata.key)
+        if new.metadata.annotations == annotations:
+            own["annotations"] = annotations
+        if not own:
             return self._meaningful(old, new)
-        metadata = msgspec.structs.replace(old.metadata, finalizers=expected)
+        metadata = msgspec.structs.replace(old.metadata, **own)
         return self._meaningful(msgspec.structs.replace(cast("Any", old), metadata=metadata), new)
 
     def _play(self, obj: T, *, check: bool) -> Play[T, Any]:
-        play: Play[T, Any] = self._playbook.play(obj, check=check, cluster=self._cluster)
+        records = Records(self._owner, None if check else self._annotate)
+        play: Play[T, Any] = self._playbook.play(obj, check=check, cluster=self._cluster, records=records)
         return play
 
     async def _run(self, play: Play[T, Any]) -> Recap:
@@ -310,6 +331,17 @@ class Reconciler(Generic[T]):
         metadata = {"resourceVersion": obj.metadata.resource_version, "finalizers": finalizers}
         return await self._patch(obj, {"metadata": metadata})
 
+    async def _annotate(self, obj: T, annotations: Mapping[str, str | None]) -> T:
+        """Sets annotations, or removes those that are None; returns the object as written."""
+        key, metadata = obj.metadata.key, obj.metadata
+        merged = {**metadata.annotations, **annotations}
+        self._annotating[key] = {name: value for name, value in merged.items() if value is not None}
+        body = {"metadata": {"resourceVersion": metadata.resource_version, "annotations": annotations}}
+        try:
+            return await self._patch(obj, body)
+        finally:
+            self._annotating.pop(key, None)
+
     async def _write_status(self, obj: T, status: PlayStatus) -> T:
         """Writes the status where it differs; returns the object as written, or the same one."""
         patch = merge_patch(obj.status, status)
@@ -348,15 +380,49 @@ class Reconciler(Generic[T]):
         return written
 
 
+def _outcome(play: Play[Any, Any], ends: Ends, *, repeated: bool) -> Outcome:
+    """Returns when the object is reconciled again, if no task failed.
+
+    Raises:
+        PermanentError: All failures are permanent.
+        SyncError: A failure is not.
+    """
+    asked = [waiting.fallback for waiting in ends.waits]
+    if play.after is not None and not ends.failed:
+        asked.append(play.after)
+    after = min(asked, default=None)
+    failures = ends.failures
+    if not failures:
+        return DONE if after is None else Outcome(after)
+    message = "; ".join(dict.fromkeys(failure.message for failure in failures))
+    passing = [failure for failure in failures if not failure.permanent]
+    if not passing:
+        raise PermanentError(message, requeue_after=after, resync=not ends.failed)
+    known = [failure.retry_after for failure in passing if failure.retry_after is not None]
+    # One whose time is not known is due when the back-off says.
+    retry_after = min(known) if len(known) == len(passing) else None
+    raise SyncError(message, retry_after=retry_after, requeue_after=after, repeated=repeated)
+
+
 def _final_status(play: Play[T, S], recap: Recap) -> S:
-    failure, waiting = recap.failure, recap.waiting
-    if failure is not None:
-        ready = Aspect(READY, False, failure.reason, failure.message)
-    elif waiting is not None:
-        ready = Aspect(READY, False, waiting.reason, str(waiting))
-    else:
-        ready = Aspect(READY, play.ready, play.ready_reason, play.ready_message)
     generation = play.object.metadata.generation
     return with_conditions(
-        play.status, generation, (ready, *play.pending_conditions), observed_generation=generation
+        play.status,
+        generation,
+        (_ready(play, recap), *play.pending_conditions),
+        observed_generation=generation,
     )
+
+
+def _ready(play: Play[Any, Any], recap: Recap) -> Aspect:
+    failure, waiting = recap.failure, recap.waiting
+    if failure is not None:
+        return Aspect(READY, False, failure.reason, failure.message)
+    if waiting is None:
+        return Aspect(READY, play.ready, play.ready_reason, play.ready_message)
+    if recap.unfinished:
+        message = f"The plan {recap.unfinished} has not finished. {waiting}"
+        return Aspect(READY, False, waiting.reason, message)
+    if waiting.ready:
+        return Aspect(READY, play.ready, play.ready_reason, f"{play.ready_message} {waiting}")
+    return Aspect(READY, False, waiting.reason, str(waiting))

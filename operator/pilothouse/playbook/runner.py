@@ -9,8 +9,9 @@ from pilothouse.controller import SyncError
 from pilothouse.controller.outcome import ends_task
 from pilothouse.kube import Conflict, KubeError
 from pilothouse.playbook.awaited import Calls, PlaybookError, require_nothing
+from pilothouse.playbook.ends import DONE, End, Ends
 from pilothouse.playbook.groups import Group, Plan, Step
-from pilothouse.playbook.play import Play
+from pilothouse.playbook.play import PLAN, Play
 from pilothouse.playbook.tasks import (
     RESULT,
     State,
@@ -27,30 +28,35 @@ log = logging.getLogger(__name__)
 
 P = TypeVar("P", bound=Play[Any, Any])
 
-End: TypeAlias = TaskFailed | Waiting | None
-"""Why a play goes no further; None: it goes on."""
-
 Clock: TypeAlias = Callable[[], float]
 
 
-async def run_steps(steps: Sequence[Step[P]], play: P, clock: Clock) -> End:
-    """Runs tasks and groups in order, until one of them ends the play.
+async def run_steps(steps: Sequence[Step[P]], play: P, clock: Clock) -> Ends:
+    """Runs tasks and groups in order, until one of them fails or waits and is not independent.
 
     Raises:
         Conflict: An object changed meanwhile: play again.
         SyncError: Whatever else concerns the play as a whole.
     """
+    ends = DONE
     for step in steps:
-        if isinstance(step, Task):
-            end = await run_task(step, play, clock)
-        else:
-            end = await run_group(step, play, clock)
-        if end is not None:
-            return end
-    return None
+        ends = ends.then(await _run_step(step, play, clock))
+        if ends.stopped:
+            break
+    return ends
 
 
-async def run_task(task: Task[P], play: P, clock: Clock) -> End:
+async def _run_step(step: Step[P], play: P, clock: Clock) -> Ends:
+    if isinstance(step, Task):
+        return await run_task(step, play, clock)
+    if isinstance(step, Plan):
+        ends = await _run_plan(step, play, clock)
+    else:
+        ends = await _run_group(step, play, clock)
+    return ends.independent if step.independent else ends
+
+
+async def run_task(task: Task[P], play: P, clock: Clock) -> Ends:
     """Runs one task.
 
     Raises:
@@ -60,12 +66,12 @@ async def run_task(task: Task[P], play: P, clock: Clock) -> End:
     play.results.append(result)
     token = RESULT.set(result)
     began = clock()
-    end: End = None
+    ends = DONE
     try:
         with Calls():
             require_nothing(await task.function(play))
     except Waiting as waiting:
-        end = waiting
+        ends = _ended(task, waiting)
         result.note(State.WAITING, str(waiting))
     except (Conflict, SyncError):
         raise
@@ -73,61 +79,77 @@ async def run_task(task: Task[P], play: P, clock: Clock) -> End:
         if ends_task(error):
             result.note(State.FAILED, "it was stopped")
             raise
-        end = _failure(task, error)
-        result.note(State.FAILED, end.message)
+        failure = _failure(task, error)
+        ends = _ended(task, failure)
+        result.note(State.FAILED, failure.message)
     finally:
         RESULT.reset(token)
         result.seconds = clock() - began
         if task.notify and result.diff:
             play.notified.update(task.notify)
-    return end
+    return ends
 
 
-async def run_group(group: Group[P], play: P, clock: Clock) -> End:
-    """Runs a group; a plan only when it is due.
-
-    Raises:
-        Conflict, SyncError: See `run_steps`.
-    """
+async def _run_group(group: Group[P], play: P, clock: Clock) -> Ends:
     run = _run_parallel if group.parallel else run_steps
-    if not isinstance(group, Plan):
-        return await run(group.tasks, play, clock)
+    return await run(group.tasks, play, clock)
+
+
+async def _run_plan(plan: Plan[P], play: P, clock: Clock) -> Ends:
+    """Runs a plan if it is due. It has finished when none of its tasks failed or waits."""
     try:
-        if not group.when(play):
-            return None
+        if not _is_due(plan, play):
+            play.records.pass_over(plan)
+            return DONE
+        target = await play.records.begin(play, plan)
     except BaseException as error:
-        if ends_task(error):
-            raise
-        failure = _failure(group, error)
-        play.results.append(TaskResult(group.name, State.FAILED, message=failure.message))
-        return failure
-    outer, play.plan = play.plan, group.name
-    end = await run(group.tasks, play, clock)
-    if end is None:
-        play.plan = outer
-    return end
+        return _plan_failed(plan, play, error)
+    token = PLAN.set(plan.name)
+    try:
+        ends = await _run_group(plan, play, clock)
+    finally:
+        PLAN.reset(token)
+    if ends.all:
+        return ends
+    try:
+        await play.records.finish(play, plan, target)
+    except BaseException as error:
+        return _plan_failed(plan, play, error)
+    return DONE
 
 
-async def _run_parallel(steps: Sequence[Step[P]], play: P, clock: Clock) -> End:
+def _is_due(plan: Plan[P], play: P) -> bool:
+    if plan.on_change is not None and not play.records.finished(play, plan):
+        return True
+    return plan.when is not None and plan.when(play)
+
+
+def _plan_failed(plan: Plan[Any], play: Play[Any, Any], error: BaseException) -> Ends:
+    """Turns an error of a plan's trigger, or of the write that records its state, into its failure."""
+    if ends_task(error) or isinstance(error, Conflict | SyncError):
+        raise error
+    failure = _failure(plan, error)
+    play.results.append(TaskResult(plan.name, State.FAILED, message=failure.message))
+    return _ended(plan, failure)
+
+
+async def _run_parallel(steps: Sequence[Step[P]], play: P, clock: Clock) -> Ends:
     # Waits for all, whatever becomes of some; cancelled, it cancels them.
-    ends = await asyncio.gather(*(run_steps([step], play, clock) for step in steps), return_exceptions=True)
-    end: End = None
-    for step, its_end in zip(steps, ends, strict=True):
-        if its_end is None or isinstance(its_end, TaskFailed | Waiting):
-            end = first(end, its_end)
-        elif isinstance(its_end, asyncio.CancelledError):
+    results = await asyncio.gather(*(_run_step(step, play, clock) for step in steps), return_exceptions=True)
+    ends = DONE
+    for step, result in zip(steps, results, strict=True):
+        if isinstance(result, Ends):
+            ends = ends.then(result)
+        elif isinstance(result, asyncio.CancelledError):
             # Not the play was cancelled (it would not have come here), but this member alone.
-            end = first(end, _failure(step, its_end))
+            ends = ends.then(_ended(step, _failure(step, result)))
         else:
-            raise its_end
-    return end
+            raise result
+    return ends
 
 
-def first(one: End, other: End) -> End:
-    """What ends a play: a failure before a wait, the earlier one before the later one."""
-    if one is None or (isinstance(one, Waiting) and isinstance(other, TaskFailed)):
-        return other
-    return one
+def _ended(step: Step[Any], cause: TaskFailed | Waiting) -> Ends:
+    return Ends((End(cause, step.name, PLAN.get()),), stopped=True, failed=isinstance(cause, TaskFailed))
 
 
 def _failure(step: Step[Any], error: BaseException) -> TaskFailed:

@@ -128,21 +128,23 @@ def unexpected(where: str, error: BaseException) -> TaskFailed:
 
 
 class Waiting(Exception):
-    """A task needs something that is still on its way; the play ends and is no failure.
+    """A task needs something that is not there yet. The play ends, which is not a failure.
 
-    It goes on when a watch tells of a change, or after a while.
+    The object is reconciled again when a watch reports a change, and at the latest after `fallback`.
 
     Args:
         reason: Why, for machines: CamelCase. It becomes the reason of the condition Ready.
         message: What is waited for, for people; one sentence.
-        fallback: Seconds until the object is played again in any case.
+        fallback: Seconds until the object is reconciled again in any case.
+        ready: Whether the wait is routine and leaves Ready as if there were none; see `Play.wait_for`.
     """
 
-    def __init__(self, reason: str, message: str, *, fallback: float) -> None:
+    def __init__(self, reason: str, message: str, *, fallback: float, ready: bool = False) -> None:
         super().__init__(message)
         self.reason = reason
         self.message = message
         self.fallback = seconds(fallback, "fallback")
+        self.ready = ready
 
 
 @dataclass(frozen=True, eq=False)

@@ -60,7 +60,7 @@ class Watch:
         predicate: Which further changes cause a play: `labels_changed`. Those of spec, finalizers and
             annotations, deletion, and a status that somebody else wrote always do.
         transform: Drops from each object what nobody reads, before it is stored; instead of
-            `drop_last_applied`. Finalizers and the status must stay: they are written from what is stored.
+            `drop_last_applied`. Finalizers, annotations and the status must stay: the engine reads them.
 
     Raises:
         ValueError: It declares a kind twice, in different views or selections.

@@ -16,10 +16,13 @@ _boottime: Callable[[], float] = time.monotonic if _GOES_ON is None else partial
 def now() -> datetime:
     """Return the present in UTC, for timestamps in objects, Events and logs.
 
-    Durations and deadlines never use it: they read the event loop's clock, which no NTP step moves and which
-    tests replace by a virtual one.
+    Durations and deadlines within a process never use it: they read the event loop's clock, which no NTP step
+    moves and which tests replace by a virtual one. A loop with a virtual clock has a method `wall_clock`,
+    which returns the wall clock that goes with it.
     """
-    return datetime.now(UTC)
+    loop = asyncio._get_running_loop()
+    virtual = getattr(loop, "wall_clock", None)
+    return virtual() if virtual is not None else datetime.now(UTC)
 
 
 def boottime(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:

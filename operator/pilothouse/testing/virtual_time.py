@@ -9,6 +9,7 @@ import asyncio
 import concurrent.futures
 import selectors
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar, TypeVarTuple
 
 _T = TypeVar("_T")
@@ -65,6 +66,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._jumping = _JumpingSelector()
         self._suspended = 0.0
+        self._began = datetime.now(UTC) - timedelta(seconds=self._jumping.clock)
         super().__init__(self._jumping)
 
     def time(self) -> float:
@@ -78,6 +80,10 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def suspend(self, seconds: float) -> None:
         """Suspend the machine: timers and `time()` do not count these seconds, `boottime` does."""
         self._suspended += seconds
+
+    def wall_clock(self) -> datetime:
+        """Return the wall clock that goes with the virtual one; it starts at the real one."""
+        return self._began + timedelta(seconds=self.boottime())
 
     def run_in_executor(
         self, executor: concurrent.futures.Executor | None, func: Callable[[*_Ts], _T], *args: *_Ts

@@ -31,6 +31,8 @@ UNUSED = {
     "JobFailed",
     "PlanInProgress",
     "PlanCompleted",
+    "InProgress",
+    "WaitTimedOut",
 }
 
 

@@ -1,0 +1,272 @@
+"""`wait_for` with a limit, and routine waits that leave Ready alone."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from pilothouse.kube import ObjectKey
+from pilothouse.playbook import Group, Plan, Play, Playbook, Task, TaskFailed, Waiting, task
+from pilothouse.playbook.groups import Step
+from pilothouse.playbook.records import WAIT_PREFIX
+from pilothouse.testing import ModelApi
+from tests.unit.playbook.configured import TicketPlay, operator, ready
+from tests.unit.tickets import TICKET
+
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
+ANNOTATION = f"{WAIT_PREFIX}tickets"
+
+
+class World:
+    """What the tasks of a test see."""
+
+    def __init__(self) -> None:
+        self.done: set[str] = set()
+        self.times: list[float] = []
+        self.failure: Exception | None = None
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def waiting(world: World, what: str = "it is so", name: str = "waits", **options: Any) -> Task[Any]:
+    @task(name)
+    async def wait(play: TicketPlay) -> None:
+        world.times.append(asyncio.get_running_loop().time())
+        if world.failure:
+            raise world.failure
+        play.wait_for(what, what in world.done, **options)
+
+    return wait
+
+
+def playbook(*steps: Step[Any]) -> Playbook[TicketPlay]:
+    return Playbook(Play, tasks=steps)
+
+
+def annotations(api: ModelApi, key: ObjectKey) -> dict[str, str]:
+    found: dict[str, str] = api.read(TICKET, key)["metadata"].get("annotations", {})
+    return found
+
+
+async def test_a_wait_that_lasts_too_long_fails_on_time_and_recovers(
+    api: ModelApi, ticket: ObjectKey, world: World
+) -> None:
+    async with operator(api, playbook(waiting(world, within=600, fallback=7000))):
+        assert ready(api, ticket) == ("False", "Waiting", "Waiting until it is so.")
+        await asyncio.sleep(597)
+        assert ready(api, ticket)[1] == "Waiting"
+        await asyncio.sleep(5)
+        message = "The wait until it is so has lasted longer than 600 s. The operator keeps checking."
+        assert ready(api, ticket) == ("False", "WaitTimedOut", message)
+        checks = len(world.times)
+        await asyncio.sleep(3600)
+        assert 2 < len(world.times) - checks < 30, "with back-off"
+        assert ready(api, ticket)[1] == "WaitTimedOut"
+        world.done.add("it is so")
+        await asyncio.sleep(1100)
+        assert ready(api, ticket)[0] == "True"
+        assert ANNOTATION not in annotations(api, ticket)
+
+
+async def test_a_restart_does_not_reset_it(api: ModelApi, ticket: ObjectKey, world: World) -> None:
+    book = playbook(waiting(world, within=600))
+    for _ in range(3):
+        async with operator(api, book):
+            await asyncio.sleep(180)
+            assert ready(api, ticket)[1] == "Waiting"
+    async with operator(api, book):
+        await asyncio.sleep(70)
+        assert ready(api, ticket)[1] == "WaitTimedOut"
+
+
+async def test_a_change_of_the_spec_does(api: ModelApi, ticket: ObjectKey, world: World) -> None:
+    async with operator(api, playbook(waiting(world, within=600))):
+        await asyncio.sleep(500)
+        api.put(TICKET, ticket.name, spec={"seats": 5})
+        await asyncio.sleep(500)
+        assert ready(api, ticket)[1] == "Waiting"
+        await asyncio.sleep(105)
+        assert ready(api, ticket)[1] == "WaitTimedOut"
+        api.put(TICKET, ticket.name, spec={"seats": 6})
+        await asyncio.sleep(1)
+        assert ready(api, ticket)[1] == "Waiting"
+
+
+async def test_a_failure_before_the_wait_does_not(api: ModelApi, ticket: ObjectKey, world: World) -> None:
+    async with operator(api, playbook(waiting(world, within=600))):
+        await asyncio.sleep(300)
+        world.failure = TaskFailed("Down", "It is down.")
+        await asyncio.sleep(200)
+        assert ready(api, ticket)[1] == "Down"
+        world.failure = None
+        await asyncio.sleep(500)
+        assert ready(api, ticket)[1] == "WaitTimedOut"
+
+
+async def test_a_wait_that_begins_after_another_has_its_own_time(
+    api: ModelApi, ticket: ObjectKey, world: World
+) -> None:
+    @task("both")
+    async def both(play: TicketPlay) -> None:
+        for what in ("one", "two"):
+            play.wait_for(what, what in world.done, within=600, fallback=10)
+
+    async with operator(api, playbook(both)):
+        await asyncio.sleep(500)
+        world.done.add("one")
+        await asyncio.sleep(590)
+        assert ready(api, ticket) == ("False", "Waiting", "Waiting until two.")
+        await asyncio.sleep(30)
+        assert ready(api, ticket)[1] == "WaitTimedOut"
+
+
+async def test_a_wait_that_begins_again_has_a_new_time(
+    api: ModelApi, ticket: ObjectKey, world: World
+) -> None:
+    """The plan was not due for a while."""
+    due = True
+    plan = Plan("roll out", [waiting(world, within=600)], when=lambda play: due)
+    other = waiting(world, "the other", name="other", fallback=10)
+    async with operator(api, playbook(plan, other)):
+        await asyncio.sleep(500)
+        due = False
+        await asyncio.sleep(100)
+        assert ready(api, ticket)[2] == "Waiting until the other."
+        assert ANNOTATION not in annotations(api, ticket)
+        due = True
+        await asyncio.sleep(500)
+        assert ready(api, ticket) == ("False", "Waiting", "Waiting until it is so.")
+
+
+async def test_waits_at_the_same_time_each_have_their_limit(
+    api: ModelApi, ticket: ObjectKey, world: World
+) -> None:
+    members = [
+        waiting(world, "one", "one", within=900, fallback=5000),
+        waiting(world, "two", "two", within=300, fallback=5000),
+        waiting(world, "three", "three", fallback=5000),
+    ]
+    async with operator(api, playbook(Group("all", members, parallel=True))):
+        assert ready(api, ticket)[2] == "Waiting until one."
+        await asyncio.sleep(302)
+        assert ready(api, ticket)[1:] == (
+            "WaitTimedOut",
+            "The wait until two has lasted longer than 300 s. The operator keeps checking.",
+        )
+        world.done.add("two")
+        await asyncio.sleep(590)
+        assert ready(api, ticket)[2] == "Waiting until one."
+        await asyncio.sleep(10)
+        assert "until one has lasted longer than 900 s" in ready(api, ticket)[2]
+
+
+async def test_of_several_waits_the_earliest_check_counts(
+    api: ModelApi, ticket: ObjectKey, world: World
+) -> None:
+    members = [waiting(world, "one", "one", fallback=500), waiting(world, "two", "two", fallback=20)]
+    async with operator(api, playbook(Group("all", members, parallel=True))):
+        world.done.update(("one", "two"))
+        await asyncio.sleep(25)
+        assert ready(api, ticket)[0] == "True"
+
+
+@pytest.mark.parametrize("value", ["", "{", "[]", '{"since": 3}', '{"generation":1,"since":{"a":"x"}}'])
+async def test_a_broken_record_begins_the_wait_again(
+    api: ModelApi, ticket: ObjectKey, world: World, value: str
+) -> None:
+    api.put(TICKET, ticket.name, metadata={"annotations": {ANNOTATION: value}})
+    async with operator(api, playbook(waiting(world, within=600))):
+        await asyncio.sleep(500)
+        assert ready(api, ticket)[1] == "Waiting"
+        await asyncio.sleep(105)
+        assert ready(api, ticket)[1] == "WaitTimedOut"
+
+
+async def test_a_start_that_is_recorded_again_is_no_news(
+    api: ModelApi, ticket: ObjectKey, world: World
+) -> None:
+    async with operator(api, playbook(waiting(world, within=600, fallback=100))):
+        await asyncio.sleep(550)
+        assert len(world.times) == 6
+        calls = [call for call in api.calls if call.verb == "patch" and call.resource == str(TICKET)]
+        assert len(calls) == 2, "the start and the status, once"
+
+
+@pytest.mark.parametrize("within", [-1, float("nan"), "10"])
+async def test_a_limit_that_is_not_a_number_of_seconds_is_a_defect(
+    api: ModelApi, ticket: ObjectKey, world: World, within: Any
+) -> None:
+    async with operator(api, playbook(waiting(world, within=within))):
+        assert ready(api, ticket)[1] == "UnexpectedError"
+
+
+# Routine waits.
+
+
+async def test_a_routine_wait_leaves_ready_true(api: ModelApi, ticket: ObjectKey, world: World) -> None:
+    never = waiting(world, "never", "never")
+    async with operator(api, playbook(waiting(world, ready=True, fallback=50), never)):
+        message = "Everything is as the spec asks. Waiting until it is so."
+        assert ready(api, ticket) == ("True", "Reconciled", message)
+        assert len(world.times) == 1
+        await asyncio.sleep(60)
+        assert len(world.times) == 2
+        world.done.update(("it is so", "never"))
+        await asyncio.sleep(60)
+        assert ready(api, ticket) == ("True", "Reconciled", "Everything is as the spec asks.")
+
+
+async def test_a_routine_wait_does_not_hide_another(api: ModelApi, ticket: ObjectKey, world: World) -> None:
+    members = [
+        waiting(world, "the cool-down is over", "cool down", ready=True),
+        waiting(world, "it is rolled out", "roll out", reason="RollingOut"),
+    ]
+    async with operator(api, playbook(Group("all", members, parallel=True))):
+        assert ready(api, ticket) == ("False", "RollingOut", "Waiting until it is rolled out.")
+
+
+async def test_a_routine_wait_can_time_out(api: ModelApi, ticket: ObjectKey, world: World) -> None:
+    async with operator(api, playbook(waiting(world, ready=True, within=100))):
+        assert ready(api, ticket)[0] == "True"
+        await asyncio.sleep(105)
+        assert ready(api, ticket)[:2] == ("False", "WaitTimedOut")
+
+
+@pytest.mark.parametrize("where", ["before", "inside"])
+async def test_ready_is_not_true_before_a_plan_on_change_has_finished(
+    api: ModelApi, ticket: ObjectKey, world: World, where: str
+) -> None:
+    window = waiting(world, "the window opens", ready=True, fallback=10)
+    tasks = [window] if where == "inside" else []
+    plan = Plan("upgrade", tasks, on_change=lambda play: play.object.spec.seats)
+    async with operator(api, playbook(*([] if tasks else [window]), plan)):
+        message = "The plan upgrade has not finished. Waiting until the window opens."
+        assert ready(api, ticket) == ("False", "Waiting", message)
+        world.done.add("the window opens")
+        await asyncio.sleep(15)
+        assert ready(api, ticket)[0] == "True"
+        world.done.clear()
+        await asyncio.sleep(700)
+        assert ready(api, ticket)[0] == "True"
+
+
+async def test_a_task_can_catch_a_wait_and_say_so_in_a_condition_of_its_own(
+    api: ModelApi, ticket: ObjectKey, world: World
+) -> None:
+    @task("backup")
+    async def backup(play: TicketPlay) -> None:
+        try:
+            play.wait_for("the Job has ended", "job" in world.done, within=100)
+            play.condition("BackingUp", False, "Done")
+        except Waiting as wait:
+            play.condition("BackingUp", True, "Running", str(wait))
+            play.requeue_after(wait.fallback)
+
+    async with operator(api, playbook(backup)):
+        assert ready(api, ticket)[0] == "True"
+        await asyncio.sleep(105)
+        assert ready(api, ticket)[:2] == ("False", "WaitTimedOut"), "its time is kept all the same"
