@@ -39,7 +39,7 @@ from pilothouse.playbook.reconciler import PAUSED, RECONCILE, Reconciler
 from pilothouse.playbook.status import merge_patch
 from pilothouse.playbook.watch import Secondary, Watch
 from pilothouse.process import Settings
-from pilothouse.telemetry import now
+from pilothouse.telemetry import now, object_context
 
 log = logging.getLogger(__name__)
 
@@ -277,7 +277,8 @@ class Hand:
             around = Surroundings(self._name, api, fence, recorder, self._namespaces(watch))
             reconciler = assemble(watch, around, store, informers, played=recaps.append)
             async with _running(recorder.run()), asyncio.timeout(self._settings.sync_timeout):
-                yield reconciler, store
+                with object_context(watch.resource.kind, key.namespace, key.name):
+                    yield reconciler, store
                 await recorder.flush(FLUSH_SECONDS)
 
     def _informer(self, factory: InformerFactory, watch: Watch, other: Secondary) -> Informer[Any]:

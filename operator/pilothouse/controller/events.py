@@ -30,7 +30,7 @@ from pilothouse.kube import (
     encodable,
 )
 from pilothouse.queue import TokenBucket
-from pilothouse.telemetry import now
+from pilothouse.telemetry import now, redacted
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +140,7 @@ class EventRecorder:
         event = event._replace(
             reason=_cut(event.reason, WORD_BYTES),
             action=_cut(event.action, WORD_BYTES),
-            note=_cut(event.note, NOTE_BYTES, "..."),
+            note=_cut(redacted(event.note), NOTE_BYTES, "..."),
         )
         series = self._series.get(event)
         if series is None or self._loop.time() - series.last > SERIES_END:

@@ -17,7 +17,18 @@ from typing import Any, Generic, TypeVar
 
 from pilothouse.controller.outcome import SyncError
 from pilothouse.controller.threads import to_thread
-from pilothouse.kube import Api, KubeObject, ObjectKey, Page, PatchType, Resource, Unreachable, WatchEvent
+from pilothouse.kube import (
+    Api,
+    KubeObject,
+    ObjectKey,
+    Page,
+    PatchType,
+    Resource,
+    Unreachable,
+    WatchEvent,
+    hide_contents,
+    holds_secrets,
+)
 from pilothouse.telemetry.clock import boottime
 
 R = TypeVar("R")
@@ -203,7 +214,7 @@ class FencedApi:
 
     def get(self, resource: Resource[T], key: ObjectKey, *, subresource: str = "") -> Coroutine[Any, Any, T]:
         """Reads one object."""
-        return self._api.get(resource, key, subresource=subresource)
+        return _hidden(resource, self._api.get(resource, key, subresource=subresource))
 
     def request(self, method: str, path: str, **options: Any) -> Coroutine[Any, Any, bytes]:
         """Sends any request; if it may change something, only where the fence allows."""
@@ -227,6 +238,7 @@ class FencedApi:
 
     def create(self, resource: Resource[T], body: object, *, namespace: str = "") -> Coroutine[Any, Any, T]:
         """Creates an object, if the fence allows."""
+        hide_contents(resource, body)
         return self._fence.guard(lambda: self._api.create(resource, body, namespace=namespace))
 
     def patch(
@@ -239,6 +251,7 @@ class FencedApi:
         **options: Any,
     ) -> Coroutine[Any, Any, T]:
         """Changes some fields of an object, if the fence allows; a dry run changes nothing."""
+        hide_contents(resource, body)
         if options.get("dry_run"):
             return self._api.patch(resource, key, body, type=type, **options)
         return self._fence.guard(lambda: self._api.patch(resource, key, body, type=type, **options))
@@ -246,3 +259,14 @@ class FencedApi:
     def delete(self, resource: Resource[T], key: ObjectKey, **options: Any) -> Coroutine[Any, Any, None]:
         """Asks for an object's deletion, if the fence allows."""
         return self._fence.guard(lambda: self._api.delete(resource, key, **options))
+
+
+def _hidden(resource: Resource[T], read: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
+    """Has the values of a Secret that is read hidden in every text about the object that is worked on."""
+    return _read_secret(resource, read) if holds_secrets(resource) else read
+
+
+async def _read_secret(resource: Resource[T], read: Coroutine[Any, Any, T]) -> T:
+    obj = await read
+    hide_contents(resource, obj)
+    return obj

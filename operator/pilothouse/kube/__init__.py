@@ -44,6 +44,7 @@ from pilothouse.kube.objects import (
 )
 from pilothouse.kube.resource import Resource, can_be_name
 from pilothouse.kube.retry_after import retry_after_seconds
+from pilothouse.kube.secrets import hide_contents, holds_secrets
 from pilothouse.kube.subresources import Scale, evict, pod_log, scale_of
 from pilothouse.kube.tls import TlsFiles, tls_context
 from pilothouse.kube.tokens import CommandToken, FileToken, StaticToken, TokenSource
@@ -97,6 +98,8 @@ __all__ = [
     "can_be_name",
     "encodable",
     "evict",
+    "hide_contents",
+    "holds_secrets",
     "ordered",
     "pod_log",
     "retry_after_seconds",

@@ -15,6 +15,7 @@ from pilothouse.kube import codec
 from pilothouse.kube.errors import Status, Undecodable, api_error
 from pilothouse.kube.objects import KubeObject, ObjectMeta
 from pilothouse.kube.resource import Resource
+from pilothouse.kube.secrets import holds_secrets
 from pilothouse.telemetry import metrics
 
 log = logging.getLogger(__name__)
@@ -78,7 +79,9 @@ def read_object(resource: Resource[T], body: bytes) -> T:
     try:
         return decode(body)
     except Exception as error:  # a view's own checks may raise anything
-        raise codec.undecodable(resource, body, error) from error
+        refused = codec.undecodable(resource, body, error)
+        # The decoder's error may quote a value, and a traceback shows what an error was raised from.
+        raise refused from (None if holds_secrets(resource) else error)
 
 
 def read_page(resource: Resource[T], body: bytes) -> tuple[Page[T], str]:

@@ -3,6 +3,7 @@
 A decoder is built once per view: building costs a millisecond, decoding microseconds.
 """
 
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,11 +12,17 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from pilothouse.kube import secrets
 from pilothouse.kube.errors import MESSAGE_LIMIT, Undecodable, shorten
 from pilothouse.kube.objects import KubeObject, ObjectMeta, Unstructured
+from pilothouse.kube.resource import Resource
+from pilothouse.telemetry.redaction import redacted
 
 T = TypeVar("T", bound=KubeObject)
 E = TypeVar("E")
+
+# Where msgspec found the mistake.
+_PLACE = re.compile(r" - at `[^`]*`$")
 
 encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
 
@@ -100,7 +107,7 @@ def unreadable(what: str, body: bytes, error: Exception) -> Undecodable:
     hint = ""
     if body.lstrip()[:1] == b"<":
         hint = "; it is an HTML page, so a proxy or a login page answered: check the server's address"
-    return Undecodable(shorten(f"{what} cannot be read: {error}{hint}", MESSAGE_LIMIT))
+    return Undecodable(shorten(redacted(f"{what} cannot be read: {error}{hint}"), MESSAGE_LIMIT))
 
 
 @lru_cache(maxsize=256)
@@ -119,7 +126,14 @@ def _unstructured(kind: type, value: Any) -> Any:
     return Unstructured(value) if kind is Unstructured and isinstance(value, dict) else value
 
 
-def undecodable(resource: object, body: bytes, error: Exception) -> Undecodable:
-    """Return the error for an object that does not fit its view, with the object's name if it has one."""
+def undecodable(resource: Resource[Any], body: bytes, error: Exception) -> Undecodable:
+    """Return the error for an object that does not fit its view, with the object's name if it has one.
+
+    Of a Secret it names the place only: the error may quote a value.
+    """
     metadata = metadata_of(body)
-    return unreadable(f"{resource} {metadata.key if metadata.name else '(unnamed)'}", body, error)
+    what = f"{resource} {metadata.key if metadata.name else '(unnamed)'}"
+    if secrets.holds_secrets(resource):
+        place = _PLACE.search(str(error))
+        return Undecodable(f"{what} cannot be read: it does not fit the view{place[0] if place else ''}")
+    return unreadable(what, body, error)

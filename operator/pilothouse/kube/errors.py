@@ -24,11 +24,14 @@
         └── ServerError        5xx
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import msgspec
 
+from pilothouse.kube import secrets
 from pilothouse.kube.retry_after import bounded, retry_after_seconds
+from pilothouse.telemetry.redaction import redacted, without_values
 
 # Long enough for every sentence the API server writes, short enough for a log line, a condition or an Event.
 MESSAGE_LIMIT = 1024
@@ -44,7 +47,10 @@ class Cause(NamedTuple):
 
 
 class KubeError(Exception):
-    """Base of all errors of this package."""
+    """Base of all errors of this package. Secret values that are known are hidden in the text."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(redacted(message))
 
 
 class ConfigError(KubeError):
@@ -101,7 +107,9 @@ class ApiError(KubeError):
         self.status = status
         self.reason = reason
         self.message = str(self)
-        self.causes = causes
+        self.causes = tuple(
+            Cause(redacted(each.field), redacted(each.message), each.reason) for each in causes
+        )
         self.retry_after = retry_after
 
 
@@ -218,32 +226,48 @@ class Status(msgspec.Struct, tag_field="kind", tag="Status"):
 _decode_status = msgspec.json.Decoder(Status).decode
 
 
-def api_error(status: int, body: bytes, *, retry_after: str = "") -> ApiError:
+def api_error(
+    status: int, body: bytes, *, retry_after: str = "", path: str = "", sent: bytes | None = None
+) -> ApiError:
     """Return the error for an answer.
 
     Args:
-        status: the HTTP status of the answer; a Status in the body that carries a code of its own goes
-            before.
-        body: the answer's body; only a Status's sentence, or the start of a plain text, finds its way into
-            the message.
-        retry_after: the Retry-After header.
+        status: The HTTP status of the answer. The code of a Status in the body overrides it.
+        body: The answer's body. Only a Status's sentence, or the start of a plain text, becomes part of the
+            message.
+        retry_after: The Retry-After header.
+        path: The path of the request. What the server quotes of a Secret is left out.
+        sent: The body of the request.
     """
     seconds = retry_after_seconds(retry_after)
+    clean = _cleaner(path, sent or b"")
     try:
         answer = _decode_status(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return _class(status, "")(status, "", _plain_text(status, body), retry_after=seconds)
+        return _class(status, "")(status, "", _plain_text(status, body, clean), retry_after=seconds)
     code = answer.code or status
     details = answer.details or _StatusDetails()
+    found = [(each.field, each.message, each.reason) for each in details.causes]
+    message = answer.message
+    if secrets.is_secret_path(path):
+        found = [(*secrets.cause(field, text), reason) for field, text, reason in found]
+        message = secrets.refusal(message, [f"{field}: {text}" for field, text, _ in found])
     return _class(code, answer.reason)(
         code,
         answer.reason,
-        shorten(answer.message, MESSAGE_LIMIT),
+        shorten(clean(message), MESSAGE_LIMIT),
         tuple(
-            Cause(cause.field, shorten(cause.message, _TEXT_LIMIT), cause.reason) for cause in details.causes
+            Cause(clean(field), shorten(clean(text), _TEXT_LIMIT), reason) for field, text, reason in found
         ),
         seconds if seconds is not None else bounded(details.retry_after_seconds) or None,
     )
+
+
+def _cleaner(path: str, sent: bytes) -> Callable[[str], str]:
+    """Return what hides secret values in a text. It has to come before the text is shortened."""
+    if not secrets.is_secret_path(path):
+        return redacted
+    return lambda text: redacted(without_values(text, lambda: secrets.values_of(sent)))
 
 
 def _class(status: int, reason: str) -> type[ApiError]:
@@ -254,8 +278,8 @@ def _class(status: int, reason: str) -> type[ApiError]:
     return _BY_STATUS.get(status, ApiError)
 
 
-def _plain_text(status: int, body: bytes) -> str:
-    text = body[: _TEXT_LIMIT * 4].decode(errors="replace").strip()
+def _plain_text(status: int, body: bytes, clean: Callable[[str], str]) -> str:
+    text = clean(body.decode(errors="replace").strip())
     # A proxy's page or some other JSON is of no use to a reader and may hold what a log must not.
     if not text or text[0] in "{[<":
         return f"the API server answered {status} without saying why"

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from pilothouse.kube.errors import ConfigError
 from pilothouse.kube.files import RotatedFiles
+from pilothouse.telemetry.redaction import hide_everywhere
 
 # client-go, transport/token_source.go: the kubelet rotates a projected token at 80 % of its life, ten minutes
 # at least.
@@ -30,6 +31,9 @@ class StaticToken:
     """A token that never changes."""
 
     value: str = field(repr=False)
+
+    def __post_init__(self) -> None:
+        hide_everywhere(self.value)
 
     async def token(self, *, refused: bool = False) -> str:
         """Return the token."""
@@ -63,6 +67,7 @@ class FileToken:
         token = self._path.read_text().strip()
         if not token:
             raise ValueError("it is empty")
+        hide_everywhere(token)
         return token
 
 
@@ -88,6 +93,7 @@ class CommandToken:
                 # Whatever a plugin raises: callers know this package's errors only.
                 raise ConfigError(f"the kubeconfig's credentials could not be renewed: {error}") from error
             self._expires = now + TOKEN_SECONDS
+            hide_everywhere(self._value)
         return self._value
 
 

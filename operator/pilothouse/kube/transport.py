@@ -213,7 +213,13 @@ class Transport:
         _requests(str(response.status), method, self._host).inc()
         _request_seconds(method, self._host).observe(loop.time() - started)
         if response.status >= 300:
-            raise api_error(response.status, answer, retry_after=response.headers.get("Retry-After", ""))
+            raise api_error(
+                response.status,
+                answer,
+                retry_after=response.headers.get("Retry-After", ""),
+                path=path,
+                sent=body,
+            )
         return answer
 
     @asynccontextmanager

@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from pilothouse.kube import ObjectMeta, Resource, Unstructured
+from pilothouse.kube import ObjectMeta, Resource, Unstructured, hide_contents, holds_secrets
 from pilothouse.playbook.ownership import OWNER_UID
 from pilothouse.playbook.tasks import TaskFailed
+from pilothouse.telemetry import HIDDEN, redacted
 
 Json = dict[str, Any]
 
@@ -80,6 +81,9 @@ def completed(
     """
     # As the server reads it, to be compared with what it answers.
     asked: Json = msgspec.json.decode(msgspec.json.encode(body))
+    if holds_secrets(resource):
+        # A copy, because `_normalize` changes what is asked.
+        hide_contents(resource, {name: asked.get(name) for name in ("data", "stringData")})
     _normalize(resource, asked)
     metadata = {"name": owner.name, **asked.get("metadata", {})}
     if not metadata["name"]:
@@ -115,7 +119,7 @@ def _normalize(resource: Resource[Any], body: Json) -> None:
     Raises:
         TaskFailed: A value of `stringData` is not text, or a pod states `serviceAccount`.
     """
-    if is_core_secret(resource):
+    if holds_secrets(resource):
         _without_string_data(body)
     for path, spec in _pod_specs(body):
         alias = spec.get("serviceAccount")
@@ -358,19 +362,15 @@ def _join(path: str, name: str) -> str:
 
 def _told(value: Any, hidden: bool) -> str:
     if hidden:
-        return "(hidden)"
-    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+        return HIDDEN
+    # Before it is truncated: a part of a secret value is not recognized.
+    text = redacted(value if isinstance(value, str) else msgspec.json.encode(value).decode())
     return text if len(text) <= VALUE_LENGTH else f"{text[: VALUE_LENGTH - 3]}..."
 
 
 def is_secret(resource: Resource[Any], path: str) -> bool:
     """Whether a field must not be shown: the contents of a Secret, and what somebody else noted of them."""
-    return is_core_secret(resource) and path.startswith(("data", "stringData", "metadata.annotations"))
-
-
-def is_core_secret(resource: Resource[Any]) -> bool:
-    """Whether a kind is v1 Secret."""
-    return (resource.group, resource.kind) == ("", "Secret")
+    return holds_secrets(resource) and path.startswith(("data", "stringData", "metadata.annotations"))
 
 
 def digest(content: object) -> str:

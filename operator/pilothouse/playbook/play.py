@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from pilothouse.controller import EventType, Fence
-from pilothouse.kube import KubeObject, Resource
+from pilothouse.kube import KubeObject, Resource, hide_contents, holds_secrets
 from pilothouse.playbook.awaited import awaited
 from pilothouse.playbook.cluster import OWNER, Cluster
 from pilothouse.playbook.contention import CONTENDED, Contended
@@ -15,6 +15,7 @@ from pilothouse.playbook.records import Records, elapsed
 from pilothouse.playbook.status import READY, Aspect, PlayStatus
 from pilothouse.playbook.tasks import RESULT, State, Task, TaskFailed, TaskResult, Waiting
 from pilothouse.playbook.tasks import seconds as in_seconds
+from pilothouse.telemetry import hide
 
 S = TypeVar("S", bound=PlayStatus)
 S_co = TypeVar("S_co", bound=PlayStatus, covariant=True)
@@ -279,18 +280,36 @@ class Play(ObjectModules[T], Generic[T, S]):
 
     def get(self, resource: Resource[K], name: str, *, namespace: str = "") -> K | None:
         """An object as last seen; None when there is none. Its namespace is the object's own unless given."""
-        return self.cluster.store(resource).get(self._key(resource, name, namespace))
+        found = self.cluster.store(resource).get(self._key(resource, name, namespace))
+        if found is not None:
+            hide_contents(resource, found)
+        return found
 
     def owned(self, resource: Resource[K]) -> Sequence[K]:
         """Return the objects of a kind that belong to the play's object, the longest known first.
 
         These are the objects that it controls, and those that outlive it (`apply` with `owned=False`).
         """
-        return self.cluster.store(resource).by_index(OWNER, self.object.metadata.uid)
+        return self.list(resource, OWNER, self.object.metadata.uid)
 
     def list(self, resource: Resource[K], index: str, value: str) -> Sequence[K]:
         """The objects of a kind that have a value in one of the indexes that the watch declares."""
-        return self.cluster.store(resource).by_index(index, value)
+        found = self.cluster.store(resource).by_index(index, value)
+        if holds_secrets(resource):
+            for each in found:
+                hide_contents(resource, each)
+        return found
+
+    def hide(self, *values: str | bytes) -> None:
+        """Hides secret values in every error, log line, condition, Event and diff of this play.
+
+        The values of Secrets that the play states or reads are hidden without a call. This is for values from
+        elsewhere, such as a password in a file. A value shorter than 3 characters is hidden only in quotes.
+
+        Args:
+            *values: The values.
+        """
+        hide(lambda: values)
 
     def _report(self, contended: Contended) -> None:
         """Makes a fight with another client visible; the play goes on."""

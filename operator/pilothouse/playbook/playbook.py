@@ -155,6 +155,8 @@ class Playbook(Generic[P]):
             if isinstance(ends.first.cause, Waiting) and ends.first.cause.ready:
                 unfinished = self._unfinished(play)
             _tell(play, ends.first)
+        for result in play.results:
+            result.hide_secrets()
         return Recap(play.results, ends, unfinished, clock() - began)
 
     def _unfinished(self, play: P) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar, cast, overload
 
 from pilothouse.kube import ApiError, KubeError
 from pilothouse.playbook.awaited import PlaybookError, note, require_nothing
+from pilothouse.telemetry import redacted
 
 P = TypeVar("P")
 
@@ -78,6 +79,11 @@ class TaskResult:
         self.note(State.CHANGED, message)
         self.diff = (*self.diff, *diff)
 
+    def hide_secrets(self) -> None:
+        """Hides the secret values that are known by now, also those that a later task stated."""
+        self.message = redacted(self.message)
+        self.diff = tuple(map(redacted, self.diff))
+
 
 # The result of the task that is running. Of several at the same time each has its own, in its threads too.
 RESULT: ContextVar[TaskResult] = ContextVar("pilothouse_task_result")
@@ -96,6 +102,7 @@ class TaskFailed(Exception):
     def __init__(
         self, reason: str, message: str, *, permanent: bool = False, retry_after: float | None = None
     ) -> None:
+        message = redacted(message) if isinstance(message, str) else message
         super().__init__(message)
         self.reason = reason
         self.message = message
@@ -140,6 +147,7 @@ class Waiting(Exception):
     """
 
     def __init__(self, reason: str, message: str, *, fallback: float, ready: bool = False) -> None:
+        message = redacted(message) if isinstance(message, str) else message
         super().__init__(message)
         self.reason = reason
         self.message = message

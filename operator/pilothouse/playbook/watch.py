@@ -2,15 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
-from pilothouse.api import Kind
 from pilothouse.controller import Mapper, Predicate, any_change
 from pilothouse.informer import IndexFunc, Transform, drop_last_applied
 from pilothouse.kube import Resource
-from pilothouse.playbook.groups import Step
-from pilothouse.playbook.play import Play
 from pilothouse.playbook.playbook import Playbook
 
 
@@ -46,16 +42,11 @@ class Secondary:
 
 @dataclass(frozen=True)
 class Watch:
-    """Maps a kind to the tasks that reconcile its objects.
-
-    ::
-
-        Watch(WEB_SITE, tasks=[apply_deployment], owns=[DEPLOYMENT])
+    """Maps a kind to the playbook that is played over its objects. The finalizer is the playbook's.
 
     Attributes:
-        kind: The kind: one of your own, or the Resource of another's.
-        tasks: The tasks and groups, in order; or a Playbook, which adds a Play of your own, cleanup tasks and
-            their finalizer.
+        resource: The kind and the view of it that the playbook reads.
+        playbook: What is played.
         resync: Every object is played again about once in this many seconds, changed or not; 0: never.
         workers: How many objects are played at once.
         selector: Only objects with these labels: "app=web,tier!=cache".
@@ -75,8 +66,8 @@ class Watch:
         ValueError: It declares a kind twice, in different views or selections.
     """
 
-    kind: Kind[Any] | Resource[Any]
-    tasks: Playbook[Any] | Sequence[Step[Any]]
+    resource: Resource[Any]
+    playbook: Playbook[Any]
     resync: float = 600.0
     workers: int = 16
     selector: str = ""
@@ -100,16 +91,6 @@ class Watch:
                     "selections: the playbook could not tell which one it reads. Declare it alike, in the "
                     "one view and with the one selector that bring all that it needs"
                 )
-
-    @cached_property
-    def resource(self) -> Resource[Any]:
-        """The kind and the view of it that the playbook reads."""
-        return self.kind.resource if isinstance(self.kind, Kind) else self.kind
-
-    @cached_property
-    def playbook(self) -> Playbook[Any]:
-        """What runs over each object."""
-        return self.tasks if isinstance(self.tasks, Playbook) else Playbook(Play, tasks=self.tasks)
 
     @property
     def secondaries(self) -> Sequence[Secondary]:

@@ -11,16 +11,21 @@ from pilothouse.telemetry.logs import (
     object_context,
     set_level,
 )
+from pilothouse.telemetry.redaction import HIDDEN, hide, hide_everywhere, redacted
 
 __all__ = [
+    "HIDDEN",
     "LogFormat",
     "ObjectContext",
     "configure",
     "current_object",
     "forget_defects",
+    "hide",
+    "hide_everywhere",
     "log_defect",
     "metrics",
     "now",
     "object_context",
+    "redacted",
     "set_level",
 ]

@@ -1,9 +1,12 @@
 """Tracebacks in the log: once per defect, no matter how many objects it affects and how often it repeats."""
 
 import logging
+import traceback as tracebacks
 from collections import OrderedDict
 from types import TracebackType
 from typing import TypeAlias
+
+from pilothouse.telemetry.redaction import redacted
 
 # How many defects are remembered. Beyond that, the one that has not occurred for the longest time is
 # forgotten, and its next occurrence logs a traceback again.
@@ -29,7 +32,12 @@ def log_defect(log: logging.Logger, error: BaseException, message: str, *args: o
     """
     times = _count(error)
     if times == 1:
-        log.error(message, *args, exc_info=error)
+        text = "".join(tracebacks.format_exception(error)).rstrip()
+        if (shown := redacted(text)) == text:
+            log.error(message, *args, exc_info=error)
+        else:
+            # Handlers of other libraries would format the error itself.
+            log.error(f"{message}\n%s", *args, shown)
         return
     level = logging.ERROR if _is_round(times) else logging.DEBUG
     repeated = "%s (%s, occurrence %d of this defect; the first one was logged with its traceback)"

@@ -15,6 +15,9 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from pilothouse.telemetry import redaction
+from pilothouse.telemetry.redaction import redacted
+
 LogFormat = Literal["json", "console"]
 
 # What logging itself puts on a record; anything beyond came through `extra=` and belongs in the line.
@@ -38,7 +41,7 @@ _current: ContextVar[ObjectContext | None] = ContextVar("pilothouse_object", def
 
 
 class object_context:  # noqa: N801 - used as a function; a generator would cost two microseconds more
-    """Name the object in every log line written inside the block.
+    """Name the object in every log line written inside the block, and know its secret values there.
 
     Args:
         kind: the object's kind, such as `FlightTicket`.
@@ -46,15 +49,18 @@ class object_context:  # noqa: N801 - used as a function; a generator would cost
         name: its name.
     """
 
-    __slots__ = ("_context", "_token")
+    __slots__ = ("_context", "_secrets", "_token")
 
     def __init__(self, kind: str, namespace: str, name: str) -> None:
         self._context = ObjectContext(kind, namespace, name)
 
     def __enter__(self) -> None:
         self._token = _current.set(self._context)
+        # The names are public, even if a Secret has one of them for a value: as the name of a database.
+        self._secrets = redaction.enter(*self._context)
 
     def __exit__(self, *_: object) -> None:
+        redaction.leave(self._secrets)
         _current.reset(self._token)
 
 
@@ -74,13 +80,13 @@ class JsonFormatter(logging.Formatter):
             "time": f"{_second(int(record.created))}.{int(record.msecs):03d}+00:00",
             "level": record.levelname.lower(),
             "logger": record.name,
-            "msg": record.getMessage(),
+            "msg": redacted(record.getMessage()),
         }
         if (current := _current.get()) is not None:
             line |= current._asdict()
         line |= _extra(record)
         if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
+            line["error"] = redacted(self.formatException(record.exc_info))
         return self._encode(line).decode()
 
 
@@ -93,9 +99,9 @@ class ConsoleFormatter(logging.Formatter):
         current = _current.get()
         about = f"{current}: " if current is not None else ""
         extra = "".join(f" {key}={value}" for key, value in _extra(record).items())
-        line = f"{time} {record.levelname:<7} {about}{record.getMessage()}{extra}"
+        line = f"{time} {record.levelname:<7} {about}{redacted(record.getMessage())}{extra}"
         if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
+            line += "\n" + redacted(self.formatException(record.exc_info))
         return line
 
 
@@ -107,7 +113,14 @@ def _second(timestamp: int) -> str:
 def _extra(record: logging.LogRecord) -> Mapping[str, Any]:
     if len(vars(record)) == _PLAIN:
         return {}
-    return {key: value for key, value in vars(record).items() if key not in _STANDARD}
+    return {key: _shown(value) for key, value in vars(record).items() if key not in _STANDARD}
+
+
+def _shown(value: Any) -> Any:
+    """Return a value as it is, or its text where that would show a secret."""
+    text = value if isinstance(value, str) else str(value)
+    shown = redacted(text)
+    return value if shown == text else shown
 
 
 def configure(format: LogFormat, level: str) -> None:  # noqa: A002 - the setting's own name

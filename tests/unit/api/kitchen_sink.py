@@ -18,7 +18,7 @@ from pilothouse.api import (
     core,
     field,
 )
-from pilothouse.kube import Condition, ObjectMeta
+from pilothouse.kube import Condition, ObjectMeta, Resource
 
 GROUP = "testing.pilothouse.dev"
 
@@ -103,9 +103,7 @@ class OldSink(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 KITCHEN_SINK: Kind[Sink] = Kind(
-    Sink,
-    group=GROUP,
-    version="v2",
+    resource=Resource(GROUP, "v2", "Sink", "sinks", Sink),
     title="Kitchen sink",
     description="Everything at once.",
     short_names=("sk",),

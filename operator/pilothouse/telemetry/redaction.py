@@ -1,0 +1,186 @@
+"""Secret values, and the texts that must not show them: the one place that hides a value.
+
+Code that handles a secret value calls `hide`. The value is known as long as an object is worked on
+(`object_context`), or in the whole process with `hide_everywhere`. Whatever leaves the process as text passes
+through `redacted`: errors, log lines, conditions, Events, diffs and reports.
+
+Values are expanded only once a text is redacted: `hide` costs an append.
+"""
+
+import base64
+import json
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar, Token
+from functools import lru_cache
+from typing import TypeAlias
+from urllib.parse import quote
+
+HIDDEN = "(hidden)"
+
+Value: TypeAlias = str | bytes
+Values: TypeAlias = Callable[[], Iterable[Value]]
+
+# Credentials that the process has used; a rotated one pushes the oldest out.
+_EVERYWHERE_LENGTH = 64
+# Shorter values are parts of ordinary words: they are hidden only as a whole word.
+_WORD_LENGTH = 8
+# Even shorter ones are hidden only in quotes.
+_QUOTED_LENGTH = 3
+# Part of a multi-line value, such as a line of a key, that is hidden on its own.
+_LINE_LENGTH = 16
+# Values that hide nothing, and whose absence would make a message unreadable.
+_PLAIN_WORDS = frozenset(("", "true", "false", "yes", "no", "on", "off", "null", "none", "default"))
+_URL_PASSWORD = re.compile(r"(?<=://)[^/\s@\"'<>]+@")
+
+
+class Secrets:
+    """The secret values that are known while an object is worked on.
+
+    Attributes:
+        public: Words that are not hidden although a secret has them for a value: the object's own name.
+    """
+
+    __slots__ = ("_forms", "_known", "_values", "public")
+
+    def __init__(self, *public: str) -> None:
+        self.public = public
+        self._values: list[Values] = []
+        self._forms: tuple[str, ...] = ()
+        self._known = 0
+
+    def add(self, values: Values) -> None:
+        """Adds values, which are computed when they are first needed."""
+        self._values.append(values)
+
+    def forms(self) -> tuple[str, ...]:
+        """Returns every way in which a text may contain one of the values, the longest first."""
+        count = len(self._values)
+        if count != self._known:
+            found = {form for values in self._values for value in values() for form in forms_of(value)}
+            found.difference_update(self.public)
+            self._forms = tuple(sorted(found, key=lambda form: (-len(form), form)))
+            self._known = count
+        return self._forms
+
+
+_scope: ContextVar[Secrets | None] = ContextVar("pilothouse_secrets", default=None)
+_everywhere: OrderedDict[str, tuple[str, ...]] = OrderedDict()
+
+
+def enter(*public: str) -> Token[Secrets | None]:
+    """Begins a scope with no values; see `Secrets.public`."""
+    return _scope.set(Secrets(*public))
+
+
+def leave(token: Token[Secrets | None]) -> None:
+    """Ends a scope: its values are forgotten."""
+    _scope.reset(token)
+
+
+def hide(values: Values) -> None:
+    """Hides values in every text of the current scope; there is nothing to hide them in without one.
+
+    Args:
+        values: Returns the values; called when a text is redacted.
+    """
+    if (secrets := _scope.get()) is not None:
+        secrets.add(values)
+
+
+def hide_everywhere(value: Value) -> None:
+    """Hides a credential in every text of the process. The last 64 are known; none is under 8 characters."""
+    text = value if isinstance(value, str) else value.decode(errors="replace")
+    if len(text) < _WORD_LENGTH:
+        return
+    if text in _everywhere:
+        _everywhere.move_to_end(text)
+        return
+    _everywhere[text] = tuple(sorted(forms_of(value), key=len, reverse=True))
+    if len(_everywhere) > _EVERYWHERE_LENGTH:
+        _everywhere.popitem(last=False)
+
+
+def redacted(text: str) -> str:
+    """Returns a text with `(hidden)` for each secret value that is known, and for passwords in URLs."""
+    if "://" in text:
+        text = _URL_PASSWORD.sub(f"{HIDDEN}@", text)
+    for forms in _everywhere.values():
+        text = _without(text, forms)
+    secrets = _scope.get()
+    return text if secrets is None else _without(text, secrets.forms())
+
+
+def without_values(text: str, values: Values) -> str:
+    """Returns a text with `(hidden)` for some values, which are not remembered."""
+    secrets = Secrets()
+    secrets.add(values)
+    return _without(text, secrets.forms())
+
+
+def forms_of(value: Value) -> Iterator[str]:
+    """Yields the ways in which a text may contain a value: plain, base64, escaped or in part."""
+    raw = value if isinstance(value, bytes) else value.encode(errors="replace")
+    for encoded in (base64.b64encode(raw), base64.urlsafe_b64encode(raw)):
+        if len(raw) >= _QUOTED_LENGTH:
+            yield encoded.decode().rstrip("=")
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        return
+    for part in _parts(text):
+        yield from _escaped(part)
+
+
+def _parts(text: str) -> Iterator[str]:
+    yield text
+    yield text.strip()
+    lines = text.splitlines()
+    if len(lines) > 1:
+        yield from (line for line in lines if len(line) >= _LINE_LENGTH and not line.startswith("-----"))
+    if text.lstrip()[:1] in ("{", "["):
+        try:
+            yield from _leaves(json.loads(text))
+        except (ValueError, RecursionError):
+            return
+
+
+def _leaves(value: object) -> Iterator[str]:
+    """Yields the texts in a JSON document, such as the passwords in a .dockerconfigjson."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for each in value.values():
+            yield from _leaves(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _leaves(each)
+
+
+def _escaped(text: str) -> Iterator[str]:
+    if text.lower() in _PLAIN_WORDS:
+        return
+    if len(text) < _QUOTED_LENGTH:
+        yield from (f"{mark}{text}{mark}" for mark in "\"'`")
+        return
+    yield text
+    if not text.isalnum() or not text.isascii():
+        yield json.dumps(text)[1:-1]
+        yield json.dumps(text, ensure_ascii=False)[1:-1]
+        yield json.dumps(json.dumps(text))[3:-3]
+        yield repr(text)[1:-1]
+        yield quote(text, safe="")
+
+
+def _without(text: str, forms: Iterable[str]) -> str:
+    for form in forms:
+        if form not in text:
+            continue
+        text = text.replace(form, HIDDEN) if len(form) >= _WORD_LENGTH else _word(form).sub(HIDDEN, text)
+    return text
+
+
+@lru_cache(maxsize=256)
+def _word(form: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<![^\W_]){re.escape(form)}(?![^\W_])")

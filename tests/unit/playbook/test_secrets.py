@@ -1,0 +1,227 @@
+"""A Secret's value is in no condition, Event, log line, diff, report or metric, whatever goes wrong."""
+
+import asyncio
+import base64
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from pilothouse.cli import report
+from pilothouse.cli.by_hand import Hand
+from pilothouse.controller import EventType
+from pilothouse.controller.events import EVENT
+from pilothouse.kube import (
+    Forbidden,
+    Invalid,
+    ObjectKey,
+    ObjectMeta,
+    Resource,
+    ServerError,
+    Unreachable,
+)
+from pilothouse.playbook import Group, Play, Playbook, TaskFailed, Watch, add_watch
+from pilothouse.playbook.tasks import Waiting
+from pilothouse.process import Manager, Settings
+from pilothouse.telemetry import forget_defects, metrics
+from pilothouse.telemetry.logs import JsonFormatter
+from pilothouse.testing import Call, Json, ModelApi
+from tests.running import running
+from tests.unit.playbook.configured import (
+    CONFIG_MAP,
+    DEPLOYMENT,
+    OWNS,
+    SECRET,
+    TicketPlay,
+    named,
+    operator,
+    playbook,
+    ready,
+)
+from tests.unit.tickets import TICKET
+
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
+VALUE = "hunter2-hunter3"
+ENCODED = base64.b64encode(VALUE.encode()).decode()
+
+
+class FullSecret(msgspec.Struct, frozen=True, gc=False):
+    metadata: ObjectMeta
+    data: dict[str, str] = {}
+
+
+FULL_SECRET: Resource[FullSecret] = Resource("", "v1", "Secret", "secrets", FullSecret)
+
+FORMS = [{"stringData": {"password": VALUE}}, {"data": {"password": ENCODED}}]
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
+    """What is logged, at every level: as the process writes it, and as it is handed to any handler."""
+    caplog.set_level(logging.DEBUG)
+    written: list[str] = []
+
+    class Writer(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            written.append(self.format(record))
+            if record.name != Play.log.name:
+                # What the runtime logs hides it from the handlers of other libraries, too.
+                written.append(record.getMessage())
+
+    writer = Writer()
+    writer.setFormatter(JsonFormatter())
+    logging.getLogger().addHandler(writer)
+    yield written
+    logging.getLogger().removeHandler(writer)
+
+
+def require_hidden(api: ModelApi, key: ObjectKey, lines: list[str]) -> None:
+    shown = [str(api.read(TICKET, key)), str(api.all(EVENT)), *lines, metrics.render().decode()]
+    for text in shown:
+        assert VALUE not in text
+        assert ENCODED.rstrip("=") not in text
+
+
+WITH_PASSWORD: Json = {"spec": {"template": {"spec": {"containers": [{"name": "web", "args": [VALUE]}]}}}}
+
+
+def refusing(resource: Resource[Any], error: Callable[[str], Exception]) -> Callable[[Call], Any]:
+    async def refuse(call: Call) -> None:
+        if call.resource == str(resource) and call.writes:
+            raise error(f"cannot store {call.body}: {VALUE} in {ENCODED}")
+
+    return refuse
+
+
+@pytest.mark.parametrize("stated", FORMS)
+@pytest.mark.parametrize("resource", [SECRET, DEPLOYMENT])
+@pytest.mark.parametrize(
+    "error",
+    [
+        lambda text: Invalid(422, "Invalid", text),
+        lambda text: Forbidden(403, "Forbidden", text),
+        lambda text: ServerError(500, "InternalError", text),
+        lambda text: Unreachable(text, maybe_sent=False),
+        KeyError,
+    ],
+)
+async def test_a_refusal(
+    api: ModelApi,
+    ticket: ObjectKey,
+    lines: list[str],
+    stated: Json,
+    resource: Resource[Any],
+    error: Callable[[str], Exception],
+) -> None:
+    async def state(play: TicketPlay) -> None:
+        await play.apply(SECRET, stated)
+        await play.apply(DEPLOYMENT, WITH_PASSWORD)
+
+    forget_defects()
+    api.before = refusing(resource, error)
+    async with operator(api, playbook(state)):
+        await asyncio.sleep(60)
+        assert ready(api, ticket)[0] == "False"
+        require_hidden(api, ticket, lines)
+
+
+async def say(play: TicketPlay) -> None:
+    play.event(EventType.WARNING, "Odd", f"the password is {VALUE}")
+    play.condition("Odd", True, "Odd", f"the password is {VALUE}")
+    play.log.warning("the password is %s", VALUE, extra={"password": VALUE})
+    play.changed(f"set {VALUE}", diff=f"password: {VALUE} -> {ENCODED}")
+    play.ready_message = f"the password is {VALUE}"
+
+
+def failing(error: Callable[[], Exception]) -> Callable[[TicketPlay], Any]:
+    async def fail(play: TicketPlay) -> None:
+        raise error()
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        say,
+        failing(lambda: TaskFailed("Odd", f"the password {VALUE} is odd")),
+        failing(lambda: TaskFailed("Odd", f"the password {VALUE} is odd", permanent=True)),
+        failing(lambda: Waiting("Odd", f"Waiting until {VALUE} is accepted.", fallback=10)),
+        failing(lambda: ValueError(VALUE)),
+    ],
+)
+@pytest.mark.parametrize("parallel", [False, True])
+async def test_what_an_author_says(
+    api: ModelApi,
+    ticket: ObjectKey,
+    lines: list[str],
+    parallel: bool,
+    end: Callable[[TicketPlay], Any],
+) -> None:
+    async def state(play: TicketPlay) -> None:
+        await play.apply(SECRET, FORMS[0])
+
+    async def then(play: TicketPlay) -> None:
+        await asyncio.sleep(0.1)
+        await end(play)
+
+    forget_defects()
+    book = Playbook(Play, tasks=[Group("all", [named(state), named(then)], parallel=parallel)])
+    async with operator(api, book):
+        await asyncio.sleep(30)
+        # The second play states what is stored already: it sends nothing, and knows the value all the same.
+        api.put(TICKET, ticket.name, spec={"seats": 4})
+        await asyncio.sleep(30)
+        require_hidden(api, ticket, lines)
+
+
+@pytest.mark.parametrize("how", ["get", "owned", "hide"])
+async def test_a_value_that_is_read_or_named(
+    api: ModelApi, ticket: ObjectKey, lines: list[str], how: str
+) -> None:
+    async def state(play: TicketPlay) -> None:
+        if how == "get":
+            play.get(FULL_SECRET, "login")
+        elif how == "owned":
+            play.owned(FULL_SECRET)
+        else:
+            play.hide(VALUE)
+        await say(play)
+
+    uid = api.read(TICKET, ticket)["metadata"]["uid"]
+    owner = {"apiVersion": "tests.dev/v1", "kind": "Ticket", "name": "x", "uid": uid, "controller": True}
+    api.put(FULL_SECRET, "login", metadata={"ownerReferences": [owner]}, data={"a": ENCODED})
+    manager = Manager("tickets", Settings(health_host="127.0.0.1", health_port=0), api)
+    add_watch(manager, Watch(TICKET, playbook(state), owns=[FULL_SECRET]))
+    async with running(manager):
+        await asyncio.sleep(10)
+        assert "(hidden)" in str(api.all(EVENT))
+        require_hidden(api, ticket, lines)
+
+
+@pytest.mark.parametrize("check", [True, False])
+async def test_a_diff_and_a_report(api: ModelApi, ticket: ObjectKey, lines: list[str], check: bool) -> None:
+    long = VALUE + "k" * 200
+
+    async def before(play: TicketPlay) -> None:
+        # The value is known only after this task.
+        await play.apply(CONFIG_MAP, {"data": {"copy": VALUE}})
+
+    async def state(play: TicketPlay) -> None:
+        await play.apply(SECRET, {"stringData": {"password": VALUE, "long": long}})
+        await play.apply(DEPLOYMENT, {"spec": {"replicas": 1, "password": VALUE, "long": long}})
+
+    watch = Watch(TICKET, playbook(before, state), owns=OWNS)
+    settings = Settings(leader_elect=True, pod_namespace="operators", pod_name="by-hand")
+    hand = Hand("tickets", settings, api)
+    played = await (hand.check(watch, ticket) if check else hand.play(watch, ticket))
+    text = report.as_text(played, diff=True) + report.as_json(played)
+    assert "(hidden)" in text
+    assert "spec.replicas: 1" in text
+    assert VALUE not in text
+    assert ENCODED not in text
+    assert "kkk" not in text
+    require_hidden(api, ticket, lines)

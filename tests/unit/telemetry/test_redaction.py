@@ -1,0 +1,160 @@
+"""Secret values are hidden in every text, in every form in which a server or a library may quote them."""
+
+import asyncio
+import base64
+import json
+import logging
+from collections.abc import Callable
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pilothouse.telemetry import (
+    HIDDEN,
+    configure,
+    forget_defects,
+    hide,
+    hide_everywhere,
+    log_defect,
+    object_context,
+    redacted,
+)
+
+log = logging.getLogger("pilothouse.test")
+
+KEY = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\n-----END PRIVATE KEY-----\n"
+QUOTES: dict[str, Callable[[str], str]] = {
+    "plain": str,
+    "go": lambda value: json.dumps(value, ensure_ascii=False),
+    "json": json.dumps,
+    "json in json": lambda value: json.dumps(json.dumps({"a": value})),
+    "python": repr,
+    "url": lambda value: quote(value, safe=""),
+    "base64": lambda value: base64.b64encode(value.encode()).decode(),
+    "base64 for URLs": lambda value: base64.urlsafe_b64encode(value.encode()).decode(),
+}
+secrets = st.text(st.characters(codec="utf-8"), min_size=3).filter(
+    lambda text: text.strip() == text and text.lower() not in ("true", "false", "yes", "off", "null", "none")
+)
+
+
+@pytest.mark.parametrize("how", QUOTES)
+@given(value=secrets)
+def test_no_form_of_a_value_is_shown(how: str, value: str) -> None:
+    form = QUOTES[how](value)
+    with object_context("Site", "default", ""):
+        hide(lambda: [value])
+        shown = redacted(f"refused: <{form}>, sorry")
+        assert form not in shown.replace(HIDDEN, "")
+        assert shown.startswith("refused: <") or value in "refused"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (KEY, f"it is {KEY}"),
+        (KEY, "line MIIEvQIBADANBgkqhkiG9w0BAQEFAASC of it"),
+        ('{"auths": {"r.io": {"password": "hunter2", "auth": "dTpodW50ZXIy"}}}', "hunter2, dTpodW50ZXIy"),
+        (b"hunter2", "hunter2"),
+        (b"\xff\xfe\x00\x01", "//4AAQ=="),
+        ("hunter2\n", "hunter2"),
+        ("x", 'Invalid value: "x"'),
+        ("8675309", "got Value:8675309}"),
+    ],
+)
+def test_parts_and_short_values(value: str | bytes, text: str) -> None:
+    with object_context("Site", "default", "web"):
+        hide(lambda: [value])
+        shown = redacted(text)
+    assert HIDDEN in shown
+    for secret in ("hunter2", "dTpodW50ZXIy", "MIIE", "//4AAQ", '"x"', "8675309"):
+        assert secret not in shown
+
+
+def test_short_values_do_not_make_a_message_unreadable() -> None:
+    with object_context("Site", "default", "web"):
+        hide(lambda: ["a", "true", "", "pod", "web", "default", "Site"])
+        assert redacted("a true podium: pod of Site default/web") == (
+            "a true podium: (hidden) of Site default/web"
+        )
+
+
+def test_values_are_known_as_long_as_the_object_is_worked_on() -> None:
+    with object_context("Site", "default", "web"):
+        hide(lambda: ["hunter2"])
+        assert redacted("hunter2") == HIDDEN
+        with object_context("Site", "default", "other"):
+            assert redacted("hunter2") == "hunter2"
+        assert redacted("hunter2") == HIDDEN
+    assert redacted("hunter2") == "hunter2"
+
+
+async def test_tasks_and_threads_of_the_same_object_share_what_is_known() -> None:
+    with object_context("Site", "default", "web"):
+        await asyncio.gather(asyncio.to_thread(hide, lambda: ["hunter2"]), asyncio.sleep(0))
+        assert redacted("hunter2") == HIDDEN
+
+
+def test_values_are_expanded_only_when_a_text_is_redacted() -> None:
+    expanded = []
+
+    def values() -> list[str]:
+        expanded.append(1)
+        return ["hunter2"]
+
+    with object_context("Site", "default", "web"):
+        hide(values)
+        assert expanded == []
+        redacted("x")
+        redacted("y")
+        assert expanded == [1]
+
+
+def test_credentials_of_the_process_and_passwords_in_urls_are_hidden_everywhere() -> None:
+    hide_everywhere("eyJhbGciOiJSUzI1NiJ9.e30.x")
+    assert redacted("Bearer eyJhbGciOiJSUzI1NiJ9.e30.x refused") == "Bearer (hidden) refused"
+    assert (
+        redacted("proxy http://me:hunter2@proxy:3128 refused") == "proxy http://(hidden)@proxy:3128 refused"
+    )
+    assert redacted("see https://example.com/a@b and c@d") == "see https://example.com/a@b and c@d"
+    for number in range(100):
+        hide_everywhere(f"token number {number}")
+    assert redacted("token number 99") == HIDDEN
+
+
+@pytest.mark.parametrize("format", ["json", "console"])
+def test_no_log_line_and_no_traceback_shows_a_value(
+    format: str,  # noqa: A002 - the setting's own name
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure("json" if format == "json" else "console", "info")
+    with object_context("Site", "default", "web"):
+        hide(lambda: ["hunter2"])
+        log.info("password %s", "hunter2", extra={"given": {"password": "hunter2"}, "seconds": 1})
+        try:
+            raise KeyError("hunter2")
+        except KeyError as error:
+            log.exception("failed")
+            forget_defects()
+            log_defect(log, error, "task %r failed", "x")
+    written = capsys.readouterr().err
+    assert "hunter2" not in written
+    assert written.count(HIDDEN) >= 4
+    assert "KeyError" in written
+
+
+def test_a_defect_hides_values_from_handlers_of_other_libraries_too(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    forget_defects()
+    with object_context("Site", "default", "web"):
+        hide(lambda: ["hunter2"])
+        try:
+            raise KeyError("hunter2")
+        except KeyError as error:
+            log_defect(log, error, "task %r failed", "x")
+    assert "hunter2" not in caplog.text
+    assert "task 'x' failed" in caplog.text
+    assert "Traceback" in caplog.text
