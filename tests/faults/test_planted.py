@@ -205,15 +205,16 @@ class HastyUser(TicketLife):
 
 def test_a_write_before_the_finalizer_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     explore(HastyUser, faults=FAULTS).require_converged()
-    with_finalizer, write_status = Reconciler._with_finalizer, Reconciler._write_status
+    with_finalizer, write_status = Reconciler._store_finalizer, Reconciler._write_status
 
     async def without(self: Any, obj: Any) -> Any:
         return obj
 
-    async def after_all(self: Any, obj: Any, status: Any) -> Any:
-        return await write_status(self, await with_finalizer(self, obj), status)
+    async def after_all(self: Any, play: Any, recap: Any) -> Any:
+        play.object = await with_finalizer(self, play.object)
+        return await write_status(self, play, recap)
 
-    monkeypatch.setattr(Reconciler, "_with_finalizer", without)
+    monkeypatch.setattr(Reconciler, "_store_finalizer", without)
     monkeypatch.setattr(Reconciler, "_write_status", after_all)
     matrix = explore(HastyUser, faults=FAULTS)
     assert Fault.KILLED_AFTER in {run.injections[0].fault for run in matrix.failures}

@@ -36,7 +36,6 @@ from pilothouse.kube import (
 from pilothouse.playbook.assembly import Surroundings, assemble
 from pilothouse.playbook.playbook import Recap
 from pilothouse.playbook.reconciler import PAUSED, RECONCILE, Reconciler
-from pilothouse.playbook.status import merge_patch
 from pilothouse.playbook.watch import Secondary, Watch
 from pilothouse.process import Settings
 from pilothouse.telemetry import now, object_context
@@ -250,7 +249,12 @@ class Hand:
                     raise Refused(f"{watch.resource.kind} {key}: {error}") from error
             if not recaps:
                 raise _nothing_to_play(watch, key)
-            return _played(watch.resource, before, store.get(key), recaps[-1])
+            after = store.get(key)
+            finalizers = _finalizers(
+                before.metadata.finalizers, () if after is None else after.metadata.finalizers
+            )
+            status = {} if after is None else reconciler.status_changes(before, after)
+            return Played(watch.resource, key, False, recaps[-1], status, finalizers)
         raise Refused(f"{watch.resource.kind} {key} changed under each of {TRIES} plays: try again later")
 
     @asynccontextmanager
@@ -379,14 +383,6 @@ async def _running(part: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-
-
-def _played(resource: Resource[Any], before: Any, after: Any, recap: Recap) -> Played:
-    """What a play has done, from the object before and as the last write returned it; None: it is gone."""
-    key = before.metadata.key
-    finalizers = _finalizers(before.metadata.finalizers, () if after is None else after.metadata.finalizers)
-    status = {} if after is None else merge_patch(before.status, after.status)
-    return Played(resource, key, False, recap, status, finalizers)
 
 
 def _finalizers(old: Sequence[str], new: Sequence[str]) -> Sequence[str]:

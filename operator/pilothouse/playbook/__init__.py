@@ -5,7 +5,7 @@ from pilothouse.playbook.assembly import add_watch
 from pilothouse.playbook.groups import Group, Plan
 from pilothouse.playbook.jobs import JOB, Job
 from pilothouse.playbook.manifest import child_name
-from pilothouse.playbook.play import Play, PlayObject
+from pilothouse.playbook.play import Play
 from pilothouse.playbook.playbook import Playbook, Recap
 from pilothouse.playbook.reconciler import PAUSED, RECONCILE, Reconciler
 from pilothouse.playbook.status import PlayStatus
@@ -21,7 +21,6 @@ __all__ = [
     "Job",
     "Plan",
     "Play",
-    "PlayObject",
     "PlayStatus",
     "Playbook",
     "Recap",

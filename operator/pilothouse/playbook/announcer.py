@@ -4,7 +4,7 @@ import logging
 from typing import Any
 
 from pilothouse.controller import Event, EventRecorder, EventType, ObjectReference
-from pilothouse.kube import ObjectKey, Resource
+from pilothouse.kube import ObjectKey, ObjectMeta, Resource
 from pilothouse.playbook.play import Play, PlayEvent
 from pilothouse.playbook.playbook import Recap
 from pilothouse.playbook.tasks import TaskFailed, Waiting
@@ -40,13 +40,18 @@ class Announcer:
                 events.append(PlayEvent(EventType.WARNING, end.cause.reason, end.cause.message, end.step))
         if recap.plan or self._plans:
             self._tell_plans(play, recap)
-        if events:
-            metadata = play.object.metadata
-            regarding = ObjectReference(
-                self._resource.api_version, self._resource.kind, metadata.key, metadata.uid
-            )
-            for event in events:
-                self._recorder.record(Event(regarding, event.type, event.reason, event.action, event.note))
+        for event in events:
+            self.record(play.object.metadata, event)
+
+    def warn(self, metadata: ObjectMeta, failure: TaskFailed) -> None:
+        """Records a failure outside of tasks as an Event of type Warning."""
+        self.record(metadata, PlayEvent(EventType.WARNING, failure.reason, failure.message, "Reconcile"))
+
+    def record(self, metadata: ObjectMeta, event: PlayEvent) -> None:
+        """Records an Event about the object with this metadata."""
+        resource = self._resource
+        regarding = ObjectReference(resource.api_version, resource.kind, metadata.key, metadata.uid)
+        self._recorder.record(Event(regarding, event.type, event.reason, event.action, event.note))
 
     def forget(self, key: ObjectKey) -> None:
         """The object is gone."""

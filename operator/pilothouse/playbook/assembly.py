@@ -87,6 +87,7 @@ def assemble(
         played=played or TaskMetrics(watch.name).played,
         meaningful=any_of(meaningful_change, watch.predicate) if watch.predicate else meaningful_change,
         owner=around.name if watch.name == watch.resource.kind.lower() else f"{around.name}.{watch.name}",
+        writes_status=watch.writes_status,
     )
 
 

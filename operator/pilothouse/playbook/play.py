@@ -3,35 +3,26 @@
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from msgspec import Struct
 
 from pilothouse.controller import EventType, Fence
-from pilothouse.kube import KubeObject, Resource, hide_contents, holds_secrets
+from pilothouse.kube import Condition, KubeObject, Resource, hide_contents, holds_secrets
 from pilothouse.playbook.awaited import awaited
 from pilothouse.playbook.cluster import OWNER, Cluster
 from pilothouse.playbook.contention import CONTENDED, Contended
 from pilothouse.playbook.modules import FALLBACK, ObjectModules
 from pilothouse.playbook.records import Records, elapsed
-from pilothouse.playbook.status import READY, Aspect, PlayStatus
+from pilothouse.playbook.status import READY, Aspect
 from pilothouse.playbook.tasks import RESULT, State, Task, TaskFailed, TaskResult, Waiting
 from pilothouse.playbook.tasks import seconds as in_seconds
 from pilothouse.telemetry import hide
 
-S = TypeVar("S", bound=PlayStatus)
-S_co = TypeVar("S_co", bound=PlayStatus, covariant=True)
+S = TypeVar("S")
 K = TypeVar("K", bound=KubeObject)
 R = TypeVar("R")
-
-
-class PlayObject(KubeObject, Protocol[S_co]):
-    """What a playbook needs of an object: its metadata and status."""
-
-    @property
-    def status(self) -> S_co:
-        """The object's status; one with nothing in it when the object has none."""
-
-
-T = TypeVar("T", bound=PlayObject[Any])
+T = TypeVar("T", bound=KubeObject)
 
 # The plan that the running task is in; empty outside a plan.
 PLAN: ContextVar[str] = ContextVar("pilothouse_plan", default="")
@@ -39,6 +30,16 @@ PLAN: ContextVar[str] = ContextVar("pilothouse_plan", default="")
 WAIT_TIMED_OUT = "WaitTimedOut"
 
 OPEN = Fence()
+
+
+class _NoStatus(Struct, frozen=True):
+    """The status of a kind that has none."""
+
+    observed_generation: int = 0
+    conditions: tuple[Condition, ...] = ()
+
+
+NO_STATUS: Any = _NoStatus()
 
 
 class PlayEvent(NamedTuple):
@@ -61,12 +62,12 @@ class Play(ObjectModules[T], Generic[T, S]):
 
     Attributes:
         object: The object, frozen; what own writes return replaces it.
-        status: The status to be, frozen: `play.status = replace(play.status, ...)`. The engine adds
-            conditions and observedGeneration and writes it once, at the end, if it differs.
         check: Nothing may be changed: tell what would be.
         deleting: The object is being deleted: this is its cleanup.
+        writes_status: Whether the status is the operator's to write; see `Watch`.
         settled: The last play of the present spec ended with Ready (observedGeneration does not say that:
-            it grows with a play that failed, too.)
+            it grows with a play that failed, too.) Where the operator writes no status, only the process that
+            played it knows.
         log: Its lines name the object.
         ready: Whether the condition Ready is True when no task fails: it is, but for a deleted object, whose
             status is read where others hold it back.
@@ -83,6 +84,8 @@ class Play(ObjectModules[T], Generic[T, S]):
     Args:
         object: See the attribute.
         check: See the attribute.
+        writes_status: See the attribute.
+        settled: See the attribute; None: the condition Ready says it.
         cluster: What the modules reach. The engine gives it.
         records: See the attribute. The engine gives it. A subclass with arguments of its own hands on
             what it does not know: `def __init__(self, object, *, airline, **engine)` calls
@@ -103,20 +106,18 @@ class Play(ObjectModules[T], Generic[T, S]):
         check: bool = False,
         cluster: Cluster | None = None,
         records: Records | None = None,
+        writes_status: bool = True,
+        settled: bool | None = None,
     ) -> None:
         self._cluster = cluster
         self.fence = cluster.fence if cluster is not None else OPEN
         self.object = object
-        self.status: S = object.status
+        self.writes_status = writes_status
+        self._status: S = getattr(object, "status", NO_STATUS)
         self.check = check
         metadata = object.metadata
         self.deleting = metadata.deletion_timestamp is not None
-        self.settled = False
-        for condition in object.status.conditions:
-            if condition.type == READY:
-                self.settled = (
-                    condition.status == "True" and condition.observed_generation == metadata.generation
-                )
+        self.settled = _is_ready(self._status, metadata.generation) if settled is None else settled
         self.ready = True
         self.ready_reason = "Reconciled"
         self.ready_message = "Everything is as the spec asks."
@@ -130,6 +131,23 @@ class Play(ObjectModules[T], Generic[T, S]):
         self.pending_conditions: list[Aspect] = []
         self.notified: set[Task[Any]] = set()
         self.records = records or Records()
+
+    @property
+    def status(self) -> S:
+        """The status to be, frozen: `play.status = replace(play.status, ...)`.
+
+        The engine adds conditions and observedGeneration and writes it once, at the end, if it differs. Where
+        the operator writes no status, it is the object's own, or one without content, and cannot be set.
+
+        Raises:
+            TaskFailed: NoStatus: it was set, and the operator writes no status for this kind.
+        """
+        return self._status
+
+    @status.setter
+    def status(self, status: S) -> None:
+        self._require_status("play.status")
+        self._status = status
 
     @property
     def cluster(self) -> Cluster:
@@ -189,6 +207,7 @@ class Play(ObjectModules[T], Generic[T, S]):
         """
         if type == READY:
             raise ValueError("Ready tells how the play ended: set ready, ready_reason and ready_message")
+        self._require_status("play.condition")
         self.pending_conditions.append(Aspect(type, status, reason, message))
 
     def event(self, type: EventType, reason: str, note: str) -> None:  # noqa: A002 - the API's word
@@ -330,3 +349,20 @@ class Play(ObjectModules[T], Generic[T, S]):
 
     def paused(self) -> None:
         """Told when the object is paused, before the status says so: a subclass sets its phase here."""
+
+    def _require_status(self, what: str) -> None:
+        if not self.writes_status:
+            raise TaskFailed(
+                "NoStatus",
+                f"{what} cannot be set: the operator writes no status for this kind, because the status "
+                "belongs to another controller or does not exist. Use play.event, or declare "
+                "Watch(..., writes_status=True) if the status is the operator's own.",
+                permanent=True,
+            )
+
+
+def _is_ready(status: Any, generation: int) -> bool:
+    for condition in getattr(status, "conditions", ()):
+        if condition.type == READY:
+            return bool(condition.status == "True" and condition.observed_generation == generation)
+    return False

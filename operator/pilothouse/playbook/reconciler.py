@@ -8,6 +8,7 @@ import msgspec
 
 from pilothouse.controller import (
     EventRecorder,
+    EventType,
     Fence,
     Outcome,
     PermanentError,
@@ -19,11 +20,9 @@ from pilothouse.controller.outcome import ends_task
 from pilothouse.informer import Store
 from pilothouse.kube import (
     Api,
-    BadRequest,
     Conflict,
-    Forbidden,
-    Invalid,
     KubeError,
+    KubeObject,
     NotFound,
     ObjectKey,
     PatchType,
@@ -33,16 +32,23 @@ from pilothouse.playbook.announcer import Announcer
 from pilothouse.playbook.cluster import Cluster
 from pilothouse.playbook.ends import Ends, failed
 from pilothouse.playbook.metrics import TaskMetrics
-from pilothouse.playbook.play import Play, PlayObject
+from pilothouse.playbook.play import Play, PlayEvent
 from pilothouse.playbook.playbook import Playbook, Recap
 from pilothouse.playbook.records import Records
-from pilothouse.playbook.status import READY, Aspect, PlayStatus, merge_patch, with_conditions
+from pilothouse.playbook.status import READY, Aspect, PlayStatus, with_conditions
+from pilothouse.playbook.status_writer import NoStatusSubresource, StatusWriter
 from pilothouse.playbook.tasks import Task, TaskFailed, refused, unexpected
+from pilothouse.playbook.trouble import (
+    FINALIZER_NOT_REMOVED,
+    FINALIZER_NOT_STORED,
+    STATUS_NOT_WRITTEN,
+    Trouble,
+)
 from pilothouse.telemetry import log_defect
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T", bound=PlayObject[Any])
+T = TypeVar("T", bound=KubeObject)
 S = TypeVar("S", bound=PlayStatus)
 
 PAUSED = "pilothouse.dev/paused"
@@ -56,12 +62,6 @@ PAUSED_READY = Aspect(
     READY, None, "Paused", f"Nothing is done while the annotation {PAUSED} is true: take it away to go on."
 )
 
-# When an object whose CRD has no status subresource is played again, seconds: nothing tells when it has one.
-MISSING_STATUS_SECONDS = 30.0
-
-# What the API server says of a status that breaks the kind's schema.
-REFUSED = (BadRequest, Invalid)
-
 DONE = Outcome()
 
 
@@ -72,6 +72,13 @@ class Notified(NamedTuple):
     handlers: set[Task[Any]]
 
 
+class Settled(NamedTuple):
+    """A state of an object: its UID and generation; for kinds without generation, its resourceVersion."""
+
+    uid: str
+    state: str
+
+
 class Reconciler(Generic[T]):
     """Plays a playbook over the objects of a kind.
 
@@ -79,6 +86,9 @@ class Reconciler(Generic[T]):
     and only onto the very object that was played; an object that changed meanwhile is played again. An object
     that is as it should be costs no request. Once it is cleaned up a deleted object is left alone; its status
     is written before that if finalizers of others hold it back.
+
+    What the API server refuses to the engine itself is reported on the object, as a condition where the
+    status can be written and as an Event, and retried with back-off.
 
     Args:
         api: Reaches the API server.
@@ -93,6 +103,8 @@ class Reconciler(Generic[T]):
         played: Takes each recap; unless given, the metrics do.
         meaningful: Which changes by other clients cause a play, apart from those of the status.
         owner: Names this operator, and of its watches of the kind this one, in annotations.
+        writes_status: Whether the status is the operator's to write; unless given, it is if the view has one.
+            If not, plays are reported by Events and in the log.
     """
 
     def __init__(
@@ -108,14 +120,13 @@ class Reconciler(Generic[T]):
         played: Callable[[Recap], None] | None = None,
         meaningful: Predicate[T] = meaningful_change,
         owner: str = "",
+        writes_status: bool | None = None,
     ) -> None:
         self._api = api
         self._resource = resource
         self._store = store
         self._playbook = playbook
         self._cluster = cluster or Cluster(api, Fence(), resource, manager="")
-        # The statuses whose writes have not been answered yet.
-        self._writing: dict[ObjectKey, PlayStatus] = {}
         # The annotations whose writes have not been answered yet.
         self._annotating: dict[ObjectKey, Mapping[str, str]] = {}
         self._owner = owner
@@ -124,6 +135,13 @@ class Reconciler(Generic[T]):
         self._played: Callable[[Recap], None] = played or TaskMetrics(resource.kind.lower()).played
         self._meaningful = meaningful
         self._announcer = Announcer(resource, recorder)
+        self._has_status = "status" in resource.view.__struct_fields__
+        enabled = self._has_status if writes_status is None else writes_status
+        self._statuses = StatusWriter(api, resource, self._wrote, enabled=enabled)
+        self._trouble = Trouble(self._statuses, self._announcer)
+        # Without a status: the objects that are known to be paused, and the states that were reconciled.
+        self._paused: set[ObjectKey] = set()
+        self._settled: dict[ObjectKey, Settled] = {}
 
     async def sync(self, key: ObjectKey) -> Outcome:
         """Plays the playbook over one object.
@@ -138,29 +156,19 @@ class Reconciler(Generic[T]):
         if obj is None or not self._concerns(obj):
             return DONE
         if obj.metadata.annotations.get(PAUSED) == "true":
-            await self._tell_paused(obj)
+            await self._pause(obj)
             return DONE
-        try:
-            obj = await self._with_finalizer(obj)
-        except NotFound:
+        self._paused.discard(key)
+        stored = await self._store_finalizer(obj)
+        if stored is None:
             return DONE
-        play = self._play(obj, check=False)
+        play = self._play(stored, check=False)
         recap = await self._run(play)
         self._played(recap)
         self._announcer.tell(play, recap)
         if play.deleting and not recap.ends.all and play.after is None:
-            held = play.object
-            if self._playbook.finalizers.released(held.metadata.finalizers):
-                held = await self._last_word(play, recap)
-            await self._remove_finalizer(held)
-            return DONE
-        recap = await self._record_waits(play, recap)
-        try:
-            written = await self._write_status(play.object, _final_status(play, recap))
-        except REFUSED as error:
-            await self._write_failure(play.object, refused("its status", error))
-            raise
-        return _outcome(play, recap.ends, repeated=written is play.object)
+            return await self._release(play, recap)
+        return await self._conclude(play, await self._record_waits(play, recap))
 
     async def _record_waits(self, play: Play[T, Any], recap: Recap) -> Recap:
         """Records since when tasks wait. If that cannot be written, the object has to show it: a failure."""
@@ -173,6 +181,47 @@ class Reconciler(Generic[T]):
             return recap._replace(ends=recap.ends.then(failed(failure)))
         return recap
 
+    async def _conclude(self, play: Play[T, Any], recap: Recap) -> Outcome:
+        """Writes the status of a play, and returns when the object is reconciled again.
+
+        Raises:
+            SyncError: A task failed, or the status is refused.
+        """
+        repeated = not await self._write_status(play, recap)
+        if recap.failure is None:
+            self._trouble.forget(play.object.metadata.key)
+        elif not self._statuses.enabled:
+            repeated = self._trouble.repeated(play.object.metadata, recap.failure)
+        return _outcome(play, recap.ends, repeated=repeated)
+
+    async def _write_status(self, play: Play[T, Any], recap: Recap) -> bool:
+        """Writes the status of a play; returns whether it differed."""
+        if not self._statuses.enabled:
+            self._note_settled(play, recap)
+            return False
+        return await self._write(play.object, _final_status(play, recap)) is not play.object
+
+    async def _write(self, obj: T, status: PlayStatus) -> T:
+        """Writes a status where it differs, and reports a refusal; returns the object as written."""
+        try:
+            return await self._statuses.write(obj, status)
+        except Conflict:
+            raise
+        except (KubeError, NoStatusSubresource) as error:
+            what = "The status of this object cannot be written"
+            raise await self._trouble.refused(obj, STATUS_NOT_WRITTEN, what, error) from error
+
+    async def _release(self, play: Play[T, Any], recap: Recap) -> Outcome:
+        """Removes the finalizer of an object that is cleaned up."""
+        held = play.object
+        others = self._playbook.finalizers.released(held.metadata.finalizers)
+        if others and self._statuses.enabled:
+            held = await self._last_word(play, recap)
+        what = f"The cleanup is done, but the finalizer {self._playbook.finalizers} cannot be removed"
+        await self._write_finalizers(held, others, FINALIZER_NOT_REMOVED, what)
+        self._trouble.forget(held.metadata.key)
+        return DONE
+
     async def check(self, obj: T) -> tuple[Recap, dict[str, object]]:
         """Plays in check mode: nothing is written, no outside call is made, no Event recorded.
 
@@ -181,10 +230,14 @@ class Reconciler(Generic[T]):
         """
         play = self._play(obj, check=True)
         recap = await self._playbook.run(play)
-        return recap, merge_patch(obj.status, _final_status(play, recap))
+        return recap, self._statuses.patch(obj, _final_status(play, recap)) if self._statuses.enabled else {}
+
+    def status_changes(self, before: T, after: T) -> dict[str, object]:
+        """Returns how the status differs between two versions of an object, as a merge patch."""
+        return self._statuses.patch(before, cast("Any", after).status) if self._statuses.enabled else {}
 
     async def timed_out(self, key: ObjectKey, seconds: float) -> None:
-        """Says in an object's status that its sync was stopped after so many seconds.
+        """Reports on an object that its sync was stopped after the given number of seconds.
 
         Raises:
             KubeError: The API server cannot be reached or refused the write.
@@ -194,66 +247,71 @@ class Reconciler(Generic[T]):
             return
         failure = TaskFailed(
             "Timeout",
-            f"It was not done after {seconds:g} s and was stopped; it is tried again. "
-            "Should it need longer, raise the operator's SYNC_TIMEOUT.",
+            f"Timed out after {seconds:g} s; retrying. If the object needs longer, raise the operator's "
+            "SYNC_TIMEOUT.",
         )
+        self._announcer.warn(obj.metadata, failure)
+        if not self._statuses.enabled:
+            return
         try:
             play = self._play(obj, check=False)
             play.failed(failure)
-            await self._write_status(obj, _final_status(play, Recap([], failed(failure))))
-        except REFUSED:
-            await self._write_failure(obj, failure)
-        except (KubeError, SyncError):
+            await self._statuses.write(obj, _final_status(play, Recap([], failed(failure))))
+        except (Conflict, SyncError):
             raise
+        except KubeError:
+            await self._statuses.write_failure(obj, failure)
         except BaseException as error:
             if ends_task(error):
                 raise
-            log_defect(log, error, "what the playbook has to say of it is left out")
-            await self._write_failure(obj, failure)
+            log_defect(log, error, "Could not let the playbook report the timeout")
+            await self._statuses.write_failure(obj, failure)
 
     async def met_defect(self, key: ObjectKey, error: BaseException) -> None:
-        """Says in an object's status that its play met an error that nobody foresaw, outside of any task.
+        """Reports on an object that its play met an unexpected error outside of any task.
 
         Raises:
             KubeError: The API server cannot be reached or refused the write.
         """
         obj = self._store.get(key)
         if obj is not None:
-            await self._write_failure(obj, unexpected("play", error))
-
-    async def _write_failure(self, obj: T, failure: TaskFailed) -> None:
-        """Writes a failure into the status as it is stored: what tasks made of it may be what is wrong."""
-        ready = Aspect(READY, False, failure.reason, failure.message)
-        generation = obj.metadata.generation
-        status = with_conditions(obj.status, generation, [ready], observed_generation=generation)
-        await self._write_status(obj, status)
+            failure = unexpected("play", error)
+            self._announcer.warn(obj.metadata, failure)
+            await self._statuses.write_failure(obj, failure)
 
     async def _last_word(self, play: Play[T, Any], recap: Recap) -> T:
-        """Writes the status of an object that stays because others hold it back, and is not played again.
+        """Writes the status of an object that others hold back after its cleanup.
 
-        A status that cannot be written must not hold it back, too.
+        A status that cannot be written does not hold the object back, too.
         """
         obj = play.object
         try:
-            return await self._write_status(obj, _final_status(play, recap))
-        except (*REFUSED, Forbidden) as error:
-            log.warning("its status is not written: %s", error)
-        except (KubeError, SyncError):
+            return await self._statuses.write(obj, _final_status(play, recap))
+        except Conflict:
+            raise
+        except (KubeError, NoStatusSubresource) as error:
+            if self._trouble.passes(obj.metadata.key, error):
+                raise
+            log.warning("removing the finalizer without a last status, which cannot be written: %s", error)
+            self._announcer.warn(obj.metadata, TaskFailed(STATUS_NOT_WRITTEN, f"The last status: {error}"))
+        except SyncError:
             raise
         except Exception as error:
-            log_defect(log, error, "its status is not written")
+            log_defect(log, error, "removing the finalizer without a last status")
         return obj
 
     def worth_a_play(self, old: T | None, new: T | None) -> bool:
         """Whether a change is a reason to play: a controller's predicate.
 
-        So is a status that another client wrote: it is the operator's, and is restored. The watch may bring
-        our own finalizer, annotations or status back before the write has been answered: that is not a
-        reason.
+        So is a status that another client wrote. If it is the operator's, it is restored. The watch may show
+        an own finalizer, annotation or status before the write has been answered; that is not a reason.
         """
         if old is None or new is None:
             return True
-        if new.status not in (old.status, self._writing.get(new.metadata.key)):
+        if self._has_status and self._status_differs(old, new):
+            return True
+        # Kinds that do not count generations, such as ConfigMap, have no spec either.
+        if not new.metadata.generation and _content_differs(old, new):
             return True
         own: dict[str, Any] = {}
         finalizers = self._playbook.finalizers.stored(old.metadata.finalizers)
@@ -267,9 +325,19 @@ class Reconciler(Generic[T]):
         metadata = msgspec.structs.replace(old.metadata, **own)
         return self._meaningful(msgspec.structs.replace(cast("Any", old), metadata=metadata), new)
 
+    def _status_differs(self, old: Any, new: Any) -> bool:
+        return new.status not in (old.status, self._statuses.unanswered(new.metadata.key))
+
     def _play(self, obj: T, *, check: bool) -> Play[T, Any]:
-        records = Records(self._owner, None if check else self._annotate)
-        play: Play[T, Any] = self._playbook.play(obj, check=check, cluster=self._cluster, records=records)
+        enabled = self._statuses.enabled
+        play: Play[T, Any] = self._playbook.play(
+            obj,
+            check=check,
+            cluster=self._cluster,
+            records=Records(self._owner, None if check else self._annotate),
+            writes_status=enabled,
+            settled=None if enabled else self._settled.get(obj.metadata.key) == _state(obj),
+        )
         return play
 
     async def _run(self, play: Play[T, Any]) -> Recap:
@@ -295,41 +363,49 @@ class Reconciler(Generic[T]):
     def forget(self, key: ObjectKey) -> None:
         """Forgets an object that is gone."""
         self._notified.pop(key, None)
+        self._paused.discard(key)
+        self._settled.pop(key, None)
         self._announcer.forget(key)
+        self._trouble.forget(key)
 
     def _concerns(self, obj: T) -> bool:
         """Whether there is anything to do: a deleted object without our finalizer is held back by others'."""
         metadata = obj.metadata
         return metadata.deletion_timestamp is None or self._playbook.finalizers.hold(metadata)
 
-    async def _tell_paused(self, obj: T) -> None:
-        """Says in an object's status that it is paused, once."""
-        for condition in obj.status.conditions:
+    async def _pause(self, obj: T) -> None:
+        """Reports once that an object is paused: in its status, or by an Event where it has none."""
+        if not self._statuses.enabled:
+            if obj.metadata.key not in self._paused:
+                self._paused.add(obj.metadata.key)
+                log.info("paused by the annotation %s", PAUSED)
+                event = PlayEvent(EventType.NORMAL, PAUSED_READY.reason, PAUSED_READY.message, "Pause")
+                self._announcer.record(obj.metadata, event)
+            return
+        for condition in cast("Any", obj).status.conditions:
             if (condition.type, condition.reason) == (READY, PAUSED_READY.reason):
                 return
         log.info("paused by the annotation %s", PAUSED)
         play = self._play(obj, check=False)
         play.paused()
-        generation = obj.metadata.generation
-        await self._write_status(obj, with_conditions(play.status, generation, [PAUSED_READY]))
+        await self._write(obj, with_conditions(play.status, obj.metadata.generation, [PAUSED_READY]))
 
-    async def _with_finalizer(self, obj: T) -> T:
-        """Stores the finalizer, and removes retired ones by the same write."""
+    def _note_settled(self, play: Play[T, Any], recap: Recap) -> None:
+        """Remembers whether an object without a status of ours was reconciled in its present state."""
+        key = play.object.metadata.key
+        if _ready(play, recap).status:
+            self._settled[key] = _state(play.object)
+        else:
+            self._settled.pop(key, None)
+
+    async def _store_finalizer(self, obj: T) -> T | None:
+        """Stores the finalizer, and removes retired ones by the same write; None: the object is gone."""
         metadata = obj.metadata
-        if metadata.deletion_timestamp is not None:
-            return obj
         finalizers = self._playbook.finalizers.stored(metadata.finalizers)
-        return obj if finalizers == metadata.finalizers else await self._write_finalizers(obj, finalizers)
-
-    async def _remove_finalizer(self, obj: T) -> None:
-        try:
-            await self._write_finalizers(obj, self._playbook.finalizers.released(obj.metadata.finalizers))
-        except NotFound:
-            log.debug("gone already")
-
-    async def _write_finalizers(self, obj: T, finalizers: Sequence[str]) -> T:
-        metadata = {"resourceVersion": obj.metadata.resource_version, "finalizers": finalizers}
-        return await self._patch(obj, {"metadata": metadata})
+        if metadata.deletion_timestamp is not None or finalizers == metadata.finalizers:
+            return obj
+        what = f"No task runs, because the finalizer {self._playbook.finalizers} cannot be stored"
+        return await self._write_finalizers(obj, finalizers, FINALIZER_NOT_STORED, what)
 
     async def _annotate(self, obj: T, annotations: Mapping[str, str | None]) -> T:
         """Sets annotations, or removes those that are None; returns the object as written."""
@@ -338,44 +414,26 @@ class Reconciler(Generic[T]):
         self._annotating[key] = {name: value for name, value in merged.items() if value is not None}
         body = {"metadata": {"resourceVersion": metadata.resource_version, "annotations": annotations}}
         try:
-            return await self._patch(obj, body)
+            written = await self._api.patch(self._resource, key, body, type=PatchType.MERGE)
         finally:
             self._annotating.pop(key, None)
+        self._wrote(written)
+        return written
 
-    async def _write_status(self, obj: T, status: PlayStatus) -> T:
-        """Writes the status where it differs; returns the object as written, or the same one."""
-        patch = merge_patch(obj.status, status)
-        if not patch:
-            return obj
-        body = {"metadata": {"resourceVersion": obj.metadata.resource_version}, "status": patch}
-        self._writing[obj.metadata.key] = status
-        try:
-            return await self._patch(obj, body, subresource="status")
-        except NotFound:
-            await self._require_status_subresource(obj)
-            return obj
-        finally:
-            # A sync that swallows its cancellation may be writing, too.
-            self._writing.pop(obj.metadata.key, None)
-
-    async def _require_status_subresource(self, obj: T) -> None:
-        """Tells apart the two reasons why a status is not found: the object is gone, or its kind has none."""
-        try:
-            await self._api.get(self._resource, obj.metadata.key)
-        except NotFound:
-            log.debug("its status was not written: it is gone")
-            return
-        raise SyncError(
-            f"its status cannot be written: the CRD {self._resource} has no status subresource; "
-            "apply the operator's own CRD",
-            retry_after=MISSING_STATUS_SECONDS,
-        )
-
-    async def _patch(self, obj: T, body: object, subresource: str = "") -> T:
+    async def _write_finalizers(
+        self, obj: T, finalizers: Sequence[str], reason: str, sentence: str
+    ) -> T | None:
+        """Writes the finalizers, and reports a refusal; returns the object as written, None if it is gone."""
         key = obj.metadata.key
-        written = await self._api.patch(
-            self._resource, key, body, type=PatchType.MERGE, subresource=subresource
-        )
+        metadata = {"resourceVersion": obj.metadata.resource_version, "finalizers": finalizers}
+        try:
+            written = await self._api.patch(self._resource, key, {"metadata": metadata}, type=PatchType.MERGE)
+        except Conflict:
+            raise
+        except KubeError as error:
+            if isinstance(error, NotFound) and not await self._statuses.exists(key):
+                return None
+            raise await self._trouble.refused(obj, reason, sentence, error) from error
         self._wrote(written)
         return written
 
@@ -402,6 +460,18 @@ def _outcome(play: Play[Any, Any], ends: Ends, *, repeated: bool) -> Outcome:
     # One whose time is not known is due when the back-off says.
     retry_after = min(known) if len(known) == len(passing) else None
     raise SyncError(message, retry_after=retry_after, requeue_after=after, repeated=repeated)
+
+
+def _state(obj: KubeObject) -> Settled:
+    metadata = obj.metadata
+    return Settled(
+        metadata.uid, str(metadata.generation) if metadata.generation else metadata.resource_version
+    )
+
+
+def _content_differs(old: KubeObject, new: KubeObject) -> bool:
+    names = [name for name in new.__struct_fields__ if name not in ("metadata", "status")]
+    return any(getattr(old, name) != getattr(new, name) for name in names)
 
 
 def _final_status(play: Play[T, S], recap: Recap) -> S:

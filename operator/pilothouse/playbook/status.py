@@ -1,6 +1,7 @@
 """The status at the end of a play: its conditions, and the patch that changes only what differs."""
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import msgspec
@@ -80,29 +81,40 @@ def merge_patch(old: PlayStatus, new: PlayStatus) -> dict[str, object]:
     return _difference(msgspec.to_builtins(old), msgspec.to_builtins(new))
 
 
+def condition_of(aspect: Aspect, generation: int, *, since: datetime | None = None) -> Condition:
+    """The condition that an aspect is written as.
+
+    Args:
+        aspect: What the condition shall say.
+        generation: The metadata.generation that it describes.
+        since: When its status last changed; None: now.
+    """
+    return Condition(
+        type=aspect.type,
+        status=STATUS[aspect.status],
+        reason=aspect.reason,
+        message=encodable(redacted(aspect.message)[:MESSAGE_LENGTH]),
+        last_transition_time=since or now().replace(microsecond=0),  # metav1.Time has whole seconds
+        observed_generation=generation,
+    )
+
+
 def _with_condition(
     conditions: tuple[Condition, ...], aspect: Aspect, generation: int
 ) -> tuple[Condition, ...]:
     value = STATUS[aspect.status]
     message = encodable(redacted(aspect.message)[:MESSAGE_LENGTH])
-    since = None
+    condition = None
     for old in conditions:
         if old.type != aspect.type:
             continue
         if old.status == value:
             if (old.reason, old.message, old.observed_generation) == (aspect.reason, message, generation):
                 return conditions
-            # It tells when status changed, not when it was last looked at.
-            since = old.last_transition_time
+            # It is the time when status changed, not when the condition was last written.
+            condition = condition_of(aspect, generation, since=old.last_transition_time)
         break
-    condition = Condition(
-        type=aspect.type,
-        status=value,
-        reason=aspect.reason,
-        message=message,
-        last_transition_time=since or now().replace(microsecond=0),  # metav1.Time has whole seconds
-        observed_generation=generation,
-    )
+    condition = condition or condition_of(aspect, generation)
     if any(each.type == aspect.type for each in conditions):
         return tuple(condition if each.type == aspect.type else each for each in conditions)
     return (*conditions, condition)

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from pilothouse.controller import Mapper, Predicate, any_change
 from pilothouse.informer import IndexFunc, Transform, drop_last_applied
 from pilothouse.kube import Resource
@@ -61,9 +63,15 @@ class Watch:
             annotations, deletion, and a status that somebody else wrote always do.
         transform: Drops from each object what nobody reads, before it is stored; instead of
             `drop_last_applied`. Finalizers, annotations and the status must stay: the engine reads them.
+        writes_status: Whether the status of the kind is the operator's to write: the condition Ready,
+            observedGeneration, and what tasks set. If not, plays are reported by Events and in the log.
+            Unless given, it is for the operator's own kinds. It is not for the API groups of Kubernetes
+            (those without a dot, such as apps, and those that end in .k8s.io), whose controllers write the
+            status, nor for views without a status, such as one of Secrets.
 
     Raises:
-        ValueError: It declares a kind twice, in different views or selections.
+        ValueError: It declares a kind twice, in different views or selections; or the status is the
+            operator's, and the view has no status or one without `observed_generation` and `conditions`.
     """
 
     resource: Resource[Any]
@@ -78,10 +86,16 @@ class Watch:
     name: str = ""
     predicate: Predicate[Any] | None = None
     transform: Transform[Any] = drop_last_applied
+    writes_status: bool | None = None
 
     def __post_init__(self) -> None:
         if not self.name:
             object.__setattr__(self, "name", self.resource.kind.lower())
+        if self.writes_status is None:
+            has_status = "status" in self.resource.view.__struct_fields__
+            object.__setattr__(self, "writes_status", has_status and not _built_in(self.resource))
+        if self.writes_status:
+            _require_status(self.resource)
         declared: dict[tuple[str, str], Secondary] = {}
         for each in self.secondaries:
             first = declared.setdefault((each.resource.group, each.resource.kind), each)
@@ -96,3 +110,25 @@ class Watch:
     def secondaries(self) -> Sequence[Secondary]:
         """All other kinds than the played one."""
         return (*map(Secondary, self.owns), *self.watches)
+
+
+def _built_in(resource: Resource[Any]) -> bool:
+    """Whether a kind is one of Kubernetes' own, by the rule that CRDs of others must keep."""
+    return "." not in resource.group or resource.group.endswith(".k8s.io")
+
+
+def _require_status(resource: Resource[Any]) -> None:
+    """Raises ValueError unless the view has a status that the engine can write."""
+    view = resource.view
+    fields = {each.name: each.type for each in msgspec.structs.fields(view)}
+    status = fields.get("status")
+    names = getattr(status, "__struct_fields__", None)
+    if status is not None and names is None:
+        return  # A type that the decoder knows and this check does not: an Annotated or a union.
+    missing = [name for name in ("observed_generation", "conditions") if names is None or name not in names]
+    if missing:
+        raise ValueError(
+            f"the Watch of {resource} writes the status of the kind, but the view {view.__name__} has no "
+            f"status with {' and '.join(missing)}. Add the fields, or declare "
+            "Watch(..., writes_status=False) to report by Events only"
+        )

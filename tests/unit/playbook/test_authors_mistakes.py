@@ -1,6 +1,7 @@
 """What an author may give by mistake is refused where it is given: a defect of that task, or of that play."""
 
 import asyncio
+import logging
 import math
 import sys
 from contextlib import suppress
@@ -11,6 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from pilothouse.controller import EventType
+from pilothouse.controller.events import EVENT
 from pilothouse.kube import Invalid, ObjectKey, Unreachable
 from pilothouse.playbook import Play, Playbook, TaskFailed
 from pilothouse.testing import Call, ModelApi
@@ -167,7 +169,9 @@ async def test_a_mistake_outside_of_the_tasks_is_told_logged_and_tried_again(
         assert ready(api, key) == ("False", "UnexpectedError", message)
         assert api.read(TICKET, key)["status"]["phase"] == "Booked", "the rest of the status stays"
         assert "booking" not in api.read(TICKET, key)["status"]
-        assert [call.subresource for call in api.writes] == ["status"], "it is said once"
+        told = [call.subresource for call in api.writes if call.resource == str(TICKET)]
+        assert told == ["status"], "it is written once"
+        assert len(api.all(EVENT)) == 1, "one Event, with a series"
         tries = [each for each in caplog.records if each.getMessage().startswith("unexpected error, tried")]
         assert [bool(each.exc_info) for each in tries] == [True] + [False] * (len(tries) - 1)
         assert 9 < len(tries) < 20, "with back-off"
@@ -214,9 +218,14 @@ async def test_a_status_that_the_server_refuses_is_told_by_the_status(
     async with operator(api, playbook(give_a_sentence_as_reason)):
         await asyncio.sleep(60)
         status, reason, message = ready(api, ticket)
-        assert (status, reason) == ("False", "KubernetesRefused")
-        assert message == "its status: status.conditions[0].reason: has spaces"
-        assert 5 < caplog.text.count("tried again in") < 20, "with back-off"
+        assert (status, reason) == ("False", "StatusNotWritten")
+        assert message == (
+            "The status of this object cannot be written: status.conditions[0].reason: has spaces. "
+            "The operator keeps retrying."
+        )
+        assert [each["note"] for each in api.all(EVENT)] == [message]
+        tries = [each for each in caplog.records if "tried again in" in each.getMessage()]
+        assert len([each for each in tries if each.levelno >= logging.WARNING]) == 1, "logged once"
 
 
 async def encode_nothing(play: Any) -> None:
@@ -234,7 +243,7 @@ async def test_a_last_status_that_cannot_be_written_holds_nothing_back(
     async with operator(api, book):
         await asyncio.sleep(5)
         assert api.read(TICKET, key)["metadata"]["finalizers"] == ["others/it"]
-        assert caplog.text.count("its status is not written") == 1
+        assert caplog.text.count("removing the finalizer without a last status") == 1
 
 
 async def test_a_timeout_is_told_although_the_playbook_cannot_say_what_it_means(api: ModelApi) -> None:

@@ -1,0 +1,239 @@
+"""Kinds that belong to other controllers, and kinds without a status: played and reported by Events."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import pytest
+
+from pilothouse.cli.by_hand import Hand
+from pilothouse.controller import EventType
+from pilothouse.controller.events import EVENT
+from pilothouse.kube import Condition, ObjectKey, ObjectMeta, Resource
+from pilothouse.playbook import PAUSED, Play, Playbook, TaskFailed, Watch, add_watch, task
+from pilothouse.process import Manager, Settings
+from pilothouse.testing import ModelApi
+from tests.unit.tickets import TICKET
+
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
+FINALIZER = "tests.dev/copy"
+
+
+class ConfigMap(msgspec.Struct, frozen=True):
+    metadata: ObjectMeta
+    data: Mapping[str, str] = {}
+
+
+class PodCondition(msgspec.Struct, frozen=True):
+    type: str
+    status: str
+
+
+class PodStatus(msgspec.Struct, frozen=True):
+    phase: str = ""
+    conditions: tuple[PodCondition, ...] = ()
+
+
+class Pod(msgspec.Struct, frozen=True):
+    metadata: ObjectMeta
+    status: PodStatus = PodStatus()
+
+
+CONFIG_MAP = Resource("", "v1", "ConfigMap", "configmaps", ConfigMap)
+POD = Resource("", "v1", "Pod", "pods", Pod)
+KEY = ObjectKey("default", "web")
+READY = {"type": "Ready", "status": "True", "lastProbeTime": None}
+
+
+@asynccontextmanager
+async def operator(api: ModelApi, watch: Watch, **settings: Any) -> AsyncIterator[Manager]:
+    manager = Manager("copies", Settings(health_host="127.0.0.1", health_port=0, **settings), api)
+    add_watch(manager, watch)
+    process = asyncio.create_task(manager.run(asyncio.Event()))
+    await asyncio.sleep(1)
+    yield manager
+    process.cancel()
+    await asyncio.gather(process, return_exceptions=True)
+
+
+class Seen:
+    """A playbook that notes what it has seen."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[Any, bool]] = []
+        self.cleaned: list[str] = []
+        self.failure: TaskFailed | None = None
+
+    def playbook(self, finalizer: str = "") -> Playbook[Any]:
+        @task("it is seen")
+        async def see(play: Play[Any, Any]) -> None:
+            content = play.object.data if hasattr(play.object, "data") else play.status.phase
+            self.seen.append((content, play.settled))
+            if self.failure:
+                raise self.failure
+
+        @task("it is cleaned up")
+        async def clean(play: Play[Any, Any]) -> None:
+            self.cleaned.append(play.object.metadata.name)
+
+        return Playbook(Play, tasks=[see], cleanup=[clean] if finalizer else [], finalizer=finalizer)
+
+
+@pytest.fixture
+def seen() -> Seen:
+    return Seen()
+
+
+def events(api: ModelApi) -> list[tuple[str, str]]:
+    return [(each["type"], each["reason"]) for each in api.all(EVENT)]
+
+
+@pytest.mark.parametrize(
+    ("group", "ours"),
+    [("", False), ("apps", False), ("batch", False), ("events.k8s.io", False), ("tests.dev", True)],
+)
+async def test_the_status_is_written_for_kinds_of_ones_own_unless_told_otherwise(
+    group: str, ours: bool
+) -> None:
+    resource = replace(TICKET, group=group)
+    assert Watch(resource, Playbook(Play, tasks=[])).writes_status is ours
+    assert Watch(resource, Playbook(Play, tasks=[]), writes_status=not ours).writes_status is not ours
+    assert Watch(replace(CONFIG_MAP, group=group), Playbook(Play, tasks=[])).writes_status is False
+
+
+@pytest.mark.parametrize("resource", [CONFIG_MAP, POD, replace(POD, group="tests.dev")])
+async def test_a_status_without_the_fields_that_the_engine_writes_is_refused(resource: Resource[Any]) -> None:
+    with pytest.raises(ValueError, match=r"has no status with observed_generation.*writes_status=False"):
+        Watch(resource, Playbook(Play, tasks=[]), writes_status=True)
+
+
+async def test_a_pod_keeps_its_conditions_and_is_played_when_its_status_changes(
+    api: ModelApi, seen: Seen
+) -> None:
+    api.put(POD, "web", metadata={"generation": 1}, status={"phase": "Running", "conditions": [READY]})
+    async with operator(api, Watch(POD, seen.playbook(), resync=10)):
+        assert api.writes == []
+        assert api.read(POD, KEY)["status"]["conditions"] == [READY]
+        api.put(POD, "web", status={"phase": "Succeeded"})
+        await asyncio.sleep(1)
+        assert [content for content, _ in seen.seen] == ["Running", "Succeeded"]
+        await asyncio.sleep(20)
+        assert len(seen.seen) > 2
+        assert api.calls == [], "a settled object costs no request"
+
+
+async def test_a_config_map_is_played_when_its_data_changes_cleaned_up_and_settled(
+    api: ModelApi, seen: Seen
+) -> None:
+    api.put(CONFIG_MAP, "web", data={"a": "1"})
+    api.server.collection(CONFIG_MAP).objects[KEY]["metadata"].pop("generation", None)
+    async with operator(api, Watch(CONFIG_MAP, seen.playbook(FINALIZER), resync=10)):
+        assert api.read(CONFIG_MAP, KEY)["metadata"]["finalizers"] == [FINALIZER]
+        await asyncio.sleep(15)
+        assert seen.seen[:2] == [({"a": "1"}, False), ({"a": "1"}, True)], "known to be settled"
+        api.put(CONFIG_MAP, "web", data={"a": "2"})
+        await asyncio.sleep(1)
+        assert seen.seen[-1] == ({"a": "2"}, False)
+        api.remove(CONFIG_MAP, KEY)
+        await asyncio.sleep(1)
+        assert seen.cleaned == ["web"]
+        assert not api.exists(CONFIG_MAP, KEY)
+        assert [call.subresource for call in api.writes] == ["", ""]
+        assert events(api) == []
+
+
+async def test_a_failure_is_an_event_and_logged_once(
+    api: ModelApi, seen: Seen, caplog: pytest.LogCaptureFixture
+) -> None:
+    api.put(CONFIG_MAP, "web", data={"a": "1"})
+    seen.failure = TaskFailed("Down", "It is down.")
+    async with operator(api, Watch(CONFIG_MAP, seen.playbook())):
+        await asyncio.sleep(60)
+        assert events(api) == [("Warning", "Down")]
+        assert len([each for each in caplog.records if "It is down." in each.getMessage()]) == 1
+        assert not any(settled for _, settled in seen.seen)
+
+
+async def test_a_pause_is_an_event(api: ModelApi, seen: Seen) -> None:
+    api.put(CONFIG_MAP, "web", metadata={"annotations": {PAUSED: "true"}})
+    async with operator(api, Watch(CONFIG_MAP, seen.playbook(FINALIZER), resync=10)):
+        await asyncio.sleep(1200)
+        assert seen.seen == []
+        assert events(api) == [("Normal", "Paused")], "recorded once"
+        api.put(CONFIG_MAP, "web", metadata={"annotations": {PAUSED: "false"}})
+        await asyncio.sleep(1)
+        assert len(seen.seen) == 1
+
+
+async def test_a_timeout_and_a_defect_are_events(api: ModelApi) -> None:
+    class Defect(Play[Any, Any]):
+        def __init__(self, object: Any, **engine: Any) -> None:  # noqa: A002
+            super().__init__(object, **engine)
+            raise KeyError("it")
+
+    @task("never ends")
+    async def never(play: Play[Any, Any]) -> None:
+        await asyncio.sleep(1e6)
+
+    api.put(CONFIG_MAP, "web")
+    async with operator(api, Watch(CONFIG_MAP, Playbook(Defect, tasks=[]))):
+        await asyncio.sleep(10)
+        assert events(api) == [("Warning", "UnexpectedError")]
+    async with operator(api, Watch(CONFIG_MAP, Playbook(Play, tasks=[never]))):
+        await asyncio.sleep(125)
+        assert ("Warning", "Timeout") in events(api)
+
+
+async def set_status(play: Play[Any, Any]) -> None:
+    play.status = play.status
+
+
+async def set_condition(play: Play[Any, Any]) -> None:
+    play.condition("Copied", True, "Copied")
+
+
+@pytest.mark.parametrize("function", [set_status, set_condition])
+async def test_a_task_that_sets_the_status_fails_with_what_to_do(api: ModelApi, function: Any) -> None:
+    api.put(CONFIG_MAP, "web")
+    async with operator(api, Watch(CONFIG_MAP, Playbook(Play, tasks=[task("sets it")(function)]))):
+        await asyncio.sleep(10)
+        [event] = api.all(EVENT)
+        assert event["reason"] == "NoStatus"
+        assert "Use play.event, or declare Watch(..., writes_status=True)" in event["note"]
+        assert "status" not in api.read(CONFIG_MAP, KEY)
+
+
+async def test_a_pod_whose_condition_the_operator_asks_to_write_gets_it(api: ModelApi) -> None:
+    class OurStatus(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
+        observed_generation: int = 0
+        conditions: tuple[Condition, ...] = ()
+
+    class OurPod(msgspec.Struct, frozen=True):
+        metadata: ObjectMeta
+        status: OurStatus = OurStatus()
+
+    resource = Resource("", "v1", "Pod", "pods", OurPod)
+    api.put(POD, "web", status={"phase": "Running"})
+    async with operator(api, Watch(resource, Playbook(Play, tasks=[]), writes_status=True)):
+        status = api.read(POD, KEY)["status"]
+        assert status["phase"] == "Running"
+        assert [each["type"] for each in status["conditions"]] == ["Ready"]
+
+
+async def test_a_config_map_is_played_manually(api: ModelApi, seen: Seen) -> None:
+    api.put(CONFIG_MAP, "web", data={"a": "1"})
+    settings = Settings(pod_namespace="default", pod_name="pod-1", leader_elect=True)
+    hand = Hand("copies", settings, api)
+    watch = Watch(CONFIG_MAP, seen.playbook(FINALIZER))
+    checked = await hand.check(watch, KEY)
+    assert (checked.status, checked.finalizers) == ({}, [f"+{FINALIZER}"])
+    played = await hand.play(watch, KEY)
+    assert (played.status, played.finalizers) == ({}, [f"+{FINALIZER}"])
+    api.remove(CONFIG_MAP, KEY)
+    checked = await hand.check(watch, KEY)
+    assert (checked.status, checked.finalizers) == ({}, [f"-{FINALIZER}"])
+    assert EventType.WARNING not in [each["type"] for each in api.all(EVENT)]
