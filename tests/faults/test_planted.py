@@ -261,8 +261,14 @@ def counts_on_its_cache(airline: Airline) -> Playbook[TicketPlay]:
 
 
 def test_a_cache_that_does_not_know_own_writes_is_found_when_stale(monkeypatch: pytest.MonkeyPatch) -> None:
+    class NeverCancelled(TicketLife):
+        """The playbook has no cleanup, on purpose."""
+
+        def held_outside(self) -> object:
+            return ()
+
     def life() -> TicketLife:
-        scenario = TicketLife(counts_on_its_cache)
+        scenario = NeverCancelled(counts_on_its_cache)
         scenario.airline = ForgivingAirline()
         return scenario
 
@@ -331,7 +337,7 @@ def test_a_lease_given_up_while_a_change_may_still_land_is_found(
     matrix = explore(scenario, faults=faults, elected=True)
     found = {matrix.sites[run.injections[0].at - 1].what for run in matrix.failures}
     assert {"airline.book", "airline.change", "airline.cancel"} <= found
-    assert all("Lease" in run.failure or "done too often" in run.failure for run in matrix.failures)
+    assert all("Lease" in run.failure or "too often" in run.failure for run in matrix.failures)
 
 
 class BlockingAirline:

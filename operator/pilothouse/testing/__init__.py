@@ -8,10 +8,11 @@ from pilothouse.testing.faulty import FaultyApi, Outside
 from pilothouse.testing.freezing import Freezable
 from pilothouse.testing.model import Call, ModelApi
 from pilothouse.testing.process import Process
-from pilothouse.testing.scenario import Run, Scenario, objects_state, play
+from pilothouse.testing.scenario import Run, Scenario, objects_state
 from pilothouse.testing.server import ModelServer
 from pilothouse.testing.virtual_time import VirtualTimeLoop, VirtualTimeStuck
 from pilothouse.testing.waiting import eventually, explain, objects
+from pilothouse.testing.world import play
 
 __all__ = [
     "API_ERRORS",

@@ -9,8 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from pilothouse.testing.faults import WITH_STANDBY, Fault, Injection, Site
-from pilothouse.testing.scenario import Run, Scenario, play
+from pilothouse.testing.naming import suggestion
+from pilothouse.testing.scenario import Run, Scenario
+from pilothouse.testing.world import play
 
+#: How many failed runs a report shows.
+SHOWN = 3
 #: How many events the caches are behind, for Fault.STALE.
 BEHIND = (1, 2, 3)
 
@@ -42,8 +46,11 @@ class FaultMatrix:
     def require_converged(self) -> None:
         """Raise AssertionError, with the first runs that failed, unless every run converged."""
         if failures := self.failures:
-            told = "\n".join(str(run) for run in failures[:3])
-            raise AssertionError(f"{len(failures)} of {len(self.runs)} runs failed:\n{told}\n{self}")
+            shown = "\n\n".join(str(run) for run in failures[:SHOWN])
+            raise AssertionError(
+                f"{len(failures)} of {len(self.runs)} runs failed. The first {min(SHOWN, len(failures))}:\n\n"
+                f"{shown}\n\n{self}"
+            )
 
     def __str__(self) -> str:
         kinds = Counter(injection.fault for run in self.runs for injection in run.injections)
@@ -67,6 +74,10 @@ def explore(
 
     Every run is on a new model of the API server, under virtual time, and the same each time.
 
+    The run without faults comes first. It must not raise an error that nobody foresaw, must come to rest
+    after each step, and must leave nothing behind once all objects of the watched kinds are deleted; see
+    `Scenario`.
+
     Args:
         scenario: makes a scenario for a run.
         faults: which faults.
@@ -78,26 +89,30 @@ def explore(
         seed: of what is drawn at random, the operator's own jitter included.
 
     Raises:
-        AssertionError: the scenario does not settle without any fault.
-        ValueError: elections are to be struck, and there are none.
+        AssertionError: the run without faults fails; the message says why.
+        ValueError: elections are to be struck, and there are none; or a name in the scenario, in `Outside` or
+            in `faults` is misspelled.
     """
+    chosen_faults = _faults(faults)
     if elections and not elected:
         raise ValueError("elections: there is none to strike without elected=True")
     began = time.perf_counter()
     with _silent_logs():
-        usual = play(scenario(), elected=elected, seed=seed)
+        with _errors_logged():
+            usual = play(scenario(), elected=elected, seed=seed)
         if usual.failure:
-            raise AssertionError(f"without any fault: {usual}")
-        # With an election, the run must come to the same end.
-        matrix = FaultMatrix(list(usual.sites))
-        single = [each for site in matrix.sites for each in injections(site, faults)]
+            raise AssertionError(f"The scenario fails without any fault, so no fault was tried.\n{usual}")
+        # The first run waits longer, to see that everything has settled: no other run makes its last calls.
+        again = play(scenario(), (), usual.steps, elected=elected, seed=seed)
+        if again.failure:
+            raise AssertionError(f"The scenario does not run the same each time, without any fault.\n{again}")
+        matrix = FaultMatrix(list(again.sites))
+        single = [each for site in matrix.sites for each in injections(site, chosen_faults)]
         chosen: list[tuple[Injection, ...]] = [(each,) for each in single]
         draw = random.Random(seed)  # noqa: S311 - to be repeatable
         chosen += [tuple(draw.sample(single, 2)) for _ in range(pairs)]
         if elections:
-            # The first run took longer, to see that all had settled: its last renewals are made in no other.
-            renewals = play(scenario(), (), usual.steps, elected=elected, seed=seed).elections
-            theirs = [each for site in renewals for each in injections(site, faults)]
+            theirs = [each for site in again.elections for each in injections(site, chosen_faults)]
             chosen += [(each,) for each in draw.sample(theirs, min(elections, len(theirs)))]
         for each in chosen:
             elects = elected or any(injection.fault in WITH_STANDBY for injection in each)
@@ -121,6 +136,28 @@ def injections(site: Site, faults: Collection[Fault]) -> Iterator[Injection]:
         for behind in BEHIND:
             if behind <= site.events:
                 yield Injection(site.number, fault, behind, site.events - behind)
+
+
+def _faults(faults: Collection[Fault]) -> list[Fault]:
+    """Return the faults, whether they are given as members or as their values."""
+    if isinstance(faults, str):
+        raise TypeError(f"explore(faults=) is the string {faults!r}. Give a collection of Fault members.")
+    for each in faults:
+        if each not in list(Fault):
+            near = suggestion(str(each).upper(), list(Fault.__members__))
+            raise ValueError(f"explore(faults=) names {each!r}, which is not a Fault. {near}")
+    return [Fault(each) for each in faults]
+
+
+@contextmanager
+def _errors_logged() -> Iterator[None]:
+    """Let errors through: they show the defects of the run without faults."""
+    before = logging.root.manager.disable
+    logging.disable(min(before, logging.WARNING))
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 @contextmanager

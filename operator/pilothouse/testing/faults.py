@@ -12,6 +12,8 @@ from enum import StrEnum
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from pilothouse.kube import Conflict, ServerError, TooManyRequests, Unreachable
+from pilothouse.playbook.tasks import RESULT
+from pilothouse.telemetry import current_object
 
 R = TypeVar("R")
 
@@ -37,6 +39,24 @@ class Fault(StrEnum):
     TWO_LEADERS = "two leaders at once"
     TERMINATED = "process told to stop"
 
+
+#: What each fault does to the call that it strikes.
+WORDS: Mapping[Fault, str] = {
+    Fault.KILLED_BEFORE: "the process dies, and the call is not carried out",
+    Fault.KILLED_AFTER: "the call is carried out, and the process dies before it sees the answer",
+    Fault.REPLY_LOST: "the call is carried out, and the client gets an error instead of the answer",
+    Fault.CONFLICT: "the call is refused, and not carried out",
+    Fault.THROTTLED: "the call is refused, and not carried out",
+    Fault.ERROR_BEFORE: "the call is not carried out",
+    Fault.ERROR_AFTER: "the call is carried out, and the client gets an error instead of the answer",
+    Fault.TIMEOUT: "no answer for 30 s, and the call is not carried out",
+    Fault.LATE: "no answer for 30 s, and the call is carried out after the client has given up",
+    Fault.WATCH_CUT: "all watches break",
+    Fault.WATCH_EXPIRED: "all watches break, and must list again",
+    Fault.STALE: "the caches do not yet show the last events",
+    Fault.TWO_LEADERS: "the process freezes for a minute, and another one takes the Lease",
+    Fault.TERMINATED: "the process is asked to stop during the call, and another one stands by",
+}
 
 #: What needs another process that stands by: in a run with one of these there is always an election.
 WITH_STANDBY = {Fault.TWO_LEADERS, Fault.TERMINATED}
@@ -94,11 +114,14 @@ class Site:
     Attributes:
         number: which call it was, from 1.
         what: its words: "patch flighttickets.flights.com/status default/my-ticket", "airline.book".
+        task: the task that makes it; empty outside of tasks.
+        object: the object that is reconciled: "FlightTicket default/my-ticket"; empty outside of reconciles.
         writes: whether it changes something.
         errors: how its client tells of faults.
         events: how many watch events the caches had been told before it.
         process: which process made it, from 1.
         election: whether it is a call of the election, which nothing fences.
+        outside: whether it goes to an outside system.
     """
 
     number: int
@@ -108,6 +131,9 @@ class Site:
     events: int
     process: int
     election: bool = False
+    outside: bool = False
+    task: str = ""
+    object: str = ""
 
     def may_suffer(self, fault: Fault) -> bool:
         """Whether a fault can befall this call."""
@@ -119,7 +145,8 @@ class Site:
         return told not in API_ERRORS or told in self.errors
 
     def __str__(self) -> str:
-        return f"{self.number}. {self.what} (process {self.process})"
+        by = f"task {self.task!r} of {self.object}" if self.task else self.object
+        return f"call {self.number}: {self.what}{f' ({by})' if by else ''}"
 
 
 class Faults:
@@ -131,8 +158,11 @@ class Faults:
         struck: the faults that have befallen a call.
         broken: what must not happen and did, in words.
         events: how many watch events the caches have been told.
+        endless: whether calls go on without end: then each waits for ever, so that the run can be stopped.
         leaders: tells who holds the operator's Lease, or one of its Leases.
         start_rival: starts another process of the operator.
+        called: takes each call, and what befalls it, before it is made.
+        landed: takes each call that has taken effect.
 
     Args:
         injections: what befalls which call.
@@ -144,25 +174,49 @@ class Faults:
         self.struck: set[Injection] = set()
         self.broken: list[str] = []
         self.events = 0
+        self.endless = False
         self.leaders: Callable[[], Collection[str]] = list
         self.start_rival: Callable[[], None] = lambda: None
+        self.called: Callable[[Site, Injection | None], None] = lambda site, injection: None
+        self.landed: Callable[[Site], None] = lambda site: None
         self._injections = {(each.at, each.election): each for each in injections}
         self._held = [injection for injection in injections if injection.fault is Fault.STALE]
         self._passed: dict[Injection, asyncio.Event] = {each: asyncio.Event() for each in self._held}
         self._late: set[asyncio.Task[Any]] = set()
 
     def count(
-        self, what: str, *, writes: bool, errors: Errors, process: int, election: bool = False
+        self,
+        what: str,
+        *,
+        writes: bool,
+        errors: Errors,
+        process: int,
+        election: bool = False,
+        outside: bool = False,
     ) -> tuple[Site, Injection | None]:
         """Count a call; return it with what befalls it."""
         sites = self.elections if election else self.sites
         number = len(sites) + 1
-        site = Site(number, what, writes, errors, self.events, process, election)
+        result = RESULT.get(None)
+        site = Site(
+            number,
+            what,
+            writes,
+            errors,
+            self.events,
+            process,
+            election,
+            outside,
+            task=result.task if result else "",
+            object=str(current_object() or ""),
+        )
         sites.append(site)
         injection = self._injections.get((number, election))
-        if injection is None or not site.may_suffer(injection.fault):
-            return site, None
-        self.struck.add(injection)
+        if injection is not None and not site.may_suffer(injection.fault):
+            injection = None
+        if injection is not None:
+            self.struck.add(injection)
+        self.called(site, injection)
         return site, injection
 
     def passed(self, injection: Injection) -> None:

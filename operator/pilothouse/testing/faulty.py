@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from contextlib import aclosing
 from typing import Any, TypeVar
 
@@ -18,7 +18,8 @@ from pilothouse.kube import (
     WatchEvent,
     WatchListUnsupported,
 )
-from pilothouse.testing.faults import Errors, Killed
+from pilothouse.testing.faults import API_ERRORS, Errors, Fault, Killed
+from pilothouse.testing.naming import require_known, suggestion
 from pilothouse.testing.process import Process
 from pilothouse.testing.threads import await_on
 
@@ -179,11 +180,21 @@ class Outside:
     Args:
         model: what is called; shared by all processes. Its methods run on the loop, and must not block.
         process: whose calls they are.
-        reads: the names of the methods that change nothing.
-        errors: how the client tells of faults.
+        reads: the names of the methods that change nothing. All other methods are changes.
+        errors: functions that make the client's exceptions, by the fault that they report. The keys are those
+            of `API_ERRORS`.
+
+    Raises:
+        TypeError: `reads` is not a collection of names, or `errors` does not hold functions that make
+            exceptions.
+        ValueError: `reads` names something that is not a method of the model, or `errors` has a key that is
+            not a fault that a client can report. The message gives the most similar name.
     """
 
     def __init__(self, model: object, process: Process, *, reads: Collection[str], errors: Errors) -> None:
+        kind = type(model).__name__
+        require_known(f"Outside({kind}, reads=)", reads, _methods(model, reads), f"a method of {kind}")
+        _require_errors(f"Outside({kind}, errors=)", errors)
         self._model = model
         self._process = process
         self._reads = reads
@@ -207,11 +218,48 @@ class Outside:
                 effect,
                 writes=name not in self._reads,
                 errors=self._errors,
+                outside=True,
                 threaded=threaded,
+                sent=threaded and self._process.leads(),
             )
             return await_on(self._loop, made) if threaded else made
 
         return call
+
+
+def _methods(model: object, asked: Collection[str]) -> set[str]:
+    """Return the public methods of a model, and those asked for that it makes up when they are called."""
+    own = {**vars(type(model)), **getattr(model, "__dict__", {})}
+    inherited = [name for base in type(model).__mro__[1:] for name in vars(base)]
+    public = {name for name in (*own, *inherited) if not name.startswith("_")}
+    declared = {name for name in public if callable(getattr(type(model), name, own.get(name)))}
+    return declared | {name for name in map(str, asked) if callable(getattr(model, name, None))}
+
+
+def _require_errors(where: str, errors: Errors) -> None:
+    """Raise unless each key is a fault that a client can report, and each value makes an exception."""
+    reported = {fault.name: fault for fault in API_ERRORS}
+    for key, make in errors.items():
+        if key not in API_ERRORS:
+            name = key.name if isinstance(key, Fault) else str(key)
+            raise ValueError(
+                f"{where} has the key {name!r}, which is not a fault that a client reports. "
+                f"{_errors_hint(name, list(reported))}"
+            )
+        error = make() if callable(make) else make
+        if not callable(make) or not isinstance(error, Exception):
+            raise TypeError(
+                f"{where}: the value of Fault.{Fault(key).name} is {make!r}. "
+                "Give a function without arguments that returns an exception."
+            )
+
+
+def _errors_hint(name: str, reported: Sequence[str]) -> str:
+    if name in (Fault.TIMEOUT.name, Fault.LATE.name):
+        return "The client reports it as 'REPLY_LOST'."
+    if name in Fault.__members__:
+        return f"No exception reports it. {suggestion('', reported)}"
+    return suggestion(name.upper(), reported)
 
 
 async def _nothing() -> None:

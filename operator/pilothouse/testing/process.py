@@ -65,10 +65,17 @@ class Process:
         if not self.alive:
             raise Killed
 
-    def _note_unless_leading(self, what: str) -> None:
+    def leads(self) -> bool:
+        """Whether no other process holds the Lease, or all of the Leases."""
         leaders = self.faults.leaders()
-        if leaders and not any(leader.startswith(self.holder) for leader in leaders):
-            self.faults.broken.append(f"{what} was made while {' and '.join(leaders)} held the Lease")
+        return not leaders or any(leader.startswith(self.holder) for leader in leaders)
+
+    def _note_unless_leading(self, what: str) -> None:
+        if not self.leads():
+            leaders = self.faults.leaders()
+            self.faults.broken.append(
+                f"{what}: process {self.number} made this change while {' and '.join(leaders)} held the Lease"
+            )
 
     async def call(
         self,
@@ -78,7 +85,9 @@ class Process:
         writes: bool,
         errors: Errors = API_ERRORS,
         election: bool = False,
+        outside: bool = False,
         threaded: bool = False,
+        sent: bool = False,
     ) -> R:
         """Make a call, or suffer what is to befall it.
 
@@ -88,17 +97,21 @@ class Process:
             writes: whether it changes something.
             errors: how its client tells of faults.
             election: whether it is a call of the election.
+            outside: whether it goes to an outside system.
             threaded: whether a thread waits for it, which no fence stops.
+            sent: whether it was sent while the process led, however late it takes effect.
 
         Raises:
             Killed: the process is dead, be it since this call.
         """
         self.require_alive()
         site, injection = self.faults.count(
-            what, writes=writes, errors=errors, process=self.number, election=election
+            what, writes=writes, errors=errors, process=self.number, election=election, outside=outside
         )
+        if self.faults.endless:
+            await asyncio.Event().wait()
         try:
-            return await self._suffer(site, injection, effect, threaded)
+            return await self._suffer(site, injection, effect, threaded, sent)
         finally:
             if injection is not None:
                 self.faults.passed(injection)
@@ -106,18 +119,23 @@ class Process:
             self.require_alive()
 
     async def _suffer(
-        self, site: Site, injection: Injection | None, effect: Callable[[], Awaitable[R]], threaded: bool
+        self,
+        site: Site,
+        injection: Injection | None,
+        effect: Callable[[], Awaitable[R]],
+        threaded: bool,
+        sent: bool,
     ) -> R:
         fault = injection.fault if injection is not None else None
         if fault in _EFFECT_FIRST:
-            await _ignoring_answer(lambda: self._take_effect(site, effect))
+            await _ignoring_answer(lambda: self._take_effect(site, effect, sent))
         match fault:
             case Fault.KILLED_BEFORE | Fault.KILLED_AFTER:
                 self.kill()
                 raise Killed
             case Fault.TIMEOUT | Fault.LATE:
                 if fault is Fault.LATE:
-                    self.faults.later(lambda: _ignoring_answer(effect), TIMEOUT_SECONDS + 1)
+                    self.faults.later(lambda: self._arrive_late(site, effect), TIMEOUT_SECONDS + 1)
                 await asyncio.sleep(TIMEOUT_SECONDS)
                 raise site.errors[Fault.REPLY_LOST]()
             case Fault.WATCH_CUT:
@@ -128,7 +146,7 @@ class Process:
             case Fault.TWO_LEADERS if threaded:
                 # Nothing could stop what it has sent: it stands still while it waits for the answer.
                 try:
-                    return await self._take_effect(site, effect)
+                    return await self._take_effect(site, effect, sent)
                 finally:
                     await self._freeze()
             case Fault.TWO_LEADERS:
@@ -145,17 +163,25 @@ class Process:
                 pass
             case _:
                 raise site.errors[fault]()
-        return await self._take_effect(site, effect)
+        return await self._take_effect(site, effect, sent)
 
-    async def _take_effect(self, site: Site, effect: Callable[[], Awaitable[R]]) -> R:
+    async def _take_effect(self, site: Site, effect: Callable[[], Awaitable[R]], sent: bool) -> R:
         self.require_alive()
-        return await self._land(site, effect)
+        return await self._land(site, effect, sent=sent)
 
-    async def _land(self, site: Site, effect: Callable[[], Awaitable[R]]) -> R:
+    async def _land(self, site: Site, effect: Callable[[], Awaitable[R]], *, sent: bool = False) -> R:
         """Take effect, be the process at its end or not."""
-        if site.writes and not site.election:
+        if site.writes and not site.election and not sent:
             self._note_unless_leading(str(site))
-        return await effect()
+        try:
+            return await effect()
+        finally:
+            self.faults.landed(site)
+
+    async def _arrive_late(self, site: Site, effect: Callable[[], Awaitable[object]]) -> None:
+        """Take effect when nobody waits for the answer any more."""
+        await _ignoring_answer(effect)
+        self.faults.landed(site)
 
     async def _freeze(self) -> None:
         """Stand still, believing to lead, until somebody else does."""

@@ -1,0 +1,142 @@
+"""The differences between two states, in words: which part is missing, left over or has another value."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
+
+import msgspec
+
+#: How many differences a report shows.
+SHOWN = 12
+#: How long a value in a report may be, characters.
+VALUE_LENGTH = 160
+
+_MISSING = object()
+# What tells the items of a list apart, as in Kubernetes' own list-maps.
+_KEYS = ("name", "type", "uid")
+
+
+class Difference(NamedTuple):
+    """A part that is not the same in two states; MISSING where a state does not have it."""
+
+    path: str
+    one: Any
+    other: Any
+
+    def as_unexpected(self) -> str:
+        """Return it in words, where the first state is the one that is expected."""
+        path, one, other = self.path or "state()", brief(_plain(self.one)), brief(_plain(self.other))
+        if self.other is _MISSING:
+            return f"{path} is missing: expected {one}"
+        if self.one is _MISSING:
+            return f"{path} should not exist: found {other}"
+        return f"{path}: expected {one}, found {other}"
+
+    def as_change(self) -> str:
+        """Return it in words, where the second state follows the first."""
+        if self.other is _MISSING:
+            return f"{self.path} removed"
+        one = "" if self.one is _MISSING else f"{brief(_plain(self.one))} -> "
+        return f"{self.path}: {one}{brief(_plain(self.other))}"
+
+
+def differences(expected: object, found: object) -> list[str]:
+    """Return a line per difference, at most `SHOWN`, and one that counts the others.
+
+    Args:
+        expected: The state without faults.
+        found: The state to compare with it.
+    """
+    return _bounded(each.as_unexpected() for each in _compare("", expected, found))
+
+
+def changes(before: object, after: object) -> list[str]:
+    """Return a line per change from one state to another, at most `SHOWN`, and one that counts the others."""
+    return _bounded(each.as_change() for each in _compare("", before, after))
+
+
+def _bounded(lines: Iterator[str]) -> list[str]:
+    first = list(islice(lines, SHOWN))
+    more = sum(1 for _ in lines)
+    return [*first, f"and {more} more"] if more else first
+
+
+def excess(expected: Counter[str], found: Counter[str]) -> list[str]:
+    """Return a line per effect that was made more often than expected."""
+    return [
+        f"{brief(effect)}: done {times(found[effect])}, and {times(expected[effect])} without faults"
+        for effect in islice((found - expected), SHOWN)
+    ]
+
+
+def times(count: int) -> str:
+    """Return a number of times in words: never, once, 2 times."""
+    return {0: "never", 1: "once"}.get(count, f"{count} times")
+
+
+def brief(value: object) -> str:
+    """Return a value on one line of bounded length."""
+    text = value if isinstance(value, str) else repr(value)
+    text = " ".join(text.split())
+    return text if len(text) <= VALUE_LENGTH else f"{text[: VALUE_LENGTH - 3]}..."
+
+
+def _compare(path: str, expected: Any, found: Any) -> Iterator[Difference]:
+    if found is _MISSING or expected is _MISSING:
+        yield Difference(path, expected, found)
+        return
+    if expected == found:
+        return
+    expected, found = _plain(expected), _plain(found)
+    if isinstance(expected, Mapping) and isinstance(found, Mapping):
+        names = dict.fromkeys([*expected, *found])
+        for name in names:
+            yield from _compare(
+                _joined(path, str(name)), expected.get(name, _MISSING), found.get(name, _MISSING)
+            )
+    elif _is_list(expected) and _is_list(found):
+        yield from _compare_lists(path, expected, found)
+    else:
+        yield Difference(path, expected, found)
+
+
+def _compare_lists(path: str, expected: Sequence[Any], found: Sequence[Any]) -> Iterator[Difference]:
+    for key in _KEYS:
+        if all(isinstance(each, Mapping) and key in each for each in (*expected, *found)):
+            by_key = ({str(each[key]): each for each in items} for items in (expected, found))
+            yield from _compare(path, *by_key)
+            return
+    for index in range(max(len(expected), len(found))):
+        where = f"{path or 'state()'}[{index}]"
+        yield from _compare(where, _at(expected, index), _at(found, index))
+
+
+def _at(items: Sequence[Any], index: int) -> Any:
+    return items[index] if index < len(items) else _MISSING
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+
+
+def _joined(path: str, name: str) -> str:
+    if not path:
+        return name
+    last = path.rpartition(": ")[2]
+    # The name of an object has a space: "configmaps default/a".
+    return f"{path}: {name}" if " " in last or last.startswith("state()") else f"{path}.{name}"
+
+
+def _plain(value: Any) -> Any:
+    """Return a Struct or dataclass as a dict, so that its fields can be compared."""
+    if value is _MISSING or isinstance(value, Mapping | str | bytes | list):
+        return value
+    if isinstance(value, tuple) and not hasattr(value, "_fields"):
+        return value
+    if isinstance(value, tuple):
+        return dict(zip(getattr(value, "_fields", ()), value, strict=True))
+    if isinstance(value, msgspec.Struct):
+        return {name: getattr(value, name) for name in value.__struct_fields__}
+    fields = getattr(value, "__dataclass_fields__", None)
+    return {name: getattr(value, name) for name in fields} if fields else value

@@ -1,0 +1,164 @@
+"""What the run without faults must fulfil, before it can be the measure for the runs with faults.
+
+An operator that always raises, never rests or always leaks does so in every run: comparing the runs would not
+find it.
+"""
+
+import logging
+import traceback
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
+
+from pilothouse.kube import ObjectKey, Resource
+from pilothouse.playbook.tasks import RESULT
+from pilothouse.telemetry import current_object
+from pilothouse.testing.differences import brief, times
+from pilothouse.testing.documents import Json
+from pilothouse.testing.faults import Site
+from pilothouse.testing.naming import suggestion
+from pilothouse.testing.timeline import Reconcile
+
+#: The kinds that every operator writes by the clock or at will.
+EVENTS_AND_LEASES = ("leases.coordination.k8s.io", "events.events.k8s.io", "events")
+
+UNEXPECTED = "UnexpectedError"
+_EVENTS = ("create events.events.k8s.io", "patch events.events.k8s.io")
+_SHOWN = 8
+
+
+class Defects(logging.Handler):
+    """Collects the errors that nobody foresaw, as the framework logs them.
+
+    Args:
+        expected: Exceptions that the scenario declares.
+    """
+
+    def __init__(self, expected: tuple[type[BaseException], ...]) -> None:
+        super().__init__(logging.ERROR)
+        self.found: list[str] = []
+        self._expected = expected
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take a record of the log."""
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None and not isinstance(error, self._expected):
+            self.found.append(_defect(error, record.getMessage()))
+
+    @contextmanager
+    def collected(self) -> Iterator[None]:
+        """Collect what is logged inside the block."""
+        logger = logging.getLogger("pilothouse")
+        logger.addHandler(self)
+        try:
+            yield
+        finally:
+            logger.removeHandler(self)
+
+
+def _defect(error: BaseException, message: str) -> str:
+    result = RESULT.get(None)
+    where = f"task {result.task!r}" if result else "outside of any task"
+    obj = current_object()
+    frames = "".join(traceback.format_exception(error)[-4:]).rstrip().replace("\n", "\n    ")
+    return (
+        f"an unexpected {type(error).__name__} was raised, {where}{f' of {obj}' if obj else ''} "
+        f"(log: {brief(message)}). Fix it, raise a TaskFailed with a reason instead, or declare it in the "
+        f"scenario's expected_errors.\n    {frames}"
+    )
+
+
+def defective_object(resource: Resource[Any], objects: Collection[Json]) -> str:
+    """Return a sentence if an object's Ready condition reports a defect; else an empty string."""
+    for obj in objects:
+        for condition in obj.get("status", {}).get("conditions") or ():
+            if isinstance(condition, dict) and condition.get("reason") == UNEXPECTED:
+                name = obj["metadata"]["name"]
+                return f"{resource} {name} ends with {UNEXPECTED}: {brief(condition.get('message', ''))}"
+    return ""
+
+
+@dataclass
+class Rest:
+    """Whether the operator rests once everything has settled.
+
+    Attributes:
+        polls_every: An object may be reconciled, and a call repeated, once in this many seconds.
+        recurring: Patterns of calls that go on, as declared by the scenario.
+        recurred: The declared patterns that a call has matched.
+    """
+
+    polls_every: float
+    recurring: Sequence[str]
+    recurred: set[str] = field(default_factory=set)
+
+    def broken(self, sites: Sequence[Site], reconciles: Sequence[Reconcile], seconds: float) -> str:
+        """Return what went on in the given seconds after the state had settled; empty if nothing did."""
+        often = int(seconds / self.polls_every) + 2
+        writes = [site for site in sites if site.writes and not self._declared(site)]
+        calls = Counter((site.what, site.object) for site in sites if not self._declared(site))
+        plays = Counter(each.object for each in reconciles)
+        parts = [
+            *_often("changed something by {}", Counter(site.what for site in writes), seconds),
+            *_often("made the call {}", _over(Counter(dict(calls)), often), seconds),
+            *_often("reconciled {}", _over(plays, often), seconds),
+        ]
+        return "; ".join(parts[:_SHOWN])
+
+    def unused(self, sites: Sequence[Site]) -> str:
+        """Return a sentence if no call matched a declared pattern: it may be misspelled."""
+        for site in sites:
+            self._declared(site)
+        return unused_patterns("recurring", self.recurring, self.recurred, [site.what for site in sites])
+
+    def _declared(self, site: Site) -> bool:
+        matched = {pattern for pattern in self.recurring if fnmatchcase(site.what, pattern)}
+        self.recurred |= matched
+        return bool(matched) or site.what.startswith(_EVENTS)
+
+
+def _over(counts: Counter[Any], often: int) -> Counter[Any]:
+    return Counter({name: count for name, count in counts.items() if count > often})
+
+
+def _often(what: str, counts: Counter[Any], seconds: float) -> list[str]:
+    return [
+        f"{what.format(' for '.join(filter(None, name)) if isinstance(name, tuple) else name)} "
+        f"{times(count)} in {seconds:g} s"
+        for name, count in counts.most_common()
+    ]
+
+
+def left_objects(
+    objects: Sequence[tuple[Resource[Any], ObjectKey, Json]], retained: Sequence[str]
+) -> tuple[list[str], set[str]]:
+    """Return the objects that are left over, in words, and the patterns that matched retained ones."""
+    left, matched = [], set()
+    for resource, key, obj in objects:
+        name = f"{resource} {key}"
+        patterns = {pattern for pattern in retained if fnmatchcase(name, pattern)}
+        matched |= patterns
+        if not patterns:
+            left.append(f"{name}{_why_it_stays(obj)}")
+    return left, matched
+
+
+def _why_it_stays(obj: Json) -> str:
+    metadata = obj["metadata"]
+    if "deletionTimestamp" in metadata:
+        return f", which is being deleted and waits for its finalizers {metadata.get('finalizers')}"
+    if metadata.get("ownerReferences"):
+        return ", whose owner exists"
+    return ", which has no owner"
+
+
+def unused_patterns(attribute: str, patterns: Collection[str], used: Collection[str], seen: object) -> str:
+    """Return a sentence if a declared pattern matched nothing: it may be misspelled; else an empty string."""
+    known = sorted({str(each) for each in seen}) if isinstance(seen, Collection) else []
+    for pattern in patterns:
+        if pattern not in used:
+            return f"{attribute} holds {pattern!r}, which matched nothing. {suggestion(pattern, known)}"
+    return ""
