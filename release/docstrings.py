@@ -11,8 +11,21 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import pilothouse
+
 #: What authors of operators use, by the name of its page in docs/reference/runtime.
-PACKAGES = ("cli", "playbook", "process", "kube", "api", "controller", "informer", "queue", "testing")
+PACKAGES = (
+    "cli",
+    "playbook",
+    "views",
+    "process",
+    "kube",
+    "api",
+    "controller",
+    "informer",
+    "queue",
+    "testing",
+)
 
 HEAD = "<!-- Written by `./inv generate` from the docstrings; change those. -->\n"
 
@@ -37,6 +50,29 @@ def page(package: str) -> str:
     for name in sorted(module.__all__, key=str.lower):
         blocks += _entry(package, name, getattr(module, name))
     return "\n".join(blocks).rstrip() + "\n"
+
+
+def facade() -> str:
+    """The page of `from pilothouse import ...`: each name in one sentence, with a link to its entry.
+
+    Raises:
+        TypeError: A name that is exported has no entry on the page of a package.
+    """
+    names = {name: home for home, names in pilothouse.HOMES.items() for name in names}
+    blocks = [HEAD, "# `pilothouse`", "", *_markdown(inspect.getdoc(pilothouse) or "")]
+    blocks += ["| name | what it is |", "|---|---|"]
+    for name in sorted(names, key=str.lower):
+        home = names[name]
+        [summary, *_] = _entry_text(f"pilothouse.{home}", name).split(". ")
+        blocks.append(f"| [`{name}`]({home}.md#{name.lower()}) | {summary.rstrip('.')}. |")
+    return "\n".join(blocks) + "\n"
+
+
+def _entry_text(package: str, name: str) -> str:
+    """The text of an entry, on one line, without its heading and signature."""
+    entry = "\n".join(_entry(package, name, getattr(importlib.import_module(package), name)))
+    text = re.sub(r"^#[^\n]*$|```.*?```", "", entry, flags=re.DOTALL | re.MULTILINE).strip()
+    return _flat(next(each for each in text.split("\n\n") if not each.startswith("`")))
 
 
 def _entry(package: str, name: str, member: Any) -> list[str]:
@@ -117,7 +153,10 @@ def _markdown(text: str) -> list[str]:
     """A Google docstring as markdown: its sections become lists."""
     lines: list[str] = []
     section = ""
-    for line in text.splitlines():
+    # What follows two colons is indented, which is how Markdown knows code.
+    for line in re.sub(
+        r"::$", ":", re.sub(r"^::\n\n", "", text, flags=re.MULTILINE), flags=re.MULTILINE
+    ).splitlines():
         if found := _SECTION.match(line):
             section = found[1]
             lines += [f"*{_TITLES.get(section, section)}*", ""]

@@ -25,9 +25,10 @@ def files() -> dict[Path, str]:
             reference = CHECKOUT / "docs" / "reference" / f"{kind.resource.kind.lower()}.md"
             found[reference] = page(kind, _sample(package, kind), package.settings)
     found[CHECKOUT / "docs" / "reference" / "metrics.md"] = metrics.page()
+    folder = CHECKOUT / "docs" / "reference" / "runtime"
+    found[folder / "pilothouse.md"] = docstrings.facade()
     for name in docstrings.PACKAGES:
-        runtime = CHECKOUT / "docs" / "reference" / "runtime" / f"{name}.md"
-        found[runtime] = docstrings.page(f"pilothouse.{name}")
+        found[folder / f"{name}.md"] = docstrings.page(f"pilothouse.{name}")
     return found
 
 

@@ -8,8 +8,7 @@ from flights_operator.airline import Airline
 from flights_operator.settings import FlightsSettings
 from flights_operator.tickets import ticket_playbook
 from flights_operator.types import FLIGHT_TICKET
-from pilothouse.cli import main
-from pilothouse.playbook import Watch
+from pilothouse import Watch, main
 
 NAME = "pilothouse-flights"
 
@@ -27,7 +26,7 @@ async def watches(variables: Mapping[str, str]) -> AsyncIterator[Sequence[Watch]
     settings = FlightsSettings.load(variables)
     async with Airline(settings) as airline:
         playbook = ticket_playbook(airline, settings.resync)
-        yield [Watch(FLIGHT_TICKET.resource, playbook, resync=settings.resync)]
+        yield [Watch(FLIGHT_TICKET, playbook, resync=settings.resync)]
 
 
 if __name__ == "__main__":

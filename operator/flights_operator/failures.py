@@ -12,7 +12,7 @@ from flights_operator.errors import (
     UnauthorizedError,
 )
 from flights_operator.types import FINALIZER, FlightTicket
-from pilothouse.playbook import TaskFailed
+from pilothouse import TaskFailed
 
 INVALID_SPEC = "InvalidSpec"
 UNREACHABLE = "AirlineUnreachable"

@@ -15,7 +15,7 @@ from flights_operator.errors import AirlineError, ReferenceExistsError, StaleBoo
 from flights_operator.failures import INVALID_SPEC, REJECTED, retry_seconds, task_failure
 from flights_operator.plan import Book, Change, Keep, decide, mistakes
 from flights_operator.types import FINALIZER, FlightTicket, FlightTicketStatus, Phase
-from pilothouse.playbook import RECONCILE, EventType, Play, Playbook, TaskFailed, task
+from pilothouse import RECONCILE, EventType, Play, Playbook, TaskFailed, task
 
 UNTOUCHED = FlightTicketStatus()
 # A booking that somebody else keeps changing: after so many steps the ticket is played again later.

@@ -7,8 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec.structs import force_setattr
 
-from pilothouse.api import Column, Kind, ManagedResource, Rule, field
-from pilothouse.kube import Condition, ObjectMeta, Resource
+from pilothouse import Column, Kind, ManagedResource, ObjectMeta, Rule, Status, field
 
 FINALIZER = "flights.com/booking"
 """Holds a deleted ticket back until its booking is cancelled."""
@@ -66,7 +65,7 @@ class FlightTicketSpec(msgspec.Struct, frozen=True, gc=False, rename={"from_": "
         force_setattr(self, "to", intern(self.to))
 
 
-class FlightTicketStatus(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename="camel"):
+class FlightTicketStatus(Status, frozen=True):
     """What the airline holds for the ticket."""
 
     phase: Annotated[
@@ -96,26 +95,6 @@ class FlightTicketStatus(msgspec.Struct, frozen=True, gc=False, omit_defaults=Tr
             descriptors=("text",),
         ),
     ] = ""
-    observed_generation: Annotated[
-        int,
-        field(
-            "The metadata.generation that the status describes: the newest one once a change has been seen.",
-            title="Observed generation",
-            descriptors=("text",),
-            format="int64",
-            minimum=0,
-        ),
-    ] = 0
-    conditions: Annotated[
-        tuple[Condition, ...],
-        field(
-            "`Ready` is True while the airline holds what the spec asks for; its reason and message say what "
-            "is missing and what to do.",
-            title="Conditions",
-            descriptors=("io.kubernetes.conditions",),
-            map_keys=("type",),
-        ),
-    ] = ()
 
 
 class FlightTicket(msgspec.Struct, frozen=True, gc=False):
@@ -162,7 +141,9 @@ class FlightTicket(msgspec.Struct, frozen=True, gc=False):
 
 
 FLIGHT_TICKET: Kind[FlightTicket] = Kind(
-    resource=Resource("flights.com", "v1", "FlightTicket", "flighttickets", FlightTicket),
+    FlightTicket,
+    group="flights.com",
+    version="v1",
     title="Flight ticket",
     description="A FlightTicket asks for seats on a flight. The operator books them at the airline, keeps "
     "the booking equal to the spec, and cancels it when the ticket is deleted.",

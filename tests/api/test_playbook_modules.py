@@ -11,9 +11,10 @@ import pytest
 
 from pilothouse.cli.by_hand import Hand
 from pilothouse.kube import Client, ObjectKey, ObjectMeta, PatchType, Resource
-from pilothouse.playbook import JOB, RECONCILE, Playbook, Watch, add_watch
+from pilothouse.playbook import RECONCILE, Playbook, Watch, add_watch
 from pilothouse.process import Manager, Settings
 from pilothouse.testing import ApiServer, eventually
+from pilothouse.views import JOB
 from tests.api.tickets import CRD
 from tests.api.versions import ON_BOTH
 from tests.api.widgets import install

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from pilothouse.kube import Client, NotFound, ObjectKey, PartialObjectMetadata, Resource
-from pilothouse.playbook import JOB, Playbook, Secondary, Watch, add_watch
+from pilothouse.playbook import Playbook, Secondary, Watch, add_watch
 from pilothouse.process import Manager, Settings
 from pilothouse.testing import eventually, objects
+from pilothouse.views import JOB
 from tests.api.tickets import CRD
 from tests.api.widgets import install
 from tests.cluster.flights import NAMESPACE, Flights

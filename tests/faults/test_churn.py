@@ -28,9 +28,10 @@ from pilothouse.kube import (
     Unreachable,
     WatchEvent,
 )
-from pilothouse.playbook import JOB, Plan, Play, Playbook, Watch, add_watch, task
+from pilothouse.playbook import Plan, Play, Playbook, Watch, add_watch, task
 from pilothouse.process import Manager, Settings
 from pilothouse.testing import Call, ModelApi, VirtualTimeLoop
+from pilothouse.views import JOB
 from tests.faults.airline import ModelAirline
 from tests.faults.test_flight_ticket import TICKETS
 from tests.unit.playbook.configured import CONFIG_MAP, TicketPlay

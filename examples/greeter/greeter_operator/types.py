@@ -4,8 +4,7 @@ from typing import Annotated
 
 import msgspec
 
-from pilothouse.api import Column, Kind, ManagedResource, Rule, field
-from pilothouse.kube import Condition, ObjectMeta, Resource
+from pilothouse import Column, Kind, ManagedResource, ObjectMeta, Rule, Status, field
 
 
 class GreetingSpec(msgspec.Struct, frozen=True):
@@ -16,22 +15,10 @@ class GreetingSpec(msgspec.Struct, frozen=True):
     ] = ""
 
 
-class GreetingStatus(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
-    """What there is."""
+class GreetingStatus(Status, frozen=True):
+    """What there is. The framework fills in observedGeneration and conditions."""
 
     config_map: Annotated[str, field("The ConfigMap that holds the message.", title="ConfigMap")] = ""
-    observed_generation: Annotated[
-        int, field("The metadata.generation that the status describes.", format="int64")
-    ] = 0
-    conditions: Annotated[
-        tuple[Condition, ...],
-        field(
-            "`Ready` is True while everything is as the spec asks; its message says what is missing.",
-            title="Conditions",
-            descriptors=("io.kubernetes.conditions",),
-            map_keys=("type",),
-        ),
-    ] = ()
 
 
 class Greeting(msgspec.Struct, frozen=True):
@@ -56,8 +43,9 @@ class Greeting(msgspec.Struct, frozen=True):
 
 
 GREETING: Kind[Greeting] = Kind(
-    resource=Resource("demo.pilothouse.dev", "v1", "Greeting", "greetings", Greeting),
-    title="Greeting",
+    Greeting,
+    group="demo.pilothouse.dev",
+    version="v1",
     description="A Greeting asks for a message, which the operator puts into a ConfigMap of the same name.",
     columns=(
         Column("Message", ".spec.message"),
@@ -66,12 +54,3 @@ GREETING: Kind[Greeting] = Kind(
     ),
     manages=(ManagedResource("ConfigMap", "v1"), ManagedResource("Event", "v1")),
 )
-
-
-class ConfigMap(msgspec.Struct, frozen=True):
-    """Of a ConfigMap the operator needs to know no more than that it is there."""
-
-    metadata: ObjectMeta = ObjectMeta()
-
-
-CONFIG_MAP = Resource("", "v1", "ConfigMap", "configmaps", ConfigMap)

@@ -3,9 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from greeter_operator.playbook import watch
-from greeter_operator.types import CONFIG_MAP, GREETING
-from pilothouse.kube import ObjectKey
-from pilothouse.playbook import Watch
+from greeter_operator.types import GREETING
+from pilothouse import CONFIG_MAP, ObjectKey, Watch
 from pilothouse.testing import ModelApi, Process, Scenario, explore, play
 
 KEY = ObjectKey("default", "sample")

@@ -1,8 +1,10 @@
 """How a kind is declared: typed structs whose fields carry their words, and what the API shows of them."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
+from functools import cached_property
 from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
@@ -151,17 +153,33 @@ class Version:
     deprecation: str = ""
 
 
+READY_COLUMNS = (
+    Column("Ready", '.status.conditions[?(@.type=="Ready")].status'),
+    Column("Reason", '.status.conditions[?(@.type=="Ready")].reason'),
+    Column("Message", '.status.conditions[?(@.type=="Ready")].message', priority=1),
+    Column("Age", ".metadata.creationTimestamp", type="date"),
+)
+"""What `kubectl get` shows of a kind that declares no columns of its own."""
+
+
 @dataclass(frozen=True)
 class Kind(Generic[T]):
-    """A kind of the API: where it is served, what it looks like, and what people see of it.
+    """A kind of your own: where it is served, what it looks like, and what people see of it.
+
+    Kinds that others define are a `Resource`.
 
     Attributes:
-        resource: Where it is served and the view that the operator decodes; its version is the stored one.
-        title: Its name for people: "Flight ticket".
+        view: The frozen msgspec Struct that the operator decodes; the CRD's schema comes from it.
+        group: The API group, a domain name of yours: "example.com".
+        version: The stored version, such as "v1".
+        kind: The kind's name; by default the name of the view, such as "WebSite".
+        plural: Its name in paths and commands; by default the kind's plural in lower case, "websites".
+        namespaced: Whether its objects live in namespaces.
+        title: Its name for people, "Web site"; by default the kind's name.
         description: What an object of it asks for; markdown.
-        short_names: What kubectl also knows it by.
+        short_names: Further names for kubectl, such as "ws".
         categories: The groups it is listed with: "all".
-        columns: What `kubectl get` shows.
+        columns: What `kubectl get` shows; by default Ready, its reason and the age.
         rules: CEL rules on the whole object.
         scale: Its subresource scale; None: it has no size.
         selectable: The fields that lists and watches of the stored version may be narrowed by, of type
@@ -172,15 +190,39 @@ class Kind(Generic[T]):
         reasons: What each reason of the condition Ready means.
     """
 
-    resource: Resource[T]
-    title: str
-    description: str
+    view: type[T]
+    group: str
+    version: str
+    kind: str = ""
+    plural: str = ""
+    namespaced: bool = True
+    title: str = ""
+    description: str = ""
     short_names: Sequence[str] = ()
     categories: Sequence[str] = ()
-    columns: Sequence[Column] = ()
+    columns: Sequence[Column] = READY_COLUMNS
     rules: Sequence[Rule] = ()
     scale: Scale | None = None
     selectable: Sequence[str] = ()
     versions: Sequence[Version] = ()
     manages: Sequence[ManagedResource] = ()
     reasons: Mapping[str, str] = dataclass_field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        kind = self.kind or self.view.__name__
+        defaults = {"kind": kind, "plural": plural_of(kind.lower()), "title": kind}
+        for name, value in defaults.items():
+            if not getattr(self, name):
+                object.__setattr__(self, name, value)
+
+    @cached_property
+    def resource(self) -> Resource[T]:
+        """Where the kind is served, in the stored version, and the view that its objects are read into."""
+        return Resource(self.group, self.version, self.kind, self.plural, self.view, self.namespaced)
+
+
+def plural_of(word: str) -> str:
+    """The English plural of a regular noun: websites, boxes, policies. Pass `Kind.plural` for others."""
+    if re.search("(s|x|z|ch|sh)$", word):
+        return f"{word}es"
+    return f"{word[:-1]}ies" if re.search("[^aeiou]y$", word) else f"{word}s"

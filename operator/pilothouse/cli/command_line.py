@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pilothouse import __version__
-from pilothouse.cli.operator import WRONG_SETTINGS, Watches, run_operator
+from pilothouse.cli.operator import WRONG_SETTINGS, Watches, opened, run_operator
 from pilothouse.kube import Client, ClientConfig, KubeError, ObjectKey, can_be_name
 from pilothouse.process import Settings, SettingsError
 from pilothouse.telemetry import configure
@@ -53,7 +53,8 @@ def main(
 
     Args:
         name: The operator's name: of its Lease, and in Events and requests.
-        watches: Opens what it needs and yields its watches; SettingsError where a setting is missing.
+        watches: The watches, or a function that opens what they need and yields them. The function raises
+            SettingsError if a setting is missing.
         argv: The arguments; those of the process unless given.
         settings: The operator's own settings classes: their variables are flags, too, as those of `Settings`.
         variables: The environment; a flag goes before its variable.
@@ -131,7 +132,7 @@ async def _play(name: str, watches: Watches, variables: Mapping[str, str], optio
     settings = Settings.load(variables)
     # The lines are for the person; those of the running operator go where its own log goes.
     configure("console", "warning")
-    async with watches(variables) as all_watches:
+    async with opened(watches, variables) as all_watches:
         kind, key = _named(options.object, options.namespace)
         config = ClientConfig.load()
         settings = replace(settings, pod_namespace=settings.pod_namespace or config.namespace)
@@ -157,7 +158,7 @@ async def _explain(watches: Watches, variables: Mapping[str, str], options: "Nam
     from pilothouse.cli import explain
     from pilothouse.cli.by_hand import watches_of
 
-    async with watches(variables) as all_watches:
+    async with opened(watches, variables) as all_watches:
         chosen = watches_of(all_watches, options.kind) if options.kind else all_watches
         tell = explain.as_mermaid if options.format == "mermaid" else explain.as_text
         sys.stdout.write("\n".join(tell(watch) for watch in chosen))

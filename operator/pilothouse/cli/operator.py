@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -40,9 +40,22 @@ REST_SECONDS = 4.5
 END_SECONDS = 2.0
 
 
-Watches: TypeAlias = Callable[[Mapping[str, str]], AbstractAsyncContextManager[Sequence[Watch]]]
-"""Given the environment's variables, opens what an operator needs (clients of outside systems) and yields its
-watches. An async generator function under `contextlib.asynccontextmanager` is one."""
+Watches: TypeAlias = (
+    Sequence[Watch] | Callable[[Mapping[str, str]], AbstractAsyncContextManager[Sequence[Watch]]]
+)
+"""What an operator watches: a list of watches, or a function for an operator with settings or clients of its
+own. The function takes the environment variables, opens the clients and yields the watches. It is an async
+generator function under `contextlib.asynccontextmanager`."""
+
+
+def opened(watches: Watches, variables: Mapping[str, str]) -> AbstractAsyncContextManager[Sequence[Watch]]:
+    """Returns the context in which the watches can be used.
+
+    Args:
+        watches: The watches, or the function that opens them.
+        variables: The environment variables for the function.
+    """
+    return watches(variables) if callable(watches) else nullcontext(watches)
 
 
 def run_operator(name: str, watches: Watches, *, variables: Mapping[str, str] = os.environ) -> int:
@@ -50,7 +63,8 @@ def run_operator(name: str, watches: Watches, *, variables: Mapping[str, str] = 
 
     Args:
         name: Its name: of the Lease, and in Events and requests.
-        watches: Opens what it needs and yields its watches; SettingsError where a setting is missing.
+        watches: The watches, or a function that opens what they need and yields them. The function raises
+            SettingsError if a setting is missing.
         variables: The environment.
 
     Returns:
@@ -85,7 +99,7 @@ async def _exit_code(name: str, running: Awaitable[None]) -> int:
 async def _run(name: str, watches: Watches, variables: Mapping[str, str], last_resort: "_LastResort") -> None:
     settings = Settings.load(variables)
     # All settings first: whoever has to mend one need not have credentials yet.
-    async with watches(variables) as all_watches:
+    async with opened(watches, variables) as all_watches:
         config = ClientConfig.load()
         settings = replace(settings, pod_namespace=settings.pod_namespace or config.namespace)
         configure(settings.log_format, settings.log_level)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 from urllib.parse import quote
 
-from pilothouse.kube.objects import KubeObject
+from pilothouse.kube.objects import KubeObject, PartialObjectMetadata
 
 T = TypeVar("T", bound=KubeObject)
 
@@ -47,6 +47,12 @@ class Resource(Generic[T]):
     def metadata_only(self) -> bool:
         """Whether the view reads nothing but metadata: then the server sends nothing else."""
         return self.view.__struct_fields__ == ("metadata",)
+
+    def partial(self) -> "Resource[PartialObjectMetadata]":
+        """Return the same kind in a view of the metadata alone, for objects that are applied and not read."""
+        return Resource(
+            self.group, self.version, self.kind, self.plural, PartialObjectMetadata, self.namespaced
+        )
 
     def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
         """Return the path of the collection, of one object in it, or of an object's subresource.

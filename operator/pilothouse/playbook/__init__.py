@@ -3,22 +3,19 @@
 from pilothouse.controller import EventType
 from pilothouse.playbook.assembly import add_watch
 from pilothouse.playbook.groups import Group, Plan
-from pilothouse.playbook.jobs import JOB, Job
 from pilothouse.playbook.manifest import child_name
 from pilothouse.playbook.play import Play
 from pilothouse.playbook.playbook import Playbook, Recap
 from pilothouse.playbook.reconciler import PAUSED, RECONCILE, Reconciler
-from pilothouse.playbook.status import PlayStatus
+from pilothouse.playbook.status import PlayStatus, Status
 from pilothouse.playbook.tasks import State, Task, TaskFailed, TaskResult, Waiting, task
 from pilothouse.playbook.watch import Secondary, Watch
 
 __all__ = [
-    "JOB",
     "PAUSED",
     "RECONCILE",
     "EventType",
     "Group",
-    "Job",
     "Plan",
     "Play",
     "PlayStatus",
@@ -27,6 +24,7 @@ __all__ = [
     "Reconciler",
     "Secondary",
     "State",
+    "Status",
     "Task",
     "TaskFailed",
     "TaskResult",

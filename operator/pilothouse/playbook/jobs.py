@@ -5,44 +5,12 @@ from typing import Any
 
 import msgspec
 
-from pilothouse.kube import ObjectMeta, Resource
 from pilothouse.playbook.manifest import Json, child_name, digest
 from pilothouse.playbook.tasks import TaskFailed, Waiting
+from pilothouse.views import Job
 
 RUNNING = "JobRunning"
 FAILED = "JobFailed"
-
-
-class JobCondition(msgspec.Struct, frozen=True, gc=False):
-    """How a Job ended."""
-
-    type: str = ""
-    status: str = ""
-    reason: str = ""
-    message: str = ""
-
-
-class JobStatus(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """How far a Job is."""
-
-    active: int = 0
-    failed: int = 0
-    conditions: tuple[JobCondition, ...] = ()
-
-    def ended(self, how: str) -> JobCondition | None:
-        """The condition Complete or Failed, if it is so."""
-        return next((each for each in self.conditions if each.type == how and each.status == "True"), None)
-
-
-class Job(msgspec.Struct, frozen=True, gc=False):
-    """batch/v1 Job, as far as a play looks at it."""
-
-    metadata: ObjectMeta = msgspec.field(default_factory=ObjectMeta)
-    status: JobStatus = JobStatus()
-
-
-JOB: Resource[Job] = Resource("batch", "v1", "Job", "jobs", Job)
-"""Jobs, as `Play.run_job` reads them: for `owns` of a Watch."""
 
 
 def job_manifest(body: Mapping[str, Any], owner: str) -> Json:

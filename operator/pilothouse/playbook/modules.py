@@ -10,15 +10,19 @@ from pilothouse.playbook.apply import Apply
 from pilothouse.playbook.awaited import awaited
 from pilothouse.playbook.cluster import Cluster
 from pilothouse.playbook.contention import Contended
-from pilothouse.playbook.jobs import JOB, Job, job_manifest, verdict
+from pilothouse.playbook.jobs import job_manifest, verdict
 from pilothouse.playbook.manifest import completed
-from pilothouse.playbook.tasks import RESULT, refused
+from pilothouse.playbook.rollouts import explained
+from pilothouse.playbook.tasks import RESULT, TaskFailed, Waiting, refused
+from pilothouse.views import JOB, Deployment, Job, StatefulSet
 
 T = TypeVar("T", bound=KubeObject)
 K = TypeVar("K", bound=KubeObject)
 
 # Watches report what is waited for. This is for what no watch reports, or reports late. Seconds.
 FALLBACK = 60.0
+# No watch shows why a pod does not run. Seconds.
+ROLLOUT_FALLBACK = 15.0
 
 
 @awaited
@@ -231,6 +235,37 @@ class ObjectModules(Generic[T]):
         key = ObjectKey(namespace or self.object.metadata.namespace, name)
         with _refusals():
             return await self.cluster.pod_log(key, container=container, tail_lines=tail_lines)
+
+    async def wait_for_rollout(
+        self, workload: Deployment | StatefulSet, *, fallback: float = ROLLOUT_FALLBACK
+    ) -> None:
+        """Ends the play unless a workload is rolled out. The condition Ready then says why it is not.
+
+        ::
+
+            deployment = await play.apply(DEPLOYMENT, manifest)
+            await play.wait_for_rollout(deployment)
+
+        A rollout is done when `kubectl rollout status` says so. Until then each play reads the workload's
+        pods, and the claims of pods that cannot be scheduled, from the API server. The reason of Ready is
+        RollingOut, or what is in the way: ImagePullBackOff, CrashLoopBackOff, Unschedulable, VolumePending,
+        QuotaExceeded. The operator needs the permissions to list pods and to get persistentvolumeclaims;
+        without them the condition only says how far the rollout is.
+
+        Args:
+            workload: The Deployment or StatefulSet, as `apply` or `get` returned it.
+            fallback: Seconds until the next check. Changes of the workload are seen earlier; those of its
+                pods are not.
+
+        Raises:
+            Waiting: The rollout is not done.
+            TaskFailed: The Deployment has exceeded its progressDeadlineSeconds. The engine retries.
+        """
+        rollout = await explained(self.cluster.api, workload)
+        if rollout.failed:
+            raise TaskFailed(rollout.reason, rollout.message)
+        if not rollout.done:
+            raise Waiting(rollout.reason, rollout.message, fallback=fallback)
 
     async def run_job(
         self,

@@ -2,16 +2,55 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol, TypeVar, cast
+from typing import Annotated, Any, NamedTuple, Protocol, TypeVar, cast
 
 import msgspec
 
+from pilothouse.api import field
 from pilothouse.kube import Condition, encodable
 from pilothouse.telemetry import now, redacted
 
 
+class Status(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel", omit_defaults=True):
+    """The status of a kind: the two fields that the engine writes. Subclass it to add your own.
+
+    ::
+
+        class WebSiteStatus(Status, frozen=True):
+            url: Annotated[str, field("Where the site is served.")] = ""
+
+    A subclass inherits the names in camelCase and leaves out fields that have their default. Its own fields
+    come before these two, and every one needs a default: a new object has no status.
+
+    Attributes:
+        observed_generation: The metadata.generation that the status describes.
+        conditions: The conditions, Ready among them.
+    """
+
+    observed_generation: Annotated[
+        int,
+        field(
+            "The metadata.generation that the status describes: the newest one once a change has been seen.",
+            title="Observed generation",
+            descriptors=("text",),
+            format="int64",
+            minimum=0,
+        ),
+    ] = 0
+    conditions: Annotated[
+        tuple[Condition, ...],
+        field(
+            "`Ready` is True while everything is as the spec asks; its reason and message say what is "
+            "missing and what to do.",
+            title="Conditions",
+            descriptors=("io.kubernetes.conditions",),
+            map_keys=("type",),
+        ),
+    ] = ()
+
+
 class PlayStatus(Protocol):
-    """What the status of an object needs to have: a frozen msgspec Struct with these fields."""
+    """What the engine needs of a status: a frozen msgspec Struct with these fields, such as a `Status`."""
 
     @property
     def observed_generation(self) -> int:

@@ -2,13 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import msgspec
 
+from pilothouse.api import Kind
 from pilothouse.controller import Mapper, Predicate, any_change
 from pilothouse.informer import IndexFunc, Transform, drop_last_applied
 from pilothouse.kube import Resource
+from pilothouse.playbook.groups import Step
+from pilothouse.playbook.play import Play
 from pilothouse.playbook.playbook import Playbook
 
 
@@ -44,11 +48,16 @@ class Secondary:
 
 @dataclass(frozen=True)
 class Watch:
-    """Maps a kind to the playbook that is played over its objects. The finalizer is the playbook's.
+    """Maps a kind to the tasks that reconcile its objects.
+
+    ::
+
+        Watch(WEB_SITE, tasks=[apply_deployment], owns=[DEPLOYMENT])
 
     Attributes:
-        resource: The kind and the view of it that the playbook reads.
-        playbook: What is played.
+        kind: The kind: one of your own, or the Resource of another's.
+        tasks: The tasks and groups, in order; or a Playbook, which adds a Play of your own, cleanup tasks and
+            their finalizer.
         resync: Every object is played again about once in this many seconds, changed or not; 0: never.
         workers: How many objects are played at once.
         selector: Only objects with these labels: "app=web,tier!=cache".
@@ -74,8 +83,8 @@ class Watch:
             operator's, and the view has no status or one without `observed_generation` and `conditions`.
     """
 
-    resource: Resource[Any]
-    playbook: Playbook[Any]
+    kind: Kind[Any] | Resource[Any]
+    tasks: Playbook[Any] | Sequence[Step[Any]]
     resync: float = 600.0
     workers: int = 16
     selector: str = ""
@@ -105,6 +114,16 @@ class Watch:
                     "selections: the playbook could not tell which one it reads. Declare it alike, in the "
                     "one view and with the one selector that bring all that it needs"
                 )
+
+    @cached_property
+    def resource(self) -> Resource[Any]:
+        """The kind and the view of it that the playbook reads."""
+        return self.kind.resource if isinstance(self.kind, Kind) else self.kind
+
+    @cached_property
+    def playbook(self) -> Playbook[Any]:
+        """What runs over each object."""
+        return self.tasks if isinstance(self.tasks, Playbook) else Playbook(Play, tasks=self.tasks)
 
     @property
     def secondaries(self) -> Sequence[Secondary]:

@@ -193,7 +193,7 @@ class Recorded(Playbook[Any]):
 
 def recorded(watch: Watch, timeline: Timeline, process: Process) -> Watch:
     """Return a watch whose reconciles are noted in a timeline."""
-    return replace(watch, playbook=Recorded(watch.playbook, timeline, process))
+    return replace(watch, tasks=Recorded(watch.playbook, timeline, process))
 
 
 def process_name(number: int) -> str:

@@ -72,7 +72,7 @@ async def watches(variables: Mapping[str, str]) -> AsyncIterator[Sequence[Watch]
             made.airline = airline
             return made
 
-        yield [Watch(FLIGHT_TICKET.resource, Playbook(play, tasks=[book]), resync=settings.resync)]
+        yield [Watch(FLIGHT_TICKET, Playbook(play, tasks=[book]), resync=settings.resync)]
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from pilothouse.api import (
     core,
     field,
 )
-from pilothouse.kube import Condition, ObjectMeta, Resource
+from pilothouse.kube import Condition, ObjectMeta
 
 GROUP = "testing.pilothouse.dev"
 
@@ -103,7 +103,9 @@ class OldSink(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 KITCHEN_SINK: Kind[Sink] = Kind(
-    resource=Resource(GROUP, "v2", "Sink", "sinks", Sink),
+    Sink,
+    group=GROUP,
+    version="v2",
     title="Kitchen sink",
     description="Everything at once.",
     short_names=("sk",),

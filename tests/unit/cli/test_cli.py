@@ -248,6 +248,21 @@ def test_a_paused_ticket_can_be_checked_and_is_not_played(
     assert (airline.effects, api.writes) == ([], [])
 
 
+def test_a_plain_list_of_watches_is_run_as_well(
+    api: ModelApi, airline: Airline, ticket: ObjectKey, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    watches = [Watch(TICKET, playbook(airline))]
+
+    def command(*argv: str) -> int:
+        return cli.main("tickets", watches, argv, variables={"LEADER_ELECT": "true"})
+
+    assert command("explain", "ticket") == 0
+    assert command("play", "ticket/my-ticket", "--check") == 2
+    assert command("play", "ticket/my-ticket") == 0
+    assert command("play", "ticket/my-ticket", "--check") == 0
+    assert capsys.readouterr().out.startswith("Ticket (tests.dev/v1)\n")
+
+
 def test_explain_needs_no_settings_and_no_cluster(capsys: pytest.CaptureFixture[str]) -> None:
     asked: dict[str, Any] = {}
 

@@ -8,9 +8,10 @@ from typing import Any
 import msgspec
 
 from pilothouse.kube import ObjectKey, ObjectMeta, Resource
-from pilothouse.playbook import JOB, Play, Playbook, Secondary, Task, Watch, add_watch, task
+from pilothouse.playbook import Play, Playbook, Secondary, Task, Watch, add_watch, task
 from pilothouse.process import Manager, Settings
 from pilothouse.testing import Call, ModelApi
+from pilothouse.views import JOB
 from tests.unit.tickets import TICKET, Ticket, TicketStatus
 
 TicketPlay = Play[Ticket, TicketStatus]

@@ -24,9 +24,10 @@ from pilothouse.kube import (
     scale_of,
 )
 from pilothouse.kube import evict as evict_pod
-from pilothouse.playbook import JOB, Play, Playbook, Secondary, TaskFailed, Watch, add_watch, task
+from pilothouse.playbook import Play, Playbook, Secondary, TaskFailed, Watch, add_watch, task
 from pilothouse.process import Manager, Settings
 from pilothouse.testing import Call, ModelApi
+from pilothouse.views import JOB
 from tests.unit.playbook.configured import (
     CONFIG_MAP,
     DEPLOYMENT,

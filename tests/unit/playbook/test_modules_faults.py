@@ -8,7 +8,6 @@ import pytest
 from pilothouse.kube import EventType, ObjectKey, Resource
 from pilothouse.kube.subresources import PODS as POD
 from pilothouse.playbook import (
-    JOB,
     Group,
     Plan,
     Play,
@@ -21,6 +20,7 @@ from pilothouse.playbook import (
 )
 from pilothouse.playbook.jobs import job_manifest
 from pilothouse.testing import Fault, FaultMatrix, Json, ModelApi, Process, Scenario, explore
+from pilothouse.views import JOB
 from tests.unit.playbook.configured import CONFIG_MAP, DEPLOYMENT, OWNS, SECRET, TicketPlay, owned_by
 from tests.unit.tickets import TICKET
 

@@ -10,11 +10,12 @@ from pilothouse.cli.by_hand import Hand
 from pilothouse.controller.events import EVENT
 from pilothouse.informer import drop_last_applied
 from pilothouse.kube import Conflict, Forbidden, ObjectKey, Resource
-from pilothouse.playbook import JOB, Play, Playbook, Secondary, Watch, task
+from pilothouse.playbook import Play, Playbook, Secondary, Watch, task
 from pilothouse.playbook.jobs import job_manifest
 from pilothouse.playbook.ownership import OWNER_UID
 from pilothouse.process import Settings
 from pilothouse.testing import Call, ModelApi
+from pilothouse.views import JOB
 from tests.unit.playbook.configured import (
     CONFIG_MAP,
     DEPLOYMENT,

@@ -7,7 +7,9 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pilothouse.api.schema import structural_schema
 from pilothouse.kube import Condition
+from pilothouse.playbook import Status
 from pilothouse.playbook.status import READY, Aspect, merge_patch, with_conditions
 from pilothouse.testing.patches import merged
 from tests.unit.tickets import TicketStatus
@@ -98,3 +100,23 @@ def test_the_time_of_a_condition_is_that_of_its_last_change_of_status() -> None:
 def test_what_was_not_acted_on_is_not_observed() -> None:
     status = with_conditions(TicketStatus(observed_generation=4), 5, [Aspect(READY, None, "Paused", "")])
     assert (status.observed_generation, status.conditions[0].observed_generation) == (4, 5)
+
+
+class SiteStatus(Status, frozen=True):
+    ready_replicas: int = 0
+
+
+def test_a_subclass_of_status_inherits_how_it_is_written() -> None:
+    assert msgspec.json.encode(SiteStatus()) == b"{}"
+    status = with_conditions(SiteStatus(2), 3, [Aspect(READY, True, "Done", "")], observed_generation=3)
+    assert list(msgspec.to_builtins(status)) == ["readyReplicas", "observedGeneration", "conditions"]
+    assert msgspec.json.decode(msgspec.json.encode(status), type=SiteStatus) == status
+
+
+def test_the_schema_of_a_status_is_kubernetes_own() -> None:
+    fields = structural_schema(SiteStatus)["properties"]
+    assert fields["readyReplicas"] == {"type": "integer"}
+    assert (fields["observedGeneration"]["format"], fields["observedGeneration"]["minimum"]) == ("int64", 0)
+    assert fields["conditions"]["x-kubernetes-list-type"] == "map"
+    assert fields["conditions"]["x-kubernetes-list-map-keys"] == ["type"]
+    assert all(fields[name]["description"] for name in ("observedGeneration", "conditions"))

@@ -7,7 +7,7 @@ import pytest
 
 from devcluster.folders import CHECKOUT
 from flights_operator.types import FLIGHT_TICKET
-from pilothouse.playbook import Play, Playbook, Watch
+from pilothouse.playbook import Watch
 from pilothouse.process import Settings
 from pilothouse.process.flags import Setting, settings
 
@@ -21,11 +21,11 @@ UNUSED = {
     "Reconciled",
     "Deleting",
     "NameTaken",
+    "InvalidManifest",
+    "FieldContended",
     "FieldConflict",
     "NotSelected",
     "NotOwned",
-    "FieldContended",
-    "InvalidManifest",
     "NothingToScale",
     "JobRunning",
     "JobFailed",
@@ -91,7 +91,7 @@ def test_the_defaults_that_are_shown_are_those_that_hold() -> None:
     shown = {each.name: each.default for each in settings(Settings) if each.default}
     assert {"HEALTH_ADDRESS", "LEADER_ELECT", "LEASE_DURATION", "RESYNC_PERIOD"} <= set(shown)
     told = Settings.load(pod | shown)
-    usual = Watch(FLIGHT_TICKET.resource, Playbook(Play, tasks=[]))
+    usual = Watch(FLIGHT_TICKET, tasks=[])
     assert (told.resync, told.workers) == (usual.resync, usual.workers)
     assert replace(told, resync=None, workers=None) == Settings.load(pod)
 

@@ -1,0 +1,78 @@
+"""What a Kind derives from its view, and what a Watch makes of it."""
+
+import msgspec
+import pytest
+
+from pilothouse.api import Kind
+from pilothouse.api.crd import crd
+from pilothouse.api.kind import plural_of
+from pilothouse.kube import ObjectMeta, Resource
+from pilothouse.playbook import Play, Playbook, Status, Watch, task
+
+
+class WebPolicySpec(msgspec.Struct, frozen=True):
+    host: str = ""
+
+
+class WebPolicy(msgspec.Struct, frozen=True):
+    metadata: ObjectMeta = ObjectMeta()
+    spec: WebPolicySpec = WebPolicySpec()
+    status: Status = Status()
+
+
+WEB_POLICY = Kind(WebPolicy, group="example.com", version="v1")
+
+
+@task("nothing is done")
+async def nothing(play: Play[WebPolicy, Status]) -> None: ...
+
+
+def test_names_come_from_the_view() -> None:
+    assert WEB_POLICY.resource == Resource("example.com", "v1", "WebPolicy", "webpolicies", WebPolicy)
+    assert (WEB_POLICY.kind, WEB_POLICY.title) == ("WebPolicy", "WebPolicy")
+
+
+def test_given_names_win() -> None:
+    kind = Kind(WebPolicy, "example.com", "v1", kind="Policy", plural="rules", namespaced=False, title="A")
+    assert kind.resource == Resource("example.com", "v1", "Policy", "rules", WebPolicy, namespaced=False)
+    assert kind.title == "A"
+
+
+def test_a_kind_without_columns_shows_whether_its_objects_are_ready() -> None:
+    [version] = crd(WEB_POLICY)["spec"]["versions"]
+    assert [each["name"] for each in version["additionalPrinterColumns"]] == [
+        "Ready",
+        "Reason",
+        "Message",
+        "Age",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("word", "plural"),
+    [
+        ("ticket", "tickets"),
+        ("policy", "policies"),
+        ("gateway", "gateways"),
+        ("box", "boxes"),
+        ("class", "classes"),
+        ("batch", "batches"),
+    ],
+)
+def test_regular_plurals(word: str, plural: str) -> None:
+    assert plural_of(word) == plural
+
+
+def test_a_watch_takes_a_kind_and_its_tasks() -> None:
+    watch = Watch(WEB_POLICY, tasks=[nothing])
+    assert watch.resource == WEB_POLICY.resource
+    assert watch.name == "webpolicy"
+    assert (watch.playbook.tasks, watch.playbook.cleanup) == ((nothing,), ())
+    assert watch.playbook is watch.playbook
+
+
+def test_a_watch_takes_a_resource_and_a_playbook() -> None:
+    playbook = Playbook(Play, tasks=[nothing])
+    watch = Watch(WEB_POLICY.resource, playbook)
+    assert watch.resource is WEB_POLICY.resource
+    assert watch.playbook is playbook
