@@ -1,4 +1,4 @@
-# The operators' image: Python, the locked wheels, our source. Both stages stand on the same base, so that wheels
+# The operators' image: Python, the locked wheels, the framework's wheel, the operators. Both stages stand on the same base, so that wheels
 # fit the Python that runs them: docker.io/library/python:3.13-slim, or any image with python3 (3.11 or newer)
 # and, for the first stage, pip.
 ARG BASE=docker.io/library/python:3.13-slim
@@ -15,9 +15,25 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
 RUN find /opt/pilothouse/site -name '*.pyx' -o -name '*.pxd' -o -name '*.pyi' -o -name '*.c' -o -name '*.h' | xargs -r rm \
     && rm -rf /opt/pilothouse/site/bin \
     && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/pilothouse/site
-COPY operator /opt/pilothouse/operator
-# A checkout made under a strict umask is its owner's alone to read; the operator runs as somebody else.
-RUN chmod -R a+rX /opt/pilothouse/operator \
+# The framework as a wheel, by the build backend of its pyproject.toml.
+COPY requirements/build.txt /build/
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+    --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt \
+    python3 -m pip install --no-cache-dir --disable-pip-version-check --no-compile --no-deps \
+    --only-binary=:all: --require-hashes --target=/build/backend -r /build/build.txt
+COPY LICENSE README.md pyproject.toml /build/source/
+COPY requirements/runtime.txt /build/source/requirements/
+COPY examples/greeter /build/source/examples/greeter
+COPY operator /build/source/operator
+# What is for authors stays out: the test kit, and what makes and packages a project.
+RUN cd /build/source \
+    && PYTHONPATH=/build/backend python3 -m hatchling build -t wheel -d /build/wheel \
+    && python3 -m pip install --no-cache-dir --disable-pip-version-check --no-compile --no-deps --no-index \
+    --target=/opt/pilothouse/operator /build/wheel/*.whl \
+    && rm -rf /opt/pilothouse/operator/bin /opt/pilothouse/operator/pilothouse/testing \
+    /opt/pilothouse/operator/pilothouse/packaging \
+    && cp -r operator/flights_operator /opt/pilothouse/operator/ \
+    && chmod -R a+rX /opt/pilothouse/operator \
     && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/pilothouse/operator
 
 FROM ${BASE}

@@ -19,6 +19,7 @@ from devcluster import cluster as local
 from devcluster import folders, images, olm, toolchain
 from devcluster.progress import Step, run_steps
 from devcluster.shell import ClusterError
+from pilothouse.packaging.mistakes import ProjectError
 
 #: What a disk or a folder's owner refuses, whichever file it strikes.
 _REFUSALS = {
@@ -27,13 +28,13 @@ _REFUSALS = {
 
 
 def speaking_plainly(action: Callable[..., None]) -> Callable[..., None]:
-    """A person gets the sentence of a ClusterError, not its traceback, and likewise of a folder of no use."""
+    """Has a task end with the sentence of an error that a person can correct, without its traceback."""
 
     @functools.wraps(action)
     def wrapped(*args: Any, **kwargs: Any) -> None:
         try:
             action(*args, **kwargs)
-        except ClusterError as error:
+        except (ClusterError, ProjectError) as error:
             raise Exit(str(error), code=1) from None
         except OSError as error:
             if not is_of_folders(error):

@@ -10,7 +10,7 @@ import yaml
 from devcluster import images
 from devcluster.folders import CHECKOUT
 from devcluster.kubectl import Kubectl
-from release.install import NAMESPACE as OPERATORS
+from release.packages import NAMESPACE as OPERATORS
 
 NAMESPACE = "airline"
 _EXAMPLE = CHECKOUT / "examples" / "booking_api"

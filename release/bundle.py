@@ -14,7 +14,7 @@ from devcluster import toolchain
 from devcluster.shell import ClusterError, run
 from release import images
 from release.documents import Document, dump, load, tree
-from release.packages import CHANNEL, IMAGE, Package, version
+from release.packages import CHANNEL, IMAGE, Package
 
 #: Seconds; each takes less than one, unless operator-sdk has to be built first (that is not counted).
 _TIMEOUT = 60.0
@@ -32,7 +32,7 @@ def files(package: Package) -> dict[Path, str]:
         run(
             [
                 *(toolchain.binary("operator-sdk"), "generate", "bundle", "--quiet", "--overwrite"),
-                *("--package", package.name, "--version", version()),
+                *("--package", package.name, "--version", package.version),
                 *("--channels", CHANNEL, "--default-channel", CHANNEL),
             ],
             timeout=_TIMEOUT,

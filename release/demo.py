@@ -69,7 +69,7 @@ class Demo:
 
     def _not_booked(self) -> str:
         state = self.kubectl("describe", "flightticket", _NAME, "-n", "default")
-        return f"the ticket was not booked\n{state}\n{install.explain(self.kubectl)}\n"
+        return f"the ticket was not booked\n{state}\n{install.explain(self.kubectl, _PACKAGE)}\n"
 
     def story(self) -> str:
         """What happened, and what to try next."""

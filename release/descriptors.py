@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import inspect
 
-from pilothouse.api import Kind
+from pilothouse.api import Kind, ManagedResource
 from release.documents import Document
 
 _PREFIX = "urn:alm:descriptor:"
@@ -24,11 +25,21 @@ def owned(kind: Kind[Any]) -> list[Document]:
         "kind": resource.kind,
         "displayName": kind.title,
         "description": kind.description,
-        "resources": [{"kind": m.kind, "name": m.name, "version": m.version} for m in kind.manages],
+        "resources": [{"kind": m.kind, "name": m.name, "version": m.version} for m in _resources(kind)],
         "specDescriptors": _descriptors(kind, "spec"),
         "statusDescriptors": _descriptors(kind, "status"),
     }
     return [entry, *({**entry, "version": version.name} for version in kind.versions if version.served)]
+
+
+def _resources(kind: Kind[Any]) -> Sequence[ManagedResource]:
+    """What an object leads to; Events always, because every operator records them.
+
+    Without them operator-sdk takes the role's permission to create Events for one on an API version that
+    Kubernetes removed in v1.25 (operator-framework/api, pkg/validation/internal/removed_apis.go).
+    """
+    events = any(each.kind == "Event" for each in kind.manages)
+    return kind.manages if events else (*kind.manages, ManagedResource("Event", "v1"))
 
 
 def fields(kind: Kind[Any], part: str) -> list[tuple[str, inspect.Metadata]]:

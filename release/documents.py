@@ -4,34 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from devcluster.folders import CHECKOUT
 from devcluster.shell import ClusterError
+from pilothouse.packaging.documents import Document, dump
 
-Document = dict[str, Any]
-
-
-class _Dumper(yaml.SafeDumper):
-    """Texts of several lines as they are, and no anchors: people read these files."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
-def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
-
-
-_Dumper.add_representer(str, _text)
-
-
-def dump(document: Document, *, comment: str = "") -> str:
-    """The document as YAML, its keys in their order, below a comment line."""
-    text: str = yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=110, allow_unicode=True)
-    return f"# {comment}\n{text}" if comment else text
+__all__ = ["Document", "check", "different", "dump", "load", "tree", "write"]
 
 
 def load(path: Path) -> Document:

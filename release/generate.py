@@ -46,8 +46,13 @@ def manifests(package: Package, command: str) -> dict[Path, str]:
         )
         for kind in package.kinds
     }
-    found[package.config / "manifests" / "generated.yaml"] = dump(_csv_patch(package), comment=comment)
-    return found
+    return {**found, **csv_patch(package, command)}
+
+
+def csv_patch(package: Package, command: str) -> dict[Path, str]:
+    """The API part of a package's ClusterServiceVersion; see `manifests`."""
+    comment = f"Written by `./{command}` from the types; change those."
+    return {package.config / "manifests" / "generated.yaml": dump(_csv_patch(package), comment=comment)}
 
 
 def _csv_patch(package: Package) -> Document:

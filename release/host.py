@@ -1,36 +1,22 @@
-"""`inv run`: an operator on this host, against the current cluster, anew when its source changes."""
+"""`inv run`: an operator on this host, against the current cluster, restarted when its source changes."""
 
 from __future__ import annotations
 
-import math
-import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from types import FrameType
+from contextlib import ExitStack
 
 from devcluster import target as targets
 from devcluster.folders import given
 from devcluster.kubectl import Kubectl
 from devcluster.progress import say
 from devcluster.shell import ClusterError
-from flights_operator.settings import FlightsSettings
-from pilothouse.cli.operator import WRONG_SETTINGS
+from pilothouse.cli.children import start
+from pilothouse.cli.supervise import environment, interrupted_by, supervise
 from release import projects
-from release.children import start, stop
-from release.host_airline import HostAirline, host_airline
-from release.packages import PACKAGES, Package
+from release.packages import PACKAGES, Companion, Package
 from release.take_over import StandIn, standing_in
-
-#: Seconds between two looks at the sources, and at the cluster: each of those starts a kubectl.
-_LOOK, _LOOK_AT_CLUSTER = 0.5, 2.0
-#: Seconds before an operator that has ended is started again: doubled each time that it ends before so many
-#: seconds have passed, as the kubelet does with a container.
-_PAUSE, _LONGEST_PAUSE, _SOON = 1.0, 60.0, 30.0
 
 
 def run(name: str, *, namespaces: str = "", take_over: bool = False) -> None:
@@ -42,42 +28,38 @@ def run(name: str, *, namespaces: str = "", take_over: bool = False) -> None:
         take_over: Keep the Deployment in the cluster at 0 replicas meanwhile.
 
     Raises:
-        ClusterError: there is no such operator, it refuses its settings, or the cluster cannot be used or
-            lacks its kinds.
+        ClusterError: There is no such operator, or the cluster cannot be used or lacks its kinds.
+        ProjectError: The folder is not a project, or the operator refuses its settings.
     """
     package = _package(name)
     kubectl = targets.current().kubectl
     _require_kinds(kubectl, package)
-    with _interrupted_by(signal.SIGTERM, signal.SIGHUP), ExitStack() as stack:
+    with interrupted_by(signal.SIGTERM, signal.SIGHUP), ExitStack() as stack:
         stand_in = stack.enter_context(standing_in(kubectl, package, take_over=take_over))
         if not take_over and stand_in.runs:
             say(_stands_by(stand_in.namespace, package))
-        books = FlightsSettings in package.settings and "AIRLINE_URL" not in os.environ
-        airline = stack.enter_context(host_airline(kubectl)) if books else None
-        # The caller's own variables go before these.
-        environment = {
-            "KUBECONFIG": str(kubectl.kubeconfig),
-            # With the Deployment's own Lease: of the two, one works.
-            "LEADER_ELECT": "true",
-            "WATCH_NAMESPACE": namespaces,
-            "HEALTH_ADDRESS": "127.0.0.1:0",
-            "LOG_FORMAT": "console",
-            **(airline.environment if airline else {}),
-            **os.environ,
-            "PYTHONPATH": package.python_path,
-        }
+        companion = stack.enter_context(package.beside(kubectl))
+        variables = environment(
+            package.python_path,
+            {
+                "KUBECONFIG": str(kubectl.kubeconfig),
+                "WATCH_NAMESPACE": namespaces,
+                **(companion.environment if companion else {}),
+            },
+        )
 
         def begin() -> subprocess.Popen[bytes]:
-            variables = {"POD_NAMESPACE": stand_in.namespace, **environment}
-            return start([sys.executable, "-m", package.module], variables)
+            return start(
+                [sys.executable, "-m", package.module], {"POD_NAMESPACE": stand_in.namespace, **variables}
+            )
 
-        supervise(begin, package.source, lambda: _look(stand_in, airline))
+        supervise(begin, package.source, lambda: _look(stand_in, companion))
 
 
-def _look(stand_in: StandIn, airline: HostAirline | None) -> str:
-    """Puts the cluster and the airline in order; why the operator must start anew, if it must."""
-    if airline:
-        airline.keep()
+def _look(stand_in: StandIn, companion: Companion | None) -> str:
+    """Keeps the take-over and the companion up; returns why the operator must restart, if it must."""
+    if companion:
+        companion.keep()
     before = stand_in.namespace
     try:
         now = stand_in.look()
@@ -113,101 +95,3 @@ def _stands_by(namespace: str, package: Package) -> str:
         "Lease works; this one stands by until it is free.\n"
         f"To work here now: ./inv run {package.argument} --take-over, which pauses the other meanwhile"
     )
-
-
-def supervise(begin: Callable[[], subprocess.Popen[bytes]], sources: Path, look: Callable[[], str]) -> None:
-    """Keeps a process running until interrupted: anew when a source has changed, and when it has ended.
-
-    Args:
-        begin: Starts it.
-        sources: Where its sources are.
-        look: Called now and then; why it must start anew, if it must.
-
-    Raises:
-        ClusterError: It refuses its settings.
-    """
-    pause = _PAUSE
-    while True:
-        due, began = _due(sources, look), time.monotonic()
-        process = begin()
-        try:
-            why = _wait(due, process)
-            if not why:
-                lasted = time.monotonic() - began
-                pause = _PAUSE if lasted > _SOON else min(2 * pause, _LONGEST_PAUSE)
-                why = _ended(process, pause)
-                why = _wait(due, seconds=pause) or why
-        except KeyboardInterrupt:
-            say("stopping")
-            return
-        finally:
-            stop(process)
-        say(f"{why}: starting anew")
-
-
-def _due(sources: Path, look: Callable[[], str]) -> Callable[[], str]:
-    """Tells why a process that begins now must start anew; "" while it need not."""
-    seen, looked = _stamps(sources), time.monotonic()
-
-    def due() -> str:
-        nonlocal looked
-        if _stamps(sources) != seen:
-            return "the sources have changed"
-        if time.monotonic() - looked < _LOOK_AT_CLUSTER:
-            return ""
-        why = look()
-        looked = time.monotonic()
-        return why
-
-    return due
-
-
-def _wait(
-    due: Callable[[], str], process: subprocess.Popen[bytes] | None = None, seconds: float = math.inf
-) -> str:
-    """Waits until there is a reason to start anew, the process has ended, or time is up (returns "")."""
-    ends = time.monotonic() + seconds
-    while time.monotonic() < ends and (process is None or process.poll() is None):
-        if why := due():
-            return why
-        time.sleep(_LOOK)
-    return ""
-
-
-def _ended(process: subprocess.Popen[bytes], pause: float) -> str:
-    """Says how a process has ended, and when it is started again; returns why."""
-    if process.returncode == WRONG_SETTINGS:
-        raise ClusterError(
-            "the operator refuses its settings, as it says above: correct them, and start again"
-        )
-    why = f"the operator has ended with status {process.returncode}"
-    say(f"{why}; it starts again in {pause:.0f} s, or when its sources change")
-    return why
-
-
-def _stamps(sources: Path) -> dict[Path, int]:
-    """When each source was last changed; one that vanishes meanwhile is seen next time."""
-    stamps = {}
-    for path in sources.rglob("*.py"):
-        try:
-            stamps[path] = path.stat().st_mtime_ns
-        except FileNotFoundError:
-            continue
-    return stamps
-
-
-@contextmanager
-def _interrupted_by(*signals: signal.Signals) -> Iterator[None]:
-    """The first of these does what Ctrl-C does, and others nothing: what was begun is put in order."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        for each in signals:
-            signal.signal(each, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    before = {each: signal.signal(each, interrupt) for each in signals}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)

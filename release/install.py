@@ -9,10 +9,8 @@ import yaml
 from devcluster.folders import CHECKOUT
 from devcluster.kubectl import Kubectl, wait_until
 from devcluster.shell import ClusterError
-from release.packages import Package
+from release.packages import NAMESPACE, Package
 
-#: Where config/olm puts the Subscription, the catalog and so the operator.
-NAMESPACE = "pilothouse"
 _CATALOG = "pilothouse"
 #: Seconds until OLM is given up: its own deadline for a Deployment is 5 minutes.
 _PATIENCE = 330.0
@@ -69,7 +67,7 @@ def wait_succeeded(kubectl: Kubectl, package: Package, seconds: float = _PATIENC
         return csv if csv.get("status", {}).get("phase") == "Succeeded" else {}
 
     return wait_until(
-        succeeded, seconds, lambda: f"{package.csv_name} was not installed\n{explain(kubectl)}\n"
+        succeeded, seconds, lambda: f"{package.csv_name} was not installed\n{explain(kubectl, package)}\n"
     )
 
 
@@ -82,8 +80,8 @@ def unsubscribe(kubectl: Kubectl, package: Package) -> None:
     kubectl("wait", "--for=delete", *owned, "--timeout=120s", timeout=130)
 
 
-def explain(kubectl: Kubectl) -> str:
-    """What OLM, the pods and the events of the operators' namespace say, for who must find out why."""
+def explain(kubectl: Kubectl, package: Package) -> str:
+    """What OLM, the pods, the events of the operators' namespace and a package's log show."""
     views = (
         ("get", "catalogsource,subscription,installplan,csv,pods,jobs", "-o", "wide"),
         (
@@ -94,7 +92,7 @@ def explain(kubectl: Kubectl) -> str:
         ),
         ("get", "csv", "-o", "jsonpath={range .items[*]}{.status.reason}: {.status.message}{'\\n'}{end}"),
         ("get", "events", "--sort-by=.lastTimestamp"),
-        ("logs", "deployment/pilothouse-flights", "--tail=30"),
+        ("logs", f"deployment/{package.name}", "--tail=30"),
     )
     parts = []
     for words in views:

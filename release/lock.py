@@ -11,7 +11,8 @@ from devcluster.shell import run
 #: Lock file -> what it is compiled from.
 _LOCKS = {
     "runtime.txt": ("pyproject.toml",),
-    "dev.txt": ("--group", "dev", "pyproject.toml"),
+    "build.txt": ("--group", "build"),
+    "dev.txt": ("--group", "dev", "--all-extras", "pyproject.toml"),
     "bench.txt": ("--group", "bench", "pyproject.toml"),
     # Without the runtime: nothing of ours runs there.
     "bench-ansible.txt": ("--group", "bench-ansible"),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 from devcluster.folders import CHECKOUT
+from devcluster.kubectl import Kubectl
 from devcluster.shell import ClusterError
 from flights_operator.settings import FlightsSettings
 from flights_operator.types import FLIGHT_TICKET
@@ -18,8 +20,34 @@ from pilothouse.process import Settings
 
 #: The operators' image, without tag or digest. One for all operators.
 IMAGE = "quay.io/pilothouse/pilothouse"
+#: Where config/olm puts the Subscription, the catalog and so the operators.
+NAMESPACE = "pilothouse"
 #: The channel that everybody takes, by OLM's naming convention; a second major version would get another.
 CHANNEL = "stable"
+
+
+class Companion(Protocol):
+    """What runs beside an operator on this host."""
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What the operator's environment says of it."""
+
+    def keep(self) -> None:
+        """Starts it again if it has ended."""
+
+
+Companions: TypeAlias = Callable[[Kubectl], AbstractContextManager[Companion | None]]
+
+
+def _nothing(kubectl: Kubectl) -> AbstractContextManager[Companion | None]:
+    return nullcontext()
+
+
+def _airline(kubectl: Kubectl) -> AbstractContextManager[Companion | None]:
+    from release.host_airline import host_airline  # which imports this module
+
+    return host_airline(kubectl)
 
 
 @dataclass(frozen=True)
@@ -31,12 +59,19 @@ class Package:
         folder: Its folder in config/, and the start of its Python package's name.
         kinds: The kinds that it owns.
         settings: What its environment may say, by class.
+        beside: Starts what it needs beside it when it runs on this host.
     """
 
     name: str
     folder: str
     kinds: Sequence[Kind[Any]]
     settings: Sequence[type] = ()
+    beside: Companions = _nothing
+
+    @property
+    def version(self) -> str:
+        """Its version: that of this repository."""
+        return version()
 
     @property
     def module(self) -> str:
@@ -91,7 +126,7 @@ class Package:
     @property
     def csv_name(self) -> str:
         """The name of the present version's ClusterServiceVersion."""
-        return f"{self.name}.v{version()}"
+        return f"{self.name}.v{self.version}"
 
     @property
     def csv_base(self) -> Path:
@@ -101,7 +136,9 @@ class Package:
 
 PACKAGES: Mapping[str, Package] = {
     package.name: package
-    for package in (Package("pilothouse-flights", "flights", (FLIGHT_TICKET,), (FlightsSettings, Settings)),)
+    for package in (
+        Package("pilothouse-flights", "flights", (FLIGHT_TICKET,), (FlightsSettings, Settings), _airline),
+    )
 }
 
 

@@ -17,9 +17,10 @@ from devcluster import toolchain
 from devcluster.folders import CHECKOUT
 from devcluster.kubectl import Kubectl
 from pilothouse.kube import Client, NotFound, ObjectKey, ObjectMeta, PatchType, Resource
+from pilothouse.packaging.names import Names
+from pilothouse.packaging.scaffold import TEMPLATE, create
 from pilothouse.testing import ApiServer, eventually
 from release.documents import tree
-from release.new import TEMPLATE, Names, create
 from release.projects import update
 from tests.api.test_permissions import service_account
 from tests.api.versions import ON_BOTH
@@ -43,7 +44,7 @@ CONFIG_MAPS = Resource("", "v1", "ConfigMap", "configmaps", Anything)
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A new operator."""
     folder = tmp_path_factory.mktemp("new") / "sites"
-    create(NAMES, folder)
+    create(NAMES, folder, update)
     return folder
 
 
@@ -63,7 +64,7 @@ def run(project: Path, *command: str) -> None:
 
 
 def test_the_example_is_what_the_scaffold_makes(tmp_path: Path) -> None:
-    create(Names("greeter", "demo.pilothouse.dev", "Greeting"), tmp_path / "greeter")
+    create(Names("greeter", "demo.pilothouse.dev", "Greeting"), tmp_path / "greeter", update)
     made = tree(tmp_path / "greeter")
     kept = tree_of_sources(TEMPLATE)
     assert made.keys() == kept.keys()

@@ -18,7 +18,7 @@ from devcluster.folders import CHECKOUT
 from devcluster.kubectl import Kubectl, wait_until
 from flights_operator.types import Phase
 from pilothouse.kube import Client
-from release import airline, install, publish
+from release import airline, install, packages, publish
 from release.packages import find
 from tests.bench.process import Memory, Process, seconds_to_ready
 from tests.cluster.airline import ClusterAirline
@@ -79,14 +79,14 @@ class Bench:
         """Deletes the pod, and waits for the next one's process to be ready."""
         _say("starting a new pod")
         old = Process(self._pod()["metadata"]["uid"]).pid
-        words = ("pod", "-n", install.NAMESPACE, "-l", self.package.selector)
+        words = ("pod", "-n", packages.NAMESPACE, "-l", self.package.selector)
         self.kubectl("delete", *words, "--wait=false")
         self.figures["process_start_to_ready_seconds"] = seconds_to_ready(old)
-        self.kubectl("rollout", "status", f"deployment/{self.package.name}", "-n", install.NAMESPACE)
+        self.kubectl("rollout", "status", f"deployment/{self.package.name}", "-n", packages.NAMESPACE)
         wait_until(
             lambda: len(operator_pods(self.kubectl, self.package)) == 1,
             60,
-            lambda: f"the old pod does not go\n{install.explain(self.kubectl)}\n",
+            lambda: f"the old pod does not go\n{install.explain(self.kubectl, self.package)}\n",
         )
 
     def idle(self, name: str) -> None:

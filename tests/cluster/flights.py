@@ -15,7 +15,7 @@ from devcluster import target as targets
 from devcluster.folders import CHECKOUT
 from devcluster.kubectl import Kubectl
 from devcluster.shell import ClusterError
-from release import airline, install, publish
+from release import airline, install, packages, publish
 from release.packages import Package, find
 from tests.cluster.airline import ClusterAirline
 
@@ -85,9 +85,8 @@ class Flights:
                 return found
             if time.monotonic() > deadline:
                 tickets = self.kubectl("get", "flighttickets", "-A", "-o", "yaml")
-                pytest.fail(
-                    f"not within {seconds:.0f} s: {what}\n{tickets[-8000:]}\n{install.explain(self.kubectl)}"
-                )
+                scene = install.explain(self.kubectl, self.package)
+                pytest.fail(f"not within {seconds:.0f} s: {what}\n{tickets[-8000:]}\n{scene}")
             time.sleep(0.1)
 
     def operator_pods(self) -> list[dict[str, Any]]:
@@ -97,7 +96,7 @@ class Flights:
 
 def operator_pods(kubectl: Kubectl, package: Package) -> list[dict[str, Any]]:
     """The pods of a package's operator."""
-    words = ("pods", "-n", install.NAMESPACE, "-l", package.selector)
+    words = ("pods", "-n", packages.NAMESPACE, "-l", package.selector)
     items: list[dict[str, Any]] = kubectl.read(*words)["items"]
     return items
 

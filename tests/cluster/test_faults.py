@@ -10,7 +10,7 @@ import pytest
 
 from devcluster.folders import CHECKOUT
 from pilothouse.testing import Fault
-from release import install
+from release import packages
 from tests.cluster.flights import Flights
 
 pytestmark = pytest.mark.timeout(900)
@@ -55,9 +55,9 @@ def sample() -> str:
 def under_faults(flights: Flights) -> Iterator[None]:
     """The Subscription mounts the hook into the operator's pod, and leaves it as it was afterwards."""
     kubectl, name = flights.kubectl, flights.package.name
-    before = kubectl.read("subscription", name, "-n", install.NAMESPACE)["spec"].get("config")
+    before = kubectl.read("subscription", name, "-n", packages.NAMESPACE)["spec"].get("config")
     files = [f"--from-file={path}" for path in FILES]
-    kubectl("create", "configmap", HOOK, "-n", install.NAMESPACE, *files)
+    kubectl("create", "configmap", HOOK, "-n", packages.NAMESPACE, *files)
     configure(
         flights,
         {
@@ -81,7 +81,7 @@ def under_faults(flights: Flights) -> Iterator[None]:
     )
     yield
     configure(flights, before)
-    kubectl("delete", "configmap", HOOK, "-n", install.NAMESPACE)
+    kubectl("delete", "configmap", HOOK, "-n", packages.NAMESPACE)
 
 
 def configure(flights: Flights, config: object) -> None:
@@ -90,11 +90,11 @@ def configure(flights: Flights, config: object) -> None:
     # Null first: a merge patch would keep the fields of the config that was there.
     for value in (None, config):
         patch = json.dumps({"spec": {"config": value}})
-        kubectl("patch", "subscription", name, "-n", install.NAMESPACE, "--type=merge", "-p", patch)
+        kubectl("patch", "subscription", name, "-n", packages.NAMESPACE, "--type=merge", "-p", patch)
     faulty = bool(config) and "FAULTS" in json.dumps(config)
 
     def rolled_out() -> bool:
-        deployment = kubectl.read("deployment", name, "-n", install.NAMESPACE)
+        deployment = kubectl.read("deployment", name, "-n", packages.NAMESPACE)
         status = deployment["status"]
         return (
             ("FAULTS_STRUCK" in json.dumps(deployment["spec"])) == faulty
@@ -121,7 +121,7 @@ def test_a_sample_of_faults_books_once_and_loses_nothing(flights: Flights, under
     [pod] = flights.operator_pods()
     assert pod["status"]["containerStatuses"][0]["restartCount"] == len(KILLS)
     struck = flights.kubectl(
-        "exec", pod["metadata"]["name"], "-n", install.NAMESPACE, "--", "python3", "-c",
+        "exec", pod["metadata"]["name"], "-n", packages.NAMESPACE, "--", "python3", "-c",
         "print(open('/struck/faults').read())",
     )  # fmt: skip
     kinds = {line.partition(" at ")[0] for line in struck.splitlines() if line}

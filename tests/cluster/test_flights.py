@@ -11,7 +11,7 @@ import pytest
 
 from devcluster.shell import CommandError
 from flights_operator.types import FlightTicket
-from release import install
+from release import install, packages
 from tests.cluster.flights import NAMESPACE, Flights, ready_condition
 from tests.cluster.load import Writes, create_tickets, delete_tickets, open_client, wait_booked
 
@@ -41,7 +41,7 @@ def test_olm_runs_the_image_by_digest_under_restricted_pod_security(flights: Fli
     assert container["image"] == flights.published.operator
     assert "@sha256:" in container["image"]
     assert container["resources"]["limits"] == {"cpu": "500m", "memory": "128Mi"}
-    namespace = flights.kubectl.read("namespace", install.NAMESPACE)
+    namespace = flights.kubectl.read("namespace", packages.NAMESPACE)
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
 
 
@@ -141,7 +141,7 @@ def test_killed_while_the_airline_holds_its_request_never_books_twice(flights: F
             name = f"killed-{number}"
             uids[name] = flights.create(name)
             flights.until(lambda: flights.airline.held() > 0, f"the airline holds the booking of {name}")
-            pods = ("pod", "-l", flights.package.selector, "-n", install.NAMESPACE)
+            pods = ("pod", "-l", flights.package.selector, "-n", packages.NAMESPACE)
             flights.kubectl("delete", *pods, "--force", "--grace-period=0", timeout=90)
             flights.airline.release()
             # The next request that is held is then the next ticket's, and nobody else's.
@@ -159,7 +159,7 @@ def test_a_version_deleted_by_hand_is_installed_again_and_keeps_the_tickets(flig
     uid = flights.create("kept")
     flights.wait_phase("kept", "Booked")
     # Uninstalled by half: OLM itself installs nothing while the Subscription says that it has.
-    flights.kubectl("delete", "csv", flights.package.csv_name, "-n", install.NAMESPACE, "--wait", timeout=90)
+    flights.kubectl("delete", "csv", flights.package.csv_name, "-n", packages.NAMESPACE, "--wait", timeout=90)
     flights.change("kept", number=3)
     install.subscribe(flights.kubectl, flights.package, flights.published.catalog, flights.published.operator)
     install.wait_succeeded(flights.kubectl, flights.package)
@@ -178,10 +178,10 @@ def _short_lease(flights: Flights) -> None:
     environment = [{"name": name, "value": value} for name, value in SHORT_LEASE.items()]
     patch = json.dumps({"spec": {"config": {"env": environment}}})
     name = flights.package.name
-    flights.kubectl("patch", "subscription", name, "-n", install.NAMESPACE, "--type=merge", "-p", patch)
+    flights.kubectl("patch", "subscription", name, "-n", packages.NAMESPACE, "--type=merge", "-p", patch)
 
     def rolled_out() -> bool:
-        deployment = flights.kubectl.read("deployment", name, "-n", install.NAMESPACE)
+        deployment = flights.kubectl.read("deployment", name, "-n", packages.NAMESPACE)
         container = deployment["spec"]["template"]["spec"]["containers"][0]
         status = deployment["status"]
         return (

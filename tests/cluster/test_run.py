@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from devcluster.folders import CHECKOUT
-from release import install
+from release import packages
 from tests.cluster.commands import inv, running
 from tests.cluster.flights import Flights
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(900)
 
 def replicas(flights: Flights) -> int:
     """How many replicas the operator's Deployment asks for."""
-    words = ("deployment", flights.package.name, "-n", install.NAMESPACE, "-o", "jsonpath={.spec.replicas}")
+    words = ("deployment", flights.package.name, "-n", packages.NAMESPACE, "-o", "jsonpath={.spec.replicas}")
     return int(flights.kubectl("get", *words))
 
 
@@ -42,7 +42,7 @@ def test_it_takes_over_books_starts_anew_at_a_change_and_gives_back(flights: Fli
         assert (refused.returncode, "another ./inv run flights --take-over" in refused.stderr) == (1, True)
         # As OLM does when it installs anew.
         flights.kubectl(
-            "scale", f"deployment/{flights.package.name}", "-n", install.NAMESPACE, "--replicas=1"
+            "scale", f"deployment/{flights.package.name}", "-n", packages.NAMESPACE, "--replicas=1"
         )
         told(process, "brought back meanwhile, and is paused again")
         # The time alone: what is in the source stays as it is.
@@ -62,7 +62,7 @@ def test_it_takes_over_books_starts_anew_at_a_change_and_gives_back(flights: Fli
         assert process.wait(60) == 0, log.read_text()
     text = log.read_text()
     assert "Traceback" not in text
-    assert f"brought {install.NAMESPACE}/{flights.package.name} back to 1 replica(s)" in text
+    assert f"brought {packages.NAMESPACE}/{flights.package.name} back to 1 replica(s)" in text
     assert replicas(flights) == 1
     flights.delete("on-the-host")  # which the operator in the cluster does
     assert dict(flights.airline.audit(uid)) == {"created": 1, "changed": 2, "cancelled": 1, "closed": 1}

@@ -14,7 +14,7 @@ import pytest
 from devcluster import target as targets
 from devcluster.kubectl import Kubectl, wait_until
 from devcluster.shell import ClusterError
-from release.new import Names
+from pilothouse.packaging.names import Names
 from tests.cluster.commands import inv
 
 pytestmark = pytest.mark.timeout(600)

@@ -52,5 +52,5 @@ GREETING: Kind[Greeting] = Kind(
         Column("Ready", '.status.conditions[?(@.type=="Ready")].status'),
         Column("Age", ".metadata.creationTimestamp", type="date"),
     ),
-    manages=(ManagedResource("ConfigMap", "v1"), ManagedResource("Event", "v1")),
+    manages=(ManagedResource("ConfigMap", "v1"),),
 )

@@ -9,6 +9,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
+from pilothouse.api.keywords import require_keyword
 from pilothouse.kube import KubeObject, Resource
 
 T = TypeVar("T", bound=KubeObject)
@@ -70,7 +71,12 @@ def field(
         list_type: "set": the items are told apart by their values; "atomic": who applies owns it whole.
         keywords: JSON Schema keywords by their own names: minimum=1, pattern="^a", format="int64". With
             default=, which the server puts where a field is absent, the struct has the same default.
+
+    Raises:
+        TypeError: A structural schema has no such keyword, or its value has another type.
     """
+    for word, value in keywords.items():
+        require_keyword(word, value)
     schema: dict[str, object] = dict(keywords)
     if rules:
         schema["x-kubernetes-validations"] = [rule.to_schema() for rule in rules]

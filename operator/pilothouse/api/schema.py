@@ -7,23 +7,12 @@ import msgspec
 from msgspec import inspect
 
 from pilothouse.api.core_types import INT_OR_STRING, core_schema
+from pilothouse.api.keywords import require_keyword
 from pilothouse.kube import Condition, ObjectMeta
 
 Schema = dict[str, Any]
 
 _BOUNDS = ("gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length", "pattern")
-
-# The keywords of a structural schema that a field may set:
-# https://kubernetes.io/docs/reference/kubernetes-api/extend-resources/custom-resource-definition-v1/
-KEYWORDS = frozenset(
-    {
-        *("default", "enum", "example", "format", "nullable"),
-        *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
-        *("minLength", "maxLength", "pattern", "minItems", "maxItems", "minProperties", "maxProperties"),
-        *("x-kubernetes-embedded-resource", "x-kubernetes-preserve-unknown-fields", "x-kubernetes-map-type"),
-        *("x-kubernetes-list-type", "x-kubernetes-list-map-keys", "x-kubernetes-validations"),
-    }
-)
 
 # The API server's date-time lets in what Python's datetime does not: the year 0, offsets of a day or more.
 _MOMENT = r"^([1-9][0-9]{3}|0[1-9][0-9]{2}|00[1-9][0-9]|000[1-9])-.*([zZ]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$"
@@ -126,9 +115,11 @@ def _annotated(of: inspect.Metadata, path: str) -> Schema:
 def _words(of: inspect.Metadata, path: str) -> Schema:
     words = dict(of.extra_json_schema or {})
     words.pop("title", None)  # for consoles; the CSV has it
-    unknown = words.keys() - KEYWORDS - {"description"}
-    if unknown:
-        raise TypeError(f"{path}: {', '.join(sorted(unknown))} is no keyword of a structural schema")
+    for word, value in words.items():
+        try:
+            require_keyword(word, value)
+        except TypeError as error:
+            raise TypeError(f"{path}: {error}") from None
     return words
 
 

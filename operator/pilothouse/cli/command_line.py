@@ -93,21 +93,28 @@ def _parser(name: str, settings: Sequence[type], wrong: int) -> "ArgumentParser"
     parser = Parser(prog=name, description="Without a command the operator runs.")
     add_flags(parser, *settings, Settings)
     commands = parser.add_subparsers(dest="command", metavar="play | explain")
-    play = commands.add_parser(
-        "play",
-        help="play one object by hand",
-        epilog="exit codes: 0 done, or nothing to change; 1 failed or refused; "
-        "2 with --check, a play would change something",
-    )
-    play.add_argument("object", metavar="KIND/[NAMESPACE/]NAME")
-    play.add_argument("-n", "--namespace", default="", help="the object's namespace")
-    play.add_argument("--check", action="store_true", help="change nothing, tell what would be changed")
-    play.add_argument("--diff", action="store_true", help="show what each task changes, and the status")
-    play.add_argument("-o", "--output", choices=("text", "json"), default="text")
-    explain = commands.add_parser("explain", help="tell what is played over a kind, and in which order")
-    explain.add_argument("kind", nargs="?", default="", metavar="KIND")
-    explain.add_argument("--format", choices=("text", "mermaid"), default="text")
+    add_play_arguments(commands.add_parser("play", help="reconcile one object manually"))
+    add_explain_arguments(commands.add_parser("explain", help="show the tasks of a kind in their order"))
     return parser
+
+
+def add_play_arguments(parser: "ArgumentParser") -> None:
+    """Declares what `play` takes."""
+    parser.epilog = (
+        "exit codes: 0 done, or nothing to change; 1 failed or refused; "
+        "2 with --check, the object would be changed"
+    )
+    parser.add_argument("object", metavar="KIND/[NAMESPACE/]NAME")
+    parser.add_argument("-n", "--namespace", default="", help="the object's namespace")
+    parser.add_argument("--check", action="store_true", help="change nothing, show what would be changed")
+    parser.add_argument("--diff", action="store_true", help="show what each task changes, and the status")
+    parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
+
+
+def add_explain_arguments(parser: "ArgumentParser") -> None:
+    """Declares what `explain` takes."""
+    parser.add_argument("kind", nargs="?", default="", metavar="KIND")
+    parser.add_argument("--format", choices=("text", "mermaid"), default="text")
 
 
 def _by_hand(name: str, command: Callable[[], Coroutine[Any, Any, int]]) -> int:

@@ -91,7 +91,7 @@ class Bounded(msgspec.Struct):
 
 
 class Misspelt(msgspec.Struct):
-    size: Annotated[int, field("Size.", minimun=1)] = 1
+    size: Annotated[int, msgspec.Meta(extra_json_schema={"minimun": 1})] = 1
 
 
 class Either(msgspec.Struct):
@@ -130,7 +130,7 @@ class Tagged(msgspec.Struct, tag=True):
     ("view", "complaint"),
     [
         (Bounded, "Bounded.size: give ge to field() by its JSON Schema name"),
-        (Misspelt, "Misspelt.size: minimun is no keyword of a structural schema"),
+        (Misspelt, "Misspelt.size: 'minimun' is not a keyword of a structural schema; did you mean minimum?"),
         (Either, "Either.size: a structural schema cannot express a union"),
         (Unknown, "Unknown.size: a structural schema cannot express BytesType"),
         (

@@ -81,7 +81,7 @@ def test_the_airline_s_stages_begin_as_the_operators_do_so_that_layers_are_share
         [stage.splitlines() for stage in (folders.CHECKOUT / name).read_text().split("\nFROM ")[1:]]
         for name in ("Dockerfile", "examples/booking_api/Dockerfile")
     )
-    wheels = (("COPY operator", "COPY examples"), ("ARG VERSION", "LABEL"))
+    wheels = (("# The framework as a wheel", "COPY examples"), ("ARG VERSION", "LABEL"))
     for own, other, (end, other_end) in zip(first, second, wheels, strict=True):
         until = next(number for number, line in enumerate(own) if line.startswith(end))
         assert "/opt/pilothouse/site" in own[until - 1]

@@ -14,7 +14,7 @@ PROJECT: dict[str, Any] = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(
 PAGE = (CHECKOUT / "docs" / "architecture.md").read_text().partition("## Dependencies")[2]
 OURS = {"pilothouse", "flights_operator"}
 #: For authors of operators; not in the image.
-TESTING = CHECKOUT / "operator" / "pilothouse" / "testing"
+AUTHORS = {CHECKOUT / "operator" / "pilothouse" / name for name in ("testing", "packaging")}
 #: On a host only, and asked for when it is needed: pilothouse.kube.kubeconfig.
 OPTIONAL = {"kubernetes"}
 
@@ -32,14 +32,20 @@ def imported(path: Path) -> Iterator[str]:
 
 
 def test_what_the_image_imports_is_what_it_depends_on() -> None:
-    sources = [path for path in (CHECKOUT / "operator").rglob("*.py") if TESTING not in path.parents]
+    sources = [path for path in (CHECKOUT / "operator").rglob("*.py") if not AUTHORS & {*path.parents}]
     found = {name.replace("_", "-") for path in sources for name in set(imported(path)) - OURS}
     assert found - sys.stdlib_module_names - OPTIONAL == names(PROJECT["project"]["dependencies"])
 
 
 def test_the_page_says_why_each_is_there() -> None:
-    rows = set(re.findall(r"^\| ([\w-]+) \|", PAGE, re.MULTILINE)) - {"package"}
+    image, _, extras = PAGE.partition("In the extras of the wheel:")
+    rows = set(re.findall(r"^\| ([\w-]+) \|", image, re.MULTILINE)) - {"package"}
     assert rows == names(PROJECT["project"]["dependencies"])
+    rows = set(re.findall(r"^\| (\w+ \| [\w, -]+) \|", extras, re.MULTILINE)) - {"extra | package"}
+    wanted = PROJECT["project"]["optional-dependencies"]
+    assert {(row.split(" | ")[0], name) for row in rows for name in row.split(" | ")[1].split(", ")} == {
+        (extra, name) for extra in wanted for name in names(wanted[extra])
+    }
     bench = PAGE.partition("For the benchmark alone:")[2].partition("\n\n")[0]
     groups = PROJECT["dependency-groups"]
     named = set(re.findall(r"[\w-]+", bench))

@@ -19,9 +19,11 @@ import pytest
 from devcluster.folders import CHECKOUT
 from devcluster.kubectl import Kubectl
 from devcluster.shell import ClusterError
-from release import children, host
+from pilothouse.cli import children, supervise
+from pilothouse.packaging.mistakes import ProjectError
+from pilothouse.packaging.scaffold import TEMPLATE
+from release import host
 from release.host_airline import host_airline
-from release.new import TEMPLATE
 
 KUBECTL = Kubectl(Path("kubectl"), Path("config"))
 
@@ -44,6 +46,7 @@ def test_without_an_airline_in_the_cluster_one_is_started_here_and_takes_the_key
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     with host_airline(KUBECTL) as found:
+        assert found
         key = Path(found.environment["AIRLINE_API_KEY_FILE"])
         assert key.stat().st_mode & 0o077 == 0
         request = urllib.request.Request(
@@ -101,7 +104,7 @@ PROGRAM = (
 
 @dataclass
 class Supervised:
-    """A program under `host.supervise`, and a person who does things meanwhile."""
+    """A program under `supervise`, and a person who does things meanwhile."""
 
     folder: Path
     why: str = ""
@@ -129,15 +132,15 @@ class Supervised:
 
         thread = threading.Thread(target=person)
         thread.start()
-        with host._interrupted_by(signal.SIGTERM):
-            host.supervise(begin, sources, look)
+        with supervise.interrupted_by(signal.SIGTERM):
+            supervise.supervise(begin, sources, look)
         thread.join()
 
 
 @pytest.fixture
 def supervised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Supervised:
-    for name in ("_LOOK", "_LOOK_AT_CLUSTER", "_PAUSE"):
-        monkeypatch.setattr(host, name, 0.05)
+    for name in ("CHECK", "CHECK_MORE", "PAUSE"):
+        monkeypatch.setattr(supervise, name, 0.05)
     return Supervised(tmp_path)
 
 
@@ -156,7 +159,7 @@ def test_a_second_signal_does_not_disturb_what_the_first_has_begun() -> None:
     ended = []
 
     def end() -> None:
-        with host._interrupted_by(signal.SIGTERM, signal.SIGHUP):
+        with supervise.interrupted_by(signal.SIGTERM, signal.SIGHUP):
             try:
                 os.kill(os.getpid(), signal.SIGHUP)
             finally:
@@ -180,7 +183,7 @@ def test_what_the_look_at_the_cluster_has_found_starts_it_anew(
         os.kill(os.getpid(), signal.SIGTERM)
 
     supervised.run(person)
-    assert "its Lease belongs into namespace b now: starting anew" in capsys.readouterr().err
+    assert "its Lease belongs into namespace b now: restarting" in capsys.readouterr().err
 
 
 def test_one_that_ends_by_itself_is_started_again_as_a_pod_would_be(
@@ -194,22 +197,22 @@ def test_one_that_ends_by_itself_is_started_again_as_a_pod_would_be(
         os.kill(os.getpid(), signal.SIGTERM)
 
     supervised.run(person)
-    assert capsys.readouterr().err.count("the operator has ended with status -9; it starts again in") == 2
+    assert capsys.readouterr().err.count("the operator has ended with status -9; it restarts in") == 2
 
 
 def test_settings_that_it_refuses_end_it(tmp_path: Path) -> None:
     def begin() -> subprocess.Popen[bytes]:
         return children.start([sys.executable, "-c", "import sys; sys.exit(2)"], dict(os.environ))
 
-    with pytest.raises(ClusterError, match="refuses its settings, as it says above"):
-        host.supervise(begin, tmp_path, str)
+    with pytest.raises(ProjectError, match="refuses its settings"):
+        supervise.supervise(begin, tmp_path, str)
 
 
 def test_a_child_ends_in_order_when_this_process_is_killed(tmp_path: Path) -> None:
     log = tmp_path / "log"
     parent = (
         "import os, sys, time\n"
-        "from release import children\n"
+        "from pilothouse.cli import children\n"
         "children.start([sys.executable, '-c', *sys.argv[1:]], dict(os.environ))\n"
         "time.sleep(600)\n"
     )

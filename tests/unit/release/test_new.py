@@ -7,10 +7,12 @@ import pytest
 from invoke.collection import Collection
 from invoke.program import Program
 
-from devcluster.shell import ClusterError
-from release.new import TEMPLATE, Names, create, mistakes, new
+from pilothouse.packaging.mistakes import ProjectError
+from pilothouse.packaging.names import Names, mistakes
+from pilothouse.packaging.scaffold import TEMPLATE, create
+from release.new import new
 from release.packages import IMAGE, version
-from release.projects import load, update
+from release.projects import load
 
 GOOD = Names("web-sites", "sites.example.com", "WebSite")
 
@@ -36,21 +38,21 @@ def test_every_name_of_the_template_is_replaced() -> None:
 
 
 def test_good_names_have_no_mistakes() -> None:
-    assert [*mistakes(GOOD)] == []
-    assert [*mistakes(Names("greeter", "demo.pilothouse.dev", "Greeting"))] == []
-    assert [*mistakes(Names("web", "42.example", "K" * 59))] == []
+    assert [*mistakes(GOOD, TEMPLATE)] == []
+    assert [*mistakes(Names("greeter", "demo.pilothouse.dev", "Greeting"), TEMPLATE)] == []
+    assert [*mistakes(Names("web", "42.example", "K" * 59), TEMPLATE)] == []
 
 
 @pytest.mark.parametrize(
     ("names", "told"),
     [
-        (Names("WebSites", "a.b", "K"), "the name 'WebSites' must be of lower case letters"),
-        (Names("web_sites", "a.b", "K"), "the name 'web_sites' must be of lower case letters"),
-        (Names("-web", "a.b", "K"), "the name '-web' must be"),
-        (Names("9lives", "a.b", "K"), "the name '9lives' must be"),
-        (Names("", "a.b", "K"), "the name '' must be"),
+        (Names("WebSites", "a.b", "K"), "the name 'WebSites' must consist of lower case letters"),
+        (Names("web_sites", "a.b", "K"), "the name 'web_sites' must consist of lower case letters"),
+        (Names("-web", "a.b", "K"), "the name '-web' must"),
+        (Names("9lives", "a.b", "K"), "the name '9lives' must"),
+        (Names("", "a.b", "K"), "the name '' must"),
         (Names("a" * 41, "a.b", "K"), "and have at most 40"),
-        (Names("flights", "a.b", "K"), "the name 'flights' is that of an operator in the runtime's image"),
+        (Names("flights", "a.b", "K"), "the name 'flights' is reserved"),
         (Names("web", "sites", "K"), "the group 'sites' must be a domain name"),
         (Names("web", "Sites.com", "K"), "the group 'Sites.com' must be a domain name"),
         (Names("web", "sites..com", "K"), "the group 'sites..com' must be a domain name"),
@@ -61,40 +63,54 @@ def test_good_names_have_no_mistakes() -> None:
         (Names("web", "a.b", "webSite"), "the kind 'webSite' must be in CamelCase"),
         (Names("web", "a.b", "Web-Site"), "the kind 'Web-Site' must be in CamelCase"),
         (Names("web", "a.b", ""), "the kind '' must be in CamelCase"),
-        (Names("web", "a.b", "K" * 60), "must be in CamelCase, of letters and digits, and have at most 59"),
         (
-            Names("web", "a.b", "ConfigMap"),
-            "the kind 'ConfigMap' is a name that the operator's code has already",
+            Names("web", "a.b", "K" * 60),
+            "consist of letters and digits, and have at most 59",
         ),
+        (Names("test", "a.b", "K"), "the name 'test' is reserved"),
+        (Names("kube", "a.b", "K"), "the name 'kube' is reserved"),
+        (Names("operator", "a.b", "K"), "the name 'operator' is one of Python's own modules"),
+        (Names("class", "a.b", "K"), "the name 'class' is a keyword of Python"),
+        (Names("kube-proxy", "a.b", "K"), "a namespace that is reserved for the cluster itself"),
+        (Names("web", "a.b", "ConfigMap"), "the kind 'ConfigMap' is one of Kubernetes' own"),
+        (Names("web", "a.b", "Job"), "the kind 'Job' is one of Kubernetes' own"),
+        (Names("web", "a.b", "Status"), "the kind 'Status' is one of Kubernetes' own"),
+        (
+            Names("web", "a.b", "WebStatus"),
+            "the kind 'WebStatus' must not end in Status",
+        ),
+        (Names("web", "a.b", "WebList"), "the kind 'WebList' must not end in List, the name of a list"),
+        (Names("web", "a.b", "Warning"), "the kind 'Warning' is a name that Python has already"),
+        (Names("web", "a.b", "Watch"), "the kind 'Watch' is a name that the operator's code has already"),
         (Names("web", "a.b", "Key"), "the kind 'Key' is a name that the operator's code has already"),
         (Names("web", "a.b", "None"), "the kind 'None' is a name that"),
     ],
 )
 def test_a_bad_name_is_told_and_nothing_is_written(names: Names, told: str, tmp_path: Path) -> None:
-    with pytest.raises(ClusterError) as refused:
+    with pytest.raises(ProjectError) as refused:
         create(names, tmp_path / "new")
     assert told in str(refused.value)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_exists_is_left_alone(tmp_path: Path) -> None:
-    with pytest.raises(ClusterError, match=r"exists: name another folder with --output"):
+    with pytest.raises(ProjectError, match=r"exists: name another folder with --output"):
         create(GOOD, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("folder", ["/proc/x", "/dev/null/x"])
 def test_a_folder_that_cannot_be_written_is_told(folder: str) -> None:
-    with pytest.raises(ClusterError, match=rf"^{folder} cannot be written \(.+\): name another .* --output$"):
+    with pytest.raises(ProjectError, match=rf"^{folder} cannot be written \(.+\): name another .* --output$"):
         create(GOOD, Path(folder))
 
 
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ([], "--group and --kind are missing: add --group example.com --kind WebSite, say"),
-        (["--kind", "WebSite"], "--group is missing: add --group example.com, say"),
-        (["--group", "a.b"], "--kind is missing: add --kind WebSite, say"),
+        ([], "--group and --kind are missing: add for example --group example.com --kind WebSite"),
+        (["--kind", "WebSite"], "--group is missing: add for example --group example.com"),
+        (["--group", "a.b"], "--kind is missing: add for example --kind WebSite"),
     ],
 )
 def test_an_option_that_is_missing_is_told(
@@ -107,11 +123,6 @@ def test_an_option_that_is_missing_is_told(
     assert capsys.readouterr().err == f"{told}\n"
 
 
-def test_a_folder_that_is_no_project_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ClusterError, match=r"is no project: its pyproject\.toml names none"):
-        update(tmp_path)
-
-
 def test_the_example_is_a_project_with_one_kind() -> None:
     found = load(TEMPLATE)
     assert found.name == "greeter"
@@ -120,6 +131,7 @@ def test_the_example_is_a_project_with_one_kind() -> None:
 
 def test_the_example_stands_on_the_present_release() -> None:
     assert f"ARG BASE={IMAGE}:v{version()}\n" in (TEMPLATE / "Dockerfile").read_text()
+    assert f'dependencies = ["pilothouse=={version()}"]' in (TEMPLATE / "pyproject.toml").read_text()
     assert f":v{version()}" in (TEMPLATE / "config" / "manager" / "manager.yaml").read_text()
 
 

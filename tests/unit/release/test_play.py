@@ -7,8 +7,8 @@ import pytest
 
 from devcluster.kubectl import Kubectl
 from devcluster.shell import ClusterError, CommandError
+from pilothouse.packaging.scaffold import TEMPLATE
 from release import play
-from release.new import TEMPLATE
 from release.packages import find
 from release.projects import load
 

@@ -1,6 +1,4 @@
-"""Processes that end with this one, in order: also when it is killed and can no longer see to it."""
-
-from __future__ import annotations
+"""Processes that end with this one, gracefully: also when it is killed."""
 
 import shutil
 import subprocess
@@ -8,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-#: Seconds for a process to end after SIGTERM: the operator's own patience and a little.
+# Seconds for a process to end after SIGTERM: the operator's own graceful stop and a little more.
 _STOP_PATIENCE = 40.0
 
 
 def start(
     command: Sequence[str | Path], environment: Mapping[str, str], *, output: IO[str] | None = None
 ) -> subprocess.Popen[bytes]:
-    """Starts a process in a session of its own: Ctrl-C comes here alone, it is told once, to end in order.
+    """Starts a process in a session of its own, so that Ctrl-C reaches this process alone.
 
     Args:
         command: What is run.
@@ -30,7 +28,7 @@ def start(
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """Ends a process gracefully, or after its patience not so."""
+    """Ends a process gracefully, and kills it if that takes too long."""
     process.terminate()
     try:
         process.wait(_STOP_PATIENCE)

@@ -1,0 +1,182 @@
+"""The command `pilothouse`: what an author does with an operator on this host.
+
+::
+
+    pilothouse new web-sites --group example.com --kind WebSite    creates a project
+    pilothouse run [PROJECT]                                       runs its operator on this host
+    pilothouse play KIND/NAMESPACE/NAME --check                    reconciles one object manually
+    pilothouse explain KIND                                        shows the tasks of a kind
+    pilothouse crd [PROJECT]                                       prints the CRDs of its kinds
+    pilothouse lock [PROJECT]                                      locks the packages that it adds
+
+A PROJECT is a folder with a pyproject.toml, or a Python module. It is the present folder unless given.
+"""
+
+import argparse
+import importlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pilothouse import __version__
+from pilothouse.api import Kind
+from pilothouse.cli.children import start
+from pilothouse.cli.command_line import add_explain_arguments, add_play_arguments
+from pilothouse.cli.supervise import environment, interrupted_by, supervise
+from pilothouse.packaging import projects
+from pilothouse.packaging.mistakes import ProjectError, mistakes_in
+from pilothouse.packaging.names import Names
+
+_PROJECT = "folder of the project, or a Python module; the present folder unless given"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command.
+
+    Args:
+        argv: The arguments; those of the process unless given.
+
+    Returns:
+        The exit code: 0 done; 1 refused or failed; 2 wrong arguments, or as `play` says.
+    """
+    options = _parser().parse_args(argv)
+    try:
+        return int(options.action(options) or 0)
+    except ProjectError as error:
+        sys.stderr.write(f"pilothouse: {error}\n")
+    except KeyboardInterrupt:
+        sys.stderr.write("pilothouse: interrupted\n")
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="pilothouse", description="Kubernetes operators as playbooks.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    new = commands.add_parser("new", help="create a project")
+    new.add_argument("name", help="the operator, such as web-sites")
+    new.add_argument("--group", required=True, help="the API group of its kind, such as example.com")
+    new.add_argument("--kind", required=True, help="its kind, such as WebSite")
+    new.add_argument("--output", default="", help="the new folder; NAME in the present one unless given")
+    new.set_defaults(action=_new)
+
+    run = commands.add_parser("run", help="run an operator on this host; restart it when its source changes")
+    run.add_argument("project", nargs="?", default=".", help=_PROJECT)
+    run.add_argument("flags", nargs="*", metavar="-- FLAGS", help="the operator's own flags")
+    run.set_defaults(action=_run)
+
+    play = commands.add_parser("play", help="reconcile one object manually")
+    add_play_arguments(play)
+    play.set_defaults(action=_play)
+
+    explain = commands.add_parser("explain", help="show the tasks of a kind in their order")
+    add_explain_arguments(explain)
+    explain.set_defaults(action=_explain)
+    for each in (play, explain):
+        each.add_argument("--project", default=".", help=_PROJECT)
+
+    crd = commands.add_parser("crd", help="print the CustomResourceDefinitions of the kinds")
+    crd.add_argument("project", nargs="?", default=".", help=f"{_PROJECT}; MODULE:NAME is one kind of it")
+    crd.add_argument("--write", action="store_true", help="write config/crd of the project instead")
+    crd.set_defaults(action=_crd)
+
+    lock = commands.add_parser("lock", help="write requirements.txt from the dependencies in pyproject.toml")
+    lock.add_argument("project", nargs="?", default=".", help="folder of the project")
+    lock.add_argument("--upgrade", action="store_true", help="take the newest versions that are allowed")
+    lock.set_defaults(action=_lock)
+    return parser
+
+
+def _new(options: argparse.Namespace) -> None:
+    from pilothouse.packaging import scaffold
+
+    folder = Path(options.output or options.name)
+    scaffold.create(Names(options.name, options.group, options.kind), folder)
+    sys.stdout.write(f"created {folder}; its README.md says how to go on\n")
+
+
+def _run(options: argparse.Namespace) -> None:
+    module, folder = _module(options.project)
+    variables = environment(str(folder), {})
+
+    def begin() -> subprocess.Popen[bytes]:
+        return start([sys.executable, "-m", module, *options.flags], variables)
+
+    with interrupted_by(signal.SIGTERM, signal.SIGHUP):
+        supervise(begin, folder)
+
+
+def _play(options: argparse.Namespace) -> int:
+    words = ["play", options.object, f"--namespace={options.namespace}", f"--output={options.output}"]
+    words += [f"--{flag}" for flag in ("check", "diff") if getattr(options, flag)]
+    return _call(options.project, words)
+
+
+def _explain(options: argparse.Namespace) -> int:
+    return _call(options.project, ["explain", options.kind, f"--format={options.format}"])
+
+
+def _call(project: str, words: Sequence[str]) -> int:
+    """Runs a command of the operator itself."""
+    module, folder = _module(project)
+    command = [sys.executable, "-m", module, *filter(None, words)]
+    return subprocess.run(command, env=environment(str(folder), {}), check=False).returncode
+
+
+def _crd(options: argparse.Namespace) -> None:
+    from pilothouse.packaging import crds, documents, scaffold
+
+    if options.write:
+        for path in scaffold.write_crds(Path(options.project)):
+            sys.stdout.write(f"wrote {path}\n")
+        return
+    module, folder = _module(options.project.partition(":")[0])
+    if (folder / "pyproject.toml").is_file() and not options.project.partition(":")[2]:
+        kinds = projects.kinds(projects.read(folder))
+    else:
+        kinds = _kinds_in(module, options.project.partition(":")[2])
+    found = crds.documents(folder, kinds)
+    sys.stdout.write("---\n".join(map(documents.dump, found)))
+
+
+def _lock(options: argparse.Namespace) -> None:
+    from pilothouse.packaging.lock import lock
+
+    project = projects.read(Path(options.project))
+    changed = lock(project, upgrade=options.upgrade)
+    file = project.root / "requirements.txt"
+    sys.stdout.write(f"wrote {file}\n" if changed else f"{file} is up to date\n")
+
+
+def _module(project: str) -> tuple[str, Path]:
+    """The module that runs as the operator, and the folder that it lies in.
+
+    Raises:
+        ProjectError: There is neither a project nor a module.
+    """
+    folder = Path(project)
+    if folder.is_dir() and (
+        os.sep in project or project in (".", "..") or (folder / "pyproject.toml").exists()
+    ):
+        found = projects.read(folder)
+        return found.module, found.root
+    if not all(part.isidentifier() for part in project.split(".")):
+        raise ProjectError(f"{project} is neither a folder with a pyproject.toml nor a Python module")
+    return project, Path.cwd()
+
+
+def _kinds_in(module: str, name: str) -> Sequence[Kind[Any]]:
+    """The kinds that a module declares, or the one of a name."""
+    sys.path.insert(0, str(Path.cwd()))
+    with mistakes_in(Path.cwd()):
+        names = vars(importlib.import_module(module))
+    found = {key: each for key, each in names.items() if isinstance(each, Kind) and name in ("", key)}
+    if not found:
+        what = f"no Kind {name}" if name else "no Kind; name the module that does"
+        raise ProjectError(f"the module {module} declares {what}")
+    return list({id(each): each for each in found.values()}.values())

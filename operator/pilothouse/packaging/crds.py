@@ -1,0 +1,49 @@
+"""The CustomResourceDefinitions of a project, as files of its config/crd."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pilothouse.api import Kind
+from pilothouse.api.crd import crd
+from pilothouse.packaging.documents import Document, dump
+from pilothouse.packaging.mistakes import at_field
+from pilothouse.packaging.projects import Project
+
+# The first line of each generated file.
+WRITTEN = "Written by `pilothouse crd --write` from the types; change those."
+
+
+def documents(root: Path, kinds: Sequence[Kind[Any]]) -> Sequence[Document]:
+    """The CustomResourceDefinition of each kind.
+
+    Raises:
+        ProjectError: A kind cannot be one; names file and line.
+    """
+    found = []
+    for kind in kinds:
+        try:
+            found.append(crd(kind))
+        except (TypeError, NameError) as error:
+            raise at_field(root, kind.resource.view, error) from None
+    return found
+
+
+def files(project: Project, kinds: Sequence[Kind[Any]]) -> Mapping[Path, str]:
+    """The files of config/crd, by their paths: one for each kind, and the kustomization that lists them.
+
+    Raises:
+        ProjectError: See `documents`.
+    """
+    folder = project.root / "config" / "crd"
+    names = [f"{kind.resource.group}_{kind.resource.plural}.yaml" for kind in kinds]
+    kustomization: Document = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": names,
+    }
+    texts = [dump(document, comment=WRITTEN) for document in documents(project.root, kinds)]
+    return {
+        **{folder / name: text for name, text in zip(names, texts, strict=True)},
+        folder / "kustomization.yaml": dump(kustomization, comment=WRITTEN),
+    }

@@ -1,0 +1,109 @@
+"""The packages that a project adds to the framework's, locked with hashes in its requirements.txt.
+
+The project's image installs that file beside the packages that are in the framework's image already, and an
+author installs the same file on the host.
+"""
+
+import re
+import shutil
+import subprocess
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+from pilothouse.packaging.mistakes import ProjectError
+from pilothouse.packaging.projects import Project
+
+_HERE = Path(__file__).resolve().parent
+_PACKAGED = _HERE / "runtime.txt"
+# The versions in the framework's image. The wheel has a copy (pyproject.toml, force-include).
+RUNTIME = _PACKAGED if _PACKAGED.is_file() else _HERE.parents[2] / "requirements" / "runtime.txt"
+
+# Seconds; a resolution takes about one.
+_TIMEOUT = 300.0
+
+
+def lock(project: Project, *, upgrade: bool = False) -> bool:
+    """Writes requirements.txt from the dependencies in pyproject.toml; returns whether it has changed.
+
+    Args:
+        project: The project.
+        upgrade: Take the newest versions that pyproject.toml allows. Else pins that still fit stay.
+
+    Raises:
+        ProjectError: uv is not installed, or found no versions that fit.
+    """
+    file = project.root / "requirements.txt"
+    before = file.read_text() if file.is_file() else ""
+    text = f"{_header(project)}\n{_resolved(project, upgrade=upgrade) if _own(project) else ''}"
+    if text == before:
+        return False
+    file.write_text(text)
+    return True
+
+
+def require_locked(project: Project) -> None:
+    """Refuses a project whose requirements.txt does not have the dependencies of its pyproject.toml.
+
+    Raises:
+        ProjectError: It is missing or out of date.
+    """
+    file = project.root / "requirements.txt"
+    first = file.read_text().partition("\n")[0] if file.is_file() else _header(project, [])
+    if first != _header(project):
+        raise ProjectError(
+            f"{file} is out of date: pyproject.toml adds {', '.join(_own(project)) or 'no package'}. "
+            "Run `pilothouse lock`."
+        )
+
+
+def _own(project: Project) -> list[str]:
+    return sorted(each for each in project.dependencies if _name(each) != "pilothouse")
+
+
+def _header(project: Project, own: list[str] | None = None) -> str:
+    names = ", ".join(_own(project) if own is None else own)
+    return f"# Written by `pilothouse lock` from the dependencies in pyproject.toml: {names or 'none'}."
+
+
+def _resolved(project: Project, *, upgrade: bool) -> str:
+    command = [
+        *(_uv(), "pip", "compile", "--quiet", "--universal", "--python-version", "3.11", "--generate-hashes"),
+        *("--no-header", "--no-annotate", "--constraints", str(RUNTIME)),
+        *(f"--no-emit-package={name}" for name in _present()),
+        *("--output-file", "requirements.txt"),
+        *(["--upgrade"] if upgrade else []),
+        "-",
+    ]
+    done = subprocess.run(
+        command,
+        input="\n".join(_own(project)),
+        cwd=project.root,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=_TIMEOUT,
+    )
+    if done.returncode:
+        raise ProjectError(f"the dependencies of {project.name} cannot be locked:\n{done.stderr.strip()}")
+    return done.stdout
+
+
+def _present() -> Iterator[str]:
+    """The packages of the framework's image."""
+    for line in RUNTIME.read_text().splitlines():
+        if found := re.match(r"([A-Za-z0-9._-]+)==", line):
+            yield found[1]
+
+
+def _uv() -> str:
+    beside = Path(sysconfig.get_path("scripts")) / "uv"
+    found = str(beside) if beside.is_file() else shutil.which("uv")
+    if not found:
+        raise ProjectError("uv resolves the dependencies, and is not installed. Install it: pip install uv")
+    return found
+
+
+def _name(requirement: str) -> str:
+    """The name of the package in a requirement, normalised (packaging.python.org, name normalization)."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[\s\[<>=!~;@]", requirement.strip(), maxsplit=1)[0]).lower()

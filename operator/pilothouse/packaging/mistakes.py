@@ -1,0 +1,148 @@
+"""Where in an author's file a mistake is: one sentence with file and line instead of a traceback."""
+
+import ast
+import inspect
+import os
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+
+class ProjectError(Exception):
+    """A mistake that an author can correct. The text says what is wrong and what to do about it."""
+
+
+@contextmanager
+def mistakes_in(root: Path) -> Iterator[None]:
+    """Turns an error of a project's code into one sentence.
+
+    Args:
+        root: The project's folder.
+
+    Raises:
+        ProjectError: Names the last line of the project that was executed, and what Python says.
+    """
+    try:
+        yield
+    except ProjectError:
+        raise
+    except SyntaxError as error:
+        raise ProjectError(f"{_place(root, error.filename, error.lineno)}{error.msg}") from None
+    except ModuleNotFoundError as error:
+        raise ProjectError(
+            f"{_line_of(root, error)}{error}. Correct the name; or add the package to the dependencies in "
+            "pyproject.toml, run `pilothouse lock`, and install it"
+        ) from None
+    except Exception as error:
+        text = " ".join(str(error).split())
+        raise ProjectError(f"{_line_of(root, error)}{type(error).__name__}: {text}") from None
+
+
+def _line_of(root: Path, error: BaseException) -> str:
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if Path(frame.filename).is_relative_to(root):
+            return _place(root, frame.filename, frame.lineno)
+    return ""
+
+
+def _place(root: Path, file: str | None, line: int | None) -> str:
+    """The start of a sentence: "web-sites/web_sites_operator/types.py:12: "."""
+    return f"{os.path.relpath(file, root.parent)}:{line}: " if file else ""
+
+
+def check_declarations(root: Path, file: Path) -> None:
+    """Finds what Python accepts in a struct's body and what is certainly not meant.
+
+    Raises:
+        ProjectError: A field has no annotation, has `field(...)` as its default, or is declared twice.
+    """
+    tree = ast.parse(file.read_text(), str(file))
+    classes: dict[str, int] = {}
+    for node in tree.body:
+        if not isinstance(node, ast.ClassDef):
+            continue
+        _refuse_second(root, file, classes, node.name, node.lineno, "the class")
+        names: dict[str, int] = {}
+        for each in node.body:
+            match each:
+                case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call(func=ast.Name(id="field"))):
+                    raise ProjectError(
+                        f"{_place(root, str(file), each.lineno)}the field {name} has no type. "
+                        f"Write {name}: Annotated[str, field(...)]"
+                    )
+                case ast.AnnAssign(target=ast.Name(id=name), value=value):
+                    _refuse_second(root, file, names, name, each.lineno, f"{node.name}: the field")
+                    if isinstance(value, ast.Call) and ast.unparse(value.func) == "field":
+                        raise ProjectError(
+                            f"{_place(root, str(file), each.lineno)}field(...) is not a default of {name}. "
+                            f"Write {name}: Annotated[{ast.unparse(each.annotation)}, field(...)]"
+                        )
+
+
+def _refuse_second(root: Path, file: Path, seen: dict[str, int], name: str, line: int, what: str) -> None:
+    if name in seen:
+        raise ProjectError(
+            f"{_place(root, str(file), line)}{what} {name} is declared twice, first in line {seen[name]}"
+        )
+    seen[name] = line
+
+
+def at_field(root: Path, view: type, error: Exception) -> ProjectError:
+    """A mistake that the schema of a view has found, with the line of the field that it names.
+
+    Args:
+        root: The project's folder.
+        view: The struct of the whole object.
+        error: Its text begins with the path of the field: "Greeting.spec.message: ...".
+    """
+    path, _, text = str(error).partition(": ")
+    return ProjectError(
+        f"{_line_of_field(root, view, path.split('.')[1:])}{path}: {text}" if text else str(error)
+    )
+
+
+def _line_of_field(root: Path, view: type, names: list[str]) -> str:
+    try:
+        owner, name = _declared_in(view, names)
+        file, (_, start) = inspect.getsourcefile(owner), inspect.getsourcelines(owner)
+        body = ast.parse(Path(str(file)).read_text()).body
+    except (OSError, TypeError, LookupError, SyntaxError):
+        return ""
+    found = [each for each in body if isinstance(each, ast.ClassDef) and each.name == owner.__name__]
+    for each in found[0].body if found else ():
+        if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name) and each.target.id == name:
+            return _place(root, file, each.lineno)
+    return _place(root, file, start)
+
+
+def _declared_in(view: type, names: list[str]) -> tuple[type, str]:
+    """The struct that declares the last field of a path, and its name there."""
+    owner, name = view, ""
+    for word in names:
+        encoded = word.rstrip("[]{}")
+        fields = {each.encode_name: each for each in msgspec.structs.fields(owner)}
+        name = fields[encoded].name
+        inner = _struct_in(msgspec.inspect.type_info(fields[encoded].type))
+        if word is names[-1] or inner is None:
+            return owner, name
+        owner = inner
+    return owner, name
+
+
+def _struct_in(of: msgspec.inspect.Type) -> type | None:
+    """The struct in a type: through its annotation, None beside it, and the items of a list or a map."""
+    match of:
+        case msgspec.inspect.Metadata():
+            return _struct_in(of.type)
+        case msgspec.inspect.StructType():
+            return of.cls
+        case msgspec.inspect.UnionType():
+            return next(filter(None, map(_struct_in, of.types)), None)
+        case msgspec.inspect.ListType() | msgspec.inspect.VarTupleType():
+            return _struct_in(of.item_type)
+        case msgspec.inspect.DictType():
+            return _struct_in(of.value_type)
+    return None

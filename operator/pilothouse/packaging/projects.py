@@ -1,0 +1,131 @@
+"""A project: a folder with one operator, its pyproject.toml and its Python package NAME_operator."""
+
+import importlib
+import re
+import sys
+import tomllib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pilothouse.api import Kind
+from pilothouse.packaging.mistakes import ProjectError, check_declarations, mistakes_in
+
+# OLM takes semantic versions (semver.org).
+_VERSION = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?")
+# Kubernetes' version names (API concepts, "CRD versions").
+_API_VERSION = re.compile(r"v[1-9]\d*((alpha|beta)[1-9]\d*)?")
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder with one operator.
+
+    Attributes:
+        root: The folder.
+        name: The operator's name, from pyproject.toml: "web-sites".
+        version: Its version, from pyproject.toml: "0.1.0".
+        dependencies: The packages that pyproject.toml asks for, pilothouse included.
+    """
+
+    root: Path
+    name: str
+    version: str
+    dependencies: Sequence[str] = ()
+
+    @property
+    def start(self) -> str:
+        """The name as Python takes it: "web_sites"."""
+        return self.name.replace("-", "_")
+
+    @property
+    def module(self) -> str:
+        """The Python package that runs as the operator's process: "web_sites_operator"."""
+        return f"{self.start}_operator"
+
+
+def read(folder: Path) -> Project:
+    """Reads pyproject.toml of a folder.
+
+    Raises:
+        ProjectError: There is none, or it has no valid name and version.
+    """
+    root = folder.resolve()
+    file = root / "pyproject.toml"
+    try:
+        project = tomllib.loads(file.read_text())["project"]
+        name, version = str(project["name"]), str(project["version"])
+    except OSError as error:
+        raise ProjectError(f"{folder} is not a project: cannot read {file} ({error.strerror})") from None
+    except ValueError as error:
+        raise ProjectError(f"{file} is not valid TOML: {error}") from None
+    except (KeyError, TypeError) as error:
+        raise ProjectError(f"{folder} is not a project: {file} has no {error} in [project]") from None
+    if not _VERSION.fullmatch(version):
+        raise ProjectError(f"{file}: the version {version!r} is not like 0.1.0, which OLM needs")
+    return Project(root, name, version, tuple(map(str, project.get("dependencies", ()))))
+
+
+def kinds(project: Project) -> Sequence[Kind[Any]]:
+    """Imports the module `types` of a project and returns the kinds that it declares, in their order.
+
+    Raises:
+        ProjectError: There is no such module, it declares no kind, or it has a mistake.
+    """
+    if not (project.root / project.module).is_dir():
+        raise ProjectError(
+            f"{project.root} has no folder {project.module}: the package of the project {project.name!r} "
+            "must have that name"
+        )
+    name = f"{project.module}.types"
+    with importing(project), mistakes_in(project.root):
+        module = importlib.import_module(name)
+        if module.__file__:
+            check_declarations(project.root, Path(module.__file__))
+        found = {id(each): each for each in vars(module).values() if isinstance(each, Kind)}
+    declared = list(found.values())
+    if not declared:
+        raise ProjectError(f"{name} declares no Kind")
+    for each in declared:
+        _require_valid(each, name)
+    for part in ("kind", "plural"):
+        names = [f"{getattr(each.resource, part)} in the group {each.resource.group}" for each in declared]
+        if twice := [each for each in names if names.count(each) > 1]:
+            raise ProjectError(f"{name} declares two kinds with the {part} {twice[0]}")
+    return declared
+
+
+def _require_valid(kind: Kind[Any], where: str) -> None:
+    if not (isinstance(kind.view, type) and issubclass(kind.view, msgspec.Struct)):
+        raise ProjectError(f"{where}: Kind takes the struct of its objects first, not {kind.view!r}")
+    resource = kind.resource
+    if not re.fullmatch("[A-Z][A-Za-z0-9]*", resource.kind):
+        raise ProjectError(f"{where}: the kind {resource.kind!r} must be in CamelCase, such as WebSite")
+    if not re.fullmatch("[a-z][a-z0-9]*", resource.plural):
+        raise ProjectError(f"{where}: the plural {resource.plural!r} must be in lower case, such as websites")
+    if "." not in resource.group or resource.group != resource.group.lower():
+        raise ProjectError(
+            f"{where}: the group {resource.group!r} must be a domain name, such as example.com"
+        )
+    for version in (resource.version, *(each.name for each in kind.versions)):
+        if not _API_VERSION.fullmatch(version):
+            raise ProjectError(
+                f"{where}: the version {version!r} of {resource.kind} is not like v1 or v1beta1"
+            )
+
+
+@contextmanager
+def importing(project: Project) -> Iterator[None]:
+    """Has imports find the project's modules, and not those of another project with the same name."""
+    for known in [each for each in sys.modules if each.partition(".")[0] == project.module]:
+        del sys.modules[known]
+    sys.path.insert(0, str(project.root))
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path.remove(str(project.root))

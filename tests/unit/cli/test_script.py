@@ -1,0 +1,82 @@
+"""The command `pilothouse`."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from pilothouse.cli import script
+from pilothouse.cli.script import main
+from pilothouse.packaging.scaffold import TEMPLATE
+
+
+@pytest.mark.parametrize("command", [[], ["new"], ["run"], ["play"], ["explain"], ["crd"], ["lock"]])
+def test_help_works_after_every_command(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--help"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith(" ".join(["usage: pilothouse", *command]))
+
+
+def test_explain_shows_the_tasks_of_a_project(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "greeting", "--project", str(TEMPLATE)]) == 0
+    assert "1. the ConfigMap holds the message" in capfd.readouterr().out
+
+
+def test_play_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    called = []
+
+    def call(project: str, words: list[str]) -> int:
+        called.append((project, [*words]))
+        return 2
+
+    monkeypatch.setattr(script, "_call", call)
+    assert main(["play", "greeting/a/b", "--check", "-o", "json", "--project", "x"]) == 2
+    assert called == [("x", ["play", "greeting/a/b", "--namespace=", "--output=json", "--check"])]
+
+
+def test_run_starts_the_operator_of_a_project_with_defaults_for_a_host(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started = []
+
+    def start(command: list[str], variables: dict[str, str]) -> None:
+        started.append((command, variables))
+
+    monkeypatch.setattr(script, "start", start)
+    monkeypatch.setattr(script, "supervise", lambda begin, folder: begin())
+    monkeypatch.setenv("LOG_FORMAT", "json")
+    assert main(["run", str(TEMPLATE), "--", "--workers=2"]) == 0
+    [(command, variables)] = started
+    assert command == [sys.executable, "-m", "greeter_operator", "--workers=2"]
+    assert (variables["LEADER_ELECT"], variables["LOG_FORMAT"]) == ("true", "json")
+    assert variables["PYTHONPATH"].split(os.pathsep)[0] == str(TEMPLATE)
+
+
+def test_a_module_is_run_from_the_present_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "hello.py").write_text("import sys; print(sys.argv[1:])")
+    monkeypatch.chdir(tmp_path)
+    assert main(["explain", "--project", "hello"]) == 0
+    assert capfd.readouterr().out == "['explain', '--format=text']\n"
+
+
+def test_what_is_neither_a_project_nor_a_module_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "no-such"]) == 1
+    assert capsys.readouterr().err == (
+        "pilothouse: no-such is neither a folder with a pyproject.toml nor a Python module\n"
+    )
+
+
+def test_the_crd_of_one_kind_of_a_module_is_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(TEMPLATE)
+    assert main(["crd", "greeter_operator.types:GREETING"]) == 0
+    assert "name: greetings.demo.pilothouse.dev\n" in capsys.readouterr().out
+    assert main(["crd", "greeter_operator.types:OTHER"]) == 1
+    assert capsys.readouterr().err == (
+        "pilothouse: the module greeter_operator.types declares no Kind OTHER\n"
+    )

@@ -1,0 +1,22 @@
+from pathlib import Path
+
+import pytest
+
+from pilothouse.packaging.names import Names
+from pilothouse.packaging.scaffold import create
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A new project."""
+    folder = tmp_path / "web"
+    create(Names("web", "sites.example.com", "WebSite"), folder)
+    return folder
+
+
+def change(file: Path, old: str, new: str) -> int:
+    """Changes a file as an author might; returns the line of what is new."""
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new, 1))
+    return text[: text.index(old)].count("\n") + 1

@@ -1,0 +1,132 @@
+"""A mistake in a project's types is one sentence with file and line."""
+
+from pathlib import Path
+
+import pytest
+
+from pilothouse.cli.script import main
+from tests.unit.packaging.conftest import change
+
+SECOND = 'SECOND: Kind[WebSite] = Kind(WebSite, "sites.example.com", "v1", {}, description="Another one.")\n'
+
+
+FIELD = 'config_map: Annotated[str, field("The ConfigMap that holds the message.", title="ConfigMap")] = ""'
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        (
+            "maxLength=1000",
+            "maxLenght=1000",
+            "TypeError: 'maxLenght' is not a keyword of a structural schema; did you mean maxLength?",
+        ),
+        ("maxLength=1000", 'maxLength="1000"', "TypeError: maxLength must be of type int, not '1000'"),
+        (
+            FIELD,
+            'config_map = field("The ConfigMap that holds the message.", title="ConfigMap")',
+            "the field config_map has no type. Write config_map: Annotated[str, field(...)]",
+        ),
+        (
+            FIELD,
+            'config_map: str = field("The ConfigMap that holds the message.")',
+            "field(...) is not a default of config_map. Write config_map: Annotated[str, field(...)]",
+        ),
+        (
+            FIELD,
+            'config_map: Annotated[bytes, field("The ConfigMap that holds the message.")] = b""',
+            "WebSite.status.configMap: a structural schema cannot express BytesType",
+        ),
+        (
+            FIELD,
+            "config_map: Annotatd[str, 1]",
+            "NameError: name 'Annotatd' is not defined",
+        ),
+        (
+            "import msgspec",
+            "import msgspek",
+            "No module named 'msgspek'. Correct the name; or add the package",
+        ),
+        ("import msgspec", "import msgspec as", "invalid syntax"),
+        ("    columns=(", "    colums=(", "TypeError: Kind.__init__() got an unexpected keyword"),
+    ],
+)
+def test_it_names_file_and_line(
+    project: Path, old: str, new: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = change(project / "web_operator" / "types.py", old, new)
+    assert main(["crd", str(project)]) == 1
+    error = capsys.readouterr().err
+    lines = range(line - 12, line + 12) if "Kind." in sentence else (line,)
+    assert any(error.startswith(f"pilothouse: web/web_operator/types.py:{n}: {sentence}") for n in lines), (
+        error
+    )
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        ("class WebSite: ...\n", "the class WebSite is declared twice, first in line"),
+        (
+            "class Other(msgspec.Struct):\n    a: int = 1\n    a: str = ''\n",
+            "Other: the field a is declared twice, first in line",
+        ),
+        (SECOND.format('"WebSite", "others"'), "declares two kinds with the kind WebSite in the group"),
+        (SECOND.format('"Second", "websites"'), "declares two kinds with the plural websites in the group"),
+        (SECOND.format('"second", "seconds"'), "the kind 'second' must be in CamelCase"),
+        (SECOND.format('"Second", "Seconds"'), "the plural 'Seconds' must be in lower case"),
+        (
+            SECOND.format('"Second", "seconds"').replace('"v1"', '"1"'),
+            "the version '1' of Second is not like v1",
+        ),
+    ],
+)
+def test_what_is_declared_twice_or_has_an_impossible_name_is_refused(
+    project: Path, more: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (project / "web_operator" / "types.py").open("a") as file:
+        file.write(more)
+    assert main(["crd", str(project)]) == 1
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "has no 'project' in [project]"),
+        ("[project]\nname = 'web'", "has no 'version' in [project]"),
+        ("[project", "is not valid TOML"),
+        ("[project]\nname = 'web'\nversion = '1'", "the version '1' is not like 0.1.0, which OLM needs"),
+        ("[project]\nname = 'other'\nversion = '0.1.0'", "has no folder other_operator"),
+    ],
+)
+def test_a_wrong_pyproject_is_refused(
+    project: Path, text: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "pyproject.toml").write_text(text)
+    assert main(["crd", str(project)]) == 1
+    assert sentence in capsys.readouterr().err
+
+
+def test_a_folder_that_is_not_a_project_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["crd", f"{tmp_path}/"]) == 1
+    assert f"{tmp_path} is not a project: cannot read" in capsys.readouterr().err
+
+
+def test_several_kinds_are_written_and_listed(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with (project / "web_operator" / "types.py").open("a") as file:
+        file.write(SECOND.format('"Second", "seconds"'))
+    assert main(["crd", str(project)]) == 0
+    assert capsys.readouterr().out.count("kind: CustomResourceDefinition\n") == 2
+    assert main(["crd", "--write", str(project)]) == 0
+    folder = project / "config" / "crd"
+    assert "- sites.example.com_seconds.yaml\n" in (folder / "kustomization.yaml").read_text()
+    assert "plural: seconds\n" in (folder / "sites.example.com_seconds.yaml").read_text()
+    capsys.readouterr()
+    assert main(["crd", "--write", str(project)]) == 0
+    assert capsys.readouterr().out == ""
