@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pilothouse.kube import Client, NotFound, ObjectKey, PartialObjectMetadata, Resource
-from pilothouse.playbook import Playbook, Secondary, Watch, add_watch
+from pilothouse.playbook import Playbook, Secondary, Stores, Watch, add_watch
 from pilothouse.process import Manager, Settings
 from pilothouse.testing import eventually, objects
 from pilothouse.views import JOB
@@ -30,7 +30,7 @@ TICKET_NAME = "tests.dev/ticket"
 KEY = ObjectKey(NAMESPACE, "counts")
 
 
-def tickets_of(pod: PartialObjectMetadata) -> Sequence[ObjectKey]:
+def tickets_of(pod: PartialObjectMetadata, stores: Stores) -> Sequence[ObjectKey]:
     """A pod belongs to its Job: of the ticket it knows by its label alone."""
     name = pod.metadata.labels.get(TICKET_NAME)
     return [ObjectKey(pod.metadata.namespace, name)] if name else []

@@ -25,14 +25,17 @@ class Index(Generic[T]):
 
     An object on which the function fails is logged, and found by no value; the others are not touched.
 
+    Attributes:
+        values: returns an object's values.
+
     Args:
         name: the index's name, for the log.
-        values: returns an object's values.
+        values: see the attribute.
     """
 
     def __init__(self, name: str, values: IndexFunc[T]) -> None:
         self._name = name
-        self._values = values
+        self.values = values
         # Dictionaries, because they keep an order, so that the same history is read the same way.
         self._keys: dict[Hashable, dict[ObjectKey, None]] = {}
 
@@ -57,7 +60,7 @@ class Index(Generic[T]):
         if obj is None:
             return set()
         try:
-            return set(self._values(obj))
+            return set(self.values(obj))
         except DEFECTS as error:
             log_defect(log, error, "index %s failed on %s, which it does not hold", self._name, key)
             return set()

@@ -114,10 +114,12 @@ class Store(Generic[T]):
             values: returns an object's values: none, one or several.
 
         Raises:
-            ValueError: there is an index of that name already.
+            ValueError: there is an index of that name with another function already.
         """
         if name in self._indexes:
-            raise ValueError(f"there is an index {name!r} already")
+            if self._indexes[name].values == values:
+                return
+            raise ValueError(f"there is an index {name!r} with another function already")
         index = self._indexes[name] = Index(name, values)
         for obj in self.values():
             index.change(obj.metadata.key, None, obj)

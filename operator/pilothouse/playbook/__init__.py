@@ -4,6 +4,7 @@ from pilothouse.controller import EventType
 from pilothouse.playbook.assembly import add_watch
 from pilothouse.playbook.groups import Group, Plan
 from pilothouse.playbook.manifest import child_name
+from pilothouse.playbook.mapping import Mapper, Stores, by_index
 from pilothouse.playbook.play import Play
 from pilothouse.playbook.playbook import Playbook, Recap
 from pilothouse.playbook.reconciler import PAUSED, RECONCILE, Reconciler
@@ -16,6 +17,7 @@ __all__ = [
     "RECONCILE",
     "EventType",
     "Group",
+    "Mapper",
     "Plan",
     "Play",
     "PlayStatus",
@@ -25,12 +27,14 @@ __all__ = [
     "Secondary",
     "State",
     "Status",
+    "Stores",
     "Task",
     "TaskFailed",
     "TaskResult",
     "Waiting",
     "Watch",
     "add_watch",
+    "by_index",
     "child_name",
     "task",
 ]

@@ -1,8 +1,7 @@
 """Assembles the parts that play a watch: for the operator, and for one object that is played manually."""
 
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,14 +13,16 @@ from pilothouse.controller import (
     any_of,
     meaningful_change,
 )
-from pilothouse.informer import Informer, Store
-from pilothouse.kube import Api
+from pilothouse.informer import IndexFunc, Informer, Store
+from pilothouse.kube import Api, ObjectKey, Resource
+from pilothouse.playbook.awaited import PlaybookError
 from pilothouse.playbook.cluster import OWNER, Cluster
+from pilothouse.playbook.mapping import Mapper, Stores, index_changed
 from pilothouse.playbook.metrics import TaskMetrics
 from pilothouse.playbook.ownership import owner_uids, owners_of
 from pilothouse.playbook.playbook import Recap
 from pilothouse.playbook.reconciler import Reconciler
-from pilothouse.playbook.watch import Secondary, Watch
+from pilothouse.playbook.watch import Watch
 from pilothouse.process import Manager
 from pilothouse.queue import WorkQueue
 
@@ -65,8 +66,9 @@ def assemble(
         own_writes: Takes what syncs write, where a controller runs; unless given, the stores do.
         played: Takes each recap; unless given, the metrics do.
     """
+    _add_indexes(watch.resource, store, watch.indexes)
     for secondary, informer in zip(watch.secondaries, others, strict=True):
-        _add_indexes(informer, secondary)
+        _add_indexes(secondary.resource, informer.store, {OWNER: owner_uids, **secondary.indexes})
     cluster = Cluster(
         around.api,
         around.fence,
@@ -130,8 +132,12 @@ def add_watch(manager: Manager, watch: Watch) -> Controller[Any]:
     )
     informer.add_handler(partial(_on_drop, watch, reconciler))
     owners = owners_of(watch.resource, informer.store)
+    stores = Stores(watch.resource, informer.store, watch.indexes, others)
     for secondary, other in zip(watch.secondaries, others, strict=True):
-        controller.watch(other, secondary.mapper or owners, secondary.predicate)
+        mapper = owners if secondary.mapper is None else partial(_map, secondary.mapper, stores)
+        controller.watch(other, mapper, secondary.predicate)
+    if watch.indexes:
+        controller.watch(informer, lambda obj: [obj.metadata.key], index_changed(watch.indexes))
     manager.add(controller)
     return controller
 
@@ -156,9 +162,21 @@ def _on_drop(watch: Watch, reconciler: Reconciler[Any], old: Any, new: Any, init
         )
 
 
-def _add_indexes(informer: Informer[Any], secondary: Secondary) -> None:
-    """Lets objects of another kind be found by their owner, and by what else is declared."""
-    for name, values in {OWNER: owner_uids, **secondary.indexes}.items():
-        # Several watches may share an informer: the first has added the index of the owner.
-        with suppress(ValueError):
-            informer.store.add_index(name, values)
+def _map(mapper: Mapper[Any], stores: Stores, obj: Any) -> Iterable[ObjectKey]:
+    return mapper(obj, stores)
+
+
+def _add_indexes(resource: Resource[Any], store: Store[Any], indexes: Mapping[str, IndexFunc[Any]]) -> None:
+    """Lets the objects of a store be found by declared values.
+
+    Raises:
+        PlaybookError: Another watch of the same objects has an index of that name with another function.
+    """
+    for name, values in indexes.items():
+        try:
+            store.add_index(name, values)
+        except ValueError as taken:
+            raise PlaybookError(
+                f"two watches of {resource} declare the index {name!r} with different functions. Use one "
+                "function for both, or two names."
+            ) from taken

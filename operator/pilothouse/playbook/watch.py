@@ -8,10 +8,12 @@ from typing import Any
 import msgspec
 
 from pilothouse.api import Kind
-from pilothouse.controller import Mapper, Predicate, any_change
+from pilothouse.controller import Predicate, any_change
 from pilothouse.informer import IndexFunc, Transform, drop_last_applied
 from pilothouse.kube import Resource
+from pilothouse.playbook.awaited import PlaybookError
 from pilothouse.playbook.groups import Step
+from pilothouse.playbook.mapping import ByIndex, Mapper, require_mapper
 from pilothouse.playbook.play import Play
 from pilothouse.playbook.playbook import Playbook
 
@@ -22,7 +24,8 @@ class Secondary:
 
     Attributes:
         resource: The kind and the view of it that the playbook reads.
-        mapper: Tells the keys of the objects that one of it concerns; None: the one that controls it.
+        mapper: Returns the keys of the reconciled objects that a change concerns, given the changed object
+            and the stores of the watch: `by_index("secret")`, or a function. None: the object that owns it.
         selector: Only objects with these labels.
         field_selector: Only objects with these fields: "metadata.name=web".
         predicate: Which of its changes cause a play: `generation_changed` leaves out those of its status,
@@ -30,6 +33,9 @@ class Secondary:
         transform: Drops from each object what nobody reads, before it is stored; instead of
             `drop_last_applied`.
         indexes: By what else than owner `play.list` finds them: names, and functions to their values.
+
+    Raises:
+        PlaybookError: The mapper cannot be called with an object and the stores.
     """
 
     resource: Resource[Any]
@@ -39,6 +45,10 @@ class Secondary:
     predicate: Predicate[Any] = any_change
     transform: Transform[Any] = drop_last_applied
     indexes: Mapping[str, IndexFunc[Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.mapper is not None:
+            require_mapper(self.mapper, self.resource)
 
     @property
     def selection(self) -> tuple[object, ...]:
@@ -77,8 +87,12 @@ class Watch:
             Unless given, it is for the operator's own kinds. It is not for the API groups of Kubernetes
             (those without a dot, such as apps, and those that end in .k8s.io), whose controllers write the
             status, nor for views without a status, such as one of Secrets.
+        indexes: By what the mappers of `watches` find objects of the watched kind: names, and functions from
+            an object to its values, such as the names of the Secrets that it refers to. An object whose
+            values change is reconciled.
 
     Raises:
+        PlaybookError: A mapper reads an index that `indexes` does not have.
         ValueError: It declares a kind twice, in different views or selections; or the status is the
             operator's, and the view has no status or one without `observed_generation` and `conditions`.
     """
@@ -96,6 +110,7 @@ class Watch:
     predicate: Predicate[Any] | None = None
     transform: Transform[Any] = drop_last_applied
     writes_status: bool | None = None
+    indexes: Mapping[str, IndexFunc[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -105,6 +120,12 @@ class Watch:
             object.__setattr__(self, "writes_status", has_status and not _built_in(self.resource))
         if self.writes_status:
             _require_status(self.resource)
+        for each in self.watches:
+            if isinstance(each.mapper, ByIndex) and each.mapper.index not in self.indexes:
+                raise PlaybookError(
+                    f"the mapper of the Secondary of {each.resource} reads the index {each.mapper.index!r}, "
+                    f"which the Watch of {self.resource} does not have. Add it to `indexes` of the Watch."
+                )
         declared: dict[tuple[str, str], Secondary] = {}
         for each in self.secondaries:
             first = declared.setdefault((each.resource.group, each.resource.kind), each)

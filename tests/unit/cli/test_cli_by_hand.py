@@ -292,7 +292,7 @@ async def test_an_object_that_no_watch_selects_or_several_do_is_refused(
         await hand.choose(twins, ticket)
 
 
-@pytest.mark.parametrize("watches", [(), [Secondary(TICKET, lambda ticket: ())]])
+@pytest.mark.parametrize("watches", [(), [Secondary(TICKET, lambda ticket, stores: ())]])
 async def test_others_of_the_played_kind_are_read_where_the_watch_declares_it_as_in_the_operator(
     api: ModelApi, ticket: ObjectKey, hand: Hand, watches: Sequence[Secondary]
 ) -> None:
@@ -320,7 +320,7 @@ async def test_a_kind_that_is_owned_and_mapped_too_is_read_once(
         assert play.get(CONFIG_MAP, "far", namespace="elsewhere") is not None
 
     api.put(CONFIG_MAP, "far", namespace="elsewhere")
-    watches = [Secondary(CONFIG_MAP, lambda config_map: ())]
+    watches = [Secondary(CONFIG_MAP, lambda config_map, stores: ())]
     told = await hand.check(Watch(TICKET, playbook_of(look), owns=[CONFIG_MAP], watches=watches), ticket)
     assert told.recap.failure is None
 

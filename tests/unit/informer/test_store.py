@@ -78,8 +78,9 @@ def test_handlers_read_an_index_as_it_is_after_the_change() -> None:
 def test_an_index_of_a_name_that_is_taken_is_refused() -> None:
     store: Store[Thing] = Store("things")
     store.add_index("label", by_label)
-    with pytest.raises(ValueError, match="an index 'label' already"):
-        store.add_index("label", by_label)
+    store.add_index("label", by_label)
+    with pytest.raises(ValueError, match="an index 'label' with another function already"):
+        store.add_index("label", lambda obj: ())
 
 
 def test_an_object_on_which_an_index_fails_is_missing_from_it_alone(caplog: pytest.LogCaptureFixture) -> None:

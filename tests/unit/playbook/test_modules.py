@@ -556,7 +556,7 @@ async def test_a_secondary_object_wakes_whom_its_mapper_names(api: ModelApi, tic
         plays += 1
 
     api.put(SECRET, "shared")
-    watches = [Secondary(SECRET, lambda secret: [ticket])]
+    watches = [Secondary(SECRET, lambda secret, stores: [ticket])]
     async with operator(api, playbook(counted), watches=watches):
         before = plays
         api.put(SECRET, "shared", data={"a": "b"})
@@ -700,7 +700,7 @@ async def test_a_pod_is_evicted_once_it_has_said_what_it_had_to_say(api: ModelAp
 
     pod = api.put(POD, "web-1", metadata=owned_by(api, ticket))
     api.logs[pod] = "farewell"
-    async with operator(api, playbook(evict), watches=[Secondary(POD, lambda pod: [ticket])]):
+    async with operator(api, playbook(evict), watches=[Secondary(POD, lambda pod, stores: [ticket])]):
         await asyncio.sleep(1)
         assert not api.exists(POD, pod)
     assert (gone, said) == ([False, True], ["farewell"])

@@ -168,7 +168,8 @@ class Scaled(Deployed):
 
     def watches(self, process: Process) -> Sequence[Watch]:
         others = [
-            Secondary(each, lambda _: [ObjectKey("default", "my-ticket")]) for each in (DEPLOYMENT, POD)
+            Secondary(each, lambda _, stores: [ObjectKey("default", "my-ticket")])
+            for each in (DEPLOYMENT, POD)
         ]
         return [Watch(TICKET, playbook(*self.tasks), resync=60, watches=others)]
 

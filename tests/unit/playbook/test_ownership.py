@@ -61,7 +61,7 @@ MODULES: list[tuple[Resource[Any], Function, str]] = [
     (DEPLOYMENT, scale, "scale"),
     (POD, evict, "evict"),
 ]
-PODS = [Secondary(POD, lambda pod: [ObjectKey("default", "my-ticket")])]
+PODS = [Secondary(POD, lambda pod, stores: [ObjectKey("default", "my-ticket")])]
 
 
 def foreign(api: ModelApi, how: str) -> tuple[dict[str, Any], str]:
@@ -317,7 +317,7 @@ async def test_a_pod_belongs_to_the_owner_of_its_deployment_where_the_watch_show
         assert ready(api, ticket)[1] == "NotOwned"
         assert "declare the kind ReplicaSet in the Watch" in ready(api, ticket)[2]
         assert api.exists(POD, WEB)
-    declared = [*PODS, Secondary(REPLICA_SET, lambda _: ())]
+    declared = [*PODS, Secondary(REPLICA_SET, lambda _, stores: ())]
     async with operator(api, playbook(evict), watches=declared):
         assert not api.exists(POD, WEB)
         # A ReplicaSet that has taken the name is another one.

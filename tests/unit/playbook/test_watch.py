@@ -242,7 +242,7 @@ async def test_a_secondary_says_which_of_its_changes_matter(
 
     api.put(DEPLOYMENT, "web")
     manager = Manager("tickets", Settings(health_host="127.0.0.1", health_port=0), api)
-    secondary = Secondary(DEPLOYMENT, lambda deployment: [ticket], predicate=predicate)
+    secondary = Secondary(DEPLOYMENT, lambda deployment, stores: [ticket], predicate=predicate)
     add_watch(manager, Watch(TICKET, Playbook(Play, tasks=[named(look)]), watches=[secondary]))
     process = asyncio.create_task(manager.run(asyncio.Event()))
     await asyncio.sleep(1)
