@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pilothouse.kube import ObjectKey
-from pilothouse.playbook import Play, Playbook, Secondary, Watch, task
+from pilothouse.playbook import Play, Playbook, Secondary, Stores, Watch, task
 from pilothouse.testing import Errors, Fault, Injection, ModelApi, Outside, Process, Scenario, explore, play
 from pilothouse.testing import objects_state as state_of
 from tests.unit.playbook.configured import CONFIG_MAP, SECRET, Secret, TicketPlay
@@ -124,7 +124,7 @@ def test_a_defect_that_a_retry_hides_is_refused() -> None:
     assert "unexpected LookupError" in refused(RaisesOnce)
 
 
-def fail_to_map(secret: Secret) -> list[ObjectKey]:
+def fail_to_map(secret: Secret, stores: Stores) -> list[ObjectKey]:
     raise LookupError("no such owner")
 
 
