@@ -1,23 +1,35 @@
-"""What modules do to objects that exist: delete, scale and evict them, if they belong to the owner."""
+"""What modules do to objects that exist: delete, scale, evict and patch them, if they belong to the owner."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from pilothouse.kube import (
     Conflict,
     Forbidden,
+    Invalid,
+    KubeObject,
     NotFound,
     ObjectKey,
     ObjectMeta,
     PartialObjectMetadata,
     PatchType,
     Resource,
+    Unstructured,
     evict,
     scale_of,
 )
+from pilothouse.kube.answers import read_object
+from pilothouse.playbook.apply import unstructured
 from pilothouse.playbook.cluster import Cluster
+from pilothouse.playbook.immutable import immutable
+from pilothouse.playbook.manifest import Difference, changes
 from pilothouse.playbook.ownership import controller_of, not_owned
 from pilothouse.playbook.tasks import TaskFailed
+
+K = TypeVar("K", bound=KubeObject)
 
 
 class Actions:
@@ -143,6 +155,68 @@ class Actions:
             return False
         return True
 
+    async def patch(
+        self, resource: Resource[K], key: ObjectKey, patch: Mapping[str, Any]
+    ) -> tuple[K, Sequence[Difference]]:
+        """Change some fields of the object that the store shows, by a merge patch (RFC 7386).
+
+        Returns:
+            The object as stored, in check mode as it is; and what has changed, or would change.
+
+        Raises:
+            TaskFailed: NothingToPatch, NotOwned, or Immutable.
+            Conflict: The object has changed since it was seen: reconcile again.
+            KubeError: The API server cannot be reached or refused.
+        """
+        informer, memory = self._cluster.informer(resource), self._cluster.memory
+        live = informer.store.get(key)
+        if live is None:
+            raise TaskFailed("NothingToPatch", f"There is no {resource.kind} {key} to patch.")
+        kind, fields, desired = str(resource), _fields(patch), hash(msgspec.json.encode(patch))
+        try:
+            await self._require_owned(resource, live.metadata, "patch")
+            if memory.has_patch(kind, fields, desired, live.metadata):
+                return live, ()
+            before = await self._cluster.api.get(unstructured(resource), key)
+        except NotFound as gone:
+            raise Conflict(409, "Conflict", f"{resource.kind} {key} has been deleted: {gone}") from gone
+        if before.metadata.resource_version != live.metadata.resource_version:
+            raise Conflict(409, "Conflict", f"{resource.kind} {key} has changed since it was seen")
+        if not _differs(before.content, patch):
+            memory.remember_patch(kind, fields, desired, before.metadata)
+            return live, ()
+        after = await self._patch(resource, before, patch)
+        found = changes(before, after, self._cluster.manager)
+        if self._check:
+            return live, found
+        shown = read_object(resource, msgspec.json.encode(after.content))
+        self._cluster.wrote(self._owner.key, informer, shown)
+        # Also if the server has stored it in another way: it would do so again.
+        memory.remember_patch(kind, fields, desired, shown.metadata)
+        return shown, found
+
+    async def _patch(
+        self, resource: Resource[Any], before: Unstructured, patch: Mapping[str, Any]
+    ) -> Unstructured:
+        seen = before.metadata
+        metadata = {**patch.get("metadata", {}), "uid": seen.uid, "resourceVersion": seen.resource_version}
+        try:
+            return await self._cluster.api.patch(
+                unstructured(resource),
+                seen.key,
+                {**patch, "metadata": metadata},
+                type=PatchType.MERGE,
+                field_manager=self._cluster.manager,
+                dry_run=self._check,
+            )
+        except NotFound as gone:
+            raise Conflict(409, "Conflict", f"{resource.kind} {seen.key} has been deleted: {gone}") from gone
+        except Invalid as invalid:
+            failure = immutable(resource, invalid, patch, before, self._cluster.manager)
+            if failure is None:
+                raise
+            raise failure from invalid
+
     async def _require_owned(self, resource: Resource[Any], seen: ObjectMeta, action: str) -> ObjectMeta:
         """Return the metadata of an object as it may be acted on.
 
@@ -185,3 +259,25 @@ class Actions:
         if live.uid != seen.uid:
             raise Conflict(409, "Conflict", f"{resource.kind} {seen.key} was replaced by another object")
         return live
+
+
+def _fields(patch: Mapping[str, Any], path: str = "") -> str:
+    """Return the paths of the fields that a patch states, without their values."""
+    parts = [
+        _fields(value, f"{path}.{name}") if isinstance(value, Mapping) and value else f"{path}.{name}"
+        for name, value in sorted(patch.items())
+    ]
+    return " ".join(parts)
+
+
+def _differs(live: Any, patch: Mapping[str, Any]) -> bool:
+    """Return whether a merge patch would change a document."""
+    if not isinstance(live, Mapping):
+        return True
+    for name, value in patch.items():
+        if isinstance(value, Mapping):
+            if _differs(live.get(name), value):
+                return True
+        elif live.get(name) != value:
+            return True
+    return False

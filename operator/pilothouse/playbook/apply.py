@@ -24,6 +24,7 @@ from pilothouse.kube.answers import read_object
 from pilothouse.kube.selectors import matcher
 from pilothouse.playbook.cluster import Cluster
 from pilothouse.playbook.contention import CONTENDED, Contended
+from pilothouse.playbook.immutable import immutable
 from pilothouse.playbook.manifest import Difference, Json, additions, changes, fulfilled, is_secret
 from pilothouse.playbook.ownership import controller_of, name_taken, owner_uid
 from pilothouse.playbook.tasks import TaskFailed
@@ -71,9 +72,9 @@ class Apply(Generic[K]):
         manifest: Json,
         owner: ObjectMeta,
         *,
-        adopt: bool,
-        force: bool,
         check: bool,
+        adopt: bool = False,
+        force: bool = True,
     ) -> None:
         self._cluster = cluster
         self._resource = resource
@@ -96,8 +97,9 @@ class Apply(Generic[K]):
         dry run of it.
 
         Raises:
-            TaskFailed: The name is taken, another manager wants the same field, another client keeps deleting
-                the object, or the store would never show the object.
+            TaskFailed: The name is taken, a field of an existing object cannot be changed, another manager
+                wants the same field, another client keeps deleting the object, or the store would never show
+                the object.
             Conflict: The object is not the one that was read: play again.
             KubeError: The API server cannot be reached or refused.
         """
@@ -115,7 +117,7 @@ class Apply(Generic[K]):
 
     async def _read(self) -> Unstructured | None:
         try:
-            return await self._cluster.api.get(_unstructured(self._resource), self._key)
+            return await self._cluster.api.get(unstructured(self._resource), self._key)
         except NotFound:
             return None
 
@@ -171,7 +173,7 @@ class Apply(Generic[K]):
             "ownerReferences": [each for each in references if each["uid"] != controller.uid],
         }
         return await self._cluster.api.patch(
-            _unstructured(self._resource),
+            unstructured(self._resource),
             self._key,
             {"metadata": metadata},
             type=PatchType.MERGE,
@@ -197,11 +199,14 @@ class Apply(Generic[K]):
             if any(cause.field == "metadata.uid" for cause in invalid.causes):
                 why = f"{self._resource.kind} {self._key} is another one by now"
                 raise Conflict(409, "Conflict", why) from invalid
+            manager = self._cluster.manager
+            if failure := immutable(self._resource, invalid, self._manifest, before, manager):
+                raise failure from invalid
             raise
 
     async def _patch(self, manifest: Json, *, force: bool) -> Unstructured:
         answer = await self._cluster.api.patch(
-            _unstructured(self._resource),
+            unstructured(self._resource),
             self._key,
             manifest,
             type=PatchType.APPLY,
@@ -288,6 +293,7 @@ class Apply(Generic[K]):
         return [each.told(hidden=is_secret(self._resource, each.path)) for each in found]
 
 
-def _unstructured(resource: Resource[Any]) -> Resource[Unstructured]:
+def unstructured(resource: Resource[Any]) -> Resource[Unstructured]:
+    """Return a kind whose objects are read as JSON has them."""
     whole: Resource[Unstructured] = replace(resource, view=Unstructured)
     return whole

@@ -373,9 +373,9 @@ def is_secret(resource: Resource[Any], path: str) -> bool:
     return holds_secrets(resource) and path.startswith(("data", "stringData", "metadata.annotations"))
 
 
-def digest(content: object) -> str:
+def digest(content: object, length: int = DIGEST_LENGTH) -> str:
     """A few letters that stand for a content: the same for the same, in any process."""
-    return hashlib.sha256(msgspec.json.encode(content, order="sorted")).hexdigest()[:DIGEST_LENGTH]
+    return hashlib.sha256(msgspec.json.encode(content, order="sorted")).hexdigest()[:length]
 
 
 def child_name(*parts: str) -> str:

@@ -5,6 +5,9 @@ from typing import NamedTuple
 
 from pilothouse.kube import ObjectKey, ObjectMeta
 
+# Patches of one object that are remembered, by the fields that they state.
+PATCHES_LENGTH = 16
+
 # Deleted objects that are remembered; the oldest are forgotten first.
 LOST_LENGTH = 4096
 
@@ -42,6 +45,8 @@ class Memory:
 
     def __init__(self) -> None:
         self._fulfilled: dict[tuple[str, ObjectKey], Fulfilled] = {}
+        # By kind and key, then by the fields that a patch states.
+        self._patched: dict[tuple[str, ObjectKey], dict[str, Fulfilled]] = {}
         self._lost: OrderedDict[tuple[str, ObjectKey], int] = OrderedDict()
 
     def fulfils(self, aspect: str, desired: int, live: ObjectMeta) -> bool:
@@ -64,6 +69,18 @@ class Memory:
         if self._lost:
             self._lost.pop((aspect, seen.key), None)
 
+    def has_patch(self, kind: str, fields: str, desired: int, live: ObjectMeta) -> bool:
+        """Return whether an object is known to be as a patch of some fields states."""
+        known = self._patched.get((kind, live.key), {}).get(fields)
+        return known is not None and known.still(desired, live)
+
+    def remember_patch(self, kind: str, fields: str, desired: int, seen: ObjectMeta) -> None:
+        """Note that an object, by its metadata as seen, is as a patch of some fields states."""
+        patches = self._patched.setdefault((kind, seen.key), {})
+        if fields not in patches and len(patches) >= PATCHES_LENGTH:
+            patches.clear()
+        patches[fields] = Fulfilled(desired, seen)
+
     def forget(self, aspect: str, key: ObjectKey) -> None:
         """Forgets an object, which this operator deletes."""
         self._fulfilled.pop((aspect, key), None)
@@ -71,6 +88,7 @@ class Memory:
 
     def gone(self, aspect: str, key: ObjectKey) -> None:
         """Takes note that an object is gone. Unless it was forgotten before, another client deleted it."""
+        self._patched.pop((aspect, key), None)
         known = self._fulfilled.pop((aspect, key), None)
         if known is None:
             return

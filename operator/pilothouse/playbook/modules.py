@@ -4,14 +4,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
-from pilothouse.kube import Conflict, KubeError, KubeObject, ObjectKey, Resource
+from pilothouse.kube import Conflict, KubeError, KubeObject, NotFound, ObjectKey, Resource
 from pilothouse.playbook.actions import Actions
 from pilothouse.playbook.apply import Apply
 from pilothouse.playbook.awaited import awaited
 from pilothouse.playbook.cluster import Cluster
 from pilothouse.playbook.contention import Contended
+from pilothouse.playbook.create import Create, to_be_created
 from pilothouse.playbook.jobs import job_manifest, verdict
-from pilothouse.playbook.manifest import completed
+from pilothouse.playbook.manifest import completed, is_secret
 from pilothouse.playbook.rollouts import explained
 from pilothouse.playbook.tasks import RESULT, TaskFailed, Waiting, refused
 from pilothouse.views import JOB, Deployment, Job, StatefulSet
@@ -23,6 +24,9 @@ K = TypeVar("K", bound=KubeObject)
 FALLBACK = 60.0
 # No watch shows why a pod does not run. Seconds.
 ROLLOUT_FALLBACK = 15.0
+
+# What tells objects apart: a patch is for the object of its key, as it was seen.
+_IDENTITY = {"name", "namespace", "uid", "resourceVersion"}
 
 
 @awaited
@@ -66,6 +70,11 @@ class ObjectModules(Generic[T]):
         creation takes a read and an apply; what somebody else makes between them is noticed where it states
         a field otherwise, or has another controller.
 
+        Some fields of an existing object never change: of a Pod all but the images, the metadata,
+        activeDeadlineSeconds, and additional tolerations. A manifest that changes another one is the failure
+        `Immutable`, which names the fields. To replace the object, rescue that failure and `delete` it. What
+        the server and others have added to a Pod (defaults, nodeName, injected volumes) is no difference.
+
         Another client may keep changing a field that is stated. From the third correction on, the operator
         corrects the object with growing pauses of 1 s to 5 minutes, and Ready is False with the reason
         FieldContended until the object has been left alone for a minute. In the meantime the object that is
@@ -88,8 +97,9 @@ class ObjectModules(Generic[T]):
             The object as stored; in check mode as it is, or would be made.
 
         Raises:
-            TaskFailed: NameTaken: the object exists and does not belong to this one; FieldConflict: another
-                manager wants the same field; FieldContended: another client keeps deleting the object;
+            TaskFailed: NameTaken: the object exists and does not belong to this one; Immutable: the server
+                does not change a field of an existing object; FieldConflict: another manager
+                wants the same field; FieldContended: another client keeps deleting the object;
                 NotSelected: the watch's selectors or namespaces would never show it; KubernetesRefused: the
                 API server cannot be reached or refused.
             Conflict: The object changed meanwhile: leave it to the engine, which plays again.
@@ -105,7 +115,7 @@ class ObjectModules(Generic[T]):
             force=force,
             check=self.check,
         )
-        with _refusals():
+        with refusals():
             applied = await apply.run()
         if applied.diff:
             verb = "create" if applied.created else "change"
@@ -113,6 +123,107 @@ class ObjectModules(Generic[T]):
         if applied.contended is not None:
             self._report(applied.contended)
         return applied.object
+
+    async def create(self, resource: Resource[K], body: Mapping[str, Any], *, owned: bool = True) -> K:
+        """Creates an object that must not exist, by one request (POST) that never changes an existing object.
+
+        A task may be stopped after the server has stored the object and before the answer arrives. So the
+        object carries a digest of its manifest, which contains the UID of this object, in the annotation
+        `pilothouse.dev/created-from`. If an object of that name belongs to this one and carries that digest,
+        an earlier try has created it: `create` returns it as it is now, and reports no change. Any other
+        object of that name is a failure, also one that is being deleted.
+
+        A later change of the body is a failure as well: guard the call, as in `if play.get(...) is None`.
+        Later changes are made by `patch`, or by `apply`, which takes over the fields that it states; it
+        does not remove a field that only `create` stated.
+
+        Args:
+            resource: The kind; the watch declares it in `owns`.
+            body: The object, as for `apply`.
+            owned: As for `apply`.
+
+        Returns:
+            The object as stored; in check mode as it would be made.
+
+        Raises:
+            TaskFailed: AlreadyExists: another object has the name; NotSelected: the watch's selectors or
+                namespaces would never show it; KubernetesRefused: the API server cannot be reached or
+                refused.
+            Conflict: It was deleted and created meanwhile: leave it to the engine, which plays again.
+        """
+        metadata = self.object.metadata
+        manifest = completed(resource, body, self.cluster.owner, metadata, owned=owned)
+        create = Create(self.cluster, resource, to_be_created(manifest), metadata, check=self.check)
+        with refusals():
+            created = await create.run()
+        if created.diff:
+            RESULT.get().changed(f"create {resource.kind} {manifest['metadata']['name']}", created.diff)
+        return created.object
+
+    async def patch(
+        self,
+        resource: Resource[K],
+        name: str,
+        body: Mapping[str, Any],
+        *,
+        namespace: str = "",
+        owned: bool = True,
+    ) -> K:
+        """Changes some fields of an object, by a merge patch (RFC 7386): None removes a field.
+
+        A list is replaced as a whole; to change one container of a Pod, `apply` its manifest. The patch
+        carries the UID and the resourceVersion of the object that the play has seen, so the server refuses
+        it if the object has changed since. If nothing differs no patch is sent, and as long as nobody changes
+        the object, no request.
+
+        Args:
+            resource: The kind; the watch declares it.
+            name: Its name.
+            body: The fields; not the status.
+            namespace: The object's own unless given.
+            owned: Refuse an object that does not belong to this one. False changes such an object on purpose.
+
+        Returns:
+            The object as stored; in check mode as it is.
+
+        Raises:
+            ValueError: The patch states the status, or which object it is for.
+            TaskFailed: NothingToPatch: there is no such object; NotOwned: it does not belong to this one;
+                Immutable: the server does not change these fields of an existing object; KubernetesRefused:
+                the API server cannot be reached or refused.
+            Conflict: It changed meanwhile: leave it to the engine, which plays again.
+        """
+        if "status" in body or _IDENTITY & body.get("metadata", {}).keys():
+            raise ValueError(
+                f"a patch of {resource.kind} {name} states the status or its identity: state other fields"
+            )
+        key = self._key(resource, name, namespace)
+        with refusals():
+            patched, found = await self._actions(owned=owned).patch(resource, key, body)
+        if found:
+            diff = [each.told(hidden=is_secret(resource, each.path)) for each in found]
+            RESULT.get().changed(f"patch {resource.kind} {name}", diff)
+        return patched
+
+    async def read(self, resource: Resource[K], name: str, *, namespace: str = "") -> K | None:
+        """Reads an object from the API server, in check mode too; returns None when there is none.
+
+        `get` reads from the store and costs no request, but may be a moment behind. This is for decisions
+        that must not rest on an older state. The operator's role needs the verb `get`.
+
+        Args:
+            resource: The kind, in any view; the watch need not declare it.
+            name: Its name.
+            namespace: The object's own unless given.
+
+        Raises:
+            TaskFailed: KubernetesRefused: the API server cannot be reached or refused.
+        """
+        with refusals():
+            try:
+                return await self.cluster.api.get(resource, self._key(resource, name, namespace))
+            except NotFound:
+                return None
 
     async def delete(
         self,
@@ -144,7 +255,7 @@ class ObjectModules(Generic[T]):
             Conflict: There is another one of that name by now: leave it to the engine, which plays again.
         """
         key = self._key(resource, name, namespace)
-        with _refusals():
+        with refusals():
             deleted = await self._actions(owned=owned).delete(resource, key, propagation=propagation)
         if deleted:
             what = f"delete {resource.kind} {name}"
@@ -178,7 +289,7 @@ class ObjectModules(Generic[T]):
             Conflict: It changed meanwhile: leave it to the engine, which plays again.
         """
         key = self._key(resource, name, namespace)
-        with _refusals():
+        with refusals():
             had = await self._actions(owned=owned).scale(resource, key, replicas)
         if had != replicas:
             diff = f"replicas: {had} -> {replicas}"
@@ -211,7 +322,7 @@ class ObjectModules(Generic[T]):
             Conflict: There is another one of that name by now: leave it to the engine, which plays again.
         """
         key = self._key(resource, name, namespace)
-        with _refusals():
+        with refusals():
             evicted = await self._actions(owned=owned).evict(resource, key, grace_seconds=grace_seconds)
         if evicted:
             RESULT.get().changed(f"evict {resource.kind} {name}", (f"- {resource.kind} {key}",))
@@ -233,7 +344,7 @@ class ObjectModules(Generic[T]):
                 server cannot be reached or refused.
         """
         key = ObjectKey(namespace or self.object.metadata.namespace, name)
-        with _refusals():
+        with refusals():
             return await self.cluster.pod_log(key, container=container, tail_lines=tail_lines)
 
     async def wait_for_rollout(
@@ -306,7 +417,7 @@ class ObjectModules(Generic[T]):
 
 
 @contextmanager
-def _refusals() -> Iterator[None]:
+def refusals() -> Iterator[None]:
     """Turns a refusal of the API server into a failure of the task. The engine handles a Conflict."""
     try:
         yield

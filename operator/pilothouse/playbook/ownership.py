@@ -76,7 +76,7 @@ def name_taken(
     """
     return TaskFailed(
         NAME_TAKEN,
-        f"{resource.kind} {live.key} already exists and {_whose(live, kind, owner)}. Delete it, or rename "
+        f"{resource.kind} {live.key} already exists and {whose(live, kind, owner)}. Delete it, or rename "
         f"the {kind.kind}. A playbook takes it over with adopt=True.",
     )
 
@@ -102,13 +102,20 @@ def not_owned(
     """
     return TaskFailed(
         NOT_OWNED,
-        f"Cannot {action} {resource.kind} {live.key}: it {_whose(live, kind, owner)}. "
+        f"Cannot {action} {resource.kind} {live.key}: it {whose(live, kind, owner)}. "
         f"{action.capitalize()} it manually, or rename the {kind.kind}.{hint} A playbook acts on objects of "
         "others with owned=False.",
     )
 
 
-def _whose(live: ObjectMeta, kind: Resource[Any], owner: ObjectMeta) -> str:
+def whose(live: ObjectMeta, kind: Resource[Any], owner: ObjectMeta) -> str:
+    """Return whose object it is that does not belong to the owner: "is controlled by Widget web".
+
+    Args:
+        live: The metadata of the object.
+        kind: The kind of the owner.
+        owner: The metadata of the owner.
+    """
     controller = controller_of(live)
     if controller is not None:
         if (controller.kind, controller.name) == (kind.kind, owner.name):

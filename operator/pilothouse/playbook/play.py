@@ -1,9 +1,10 @@
 """A play: one run of a playbook over one object, and what its tasks use."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from msgspec import Struct
 
@@ -12,9 +13,9 @@ from pilothouse.kube import Condition, KubeObject, Resource, hide_contents, hold
 from pilothouse.playbook.awaited import awaited
 from pilothouse.playbook.cluster import OWNER, Cluster
 from pilothouse.playbook.contention import CONTENDED, Contended
-from pilothouse.playbook.modules import FALLBACK, ObjectModules
+from pilothouse.playbook.modules import FALLBACK, ObjectModules, refusals
 from pilothouse.playbook.records import Records, elapsed
-from pilothouse.playbook.status import READY, Aspect
+from pilothouse.playbook.status import READY, Aspect, not_stored
 from pilothouse.playbook.tasks import RESULT, State, Task, TaskFailed, TaskResult, Waiting
 from pilothouse.playbook.tasks import seconds as in_seconds
 from pilothouse.telemetry import hide
@@ -80,6 +81,9 @@ class Play(ObjectModules[T], Generic[T, S]):
         notified: The handlers to be run at the end.
         records: Which plans are under way, and since when tasks wait.
         fence: Lets changes of outside systems through.
+        writing: Held while the object itself is written: tasks of a parallel group must not write from the
+            same resourceVersion.
+        status_writer: Writes a status onto an object, for `record`; set by the engine.
 
     Args:
         object: See the attribute.
@@ -93,6 +97,7 @@ class Play(ObjectModules[T], Generic[T, S]):
     """
 
     log = logging.getLogger(__name__)
+    status_writer: Callable[[Any, Any], Awaitable[Any]] | None = None
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -125,6 +130,7 @@ class Play(ObjectModules[T], Generic[T, S]):
             self.ready = False
             self.ready_reason = "Deleting"
             self.ready_message = "It is being deleted."
+        self.writing = asyncio.Lock()
         self.results: list[TaskResult] = []
         self.after: float | None = None
         self.pending_events: list[PlayEvent] = []
@@ -246,6 +252,55 @@ class Play(ObjectModules[T], Generic[T, S]):
         result = None if self.check else await self.fence.guard(effect)
         self.changed(what, diff=diff)
         return result
+
+    async def record(self, status: S | None = None) -> None:
+        """Writes the status now, in the middle of a play: a durable claim before an outside effect.
+
+        When it returns, the API server has stored the status, and `play.object` and `play.status` are as
+        stored. A process that is killed afterwards leaves the record behind for the next play. The conditions
+        and observedGeneration of this play are written at its end, as always. In check mode nothing is
+        written, and `play.status` is the status that would be.
+
+        Args:
+            status: The status to be; None: `play.status` as it is. If the write fails, `play.status` is what
+                it was before.
+
+        Raises:
+            TaskFailed: StatusNotStored: the server has dropped a field; KubernetesRefused: the API server
+                cannot be reached or refused.
+            Conflict: The object changed or was deleted meanwhile: leave it to the engine, which plays again.
+            Fenced: Another process may lead by now: nothing may be changed.
+        """
+        self._require_status("the status")
+        earlier = self.status
+        if status is not None:
+            self.status = status
+        if self.check:
+            return
+        if self.status_writer is None:
+            raise RuntimeError(
+                f"this {type(self).__name__} was made without an engine, which writes statuses: run the task "
+                "in an operator on pilothouse.testing.ModelApi, or in check mode"
+            )
+        asked: Any = self.status
+        try:
+            async with self.writing:
+                asked, before = self.status, self.object
+                with refusals():
+                    stored = await self.status_writer(before, asked)
+                self.object = stored
+                if self.status is asked:  # Else a parallel task has changed it meanwhile, and will write it.
+                    self.status = stored.status
+        except BaseException:
+            if self.status is asked:  # What is not known to be stored must not be written at the end.
+                self.status = earlier
+            raise
+        if dropped := not_stored(cast("Any", before).status, asked, stored.status):
+            raise TaskFailed(
+                "StatusNotStored",
+                f"The API server did not store status.{', status.'.join(dropped)}. Apply the operator's CRD, "
+                "which declares the field.",
+            )
 
     def wait_for(
         self,

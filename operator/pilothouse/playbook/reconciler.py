@@ -338,6 +338,7 @@ class Reconciler(Generic[T]):
             writes_status=enabled,
             settled=None if enabled else self._settled.get(obj.metadata.key) == _state(obj),
         )
+        play.status_writer = self._statuses.record
         return play
 
     async def _run(self, play: Play[T, Any]) -> Recap:

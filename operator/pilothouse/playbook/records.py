@@ -4,7 +4,6 @@ Both are annotations of the object: any kind has them, they need no field in a s
 with the resourceVersion that was read.
 """
 
-import asyncio
 import hashlib
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -68,8 +67,6 @@ class Records:
         self._since: dict[str, str] = {}
         self._passed_over: set[str] = set()
         self.plans_over: set[str] = set()
-        # Plans of a parallel group must not write from the same resourceVersion.
-        self._writing = asyncio.Lock()
 
     # Plans.
 
@@ -176,7 +173,7 @@ class Records:
     async def _write(self, play: "Play[Any, Any]", annotations: Mapping[str, str | None]) -> None:
         if self._annotate is None or play.check:
             return
-        async with self._writing:
+        async with play.writing:
             try:
                 play.object = await self._annotate(play.object, annotations)
             except NotFound as gone:

@@ -120,6 +120,22 @@ def merge_patch(old: PlayStatus, new: PlayStatus) -> dict[str, object]:
     return _difference(msgspec.to_builtins(old), msgspec.to_builtins(new))
 
 
+def not_stored(old: PlayStatus, new: PlayStatus, stored: PlayStatus) -> list[str]:
+    """Return the fields that a write was to change and that are not stored as written."""
+    return _common(merge_patch(old, new), merge_patch(stored, new), "")
+
+
+def _common(one: Mapping[str, object], other: Mapping[str, object], path: str) -> list[str]:
+    found: list[str] = []
+    for name in one.keys() & other.keys():
+        mine, others = one[name], other[name]
+        if isinstance(mine, dict) and isinstance(others, dict):
+            found.extend(_common(mine, others, f"{path}{name}."))
+        else:
+            found.append(f"{path}{name}")
+    return sorted(found)
+
+
 def condition_of(aspect: Aspect, generation: int, *, since: datetime | None = None) -> Condition:
     """The condition that an aspect is written as.
 

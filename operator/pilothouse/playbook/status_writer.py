@@ -9,6 +9,7 @@ import msgspec
 from pilothouse.controller import SyncError
 from pilothouse.kube import (
     Api,
+    Conflict,
     KubeObject,
     NotFound,
     ObjectKey,
@@ -109,6 +110,18 @@ class StatusWriter(Generic[T]):
             # A sync that swallows its cancellation may be writing, too.
             self._unanswered.pop(key, None)
         self._wrote(written)
+        return written
+
+    async def record(self, obj: T, status: PlayStatus) -> T:
+        """Writes a status that must be stored when this returns; returns the object as written.
+
+        Raises:
+            Conflict: The object changed since it was read, or is gone.
+            NoStatusSubresource, KubeError: As for `write`.
+        """
+        written = await self.write(obj, status)
+        if written is obj and self.patch(obj, status):
+            raise Conflict(409, "Conflict", f"{self._resource.kind} {obj.metadata.key} has been deleted")
         return written
 
     async def write_failure(self, obj: T, failure: TaskFailed) -> T:

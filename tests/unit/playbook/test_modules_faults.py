@@ -1,9 +1,12 @@
 """Whatever happens at whichever call of the modules, the same objects come of it."""
 
+import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from pilothouse.kube import EventType, ObjectKey, Resource
 from pilothouse.kube.subresources import PODS as POD
@@ -193,6 +196,98 @@ def test_every_fault_at_every_call_scales_and_evicts_but_once() -> None:
     called = [site.what for site in matrix.sites]
     assert called.count("patch deployments.apps/scale default/web") == 2
     assert called.count("POST /api/v1/namespaces/default/pods/web-1/eviction") == 2
+
+
+class Claimed(Deployed):
+    """A ticket that claims a number before it creates what has that number in its name, then patches it."""
+
+    kinds = (TICKET, CONFIG_MAP)
+
+    def watches(self, process: Process) -> Sequence[Watch]:
+        @task("a number is claimed")
+        async def claim(play: TicketPlay) -> None:
+            if not play.status.booking:
+                # Another process would claim another one: so the claim must be stored before it is used.
+                await play.record(replace(play.status, booking=f"number-{process.number}"))
+
+        @task("the number is taken")
+        async def take(play: TicketPlay) -> None:
+            name = play.status.booking
+            if play.get(CONFIG_MAP, name) is None:
+                await play.create(CONFIG_MAP, {"metadata": {"name": name}, "data": {"seats": "0"}})
+
+        @task("the seats are noted")
+        async def note(play: TicketPlay) -> None:
+            await play.patch(CONFIG_MAP, play.status.booking, {"data": {"seats": seats(play)}})
+            if play.task_result.diff:
+                found = await play.read(CONFIG_MAP, play.status.booking)
+                assert found is not None
+
+        return [Watch(TICKET, playbook(claim, take, note), resync=60, owns=OWNS)]
+
+    def effects(self) -> Sequence[str]:
+        return [re.sub("number-[0-9]+", "number", each) for each in super().effects()]
+
+    def state(self, api: ModelApi) -> object:
+        numbers = [each["metadata"]["name"] for each in api.all(CONFIG_MAP)]
+        claimed = [each["status"]["booking"] for each in api.all(TICKET)]
+        assert numbers == claimed, "what was claimed was created, and nothing else"
+        return re.sub("number-[0-9]+", "number", json.dumps(super().state(api), sort_keys=True))
+
+    def play(self, user: ModelApi) -> Iterator[str | float]:
+        self._user = user
+        user.put(TICKET, "my-ticket", spec={"seats": 2})
+        yield "a number is taken"
+        user.put(TICKET, "my-ticket", spec={"seats": 3})
+        yield "other seats are noted"
+
+
+def test_every_fault_at_every_call_claims_creates_and_patches_but_once() -> None:
+    matrix = explore(Claimed)
+    matrix.require_converged()
+    assert suffered(matrix) == set(Fault)
+    called = [site.what.split()[0] + " " + site.what.split()[1] for site in matrix.sites]
+    assert "create configmaps" in called
+    assert called.count("patch configmaps") == 2
+    assert "patch tickets.tests.dev/status" in called
+
+
+class Retained(Deployed):
+    """A ticket that keeps data which outlives it, until its cleanup deletes that."""
+
+    kinds = (TICKET, CONFIG_MAP)
+
+    def watches(self, process: Process) -> Sequence[Watch]:
+        @task("the data is there")
+        async def keep(play: TicketPlay) -> None:
+            body = {"metadata": {"name": "data", "namespace": "elsewhere"}, "data": {"seats": seats(play)}}
+            await play.apply(CONFIG_MAP, body, owned=False)
+
+        @task("the data is gone")
+        async def clean(play: TicketPlay) -> None:
+            for each in play.owned(CONFIG_MAP):
+                name, namespace = each.metadata.name, each.metadata.namespace
+                gone = await play.delete(CONFIG_MAP, name, namespace=namespace)
+                play.wait_for("the data is gone", gone)
+
+        book: Playbook[TicketPlay] = Playbook(Play, tasks=[keep], cleanup=[clean], finalizer="tests.dev/data")
+        return [Watch(TICKET, book, resync=60, owns=OWNS)]
+
+    def play(self, user: ModelApi) -> Iterator[str | float]:
+        self._user = user
+        user.put(CONFIG_MAP, "theirs", namespace="elsewhere")
+        key = user.put(TICKET, "my-ticket", spec={"seats": 2})
+        yield "the data is there"
+        user.remove(TICKET, key)
+        yield "it is gone, and the object of others is not"
+        assert [each["metadata"]["name"] for each in user.all(CONFIG_MAP)] == ["theirs"]
+        assert not user.exists(TICKET, key)
+
+
+def test_every_fault_at_every_call_deletes_what_outlives_its_owner() -> None:
+    matrix = explore(Retained)
+    matrix.require_converged()
+    assert suffered(matrix) == set(Fault)
 
 
 class Careless(Deployed):

@@ -1,0 +1,96 @@
+"""Creation: makes an object that must not exist, and recognises what an earlier try has made."""
+
+from typing import TypeVar
+
+from pilothouse.kube import AlreadyExists, Conflict, KubeObject, ObjectMeta
+from pilothouse.playbook.apply import Applied, Apply
+from pilothouse.playbook.manifest import Json, additions, digest
+from pilothouse.playbook.ownership import whose
+from pilothouse.playbook.tasks import TaskFailed
+
+K = TypeVar("K", bound=KubeObject)
+
+CREATED_FROM = "pilothouse.dev/created-from"
+"""The annotation of an object that a playbook created: a digest of the manifest, the owner's UID included."""
+
+ALREADY_EXISTS = "AlreadyExists"
+
+CREATED_LENGTH = 16
+
+
+def to_be_created(manifest: Json) -> Json:
+    """Return a manifest with its digest among its annotations."""
+    metadata = manifest["metadata"]
+    annotations = {**(metadata.get("annotations") or {}), CREATED_FROM: digest(manifest, CREATED_LENGTH)}
+    return {**manifest, "metadata": {**metadata, "annotations": annotations}}
+
+
+class Create(Apply[K]):
+    """A creation of an object from a manifest.
+
+    A process may be killed after the server has stored the object and before anything has noted that. So the
+    object carries a digest of its manifest: an object of the owner with that digest is the result of an
+    earlier try, and nothing is created. It may have changed since.
+
+    The manifest is one that `to_be_created` returned.
+    """
+
+    async def run(self) -> Applied[K]:
+        """Create the object, unless an earlier try did.
+
+        Raises:
+            TaskFailed: AlreadyExists; or the store would never show the object.
+            Conflict: It was deleted and created meanwhile: reconcile again.
+            KubeError: The API server cannot be reached or refused.
+        """
+        live = self._informer.store.get(self._key)
+        if live is not None and self._is_made(live.metadata):
+            return Applied(live, False, ())
+        self._require_watched()
+        self._require_selected(None)
+        if live is None and not self._check and (made := await self._post()):
+            return made
+        before = await self._read()
+        if before is None:
+            # The store is behind: what it shows is gone.
+            made = self._made() if self._check else await self._post()
+            if made is None:
+                raise Conflict(409, "Conflict", f"{self._what} was created meanwhile")
+            return made
+        if not self._is_made(before.metadata):
+            raise self._exists(before.metadata)
+        return Applied(self._shown(before), False, ())
+
+    async def _post(self) -> Applied[K] | None:
+        """Send the object; return None if there is one of that name."""
+        try:
+            made = await self._cluster.api.create(
+                self._resource, self._manifest, namespace=self._key.namespace
+            )
+        except AlreadyExists:
+            return None
+        self._cluster.wrote(self._owner.key, self._informer, made)
+        return Applied(made, True, self._made().diff)
+
+    def _made(self) -> Applied[K]:
+        diff = self._told(additions(self._manifest)) or (f"+ {self._what}",)
+        return Applied(self._viewed(self._manifest), True, diff)
+
+    def _is_made(self, live: ObjectMeta) -> bool:
+        made_from = self._manifest["metadata"]["annotations"][CREATED_FROM]
+        return (
+            live.annotations.get(CREATED_FROM) == made_from
+            and live.deletion_timestamp is None
+            and self._owns(live)
+        )
+
+    def _exists(self, live: ObjectMeta) -> TaskFailed:
+        kind = self._cluster.owner
+        if not self._owns(live):
+            foreign = whose(live, kind, self._owner)
+            why = f"it already exists and {foreign}. Delete it, or rename the {kind.kind}"
+        elif live.deletion_timestamp is not None:
+            why = "one of that name is being deleted. The operator creates it once that is gone"
+        else:
+            why = "it already exists, and was not created from this manifest. Delete it first"
+        return TaskFailed(ALREADY_EXISTS, f"Cannot create {self._what}: {why}.")

@@ -1,0 +1,147 @@
+"""Refusals of a change to an existing object, as a failure that names the fields.
+
+The API server answers a change of a Pod with a dump of both specs, which is long and may contain secrets. The
+failure names the fields instead, and no values.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from pilothouse.api import Quantity
+from pilothouse.kube import Invalid, Resource, Unstructured
+from pilothouse.playbook.manifest import managed
+from pilothouse.playbook.tasks import TaskFailed
+
+IMMUTABLE = "Immutable"
+
+# How Kubernetes' validation, and CRDs' rules by convention, word it: the field is not wrong, only too late.
+_REFUSED = re.compile(
+    r"immutable|may not (?:change|be changed|add or remove)|can ?not be (?:changed|modified|updated)"
+    r"|updates to .* are forbidden"
+)
+# What the API server changes in a Pod that exists.
+_CHANGED_IN_A_POD = re.compile(
+    r"spec\.(?:containers|initContainers)\[[^\]]*\]\.image|spec\.activeDeadlineSeconds|spec\.tolerations.*"
+)
+# A sentence names so many fields.
+_NAMED = 5
+_HOLDS_DATA = {"PersistentVolumeClaim", "PersistentVolume", "Namespace"}
+
+
+def immutable(
+    resource: Resource[Any],
+    refusal: Invalid,
+    desired: Mapping[str, Any],
+    live: Unstructured,
+    manager: str,
+) -> TaskFailed | None:
+    """Return the failure of a change that the server never makes to an existing object.
+
+    Args:
+        resource: The kind of the object.
+        refusal: What the server said.
+        desired: The manifest, or the patch.
+        live: The object.
+        manager: Who applied the manifest.
+
+    Returns:
+        The failure; None when the refusal has another cause.
+    """
+    causes = [cause for cause in refusal.causes if _REFUSED.search(cause.message)]
+    if not causes:
+        return None
+    fields = {cause.field: None for cause in causes if cause.field not in ("", "spec")}
+    if not fields:
+        pod = (resource.group, resource.kind) == ("", "Pod")
+        fields = {
+            path: None
+            for path in _differing(desired, live.content, managed(live, manager), "")
+            if path.startswith("spec.") and not (pod and _CHANGED_IN_A_POD.fullmatch(path))
+        }
+    names = list(fields) or ["spec"]
+    named = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+    what = f"{resource.kind} {live.metadata.key}"
+    loss = " Its data is deleted with it." if resource.kind in _HOLDS_DATA else ""
+    return TaskFailed(
+        IMMUTABLE,
+        f"Cannot change {named} of {what}: the API server does not accept this change of an existing "
+        f"{resource.kind}. Undo the change, or delete the {resource.kind} so that it is created again.{loss}",
+        permanent=True,
+    )
+
+
+def _differing(desired: Any, live: Any, owned: Mapping[str, Any], path: str) -> Iterator[str]:
+    """Find the fields that an apply would change.
+
+    The server alone knows defaults and notations. So this may name a field too many; it is read by people.
+
+    Args:
+        desired: What is desired of a field.
+        live: Its value.
+        owned: What the manager owns of it (metav1.FieldsV1).
+        path: Where it is.
+    """
+    if isinstance(desired, Mapping) and isinstance(live, Mapping):
+        for name, value in desired.items():
+            at = f"{path}.{name}" if path else name
+            yield from _differing(value, live.get(name), owned.get(f"f:{name}", {}), at)
+        for field in owned:
+            name = field.removeprefix("f:")
+            if field.startswith("f:") and name not in desired and name in live:
+                yield f"{path}.{name}" if path else name
+    elif _is_keyed(desired) and _is_keyed(live):
+        yield from _items_differing(desired, live, owned, path)
+    elif isinstance(desired, list) and isinstance(live, list):
+        if not _covers(live, desired):
+            yield path
+    elif not _same(desired, live):
+        yield path
+
+
+def _items_differing(
+    desired: Sequence[Mapping[str, Any]],
+    live: Sequence[Mapping[str, Any]],
+    owned: Mapping[str, Any],
+    path: str,
+) -> Iterator[str]:
+    held = {item["name"]: item for item in live}
+    below = {
+        msgspec.json.decode(field[2:]).get("name"): tree
+        for field, tree in owned.items()
+        if field.startswith("k:")
+    }
+    for item in desired:
+        at = f"{path}[{item['name']}]"
+        if item["name"] in held:
+            yield from _differing(item, held[item["name"]], below.get(item["name"], {}), at)
+        else:
+            yield at
+    names = {item["name"] for item in desired}
+    yield from (f"{path}[{name}]" for name in below if name in held and name not in names)
+
+
+def _is_keyed(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, Mapping) and "name" in item for item in value)
+
+
+def _covers(live: Any, desired: Any) -> bool:
+    """Whether a value is the desired one with defaults added to it."""
+    if isinstance(desired, Mapping) and isinstance(live, Mapping):
+        return all(_covers(live.get(name), value) for name, value in desired.items())
+    if isinstance(desired, list) and isinstance(live, list):
+        return len(desired) <= len(live) and all(map(_covers, live, desired))
+    return _same(desired, live)
+
+
+def _same(desired: Any, live: Any) -> bool:
+    if desired == live or (live is None and not desired):
+        return True
+    if not (isinstance(desired, int | str) and isinstance(live, int | str)):
+        return False
+    try:
+        return Quantity.parse(desired) == Quantity.parse(live)
+    except ValueError:
+        return False

@@ -1,0 +1,532 @@
+"""Creation of objects that must not exist, patches of some fields, and live reads."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pilothouse.cli.by_hand import Hand
+from pilothouse.controller.events import EVENT
+from pilothouse.kube import Cause, Forbidden, ObjectKey, Resource, Unreachable
+from pilothouse.playbook import Secondary, TaskFailed, Watch
+from pilothouse.playbook.create import CREATED_FROM
+from pilothouse.playbook.ownership import OWNER_UID
+from pilothouse.process import Settings
+from pilothouse.testing import Call, ModelApi
+from tests.unit.playbook.configured import (
+    CONFIG_MAP,
+    DEPLOYMENT,
+    OWNS,
+    SECRET,
+    Deployment,
+    Secret,
+    TicketPlay,
+    operator,
+    owned_by,
+    playbook,
+    ready,
+    requests,
+)
+from tests.unit.tickets import TICKET
+
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
+WEB = ObjectKey("default", "web")
+POD: Resource[Deployment] = Resource("", "v1", "Pod", "pods", Deployment)
+NODE: Resource[Secret] = Resource("", "v1", "Node", "nodes", Secret, namespaced=False)
+
+
+def writes(api: ModelApi, resource: Resource[Any]) -> list[Call]:
+    return [call for call in requests(api, resource) if call.writes]
+
+
+# Creation.
+
+
+async def create(play: TicketPlay) -> None:
+    seats = str(play.object.spec.seats)
+    await play.create(CONFIG_MAP, {"metadata": {"name": "web"}, "data": {"seats": seats}})
+
+
+async def test_an_object_is_created_once_and_costs_nothing_then(api: ModelApi, ticket: ObjectKey) -> None:
+    diffs: list[str] = []
+
+    async def told(play: TicketPlay) -> None:
+        await create(play)
+        diffs.extend(play.task_result.diff)
+
+    async with operator(api, playbook(told), resync=5):
+        await asyncio.sleep(60)
+        made = api.read(CONFIG_MAP, WEB)
+        assert made["data"] == {"seats": "2"}
+        assert made["metadata"]["ownerReferences"][0]["uid"] == api.read(TICKET, ticket)["metadata"]["uid"]
+        assert [call.verb for call in requests(api, CONFIG_MAP)] == ["create"]
+        assert ready(api, ticket)[0] == "True"
+    assert diffs == ["+ data.seats: 2"]
+
+
+@pytest.mark.parametrize("how", ["foreign", "another manifest", "annotated", "deleted"])
+@pytest.mark.parametrize("shown", [True, False])
+async def test_an_object_that_exists_is_never_changed(
+    api: ModelApi, ticket: ObjectKey, how: str, shown: bool
+) -> None:
+    if how == "deleted":
+        async with operator(api, playbook(create)):
+            pass
+        api.put(CONFIG_MAP, "web", metadata={"finalizers": ["tests.dev/slow"]})
+        api.remove(CONFIG_MAP, WEB)
+    elif how == "another manifest":
+        api.put(CONFIG_MAP, "web", metadata=owned_by(api, ticket), data={"mine": "yes"})
+    elif how == "annotated":
+        api.put(CONFIG_MAP, "web", metadata={"annotations": {OWNER_UID: "gone"}}, data={"mine": "yes"})
+    else:
+        api.put(CONFIG_MAP, "web", data={"mine": "yes"})
+    before = api.read(CONFIG_MAP, WEB)
+    if not shown:
+        # The watch is behind: it does not show the object yet.
+        api.server.collection(CONFIG_MAP).objects.pop(WEB)
+        api.before = _restore(api, before)
+    async with operator(api, playbook(create)):
+        await asyncio.sleep(10)
+        assert api.read(CONFIG_MAP, WEB) == before
+        status, reason, message = ready(api, ticket)
+        assert (status, reason) == ("False", "AlreadyExists")
+        assert (
+            message
+            == "Cannot create ConfigMap default/web: "
+            + {
+                "foreign": "it already exists and is not managed by any object. Delete it, or rename "
+                "the Ticket.",
+                "annotated": "it already exists and belongs to another object, which may be gone (annotation "
+                "pilothouse.dev/owner-uid: gone). Delete it, or rename the Ticket.",
+                "another manifest": "it already exists, and was not created from this manifest. "
+                "Delete it first.",
+                "deleted": "one of that name is being deleted. The operator creates it once that is gone.",
+            }[how]
+        )
+
+
+def _restore(api: ModelApi, obj: Any) -> Callable[[Call], Any]:
+    async def restore(call: Call) -> None:
+        if call.resource == str(CONFIG_MAP):
+            api.server.collection(CONFIG_MAP).objects[WEB] = obj
+
+    return restore
+
+
+async def test_a_creation_whose_answer_was_lost_is_recognised(api: ModelApi, ticket: ObjectKey) -> None:
+    """Also where the watch shows the object late, and another client has changed it meanwhile."""
+    lost = iter([True])
+
+    async def lose(call: Call) -> None:
+        if call.verb == "create" and call.resource == str(CONFIG_MAP) and next(lost, False):
+            api.connected.clear()
+            api.put(CONFIG_MAP, "web", data={"theirs": "stays"})
+            raise Unreachable("connection reset", maybe_sent=True)
+
+    api.after = lose
+    async with operator(api, playbook(create)):
+        await asyncio.sleep(10)
+        assert ready(api, ticket)[0] == "True"
+        assert api.read(CONFIG_MAP, WEB)["data"] == {"theirs": "stays"}
+        assert [call.verb for call in requests(api, CONFIG_MAP)][:2] == ["create", "create"]
+        api.connected.set()
+
+
+async def test_an_owner_that_was_made_anew_does_not_recognise_what_the_earlier_one_created(
+    api: ModelApi, ticket: ObjectKey
+) -> None:
+    async def keep(play: TicketPlay) -> None:
+        await play.create(CONFIG_MAP, {"metadata": {"name": "web"}}, owned=False)
+
+    async with operator(api, playbook(keep)):
+        assert api.read(CONFIG_MAP, WEB)["metadata"]["annotations"].keys() == {OWNER_UID, CREATED_FROM}
+        api.remove(TICKET, ticket)
+        await asyncio.sleep(1)
+        api.put(TICKET, ticket.name)
+        await asyncio.sleep(1)
+        assert ready(api, ticket)[1] == "AlreadyExists"
+
+
+async def test_an_object_that_was_deleted_is_created_again(api: ModelApi, ticket: ObjectKey) -> None:
+    async with operator(api, playbook(create)):
+        uid = api.read(CONFIG_MAP, WEB)["metadata"]["uid"]
+        api.remove(CONFIG_MAP, WEB)
+        await asyncio.sleep(1)
+        assert api.read(CONFIG_MAP, WEB)["metadata"]["uid"] != uid
+        assert ready(api, ticket)[0] == "True"
+
+
+async def test_one_that_the_watch_still_shows_is_created_again(api: ModelApi, ticket: ObjectKey) -> None:
+    api.put(CONFIG_MAP, "web", data={"mine": "yes"})
+
+    async def delete(call: Call) -> None:
+        if call.resource == str(CONFIG_MAP) and call.verb == "get" and api.exists(CONFIG_MAP, WEB):
+            api.remove(CONFIG_MAP, WEB)
+
+    api.before = delete
+    async with operator(api, playbook(create)):
+        assert api.read(CONFIG_MAP, WEB)["data"] == {"seats": "2"}
+        assert ready(api, ticket)[0] == "True"
+
+
+async def test_in_check_mode_nothing_is_created_and_the_same_is_refused(
+    api: ModelApi, ticket: ObjectKey
+) -> None:
+    watch = Watch(TICKET, playbook(create), owns=OWNS)
+    told = (await Hand("tickets", Settings(), api).check(watch, ticket)).recap
+    assert told.results[0].diff == ("+ data.seats: 2",)
+    assert api.all(CONFIG_MAP) == []
+    api.put(CONFIG_MAP, "web")
+    failure = (await Hand("tickets", Settings(), api).check(watch, ticket)).recap.failure
+    assert failure is not None
+    assert failure.reason == "AlreadyExists"
+
+
+# Patches.
+
+
+async def patch(play: TicketPlay) -> None:
+    await play.patch(DEPLOYMENT, "web", {"spec": {"replicas": play.object.spec.seats, "paused": None}})
+
+
+async def test_a_patch_changes_its_fields_alone_and_then_costs_nothing(
+    api: ModelApi, ticket: ObjectKey
+) -> None:
+    diffs: list[str] = []
+
+    async def both(play: TicketPlay) -> None:
+        await patch(play)
+        await play.patch(DEPLOYMENT, "web", {"metadata": {"labels": {"tier": "front"}}})
+        diffs.extend(play.task_result.diff)
+
+    spec = {"replicas": 1, "paused": True, "theirs": "stays"}
+    api.put(DEPLOYMENT, "web", spec=spec, metadata=owned_by(api, ticket))
+    async with operator(api, playbook(both), resync=5):
+        await asyncio.sleep(60)
+        made = api.read(DEPLOYMENT, WEB)
+        assert made["spec"] == {"replicas": 2, "theirs": "stays"}
+        assert made["metadata"]["labels"] == {"tier": "front"}
+        assert [call.verb for call in requests(api, DEPLOYMENT)] == ["get", "patch"] * 2 + ["get"]
+        assert ready(api, ticket)[0] == "True"
+        assert diffs == ["spec.replicas: 1 -> 2", "- spec.paused: true", "+ metadata.labels.tier: front"]
+        asked = len(requests(api, DEPLOYMENT))
+        api.put(DEPLOYMENT, "web", status={"replicas": 1})
+        await asyncio.sleep(10)
+        assert len(requests(api, DEPLOYMENT)) == asked, "its status is no matter"
+        api.put(DEPLOYMENT, "web", spec={"replicas": 7})
+        await asyncio.sleep(5)
+        assert api.read(DEPLOYMENT, WEB)["spec"] == {"replicas": 2}
+
+
+async def test_a_patch_carries_what_the_play_has_seen(api: ModelApi, ticket: ObjectKey) -> None:
+    """Whatever happens between the play's look and the patch, nobody's change is overwritten unseen."""
+    struck: list[Call] = []
+
+    async def strike(call: Call) -> None:
+        if call.resource == str(DEPLOYMENT) and len(struck) < 2:
+            struck.append(call)
+            api.put(DEPLOYMENT, "web", spec={"replicas": 5})
+
+    seen: list[int] = []
+
+    async def grow(play: TicketPlay) -> None:
+        deployment = play.get(DEPLOYMENT, "web")
+        assert deployment is not None
+        if len(struck) < 2 or deployment.spec["replicas"] == 5:
+            seen.append(deployment.spec["replicas"])
+            await play.patch(DEPLOYMENT, "web", {"spec": {"replicas": deployment.spec["replicas"] + 1}})
+
+    api.put(DEPLOYMENT, "web", spec={"replicas": 1}, metadata=owned_by(api, ticket))
+    api.before = strike
+    async with operator(api, playbook(grow)):
+        await asyncio.sleep(10)
+        assert seen[0] == 1
+        assert seen[-1] == 5
+        assert api.read(DEPLOYMENT, WEB)["spec"] == {"replicas": 6}
+        assert ready(api, ticket)[0] == "True"
+        assert api.all(EVENT) == []
+        [write] = writes(api, DEPLOYMENT)[-1:]
+        assert write.body["metadata"].keys() == {"uid", "resourceVersion"}
+
+
+async def test_what_is_not_there_is_not_patched(api: ModelApi, ticket: ObjectKey) -> None:
+    async with operator(api, playbook(patch)):
+        assert ready(api, ticket)[1:] == ("NothingToPatch", "There is no Deployment default/web to patch.")
+
+
+async def test_one_that_is_deleted_meanwhile_is_not_made_anew(api: ModelApi, ticket: ObjectKey) -> None:
+    async def delete(call: Call) -> None:
+        if call.resource == str(DEPLOYMENT) and call.writes and api.exists(DEPLOYMENT, WEB):
+            api.remove(DEPLOYMENT, WEB)
+
+    api.put(DEPLOYMENT, "web", metadata=owned_by(api, ticket))
+    api.before = delete
+    async with operator(api, playbook(patch)):
+        await asyncio.sleep(5)
+        assert api.all(DEPLOYMENT) == []
+        assert ready(api, ticket)[1] == "NothingToPatch"
+
+
+async def test_what_others_own_is_patched_on_purpose_only(api: ModelApi, ticket: ObjectKey) -> None:
+    owned = True
+
+    async def patch_theirs(play: TicketPlay) -> None:
+        await play.patch(DEPLOYMENT, "web", {"spec": {"replicas": 2}}, owned=owned)
+
+    api.put(DEPLOYMENT, "web", spec={"replicas": 1})
+    async with operator(api, playbook(patch_theirs), resync=5):
+        assert ready(api, ticket)[1] == "NotOwned"
+        assert api.read(DEPLOYMENT, WEB)["spec"] == {"replicas": 1}
+        owned = False
+        await asyncio.sleep(30)
+        assert api.read(DEPLOYMENT, WEB)["spec"] == {"replicas": 2}
+
+
+async def test_a_value_that_the_server_writes_in_another_way_is_not_patched_again_and_again(
+    api: ModelApi, ticket: ObjectKey
+) -> None:
+    async def rewrite(call: Call) -> None:
+        if call.resource == str(DEPLOYMENT) and call.writes:
+            call.body["spec"]["cpu"] = "500m"
+
+    async def patch_cpu(play: TicketPlay) -> None:
+        await play.patch(DEPLOYMENT, "web", {"spec": {"cpu": "0.5"}})
+
+    api.put(DEPLOYMENT, "web", spec={"replicas": 1}, metadata=owned_by(api, ticket))
+    api.before = rewrite
+    async with operator(api, playbook(patch_cpu), resync=5):
+        await asyncio.sleep(60)
+        assert len(writes(api, DEPLOYMENT)) == 1
+
+
+@pytest.mark.parametrize("body", [{"status": {}}, {"metadata": {"name": "b"}}, {"metadata": {"uid": "b"}}])
+async def test_a_patch_states_neither_the_status_nor_an_identity(
+    api: ModelApi, ticket: ObjectKey, body: dict[str, Any]
+) -> None:
+    async def patch_wrongly(play: TicketPlay) -> None:
+        with pytest.raises(ValueError, match="states the status or its identity"):
+            await play.patch(DEPLOYMENT, "web", body)
+
+    api.put(DEPLOYMENT, "web", metadata=owned_by(api, ticket))
+    async with operator(api, playbook(patch_wrongly)):
+        assert ready(api, ticket)[0] == "True"
+
+
+async def test_in_check_mode_a_patch_is_tried_and_nothing_changes(api: ModelApi, ticket: ObjectKey) -> None:
+    api.put(DEPLOYMENT, "web", spec={"replicas": 1}, metadata=owned_by(api, ticket))
+    before = api.read(DEPLOYMENT, WEB)
+    told = await Hand("tickets", Settings(), api).check(Watch(TICKET, playbook(patch), owns=OWNS), ticket)
+    assert told.recap.results[0].diff == ("spec.replicas: 1 -> 2",)
+    assert api.writes == []
+    assert api.read(DEPLOYMENT, WEB) == before
+
+
+async def test_a_patch_of_a_secret_shows_no_value(api: ModelApi, ticket: ObjectKey) -> None:
+    diffs: list[str] = []
+
+    async def patch_secret(play: TicketPlay) -> None:
+        await play.patch(SECRET, "web", {"data": {"password": "aHVudGVyMg=="}})
+        diffs.extend(play.task_result.diff)
+
+    api.put(SECRET, "web", data={"password": "b2xk"}, metadata=owned_by(api, ticket))
+    async with operator(api, playbook(patch_secret)):
+        assert diffs == ["data.password: (hidden) -> (hidden)"]
+
+
+async def test_what_is_forgotten_with_an_object_is_not_taken_for_the_next_one(
+    api: ModelApi, ticket: ObjectKey
+) -> None:
+    owned = owned_by(api, ticket)
+    api.put(DEPLOYMENT, "web", spec={"replicas": 1}, metadata=owned)
+    async with operator(api, playbook(patch), resync=5):
+        api.remove(DEPLOYMENT, WEB)
+        api.put(DEPLOYMENT, "web", spec={"replicas": 1}, metadata=owned)
+        await asyncio.sleep(20)
+        assert api.read(DEPLOYMENT, WEB)["spec"] == {"replicas": 2}
+
+
+# Immutable fields.
+
+
+def pods_hardly_change(resource: Resource[Any], new: Any, old: Any) -> list[Cause]:
+    """As the server's validation of Pods, in short."""
+    if resource.kind != "Pod" or old is None:
+        return []
+    specs = [
+        {
+            **each["spec"],
+            "containers": [{**container, "image": ""} for container in each["spec"]["containers"]],
+        }
+        for each in (new, old)
+    ]
+    if specs[0] == specs[1]:
+        return []
+    dump = '@@ -1 +1 @@ - "Value": "hunter1" + "Value": "hunter2"'
+    message = f"Forbidden: pod updates may not change fields other than `spec.containers[*].image`\n{dump}"
+    return [Cause("spec", message, "FieldValueForbidden")]
+
+
+async def test_the_fields_of_a_pod_that_cannot_change_are_named_without_their_values(
+    api: ModelApi, ticket: ObjectKey
+) -> None:
+    container: dict[str, Any] = {
+        "name": "etcd",
+        "image": "etcd:1",
+        "env": [{"name": "A", "value": "hunter1"}],
+    }
+    diffs: list[str] = []
+
+    async def run(play: TicketPlay) -> None:
+        body = {"metadata": {"name": "web"}, "spec": {"containers": [container], "grace": 30}}
+        await play.apply(POD, body)
+        diffs.extend(play.task_result.diff)
+
+    api.server.validate = pods_hardly_change
+    watch = Watch(TICKET, playbook(run), owns=[*OWNS, POD])
+    async with operator(api, playbook(run), watches=[Secondary(POD)], resync=5):
+        made = api.read(POD, WEB)
+        spec = {**made["spec"], "nodeName": "node-1", "volumes": [{"name": "token"}]}
+        api.put(POD, "web", spec=spec)
+        diffs.clear()
+        await asyncio.sleep(20)
+        assert ready(api, ticket)[0] == "True", "what others add is no difference"
+        assert diffs == []
+        container["image"] = "etcd:2"
+        await asyncio.sleep(20)
+        assert diffs == ["spec.containers[etcd].image: etcd:1 -> etcd:2"]
+        assert api.read(POD, WEB)["metadata"]["uid"] == made["metadata"]["uid"]
+        container["env"] = [{"name": "A", "value": "hunter2"}, {"name": "B", "value": "b"}]
+        container["image"] = "etcd:3"
+        await asyncio.sleep(20)
+        expected = (
+            "Cannot change spec.containers[etcd].env[A].value, spec.containers[etcd].env[B] of Pod "
+            "default/web: the API server does not accept this change of an existing Pod. Undo the change, or "
+            "delete the Pod so that it is created again."
+        )
+        assert ready(api, ticket)[1:] == ("Immutable", expected)
+        failure = (await Hand("tickets", Settings(), api).check(watch, ticket)).recap.failure
+        assert failure is not None
+        assert failure.message == expected
+        assert "hunter" not in str(api.all(EVENT)) + str(api.read(TICKET, ticket))
+        api.remove(POD, WEB)
+        await asyncio.sleep(1)
+        assert api.read(POD, WEB)["spec"]["containers"][0]["image"] == "etcd:3"
+        assert ready(api, ticket)[0] == "True"
+
+
+async def test_a_play_may_replace_what_cannot_be_changed(api: ModelApi, ticket: ObjectKey) -> None:
+    grace = 30
+
+    async def run(play: TicketPlay) -> None:
+        body = {"metadata": {"name": "web"}, "spec": {"containers": [], "grace": grace}}
+        try:
+            await play.apply(POD, body)
+        except TaskFailed as failure:
+            if failure.reason != "Immutable":
+                raise
+            play.wait_for("the Pod is gone", await play.delete(POD, "web"))
+
+    api.server.validate = pods_hardly_change
+    async with operator(api, playbook(run), watches=[Secondary(POD)], resync=5):
+        grace = 5
+        await asyncio.sleep(20)
+        assert api.read(POD, WEB)["spec"]["grace"] == 5
+        assert ready(api, ticket)[0] == "True"
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ("spec.selector", 'Invalid value: {"matchLabels":{"c":"d"}}: field is immutable'),
+        ("spec.clusterIPs[0]", 'Invalid value: ["None"]: may not change once set'),
+        ("spec.containers", "Forbidden: pod updates may not add or remove containers"),
+        ("spec.tolerations", "Forbidden: existing toleration can not be modified except its seconds"),
+    ],
+)
+async def test_a_field_that_the_server_names_is_named(
+    api: ModelApi, ticket: ObjectKey, field: str, message: str
+) -> None:
+    def refuse(resource: Resource[Any], new: Any, old: Any) -> list[Cause]:
+        late = resource.kind == "ConfigMap" and old is not None and new["data"] != old["data"]
+        return [Cause(field, message, "FieldValueInvalid")] if late else []
+
+    data = {"a": "1"}
+
+    async def apply(play: TicketPlay) -> None:
+        await play.apply(CONFIG_MAP, {"data": data})
+
+    async def patch_data(play: TicketPlay) -> None:
+        await play.patch(CONFIG_MAP, play.object.metadata.name, {"data": {"a": "3"}})
+
+    api.server.validate = refuse
+    async with operator(api, playbook(apply), resync=5):
+        data = {"a": "2"}
+        await asyncio.sleep(20)
+        assert ready(api, ticket)[1] == "Immutable"
+        assert f"Cannot change {field} of ConfigMap default/my-ticket" in ready(api, ticket)[2]
+    async with operator(api, playbook(patch_data)):
+        assert ready(api, ticket)[1] == "Immutable"
+        assert api.read(CONFIG_MAP, ticket)["data"] == {"a": "1"}
+
+
+async def test_what_is_wrong_for_another_reason_stays_the_servers_sentence(
+    api: ModelApi, ticket: ObjectKey
+) -> None:
+    def refuse(resource: Resource[Any], new: Any, old: Any) -> list[Cause]:
+        wrong = resource.kind == "ConfigMap" and old is not None and new["data"]["a"] == "2"
+        return [Cause("data.a", "Invalid value: must be odd", "FieldValueInvalid")] if wrong else []
+
+    data = {"a": "1"}
+
+    async def apply(play: TicketPlay) -> None:
+        await play.apply(CONFIG_MAP, {"data": data})
+
+    api.server.validate = refuse
+    async with operator(api, playbook(apply), resync=5):
+        data = {"a": "2"}
+        await asyncio.sleep(20)
+        assert ready(api, ticket)[1] == "KubernetesRefused"
+
+
+# Live reads.
+
+
+async def test_an_object_is_read_live_in_check_mode_too_and_need_not_be_declared(
+    api: ModelApi, ticket: ObjectKey
+) -> None:
+    read: list[object] = []
+
+    async def look(play: TicketPlay) -> None:
+        node = await play.read(NODE, "node-1")
+        found = await play.read(CONFIG_MAP, "web", namespace="elsewhere")
+        read[:] = [
+            node and node.metadata.name,
+            found and found.data,
+            await play.read(CONFIG_MAP, "web"),
+        ]
+
+    api.put(NODE, "node-1")
+    api.put(CONFIG_MAP, "web", namespace="elsewhere", data={"a": "b"})
+    async with operator(api, playbook(look)):
+        assert read == ["node-1", {"a": "b"}, None]
+    read.clear()
+    told = await Hand("tickets", Settings(), api).check(Watch(TICKET, playbook(look)), ticket)
+    assert told.recap.failure is None
+    assert read == ["node-1", {"a": "b"}, None]
+
+
+async def test_a_read_that_is_refused_is_a_failure_and_not_an_absence(
+    api: ModelApi, ticket: ObjectKey
+) -> None:
+    async def refuse(call: Call) -> None:
+        if call.resource == str(CONFIG_MAP):
+            raise Forbidden(403, "Forbidden", "configmaps are not yours")
+
+    async def look(play: TicketPlay) -> None:
+        await play.read(CONFIG_MAP, "web")
+
+    api.before = refuse
+    async with operator(api, playbook(look)):
+        assert ready(api, ticket)[1] == "KubernetesRefused"
