@@ -24,6 +24,7 @@ PACKAGES = (
     "controller",
     "informer",
     "queue",
+    "telemetry",
     "testing",
 )
 

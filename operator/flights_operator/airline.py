@@ -20,7 +20,7 @@ from flights_operator.errors import NoAnswerError
 from flights_operator.resilience import BreakerState, CircuitBreaker, Resilience, RetryPolicy
 from flights_operator.settings import FlightsSettings
 from flights_operator.transport import Transport
-from pilothouse.telemetry.metrics import REGISTRY
+from pilothouse.telemetry import REGISTRY
 
 CIRCUIT = Gauge(
     "airline_circuit_open", "1 while requests are held back because the last ones failed.", registry=REGISTRY

@@ -23,10 +23,8 @@ from flights_operator.errors import (
     WrongAddressError,
 )
 from flights_operator.settings import FlightsSettings
-from pilothouse.kube import RotatedFiles, retry_after_seconds
-from pilothouse.kube.deadline import Deadline, DeadlineExceeded
-from pilothouse.telemetry.metrics import REGISTRY
-from pilothouse.telemetry.series import Counter, Histogram
+from pilothouse.kube import Deadline, DeadlineExceeded, RotatedFiles, retry_after_seconds
+from pilothouse.telemetry import REGISTRY, Counter, Histogram
 
 # A page with one booking takes 400 bytes; anything much longer is not the booking API's.
 MAX_ANSWER = 64 * 1024

@@ -5,6 +5,7 @@ from pilothouse.kube.api import Api, PatchType
 from pilothouse.kube.client import Client
 from pilothouse.kube.codec import encodable
 from pilothouse.kube.config import ClientConfig
+from pilothouse.kube.deadline import Deadline, DeadlineExceeded
 from pilothouse.kube.discovery import Discovery
 from pilothouse.kube.errors import (
     AlreadyExists,
@@ -62,6 +63,8 @@ __all__ = [
     "Condition",
     "ConfigError",
     "Conflict",
+    "Deadline",
+    "DeadlineExceeded",
     "Discovery",
     "EventType",
     "Expired",

@@ -19,6 +19,7 @@ from pilothouse.views import JOB, Deployment, Job, StatefulSet
 
 T = TypeVar("T", bound=KubeObject)
 K = TypeVar("K", bound=KubeObject)
+W = TypeVar("W", Deployment, StatefulSet)
 
 # Watches report what is waited for. This is for what no watch reports, or reports late. Seconds.
 FALLBACK = 60.0
@@ -347,9 +348,7 @@ class ObjectModules(Generic[T]):
         with refusals():
             return await self.cluster.pod_log(key, container=container, tail_lines=tail_lines)
 
-    async def wait_for_rollout(
-        self, workload: Deployment | StatefulSet, *, fallback: float = ROLLOUT_FALLBACK
-    ) -> None:
+    async def wait_for_rollout(self, workload: W, *, fallback: float = ROLLOUT_FALLBACK) -> None:
         """Ends the play unless a workload is rolled out. The condition Ready then says why it is not.
 
         ::

@@ -4,9 +4,10 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from pilothouse.api.duration import TooLongError, parse_duration
-from pilothouse.process.hosts import LABEL, is_dns_name, is_label
+from pilothouse.process.hosts import LABEL, is_dns_name, is_host, is_ipv6, is_label
 
 T = TypeVar("T", bound=str)
 
@@ -71,6 +72,41 @@ class Environment:
         if value and not fits(value):
             raise SettingsError(f"{name} is {shown(value)}: use {what} {LABEL}{more}.")
         return value
+
+    def url(self, name: str, *, example: str) -> str:
+        """The base URL of an outside system, with one slash at its end.
+
+        Args:
+            name: The variable.
+            example: A URL that an error suggests: "http://booking-api.airline.svc".
+
+        Raises:
+            SettingsError: The variable is not set, or is not an http or https URL of a possible host without
+                credentials, query and fragment.
+        """
+        text = self.text(name)
+        try:
+            parts = urlsplit(text)
+            _ = parts.port
+        except ValueError as error:
+            # What cannot be parsed is not shown where credentials may be in it.
+            value = "" if "@" in text else f"{shown(text)}, "
+            raise SettingsError(f"{name} is {value}no URL ({error}): use one such as {example}.") from error
+        if "@" in parts.netloc:
+            raise SettingsError(f"{name} carries credentials: use one without, such as {example}.")
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            raise SettingsError(f"{name} is {shown(text)}: use an http or https URL such as {example}.")
+        # Of white space and backslashes each library thinks something else, so they are nowhere in it.
+        if re.search(r"[\s\\]", text) or not text.isprintable():
+            raise SettingsError(
+                f"{name} is {shown(text)}: use a URL without blanks and backslashes, such as {example}."
+            )
+        if not (is_ipv6 if parts.netloc.startswith("[") else is_host)(parts.hostname):
+            raise SettingsError(
+                f"{name} is {shown(text)}, and {shown(parts.hostname)} can be no host: use a DNS name, an "
+                f"IPv4 address or an [IPv6] address, such as {example}."
+            )
+        return text.rstrip("/") + "/"
 
     def choice(self, name: str, choices: Sequence[T], default: T) -> T:
         """One of several words, in any case."""

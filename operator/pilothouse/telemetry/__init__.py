@@ -1,6 +1,5 @@
 """Logs, metrics and the wall clock: what every other package of the runtime may use."""
 
-from pilothouse.telemetry import metrics
 from pilothouse.telemetry.clock import now
 from pilothouse.telemetry.defects import forget_defects, log_defect
 from pilothouse.telemetry.logs import (
@@ -11,10 +10,15 @@ from pilothouse.telemetry.logs import (
     object_context,
     set_level,
 )
+from pilothouse.telemetry.metrics import REGISTRY
 from pilothouse.telemetry.redaction import HIDDEN, hide, hide_everywhere, redacted
+from pilothouse.telemetry.series import Counter, Histogram
 
 __all__ = [
     "HIDDEN",
+    "REGISTRY",
+    "Counter",
+    "Histogram",
     "LogFormat",
     "ObjectContext",
     "configure",
@@ -23,7 +27,6 @@ __all__ = [
     "hide",
     "hide_everywhere",
     "log_defect",
-    "metrics",
     "now",
     "object_context",
     "redacted",

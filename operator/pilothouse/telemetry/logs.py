@@ -19,6 +19,7 @@ from pilothouse.telemetry import redaction
 from pilothouse.telemetry.redaction import redacted
 
 LogFormat = Literal["json", "console"]
+"""How log lines are written: as JSON, or for people."""
 
 # What logging itself puts on a record; anything beyond came through `extra=` and belongs in the line.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}

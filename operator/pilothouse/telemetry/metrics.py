@@ -14,6 +14,7 @@ from pilothouse.telemetry.series import Counter, Histogram
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # the library's gap
 
 REGISTRY = CollectorRegistry(auto_describe=True)
+"""The registry whose metrics the process serves under /metrics. Add those of an operator to it."""
 ProcessCollector(registry=REGISTRY)
 
 CONTENT_TYPE = prometheus_client.CONTENT_TYPE_PLAIN_0_0_4

@@ -78,16 +78,17 @@ def _of_pod(pod: Pod, claims: Sequence[PersistentVolumeClaim] | None) -> Problem
     if problem is None or problem.reason != "Unschedulable" or claims is None:
         return problem
     # The scheduler only says that a volume is missing; which one, the claims tell.
+    unscheduled = problem.message.rstrip(".")
     known = {claim.metadata.name: claim for claim in claims}
     for name in pod.claims:
         claim = known.get(name)
         if claim is None:
-            return Problem("VolumePending", f"{problem.message}. PersistentVolumeClaim {name} does not exist")
+            return Problem("VolumePending", f"{unscheduled}. PersistentVolumeClaim {name} does not exist")
         if claim.status.phase == "Pending":
             storage = claim.spec.storage_class_name
             where = f"of StorageClass {storage}" if storage else "without a StorageClass"
             return Problem(
-                "VolumePending", f"{problem.message}. PersistentVolumeClaim {name} {where} is not bound yet"
+                "VolumePending", f"{unscheduled}. PersistentVolumeClaim {name} {where} is not bound yet"
             )
     return problem
 

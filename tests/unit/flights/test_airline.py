@@ -22,7 +22,7 @@ from flights_operator.errors import (
     UnauthorizedError,
     WrongAddressError,
 )
-from flights_operator.settings import FlightsSettings, base_url
+from flights_operator.settings import FlightsSettings
 from flights_operator.transport import KeyFile
 from pilothouse.process import SettingsError
 from pilothouse.process.environment import shown
@@ -305,6 +305,10 @@ def test_a_wrong_setting_is_named(variables, words):
     assert "secret" not in str(error.value)
 
 
+def loaded(url: str) -> FlightsSettings:
+    return FlightsSettings.load({"AIRLINE_URL": url, "AIRLINE_API_KEY_FILE": "/k"})
+
+
 @pytest.mark.parametrize(
     "url",
     [
@@ -327,7 +331,7 @@ def test_a_wrong_setting_is_named(variables, words):
 )
 def test_a_host_that_can_be_none_is_named(url):
     with pytest.raises(SettingsError) as error:
-        base_url(url)
+        loaded(url)
     sentence = str(error.value)
     assert sentence.startswith(f"AIRLINE_URL is {shown(url)}")
     assert ": use a " in sentence
@@ -346,7 +350,7 @@ def test_a_host_that_can_be_none_is_named(url):
     ],
 )
 def test_a_host_is_a_name_or_an_address(url):
-    assert base_url(url) == f"{url}/"
+    assert loaded(url).url == f"{url}/"
 
 
 def test_settings_have_defaults_and_units():

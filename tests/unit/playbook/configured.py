@@ -53,11 +53,16 @@ def named(function: Function) -> Task[TicketPlay]:
 
 @asynccontextmanager
 async def operator(
-    api: ModelApi, book: Playbook[Any], *, watches: Sequence[Secondary] = (), resync: float = 0.0
+    api: ModelApi,
+    book: Playbook[Any],
+    *,
+    owns: Sequence[Resource[Any]] = OWNS,
+    watches: Sequence[Secondary] = (),
+    resync: float = 0.0,
 ) -> AsyncIterator[None]:
     """An operator's process, for a while."""
     manager = Manager("tickets", Settings(health_host="127.0.0.1", health_port=0), api)
-    add_watch(manager, Watch(TICKET, book, resync=resync, owns=OWNS, watches=watches))
+    add_watch(manager, Watch(TICKET, book, resync=resync, owns=owns, watches=watches))
     process = asyncio.create_task(manager.run(asyncio.Event()))
     await asyncio.sleep(1)
     try:

@@ -1,0 +1,77 @@
+"""A Memcached becomes a Deployment of memcached servers: the Operator SDK's first example, as a playbook."""
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec.structs import replace
+
+from pilothouse import DEPLOYMENT, Column, Kind, ObjectMeta, Play, Status, Watch, field, main, task
+from pilothouse.api import Scale
+
+
+class MemcachedSpec(msgspec.Struct, frozen=True):
+    """What people ask for."""
+
+    size: Annotated[int, field("How many servers run.", minimum=0, maximum=5, format="int32")] = 1
+    version: Annotated[str, field("Their version.", pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$")] = "1.6.39"
+
+
+class MemcachedStatus(Status, frozen=True):
+    """What there is."""
+
+    ready: Annotated[int, field("How many servers are ready.", format="int32")] = 0
+    version: Annotated[str, field("The version that all servers run.")] = ""
+
+
+class Memcached(msgspec.Struct, frozen=True):
+    """A cache in the cluster."""
+
+    metadata: ObjectMeta = ObjectMeta()
+    spec: Annotated[MemcachedSpec, field("What to run.")] = MemcachedSpec()
+    status: Annotated[MemcachedStatus, field("What runs, written by the operator.")] = MemcachedStatus()
+
+
+MEMCACHED = Kind(
+    Memcached,
+    group="cache.example.com",
+    version="v1",
+    description="Runs memcached servers.",
+    columns=(
+        Column("Size", ".spec.size", type="integer"),
+        Column("Ready", ".status.ready", type="integer"),
+        Column("Version", ".status.version"),
+        Column("Reason", '.status.conditions[?(@.type=="Ready")].reason'),
+    ),
+    scale=Scale(".spec.size", ".status.ready"),
+)
+
+
+def manifest(cache: Memcached) -> dict[str, Any]:
+    """Returns the Deployment of a Memcached."""
+    labels = {"app.kubernetes.io/name": "memcached", "app.kubernetes.io/instance": cache.metadata.name}
+    server = {
+        "name": "memcached",
+        "image": f"docker.io/library/memcached:{cache.spec.version}-alpine",
+        "ports": [{"name": "memcached", "containerPort": 11211}],
+        "readinessProbe": {"tcpSocket": {"port": "memcached"}},
+    }
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [server]}}
+    return {"spec": {"replicas": cache.spec.size, "selector": {"matchLabels": labels}, "template": template}}
+
+
+@task("the servers run")
+async def run_servers(play: Play[Memcached, MemcachedStatus]) -> None:
+    """Applies the Deployment and waits until it is rolled out."""
+    deployment = await play.apply(DEPLOYMENT, manifest(play.object))
+    play.status = replace(play.status, ready=deployment.status.ready_replicas)
+    await play.wait_for_rollout(deployment)
+    play.status = replace(play.status, version=play.object.spec.version)
+
+
+def watch() -> Watch:
+    """Returns what the operator watches: Memcacheds, and the Deployments that they own."""
+    return Watch(MEMCACHED, tasks=[run_servers], owns=[DEPLOYMENT])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main("memcached", [watch()]))
