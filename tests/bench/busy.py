@@ -12,7 +12,7 @@ from pathlib import Path
 from devcluster import target as targets
 from devcluster.kubectl import Kubectl
 from devcluster.shell import ClusterError
-from pilothouse.kube import Client, ClientConfig
+from pilothouse.kube import Client, ClientConfig, TlsFiles
 from release.packages import find
 from tests.bench import load
 from tests.bench.airline import running_airline
@@ -33,9 +33,10 @@ class BusyNode:
         self._kubectl: Kubectl = target.kubectl
         self._config = ClientConfig.from_kubeconfig(str(target.kubeconfig))
         tls = self._config.tls
-        assert tls is not None
-        assert tls.ca_file is not None
-        self.url, self.ca_file = self._config.server, Path(tls.ca_file)
+        assert isinstance(tls, TlsFiles)
+        assert tls.ca_data is not None, "the local node's kubeconfig has its CA as data"
+        self.url, self.ca_file = self._config.server, target.kubeconfig.with_name("ca.crt")
+        self.ca_file.write_text(tls.ca_data)
 
     def config(self) -> ClientConfig:
         """An administrator's configuration."""

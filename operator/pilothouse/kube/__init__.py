@@ -48,7 +48,7 @@ from pilothouse.kube.retry_after import retry_after_seconds
 from pilothouse.kube.secrets import hide_contents, holds_secrets
 from pilothouse.kube.subresources import Scale, evict, pod_log, scale_of
 from pilothouse.kube.tls import TlsFiles, tls_context
-from pilothouse.kube.tokens import CommandToken, FileToken, StaticToken, TokenSource
+from pilothouse.kube.tokens import FileToken, StaticToken, TokenSource
 
 __all__ = [
     "EMPTY",
@@ -59,7 +59,6 @@ __all__ = [
     "Cause",
     "Client",
     "ClientConfig",
-    "CommandToken",
     "Condition",
     "ConfigError",
     "Conflict",

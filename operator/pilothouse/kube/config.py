@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pilothouse.kube.errors import ConfigError
-from pilothouse.kube.tls import TlsFiles
+from pilothouse.kube.tls import TlsFiles, TlsSource
 from pilothouse.kube.tokens import FileToken, TokenSource
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -17,20 +17,22 @@ class ClientConfig:
 
     Attributes:
         server: its URL, without a path in most clusters, such as `https://10.96.0.1:443`.
-        tls: verifies the server and holds the client's certificate, if any; None for plain HTTP.
+        tls: verifies the server and gives the client's certificate, if any; None for plain HTTP.
         token: gives the bearer token; None when the certificate says who we are.
         namespace: the pod's own, or the kubeconfig context's.
         server_hostname: the name to verify in the server's certificate when it is not the URL's host.
         proxy: the URL of an HTTP proxy on the way, `http://` or `https://`; empty for none.
+        headers: sent with each request, besides the token: basic authentication and impersonation.
     """
 
     server: str
-    tls: TlsFiles | None = None
+    tls: TlsSource | None = None
     token: TokenSource | None = None
     namespace: str = "default"
     server_hostname: str | None = None
     # Its URL may hold a password.
     proxy: str = field(default="", repr=False)
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     @classmethod
     def load(cls) -> "ClientConfig":
@@ -45,7 +47,8 @@ class ClientConfig:
     def in_cluster(cls, service_account: Path | None = None) -> "ClientConfig":
         """Return the configuration that the kubelet gives every pod.
 
-        Token and CA are read again while the process runs: the kubelet rotates them.
+        Token and CA are read again while the process runs: the kubelet rotates them. The proxy variables of
+        the environment do not apply: the server's address is inside the cluster.
 
         Args:
             service_account: the folder of token, ca.crt and namespace; by default where the kubelet puts it.
@@ -75,17 +78,19 @@ class ClientConfig:
 
     @classmethod
     def from_kubeconfig(cls, path: str | None = None, context: str | None = None) -> "ClientConfig":
-        """Return a kubeconfig's configuration, with whatever authentication the official client knows.
+        """Return a kubeconfig's configuration, as kubectl reads it.
 
-        Needs the `kubernetes` package, which the operator's image leaves out (it costs 44 MiB of memory).
+        The proxy variables of the environment apply unless the cluster has a proxy-url. Needs PyYAML for
+        files that are not JSON, which the operator's image leaves out.
 
         Args:
-            path: the file; None reads KUBECONFIG (a list of files), else ~/.kube/config.
+            path: the file; None reads KUBECONFIG (a list of files, of which the first to have a name counts
+                and those that are missing do not), else ~/.kube/config.
             context: a context's name; None is the current one.
 
         Raises:
-            ConfigError: when the package or the file is missing, the file does not say enough, or it asks for
-                what is not supported (a SOCKS proxy).
+            ConfigError: when PyYAML or the file is missing, the file does not say enough, or it asks for what
+                is not supported: a SOCKS proxy, or an auth-provider.
         """
         # Only on a host: a pod does not pay for it.
         from pilothouse.kube import kubeconfig

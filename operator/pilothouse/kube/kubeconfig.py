@@ -1,102 +1,581 @@
-"""Kubeconfig files, read by the official client: the one module that imports it, and only on a host.
+"""Kubeconfig files, read as client-go reads them (tools/clientcmd). Only on a host.
 
-It knows exec plugins, OIDC, client certificates and the merging of several files, which are not worth a
-second implementation.
+What kubectl takes is either supported or refused by a sentence that names the file, the entry and the field.
+Nothing is ignored, but for fields that Kubernetes does not define: a warning names those.
 """
 
+import base64
+import binascii
+import logging
 import os
-from typing import Any, TypedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypedDict, TypeVar
+from urllib.parse import quote, urlsplit
+
+import msgspec
 
 from pilothouse.kube.errors import ConfigError
-from pilothouse.kube.tls import TlsFiles
-from pilothouse.kube.tokens import CommandToken, TokenSource
+from pilothouse.kube.exec_plugin import ExecCommand, ExecPlugin, PluginTls
+from pilothouse.kube.proxies import proxy_from_environment
+from pilothouse.kube.tls import TlsFiles, TlsSource
+from pilothouse.kube.tokens import FileToken, StaticToken, TokenSource
+from pilothouse.telemetry import hide_everywhere
+
+log = logging.getLogger(__name__)
+
+EXEC_VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
+# client-go, tools/clientcmd: the cluster's extension that is handed to exec plugins.
+_EXEC_EXTENSION = "client.authentication.k8s.io/exec"
+# What the name of a header may have besides letters and digits (RFC 9110, token), but for the percent sign.
+_HEADER_CHARACTERS = "!#$&'*+-.^_`|~"
+_EXAMPLE = "https://10.0.0.1:6443"
+_REMEDY = "set KUBECONFIG to a file that kubectl can use"
 
 
 class Settings(TypedDict):
     """What a kubeconfig's context says, under the names of `ClientConfig`."""
 
     server: str
-    tls: TlsFiles | None
+    tls: TlsSource | None
     token: TokenSource | None
     namespace: str
     server_hostname: str | None
     proxy: str
+    headers: tuple[tuple[str, str], ...]
+
+
+class _Entry(msgspec.Struct, rename="kebab"):
+    """Part of a kubeconfig; client-go's api/v1 types are the reference."""
+
+
+class Extension(_Entry):
+    """Something that a tool keeps in a kubeconfig."""
+
+    name: str = ""
+    extension: Any = None
+
+
+class Cluster(_Entry):
+    """Where an API server is, and how it proves who it is."""
+
+    server: str = ""
+    tls_server_name: str = ""
+    insecure_skip_tls_verify: bool = False
+    certificate_authority: str = ""
+    certificate_authority_data: str = ""
+    proxy_url: str = ""
+    # Answers are never compressed: see Transport.
+    disable_compression: bool = False
+    extensions: list[Extension] = []
+
+
+class EnvVar(_Entry):
+    """A variable for an exec plugin."""
+
+    name: str = ""
+    value: str = ""
+
+
+class Exec(_Entry, rename="camel"):
+    """A program that prints credentials."""
+
+    api_version: str = ""
+    command: str = ""
+    args: list[str] = []
+    env: list[EnvVar] = []
+    install_hint: str = ""
+    provide_cluster_info: bool = False
+    interactive_mode: str = ""
+
+
+class AuthProvider(_Entry):
+    """What client-go had before exec plugins."""
+
+    name: str = ""
+    config: dict[str, Any] = {}
+
+
+class User(_Entry):
+    """Who the client is."""
+
+    client_certificate: str = ""
+    client_certificate_data: str = ""
+    client_key: str = ""
+    client_key_data: str = ""
+    token: str = ""
+    token_file: str = msgspec.field(default="", name="tokenFile")
+    impersonate: str = msgspec.field(default="", name="as")
+    impersonate_uid: str = msgspec.field(default="", name="as-uid")
+    impersonate_groups: list[str] = msgspec.field(default_factory=list, name="as-groups")
+    impersonate_extra: dict[str, list[str]] = msgspec.field(default_factory=dict, name="as-user-extra")
+    username: str = ""
+    password: str = ""
+    auth_provider: AuthProvider | None = None
+    exec: Exec | None = None
+    extensions: list[Extension] = []
+
+
+class Context(_Entry):
+    """A cluster, a user and a namespace, together."""
+
+    cluster: str = ""
+    user: str = ""
+    namespace: str = ""
+    extensions: list[Extension] = []
+
+
+class NamedCluster(_Entry):
+    """A cluster's name, and the cluster."""
+
+    name: str
+    cluster: Cluster = msgspec.field(default_factory=Cluster)
+
+
+class NamedUser(_Entry):
+    """A user's name, and the user."""
+
+    name: str
+    user: User = msgspec.field(default_factory=User)
+
+
+class NamedContext(_Entry):
+    """A context's name, and the context."""
+
+    name: str
+    context: Context = msgspec.field(default_factory=Context)
+
+
+class Kubeconfig(_Entry):
+    """A whole file."""
+
+    current_context: str = ""
+    clusters: list[NamedCluster] = []
+    users: list[NamedUser] = []
+    contexts: list[NamedContext] = []
+
+
+E = TypeVar("E", Cluster, User, Context)
+
+
+@dataclass(frozen=True)
+class Found(Generic[E]):
+    """An entry and where it is.
+
+    Attributes:
+        file: The file that it is in.
+        what: What it is, for errors, such as `user 'admin'`.
+        entry: The entry.
+    """
+
+    file: Path
+    what: str
+    entry: E
+
+    @property
+    def source(self) -> str:
+        """The file and the entry, as errors begin."""
+        return f"the kubeconfig {self.file} cannot be used: {self.what}"
+
+    def wrong(self, why: str) -> ConfigError:
+        """Return the error for something wrong with the entry."""
+        return ConfigError(f"{self.source}: {why}")
+
+    def path(self, name: str) -> Path:
+        """Return a path that the entry names; a relative one begins in the folder of the file."""
+        return self.file.absolute().parent / name
+
+    def decoded(self, field: str, text: str) -> str:
+        """Return what a `-data` field holds.
+
+        Raises:
+            ConfigError: It is not base64.
+        """
+        try:
+            return base64.b64decode("".join(text.split()), validate=True).decode()
+        except (binascii.Error, ValueError):
+            raise self.wrong(
+                f"its {field} is not PEM in base64: copy it again from where it came from"
+            ) from None
 
 
 def read(path: str | None, context: str | None) -> Settings:
     """Return what a kubeconfig describes; see `ClientConfig.from_kubeconfig`."""
-    # The package itself looks at the variable only once, when it is imported.
-    path = path or os.environ.get("KUBECONFIG") or None
-    settings, namespace = _load(path, context)
-    server = str(settings.host).rstrip("/")
-    if not server.startswith(("http://", "https://")):
-        raise _unusable(path, f"its server {server!r} is no http or https URL")
-    tls = TlsFiles(settings.ssl_ca_cert, settings.cert_file, settings.key_file, verify=settings.verify_ssl)
-    try:
-        tls.context()
-    except OSError as error:
-        raise _unusable(path, f"a certificate of it cannot be loaded: {error}") from error
+    chosen, cluster, user = _choose(_load(path), context)
+    server, is_secure = _server(cluster)
+    _validate_user(user)
+    # As client-go: nothing secret goes over a connection that anyone can read.
+    token, tls, headers = _credentials(cluster, user) if is_secure else (None, None, ())
+    if not is_secure and user.entry != User():
+        log.warning("%s: its credentials are not sent, because the server is an http URL", user.what)
     return Settings(
         server=server,
-        tls=tls if server.startswith("https:") else None,
-        token=_token(settings),
-        namespace=namespace,
-        server_hostname=settings.tls_server_name or None,
-        proxy=_proxy(path, settings),
+        tls=tls,
+        token=token,
+        namespace=chosen.entry.namespace or "default",
+        server_hostname=cluster.entry.tls_server_name or None,
+        proxy=_proxy(cluster, server),
+        headers=(*headers, *_impersonation(user.entry)),
     )
 
 
-def _load(path: str | None, context: str | None) -> tuple[Any, str]:
-    """The official client's settings from a kubeconfig, and the namespace of the context."""
+# The files.
+
+
+def _load(path: str | None) -> list[tuple[Path, Kubeconfig]]:
+    """Return the files that exist, in the order in which they count.
+
+    As client-go: of KUBECONFIG's list, files that are missing or empty are left out; a file that is named
+    otherwise has to be there.
+    """
+    files = _files(path)
+    if all(config == Kubeconfig() for _, config in files):
+        raise _unusable(files[0][0], "it is empty")
+    return files
+
+
+def _files(path: str | None) -> list[tuple[Path, Kubeconfig]]:
+    listed = os.environ.get("KUBECONFIG", "")
+    names = [Path(name) for name in dict.fromkeys(listed.split(os.pathsep)) if name]
+    if path or len(names) < 2:
+        file = Path(path or next(iter(names), "~/.kube/config")).expanduser()
+        return [(file, _parse(file))]
+    files = [(name, _parse(name)) for name in names if name.exists()]
+    if not files:
+        raise ConfigError(f"KUBECONFIG is {listed!r}: none of its files exists; {_REMEDY}")
+    return files
+
+
+def _parse(file: Path) -> Kubeconfig:
     try:
-        import kubernetes.client
-        import kubernetes.config
+        content = file.read_bytes()
+    except OSError as error:
+        raise _unusable(file, error.strerror or str(error)) from error
+    try:
+        parsed = _without_nulls(_decode(content))
+        if parsed is None:
+            return Kubeconfig()
+        config = msgspec.convert(parsed, Kubeconfig)
+    except msgspec.ValidationError as error:
+        raise _unusable(file, f"it is not a kubeconfig: {error}") from None
+    for entries, kind in (
+        (config.clusters, "clusters"),
+        (config.users, "users"),
+        (config.contexts, "contexts"),
+    ):
+        names = [each.name for each in entries]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise _unusable(file, f"it has several {kind} named {twice[0]!r}")
+    _warn_of_unknown_fields(file, parsed)
+    return config
+
+
+def _decode(content: bytes) -> Any:
+    """JSON or YAML. The errors of the parsers quote the file, which may hold secrets, so they are dropped."""
+    content = content.removeprefix(b"\xef\xbb\xbf")
+    try:
+        return msgspec.json.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    try:
+        import yaml
     except ImportError as error:
         raise ConfigError(
-            "reading a kubeconfig needs the 'kubernetes' package, which is not installed here: "
-            "install it (pip install 'kubernetes>=37'), or run inside a pod"
+            "reading a kubeconfig needs PyYAML, which is not installed here: install it "
+            "(pip install 'pilothouse[host]'), or run inside a pod"
         ) from error
-    official: Any = kubernetes.config  # without type hints of its own
-    # Without this, it would take a proxy from the environment, which is meant for downloads.
-    settings = kubernetes.client.Configuration(proxy="")
     try:
-        official.load_kube_config(path, context, client_configuration=settings)
-        contexts, active = official.list_kube_config_contexts(path)
-        chosen = next((each for each in contexts if each["name"] == context), active)
-        return settings, chosen["context"].get("namespace") or "default"
-    except (official.ConfigException, OSError) as error:
-        raise _unusable(path, " ".join(str(error).split())) from error
-    except Exception as error:
-        # The package takes the content for what it should be. What is wrong with it surfaces as any error of
-        # Python's or YAML's, whose text may quote the file.
-        raise _unusable(path, f"it is no kubeconfig ({type(error).__name__})") from error
+        return yaml.safe_load(content)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        raise msgspec.ValidationError(f"not YAML{f', see line {mark.line + 1}' if mark else ''}") from None
 
 
-def _unusable(path: str | None, why: str) -> ConfigError:
-    name = path or "~/.kube/config"
-    return ConfigError(
-        f"the kubeconfig {name} cannot be used: {why}; set KUBECONFIG to a file that kubectl can use"
+def _without_nulls(value: Any) -> Any:
+    """Go reads null as if the field were not there."""
+    if isinstance(value, dict):
+        return {str(key): _without_nulls(each) for key, each in value.items() if each is not None}
+    if isinstance(value, list):
+        return [_without_nulls(each) for each in value]
+    return value
+
+
+def _warn_of_unknown_fields(file: Path, parsed: Mapping[str, Any]) -> None:
+    for kind, field, view in (
+        ("clusters", "cluster", Cluster),
+        ("users", "user", User),
+        ("contexts", "context", Context),
+    ):
+        for each in parsed.get(kind, ()):
+            given = each.get(field, {})
+            unknown = sorted(given.keys() - {known.encode_name for known in msgspec.structs.fields(view)})
+            execs = given.get("exec", {}).keys() if view is User else set()
+            unknown += sorted(execs - {known.encode_name for known in msgspec.structs.fields(Exec)})
+            if unknown:
+                log.warning(
+                    "the kubeconfig %s has unknown fields, which are ignored: %s of %s %r",
+                    file,
+                    ", ".join(unknown),
+                    field,
+                    each["name"],
+                )
+
+
+def _unusable(file: Path, why: str) -> ConfigError:
+    return ConfigError(f"the kubeconfig {file} cannot be used: {why}; {_REMEDY}")
+
+
+# The entries.
+
+
+def _choose(
+    files: list[tuple[Path, Kubeconfig]], name: str | None
+) -> tuple[Found[Context], Found[Cluster], Found[User]]:
+    """Return the entries of a context. Of several files, the first one that has a name counts."""
+    contexts = _first((file, each.name, each.context) for file, config in files for each in config.contexts)
+    clusters = _first((file, each.name, each.cluster) for file, config in files for each in config.clusters)
+    users = _first((file, each.name, each.user) for file, config in files for each in config.users)
+    current, first = next(
+        ((config.current_context, file) for file, config in files if config.current_context),
+        ("", files[0][0]),
+    )
+    known = f"it has {', '.join(map(repr, contexts))}" if contexts else "it has none"
+    chosen = name or current
+    if not chosen:
+        raise ConfigError(
+            f"the kubeconfig {first} cannot be used: it has no current-context: "
+            f"choose a context with 'kubectl config use-context' ({known})"
+        )
+    if chosen not in contexts:
+        field = "there is no context" if name else "its current-context is not a context:"
+        raise ConfigError(
+            f"the kubeconfig {first} cannot be used: {field} {chosen!r}: "
+            f"choose another with 'kubectl config use-context' ({known})"
+        )
+    file, context = contexts[chosen]
+    found = Found(file, f"context {chosen!r}", context)
+    if context.cluster not in clusters:
+        raise found.wrong(
+            f"its cluster {context.cluster!r} is not in the file: add it with 'kubectl config set-cluster'"
+            if context.cluster
+            else "it names no cluster: set one with 'kubectl config set-context'"
+        )
+    if context.user and context.user not in users:
+        raise found.wrong(
+            f"its user {context.user!r} is not in the file: add it with 'kubectl config set-credentials'"
+        )
+    user_file, user = users.get(context.user, (file, User()))
+    return (
+        found,
+        Found(clusters[context.cluster][0], f"cluster {context.cluster!r}", clusters[context.cluster][1]),
+        Found(user_file, f"user {context.user!r}", user),
     )
 
 
-def _proxy(path: str | None, settings: Any) -> str:
-    proxy = str(settings.proxy or "")
-    scheme = proxy.partition(":")[0]
+def _first(entries: Iterable[tuple[Path, str, E]]) -> dict[str, tuple[Path, E]]:
+    found: dict[str, tuple[Path, E]] = {}
+    for file, name, entry in entries:
+        found.setdefault(name, (file, entry))
+    return found
+
+
+def _server(cluster: Found[Cluster]) -> tuple[str, bool]:
+    server = cluster.entry.server.rstrip("/")
+    if not server:
+        raise cluster.wrong("it has no server: set one with 'kubectl config set-cluster'")
+    try:
+        parts = urlsplit(server)
+        _ = parts.port
+    except ValueError:
+        raise cluster.wrong(
+            f"its server {server!r} is not a URL: use one such as https://10.0.0.1:6443"
+        ) from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise cluster.wrong(f"its server {server!r} is not an http or https URL: use one such as {_EXAMPLE}")
+    if parts.query or parts.fragment or parts.username:
+        raise cluster.wrong("its server is a URL with a user, a query or a fragment: remove that")
+    return server, parts.scheme == "https"
+
+
+def _proxy(cluster: Found[Cluster], server: str) -> str:
+    """Return the proxy's URL: proxy-url, else what the environment says, as kubectl does."""
+    given = cluster.entry.proxy_url
+    proxy = given or proxy_from_environment(server, os.environ)
+    scheme = urlsplit(proxy).scheme if "://" in proxy else ""
     if proxy and scheme not in ("http", "https"):
         # Not the URL itself: it may hold a password.
-        raise _unusable(
-            path, f"its proxy-url is a {scheme} proxy, and only http and https ones are supported"
+        field = "proxy-url" if given else "proxy in the environment (HTTPS_PROXY or HTTP_PROXY)"
+        what = f"a {scheme} proxy" if scheme else "not a URL"
+        raise cluster.wrong(
+            f"its {field} is {what}, and only http and https proxies are supported: "
+            "use one of those, or tunnel the connection"
         )
     return proxy
 
 
-def _token(settings: Any) -> TokenSource | None:
-    if "BearerToken" not in settings.api_key:
-        return None
+def _validate_user(user: Found[User]) -> None:
+    given = user.entry
+    if given.auth_provider is not None:
+        raise user.wrong(
+            f"its auth-provider {given.auth_provider.name!r} is not supported: use an exec plugin instead, "
+            "such as gke-gcloud-auth-plugin, kubelogin or kubectl oidc-login"
+        )
+    if given.token and (given.username or given.password):
+        raise user.wrong("it has both a token and a username or password: remove one of them")
+    if given.password and not given.username:
+        raise user.wrong("it has a password and no username: set both")
+    if (
+        given.impersonate_uid or given.impersonate_groups or given.impersonate_extra
+    ) and not given.impersonate:
+        raise user.wrong("it has as-uid, as-groups or as-user-extra without as: set as to the user's name")
 
-    def fetch() -> str:
-        # Runs the refresh hook, which runs the exec plugin again once its token has expired.
-        value: str = settings.get_api_key_with_prefix("BearerToken") or ""
-        return value.removeprefix("Bearer ").strip()
 
-    return CommandToken(fetch)
+# Credentials.
+
+
+def _credentials(
+    cluster: Found[Cluster], user: Found[User]
+) -> tuple[TokenSource | None, TlsSource, tuple[tuple[str, str], ...]]:
+    tls = _tls(cluster, user)
+    given = user.entry
+    token: TokenSource | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    if given.token_file:
+        token = FileToken(_readable(user, "tokenFile", given.token_file))
+    elif given.token:
+        token = StaticToken(given.token)
+    elif given.username:
+        pair = base64.b64encode(f"{given.username}:{given.password}".encode()).decode()
+        headers = (("Authorization", f"Basic {pair}"),)
+        hide_everywhere(given.password)
+        hide_everywhere(pair)
+    if given.exec is None:
+        return token, tls, headers
+    if token or headers or tls.cert_file or tls.cert_data:
+        # client-go, plugin/pkg/client/auth/exec: UpdateTransportConfig.
+        log.warning("%s: its exec plugin is not used, because it has other credentials, too", user.what)
+        return token, tls, headers
+    plugin = ExecPlugin(_exec_command(cluster, user, given.exec))
+    return plugin, PluginTls(tls, plugin), headers
+
+
+def _tls(cluster: Found[Cluster], user: Found[User]) -> TlsFiles:
+    server, given = cluster.entry, user.entry
+    for found, field, file, data in (
+        (cluster, "certificate-authority", server.certificate_authority, server.certificate_authority_data),
+        (user, "client-certificate", given.client_certificate, given.client_certificate_data),
+        (user, "client-key", given.client_key, given.client_key_data),
+    ):
+        if file and data:
+            raise found.wrong(f"it has both {field} and {field}-data: remove one of them")
+    ca_file, ca_data = server.certificate_authority, server.certificate_authority_data
+    if server.insecure_skip_tls_verify and (ca_file or ca_data):
+        raise cluster.wrong(
+            "it has both a certificate-authority and insecure-skip-tls-verify: remove one of them"
+        )
+    has_certificate = bool(given.client_certificate or given.client_certificate_data)
+    has_key = bool(given.client_key or given.client_key_data)
+    if has_certificate != has_key:
+        missing = "client-key" if has_certificate else "client-certificate"
+        raise user.wrong(f"its {missing} is missing: set {missing} or {missing}-data")
+    tls = TlsFiles(
+        ca_file=_file(cluster, "certificate-authority", ca_file),
+        cert_file=_file(user, "client-certificate", given.client_certificate),
+        key_file=_file(user, "client-key", given.client_key),
+        verify=not server.insecure_skip_tls_verify,
+        ca_data=_data(cluster, "certificate-authority-data", ca_data),
+        cert_data=_data(user, "client-certificate-data", given.client_certificate_data),
+        key_data=_data(user, "client-key-data", given.client_key_data),
+    )
+    _check_loads(cluster, user, tls)
+    return tls
+
+
+def _check_loads(cluster: Found[Cluster], user: Found[User], tls: TlsFiles) -> None:
+    try:
+        TlsFiles(ca_file=tls.ca_file, ca_data=tls.ca_data, verify=tls.verify).context()
+    except (OSError, ValueError) as error:
+        field = "certificate-authority" if tls.ca_file else "certificate-authority-data"
+        raise cluster.wrong(f"its {field} is not a PEM certificate: {error}") from error
+    try:
+        tls.context()
+    except (OSError, ValueError) as error:
+        raise user.wrong(f"its client certificate and key cannot be used together: {error}") from error
+
+
+def _file(found: Found[Any], field: str, name: str) -> str | None:
+    return str(_readable(found, field, name)) if name else None
+
+
+def _data(found: Found[Any], field: str, text: str) -> str | None:
+    return found.decoded(field, text) if text else None
+
+
+def _readable(found: Found[Any], field: str, name: str) -> Path:
+    path = found.path(name)
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise found.wrong(f"its {field} {path} cannot be read: {error.strerror or error}") from error
+    return path
+
+
+def _exec_command(cluster: Found[Cluster], user: Found[User], given: Exec) -> ExecCommand:
+    if given.api_version not in EXEC_VERSIONS:
+        raise user.wrong(f"its exec.apiVersion is {given.api_version!r}: use {' or '.join(EXEC_VERSIONS)}")
+    if not given.command:
+        raise user.wrong("its exec.command is missing: set it to the plugin's program")
+    if any(not each.name for each in given.env):
+        raise user.wrong("an entry of its exec.env has no name: give it one")
+    mode = given.interactive_mode
+    if not mode and given.api_version.endswith("/v1beta1"):
+        mode = "IfAvailable"
+    if mode not in ("Never", "IfAvailable", "Always"):
+        raise user.wrong(f"its exec.interactiveMode is {mode!r}: use Never, IfAvailable or Always")
+    # As client-go: with a separator in it, it is a path; one that is relative begins at the file.
+    command = str(user.path(given.command)) if os.sep in given.command else given.command
+    return ExecCommand(
+        source=user.source,
+        api_version=given.api_version,
+        command=command,
+        arguments=tuple(given.args),
+        environment={each.name: each.value for each in given.env},
+        interactive_mode=mode,
+        cluster=_cluster_info(cluster) if given.provide_cluster_info else None,
+        install_hint=given.install_hint,
+    )
+
+
+def _cluster_info(found: Found[Cluster]) -> Mapping[str, Any]:
+    """What an exec plugin is told of the cluster: ExecCredential's spec.cluster."""
+    cluster = found.entry
+    authority = cluster.certificate_authority_data
+    if cluster.certificate_authority:
+        content = found.path(cluster.certificate_authority).read_bytes()
+        authority = base64.b64encode(content).decode()
+    config = next((each.extension for each in cluster.extensions if each.name == _EXEC_EXTENSION), None)
+    info = {
+        "server": cluster.server,
+        "tls-server-name": cluster.tls_server_name,
+        "insecure-skip-tls-verify": cluster.insecure_skip_tls_verify,
+        "certificate-authority-data": authority,
+        "proxy-url": cluster.proxy_url,
+        "disable-compression": cluster.disable_compression,
+        "config": config,
+    }
+    return {name: value for name, value in info.items() if value}
+
+
+def _impersonation(user: User) -> Iterable[tuple[str, str]]:
+    """The headers of client-go's transport.NewImpersonatingRoundTripper."""
+    if not user.impersonate:
+        return
+    yield "Impersonate-User", user.impersonate
+    if user.impersonate_uid:
+        yield "Impersonate-Uid", user.impersonate_uid
+    for group in user.impersonate_groups:
+        yield "Impersonate-Group", group
+    for key, values in user.impersonate_extra.items():
+        for value in values:
+            yield f"Impersonate-Extra-{quote(key.lower(), safe=_HEADER_CHARACTERS)}", value

@@ -1,7 +1,6 @@
 """Bearer tokens: who we are, as far as it may change while the process runs."""
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -69,32 +68,6 @@ class FileToken:
             raise ValueError("it is empty")
         hide_everywhere(token)
         return token
-
-
-@dataclass
-class CommandToken:
-    """A token from a call that may block, such as an exec plugin: made in a thread, every 60 s."""
-
-    fetch: Callable[[], str] = field(repr=False)
-    _value: str = field(default="", repr=False)
-    _expires: float = 0.0
-
-    async def token(self, *, refused: bool = False) -> str:
-        """Return the token that the call gave within the last 60 s.
-
-        Raises:
-            ConfigError: the call failed.
-        """
-        now = asyncio.get_running_loop().time()
-        if refused or now >= self._expires:
-            try:
-                self._value = await asyncio.to_thread(self.fetch)
-            except Exception as error:
-                # Whatever a plugin raises: callers know this package's errors only.
-                raise ConfigError(f"the kubeconfig's credentials could not be renewed: {error}") from error
-            self._expires = now + TOKEN_SECONDS
-            hide_everywhere(self._value)
-        return self._value
 
 
 def _loop_time() -> float:

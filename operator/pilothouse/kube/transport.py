@@ -73,11 +73,13 @@ class Transport:
         self._connections = connections
         # Uncompressed: on a cluster's network, gzip costs both sides more than it saves (client-go's
         # DisableCompression, which controller-runtime sets for the same reason).
-        self._headers = {
-            "User-Agent": user_agent,
-            "Accept": JSON,
-            "Accept-Encoding": "identity",
-        }
+        # A header may come several times: Impersonate-Group.
+        self._headers = [
+            ("User-Agent", user_agent),
+            ("Accept", JSON),
+            ("Accept-Encoding", "identity"),
+            *config.headers,
+        ]
         self._sockets = Sockets()
         self._requests: aiohttp.ClientSession | None = None
         self._watches: aiohttp.ClientSession | None = None
@@ -328,7 +330,7 @@ class Transport:
             # The pool keeps connections of different settings apart: after a rotation, requests use new ones,
             # and the old ones are closed once they have been idle for a while.
             return self._config.tls.context(refused=refused)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise ConfigError(f"the cluster's TLS files cannot be read: {error}") from error
 
     def _unreachable(self, error: Exception, what: str, seconds: float) -> Unreachable:

@@ -35,7 +35,7 @@ def kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             "WATCH_NAMESPACE is 'Not A Namespace': use ",
         ),
         ({"OWN_COUNT": "x"}, "OWN_COUNT is 'x': use a whole number"),
-        ({}, "the kubeconfig {kubeconfig} cannot be used: it is no kubeconfig (TypeError); set KUBECONFIG"),
+        ({}, "the kubeconfig {kubeconfig} cannot be used: it is not a kubeconfig: Expected"),
     ],
 )
 def test_what_is_wrong_is_said_in_this_order_and_form(

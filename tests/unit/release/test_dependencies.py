@@ -16,7 +16,7 @@ OURS = {"pilothouse", "flights_operator"}
 #: For authors of operators; not in the image.
 AUTHORS = {CHECKOUT / "operator" / "pilothouse" / name for name in ("testing", "packaging")}
 #: On a host only, and asked for when it is needed: pilothouse.kube.kubeconfig.
-OPTIONAL = {"kubernetes"}
+OPTIONAL = {"yaml"}
 
 
 def names(requirements: list[str]) -> set[str]:

@@ -1,0 +1,209 @@
+"""Exec plugins: programs that a kubeconfig names and that print credentials, a token or a client certificate.
+
+The contract is client-go's (plugin/pkg/client/auth/exec, API group client.authentication.k8s.io): the program
+runs at the first request, when what it gave has expired, and when the server answers 401.
+"""
+
+import asyncio
+import json
+import os
+import ssl
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from pilothouse.kube.errors import ConfigError
+from pilothouse.kube.tls import TlsFiles
+from pilothouse.telemetry import hide_everywhere, now
+
+# A plugin may wait for a person who logs in with a browser.
+SECONDS = 300.0
+# Requests in flight are refused together, and plugins may give what has expired: one run serves them all.
+PAUSE_SECONDS = 2.0
+
+
+class _Status(msgspec.Struct, rename="camel"):
+    expiration_timestamp: datetime | None = None
+    token: str = ""
+    client_certificate_data: str = ""
+    client_key_data: str = ""
+
+
+class _ExecCredential(msgspec.Struct, rename="camel"):
+    api_version: str = ""
+    kind: str = ""
+    status: _Status | None = None
+
+
+@dataclass(frozen=True)
+class ExecCommand:
+    """How a plugin is run.
+
+    Attributes:
+        source: The kubeconfig and the user, for errors.
+        api_version: The version of the contract, such as `client.authentication.k8s.io/v1`.
+        command: The program.
+        arguments: What it is given.
+        environment: Variables on top of this process's own.
+        interactive_mode: `Never`, `IfAvailable` or `Always`: whether it reads this process's standard input.
+        cluster: What it is told of the cluster; None: nothing.
+        install_hint: What to do if the program is missing.
+    """
+
+    source: str
+    api_version: str
+    command: str
+    arguments: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    interactive_mode: str = "IfAvailable"
+    cluster: Mapping[str, Any] | None = None
+    install_hint: str = ""
+
+
+class ExecPlugin:
+    """The credentials that a plugin gives: a `TokenSource`, and a certificate for `PluginTls`.
+
+    Args:
+        command: How it is run.
+    """
+
+    def __init__(self, command: ExecCommand) -> None:
+        self._command = command
+        self._given: _Status | None = None
+        self._given_at = 0.0
+        self._running: asyncio.Task[_Status] | None = None
+
+    @property
+    def certificate(self) -> tuple[str, str] | None:
+        """The certificate and its key, as PEM; None if it gives none, or before `token`."""
+        given = self._given
+        if given is None or not given.client_certificate_data:
+            return None
+        return given.client_certificate_data, given.client_key_data
+
+    async def token(self, *, refused: bool = False) -> str:
+        """Return the token, empty if it gives none. Runs the plugin if necessary; requests share one run.
+
+        Raises:
+            ConfigError: The plugin cannot be run, or gives no credentials; the message names the kubeconfig
+                and the user.
+        """
+        current = asyncio.get_running_loop().time()
+        given = self._given
+        if given is not None and current < self._given_at + PAUSE_SECONDS:
+            return given.token
+        is_over = given is not None and given.expiration_timestamp and given.expiration_timestamp <= now()
+        if given is None or refused or is_over:
+            if self._running is None:
+                # A task of its own: a request that gives up does not lose what a person has just typed.
+                self._running = asyncio.get_running_loop().create_task(self._run())
+                self._running.add_done_callback(self._ran)
+            given = await asyncio.shield(self._running)
+        return given.token
+
+    async def _run(self) -> _Status:
+        return await asyncio.to_thread(run, self._command)
+
+    def _ran(self, running: asyncio.Task[_Status]) -> None:
+        self._running = None
+        if not running.cancelled() and running.exception() is None:
+            self._given = running.result()
+            self._given_at = running.get_loop().time()
+
+
+class PluginTls:
+    """TLS settings with the certificate that a plugin gives: other settings whenever it gives another one.
+
+    Args:
+        base: The settings without a certificate.
+        plugin: Gives the certificate.
+    """
+
+    def __init__(self, base: TlsFiles, plugin: ExecPlugin) -> None:
+        self._base = self._files = base
+        self._plugin = plugin
+        self._certificate: tuple[str, str] | None = None
+
+    def context(self, *, refused: bool = False) -> ssl.SSLContext:
+        """Return the settings for new connections; see `TlsFiles.context`."""
+        if (certificate := self._plugin.certificate) != self._certificate:
+            self._certificate = certificate
+            data, key = certificate or (None, None)
+            self._files = replace(self._base, cert_data=data, key_data=key)
+        return self._files.context(refused=refused)
+
+
+def run(command: ExecCommand) -> _Status:
+    """Run a plugin and return what it gives. Blocks. Its standard error stays this process's.
+
+    Raises:
+        ConfigError: It cannot be run, fails, or prints something else. The message has nothing of what it
+            prints: that may be a secret.
+    """
+    failed = f"{command.source}: the exec plugin {command.command!r}"
+    is_terminal = sys.stdin is not None and sys.stdin.isatty()
+    if command.interactive_mode == "Always" and not is_terminal:
+        raise ConfigError(
+            f"{failed} needs a terminal (interactiveMode: Always), and standard input is none: "
+            "use credentials that need no person"
+        )
+    is_interactive = is_terminal and command.interactive_mode != "Never"
+    spec: dict[str, Any] = {"interactive": is_interactive}
+    if command.cluster is not None:
+        spec["cluster"] = command.cluster
+    info = {"apiVersion": command.api_version, "kind": "ExecCredential", "spec": spec}
+    environment = {**os.environ, **command.environment, "KUBERNETES_EXEC_INFO": json.dumps(info)}
+    try:
+        done = subprocess.run(
+            [command.command, *command.arguments],
+            env=environment,
+            stdin=None if is_interactive else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            timeout=SECONDS,
+            check=False,
+        )
+    except FileNotFoundError:
+        hint = " ".join(command.install_hint.split())
+        raise ConfigError(
+            f"{failed} is not installed{': ' + hint if hint else ', or is not in PATH: install it'}"
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise ConfigError(f"{failed} did not end within {SECONDS:g} s: run it manually to see why") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{failed} cannot be run: {error}") from None
+    if done.returncode:
+        raise ConfigError(f"{failed} failed with exit code {done.returncode}: run it manually to see why")
+    return _read(command, failed, done.stdout)
+
+
+def _read(command: ExecCommand, failed: str, output: bytes) -> _Status:
+    try:
+        given = msgspec.json.decode(output, type=_ExecCredential)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise ConfigError(f"{failed} does not print an ExecCredential as JSON: run it manually") from None
+    if given.kind != "ExecCredential" or given.api_version != command.api_version:
+        raise ConfigError(
+            f"{failed} prints kind {given.kind[:50]!r} of {given.api_version[:50]!r}: it must print "
+            f"ExecCredential of {command.api_version!r}, the exec.apiVersion"
+        )
+    status = given.status or _Status()
+    for secret in (status.token, status.client_key_data):
+        hide_everywhere(secret)
+    if bool(status.client_certificate_data) != bool(status.client_key_data):
+        raise ConfigError(f"{failed} prints a certificate without its key, or a key without its certificate")
+    if not status.token and not status.client_certificate_data:
+        raise ConfigError(f"{failed} prints neither a token nor a certificate: run it manually to see why")
+    if status.client_certificate_data:
+        try:
+            TlsFiles(cert_data=status.client_certificate_data, key_data=status.client_key_data).context()
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{failed} prints a certificate and key that cannot be used: {error}") from None
+    expires = status.expiration_timestamp
+    if expires is not None and expires.tzinfo is None:
+        raise ConfigError(f"{failed} prints an expirationTimestamp without a time zone: RFC 3339 needs one")
+    return status

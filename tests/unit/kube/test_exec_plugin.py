@@ -1,0 +1,348 @@
+"""Exec plugins: what they are told, what they give, and when they run again."""
+
+import asyncio
+import json
+import stat
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from pilothouse.kube import Client, ClientConfig, ConfigError
+from pilothouse.telemetry import now
+from pilothouse.testing import eventually
+from tests.unit.kube.authority import Authority
+from tests.unit.kube.kubeconfigs import kubeconfig
+
+VERSION = "client.authentication.k8s.io/v1"
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("ca"))
+
+
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pilothouse.kube.exec_plugin.PAUSE_SECONDS", 0.0)
+
+
+class Plugin:
+    """A program that prints what is in a file, and notes that it ran and what it was told."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "bin").mkdir()
+        self.program = folder / "bin" / "plugin"
+        self._runs = folder / "runs"
+        self._runs.touch()
+        self.script()
+
+    def script(self, last: str = 'cat "$FOLDER/answer"') -> None:
+        lines = [
+            "#!/bin/sh",
+            'echo "$1" >> "$FOLDER/runs"',
+            'echo "$KUBERNETES_EXEC_INFO" > "$FOLDER/info"',
+            'readlink /proc/self/fd/0 > "$FOLDER/stdin"',
+            last,
+        ]
+        self.program.write_text("\n".join(lines) + "\n")
+        self.program.chmod(self.program.stat().st_mode | stat.S_IXUSR)
+
+    def gives(self, *, seconds: float | None = None, **status: Any) -> None:
+        if seconds is not None:
+            status["expirationTimestamp"] = (now() + timedelta(seconds=seconds)).isoformat()
+        self.prints({"apiVersion": VERSION, "kind": "ExecCredential", "status": status})
+
+    def gives_token(self, token: str, *, seconds: float | None = None) -> None:
+        self.gives(seconds=seconds, token=token)
+
+    def prints(self, answer: Any) -> None:
+        (self.folder / "answer").write_text(json.dumps(answer))
+
+    @property
+    def runs(self) -> int:
+        return len(self._runs.read_text().splitlines())
+
+    @property
+    def info(self) -> dict[str, Any]:
+        told: dict[str, Any] = json.loads((self.folder / "info").read_text())
+        return told
+
+    def exec(self, **fields: Any) -> dict[str, Any]:
+        return {
+            "apiVersion": VERSION,
+            "command": "./bin/plugin",
+            "args": ["login"],
+            "env": [{"name": "FOLDER", "value": str(self.folder)}],
+            "interactiveMode": "Never",
+        } | fields
+
+    def config(self, cluster: dict[str, Any] | None = None, **fields: Any) -> ClientConfig:
+        path = kubeconfig(self.folder, {"exec": self.exec(**fields)}, **(cluster or {}))
+        return ClientConfig.from_kubeconfig(path)
+
+    async def token(self, config: ClientConfig, *, refused: bool = False) -> str:
+        assert config.token is not None
+        return await config.token.token(refused=refused)
+
+
+@pytest.fixture
+def plugin(tmp_path: Path) -> Plugin:
+    return Plugin(tmp_path)
+
+
+async def test_a_token_without_an_end_is_kept_until_it_is_refused(plugin: Plugin) -> None:
+    plugin.gives_token("one")
+    config = plugin.config()
+    assert plugin.runs == 0, "at the first request only"
+    assert [await plugin.token(config) for _ in range(3)] == ["one"] * 3
+    assert plugin.runs == 1
+    plugin.gives_token("two")
+    assert await plugin.token(config, refused=True) == "two"
+    assert plugin.runs == 2
+
+
+async def test_a_token_that_has_expired_is_renewed(plugin: Plugin, monkeypatch: pytest.MonkeyPatch) -> None:
+    plugin.gives_token("one", seconds=600)
+    config = plugin.config()
+    assert await plugin.token(config) == "one"
+    plugin.gives_token("two", seconds=3600)
+    assert await plugin.token(config) == "one"
+    later = now() + timedelta(seconds=601)
+    monkeypatch.setattr("pilothouse.kube.exec_plugin.now", lambda: later)
+    assert await plugin.token(config) == "two"
+
+
+async def test_requests_share_one_run(plugin: Plugin, monkeypatch: pytest.MonkeyPatch) -> None:
+    plugin.gives_token("one")
+    config = plugin.config()
+    assert await asyncio.gather(*(plugin.token(config) for _ in range(10))) == ["one"] * 10
+    assert plugin.runs == 1
+    monkeypatch.setattr("pilothouse.kube.exec_plugin.PAUSE_SECONDS", 60.0)
+    assert await plugin.token(config, refused=True) == "one", "it has just run"
+    assert plugin.runs == 1
+
+
+async def test_a_request_that_gives_up_does_not_lose_the_login(plugin: Plugin) -> None:
+    plugin.script('while [ ! -e "$FOLDER/typed" ]; do sleep 0.01; done; cat "$FOLDER/answer"')
+    plugin.gives_token("one")
+    config = plugin.config()
+    impatient = asyncio.create_task(plugin.token(config))
+    await eventually(lambda: plugin.runs)
+    impatient.cancel()
+    await asyncio.wait([impatient])
+    (plugin.folder / "typed").touch()
+    assert await plugin.token(config) == "one"
+    assert plugin.runs == 1
+
+
+async def test_what_it_is_told(plugin: Plugin, authority: Authority) -> None:
+    plugin.gives_token("t")
+    extension = {"name": "client.authentication.k8s.io/exec", "extension": {"audience": "x"}}
+    cluster = {
+        "certificate-authority": str(authority.ca_file),
+        "tls-server-name": "name",
+        "proxy-url": "http://p:1",
+        "extensions": [{"name": "other", "extension": 1}, extension],
+    }
+    await plugin.token(plugin.config(cluster, provideClusterInfo=True))
+    assert (plugin.info["apiVersion"], plugin.info["kind"]) == (VERSION, "ExecCredential")
+    told = plugin.info["spec"]["cluster"]
+    assert told.pop("certificate-authority-data").startswith("LS0t")
+    assert told == {
+        "server": "https://c.example:6443/",
+        "tls-server-name": "name",
+        "proxy-url": "http://p:1",
+        "config": {"audience": "x"},
+    }
+    assert (plugin.folder / "runs").read_text() == "login\n"
+    await plugin.token(plugin.config())
+    assert plugin.info["spec"] == {"interactive": False}
+
+
+@pytest.mark.parametrize(
+    ("mode", "is_terminal", "reads"),
+    [
+        ("Never", True, False),
+        ("IfAvailable", True, True),
+        ("IfAvailable", False, False),
+        ("Always", True, True),
+    ],
+)
+async def test_interactive_modes(
+    plugin: Plugin, monkeypatch: pytest.MonkeyPatch, mode: str, is_terminal: bool, reads: bool
+) -> None:
+    class Standard:
+        def isatty(self) -> bool:
+            return is_terminal
+
+    monkeypatch.setattr("pilothouse.kube.exec_plugin.sys.stdin", Standard())
+    plugin.gives_token("t")
+    await plugin.token(plugin.config(interactiveMode=mode))
+    assert plugin.info["spec"]["interactive"] is reads
+    if not reads:
+        assert (plugin.folder / "stdin").read_text() == "/dev/null\n"
+
+
+async def test_a_beta_plugin_needs_no_mode(plugin: Plugin) -> None:
+    beta = "client.authentication.k8s.io/v1beta1"
+    plugin.prints({"apiVersion": beta, "kind": "ExecCredential", "status": {"token": "t"}})
+    assert await plugin.token(plugin.config(apiVersion=beta, interactiveMode=None)) == "t"
+
+
+PRINTED: dict[str, tuple[Any, str]] = {
+    "no JSON": ("s3cret", "does not print an ExecCredential as JSON"),
+    "another kind": ({"apiVersion": VERSION, "kind": "Secret"}, "prints kind 'Secret' of"),
+    "another version": (
+        {"apiVersion": "client.authentication.k8s.io/v1beta1", "kind": "ExecCredential", "status": {}},
+        "it must print ExecCredential of 'client.authentication.k8s.io/v1'",
+    ),
+    "no status": ({"apiVersion": VERSION, "kind": "ExecCredential"}, "neither a token nor a certificate"),
+    "half a pair": (
+        {"apiVersion": VERSION, "kind": "ExecCredential", "status": {"clientKeyData": "s3cret"}},
+        "a key without its certificate",
+    ),
+    "a bad pair": (
+        {
+            "apiVersion": VERSION,
+            "kind": "ExecCredential",
+            "status": {"clientKeyData": "s3cret", "clientCertificateData": "x"},
+        },
+        "a certificate and key that cannot be used",
+    ),
+    "a local time": (
+        {
+            "apiVersion": VERSION,
+            "kind": "ExecCredential",
+            "status": {"token": "s3cret", "expirationTimestamp": "2030-01-01T00:00:00"},
+        },
+        "expirationTimestamp without a time zone",
+    ),
+}
+
+
+@pytest.mark.parametrize(("answer", "words"), PRINTED.values(), ids=PRINTED)
+async def test_an_answer_that_is_none_is_one_sentence(plugin: Plugin, answer: Any, words: str) -> None:
+    plugin.prints(answer)
+    with pytest.raises(ConfigError, match=words) as caught:
+        await plugin.token(plugin.config())
+    sentence = str(caught.value)
+    assert sentence.startswith(
+        f"the kubeconfig {plugin.folder}/kubeconfig cannot be used: user 'u': the exec"
+    )
+    assert "s3cret" not in sentence
+    assert "\n" not in sentence
+    plugin.gives_token("t")
+    assert await plugin.token(plugin.config()) == "t"
+
+
+async def test_a_plugin_that_fails_or_is_missing(plugin: Plugin, monkeypatch: pytest.MonkeyPatch) -> None:
+    plugin.script("echo s3cret; exit 3")
+    with pytest.raises(ConfigError, match="failed with exit code 3: run it manually") as caught:
+        await plugin.token(plugin.config())
+    assert "s3cret" not in str(caught.value)
+    with pytest.raises(ConfigError, match=r"'no-such-plugin' is not installed: see https://example/install$"):
+        await plugin.token(
+            plugin.config(command="no-such-plugin", installHint="see\nhttps://example/install")
+        )
+    with pytest.raises(ConfigError, match="'no-such-plugin' is not installed, or is not in PATH: install it"):
+        await plugin.token(plugin.config(command="no-such-plugin"))
+    plugin.program.chmod(0o600)
+    with pytest.raises(ConfigError, match=r"cannot be run: .*Permission denied"):
+        await plugin.token(plugin.config())
+    with pytest.raises(
+        ConfigError, match=r"needs a terminal \(interactiveMode: Always\), and standard input is"
+    ):
+        await plugin.token(plugin.config(interactiveMode="Always"))
+    monkeypatch.setattr("pilothouse.kube.exec_plugin.SECONDS", 0.05)
+    plugin.script("exec sleep 5")
+    with pytest.raises(ConfigError, match=r"did not end within 0\.05 s"):
+        await plugin.token(plugin.config())
+
+
+async def test_concurrent_failures_are_told_to_each(plugin: Plugin) -> None:
+    plugin.script("exit 1")
+    config = plugin.config()
+    found = await asyncio.gather(*(plugin.token(config) for _ in range(3)), return_exceptions=True)
+    assert [type(each) for each in found] == [ConfigError] * 3
+    assert plugin.runs == 1
+
+
+class Bouncer:
+    """Takes those whom the CA has certified, and answers 401 to some of them."""
+
+    def __init__(self) -> None:
+        self.unwelcome: set[str] = set()
+        self.port = 0
+
+    async def answer(self, request: web.BaseRequest) -> web.Response:
+        transport = request.transport
+        assert transport is not None
+        who = transport.get_extra_info("peercert")["subject"][0][0][1]
+        return web.Response(text=who, status=401 if who in self.unwelcome else 200)
+
+
+@pytest.fixture
+async def bouncer(authority: Authority) -> AsyncIterator[Bouncer]:
+    bouncer = Bouncer()
+    runner = web.ServerRunner(web.Server(bouncer.answer))
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=authority.server_context("bouncer"))
+    await site.start()
+    bouncer.port = runner.addresses[0][1]
+    yield bouncer
+    await runner.cleanup()
+
+
+def certified(plugin: Plugin, authority: Authority, name: str, seconds: float | None = None) -> None:
+    certificate, key = authority.issue(name)
+    plugin.gives(
+        seconds=seconds, clientCertificateData=certificate.read_text(), clientKeyData=key.read_text()
+    )
+
+
+async def test_a_client_certificate_is_renewed_on_expiry_and_when_refused(
+    plugin: Plugin, bouncer: Bouncer, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """gardenlogin, tsh and others give certificates that live for minutes."""
+    certified(plugin, authority, "first", seconds=600)
+    cluster = {
+        "server": f"https://127.0.0.1:{bouncer.port}",
+        "certificate-authority": str(authority.ca_file),
+    }
+    config = plugin.config(cluster)
+
+    async def who() -> str:
+        return (await client.request("GET", "/", deadline=5)).decode()
+
+    async with Client(config, user_agent="tests/1") as client:
+        assert [await who(), await who()] == ["first", "first"]
+        assert plugin.runs == 1
+        certified(plugin, authority, "second")
+        later = now() + timedelta(seconds=601)
+        monkeypatch.setattr("pilothouse.kube.exec_plugin.now", lambda: later)
+        assert await who() == "second"
+        certified(plugin, authority, "third")
+        bouncer.unwelcome.add("second")
+        assert await who() == "third", "401: asked again, with another certificate"
+        assert plugin.runs == 3
+
+
+async def test_a_watch_renews_them_too(plugin: Plugin, bouncer: Bouncer, authority: Authority) -> None:
+    certified(plugin, authority, "first-watch")
+    cluster = {
+        "server": f"https://127.0.0.1:{bouncer.port}",
+        "certificate-authority": str(authority.ca_file),
+    }
+    async with Client(plugin.config(cluster), user_agent="tests/1") as client:
+        await client.request("GET", "/", deadline=5)
+        certified(plugin, authority, "second-watch")
+        bouncer.unwelcome.add("first-watch")
+        async with client._transport.stream("/", params={}) as lines:
+            async for _ in lines:
+                pass
+    assert plugin.runs == 2
