@@ -26,6 +26,7 @@ PACKAGES = (
     "queue",
     "telemetry",
     "testing",
+    "testing.controllers",
 )
 
 HEAD = "<!-- Written by `./inv generate` from the docstrings; change those. -->\n"

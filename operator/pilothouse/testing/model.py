@@ -39,7 +39,7 @@ T = TypeVar("T", bound=KubeObject)
 BOOKMARK_SECONDS = 60.0
 #: And so long before its end, so that whoever goes on asks for little of the past, seconds.
 LAST_BOOKMARK_SECONDS = 2.0
-_POD = re.compile(r"/api/v1/namespaces/([^/]+)/pods/([^/]+)/(eviction|log)")
+_POD = re.compile(r"/api/v1/namespaces/([^/]+)/pods/([^/]+)/(eviction|log|binding)")
 WRITES = ("create", "patch", "delete")
 
 
@@ -81,11 +81,12 @@ class ModelApi:
 
     Args:
         field_manager: who owns the fields that it writes, unless a call says so.
+        server: the objects; new ones unless given.
     """
 
-    def __init__(self, field_manager: str = "pilothouse") -> None:
-        self.server = ModelServer()
-        self.server.changed = self._tell_watches
+    def __init__(self, field_manager: str = "pilothouse", server: ModelServer | None = None) -> None:
+        self.server = server or ModelServer()
+        self.server.changed.append(self._tell_watches)
         self.calls: list[Call] = []
         self.before: Callable[[Call], Awaitable[None]] = _nothing
         self.after: Callable[[Call], Awaitable[None]] = _nothing
@@ -105,6 +106,16 @@ class ModelApi:
     def writes(self) -> list[Call]:
         """The requests that would change something."""
         return [call for call in self.calls if call.writes]
+
+    def another_client(self, field_manager: str = "kube-controller-manager") -> "ModelApi":
+        """Return another client of the same server, with calls, hooks and connections of its own.
+
+        Args:
+            field_manager: who owns the fields that it writes.
+        """
+        other = ModelApi(field_manager, self.server)
+        other.ends_watches = self.ends_watches
+        return other
 
     # What a controller calls.
 
@@ -175,7 +186,11 @@ class ModelApi:
         await self._request(Call("delete", str(resource), key), delete)
 
     async def request(self, method: str, path: str, *, body: Any = None, **options: Any) -> bytes:
-        """Evict a pod, which goes at once, or return its log from `logs`; no other path is served."""
+        """Evict a pod, which is gone immediately, bind it to a node, or return its log from `logs`.
+
+        Raises:
+            NotFound: there is no such pod, or the path is another one.
+        """
         found = _POD.fullmatch(path)
         key = ObjectKey(found[1], found[2]) if found else ObjectKey("", "")
         if found and (method, found[3]) == ("POST", "eviction"):
@@ -186,6 +201,10 @@ class ModelApi:
         if found and (method, found[3]) == ("GET", "log"):
             await self._request(Call("get", str(PODS), key, "log"), lambda: self.server.get(PODS, key))
             return self.logs.get(key, "").encode()
+        if found and (method, found[3]) == ("POST", "binding"):
+            call = Call("create", str(PODS), key, "binding", body)
+            await self._request(call, lambda: self.server.bind(PODS, key, body["target"]["name"]))
+            return b"{}"
         raise NotFound(404, "NotFound", f"the model does not serve {method} {path}")
 
     async def pages(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pilothouse.playbook import Watch
+from pilothouse.testing.controllers import StandIn
 from pilothouse.testing.documents import Json
 from pilothouse.testing.faults import WORDS, Injection, Site
 from pilothouse.testing.laws import EVENTS_AND_LEASES
@@ -33,6 +34,8 @@ class Scenario(ABC):
         recurring: Changes that go on when everything has settled: patterns of calls as reports show them,
             such as "registry.renew" or "patch leases.example.com *".
         retained: Objects that stay when their owner is deleted: patterns such as "persistentvolumeclaims *".
+        controllers: Stand-ins for Kubernetes' own controllers, such as `Deployments()` and `Pods()` of
+            `pilothouse.testing.controllers`. What they make for an object is left out of `objects_state`.
         expected_errors: Exceptions that tasks raise on purpose and that are not a TaskFailed.
     """
 
@@ -41,6 +44,7 @@ class Scenario(ABC):
     polls_every: float = 5.0
     recurring: Sequence[str] = ()
     retained: Sequence[str] = ()
+    controllers: Sequence[StandIn] = ()
     expected_errors: tuple[type[BaseException], ...] = ()
 
     @abstractmethod
@@ -81,13 +85,23 @@ class Scenario(ABC):
 
 
 def objects_state(api: ModelApi) -> dict[str, Json]:
-    """Return every object, Events and Leases left out, without what differs from run to run."""
+    """Return every object, without what differs from run to run.
+
+    Events and Leases are left out, and so is what Kubernetes' own controllers make for an object: the Pods of
+    a Deployment, for example.
+    """
     return {
         f"{collection.resource} {key}": _timeless(obj)
         for collection in api.server.collections()
         if str(collection.resource) not in EVENTS_AND_LEASES
         for key, obj in collection.objects.items()
+        if not _of_built_in_controller(obj)
     }
+
+
+def _of_built_in_controller(obj: Json) -> bool:
+    owners = obj["metadata"].get("ownerReferences", ())
+    return any(each.get("controller") and each["apiVersion"] in ("apps/v1", "batch/v1") for each in owners)
 
 
 def _timeless(value: Any) -> Any:

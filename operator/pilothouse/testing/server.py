@@ -43,13 +43,13 @@ class ModelServer:
     Attributes:
         version: the version of the last change.
         validate: says what is wrong with an object that is to be stored; by default nothing ever is.
-        changed: called after every change.
+        changed: called after every change, each of them.
     """
 
     def __init__(self) -> None:
         self.version = 100
         self.validate: Validate = _anything
-        self.changed: Callable[[], None] = lambda: None
+        self.changed: list[Callable[[], None]] = []
         self._collections: dict[str, Collection] = {}
         self._named = 0
 
@@ -176,6 +176,17 @@ class ModelServer:
             return old
         return self._store(resource, key, strategy.for_delete(old, finalizers), old)
 
+    def bind(self, resource: Resource[Any], key: ObjectKey, node: str) -> Json:
+        """Schedule a pod to a node.
+
+        Raises:
+            Conflict: it is scheduled already.
+        """
+        old = self._found(resource, key)
+        if old.get("spec", {}).get("nodeName"):
+            raise conflict(resource, key, f"pod {key.name} is already assigned to a node")
+        return self._store(resource, key, {**old, "spec": {**old.get("spec", {}), "nodeName": node}}, old)
+
     def put(self, resource: Resource[Any], key: ObjectKey, fields: Json, metadata: Json) -> Json:
         """Create an object or set fields of it, status included; only the generation has rules."""
         old = self.collection(resource).objects.get(key)
@@ -280,7 +291,8 @@ class ModelServer:
 
     def _note(self, resource: Resource[Any], change: EventType, new: Json, old: Json | None) -> None:
         self.collection(resource).note(Change(self.version, change, new, old))
-        self.changed()
+        for changed in self.changed:
+            changed()
 
     def _validate(self, resource: Resource[Any], key: ObjectKey, new: Json, old: Json | None) -> None:
         if causes := self.validate(resource, new, old):

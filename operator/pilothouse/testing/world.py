@@ -14,6 +14,7 @@ from pilothouse.controller.sharding import shard_lease
 from pilothouse.kube import ObjectKey
 from pilothouse.playbook import Watch, add_watch
 from pilothouse.process import Manager, Settings
+from pilothouse.testing.controllers import running
 from pilothouse.testing.differences import differences, excess
 from pilothouse.testing.faults import Faults, Injection, Site
 from pilothouse.testing.faulty import FaultyApi
@@ -23,11 +24,11 @@ from pilothouse.testing.laws import (
     defective_object,
 )
 from pilothouse.testing.leftovers import Leftovers, Misuse
-from pilothouse.testing.model import ModelApi
+from pilothouse.testing.model import Call, ModelApi
 from pilothouse.testing.process import Process
 from pilothouse.testing.scenario import Run, Scenario, Step
 from pilothouse.testing.threads import AwaitedThreads
-from pilothouse.testing.timeline import USER, Timeline, process_name, recorded
+from pilothouse.testing.timeline import CLUSTER, USER, Timeline, process_name, recorded
 from pilothouse.testing.virtual_time import VirtualTimeLoop
 
 #: After each step the operator is left alone for so long before anybody looks, seconds.
@@ -104,7 +105,8 @@ class World:
         garbage = asyncio.get_running_loop().create_task(self._collect_garbage())
         try:
             with self._defects.collected() if self._expected is None else nullcontext():
-                await self._play()
+                async with running(self._cluster_api(), *self._scenario.controllers):
+                    await self._play()
         except _Failed as failed:
             self.run.failure = str(failed)
         except Misuse as misuse:
@@ -310,6 +312,17 @@ class World:
             raise Misuse(str(error)) from error
         self._leftovers.watched = [watch.resource for watch in watches]
         return watches
+
+    def _cluster_api(self) -> ModelApi:
+        """The API server as Kubernetes' own controllers call it."""
+        api = self.api.another_client()
+
+        async def note(call: Call) -> None:
+            if call.writes:
+                self.timeline.add(CLUSTER, str(call))
+
+        api.after = note
+        return api
 
     def _leaders(self) -> list[str]:
         shards = [shard_lease(LEASE_KEY, shard) for shard in range(self._scenario.shards)]

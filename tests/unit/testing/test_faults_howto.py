@@ -12,14 +12,14 @@ from tests.unit.tickets import TICKET
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "howto" / "test-with-faults.md").read_text()
-SCENARIO, ERRORS, ONE_RUN, PLUGIN, WAIT = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+SCENARIO, ERRORS, ONE_RUN, STAND_INS, PLUGIN, WAIT = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
 @pytest.fixture
 def example() -> dict[str, Any]:
     """The names of the scenario's module."""
     names: dict[str, Any] = {"__name__": "example"}
-    for piece in (SCENARIO, ERRORS):
+    for piece in (SCENARIO, ERRORS, STAND_INS):
         run(piece, names)
     return names
 
