@@ -47,7 +47,7 @@ def test_it_takes_over_books_starts_anew_at_a_change_and_gives_back(flights: Fli
         told(process, "brought back meanwhile, and is paused again")
         # The time alone: what is in the source stays as it is.
         (CHECKOUT / "operator" / "flights_operator" / "__main__.py").touch()
-        told(process, "the sources have changed: starting anew")
+        told(process, "the sources have changed: restarting")
         flights.change("on-the-host", number=4)
         flights.wait_phase("on-the-host", "Booked")
         # The airline's pod is another one, and so must be what leads there from this host.

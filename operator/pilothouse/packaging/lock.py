@@ -35,11 +35,12 @@ def lock(project: Project, *, upgrade: bool = False) -> bool:
     """
     file = project.root / "requirements.txt"
     before = file.read_text() if file.is_file() else ""
-    text = f"{_header(project)}\n{_resolved(project, upgrade=upgrade) if _own(project) else ''}"
-    if text == before:
-        return False
+    if _own(project):
+        _resolve(project, upgrade=upgrade)
+    resolved = file.read_text() if _own(project) else ""
+    text = f"{_header(project)}\n{resolved}"
     file.write_text(text)
-    return True
+    return text != before
 
 
 def require_locked(project: Project) -> None:
@@ -66,7 +67,8 @@ def _header(project: Project, own: list[str] | None = None) -> str:
     return f"# Written by `pilothouse lock` from the dependencies in pyproject.toml: {names or 'none'}."
 
 
-def _resolved(project: Project, *, upgrade: bool) -> str:
+def _resolve(project: Project, *, upgrade: bool) -> None:
+    """Has uv write requirements.txt; the pins that are in there are kept where they fit."""
     command = [
         *(_uv(), "pip", "compile", "--quiet", "--universal", "--python-version", "3.11", "--generate-hashes"),
         *("--no-header", "--no-annotate", "--constraints", str(RUNTIME)),
@@ -86,7 +88,6 @@ def _resolved(project: Project, *, upgrade: bool) -> str:
     )
     if done.returncode:
         raise ProjectError(f"the dependencies of {project.name} cannot be locked:\n{done.stderr.strip()}")
-    return done.stdout
 
 
 def _present() -> Iterator[str]:

@@ -133,6 +133,17 @@ def _noting(name: str, method: Callable[..., _Coroutine]) -> Callable[..., _Coro
     return called
 
 
+def require_awaited(value: object, what: str) -> None:
+    """Refuses a coroutine, which is true whatever it would return.
+
+    Raises:
+        PlaybookError: It is one.
+    """
+    if inspect.iscoroutine(value):
+        value.close()
+        raise PlaybookError(f"{what} is a coroutine that was not awaited. Write `await` before the call.")
+
+
 def require_nothing(returned: object) -> None:
     """Refuses what a task's function returned.
 

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from pilothouse.controller import EventType, Fence
 from pilothouse.kube import Condition, KubeObject, Resource, hide_contents, holds_secrets
-from pilothouse.playbook.awaited import awaited
+from pilothouse.playbook.awaited import awaited, require_awaited
 from pilothouse.playbook.cluster import OWNER, Cluster
 from pilothouse.playbook.contention import CONTENDED, Contended
 from pilothouse.playbook.modules import FALLBACK, ObjectModules, refusals
@@ -338,6 +338,7 @@ class Play(ObjectModules[T], Generic[T, S]):
             TaskFailed: WaitTimedOut: the condition has been False for longer than `within`.
         """
         if condition:
+            require_awaited(condition, "the condition of play.wait_for")
             return
         if within is not None:
             limit = in_seconds(within, "within")

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias, TypeVar
 from pilothouse.controller import SyncError
 from pilothouse.controller.outcome import ends_task
 from pilothouse.kube import Conflict, KubeError
-from pilothouse.playbook.awaited import Calls, PlaybookError, require_nothing
+from pilothouse.playbook.awaited import Calls, PlaybookError, require_awaited, require_nothing
 from pilothouse.playbook.ends import DONE, End, Ends
 from pilothouse.playbook.groups import Group, Plan, Step
 from pilothouse.playbook.play import PLAN, Play
@@ -121,7 +121,9 @@ async def _run_plan(plan: Plan[P], play: P, clock: Clock) -> Ends:
 def _is_due(plan: Plan[P], play: P) -> bool:
     if plan.on_change is not None and not play.records.finished(play, plan):
         return True
-    return plan.when is not None and plan.when(play)
+    due = plan.when is not None and plan.when(play)
+    require_awaited(due, "what the trigger returned")
+    return due
 
 
 def _plan_failed(plan: Plan[Any], play: Play[Any, Any], error: BaseException) -> Ends:

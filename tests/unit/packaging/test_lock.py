@@ -20,9 +20,10 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """What uv was called with; it locks PyYAML."""
     called: list[list[str]] = []
 
-    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+    def run(command: list[str], *, cwd: Path, **_: Any) -> subprocess.CompletedProcess[str]:
         called.append(command)
-        return subprocess.CompletedProcess(command, 0, LOCKED, "")
+        (cwd / command[command.index("--output-file") + 1]).write_text(LOCKED)
+        return subprocess.CompletedProcess(command, 0, "", "")
 
     monkeypatch.setattr(subprocess, "run", run)
     return called

@@ -52,6 +52,14 @@ async def forgotten_as_a_condition(play: Any) -> None:
     play.wait_for("it is gone", play.delete(CONFIG_MAP, "a"))
 
 
+async def is_gone() -> bool:
+    return False
+
+
+async def forgotten_helper_as_a_condition(play: Any) -> None:
+    play.wait_for("it is gone", is_gone())
+
+
 @task("another")
 async def another(play: Any) -> None:
     await play.apply(CONFIG_MAP, DATA)
@@ -103,6 +111,9 @@ PLAIN = (
     "Make the task an async def and await the call."
 )
 
+CONDITION = (
+    "the condition of play.wait_for is a coroutine that was not awaited. Write `await` before the call."
+)
 COROUTINE = (
     "it returned a coroutine that nothing awaits. Make the task's function an async def that awaits it."
 )
@@ -116,7 +127,8 @@ COROUTINE = (
         (forgotten_before_a_wait, FORGOTTEN.replace("apply", "delete")),
         (forgotten_before_a_failure, FORGOTTEN.replace("apply", "call")),
         (forgotten_and_held, FORGOTTEN),
-        (forgotten_as_a_condition, FORGOTTEN.replace("apply", "delete")),
+        (forgotten_as_a_condition, CONDITION),
+        (forgotten_helper_as_a_condition, CONDITION),
         (
             forgotten_task,
             "the task 'another' was called without await, so it did nothing. Write `await` before the call.",

@@ -1,12 +1,20 @@
 """`inv new`: what a new operator is called, and what is refused before anything is written."""
 
 import ast
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from invoke.collection import Collection
 from invoke.program import Program
 
+import tasks
+from devcluster.folders import CHECKOUT
 from pilothouse.packaging.mistakes import ProjectError
 from pilothouse.packaging.names import Names, mistakes
 from pilothouse.packaging.scaffold import TEMPLATE, create
@@ -138,3 +146,45 @@ def test_the_example_stands_on_the_present_release() -> None:
 def test_the_example_is_read_in_five_minutes() -> None:
     code = [path for path in (TEMPLATE / "greeter_operator").glob("*.py") if ast.parse(path.read_text())]
     assert sum(len(path.read_text().splitlines()) for path in code) < 160
+
+
+@pytest.mark.parametrize(
+    ("words", "given"),
+    [
+        (["project", "--help"], "--help project"),
+        (["new", "-h"], "--help new"),
+        (["run", "flights", "--take-over", "--help"], "--help run"),
+        (["--help", "run"], "--help run"),
+        (["--list"], "--list"),
+        (["run", "flights"], "run flights"),
+        (["run", "--", "--help"], "run -- --help"),
+    ],
+)
+def test_help_works_after_every_command(words: list[str], given: str, tmp_path: Path) -> None:
+    """`inv` in a checkout whose interpreter says what it is called with."""
+    (tmp_path / "requirements").mkdir()
+    (tmp_path / "requirements" / "dev.txt").write_text("")
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "python").write_text('#!/bin/sh\necho "$@"\n')
+    (tmp_path / ".venv" / "bin" / "python").chmod(0o755)
+    python = ".".join(map(str, sys.version_info[:2]))
+    (tmp_path / ".venv" / "pilothouse.lock").write_text(f"{hashlib.sha256(b'').hexdigest()}-{python}\n")
+    shutil.copy(CHECKOUT / "inv", tmp_path / "inv")
+    done = subprocess.run(
+        [tmp_path / "inv", *words],
+        env={**os.environ, "PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", f"-m invoke {given}\n")
+
+
+def test_each_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
+    program = Program(namespace=tasks.namespace)
+    for name in tasks.namespace.task_names:
+        with suppress(SystemExit):
+            program.run(["inv", "--help", name])
+        shown = capsys.readouterr().out
+        assert f"[--core-opts] {name} " in shown
+        assert "Docstring:\n  none" not in shown
