@@ -12,6 +12,7 @@ import pytest
 from pilothouse.cli.by_hand import Hand
 from pilothouse.kube import Client, ObjectKey, ObjectMeta, PatchType, Resource
 from pilothouse.playbook import RECONCILE, Playbook, Watch, add_watch
+from pilothouse.playbook.ownership import OWNER_UID
 from pilothouse.process import Manager, Settings
 from pilothouse.testing import ApiServer, eventually
 from pilothouse.views import JOB
@@ -43,6 +44,7 @@ class Thing(msgspec.Struct, frozen=True, gc=False):
 
 
 ROLE = Resource("rbac.authorization.k8s.io", "v1", "Role", "roles", Thing)
+POD = Resource("", "v1", "Pod", "pods", Thing)
 POLICY = Resource("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", Thing)
 
 
@@ -120,12 +122,13 @@ class Plays:
         await self._client.patch(TICKET, self._key, body, type=MERGE)
         await eventually(lambda: self._seen == str(self._asked))
 
-    async def ready(self, reason: str) -> str:
-        """The message of Ready, once its reason is this."""
+    async def ready(self, reason: str, text: str = "") -> str:
+        """The message of Ready, once its reason is this and the message contains a text."""
 
         async def message() -> str:
             conditions = (await raw(self._client, TICKET, self._key)).get("status", {}).get("conditions", [])
-            return next((each["message"] for each in conditions if each["reason"] == reason), "")
+            messages = [each["message"] for each in conditions if each["reason"] == reason]
+            return next((each for each in messages if text in each), "")
 
         found: str = await eventually(message)
         return found
@@ -475,3 +478,274 @@ async def test_a_job_is_waited_for_through_the_watch(
         key = ObjectKey(ticket.namespace, name)
         await client.patch(JOB, key, {"status": status}, type=MERGE, subresource="status")
         assert f"Job {name} failed (BackoffLimitExceeded)" in await plays.ready("JobFailed")
+
+
+# Ownership.
+
+
+async def test_objects_of_others_are_neither_deleted_nor_scaled_nor_patched(
+    api_server: ApiServer, client: Client, ticket: ObjectKey
+) -> None:
+    modules: list[str] = ["delete"]
+
+    async def act(play: TicketPlay) -> None:
+        if modules[0] == "delete":
+            await play.delete(CONFIG_MAP, "theirs")
+        elif modules[0] == "scale":
+            await play.scale(DEPLOYMENT, "theirs", 5)
+        else:
+            await play.patch(CONFIG_MAP, "theirs", {"data": {"a": "ours"}})
+
+    theirs = ObjectKey(ticket.namespace, "theirs")
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "theirs"}, "data": {"a": "theirs"}}
+    await client.create(CONFIG_MAP, body, namespace=ticket.namespace)
+    deployed = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "theirs"}, **deployment()}
+    await client.create(DEPLOYMENT, deployed, namespace=ticket.namespace)
+    before = [await raw(client, each, theirs) for each in (CONFIG_MAP, DEPLOYMENT)]
+    plays = Plays(client, ticket, act)
+    async with operator(api_server, ticket, plays.playbook):
+        for module in ("delete", "scale", "patch"):
+            modules[0] = module
+            await plays.another()
+            await plays.ready("NotOwned", f"Cannot {module}")
+    assert [await raw(client, each, theirs) for each in (CONFIG_MAP, DEPLOYMENT)] == before
+
+
+async def test_an_object_of_another_controller_is_taken_over_on_purpose(
+    api_server: ApiServer, client: Client, ticket: ObjectKey
+) -> None:
+    """The server accepts one controller: that of others is removed first."""
+    reference = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "name": "theirs",
+        "uid": "12345678-1234-1234-1234-123456789012",
+        "controller": True,
+    }
+    body = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": ticket.name, "ownerReferences": [reference]},
+        "data": {"theirs": "stays"},
+    }
+    await client.create(CONFIG_MAP, body, namespace=ticket.namespace)
+    adopt = True
+
+    async def keep(play: TicketPlay) -> None:
+        await play.apply(CONFIG_MAP, {"data": {"a": "ours"}}, adopt=adopt)
+
+    plays = Plays(client, ticket, keep)
+    watch = Watch(TICKET, plays.playbook, owns=OWNS)
+    assert (await Hand("tickets", Settings(), client).check(watch, ticket)).recap.failure is None
+    assert plays.diffs == ["+ data.a: ours", "metadata.ownerReferences: Deployment theirs -> Ticket t"]
+    adopt = False
+    async with operator(api_server, ticket, plays.playbook):
+        assert "is controlled by Deployment theirs" in await plays.ready("NameTaken")
+        adopt = True
+        await plays.another()
+        await plays.ready("Reconciled")
+        made = await raw(client, CONFIG_MAP, ticket)
+        uid = (await raw(client, TICKET, ticket))["metadata"]["uid"]
+        assert [each["uid"] for each in made["metadata"]["ownerReferences"]] == [uid]
+        assert made["data"] == {"theirs": "stays", "a": "ours"}
+
+
+async def test_what_outlives_its_owner_is_found_and_its_change_causes_a_play(
+    api_server: ApiServer, client: Client, ticket: ObjectKey
+) -> None:
+    found: list[str] = []
+
+    async def keep(play: TicketPlay) -> None:
+        await play.apply(CONFIG_MAP, {"data": {"a": "1"}}, owned=False)
+        found[:] = [each.metadata.name for each in play.owned(CONFIG_MAP)]
+
+    plays = Plays(client, ticket, keep)
+    async with operator(api_server, ticket, plays.playbook):
+        await plays.ready("Reconciled")
+        uid = (await raw(client, TICKET, ticket))["metadata"]["uid"]
+        metadata = (await raw(client, CONFIG_MAP, ticket))["metadata"]
+        assert metadata["annotations"] == {OWNER_UID: uid}
+        assert "ownerReferences" not in metadata
+        assert found == [ticket.name]
+        await client.patch(CONFIG_MAP, ticket, {"data": {"a": "2"}}, type=MERGE)
+
+        async def put_right() -> bool:
+            return bool((await raw(client, CONFIG_MAP, ticket))["data"] == {"a": "1"})
+
+        await eventually(put_right)
+
+
+# Pods.
+
+
+def pod(image: str = "etcd:1", **env: str) -> dict[str, Any]:
+    """A Pod to which the server and admission add defaults and tolerations."""
+    container = {
+        "name": "etcd",
+        "image": image,
+        "env": [{"name": name, "value": value} for name, value in env.items()],
+        "resources": {"requests": {"cpu": "0.5"}},
+        "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+        "readinessProbe": {"httpGet": {"path": "/health", "port": 2379}},
+    }
+    claim = {"name": "data", "persistentVolumeClaim": {"claimName": "data"}}
+    tolerations = [{"key": "dedicated", "operator": "Exists"}]
+    return {"spec": {"containers": [container], "volumes": [claim], "tolerations": tolerations}}
+
+
+@pytest.mark.parametrize("made_by", ["apply", "create"])
+async def test_a_pod_is_changed_in_place_or_the_fields_that_cannot_change_are_named(
+    api_server: ApiServer, client: Client, ticket: ObjectKey, made_by: str
+) -> None:
+    body = pod(PASSWORD="hunter1")  # noqa: S106 - not a secret of anyone
+
+    async def run(play: TicketPlay) -> None:
+        if made_by == "create" and play.get(POD, play.object.metadata.name) is None:
+            await play.create(POD, body)
+        else:
+            await play.apply(POD, body)
+
+    plays = Plays(client, ticket, run)
+    watch = Watch(TICKET, plays.playbook, owns=[*OWNS, POD], name="checked")
+    async with operator(api_server, ticket, plays.playbook, owns=(*OWNS, POD)) as own:
+        await plays.ready("Reconciled")
+        binding = {
+            "apiVersion": "v1",
+            "kind": "Binding",
+            "metadata": {"name": ticket.name},
+            "target": {"kind": "Node", "name": "node-1"},
+        }
+        await client.request("POST", POD.path(*ticket, "binding"), body=binding)
+        made = await raw(client, POD, ticket)
+        for _ in range(2):
+            await plays.another()
+        asked = dict(own.counts)
+        plays.diffs.clear()
+        await plays.another()
+        assert (own.counts, plays.diffs) == (asked, [])
+        assert (await raw(client, POD, ticket))["spec"] == made["spec"]
+
+        body = pod("etcd:2", PASSWORD="hunter1") | {"metadata": {"labels": {"version": "2"}}}  # noqa: S106
+        await plays.another()
+        changed = await raw(client, POD, ticket)
+        assert changed["spec"]["containers"][0]["image"] == "etcd:2"
+        assert changed["metadata"]["labels"] == {"version": "2"}
+        assert changed["metadata"]["uid"] == made["metadata"]["uid"]
+        assert "spec.containers[etcd].image: etcd:1 -> etcd:2" in plays.diffs
+
+        body = pod("etcd:3", PASSWORD="hunter2", MORE="x")  # noqa: S106
+        await plays.another()
+        message = await plays.ready("Immutable")
+        env = "spec.containers[etcd].env"
+        assert message.startswith(
+            f"Cannot change {env}[PASSWORD].value, {env}[MORE] of Pod {ticket}: the API server does not"
+        )
+        failure = (await Hand("tickets", Settings(), client).check(watch, ticket)).recap.failure
+        assert failure is not None
+        assert failure.message == message
+        assert "hunter" not in json.dumps(await raw(client, TICKET, ticket))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"tolerations": []}, "spec.tolerations"),
+        ({"restartPolicy": "Never"}, "spec.restartPolicy"),
+        ({"terminationGracePeriodSeconds": 5}, "spec.terminationGracePeriodSeconds"),
+        ({"containers": [*pod()["spec"]["containers"], {"name": "b", "image": "b"}]}, "spec.containers"),
+        ({"volumes": [{"name": "data", "emptyDir": {}}]}, "spec.volumes[data]"),
+    ],
+)
+async def test_each_field_of_a_pod_that_cannot_change_is_named(
+    api_server: ApiServer, client: Client, ticket: ObjectKey, change: dict[str, Any], named: str
+) -> None:
+    body = pod()
+
+    async def run(play: TicketPlay) -> None:
+        await play.apply(POD, body)
+
+    plays = Plays(client, ticket, run)
+    async with operator(api_server, ticket, plays.playbook, owns=(*OWNS, POD)):
+        await plays.ready("Reconciled")
+        body = {"spec": {**body["spec"], **change}}
+        await plays.another()
+        await plays.ready("Immutable", f"Cannot change {named}")
+
+
+# Creation, patches, reads, records.
+
+
+async def test_an_object_is_created_by_a_post_that_no_restart_repeats(
+    api_server: ApiServer, client: Client, ticket: ObjectKey
+) -> None:
+    data = {"a": "1"}
+
+    async def make(play: TicketPlay) -> None:
+        await play.create(CONFIG_MAP, {"data": dict(data)})
+
+    plays = Plays(client, ticket, make)
+    for _ in range(2):
+        async with operator(api_server, ticket, plays.playbook) as own:
+            await plays.another()
+            assert own.counts["get configmaps"] == 0
+    assert plays.diffs == ["+ data.a: 1"]
+    made = await raw(client, CONFIG_MAP, ticket)
+    data["a"] = "2"
+    async with operator(api_server, ticket, plays.playbook):
+        await plays.another()
+        message = await plays.ready("AlreadyExists")
+        assert "it already exists, and was not created from this manifest" in message
+    assert await raw(client, CONFIG_MAP, ticket) == made
+
+
+async def test_a_patch_reports_what_it_changed_and_meets_no_other_version(
+    api_server: ApiServer, client: Client, ticket: ObjectKey
+) -> None:
+    patched: list[str] = []
+
+    async def label(play: TicketPlay) -> None:
+        await play.apply(CONFIG_MAP, {"data": {"a": "1"}})
+        found = await play.read(CONFIG_MAP, play.object.metadata.name)
+        assert found is not None
+        assert await play.read(CONFIG_MAP, "none") is None
+        body = {"metadata": {"annotations": {"note": str(play.object.spec.seats)}}}
+        obj = await play.patch(CONFIG_MAP, play.object.metadata.name, body)
+        patched.append(obj.metadata.annotations["note"])
+
+    plays = Plays(client, ticket, label)
+    async with operator(api_server, ticket, plays.playbook) as own:
+        await plays.ready("Reconciled")
+        assert plays.diffs == ["+ data.a: 1", "+ metadata.annotations.note: 1"]
+        await plays.another()
+        writes = own.counts["patch configmaps"]
+        await plays.another()
+        assert own.counts["patch configmaps"] == writes == 2
+        # A change of others and the patch at the same time: the server refuses the one that has not seen it.
+        await client.patch(TICKET, ticket, {"spec": {"seats": 2}}, type=MERGE)
+        await client.patch(CONFIG_MAP, ticket, {"data": {"theirs": "x"}}, type=MERGE)
+
+        async def noted() -> bool:
+            made = await raw(client, CONFIG_MAP, ticket)
+            return bool(made["metadata"]["annotations"]["note"] == "2")
+
+        await eventually(noted)
+        assert (await raw(client, CONFIG_MAP, ticket))["data"] == {"a": "1", "theirs": "x"}
+
+
+async def test_a_claim_is_stored_before_the_effect_and_causes_no_play(
+    api_server: ApiServer, client: Client, ticket: ObjectKey
+) -> None:
+    seen: list[dict[str, Any]] = []
+
+    async def claim(play: TicketPlay) -> None:
+        await play.record(msgspec.structs.replace(play.status, booking="claimed"))
+        stored = await raw(client, TICKET, ticket)
+        seen.append(stored["status"])
+        assert play.object.metadata.resource_version == stored["metadata"]["resourceVersion"]
+
+    plays = Plays(client, ticket, claim)
+    async with operator(api_server, ticket, plays.playbook):
+        await plays.ready("Reconciled")
+        await plays.another()
+    assert seen[0] == {"booking": "claimed"}
+    assert len(seen) == 2
