@@ -64,7 +64,7 @@ def explain(
 @task(
     positional=["name"],
     help={
-        "name": "the operator: flights, or the folder of a project, as `inv new` made it",
+        "name": "an operator of this checkout, such as flights, or the folder of a project",
         "namespaces": "the namespaces to watch, with commas between; all without it",
         "take-over": "pause the operator in the cluster, and bring it back at the end",
     },

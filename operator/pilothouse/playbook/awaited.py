@@ -3,6 +3,9 @@
 Each async method of a play, and each call of another task, notes its coroutine with the task that is running.
 When that task ends, every coroutine must have been run to its end. This does not depend on when Python
 collects a coroutine that nobody holds.
+
+Coroutines of an author's own functions are noted when they are dropped without having been started. CPython
+does that at the end of the statement, or of the task's function if a variable holds the coroutine.
 """
 
 import asyncio
@@ -15,10 +18,13 @@ from typing import Any, TypeVar
 
 from pilothouse.controller import SyncError
 from pilothouse.kube import Conflict
+from pilothouse.playbook.patches import on_unawaited
 
 C = TypeVar("C", bound=type)
 
 _Coroutine = Coroutine[Any, Any, Any]
+
+_HOW = "Write `await` before the call."
 
 
 class PlaybookError(TypeError):
@@ -35,10 +41,11 @@ class Calls:
             likely to be a consequence, unless the play is to be repeated or the task was cancelled.
     """
 
-    __slots__ = ("_loop", "_made", "_token")
+    __slots__ = ("_dropped", "_loop", "_made", "_token")
 
     def __init__(self) -> None:
         self._made: list[tuple[str, _Coroutine]] = []
+        self._dropped = ""
         self._loop = asyncio.get_running_loop()
         self._token: Token[Calls]
 
@@ -60,6 +67,10 @@ class Calls:
                 "Make the task an async def and await the call."
             )
 
+    def drop(self, name: str) -> None:
+        """Notes a coroutine of another function, which is dropped without having been started."""
+        self._dropped = self._dropped or name
+
     def __enter__(self) -> None:
         self._token = _CALLS.set(self)
 
@@ -67,14 +78,27 @@ class Calls:
         self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
     ) -> None:
         _CALLS.reset(self._token)
-        if not self._made:
+        if not (self._made or self._dropped):
             return
         forgotten = _close([each for each in self._made if each[1].cr_frame is not None])  # type: ignore[attr-defined]
+        if self._dropped and not forgotten:
+            forgotten = f"{self._dropped} was called without await, so it did nothing. {_HOW}"
         if forgotten and (error is None or isinstance(error, Exception)) and not _passes(error):
             raise PlaybookError(forgotten) from error
 
 
 _CALLS: ContextVar[Calls] = ContextVar("pilothouse_calls")
+
+
+def _dropped(coroutine: _Coroutine) -> bool:
+    """Notes a coroutine that is dropped without having been started, if that happens in a task."""
+    calls = _CALLS.get(None)
+    if calls is not None:
+        calls.drop(getattr(coroutine, "__name__", "a coroutine"))
+    return calls is not None
+
+
+on_unawaited(_dropped)
 
 
 def _passes(error: BaseException | None) -> bool:
@@ -89,7 +113,7 @@ def _close(unfinished: list[tuple[str, _Coroutine]]) -> str:
             coroutine.close()
     for name, coroutine in unfinished:
         if coroutine.cr_frame is None:  # type: ignore[attr-defined]
-            return f"{name} was called without await, so it did nothing. Write `await` before the call."
+            return f"{name} was called without await, so it did nothing. {_HOW}"
         return f"{name} was still running when the task ended. Await it before the task returns."
     return ""
 

@@ -56,6 +56,23 @@ async def is_gone() -> bool:
     return False
 
 
+async def forgotten_helper(play: Any) -> None:
+    is_gone()  # type: ignore[unused-coroutine]
+
+
+async def forgotten_helper_in_a_variable(play: Any) -> None:
+    gone = is_gone()
+    play.ok(f"it is gone: {gone is not None}")
+
+
+def forgotten_helper_in_a_thread(play: Any) -> None:
+    is_gone()  # type: ignore[unused-coroutine]
+
+
+async def forgotten_sleep(play: Any) -> None:
+    asyncio.sleep(1)  # type: ignore[unused-coroutine]
+
+
 async def forgotten_helper_as_a_condition(play: Any) -> None:
     play.wait_for("it is gone", is_gone())
 
@@ -129,6 +146,10 @@ COROUTINE = (
         (forgotten_and_held, FORGOTTEN),
         (forgotten_as_a_condition, CONDITION),
         (forgotten_helper_as_a_condition, CONDITION),
+        (forgotten_helper, FORGOTTEN.replace("play.apply", "is_gone")),
+        (forgotten_helper_in_a_variable, FORGOTTEN.replace("play.apply", "is_gone")),
+        (forgotten_helper_in_a_thread, FORGOTTEN.replace("play.apply", "is_gone")),
+        (forgotten_sleep, FORGOTTEN.replace("play.apply", "sleep")),
         (
             forgotten_task,
             "the task 'another' was called without await, so it did nothing. Write `await` before the call.",
@@ -170,6 +191,11 @@ async def test_what_is_awaited_later_or_by_gather_is_no_mistake(api: ModelApi, t
     async with operator(api, playbook(gathered)):
         await asyncio.sleep(5)
         assert ready(api, ticket)[0] == "True"
+
+
+async def test_outside_of_tasks_python_warns_as_ever() -> None:
+    with pytest.warns(RuntimeWarning, match="coroutine 'is_gone' was never awaited"):
+        is_gone()  # type: ignore[unused-coroutine]
 
 
 async def test_a_plain_def_may_wait(api: ModelApi, ticket: ObjectKey) -> None:
