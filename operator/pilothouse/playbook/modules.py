@@ -13,8 +13,10 @@ from pilothouse.playbook.contention import Contended
 from pilothouse.playbook.create import Create, to_be_created
 from pilothouse.playbook.jobs import job_manifest, verdict
 from pilothouse.playbook.manifest import completed, is_secret
+from pilothouse.playbook.records import Records, elapsed
 from pilothouse.playbook.rollouts import explained
 from pilothouse.playbook.tasks import RESULT, TaskFailed, Waiting, refused
+from pilothouse.playbook.tasks import seconds as in_seconds
 from pilothouse.views import JOB, Deployment, Job, StatefulSet
 
 T = TypeVar("T", bound=KubeObject)
@@ -25,6 +27,8 @@ W = TypeVar("W", Deployment, StatefulSet)
 FALLBACK = 60.0
 # No watch shows why a pod does not run. Seconds.
 ROLLOUT_FALLBACK = 15.0
+
+WAIT_TIMED_OUT = "WaitTimedOut"
 
 # What tells objects apart: a patch is for the object of its key, as it was seen.
 _IDENTITY = {"name", "namespace", "uid", "resourceVersion"}
@@ -37,10 +41,12 @@ class ObjectModules(Generic[T]):
     Attributes:
         object: The object that is reconciled.
         check: Change nothing, and report what would change.
+        records: Which plans are under way, and since when tasks wait.
     """
 
     object: T
     check: bool
+    records: Records
 
     @property
     def cluster(self) -> Cluster:
@@ -348,7 +354,9 @@ class ObjectModules(Generic[T]):
         with refusals():
             return await self.cluster.pod_log(key, container=container, tail_lines=tail_lines)
 
-    async def wait_for_rollout(self, workload: W, *, fallback: float = ROLLOUT_FALLBACK) -> None:
+    async def wait_for_rollout(
+        self, workload: W, *, fallback: float = ROLLOUT_FALLBACK, within: float | None = None
+    ) -> None:
         """Ends the play unless a workload is rolled out. The condition Ready then says why it is not.
 
         ::
@@ -366,16 +374,20 @@ class ObjectModules(Generic[T]):
             workload: The Deployment or StatefulSet, as `apply` or `get` returned it.
             fallback: Seconds until the next check. Changes of the workload are seen earlier; those of its
                 pods are not.
+            within: Seconds that the rollout may last, as for `wait_for`; None: no limit.
 
         Raises:
             Waiting: The rollout is not done.
-            TaskFailed: The Deployment has exceeded its progressDeadlineSeconds. The engine retries.
+            TaskFailed: The Deployment has exceeded its progressDeadlineSeconds, or WaitTimedOut: the rollout
+                has lasted longer than `within`. The engine retries.
         """
         rollout = await explained(self.cluster.api, workload)
         if rollout.failed:
             raise TaskFailed(rollout.reason, rollout.message)
         if not rollout.done:
-            raise Waiting(rollout.reason, rollout.message, fallback=fallback)
+            wait = Waiting(rollout.reason, rollout.message, fallback=fallback)
+            what = f"{workload.metadata.name} is rolled out"
+            raise self._limited(wait, what, within, detail=rollout.message)
 
     async def run_job(
         self,
@@ -384,6 +396,8 @@ class ObjectModules(Generic[T]):
         owned: bool = True,
         adopt: bool = False,
         fallback: float = FALLBACK,
+        within: float | None = None,
+        ready: bool = False,
     ) -> Job:
         """Has a Job run to its end, once per content.
 
@@ -395,17 +409,46 @@ class ObjectModules(Generic[T]):
             body: The Job; the watch declares `JOB` in `owns`.
             owned: As for `apply`. A Job with `owned=False` is not deleted with the object.
             adopt: As for `apply`.
-            fallback: Seconds until it is looked at again in any case.
+            fallback: Seconds until the Job is checked again in any case.
+            within: Seconds that the Job may take, as for `wait_for`; None: no limit. It is not stopped.
+            ready: Whether a Job that runs leaves Ready as if there were none, as for `wait_for`.
 
         Returns:
             The Job, which has succeeded.
 
         Raises:
             Waiting: It has not ended.
-            TaskFailed: JobFailed: it is not run again until it is deleted; what `apply` raises.
+            TaskFailed: JobFailed: it is not run again until it is deleted; WaitTimedOut: it has taken longer
+                than `within`; what `apply` raises.
         """
         job = await self.apply(JOB, job_manifest(body, self.object.metadata.name), owned=owned, adopt=adopt)
-        return verdict(job, fallback)
+        try:
+            return verdict(job, fallback)
+        except Waiting as running:
+            wait = Waiting(running.reason, running.message, fallback=running.fallback, ready=ready)
+        raise self._limited(wait, f"Job {job.metadata.name} has ended", within)
+
+    def _limited(self, wait: Waiting, what: str, within: float | None, *, detail: str = "") -> Waiting:
+        """Returns a wait that ends in time.
+
+        Args:
+            wait: The wait.
+            what: What is waited for, in words.
+            within: Seconds that the wait may last; None: no limit.
+            detail: A further sentence for the failure.
+
+        Raises:
+            TaskFailed: It has lasted longer.
+        """
+        if within is None:
+            return wait
+        limit = in_seconds(within, "within")
+        waited = elapsed(self.records.waiting_since(self.object.metadata, RESULT.get().task, what))
+        if waited < limit:
+            fallback = min(wait.fallback, limit - waited)
+            return Waiting(wait.reason, wait.message, fallback=fallback, ready=wait.ready)
+        message = f"The wait until {what} has lasted longer than {limit:g} s. The operator keeps checking."
+        raise TaskFailed(WAIT_TIMED_OUT, f"{message} {detail}".rstrip())
 
     def _key(self, resource: Resource[Any], name: str, namespace: str) -> ObjectKey:
         own = self.object.metadata.namespace if resource.namespaced else ""

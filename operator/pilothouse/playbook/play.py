@@ -14,7 +14,7 @@ from pilothouse.playbook.awaited import awaited, require_awaited
 from pilothouse.playbook.cluster import OWNER, Cluster
 from pilothouse.playbook.contention import CONTENDED, Contended
 from pilothouse.playbook.modules import FALLBACK, ObjectModules, refusals
-from pilothouse.playbook.records import Records, elapsed
+from pilothouse.playbook.records import Records
 from pilothouse.playbook.status import READY, Aspect, not_stored
 from pilothouse.playbook.tasks import RESULT, State, Task, TaskFailed, TaskResult, Waiting
 from pilothouse.playbook.tasks import seconds as in_seconds
@@ -27,8 +27,6 @@ T = TypeVar("T", bound=KubeObject)
 
 # The plan that the running task is in; empty outside a plan.
 PLAN: ContextVar[str] = ContextVar("pilothouse_plan", default="")
-
-WAIT_TIMED_OUT = "WaitTimedOut"
 
 OPEN = Fence()
 
@@ -340,16 +338,8 @@ class Play(ObjectModules[T], Generic[T, S]):
         if condition:
             require_awaited(condition, "the condition of play.wait_for")
             return
-        if within is not None:
-            limit = in_seconds(within, "within")
-            waited = elapsed(self.records.waiting_since(self.object.metadata, RESULT.get().task, what))
-            if waited >= limit:
-                raise TaskFailed(
-                    WAIT_TIMED_OUT,
-                    f"The wait until {what} has lasted longer than {limit:g} s. The operator keeps checking.",
-                )
-            fallback = min(fallback, limit - waited)
-        raise Waiting(reason, f"Waiting until {what}.", fallback=fallback, ready=ready)
+        wait = Waiting(reason, f"Waiting until {what}.", fallback=fallback, ready=ready)
+        raise self._limited(wait, what, within)
 
     # What is read comes from the stores of what the watch declares: it costs nothing.
 

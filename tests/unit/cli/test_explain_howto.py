@@ -1,7 +1,11 @@
 """The example and the diagram in docs/howto are what they say."""
 
+import asyncio
 import re
 import runpy
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +15,11 @@ from flights_operator.__main__ import NAME, PLACEHOLDERS, watches
 from pilothouse.cli import main
 from pilothouse.cli.by_hand import Hand
 from pilothouse.cli.explain import as_text
-from pilothouse.playbook import Play, Playbook, Watch
-from pilothouse.process import Settings
+from pilothouse.kube import ObjectKey
+from pilothouse.playbook import Play, Playbook, Watch, add_watch, task
+from pilothouse.process import Manager, Settings
 from pilothouse.testing import ModelApi
-from tests.unit.playbook.configured import CONFIG_MAP
+from tests.unit.playbook.configured import CONFIG_MAP, SECRET
 
 HOWTO = Path(__file__).parents[3] / "docs" / "howto"
 
@@ -37,7 +42,7 @@ async def test_the_example_is_explained_and_played(api: ModelApi, example: dict[
 
     told = as_text(watch)
     assert "2. storage (at the same time)\n    2.1. the greeting is stored" in told
-    assert "3. upgrade (a plan, when another version is asked for, in order)" in told
+    assert "3. upgrade (a plan, when the version changes, in order)" in told
     assert (
         "handlers, once at the end, when a task that notifies them changed something\n  1. readers are told"
         in told
@@ -48,6 +53,83 @@ async def test_the_example_is_explained_and_played(api: ModelApi, example: dict[
     assert [str(result.state) for result in played.recap.results] == ["ok", "changed", "changed", "ok"]
     assert [each["data"] for each in api.all(CONFIG_MAP)] == [{"greeting": "Hello"}]
     assert played.status["version"] == 1
+
+
+@asynccontextmanager
+async def running(api: ModelApi, watch: Watch) -> AsyncIterator[None]:
+    """An operator of one watch."""
+    manager = Manager("greeters", Settings(health_host="127.0.0.1", health_port=0), api)
+    add_watch(manager, watch)
+    process = asyncio.create_task(manager.run(asyncio.Event()))
+    try:
+        await asyncio.sleep(1)
+        yield
+    finally:
+        process.cancel()
+        await asyncio.gather(process, return_exceptions=True)
+
+
+def ready(api: ModelApi, greeter: Any, key: ObjectKey) -> tuple[str, str]:
+    [condition] = api.read(greeter, key)["status"]["conditions"]
+    return condition["status"], condition["reason"]
+
+
+@pytest.mark.usefixtures("virtual_time")
+async def test_the_plans_do_what_the_page_says(api: ModelApi, example: dict[str, Any]) -> None:
+    greeter = example["GREETER"]
+    key = api.put(greeter, "g", spec={"greeting": "Hello", "version": 1})
+    data = ObjectKey("default", "data")
+
+    def annotations() -> dict[str, str]:
+        found: dict[str, str] = api.read(greeter, key)["metadata"]["annotations"]
+        return found
+
+    async with running(api, example["UPGRADED"]):
+        # The backup waits, and does not block the upgrade.
+        assert api.read(CONFIG_MAP, data)["data"] == {"version": "1"}
+        assert ready(api, greeter, key) == ("False", "Waiting")
+        assert annotations()["plan.pilothouse.dev/greeters.backup"] == "InProgress"
+        assert re.fullmatch("[0-9a-f]{16}", annotations()["plan.pilothouse.dev/greeters.upgrade"])
+        await asyncio.sleep(600)
+        assert ready(api, greeter, key) == ("False", "WaitTimedOut")
+        api.put(CONFIG_MAP, "backup")
+        await asyncio.sleep(1000)
+        assert ready(api, greeter, key) == ("True", "Reconciled")
+        # What a task after the plan states is restored; what the finished plan has applied is not.
+        api.remove(CONFIG_MAP, data)
+        api.remove(CONFIG_MAP, ObjectKey("default", "readers"))
+        await asyncio.sleep(1)
+        assert {each["metadata"]["name"] for each in api.all(CONFIG_MAP)} == {"backup", "data"}
+
+
+@pytest.mark.usefixtures("virtual_time")
+async def test_a_routine_wait_of_the_page_leaves_ready_alone(api: ModelApi, example: dict[str, Any]) -> None:
+    greeter = example["GREETER"]
+    key = api.put(greeter, "g", spec={})
+    async with running(api, Watch(greeter, tasks=[example["check_hourly"]], owns=[CONFIG_MAP])):
+        assert ready(api, greeter, key) == ("True", "Reconciled")
+        assert api.exists(CONFIG_MAP, ObjectKey("default", "checked"))
+
+
+@pytest.mark.usefixtures("virtual_time")
+@pytest.mark.parametrize("name", ["REFERRING", "TWO_STEPS"])
+async def test_a_greeter_is_reconciled_when_its_secret_changes(
+    api: ModelApi, example: dict[str, Any], name: str
+) -> None:
+    runs: list[str] = []
+
+    @task("noted")
+    async def note(play: Any) -> None:
+        runs.append(play.object.metadata.name)
+
+    api.put(example["GREETER"], "g", spec={"greeting": "one"})
+    api.put(example["GREETER"], "other", spec={"greeting": "two"})
+    api.put(CONFIG_MAP, "g", data={"secret": "one"})
+    async with running(api, replace(example[name], tasks=[note], resync=0)):
+        runs.clear()
+        api.put(SECRET, "one")
+        await asyncio.sleep(1)
+        assert runs == ["g"]
 
 
 @pytest.mark.usefixtures("virtual_time")

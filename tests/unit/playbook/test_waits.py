@@ -1,15 +1,19 @@
 """`wait_for` with a limit, and routine waits that leave Ready alone."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
 from pilothouse.kube import ObjectKey
-from pilothouse.playbook import Group, Plan, Play, Playbook, Task, TaskFailed, Waiting, task
+from pilothouse.playbook import Group, Plan, Play, Playbook, Task, TaskFailed, Waiting, Watch, add_watch, task
 from pilothouse.playbook.groups import Step
 from pilothouse.playbook.records import WAIT_PREFIX
+from pilothouse.process import Manager, Settings
 from pilothouse.testing import ModelApi
+from pilothouse.views import DEPLOYMENT, JOB
 from tests.unit.playbook.configured import TicketPlay, operator, ready
 from tests.unit.tickets import TICKET
 
@@ -41,6 +45,20 @@ def waiting(world: World, what: str = "it is so", name: str = "waits", **options
         play.wait_for(what, what in world.done, **options)
 
     return wait
+
+
+@asynccontextmanager
+async def running(api: ModelApi, watch: Watch) -> AsyncIterator[None]:
+    """An operator of one watch."""
+    manager = Manager("tickets", Settings(health_host="127.0.0.1", health_port=0), api)
+    add_watch(manager, watch)
+    process = asyncio.create_task(manager.run(asyncio.Event()))
+    try:
+        await asyncio.sleep(1)
+        yield
+    finally:
+        process.cancel()
+        await asyncio.gather(process, return_exceptions=True)
 
 
 def playbook(*steps: Step[Any]) -> Playbook[TicketPlay]:
@@ -270,3 +288,42 @@ async def test_a_task_can_catch_a_wait_and_say_so_in_a_condition_of_its_own(
         assert ready(api, ticket)[0] == "True"
         await asyncio.sleep(105)
         assert ready(api, ticket)[:2] == ("False", "WaitTimedOut"), "its time is kept all the same"
+
+
+async def test_a_job_may_run_without_making_the_object_unready_and_has_its_limit(
+    api: ModelApi, ticket: ObjectKey
+) -> None:
+    @task("backup")
+    async def backup(play: TicketPlay) -> None:
+        await play.run_job({"spec": {"template": {}}}, ready=True, within=600)
+
+    async with operator(api, playbook(backup)):
+        [job] = api.all(JOB)
+        name = job["metadata"]["name"]
+        message = f"Everything is as the spec asks. Waiting until Job {name} has ended."
+        assert ready(api, ticket) == ("True", "Reconciled", message)
+        await asyncio.sleep(605)
+        message = (
+            f"The wait until Job {name} has ended has lasted longer than 600 s. The operator keeps checking."
+        )
+        assert ready(api, ticket) == ("False", "WaitTimedOut", message)
+        api.put(JOB, name, status={"conditions": [{"type": "Complete", "status": "True"}]})
+        await asyncio.sleep(1)
+        assert ready(api, ticket)[0] == "True"
+
+
+async def test_a_rollout_that_takes_too_long_fails_and_says_why(api: ModelApi, ticket: ObjectKey) -> None:
+    @task("rolled out")
+    async def roll_out(play: TicketPlay) -> None:
+        manifest = {"spec": {"replicas": 2, "selector": {"matchLabels": {"app": "a"}}, "template": {}}}
+        deployment = await play.apply(DEPLOYMENT, manifest)
+        await play.wait_for_rollout(deployment, within=600)
+
+    api_watch = Watch(TICKET, playbook(roll_out), resync=0, owns=[DEPLOYMENT])
+    async with running(api, api_watch):
+        assert ready(api, ticket)[:2] == ("False", "RollingOut")
+        await asyncio.sleep(605)
+        status, reason, message = ready(api, ticket)
+        assert (status, reason) == ("False", "WaitTimedOut")
+        assert message.startswith("The wait until my-ticket is rolled out has lasted longer than 600 s.")
+        assert not message.endswith("checking.")
