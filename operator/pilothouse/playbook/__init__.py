@@ -3,8 +3,8 @@
 from pilothouse.controller import EventType
 from pilothouse.playbook.assembly import add_watch
 from pilothouse.playbook.groups import Group, Plan
-from pilothouse.playbook.manifest import child_name
 from pilothouse.playbook.mapping import Mapper, Stores, by_index
+from pilothouse.playbook.names import child_name
 from pilothouse.playbook.play import Play
 from pilothouse.playbook.playbook import Playbook, Recap
 from pilothouse.playbook.reconciler import PAUSED, RECONCILE, Reconciler

@@ -4,7 +4,8 @@ from typing import TypeVar
 
 from pilothouse.kube import AlreadyExists, Conflict, KubeObject, ObjectMeta
 from pilothouse.playbook.apply import Applied, Apply
-from pilothouse.playbook.manifest import Json, additions, digest
+from pilothouse.playbook.manifest import Json, additions
+from pilothouse.playbook.names import digest
 from pilothouse.playbook.ownership import whose
 from pilothouse.playbook.tasks import TaskFailed
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import msgspec
 
-from pilothouse.playbook.manifest import Json, child_name, digest
+from pilothouse.playbook.manifest import Json
+from pilothouse.playbook.names import child_name, digest
 from pilothouse.playbook.tasks import TaskFailed, Waiting
-from pilothouse.views import Job
+from pilothouse.views import JOB, Job
 
 RUNNING = "JobRunning"
 FAILED = "JobFailed"
@@ -17,7 +18,7 @@ def job_manifest(body: Mapping[str, Any], owner: str) -> Json:
     """A Job whose name tells its content: what a Job runs cannot be changed, so it needs another name."""
     asked: Json = msgspec.to_builtins(body)
     metadata = asked.get("metadata", {})
-    name = child_name(metadata.get("name", owner), digest(asked.get("spec", {})))
+    name = child_name(metadata.get("name", owner), digest(asked.get("spec", {})), kind=JOB)
     return {**asked, "metadata": {**metadata, "name": name}}
 
 

@@ -8,8 +8,6 @@ all is as it should be, and what an apply changes is seen in the server's answer
 """
 
 import base64
-import hashlib
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
@@ -25,9 +23,6 @@ Json = dict[str, Any]
 INVALID_MANIFEST = "InvalidManifest"
 
 VALUE_LENGTH = 80
-# A label's value, and the name of a Service or of a Job with its Pods, has 63 characters at most.
-NAME_LENGTH = 63
-DIGEST_LENGTH = 8
 
 _UNOWNED = {"apiVersion", "kind", "metadata"}
 _OWNED_METADATA = {"annotations", "finalizers", "labels", "ownerReferences"}
@@ -371,19 +366,3 @@ def _told(value: Any, hidden: bool) -> str:
 def is_secret(resource: Resource[Any], path: str) -> bool:
     """Whether a field must not be shown: the contents of a Secret, and what somebody else noted of them."""
     return holds_secrets(resource) and path.startswith(("data", "stringData", "metadata.annotations"))
-
-
-def digest(content: object, length: int = DIGEST_LENGTH) -> str:
-    """A few letters that stand for a content: the same for the same, in any process."""
-    return hashlib.sha256(msgspec.json.encode(content, order="sorted")).hexdigest()[:length]
-
-
-def child_name(*parts: str) -> str:
-    """A name made of parts, the same for the same parts, that fits where Kubernetes takes names.
-
-    Joined by hyphens; one that were too long is cut and ends in a digest of the whole.
-    """
-    name = re.sub(r"[^a-z0-9.-]+", "-", "-".join(parts).lower()).strip("-.")
-    if len(name) <= NAME_LENGTH:
-        return name
-    return f"{name[: NAME_LENGTH - DIGEST_LENGTH - 1].rstrip('-.')}-{digest(name)}"

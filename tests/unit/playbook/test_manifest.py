@@ -12,7 +12,6 @@ from pilothouse.playbook.manifest import (
     Json,
     additions,
     changes,
-    child_name,
     completed,
     fulfilled,
     is_secret,
@@ -237,17 +236,3 @@ def test_without_owners_only_the_same_is_fulfilled(manifest: Json, held: Json) -
     assert is_fulfilled(manifest, live(held, owned)) == (
         bool(manifest) and {name: held.get(name) for name in manifest} == manifest
     )
-
-
-@given(st.lists(st.text(min_size=1), min_size=1, max_size=3))
-def test_a_childs_name_fits_and_is_the_same_each_time(parts: list[str]) -> None:
-    made = child_name("web", *parts)
-    assert made == child_name("web", *parts)
-    assert 1 <= len(made) <= 63
-    assert made.isascii()
-    assert made[0].isalnum()
-    assert made[-1].isalnum()
-
-
-def test_long_names_that_differ_at_the_end_stay_different() -> None:
-    assert child_name("w" * 70, "a") != child_name("w" * 70, "b")

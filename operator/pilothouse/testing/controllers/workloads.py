@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pilothouse.kube import Resource
-from pilothouse.playbook.manifest import digest
+from pilothouse.playbook.names import digest
 from pilothouse.testing.controllers.cluster import Built, Cluster, StandIn
 from pilothouse.testing.controllers.pods import CLAIM, POD, is_ready
 from pilothouse.testing.documents import Json
