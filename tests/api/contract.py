@@ -552,7 +552,9 @@ async def what_does_not_fit_the_view_is_left_out(t: Transcript) -> None:
     await t.merge("b", {"spec": {"size": "s"}})
     await t.note("get a misfit", lambda: t.api.get(SMALL, t.key("a")))
     async for page in t.api.pages(SMALL, namespace=t.namespace):
-        t.lines.append(([each.metadata.name for each in page.items], [each.name for each in page.misfits]))
+        t.lines.append(
+            ([each.metadata.name for each in page.items], [each.metadata.name for each in page.misfits])
+        )
     async with (
         asyncio.timeout(20),
         aclosing(t.api.watch(SMALL, resource_version=start, namespace=t.namespace)) as stream,
@@ -561,7 +563,7 @@ async def what_does_not_fit_the_view_is_left_out(t: Transcript) -> None:
         async for event in stream:
             if event.type is not EventType.BOOKMARK:
                 name = event.object.metadata.name if event.object else ""
-                t.lines.append((event.type, name, event.misfit.name if event.misfit else ""))
+                t.lines.append((event.type, name, event.misfit.metadata.name if event.misfit else ""))
                 told += 1
             if told == 4:
                 break

@@ -14,8 +14,17 @@ from pilothouse.controller.outcome import Outcome, PermanentError, SyncError, en
 from pilothouse.controller.own_writes import OwnWrites
 from pilothouse.controller.predicates import Predicate, any_change, meaningful_change
 from pilothouse.controller.threads import threads_left
-from pilothouse.informer import Informer
-from pilothouse.kube import Api, ApiError, Conflict, KubeError, KubeObject, ObjectKey
+from pilothouse.informer import DEFECTS, Informer
+from pilothouse.kube import (
+    Api,
+    ApiError,
+    Conflict,
+    KubeError,
+    KubeObject,
+    Misfit,
+    ObjectKey,
+    PartialObjectMetadata,
+)
 from pilothouse.kube.deadline import Deadline, DeadlineExceeded
 from pilothouse.queue import Priority, ShutDown, WorkQueue
 from pilothouse.telemetry import log_defect, object_context
@@ -37,6 +46,20 @@ CONFLICT_SECONDS = 1.0
 
 def _everything(obj: KubeObject) -> bool:
     return True
+
+
+def _passes(predicate: Predicate[Any], old: Any, new: Any) -> bool:
+    """Asks a predicate; one that fails passes the change, because a predicate only saves syncs."""
+    try:
+        return predicate(old, new)
+    except DEFECTS as error:
+        log_defect(log, error, "a predicate failed on %s, which is synced", (new or old).metadata.key)
+        return True
+
+
+def _known(misfit: Misfit) -> Any:
+    """What is known of an object that does not fit the view: enough to tell whose it is."""
+    return PartialObjectMetadata(misfit.metadata)
 
 
 async def _tell_nobody(key: ObjectKey, what: object) -> None:
@@ -116,6 +139,7 @@ class Controller(Generic[T]):
         # Keys that are of no use to try until something changes.
         self._hopeless: set[ObjectKey] = set()
         informer.add_handler(self._observe)
+        informer.store.add_misfit_handler(lambda key, misfit: self._wake(key, initial=False))
 
     def watch(self, informer: Informer[S], mapper: Mapper[S], predicate: Predicate[S] = any_change) -> None:
         """Has objects of another kind wake those of this one.
@@ -129,7 +153,7 @@ class Controller(Generic[T]):
         """
 
         def observe(old: S | None, new: S | None, initial: bool) -> None:
-            if predicate(old, new):
+            if _passes(predicate, old, new):
                 states = [state for state in (old, new) if state is not None]
                 for key in dict.fromkeys(key for state in states for key in mapper(state)):
                     if not isinstance(key, ObjectKey):
@@ -143,6 +167,9 @@ class Controller(Generic[T]):
         for obj in self._store.values():
             if where(obj):
                 self.queue.add(obj.metadata.key, Priority.BACKGROUND)
+        for misfit in self._store.misfits:
+            if where(_known(misfit)):
+                self.queue.add(misfit.metadata.key, Priority.BACKGROUND)
 
     @property
     def syncing(self) -> Collection[T]:
@@ -193,7 +220,7 @@ class Controller(Generic[T]):
                 self._forget(old.metadata.key)
             return
         key = new.metadata.key
-        if not self.own_writes.taking(key) and self._predicate(old, new):
+        if not self.own_writes.taking(key) and _passes(self._predicate, old, new):
             self._wake(key, initial)
 
     def _wake(self, key: ObjectKey, initial: bool) -> None:
@@ -256,7 +283,8 @@ class Controller(Generic[T]):
 
         If they have not, it comes back as soon as they have.
         """
-        obj = self._store.get(key)
+        misfit = self._store.misfit(key)
+        obj = self._store.get(key) if misfit is None else _known(misfit)
         if obj is not None and not self.admits(obj):
             return False
         if self.own_writes.park(key, obj):

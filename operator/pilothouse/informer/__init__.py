@@ -1,12 +1,13 @@
 """A kind's objects, kept up to date in memory by a list and a watch: what controllers read."""
 
 from pilothouse.informer.factory import InformerFactory
-from pilothouse.informer.index import IndexFunc
+from pilothouse.informer.index import DEFECTS, IndexFunc
 from pilothouse.informer.informer import Informer
 from pilothouse.informer.store import Handler, Store, Transform
 from pilothouse.informer.transforms import drop_last_applied
 
 __all__ = [
+    "DEFECTS",
     "Handler",
     "IndexFunc",
     "Informer",

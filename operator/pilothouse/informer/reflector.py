@@ -34,6 +34,7 @@ from pilothouse.kube import (
     KubeError,
     KubeObject,
     MethodNotAllowed,
+    Misfit,
     NotFound,
     ObjectMeta,
     Page,
@@ -82,7 +83,7 @@ class Sink(Protocol[T_contra]):
     def listed(self, obj: T_contra, scope: str) -> None:
         """The list shows an object."""
 
-    def keep(self, metadata: ObjectMeta, scope: str) -> None:
+    def keep(self, misfit: Misfit, scope: str) -> None:
         """An object is there, and does not fit the view."""
 
     def end_list(self, resource_version: str, scope: str) -> None:
@@ -298,21 +299,21 @@ class Reflector(Generic[T]):
 
     def _take(self, event: WatchEvent[T]) -> None:
         self._resource_version = event.resource_version or self._resource_version
-        metadata = event.misfit if event.object is None else event.object.metadata
+        shown = event.misfit if event.object is None else event.object
         if event.type is EventType.END_OF_LIST:
             self._resource_version = event.resource_version
             self._end_list()
-        elif metadata is None:
+        elif shown is None:
             self._sink.bookmark(event.resource_version, self._namespace)
         elif event.type is EventType.DELETED:
-            self._sink.remove(metadata, self._namespace)
-        elif event.object is None:
-            self._sink.keep(metadata, self._namespace)
+            self._sink.remove(shown.metadata, self._namespace)
+        elif isinstance(shown, Misfit):
+            self._sink.keep(shown, self._namespace)
             self._sink.bookmark(event.resource_version, self._namespace)
         elif self.state is State.LISTING:
-            self._sink.listed(event.object, self._namespace)
+            self._sink.listed(shown, self._namespace)
         else:
-            self._sink.upsert(event.object, self._namespace)
+            self._sink.upsert(shown, self._namespace)
 
     def _end_list(self) -> None:
         self._sink.end_list(self._resource_version, self._namespace)

@@ -11,7 +11,7 @@ from weakref import WeakSet
 
 from pilothouse.informer.index import DEFECTS, Index, IndexFunc
 from pilothouse.informer.progress import Progress
-from pilothouse.kube import KubeObject, ObjectKey, ObjectMeta, ordered, version
+from pilothouse.kube import KubeObject, Misfit, ObjectKey, ObjectMeta, ordered, version
 from pilothouse.telemetry import log_defect, metrics
 
 log = logging.getLogger(__name__)
@@ -26,6 +26,9 @@ Handler = Callable[[T | None, T | None, bool], None]
 
 `old` None: it appeared. `new` None: it is gone, and `old` is its last state. `initial`: learnt from a list
 (the first, or one after the watch had lost its thread), not from a watch."""
+
+MisfitHandler: TypeAlias = Callable[[ObjectKey, Misfit | None], None]
+"""Told of an object that does not fit the view; None: it fits now, or is gone."""
 
 Transform: TypeAlias = Callable[[T], T]
 """Returns an object as it is to be stored, without what nobody reads; its identity (namespace, name, uid,
@@ -48,6 +51,7 @@ class Store(Generic[T]):
     """
 
     def __init__(self, name: str, transform: Transform[T] | None = None) -> None:
+        self._name = name
         self.progress = Progress()
         self._transform = transform
         # By namespace and name: an ObjectKey for each object would cost 80 bytes of some 1,000.
@@ -61,6 +65,9 @@ class Store(Generic[T]):
         self._older_than_list: set[ObjectKey] = set()
         # While a scope is listed: what it holds and the list has not shown yet.
         self._unlisted: dict[str, dict[ObjectKey, None]] = {}
+        # What is there, too, and does not fit the view.
+        self._misfits: dict[ObjectKey, Misfit] = {}
+        self._misfit_handlers: list[MisfitHandler] = []
         alive = _STORES.setdefault(name, WeakSet())
         alive.add(self)
         metrics.STORE_OBJECTS.labels(name).set_function(lambda: sum(map(len, alive)))
@@ -105,6 +112,21 @@ class Store(Generic[T]):
         self._handlers.append(handler)
         for obj in self.values():
             _call(handler, None, obj, True)
+
+    def misfit(self, key: ObjectKey) -> Misfit | None:
+        """Return the object if it does not fit the view; `get` returns what was last known of it, or None."""
+        return self._misfits.get(key) if self._misfits else None
+
+    @property
+    def misfits(self) -> list[Misfit]:
+        """All objects that do not fit the view, as of now."""
+        return list(self._misfits.values())
+
+    def add_misfit_handler(self, handler: MisfitHandler) -> None:
+        """Tell `handler` of every object that does not fit the view, and when it does so or is gone."""
+        self._misfit_handlers.append(handler)
+        for misfit in self.misfits:
+            handler(misfit.metadata.key, misfit)
 
     def add_index(self, name: str, values: IndexFunc[T]) -> None:
         """Let objects be found by what `values` returns for them; see `by_index`.
@@ -167,6 +189,8 @@ class Store(Generic[T]):
         old = self.get(key)
         if old is None or (new > version(old) if new else _differs(obj, old)):
             self._put(key, obj, old, initial=False)
+        else:
+            self._fits(key)
         self.progress.advance(scope, new)
 
     def remove(self, metadata: ObjectMeta, scope: str) -> None:
@@ -175,6 +199,7 @@ class Store(Generic[T]):
         old = self.get(key)
         if old is not None and (not gone or version(old) <= gone):
             self._drop(key, old, initial=False)
+        self._fits(key)
         self._advance(scope, gone)
 
     def bookmark(self, resource_version: str, scope: str) -> None:
@@ -187,7 +212,8 @@ class Store(Generic[T]):
         Only own writes observed from now on can be newer than it.
         """
         self._older_than_list.update(key for key in self._unconfirmed if scope in ("", key.namespace))
-        self._unlisted[scope] = dict.fromkeys(key for key in self.keys() if scope in ("", key.namespace))
+        known = (*self.keys(), *self._misfits)
+        self._unlisted[scope] = dict.fromkeys(key for key in known if scope in ("", key.namespace))
 
     def listed(self, obj: T, scope: str) -> None:
         """Take an object that the list shows, whatever was believed before; newer own writes excepted.
@@ -203,15 +229,21 @@ class Store(Generic[T]):
         old = self.get(key)
         if old is None or _differs(obj, old):
             self._put(key, obj, old, initial=True)
+        else:
+            self._fits(key)
 
-    def keep(self, metadata: ObjectMeta, scope: str) -> None:
+    def keep(self, misfit: Misfit, scope: str) -> None:
         """Take note that an object is there which does not fit the view: what was last known of it stays.
 
-        A list that showed it as missing would have its owner clean up after it.
+        A list that showed it as missing would have its owner clean up after it. What was known of an earlier
+        object of that name goes.
         """
-        known = self.get(metadata.key)
-        if known is not None and known.metadata.uid == metadata.uid:
-            self._unlisted.get(scope, {}).pop(metadata.key, None)
+        key = misfit.metadata.key
+        known = self.get(key)
+        if known is not None and known.metadata.uid != misfit.metadata.uid:
+            self._drop(key, known, initial=scope in self._unlisted)
+        self._unlisted.get(scope, {}).pop(key, None)
+        self._does_not_fit(key, misfit)
 
     def end_list(self, resource_version: str, scope: str) -> None:
         """Note that the list is complete, and shows the scope at a version.
@@ -223,6 +255,7 @@ class Store(Generic[T]):
             last = self.get(key)
             if last is not None and not self._newer_than_list(key, shown):
                 self._drop(key, last, initial=True)
+            self._fits(key)
         for key in [key for key in self._unconfirmed if scope in ("", key.namespace)]:
             if not self._newer_than_list(key, shown):
                 del self._unconfirmed[key]
@@ -244,6 +277,8 @@ class Store(Generic[T]):
                 new = self._transform(new)
             except DEFECTS as error:
                 log_defect(log, error, "%s cannot be prepared for the store, which keeps what it had", key)
+                why = f"the transform of the watch failed with {type(error).__name__}"
+                self._does_not_fit(key, Misfit(new.metadata, why))
                 return
         objects = self._objects.get(key.namespace)
         if objects is None:
@@ -253,6 +288,22 @@ class Store(Generic[T]):
             self._index(key, old, new)
         for handler in self._handlers:
             _call(handler, old, new, initial)
+        self._fits(key)
+
+    def _does_not_fit(self, key: ObjectKey, misfit: Misfit) -> None:
+        old = self._misfits.get(key)
+        self._misfits[key] = misfit
+        if old is not None and _alike(old, misfit):
+            return
+        log.warning("%s %s is left out until it is corrected: %s", self._name, key, misfit.why)
+        for handler in self._misfit_handlers:
+            handler(key, misfit)
+
+    def _fits(self, key: ObjectKey) -> None:
+        """An object fits the view, or is gone."""
+        if self._misfits and self._misfits.pop(key, None) is not None:
+            for handler in self._misfit_handlers:
+                handler(key, None)
 
     def _drop(self, key: ObjectKey, last: T, *, initial: bool) -> None:
         objects = self._objects[key.namespace]
@@ -268,6 +319,18 @@ class Store(Generic[T]):
     def _index(self, key: ObjectKey, old: T | None, new: T | None) -> None:
         for index in self._indexes.values():
             index.change(key, old, new)
+
+
+def _alike(old: Misfit, new: Misfit) -> bool:
+    """Whether there is nothing new about an object that does not fit the view."""
+    before, after = old.metadata, new.metadata
+    return (old.why, before.uid, before.generation, before.deletion_timestamp, before.finalizers) == (
+        new.why,
+        after.uid,
+        after.generation,
+        after.deletion_timestamp,
+        after.finalizers,
+    )
 
 
 def _differs(new: KubeObject, old: KubeObject) -> bool:

@@ -21,7 +21,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from pilothouse.informer.reflector import Sink
-from pilothouse.kube import KubeObject, ObjectMeta, Resource
+from pilothouse.kube import KubeObject, Misfit, ObjectMeta, Resource, holds_secrets
 from pilothouse.telemetry import metrics
 
 log = logging.getLogger(__name__)
@@ -53,8 +53,8 @@ class Reader(NamedTuple, Generic[T]):
 class Fanout:
     """Gives every object that a shared watch brings to each reader, in the reader's own view.
 
-    Of an object that does not fit a reader's view, that reader keeps what it last knew, with a warning in the
-    log and a count in `pilothouse_undecodable_objects_total`; other readers have it.
+    Of an object that does not fit a reader's view, that reader keeps what it last knew, with a count in
+    `pilothouse_undecodable_objects_total`; other readers have it.
 
     Args:
         resource: what the watch reads: the union.
@@ -75,15 +75,15 @@ class Fanout:
         wire = _wire(obj)
         for reader in self._readers:
             view = self._view(obj, wire, reader)
-            if view is None:
-                reader.sink.keep(obj.metadata, scope)
+            if isinstance(view, Misfit):
+                reader.sink.keep(view, scope)
             else:
                 reader.sink.listed(view, scope)
 
-    def keep(self, metadata: ObjectMeta, scope: str) -> None:
-        """Tell all readers that an object is there which fits none of their views."""
+    def keep(self, misfit: Misfit, scope: str) -> None:
+        """Tell all readers that an object is there which does not fit the union of their views."""
         for reader in self._readers:
-            reader.sink.keep(metadata, scope)
+            reader.sink.keep(misfit, scope)
 
     def end_list(self, resource_version: str, scope: str) -> None:
         """Tell all readers that the list is complete."""
@@ -95,7 +95,8 @@ class Fanout:
         wire = _wire(obj)
         for reader in self._readers:
             view = self._view(obj, wire, reader)
-            if view is None:
+            if isinstance(view, Misfit):
+                reader.sink.keep(view, scope)
                 # The stream has come so far for those, too, who cannot read the object.
                 reader.sink.bookmark(obj.metadata.resource_version, scope)
             else:
@@ -111,19 +112,14 @@ class Fanout:
         for reader in self._readers:
             reader.sink.bookmark(resource_version, scope)
 
-    def _view(self, obj: KubeObject, wire: Any, reader: Reader[T]) -> T | None:
+    def _view(self, obj: KubeObject, wire: Any, reader: Reader[T]) -> T | Misfit:
         try:
             return msgspec.convert(wire, reader.view)
-        except msgspec.ValidationError as error:
+        except Exception as error:  # a view's own checks may raise anything
             metrics.UNDECODABLE_OBJECTS.labels(str(self._resource)).inc()
-            log.warning(
-                "%s %s does not fit %s: %s; it is left out there until it is corrected",
-                self._resource,
-                obj.metadata.key,
-                reader.view.__qualname__,
-                error,
-            )
-            return None
+            what = f"{self._resource} {obj.metadata.key} does not fit {reader.view.__qualname__}"
+            # The error may quote a value.
+            return Misfit(obj.metadata, what if holds_secrets(self._resource) else f"{what}: {error}")
 
 
 def _wire(value: Any) -> Any:

@@ -1,6 +1,6 @@
 """A typed client for the Kubernetes API over aiohttp. Objects are read into views; errors say what to do."""
 
-from pilothouse.kube.answers import EventType, Page, WatchEvent
+from pilothouse.kube.answers import EventType, Misfit, Page, WatchEvent
 from pilothouse.kube.api import Api, PatchType
 from pilothouse.kube.client import Client
 from pilothouse.kube.codec import encodable
@@ -73,6 +73,7 @@ __all__ = [
     "KubeError",
     "KubeObject",
     "MethodNotAllowed",
+    "Misfit",
     "NotAcceptable",
     "NotFound",
     "ObjectKey",

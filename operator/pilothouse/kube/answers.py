@@ -1,7 +1,7 @@
 """What the server answers, read into views: objects, pages, and the lines of a watch.
 
-Of an object that does not fit its view, pages and watches say only that it is there, with a warning in the
-log and a count in `pilothouse_undecodable_objects_total`: one bad object must not hide the others.
+Of an object that does not fit its view, pages and watches have only its metadata and the reason, with a count
+in `pilothouse_undecodable_objects_total`: one bad object must not hide the others.
 """
 
 import logging
@@ -39,6 +39,18 @@ class EventType(StrEnum):
     END_OF_LIST = "END_OF_LIST"
 
 
+class Misfit(NamedTuple):
+    """An object that does not fit the view.
+
+    Attributes:
+        metadata: What can be read of its metadata.
+        why: Which field does not fit, and why.
+    """
+
+    metadata: ObjectMeta
+    why: str
+
+
 class Page(NamedTuple, Generic[T]):
     """Some objects of a collection, and the version of the collection that all its pages show.
 
@@ -47,7 +59,7 @@ class Page(NamedTuple, Generic[T]):
 
     items: list[T]
     resource_version: str
-    misfits: tuple[ObjectMeta, ...] = ()
+    misfits: tuple[Misfit, ...] = ()
 
 
 class WatchEvent(NamedTuple, Generic[T]):
@@ -60,7 +72,7 @@ class WatchEvent(NamedTuple, Generic[T]):
     type: EventType
     object: T | None
     resource_version: str
-    misfit: ObjectMeta | None = None
+    misfit: Misfit | None = None
 
 
 # The server writes the type first.
@@ -136,8 +148,7 @@ def _page_with_misfits(resource: Resource[T], body: bytes) -> tuple[Page[T], str
         try:
             items.append(read_object(resource, bytes(each)))
         except Undecodable as error:
-            misfits.append(metadata)
-            _left_out(resource, error)
+            misfits.append(_misfit(resource, metadata, error))
     return Page(items, raw.metadata.resource_version, tuple(misfits)), raw.metadata.continue_
 
 
@@ -163,14 +174,18 @@ def _without_object(resource: Resource[T], line: bytes) -> WatchEvent[T]:
     try:
         read_object(resource, body)
     except Undecodable as error:
-        _left_out(resource, error)
-    return WatchEvent(_CHANGES[event.type], None, metadata.resource_version, metadata)
+        misfit = _misfit(resource, metadata, error)
+    else:
+        misfit = Misfit(metadata, "its event cannot be read")
+    return WatchEvent(_CHANGES[event.type], None, metadata.resource_version, misfit)
 
 
 def _nameless(resource: Resource[T]) -> Undecodable:
     return Undecodable(f"the server sent an object of {resource} without metadata.name")
 
 
-def _left_out(resource: Resource[T], error: Undecodable) -> None:
+def _misfit(resource: Resource[T], metadata: ObjectMeta, error: Undecodable) -> Misfit:
     metrics.UNDECODABLE_OBJECTS.labels(str(resource)).inc()
-    log.warning("%s; it is left out until it is corrected", error)
+    # Whoever keeps the object logs it as a warning, once: the object may change many times a second.
+    log.debug("%s; it is left out until it is corrected", error)
+    return Misfit(metadata, str(error))

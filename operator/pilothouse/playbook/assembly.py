@@ -13,8 +13,9 @@ from pilothouse.controller import (
     any_of,
     meaningful_change,
 )
-from pilothouse.informer import IndexFunc, Informer, Store
-from pilothouse.kube import Api, ObjectKey, Resource
+from pilothouse.informer import DEFECTS, IndexFunc, Informer, Store
+from pilothouse.kube import Api, Misfit, ObjectKey, PartialObjectMetadata, Resource
+from pilothouse.playbook.announcer import Announcer
 from pilothouse.playbook.awaited import PlaybookError
 from pilothouse.playbook.cluster import OWNER, Cluster
 from pilothouse.playbook.mapping import Mapper, Stores, index_changed
@@ -22,9 +23,12 @@ from pilothouse.playbook.metrics import TaskMetrics
 from pilothouse.playbook.ownership import owner_uids, owners_of
 from pilothouse.playbook.playbook import Recap
 from pilothouse.playbook.reconciler import Reconciler
+from pilothouse.playbook.tasks import TaskFailed
+from pilothouse.playbook.trouble import UNDECODABLE
 from pilothouse.playbook.watch import Watch
 from pilothouse.process import Manager
 from pilothouse.queue import WorkQueue
+from pilothouse.telemetry import log_defect
 
 log = logging.getLogger(__name__)
 
@@ -131,11 +135,16 @@ def add_watch(manager: Manager, watch: Watch) -> Controller[Any]:
         own_writes=own_writes,
     )
     informer.add_handler(partial(_on_drop, watch, reconciler))
+    informer.store.add_misfit_handler(partial(_on_misfit_gone, informer.store, reconciler))
     owners = owners_of(watch.resource, informer.store)
     stores = Stores(watch.resource, informer.store, watch.indexes, others)
     for secondary, other in zip(watch.secondaries, others, strict=True):
-        mapper = owners if secondary.mapper is None else partial(_map, secondary.mapper, stores)
+        reports = Announcer(secondary.resource, manager.recorder)
+        mapper: Callable[[Any], Iterable[ObjectKey]] = owners
+        if secondary.mapper is not None:
+            mapper = partial(_map, secondary.mapper, stores, owners, reports)
         controller.watch(other, mapper, secondary.predicate)
+        other.store.add_misfit_handler(partial(_on_misfit, controller, owners, reports))
     if watch.indexes:
         controller.watch(informer, lambda obj: [obj.metadata.key], index_changed(watch.indexes))
     manager.add(controller)
@@ -162,8 +171,51 @@ def _on_drop(watch: Watch, reconciler: Reconciler[Any], old: Any, new: Any, init
         )
 
 
-def _map(mapper: Mapper[Any], stores: Stores, obj: Any) -> Iterable[ObjectKey]:
-    return mapper(obj, stores)
+def _on_misfit_gone(
+    store: Store[Any], reconciler: Reconciler[Any], key: ObjectKey, misfit: Misfit | None
+) -> None:
+    """Takes note that an object fits the view again, or is gone: a misfit handler of its store."""
+    if misfit is None:
+        (reconciler.forget if store.get(key) is None else reconciler.readable)(key)
+
+
+def _on_misfit(
+    controller: Controller[Any],
+    owners: Callable[[Any], Iterable[ObjectKey]],
+    reports: Announcer,
+    key: ObjectKey,
+    misfit: Misfit | None,
+) -> None:
+    """Reports an object of a secondary kind that does not fit the view, and wakes its owner."""
+    if misfit is None:
+        return
+    failure = TaskFailed(UNDECODABLE, f"The operator cannot read this object: {misfit.why}.")
+    reports.warn(misfit.metadata, failure)
+    for owner in owners(PartialObjectMetadata(misfit.metadata)):
+        controller.queue.add(owner)
+
+
+def _map(
+    mapper: Mapper[Any],
+    stores: Stores,
+    owners: Callable[[Any], Iterable[ObjectKey]],
+    reports: Announcer,
+    obj: Any,
+) -> Iterable[ObjectKey]:
+    """Asks a mapper; where it fails, the object shows that, and its owner is woken."""
+    try:
+        return list(mapper(obj, stores))
+    except DEFECTS as error:
+        log_defect(log, error, "the mapper failed on %s, of which only the owner is woken", obj.metadata.key)
+        reports.warn(
+            obj.metadata,
+            TaskFailed(
+                "UnexpectedError",
+                f"The operator could not find out which objects this one concerns ({type(error).__name__}). "
+                "They are not reconciled when it changes; the operator's log has the details.",
+            ),
+        )
+        return owners(obj)
 
 
 def _add_indexes(resource: Resource[Any], store: Store[Any], indexes: Mapping[str, IndexFunc[Any]]) -> None:

@@ -13,6 +13,7 @@ from pilothouse.kube import Api, KubeObject, ObjectKey, ObjectMeta, Resource, po
 from pilothouse.playbook.contention import Contention
 from pilothouse.playbook.memory import Memory
 from pilothouse.playbook.ownership import controller_of, owner_uid
+from pilothouse.playbook.tasks import TaskFailed
 
 K = TypeVar("K", bound=KubeObject)
 
@@ -80,6 +81,17 @@ class Cluster:
             LookupError: The watch does not.
         """
         return self.informer(resource).store
+
+    def require_readable(self, resource: Resource[Any], concerns: Callable[[ObjectMeta], bool]) -> None:
+        """Raises TaskFailed if an object does not fit the view, and its metadata concerns the caller.
+
+        What was last known of it is out of date, and a task that took it for missing would create or delete
+        what belongs to it.
+        """
+        for misfit in self.store(resource).misfits:
+            if concerns(misfit.metadata):
+                what = f"{resource.kind} {misfit.metadata.key}"
+                raise TaskFailed("Undecodable", f"The operator cannot read {what}: {misfit.why}.")
 
     def informer(self, resource: Resource[K]) -> Informer[K]:
         """The informer of a kind that the watch declares.

@@ -344,8 +344,14 @@ class Play(ObjectModules[T], Generic[T, S]):
     # What is read comes from the stores of what the watch declares: it costs nothing.
 
     def get(self, resource: Resource[K], name: str, *, namespace: str = "") -> K | None:
-        """An object as last seen; None when there is none. Its namespace is the object's own unless given."""
-        found = self.cluster.store(resource).get(self._key(resource, name, namespace))
+        """An object as last seen; None when there is none. Its namespace is the object's own unless given.
+
+        Raises:
+            TaskFailed: Undecodable: the object exists and does not fit the view.
+        """
+        key = self._key(resource, name, namespace)
+        self.cluster.require_readable(resource, lambda misfit: misfit.key == key)
+        found = self.cluster.store(resource).get(key)
         if found is not None:
             hide_contents(resource, found)
         return found
@@ -354,8 +360,15 @@ class Play(ObjectModules[T], Generic[T, S]):
         """Return the objects of a kind that belong to the play's object, the longest known first.
 
         These are the objects that it controls, and those that outlive it (`apply` with `owned=False`).
+
+        Raises:
+            TaskFailed: Undecodable: one of them does not fit the view.
         """
-        return self.list(resource, OWNER, self.object.metadata.uid)
+        uid = self.object.metadata.uid
+        self.cluster.require_readable(
+            resource, lambda misfit: any(each.uid == uid for each in misfit.owner_references)
+        )
+        return self.list(resource, OWNER, uid)
 
     def list(self, resource: Resource[K], index: str, value: str) -> Sequence[K]:
         """The objects of a kind that have a value in one of the indexes that the watch declares."""

@@ -25,6 +25,7 @@ from pilothouse.kube import (
     KubeObject,
     NotFound,
     ObjectKey,
+    ObjectMeta,
     PatchType,
     Resource,
 )
@@ -152,8 +153,10 @@ class Reconciler(Generic[T]):
             Conflict: The object changed meanwhile.
             KubeError: The API server cannot be reached or refused a write.
         """
+        if misfit := self._store.misfit(key):
+            return await self._report_misfit(misfit.metadata, misfit.why)
         obj = self._store.get(key)
-        if obj is None or not self._concerns(obj):
+        if obj is None or not self._concerns(obj.metadata):
             return DONE
         if obj.metadata.annotations.get(PAUSED) == "true":
             await self._pause(obj)
@@ -361,6 +364,10 @@ class Reconciler(Generic[T]):
         handlers = self._playbook.handlers if pending is not None else ()
         return [handler.name for handler in handlers if pending and handler in pending.handlers]
 
+    def readable(self, key: ObjectKey) -> None:
+        """Notes that an object fits the view again."""
+        self._trouble.forget(key)
+
     def forget(self, key: ObjectKey) -> None:
         """Forgets an object that is gone."""
         self._notified.pop(key, None)
@@ -369,9 +376,16 @@ class Reconciler(Generic[T]):
         self._announcer.forget(key)
         self._trouble.forget(key)
 
-    def _concerns(self, obj: T) -> bool:
+    async def _report_misfit(self, metadata: ObjectMeta, why: str) -> Outcome:
+        """Reports an object that does not fit the view. It is neither played nor cleaned up."""
+        if self._concerns(metadata):
+            finalizers = self._playbook.finalizers
+            deleting = metadata.deletion_timestamp is not None
+            await self._trouble.undecodable(metadata, why, str(finalizers) if deleting else "")
+        return DONE
+
+    def _concerns(self, metadata: ObjectMeta) -> bool:
         """Whether there is anything to do: a deleted object without our finalizer is held back by others'."""
-        metadata = obj.metadata
         return metadata.deletion_timestamp is None or self._playbook.finalizers.hold(metadata)
 
     async def _pause(self, obj: T) -> None:

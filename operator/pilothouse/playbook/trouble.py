@@ -70,9 +70,8 @@ class Trouble(Generic[T]):
 
     def repeated(self, metadata: ObjectMeta, failure: TaskFailed) -> bool:
         """Notes a failure of an object; returns whether it is the same as the one before."""
-        key, seen = metadata.key, (metadata.uid, f"{failure.reason}: {failure.message}")
-        before = self._reported.get(key)
-        self._reported[key] = seen
+        before = self._reported.get(metadata.key)
+        seen = self._reported[metadata.key] = _seen(metadata, failure)
         return before == seen
 
     async def refused(
@@ -118,7 +117,7 @@ class Trouble(Generic[T]):
             log.debug("could not record the failure in the object's status: %s", error)
 
     async def undecodable(self, metadata: ObjectMeta, why: str, held_by: str) -> None:
-        """Reports an object that cannot be decoded, and is not reconciled before it can be.
+        """Reports once an object that cannot be decoded, and is not reconciled before it can be.
 
         Args:
             metadata: Of the object.
@@ -130,7 +129,8 @@ class Trouble(Generic[T]):
             SyncError: Another process may lead by now, or it is reported again later.
         """
         failure = TaskFailed(UNDECODABLE, _undecodable(why, held_by))
-        repeated = self.repeated(metadata, failure)
+        if self._reported.get(metadata.key) == _seen(metadata, failure):
+            return
         self._announcer.warn(metadata, failure)
         try:
             await self._statuses.mark_undecodable(metadata, failure)
@@ -138,8 +138,13 @@ class Trouble(Generic[T]):
             raise
         except (KubeError, SyncError) as error:
             if isinstance(error, PASSING):
-                raise SyncError(f"{failure.message} ({error})", repeated=repeated) from error
+                raise SyncError(f"{failure.message} ({error})") from error
             log.debug("could not record the failure in the object's status: %s", error)
+        self._reported[metadata.key] = _seen(metadata, failure)
+
+
+def _seen(metadata: ObjectMeta, failure: TaskFailed) -> tuple[str, str]:
+    return metadata.uid, f"{failure.reason}: {failure.message}"
 
 
 def _undecodable(why: str, held_by: str) -> str:

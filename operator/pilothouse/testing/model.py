@@ -247,7 +247,7 @@ class ModelApi:
             for obj in page.items:
                 yield WatchEvent(EventType.ADDED, obj, obj.metadata.resource_version)
             for misfit in page.misfits:
-                yield WatchEvent(EventType.ADDED, None, misfit.resource_version, misfit)
+                yield WatchEvent(EventType.ADDED, None, misfit.metadata.resource_version, misfit)
         yield WatchEvent(EventType.END_OF_LIST, None, version)
         matches = _scoped(matcher(label_selector, field_selector), namespace)
         async with aclosing(self._changes(resource, int(version), matches, ends)) as changes:

@@ -11,6 +11,7 @@ from pilothouse.kube import (
     EventType,
     Expired,
     KubeError,
+    Misfit,
     ObjectKey,
     ObjectMeta,
     Page,
@@ -85,7 +86,7 @@ class Collection:
             yield Page(
                 [obj for obj in part if obj.metadata.key not in self.misfits],
                 version,
-                tuple(obj.metadata for obj in part if obj.metadata.key in self.misfits),
+                tuple(Misfit(obj.metadata, "why") for obj in part if obj.metadata.key in self.misfits),
             )
 
     async def watch_list(
@@ -147,7 +148,7 @@ class Collection:
 
     def _event(self, kind: EventType, obj: Thing) -> WatchEvent[Any]:
         if obj.metadata.key in self.misfits:
-            return WatchEvent(kind, None, obj.metadata.resource_version, obj.metadata)
+            return WatchEvent(kind, None, obj.metadata.resource_version, Misfit(obj.metadata, "why"))
         return WatchEvent(kind, obj, obj.metadata.resource_version)
 
     # What happens on the server.

@@ -117,15 +117,16 @@ async def test_silence_ends_the_stream(server, client):
     server.closing.set()
 
 
-async def test_an_object_that_does_not_fit_stops_nothing(server, client, caplog):
+async def test_an_object_that_does_not_fit_stops_nothing(server, client):
     bad, worse = body("bad", 6, size="many"), body("bad", 8, size="more")
     server.will(server.stream(line("MODIFIED", bad), line("ADDED", body("good", 7)) + line("DELETED", worse)))
     events: list[WatchEvent[Widget]] = []
     await collect(client, events)
     assert brief(events)[1:] == [("MODIFIED", "", "6"), ("ADDED", "good", "7"), ("DELETED", "", "8")]
-    assert [event.misfit.key.name for event in events if event.misfit] == ["bad", "bad"]
-    assert "ns/bad cannot be read" in caplog.text
-    assert "$.spec.size" in caplog.text
+    assert [event.misfit.metadata.key.name for event in events if event.misfit] == ["bad", "bad"]
+    for misfit in [event.misfit for event in events if event.misfit]:
+        assert "ns/bad cannot be read" in misfit.why
+        assert "$.spec.size" in misfit.why
 
 
 async def test_the_order_of_a_lines_fields_does_not_matter(server, client):

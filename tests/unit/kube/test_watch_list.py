@@ -93,15 +93,15 @@ async def test_so_is_one_that_falls_silent_within_the_list(server, client):
             await anext(events)
 
 
-async def test_an_object_that_does_not_fit_is_part_of_the_list(server, client, caplog):
+async def test_an_object_that_does_not_fit_is_part_of_the_list(server, client):
     misfit = line("ADDED", body("bad", 6, size="many"))
     server.will(server.stream(misfit, line("ADDED", body("a", 7)) + end_of_list(9)))
     events: list[WatchEvent[Widget]] = []
     await collect(client, events)
     assert brief(events) == [("ADDED", "", "6"), ("ADDED", "a", "7"), ("END_OF_LIST", "", "9")]
     assert events[0].misfit is not None
-    assert events[0].misfit.name == "bad"
-    assert "ns/bad cannot be read" in caplog.text
+    assert events[0].misfit.metadata.name == "bad"
+    assert "ns/bad cannot be read" in events[0].misfit.why
 
 
 async def test_other_trouble_is_not_taken_for_a_lack(server, client):

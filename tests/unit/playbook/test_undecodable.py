@@ -1,0 +1,229 @@
+"""Objects that do not fit the operator's view: reported, harmless to others, kept on deletion."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import pytest
+
+from pilothouse.controller.events import EVENT
+from pilothouse.kube import Forbidden, ObjectKey, ObjectMeta, Resource
+from pilothouse.playbook import Play, Playbook, Secondary, Watch, add_watch, task
+from pilothouse.process import Manager, Settings
+from pilothouse.testing import Call, ModelApi
+from tests.unit.playbook.airline import FINALIZER, Airline
+from tests.unit.playbook.configured import ready
+from tests.unit.playbook.conftest import Start
+from tests.unit.tickets import TICKET
+
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
+AUDITED = {
+    "type": "Audited",
+    "status": "True",
+    "reason": "Ok",
+    "message": "",
+    "lastTransitionTime": "2026-01-01T00:00:00Z",
+    "severity": "none",
+}
+
+
+def events(api: ModelApi) -> list[tuple[str, str]]:
+    return [(each["regarding"]["name"], each["reason"]) for each in api.all(EVENT)]
+
+
+async def test_an_object_that_becomes_undecodable_says_so_and_is_not_played(
+    api: ModelApi, airline: Airline, ticket: ObjectKey, start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    await start(resync=10)
+    conditions = [AUDITED, *api.read(TICKET, ticket)["status"]["conditions"]]
+    api.put(TICKET, ticket.name, status={"conditions": conditions, "unknown": {"kept": True}})
+    api.put(TICKET, ticket.name, spec={"seats": "many"})
+    api.put(TICKET, "other", spec={"seats": 1})
+    await asyncio.sleep(60)
+    status, reason, message = ready(api, ticket)
+    assert (status, reason) == ("False", "Undecodable")
+    assert "Expected `int`, got `str` - at `$.spec.seats`" in message
+    stored = api.read(TICKET, ticket)["status"]
+    assert stored["conditions"][0] == AUDITED, "others' conditions stay, with fields that no view names"
+    assert stored["unknown"] == {"kept": True}
+    assert events(api) == [("my-ticket", "Undecodable")]
+    assert airline.effects == ["book", "book"], "the other ticket is booked, and this one left alone"
+    assert len([each for each in caplog.records if "is left out" in each.getMessage()]) == 1, "logged once"
+    api.calls.clear()
+    await asyncio.sleep(600)
+    assert api.calls == [], "it is said once"
+    api.put(TICKET, ticket.name, spec={"seats": 3})
+    await asyncio.sleep(1)
+    assert airline.effects == ["book", "book", "change"]
+    assert ready(api, ticket)[0] == "True"
+
+
+async def test_a_release_whose_view_stored_objects_do_not_fit_says_so_at_its_start(
+    api: ModelApi, ticket: ObjectKey, start: Start
+) -> None:
+    api.put(TICKET, ticket.name, spec={"seats": None})
+    api.put(TICKET, ticket.name, status={"phase": 5})
+    for _ in range(2):
+        process = await start()
+        await asyncio.sleep(10)
+        assert ready(api, ticket)[1] == "Undecodable"
+        process.cancel()
+    assert len([call for call in api.writes if call.subresource == "status"]) == 1, "a restart writes nothing"
+
+
+async def test_a_deleted_object_that_cannot_be_decoded_keeps_its_finalizer_and_says_what_to_do(
+    api: ModelApi, airline: Airline, ticket: ObjectKey, start: Start
+) -> None:
+    await start()
+    api.put(TICKET, ticket.name, spec={"seats": "many"})
+    await asyncio.sleep(5)
+    api.remove(TICKET, ticket)
+    await asyncio.sleep(600)
+    _, _, message = ready(api, ticket)
+    assert "the cleanup cannot run. Correct the field, and the operator cleans up." in message
+    assert f"remove its finalizer {FINALIZER}" in message
+    assert airline.effects == ["book"]
+    api.put(TICKET, ticket.name, spec={"seats": 2})
+    await asyncio.sleep(5)
+    assert airline.effects == ["book", "cancel"]
+    assert not api.exists(TICKET, ticket)
+
+
+async def test_a_deleted_object_that_is_not_ours_to_clean_up_is_left_alone(
+    api: ModelApi, ticket: ObjectKey, start: Start
+) -> None:
+    api.put(TICKET, ticket.name, metadata={"finalizers": ["example.com/other"]}, spec={"seats": "many"})
+    api.remove(TICKET, ticket)
+    await start()
+    assert api.calls == []
+
+
+async def test_one_whose_finalizer_was_removed_manually_is_gone_and_a_new_one_is_played(
+    api: ModelApi, airline: Airline, ticket: ObjectKey, start: Start
+) -> None:
+    await start()
+    api.put(TICKET, ticket.name, spec={"seats": "many"})
+    await asyncio.sleep(5)
+    api.put(TICKET, ticket.name, metadata={"finalizers": []})
+    api.remove(TICKET, ticket)
+    await asyncio.sleep(5)
+    api.put(TICKET, ticket.name, spec={"seats": 1})
+    await asyncio.sleep(5)
+    assert ready(api, ticket)[0] == "True"
+    assert airline.effects == ["book", "book"]
+
+
+@pytest.mark.parametrize("conditions", ["none", {"a": 1}, ["x"]])
+async def test_a_status_that_is_no_status_leaves_an_event(
+    api: ModelApi, ticket: ObjectKey, start: Start, conditions: object
+) -> None:
+    api.put(TICKET, ticket.name, status={"conditions": conditions})
+    await start()
+    await asyncio.sleep(60)
+    assert events(api) == [("my-ticket", "Undecodable")]
+    assert api.read(TICKET, ticket)["status"]["conditions"] == conditions
+
+
+async def test_a_status_that_must_not_be_written_leaves_an_event(
+    api: ModelApi, ticket: ObjectKey, start: Start
+) -> None:
+    async def refuse(call: Call) -> None:
+        if call.subresource == "status":
+            raise Forbidden(403, "Forbidden", "no")
+
+    api.before = refuse
+    api.put(TICKET, ticket.name, spec={"seats": "many"})
+    await start()
+    await asyncio.sleep(600)
+    assert events(api) == [("my-ticket", "Undecodable")]
+    assert len(api.calls) < 10
+
+
+class ConfigMap(msgspec.Struct, frozen=True):
+    metadata: ObjectMeta
+    data: Mapping[str, int] = {}
+
+
+CONFIG_MAP = Resource("", "v1", "ConfigMap", "configmaps", ConfigMap)
+
+
+async def run(api: ModelApi, watch: Watch) -> asyncio.Task[None]:
+    manager = Manager("tickets", Settings(health_host="127.0.0.1", health_port=0), api)
+    add_watch(manager, watch)
+    process = asyncio.create_task(manager.run(asyncio.Event()))
+    await asyncio.sleep(1)
+    return process
+
+
+@pytest.mark.parametrize("read", ["get", "owned"])
+async def test_a_secondary_object_that_cannot_be_decoded_fails_the_task_that_reads_it(
+    api: ModelApi, ticket: ObjectKey, read: str
+) -> None:
+    @task("it is read")
+    async def reads(play: Play[Any, Any]) -> None:
+        found = play.get(CONFIG_MAP, "web") if read == "get" else play.owned(CONFIG_MAP)
+        play.ready_message = f"There is {found}."
+
+    uid = api.read(TICKET, ticket)["metadata"]["uid"]
+    owner = {
+        "apiVersion": TICKET.api_version,
+        "kind": "Ticket",
+        "name": ticket.name,
+        "uid": uid,
+        "controller": True,
+    }
+    api.put(CONFIG_MAP, "web", metadata={"ownerReferences": [owner]}, data={"a": 1})
+    process = await run(api, Watch(TICKET, Playbook(Play, tasks=[reads]), owns=[CONFIG_MAP]))
+    assert ready(api, ticket)[0] == "True"
+    api.put(CONFIG_MAP, "web", data={"a": "one"})
+    await asyncio.sleep(1)
+    status, reason, message = ready(api, ticket)
+    assert (status, reason) == ("False", "Undecodable")
+    assert "ConfigMap default/web" in message
+    assert ("web", "Undecodable") in events(api)
+    api.put(CONFIG_MAP, "web", data={"a": 2})
+    await asyncio.sleep(1)
+    assert ready(api, ticket)[0] == "True"
+    process.cancel()
+
+
+def fails(*_: Any) -> Any:
+    raise KeyError("it")
+
+
+async def test_a_mapper_that_fails_on_one_object_is_an_event_of_it_and_wakes_the_owner(
+    api: ModelApi, ticket: ObjectKey, caplog: pytest.LogCaptureFixture
+) -> None:
+    played: list[str] = []
+
+    @task("it is counted")
+    async def count(play: Play[Any, Any]) -> None:
+        played.append(play.object.metadata.name)
+
+    watch = Watch(
+        TICKET, Playbook(Play, tasks=[count]), watches=[Secondary(CONFIG_MAP, mapper=fails, predicate=fails)]
+    )
+    process = await run(api, watch)
+    api.put(CONFIG_MAP, "web", data={"a": 1})
+    await asyncio.sleep(1)
+    assert events(api) == [("web", "UnexpectedError")]
+    assert len([each for each in caplog.records if each.exc_info]) == 2, "each traceback once"
+    process.cancel()
+
+
+async def test_a_predicate_that_fails_plays_and_a_transform_that_fails_is_said_by_the_object(
+    api: ModelApi, ticket: ObjectKey, caplog: pytest.LogCaptureFixture
+) -> None:
+    process = await run(api, Watch(TICKET, Playbook(Play, tasks=[]), predicate=fails))
+    api.put(TICKET, ticket.name, spec={"seats": 7})
+    await asyncio.sleep(1)
+    assert api.read(TICKET, ticket)["status"]["observedGeneration"] == 2
+    process.cancel()
+    process = await run(api, Watch(TICKET, Playbook(Play, tasks=[]), transform=fails))
+    assert ready(api, ticket)[1] == "Undecodable"
+    assert "the transform of the watch failed with KeyError" in ready(api, ticket)[2]
+    assert not [each for each in caplog.records if each.levelno > logging.ERROR]
+    process.cancel()
