@@ -23,6 +23,7 @@ from pilothouse.playbook import (
 )
 from pilothouse.playbook.jobs import job_manifest
 from pilothouse.testing import Fault, FaultMatrix, Json, ModelApi, Process, Scenario, explore
+from pilothouse.testing.controllers import Deployments, Jobs, Pods, StandIn
 from pilothouse.views import JOB
 from tests.unit.playbook.configured import CONFIG_MAP, DEPLOYMENT, OWNS, SECRET, TicketPlay, owned_by
 from tests.unit.tickets import TICKET
@@ -46,7 +47,7 @@ async def keep_secret(play: TicketPlay) -> None:
 @task("many seats need a guard")
 async def guard(play: TicketPlay) -> None:
     name = child_name(play.object.metadata.name, "guard")
-    if play.object.spec.seats > 5:
+    if play.object.spec.seats > 2:
         await play.apply(CONFIG_MAP, {"metadata": {"name": name}})
     else:
         await play.delete(CONFIG_MAP, name)
@@ -79,8 +80,9 @@ def playbook(*tasks: Task[TicketPlay] | Group[TicketPlay]) -> Playbook[TicketPla
 
 
 class Deployed(Scenario):
-    """A ticket that keeps a few objects; the user also does what Kubernetes' own controllers would."""
+    """A ticket that keeps a few objects."""
 
+    controllers: Sequence[StandIn] = (Jobs(), Deployments(), Pods())
     tasks: tuple[Any, ...] = (PREPARE, DEPLOY, roll_out)
     kinds: Sequence[Resource[Any]] = (TICKET, *OWNS)
 
@@ -104,14 +106,8 @@ class Deployed(Scenario):
     def play(self, user: ModelApi) -> Iterator[str | float]:
         self._user = user
         key = ObjectKey("default", "my-ticket")
-        user.put(TICKET, key.name, spec={"seats": 7})
-        yield "seats are asked for"
-        [job] = user.all(JOB)
-        done = {"conditions": [{"type": "Complete", "status": "True"}]}
-        user.put(JOB, job["metadata"]["name"], status=done)
-        yield "the job is done"
-        user.put(DEPLOYMENT, key.name, status={"replicas": 7})
-        yield "the Deployment is rolled out"
+        user.put(TICKET, key.name, spec={"seats": 3})
+        yield "seats are asked for, migrated and rolled out"
         conditions = user.read(TICKET, key)["status"]["conditions"]
         assert [each["status"] for each in conditions] == ["True"]
         user.put(TICKET, key.name, spec={"seats": 2})
@@ -130,7 +126,7 @@ def _spec(obj: Json | None) -> object:
 
 
 def _content(obj: Json) -> Json:
-    status = obj.get("status", {})
+    status = {name: value for name, value in obj.get("status", {}).items() if not name.endswith("Time")}
     conditions = [(each["type"], each["status"], each.get("reason")) for each in status.get("conditions", [])]
     return {
         "name": obj["metadata"]["name"],
@@ -168,6 +164,7 @@ class Scaled(Deployed):
 
     tasks = (scale, evict)
     kinds = (TICKET, DEPLOYMENT, POD)
+    controllers = ()
 
     def watches(self, process: Process) -> Sequence[Watch]:
         others = [
