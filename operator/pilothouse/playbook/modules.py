@@ -386,7 +386,7 @@ class ObjectModules(Generic[T]):
             raise TaskFailed(rollout.reason, rollout.message)
         if not rollout.done:
             wait = Waiting(rollout.reason, rollout.message, fallback=fallback)
-            what = f"{workload.metadata.name} is rolled out"
+            what = f"{type(workload).__name__} {workload.metadata.name} is rolled out"
             raise self._limited(wait, what, within, detail=rollout.message)
 
     async def run_job(

@@ -325,5 +325,7 @@ async def test_a_rollout_that_takes_too_long_fails_and_says_why(api: ModelApi, t
         await asyncio.sleep(605)
         status, reason, message = ready(api, ticket)
         assert (status, reason) == ("False", "WaitTimedOut")
-        assert message.startswith("The wait until my-ticket is rolled out has lasted longer than 600 s.")
+        assert message.startswith(
+            "The wait until Deployment my-ticket is rolled out has lasted longer than 600 s."
+        )
         assert not message.endswith("checking.")
