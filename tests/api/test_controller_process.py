@@ -2,8 +2,11 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
+import struct
+import subprocess
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
@@ -15,7 +18,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from pilothouse.controller.lease import LEASE
-from pilothouse.kube import Client, ObjectKey, PatchType
+from pilothouse.kube import Client, NotFound, ObjectKey, PatchType
 from pilothouse.testing import ApiServer, eventually
 from pilothouse.testing.waiting import objects
 from tests.api.odd_operator import BLOCKS_LOOP, BLOCKS_THREAD
@@ -371,3 +374,49 @@ async def test_two_processes_share_the_objects_out_and_one_takes_over_from_the_o
     keys = [await create(client, namespace, f"b{n}", 1) for n in range(8)]
     await eventually(booked, within=30, describe=objects(client, TICKET, namespace))
     await eventually(taken_over, within=30, describe=objects(client, LEASE, namespace))
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="the suspended clock is a shim in C")
+async def test_a_suspended_leader_that_wakes_up_does_not_act_a_second_time(
+    client: Client, namespace: str, start: Start, tmp_path: Path
+) -> None:
+    """SIGSTOP, and a clock from which the stopped seconds are taken, stand for the suspended machine."""
+    shim, suspended, outside = (tmp_path / name for name in ("suspend.so", "suspended", "outside"))
+    command = ["gcc", "-shared", "-fPIC", "-o", shim, ROOT / "tests/api/suspend.c", "-ldl"]
+    await asyncio.to_thread(lambda: subprocess.run(list(map(str, command)), check=True))
+    suspended.write_bytes(bytes(8))
+    outside.touch()
+    quick = {"LEASE_DURATION": "4s", "RENEW_DEADLINE": "3s", "RETRY_PERIOD": "0.5s", "OUTSIDE": str(outside)}
+    quick["HEALTH_ADDRESS"] = "127.0.0.1:0"
+    shimmed = {"LD_PRELOAD": str(shim), "SUSPENDED_FILE": str(suspended)}
+    first = await start("suspended_operator", **quick, **shimmed)
+
+    async def held_by(pod: str) -> bool:
+        try:
+            lease = await client.get(LEASE, ObjectKey(namespace, "tickets"))
+        except NotFound:
+            return False
+        return lease.spec.holder_identity.startswith(pod)
+
+    def acted() -> list[str]:
+        return outside.read_text().splitlines()
+
+    await eventually(lambda: held_by("pod-1"), within=30)
+    await create(client, namespace, "before", 1)
+    await eventually(lambda: acted() == ["pod-1 before"], within=30)
+    await start("suspended_operator", **quick, POD_NAME="pod-2")
+    first.send_signal(signal.SIGSTOP)
+    stopped = time.time()
+    await eventually(lambda: held_by("pod-2"), within=60)
+    for n in range(3):
+        await create(client, namespace, f"meanwhile-{n}", 1)
+    await eventually(lambda: len(acted()) == 4, within=30)
+    suspended.write_bytes(struct.pack("q", int(time.time() - stopped)))
+    first.send_signal(signal.SIGCONT)
+    for n in range(5):
+        await create(client, namespace, f"after-{n}", 1)
+    code, _ = await ended(first, within=30)
+    assert code, "it ends, because it may have been succeeded"
+    await eventually(lambda: len(acted()) == 9, within=30)
+    assert [line for line in acted() if line.startswith("pod-1")] == ["pod-1 before"]
+    assert len(set(acted())) == 9, "none twice"

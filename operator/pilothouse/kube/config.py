@@ -62,6 +62,7 @@ class ClientConfig:
             host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ["KUBERNETES_SERVICE_PORT"]
             tls.context()
             namespace = (service_account / "namespace").read_text().strip()
+            (service_account / "token").open().close()
         except KeyError as error:
             raise ConfigError(f"{error.args[0]} is not set: this process does not run in a pod") from error
         except OSError as error:

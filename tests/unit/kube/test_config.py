@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from pilothouse.kube import ClientConfig, ConfigError, FileToken
+from tests.unit.kube.authority import Authority
 from tests.unit.kube.kubeconfigs import kubeconfig
 
 
@@ -53,11 +54,28 @@ def test_outside_of_a_cluster(service_account, monkeypatch):
         ClientConfig.in_cluster(service_account)
 
 
-@pytest.mark.parametrize("missing", ["ca.crt", "namespace"])
+@pytest.mark.parametrize("missing", ["ca.crt", "namespace", "token"])
 def test_without_a_service_account(service_account, missing):
     (service_account / missing).unlink()
     with pytest.raises(ConfigError, match="automountServiceAccountToken"):
         ClientConfig.in_cluster(service_account)
+
+
+async def test_rotated_files_of_a_service_account_are_read_again(service_account, tmp_path_factory):
+    """The kubelet rotates the token each hour, and a cluster its CA."""
+    config = ClientConfig.in_cluster(service_account)
+    assert config.tls is not None
+    assert config.token is not None
+    before = config.tls.context()
+    assert await config.token.token() == "s3cret"
+    (service_account / "token").write_text("rotated\n")
+    Authority(tmp_path_factory.mktemp("other")).ca_file.replace(service_account / "ca.crt")
+    assert await config.token.token(refused=True) == "rotated"
+    assert config.tls.context(refused=True) is not before
+    for name in ("token", "ca.crt"):
+        (service_account / name).unlink()
+    assert await config.token.token(refused=True) == "rotated", "better an old one than none"
+    assert config.tls.context(refused=True)
 
 
 async def test_a_file_token_is_read_again_each_minute(virtual_time, tmp_path):
