@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pilothouse.playbook import Watch
+from pilothouse.playbook.records import WAIT_PREFIX
 from pilothouse.testing.controllers import StandIn
 from pilothouse.testing.documents import Json
 from pilothouse.testing.faults import WORDS, Injection, Site
@@ -107,7 +108,7 @@ def _of_built_in_controller(obj: Json) -> bool:
 def _timeless(value: Any) -> Any:
     if isinstance(value, dict):
         return {
-            name: _timeless(each)
+            name: "" if name.startswith(WAIT_PREFIX) else _timeless(each)
             for name, each in value.items()
             if not name.endswith(("Time", "Timestamp")) and name != "resourceVersion"
         }

@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from pilothouse.controller.events import EVENT
 from pilothouse.kube import Forbidden, ObjectKey, ObjectMeta
@@ -195,6 +196,22 @@ async def test_plans_that_run_at_the_same_time_both_finish(api: ModelApi, ticket
         assert sorted(log) == ["a 2", "b 2"]
         assert ready(api, ticket)[0] == "True"
         assert sorted(annotations(api)) == [f"{PLAN_PREFIX}tickets.{name}" for name in ("one", "two")]
+
+
+async def test_a_plan_that_begins_and_a_task_that_records_do_not_meet(
+    api: ModelApi, ticket: ObjectKey
+) -> None:
+    runs: list[str] = []
+
+    @task("recorded")
+    async def record(play: TicketPlay) -> None:
+        runs.append("recorded")
+        await play.record(replace(play.status, phase="Begun"))
+
+    plans = [Plan(name, [record], on_change=seats) for name in ("one", "two")]
+    async with operator(api, playbook(Group("all", [record, *plans], parallel=True))):
+        assert ready(api, ticket)[0] == "True"
+        assert runs == ["recorded"] * 3, "no play met a Conflict"
 
 
 async def test_each_plan_knows_its_own_values(api: ModelApi, ticket: ObjectKey) -> None:
