@@ -84,7 +84,8 @@ def _require_kinds(kubectl: Kubectl, package: Package) -> None:
     for kind in package.kinds:
         if not kubectl("get", "crd", str(kind.resource), "--ignore-not-found", "-o", "name").strip():
             raise ClusterError(
-                f"the cluster does not know {kind.resource}: kubectl apply -k {package.config / 'crd'}, "
+                f"the cluster does not know {kind.resource}: "
+                f"kubectl apply --server-side -k {package.config / 'crd'}, "
                 f"or {package.installation} for all of it"
             )
 

@@ -72,7 +72,7 @@ class Project(Package):
     @property
     def installation(self) -> str:
         """Its README says how the image gets there."""
-        return f"kubectl apply -k {self.config}"
+        return f"kubectl apply --server-side -k {self.config}"
 
     @property
     def config(self) -> Path:

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
+
 from pilothouse.api.kind import Column, Kind, Version
 from pilothouse.api.schema import Schema, structural_schema
 
@@ -14,6 +16,34 @@ _HEADER: Schema = {
     },
     "kind": {"type": "string", "description": "The kind of the object."},
 }
+
+# Annotations, in one of which a client-side `kubectl apply` keeps the manifest (apimachinery).
+ANNOTATION_BYTES = 262_144
+# What etcd stores of one object by default (--max-request-bytes); the API server adds managedFields.
+STORED_BYTES = 1_572_864
+# From this part of a limit on, it is time to know of it.
+_NEAR = 0.8
+
+
+def size_note(manifest: Schema) -> str:
+    """Returns what to do about the size of a CustomResourceDefinition; empty where it is far from any limit.
+
+    Args:
+        manifest: The CustomResourceDefinition.
+    """
+    size = len(msgspec.json.encode(manifest))
+    what = f"the CustomResourceDefinition {manifest['metadata']['name']} has {size:,} bytes"
+    shorten = "Shorten the descriptions, or split the kind."
+    if size > STORED_BYTES:
+        return f"{what}. The API server cannot store it: etcd takes {STORED_BYTES:,} bytes. {shorten}"
+    if size > _NEAR * STORED_BYTES:
+        return f"{what}. That is close to the {STORED_BYTES:,} bytes that etcd takes. {shorten}"
+    if size > _NEAR * ANNOTATION_BYTES:
+        return (
+            f"{what}. Install it with `kubectl apply --server-side`: without that option, kubectl keeps a "
+            f"copy of it in an annotation, and annotations take {ANNOTATION_BYTES:,} bytes."
+        )
+    return ""
 
 
 def crd(kind: Kind[Any]) -> Schema:

@@ -1,11 +1,12 @@
 """The CustomResourceDefinitions of a project, as files of its config/crd."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pilothouse.api import Kind
-from pilothouse.api.crd import crd
+from pilothouse.api.crd import crd, size_note
 from pilothouse.packaging.documents import Document, dump
 from pilothouse.packaging.mistakes import at_field
 from pilothouse.packaging.projects import Project
@@ -15,7 +16,7 @@ WRITTEN = "Written by `pilothouse crd --write` from the types; change those."
 
 
 def documents(root: Path, kinds: Sequence[Kind[Any]]) -> Sequence[Document]:
-    """The CustomResourceDefinition of each kind.
+    """The CustomResourceDefinition of each kind. A note on standard error warns of one that grows too large.
 
     Raises:
         ProjectError: A kind cannot be one; names file and line.
@@ -24,6 +25,8 @@ def documents(root: Path, kinds: Sequence[Kind[Any]]) -> Sequence[Document]:
     for kind in kinds:
         try:
             found.append(crd(kind))
+            if note := size_note(found[-1]):
+                sys.stderr.write(f"pilothouse: {note}\n")
         except (TypeError, NameError) as error:
             raise at_field(root, kind.resource.view, error) from None
     return found

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from pilothouse.api import Version, field
-from pilothouse.api.crd import crd
+from pilothouse.api.crd import crd, size_note
 from pilothouse.kube import ObjectMeta
 from tests.unit.api.kitchen_sink import KITCHEN_SINK, SinkStatus
 
@@ -72,3 +72,20 @@ def test_a_version_that_the_stored_one_cannot_hold_is_refused(spec: type, lost: 
         TypeError, match=f"Sink v1: .*{lost}[, ].*would be lost or refused: give it the same fields as v2"
     ):
         crd(kind)
+
+
+@pytest.mark.parametrize(
+    ("size", "note"),
+    [
+        (100_000, ""),
+        (230_000, "kubectl apply --server-side"),
+        (300_000, "kubectl apply --server-side"),
+        (1_400_000, "close to the 1,572,864 bytes that etcd takes"),
+        (1_600_000, "cannot store it"),
+    ],
+)
+def test_a_crd_that_grows_near_a_limit_is_noted(size: int, note: str) -> None:
+    found = size_note({"metadata": {"name": "things.example.com"}, "description": "x" * size})
+    assert note in found
+    assert bool(found) == bool(note)
+    assert not found or found.startswith("the CustomResourceDefinition things.example.com has ")

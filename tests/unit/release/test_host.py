@@ -85,7 +85,8 @@ def test_a_folder_is_meant_from_where_the_person_is(monkeypatch: pytest.MonkeyPa
 def test_a_project_needs_its_kinds_in_the_cluster(commands: list[str]) -> None:
     crds = TEMPLATE / "config" / "crd"
     with pytest.raises(
-        ClusterError, match=f"does not know greetings.demo.pilothouse.dev: kubectl apply -k {crds}"
+        ClusterError,
+        match=f"does not know greetings.demo.pilothouse.dev: kubectl apply --server-side -k {crds}",
     ):
         host._require_kinds(KUBECTL, host._package(str(TEMPLATE)))
 

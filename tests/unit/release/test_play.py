@@ -82,7 +82,7 @@ def test_without_a_running_pod_the_reason_and_the_remedies_are_told(monkeypatch:
         chosen(monkeypatch, starting("new"))
     with pytest.raises(ClusterError, match=r"no running pod to play in \(there is none\)"):
         chosen(monkeypatch)
-    remedies = r"kubectl apply -k \S+/greeter/config installs it.*\./inv run \S+/greeter$"
+    remedies = r"kubectl apply --server-side -k \S+/greeter/config installs it.*\./inv run \S+/greeter$"
     with pytest.raises(ClusterError, match=remedies):
         play.pod_of(Kubectl(Path("kubectl"), Path("config")), load(TEMPLATE), "")
 

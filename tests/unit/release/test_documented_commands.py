@@ -1,0 +1,37 @@
+"""Documented commands that install a CustomResourceDefinition use server-side apply: any size installs."""
+
+import re
+import subprocess
+
+import pytest
+
+from devcluster.folders import CHECKOUT
+
+# Folders that hold no CustomResourceDefinition.
+OTHERS = ("samples", "booking_api", "config/olm")
+FILES = subprocess.run(
+    ["git", "ls-files", "README.md", "docs", "examples", "config"],
+    cwd=CHECKOUT,
+    check=True,
+    capture_output=True,
+    text=True,
+).stdout.split()
+COMMANDS = [
+    (name, line)
+    for name in FILES
+    if name.endswith((".md", ".yaml"))
+    for line in (CHECKOUT / name).read_text().splitlines()
+    if re.search(r"kubectl apply\b.*( -k | crd )|crd .*kubectl apply", line)
+    and not any(each in line for each in OTHERS)
+]
+
+
+@pytest.mark.parametrize(("file", "line"), COMMANDS)
+def test_it_is_a_server_side_apply(file: str, line: str) -> None:
+    assert "kubectl apply --server-side" in line
+
+
+def test_there_are_such_commands() -> None:
+    assert {"README.md", "docs/tutorial/README.md", "examples/greeter/README.md"} <= {
+        name for name, _ in COMMANDS
+    }
