@@ -54,8 +54,15 @@ def opened(watches: Watches, variables: Mapping[str, str]) -> AbstractAsyncConte
     Args:
         watches: The watches, or the function that opens them.
         variables: The environment variables for the function.
+
+    Raises:
+        TypeError: The watches are neither.
     """
-    return watches(variables) if callable(watches) else nullcontext(watches)
+    if callable(watches):
+        return watches(variables)
+    if not isinstance(watches, list | tuple) or not all(isinstance(each, Watch) for each in watches):
+        raise TypeError(f"the watches are {watches!r}. Pass a list: [Watch(...)].")
+    return nullcontext(watches)
 
 
 def run_operator(name: str, watches: Watches, *, variables: Mapping[str, str] = os.environ) -> int:

@@ -12,10 +12,11 @@ from pilothouse.controller import Predicate, any_change
 from pilothouse.informer import IndexFunc, Transform, drop_last_applied
 from pilothouse.kube import Resource
 from pilothouse.playbook.awaited import PlaybookError
-from pilothouse.playbook.groups import Step
+from pilothouse.playbook.groups import Group, Step
 from pilothouse.playbook.mapping import ByIndex, Mapper, require_mapper
 from pilothouse.playbook.play import Play
 from pilothouse.playbook.playbook import Playbook
+from pilothouse.playbook.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ class Watch:
             values change is reconciled.
 
     Raises:
+        TypeError: The kind, a task or an owned kind is a value of another type.
         PlaybookError: A mapper reads an index that `indexes` does not have.
         ValueError: It declares a kind twice, in different views or selections; or the status is the
             operator's, and the view has no status or one without `observed_generation` and `conditions`.
@@ -113,6 +115,7 @@ class Watch:
     indexes: Mapping[str, IndexFunc[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._require_types()
         if not self.name:
             object.__setattr__(self, "name", self.resource.kind.lower())
         if self.writes_status is None:
@@ -134,6 +137,31 @@ class Watch:
                     f"the Watch of {self.resource} declares {each.resource} twice, in different views or "
                     "selections: the playbook could not tell which one it reads. Declare it alike, in the "
                     "one view and with the one selector that bring all that it needs"
+                )
+
+    def _require_types(self) -> None:
+        """Raises TypeError where another kind of value would fail later, and far from the mistake."""
+        if not isinstance(self.kind, Kind | Resource):
+            raise TypeError(
+                f"Watch: the kind is {self.kind!r}. Pass a Kind or a Resource, such as Watch(WEB_SITE, ...)."
+            )
+        if isinstance(self.tasks, Playbook):
+            steps: Sequence[object] = ()
+        else:
+            steps = self.tasks if isinstance(self.tasks, list | tuple) else (self.tasks,)
+        if wrong := [step for step in steps if not isinstance(step, Task | Group)]:
+            raise TypeError(
+                f"the Watch of {self.resource}: {wrong[0]!r} is not a task. Pass a list of functions with "
+                "the decorator @task(...), groups and plans, or a Playbook."
+            )
+        if not isinstance(self.tasks, Playbook | list | tuple):
+            raise TypeError(f"the Watch of {self.resource}: tasks is one task. Pass a list: tasks=[...].")
+        for each in self.owns:
+            if not isinstance(each, Resource):
+                hint = ".resource" if isinstance(each, Kind) else ""
+                raise TypeError(
+                    f"the Watch of {self.resource}: owns has {getattr(each, 'kind', each)!r}, which is not a "
+                    f"Resource. Pass a Resource, such as {'KIND' + hint if hint else 'DEPLOYMENT'}."
                 )
 
     @cached_property

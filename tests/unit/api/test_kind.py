@@ -1,11 +1,14 @@
 """What a Kind derives from its view, and what a Watch makes of it."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
 from pilothouse.api import Kind
 from pilothouse.api.crd import crd
 from pilothouse.api.kind import plural_of
+from pilothouse.cli import main
 from pilothouse.kube import ObjectMeta, Resource
 from pilothouse.playbook import Play, Playbook, Status, Watch, task
 
@@ -76,3 +79,29 @@ def test_a_watch_takes_a_resource_and_a_playbook() -> None:
     watch = Watch(WEB_POLICY.resource, playbook)
     assert watch.resource is WEB_POLICY.resource
     assert watch.playbook is playbook
+
+
+def plain(play: object) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("kind", "tasks", "owns", "words"),
+    [
+        (WebPolicy, [nothing], (), "Pass a Kind or a Resource"),
+        (WEB_POLICY, nothing, (), r"Pass a list: tasks=\[...\]"),
+        (WEB_POLICY, [plain], (), r"decorator @task\(...\)"),
+        (WEB_POLICY, plain, (), r"decorator @task\(...\)"),
+        (WEB_POLICY, [[nothing]], (), "is not a task"),
+        (WEB_POLICY, [nothing], [WEB_POLICY], "KIND.resource"),
+        (WEB_POLICY, [nothing], ["ConfigMap"], "owns has 'ConfigMap', which is not a Resource"),
+    ],
+)
+def test_a_wrong_value_is_refused_where_it_stands(kind: Any, tasks: Any, owns: Any, words: str) -> None:
+    with pytest.raises(TypeError, match=words):
+        Watch(kind, tasks, owns=owns)
+
+
+def test_one_watch_is_not_a_list_of_watches() -> None:
+    watches: Any = Watch(WEB_POLICY, tasks=[nothing])
+    with pytest.raises(TypeError, match=r"Pass a list: \[Watch\(...\)\]"):
+        main("policies", watches, ["explain"])
