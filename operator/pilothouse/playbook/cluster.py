@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 from pilothouse.controller import Fence
 from pilothouse.informer import Informer, Store
 from pilothouse.kube import Api, KubeObject, ObjectKey, ObjectMeta, Resource, pod_log
+from pilothouse.playbook.awaited import PlaybookError
 from pilothouse.playbook.contention import Contention
 from pilothouse.playbook.memory import Memory
 from pilothouse.playbook.ownership import controller_of, owner_uid
@@ -78,7 +79,7 @@ class Cluster:
         """The store of a kind that the watch declares.
 
         Raises:
-            LookupError: The watch does not.
+            PlaybookError: The watch does not.
         """
         return self.informer(resource).store
 
@@ -97,11 +98,11 @@ class Cluster:
         """The informer of a kind that the watch declares.
 
         Raises:
-            LookupError: The watch does not.
+            PlaybookError: The watch does not.
         """
         informer = self._informers.get(_kind(resource))
         if informer is None:
-            raise LookupError(
+            raise PlaybookError(
                 f"{resource} is not declared: add it to `owns` or `watches` of the Watch of {self.owner}"
             )
         return cast("Informer[K]", informer)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from pilothouse.kube import ObjectMeta, Resource, Unstructured, hide_contents, holds_secrets
+from pilothouse.playbook.awaited import PlaybookError
 from pilothouse.playbook.ownership import OWNER_UID
 from pilothouse.playbook.tasks import TaskFailed
 from pilothouse.telemetry import HIDDEN, redacted
@@ -71,7 +72,7 @@ def completed(
             annotation instead of an owner reference.
 
     Raises:
-        ValueError: The owner cannot own it, or the name is empty.
+        PlaybookError: The owner cannot own it, or the name is empty.
         TaskFailed: It states a field that server-side apply could not keep as stated.
     """
     # As the server reads it, to be compared with what it answers.
@@ -82,12 +83,12 @@ def completed(
     _normalize(resource, asked)
     metadata = {"name": owner.name, **asked.get("metadata", {})}
     if not metadata["name"]:
-        raise ValueError(f"{resource} to be applied has an empty name: leave it out, or give one")
+        raise PlaybookError(f"{resource} to be applied has an empty name: leave it out, or give one")
     if resource.namespaced:
         metadata.setdefault("namespace", owner.namespace)
     if owned:
         if owner.namespace and owner.namespace != metadata.get("namespace"):
-            raise ValueError(
+            raise PlaybookError(
                 f"{kind.kind} {owner.key} cannot own {resource} {metadata['name']} elsewhere than in its "
                 "namespace: apply it with owned=False, and delete it in the cleanup"
             )

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 from pilothouse.kube import Conflict, KubeError, KubeObject, NotFound, ObjectKey, Resource
 from pilothouse.playbook.actions import Actions
 from pilothouse.playbook.apply import Apply
-from pilothouse.playbook.awaited import awaited
+from pilothouse.playbook.awaited import PlaybookError, awaited
 from pilothouse.playbook.cluster import Cluster
 from pilothouse.playbook.contention import Contended
 from pilothouse.playbook.create import Create, to_be_created
@@ -194,14 +194,14 @@ class ObjectModules(Generic[T]):
             The object as stored; in check mode as it is.
 
         Raises:
-            ValueError: The patch states the status, or which object it is for.
+            PlaybookError: The patch states the status, or which object it is for.
             TaskFailed: NothingToPatch: there is no such object; NotOwned: it does not belong to this one;
                 Immutable: the server does not change these fields of an existing object; KubernetesRefused:
                 the API server cannot be reached or refused.
             Conflict: It changed meanwhile: leave it to the engine, which plays again.
         """
         if "status" in body or _IDENTITY & body.get("metadata", {}).keys():
-            raise ValueError(
+            raise PlaybookError(
                 f"a patch of {resource.kind} {name} states the status or its identity: state other fields"
             )
         key = self._key(resource, name, namespace)

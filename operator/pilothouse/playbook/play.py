@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from pilothouse.controller import EventType, Fence
 from pilothouse.kube import Condition, KubeObject, Resource, hide_contents, holds_secrets
-from pilothouse.playbook.awaited import awaited, require_awaited
+from pilothouse.playbook.awaited import PlaybookError, awaited, require_awaited
 from pilothouse.playbook.cluster import OWNER, Cluster
 from pilothouse.playbook.contention import CONTENDED, Contended
 from pilothouse.playbook.modules import FALLBACK, ObjectModules, refusals
@@ -210,7 +210,7 @@ class Play(ObjectModules[T], Generic[T, S]):
             message: Why, for people.
         """
         if type == READY:
-            raise ValueError("Ready tells how the play ended: set ready, ready_reason and ready_message")
+            raise PlaybookError("Ready tells how the play ended: set ready, ready_reason and ready_message")
         self._require_status("play.condition")
         self.pending_conditions.append(Aspect(type, status, reason, message))
 

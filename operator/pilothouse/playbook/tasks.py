@@ -25,13 +25,12 @@ def seconds(value: float, what: str) -> float:
     """A number of seconds that an author has given, as it is.
 
     Raises:
-        TypeError: It is no number: a timedelta, for example.
-        ValueError: It is negative, infinite or no number at all.
+        PlaybookError: It is not a number (a timedelta, for example), or it is negative or infinite.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{what} is {value!r}: give it as a number of seconds")
+        raise PlaybookError(f"{what} is {value!r}: give it as a number of seconds")
     if not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"{what} is {value} s: give a number of seconds from 0 on")
+        raise PlaybookError(f"{what} is {value} s: give a number of seconds from 0 on")
     return value
 
 

@@ -14,6 +14,7 @@ from pilothouse.controller.lease import LEASE
 from pilothouse.controller.sharding import shard_of
 from pilothouse.kube import Conflict, ObjectKey
 from pilothouse.playbook import Play, Playbook, Secondary, State, TaskFailed, Waiting, Watch, task
+from pilothouse.playbook.awaited import PlaybookError
 from pilothouse.process import Settings
 from pilothouse.testing import Call, ModelApi
 from tests.unit.playbook.airline import FINALIZER, Airline, playbook
@@ -301,7 +302,7 @@ async def test_others_of_the_played_kind_are_read_where_the_watch_declares_it_as
     async def look(play: TicketPlay) -> None:
         try:
             read.append(play.get(TICKET, "sibling") is not None)
-        except LookupError as error:
+        except PlaybookError as error:
             read.append(str(error))
 
     api.put(TICKET, "sibling")

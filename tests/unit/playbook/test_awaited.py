@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pilothouse.kube import ObjectKey
+from pilothouse.kube import ObjectKey, PartialObjectMetadata, Resource
 from pilothouse.playbook import Plan, Play, Playbook, TaskFailed, task
 from pilothouse.playbook.awaited import PlaybookError
 from pilothouse.testing import ModelApi
@@ -54,6 +54,17 @@ async def forgotten_as_a_condition(play: Any) -> None:
 
 async def is_gone() -> bool:
     return False
+
+
+UNKNOWN = Resource("example.com", "v1", "Unknown", "unknowns", PartialObjectMetadata)
+
+
+async def undeclared(play: Any) -> None:
+    await play.apply(UNKNOWN, {})
+
+
+async def soon(play: Any) -> None:
+    play.requeue_after("soon")
 
 
 async def forgotten_helper(play: Any) -> None:
@@ -146,6 +157,12 @@ COROUTINE = (
         (forgotten_and_held, FORGOTTEN),
         (forgotten_as_a_condition, CONDITION),
         (forgotten_helper_as_a_condition, CONDITION),
+        (
+            undeclared,
+            "unknowns.example.com is not declared: add it to `owns` or `watches` of the Watch of "
+            "tickets.tests.dev",
+        ),
+        (soon, "requeue_after is 'soon': give it as a number of seconds"),
         (forgotten_helper, FORGOTTEN.replace("play.apply", "is_gone")),
         (forgotten_helper_in_a_variable, FORGOTTEN.replace("play.apply", "is_gone")),
         (forgotten_helper_in_a_thread, FORGOTTEN.replace("play.apply", "is_gone")),

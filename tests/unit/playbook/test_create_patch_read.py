@@ -10,6 +10,7 @@ from pilothouse.cli.by_hand import Hand
 from pilothouse.controller.events import EVENT
 from pilothouse.kube import Cause, Forbidden, ObjectKey, Resource, Unreachable
 from pilothouse.playbook import Secondary, TaskFailed, Watch
+from pilothouse.playbook.awaited import PlaybookError
 from pilothouse.playbook.create import CREATED_FROM
 from pilothouse.playbook.ownership import OWNER_UID
 from pilothouse.process import Settings
@@ -306,7 +307,7 @@ async def test_a_patch_states_neither_the_status_nor_an_identity(
     api: ModelApi, ticket: ObjectKey, body: dict[str, Any]
 ) -> None:
     async def patch_wrongly(play: TicketPlay) -> None:
-        with pytest.raises(ValueError, match="states the status or its identity"):
+        with pytest.raises(PlaybookError, match="states the status or its identity"):
             await play.patch(DEPLOYMENT, "web", body)
 
     api.put(DEPLOYMENT, "web", metadata=owned_by(api, ticket))

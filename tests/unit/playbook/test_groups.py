@@ -10,6 +10,7 @@ import pytest
 from pilothouse.controller.events import EVENT
 from pilothouse.kube import Conflict, ObjectKey, ObjectMeta
 from pilothouse.playbook import Group, Plan, Play, Playbook, Recap, Task, TaskFailed, task
+from pilothouse.playbook.awaited import PlaybookError
 from pilothouse.testing import ModelApi
 from tests.unit.playbook.configured import TicketPlay, operator, ready
 from tests.unit.tickets import TICKET, Ticket
@@ -419,7 +420,7 @@ async def test_other_conditions_than_ready_are_easy(api: ModelApi, ticket: Objec
 
 
 async def test_ready_is_the_engines() -> None:
-    with pytest.raises(ValueError, match="set ready, ready_reason and ready_message"):
+    with pytest.raises(PlaybookError, match="set ready, ready_reason and ready_message"):
         play().condition("Ready", True, "Mine")
 
 
