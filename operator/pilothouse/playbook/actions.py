@@ -113,6 +113,10 @@ class Actions:
             seen = await self._require_owned(resource, live.metadata, "scale")
             if memory.fulfils(aspect, replicas, live.metadata):
                 return replicas
+            # It had this number before: another client has changed it since.
+            corrects = not self._check and memory.fulfilled_before(aspect, replicas, live.metadata)
+            if corrects and self._cluster.contention.postponed(aspect, key):
+                return replicas
             scaled = scale_of(resource)
             scale = await self._cluster.api.get(scaled, key, subresource="scale")
             version, had = scale.metadata.resource_version, scale.spec.replicas
@@ -131,6 +135,9 @@ class Actions:
                 subresource="scale",
                 field_manager=self._cluster.manager,
             )
+            if corrects:
+                change = Difference("spec.replicas", had, replicas)
+                self._cluster.contention.corrected(aspect, key, f"{resource.kind} {key}", [change])
         if had == replicas and live.metadata.resource_version == version:
             memory.remember(aspect, replicas, live.metadata)
         return had

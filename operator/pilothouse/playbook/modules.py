@@ -301,6 +301,8 @@ class ObjectModules(Generic[T]):
         if had != replicas:
             diff = f"replicas: {had} -> {replicas}"
             RESULT.get().changed(f"scale {resource.kind} {name} to {replicas}", (diff,))
+        if (contended := self.cluster.contention.state(f"{resource}/scale", key)) is not None:
+            self._report(contended)
 
     async def evict(
         self,

@@ -15,6 +15,7 @@ from tests.unit.playbook.configured import (
     DEPLOYMENT,
     TicketPlay,
     operator,
+    owned_by,
     playbook,
     ready,
     requests,
@@ -159,3 +160,26 @@ async def test_what_the_operator_itself_deletes_is_created_again_immediately(
         assert made >= 20
         assert ready(api, ticket)[0] == "True"
         assert reports(api) == []
+
+
+async def test_a_rival_that_scales_the_same_deployment_is_reported_and_damped(
+    api: ModelApi, ticket: ObjectKey
+) -> None:
+    async def scale(play: TicketPlay) -> None:
+        await play.scale(DEPLOYMENT, "web", 2)
+
+    web = ObjectKey("default", "web")
+    api.put(DEPLOYMENT, "web", spec={"replicas": 1}, metadata=owned_by(api, ticket))
+    async with operator(api, playbook(scale)):
+        for number in range(300):
+            api.put(DEPLOYMENT, "web", spec={"replicas": 5 + number})
+            await asyncio.sleep(1)
+        scaled = [call for call in requests(api, DEPLOYMENT) if call.verb == "patch"]
+        assert len(scaled) <= 15
+        status, reason, message = ready(api, ticket)
+        assert (status, reason) == ("False", "FieldContended")
+        assert "keeps changing spec.replicas of Deployment default/web" in message
+        assert reports(api)
+        await asyncio.sleep(4 * LONGEST_PAUSE)
+        assert api.read(DEPLOYMENT, web)["spec"]["replicas"] == 2
+        assert ready(api, ticket)[0] == "True"
