@@ -31,7 +31,7 @@ RUN cd /build/source \
     && python3 -m pip install --no-cache-dir --disable-pip-version-check --no-compile --no-deps --no-index \
     --target=/opt/pilothouse/operator /build/wheel/*.whl \
     && rm -rf /opt/pilothouse/operator/bin /opt/pilothouse/operator/pilothouse/testing \
-    /opt/pilothouse/operator/pilothouse/packaging \
+    /opt/pilothouse/operator/pilothouse/packaging /opt/pilothouse/operator/pilothouse/__main__.py \
     && cp -r operator/flights_operator /opt/pilothouse/operator/ \
     && chmod -R a+rX /opt/pilothouse/operator \
     && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/pilothouse/operator

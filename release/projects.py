@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 from invoke.context import Context
@@ -193,12 +194,27 @@ def installed(own: framework.Project) -> Path | None:
     return folder
 
 
+def _documents(file: Path) -> list[dict[str, Any]]:
+    """The YAML mappings in a file of a project.
+
+    Raises:
+        ClusterError: It cannot be read, or holds something else.
+    """
+    try:
+        found = [each for each in yaml.safe_load_all(file.read_text()) if each is not None]
+    except OSError as error:
+        raise ClusterError(f"{file} cannot be read ({error.strerror})") from None
+    except yaml.YAMLError as error:
+        raise ClusterError(f"{file} is not valid YAML: {error}") from None
+    if not all(isinstance(each, dict) for each in found):
+        raise ClusterError(f"{file} must hold YAML mappings")
+    return found
+
+
 def _require_role(found: Project) -> None:
     """Refuses a kind that the operator may not watch: its pods would wait for ever."""
     role = found.config / "rbac" / "role.yaml"
-    rules = [
-        rule for each in yaml.safe_load_all(role.read_text()) for rule in (each or {}).get("rules") or ()
-    ]
+    rules = [rule for each in _documents(role) for rule in each.get("rules") or ()]
     for kind in found.kinds:
         group, plural = kind.resource.group, kind.resource.plural
         granted = any(
@@ -215,13 +231,10 @@ def _require_role(found: Project) -> None:
 def _require_samples(found: Project) -> None:
     """Refuses a kind without an example: OLM's console shows one for each."""
     folder = found.config / "samples"
-    listed = yaml.safe_load((folder / "kustomization.yaml").read_text()).get("resources") or ()
-    samples = [
-        each
-        for name in listed
-        for each in yaml.safe_load_all((folder / name).read_text())
-        if each is not None
+    listed = [
+        name for each in _documents(folder / "kustomization.yaml") for name in each.get("resources") or ()
     ]
+    samples = [each for name in listed for each in _documents(folder / name)]
     present = {(each.get("apiVersion"), each.get("kind")) for each in samples}
     for kind in found.kinds:
         if (kind.resource.api_version, kind.resource.kind) not in present:

@@ -106,3 +106,22 @@ def test_a_package_that_an_author_adds_is_locked_installed_and_imported(
     assert Path(done.stdout.strip()).is_relative_to(packages)
     assert explain("website", "text", str(project)) == 0
     assert "the ConfigMap holds the message" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "sentence"),
+    [
+        ("rbac/role.yaml", None, "cannot be read"),
+        ("rbac/role.yaml", "a: [", "is not valid YAML"),
+        ("samples/kustomization.yaml", "- a", "must hold YAML mappings"),
+        ("samples/kustomization.yaml", "resources: [missing.yaml]", "missing.yaml cannot be read"),
+    ],
+)
+def test_a_broken_manifest_is_one_sentence(project: Path, file: str, text: str | None, sentence: str) -> None:
+    path = project / "config" / file
+    if text is None:
+        path.unlink()
+    else:
+        path.write_text(text)
+    with pytest.raises(ClusterError, match=sentence):
+        update(project)

@@ -140,6 +140,7 @@ def test_the_example_is_a_project_with_one_kind() -> None:
 def test_the_example_stands_on_the_present_release() -> None:
     assert f"ARG BASE={IMAGE}:v{version()}\n" in (TEMPLATE / "Dockerfile").read_text()
     assert f'dependencies = ["pilothouse=={version()}"]' in (TEMPLATE / "pyproject.toml").read_text()
+    assert f"'pilothouse[host,testing]=={version()}'" in (TEMPLATE / "README.md").read_text()
     assert f":v{version()}" in (TEMPLATE / "config" / "manager" / "manager.yaml").read_text()
 
 
