@@ -125,9 +125,12 @@ class Actions:
                 self._refuse_foreign(resource, await self._read(resource, seen), "scale")
         except NotFound as gone:
             raise Conflict(409, "Conflict", f"{resource.kind} {key} has been deleted: {gone}") from gone
-        if had != replicas and not self._check:
+        if had == replicas:
+            if live.metadata.resource_version == version:
+                memory.remember(aspect, replicas, live.metadata)
+        elif not self._check:
             body = {"metadata": {"resourceVersion": version}, "spec": {"replicas": replicas}}
-            await self._cluster.api.patch(
+            stored = await self._cluster.api.patch(
                 scaled,
                 key,
                 body,
@@ -135,11 +138,10 @@ class Actions:
                 subresource="scale",
                 field_manager=self._cluster.manager,
             )
+            memory.remember(aspect, replicas, stored.metadata)
             if corrects:
                 change = Difference("spec.replicas", had, replicas)
                 self._cluster.contention.corrected(aspect, key, f"{resource.kind} {key}", [change])
-        if had == replicas and live.metadata.resource_version == version:
-            memory.remember(aspect, replicas, live.metadata)
         return had
 
     async def evict(self, resource: Resource[Any], key: ObjectKey, *, grace_seconds: int | None) -> bool:
@@ -184,6 +186,9 @@ class Actions:
             await self._require_owned(resource, live.metadata, "patch")
             if memory.has_patch(kind, fields, desired, live.metadata):
                 return live, ()
+            corrects = not self._check and memory.patched_before(kind, fields, desired, live.metadata)
+            if corrects and self._cluster.contention.postponed(f"{kind}/patch", key):
+                return live, ()
             before = await self._cluster.api.get(unstructured(resource), key)
         except NotFound as gone:
             raise Conflict(409, "Conflict", f"{resource.kind} {key} has been deleted: {gone}") from gone
@@ -198,6 +203,8 @@ class Actions:
             return live, found
         shown = read_object(resource, msgspec.json.encode(after.content))
         self._cluster.wrote(self._owner.key, informer, shown)
+        if found and corrects:
+            self._cluster.contention.corrected(f"{kind}/patch", key, f"{resource.kind} {key}", found)
         # Also if the server has stored it in another way: it would do so again.
         memory.remember_patch(kind, fields, desired, shown.metadata)
         return shown, found

@@ -110,8 +110,11 @@ class Apply(Generic[K]):
             return Applied(live, False, (), self._contended())
         self._require_watched()
         before = await self._read()
-        if before is not None and not (self._adopt or self._owns(before.metadata)):
-            raise name_taken(self._resource, before.metadata, self._cluster.owner, self._owner)
+        if before is not None and not self._owns(before.metadata):
+            if not self._adopt:
+                raise name_taken(self._resource, before.metadata, self._cluster.owner, self._owner)
+            if not self._check and self._postponed():
+                return Applied(self._shown(before), False, (), self._contended())
         self._require_selected(before)
         return await (self._create() if before is None else self._change(before))
 
@@ -143,7 +146,9 @@ class Apply(Generic[K]):
         found = changes(before, after, self._cluster.manager)
         if self._check:
             return Applied(self._shown(before), False, self._told([*found, *self._handed_over(before)]))
-        if found and self._corrects(before.metadata):
+        if not self._owns(before.metadata):
+            self._cluster.contention.taken_over(self._aspect, self._key, self._what)
+        elif found and self._corrects(before.metadata):
             self._cluster.contention.corrected(self._aspect, self._key, self._what, found)
         return Applied(self._remembered(after), False, self._told(found), self._contended())
 

@@ -108,6 +108,15 @@ class Contention:
         """
         self._count(aspect, key, _message(what, differences))
 
+    def taken_over(self, aspect: str, key: ObjectKey, what: str) -> None:
+        """Counts that an object was taken over from another owner, which may take it back."""
+        self._count(
+            aspect,
+            key,
+            f"Another owner keeps taking {what} over. The operator now takes it back only with growing "
+            "pauses. Let only one of the two owners use this name.",
+        )
+
     def recreated(self, aspect: str, key: ObjectKey, what: str) -> None:
         """Counts that an object was created again after another client had deleted it."""
         self._count(

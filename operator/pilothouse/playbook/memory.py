@@ -74,6 +74,11 @@ class Memory:
         known = self._patched.get((kind, live.key), {}).get(fields)
         return known is not None and known.still(desired, live)
 
+    def patched_before(self, kind: str, fields: str, desired: int, live: ObjectMeta) -> bool:
+        """Return whether an object was once as a patch states, whatever has become of it since."""
+        known = self._patched.get((kind, live.key), {}).get(fields)
+        return known is not None and (known.desired, known.metadata.uid) == (desired, live.uid)
+
     def remember_patch(self, kind: str, fields: str, desired: int, seen: ObjectMeta) -> None:
         """Note that an object, by its metadata as seen, is as a patch of some fields states."""
         patches = self._patched.setdefault((kind, seen.key), {})

@@ -210,6 +210,7 @@ class ObjectModules(Generic[T]):
         if found:
             diff = [each.told(hidden=is_secret(resource, each.path)) for each in found]
             RESULT.get().changed(f"patch {resource.kind} {name}", diff)
+        self._report_contention(f"{resource}/patch", key)
         return patched
 
     async def read(self, resource: Resource[K], name: str, *, namespace: str = "") -> K | None:
@@ -301,8 +302,7 @@ class ObjectModules(Generic[T]):
         if had != replicas:
             diff = f"replicas: {had} -> {replicas}"
             RESULT.get().changed(f"scale {resource.kind} {name} to {replicas}", (diff,))
-        if (contended := self.cluster.contention.state(f"{resource}/scale", key)) is not None:
-            self._report(contended)
+        self._report_contention(f"{resource}/scale", key)
 
     async def evict(
         self,
@@ -455,6 +455,11 @@ class ObjectModules(Generic[T]):
     def _key(self, resource: Resource[Any], name: str, namespace: str) -> ObjectKey:
         own = self.object.metadata.namespace if resource.namespaced else ""
         return ObjectKey(namespace or own, name)
+
+    def _report_contention(self, aspect: str, key: ObjectKey) -> None:
+        contended = self.cluster.contention.state(aspect, key)
+        if contended is not None:
+            self._report(contended)
 
     def _actions(self, *, owned: bool) -> Actions:
         return Actions(self.cluster, self.object.metadata, owned=owned, check=self.check)

@@ -15,7 +15,7 @@ from flights_operator.__main__ import NAME, PLACEHOLDERS, watches
 from pilothouse.cli import main
 from pilothouse.cli.by_hand import Hand
 from pilothouse.cli.explain import as_text
-from pilothouse.kube import ObjectKey
+from pilothouse.kube import Cause, ObjectKey
 from pilothouse.playbook import Play, Playbook, Watch, add_watch, task
 from pilothouse.process import Manager, Settings
 from pilothouse.testing import ModelApi
@@ -158,3 +158,40 @@ def test_the_diagram_of_flight_tickets_is_the_present_one(capsys: pytest.Capture
     assert main(NAME, watches, command, variables={}, placeholders=PLACEHOLDERS) == 0
     [drawn] = re.findall(r"```mermaid\n(.*?)```", (HOWTO / "play-by-hand.md").read_text(), re.DOTALL)
     assert drawn == capsys.readouterr().out, "put what ./inv explain prints into docs/howto/play-by-hand.md"
+
+
+@pytest.mark.usefixtures("virtual_time")
+async def test_what_is_claimed_is_created_and_patched(api: ModelApi, example: dict[str, Any]) -> None:
+    greeter = example["GREETER"]
+    watch = Watch(greeter, Playbook(Play, tasks=[example["make_volume"]]), owns=[CONFIG_MAP])
+    key = api.put(greeter, "g", spec={"version": 4})
+    for _ in range(2):
+        played = await Hand("greeters", SETTINGS, api).play(watch, key)
+        assert played.recap.failure is None
+    [made] = api.all(CONFIG_MAP)
+    assert made["metadata"]["name"] == "g-4"
+    assert made["metadata"]["labels"] == {"app": "greeter"}
+    assert not played.changes
+
+
+@pytest.mark.usefixtures("virtual_time")
+async def test_a_pod_that_cannot_change_is_replaced(api: ModelApi, example: dict[str, Any]) -> None:
+    def refuse(resource: Any, new: Any, old: Any) -> list[Cause]:
+        late = resource.kind == "Pod" and old is not None and new["spec"] != old["spec"]
+        return [Cause("spec.nodeName", "Forbidden: field is immutable")] if late else []
+
+    manifest = {"spec": {"nodeName": "a", "containers": []}}
+
+    @task("the pod runs")
+    async def run(play: Any) -> None:
+        await example["keep_pod"](play, manifest)
+
+    greeter, pod = example["GREETER"], example["POD"]
+    watch = Watch(greeter, Playbook(Play, tasks=[run]), owns=[pod])
+    key = api.put(greeter, "g")
+    api.server.validate = refuse
+    await Hand("greeters", SETTINGS, api).play(watch, key)
+    manifest = {"spec": {"nodeName": "b", "containers": []}}
+    for _ in range(2):
+        await Hand("greeters", SETTINGS, api).play(watch, key)
+    assert [each["spec"]["nodeName"] for each in api.all(pod)] == ["b"]

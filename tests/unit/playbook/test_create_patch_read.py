@@ -5,8 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from pilothouse.cli.by_hand import Hand
+from pilothouse.controller import Fenced
 from pilothouse.controller.events import EVENT
 from pilothouse.kube import Cause, Forbidden, ObjectKey, Resource, Unreachable
 from pilothouse.playbook import Secondary, TaskFailed, Watch
@@ -531,3 +533,30 @@ async def test_a_read_that_is_refused_is_a_failure_and_not_an_absence(
     api.before = refuse
     async with operator(api, playbook(look)):
         assert ready(api, ticket)[1] == "KubernetesRefused"
+
+
+@pytest.mark.parametrize("module", ["create", "patch", "record", "delete"])
+async def test_a_process_that_may_no_longer_lead_changes_nothing(
+    api: ModelApi, ticket: ObjectKey, module: str
+) -> None:
+    reached: list[str] = []
+
+    async def act(play: TicketPlay) -> None:
+        play.fence.close()
+        try:
+            if module == "create":
+                await play.create(CONFIG_MAP, {"metadata": {"name": "web"}})
+            elif module == "patch":
+                await play.patch(DEPLOYMENT, "web", {"spec": {"replicas": 9}})
+            elif module == "record":
+                await play.record(replace(play.status, booking="claimed"))
+            else:
+                await play.delete(DEPLOYMENT, "web")
+        except Fenced:
+            reached.append(module)
+            raise
+
+    api.put(DEPLOYMENT, "web", spec={"replicas": 1}, metadata=owned_by(api, ticket))
+    async with operator(api, playbook(act)):
+        assert set(reached) == {module}
+        assert [call for call in api.writes if call.resource != "leases.coordination.k8s.io"] == []

@@ -453,3 +453,55 @@ async def test_a_take_over_that_meets_a_conflict_is_played_again(api: ModelApi, 
     async with operator(api, playbook(adopt)):
         await asyncio.sleep(5)
         assert ready(api, ticket)[0] == "True"
+
+
+@pytest.mark.parametrize("owned", [True, False])
+async def test_two_owners_that_take_an_object_from_each_other_are_slowed_down_and_told(
+    api: ModelApi, ticket: ObjectKey, owned: bool
+) -> None:
+    async def adopt(play: TicketPlay) -> None:
+        await play.apply(CONFIG_MAP, {"metadata": {"name": "web"}}, owned=owned, adopt=True)
+
+    other = api.put(TICKET, "other")
+    async with operator(api, playbook(adopt)):
+        await asyncio.sleep(60)
+        assert len([call for call in requests(api, CONFIG_MAP) if call.writes]) < 30
+        api.calls.clear()
+        await asyncio.sleep(600)
+        assert len([call for call in requests(api, CONFIG_MAP) if call.writes]) < 30
+        for key in (ticket, other):
+            assert ready(api, key)[1] == "FieldContended"
+            assert "Another owner keeps taking ConfigMap default/web over" in ready(api, key)[2]
+
+
+@pytest.mark.parametrize("how", ["scale", "patch"])
+async def test_a_client_that_keeps_changing_what_is_scaled_or_patched_is_slowed_down_and_told(
+    api: ModelApi, ticket: ObjectKey, how: str
+) -> None:
+    async def change(play: TicketPlay) -> None:
+        if how == "scale":
+            await play.scale(DEPLOYMENT, "web", 3)
+        else:
+            await play.patch(DEPLOYMENT, "web", {"spec": {"replicas": 3}})
+
+    async def rival(call: Call) -> None:
+        if call.resource == str(DEPLOYMENT) and call.writes:
+            asyncio.get_running_loop().call_later(
+                0.01, lambda: api.put(DEPLOYMENT, "web", spec={"replicas": 7})
+            )
+
+    api.put(DEPLOYMENT, "web", spec={"replicas": 1}, metadata=owned_by(api, ticket))
+    api.after = rival
+    async with operator(api, playbook(change)):
+        await asyncio.sleep(600)
+        assert len([call for call in requests(api, DEPLOYMENT) if call.writes]) < 30
+        assert ready(api, ticket)[1] == "FieldContended"
+        assert "spec.replicas of Deployment default/web" in ready(api, ticket)[2]
+
+        async def nothing(call: Call) -> None:
+            """The rival has stopped."""
+
+        api.after = nothing
+        await asyncio.sleep(1500)
+        assert api.read(DEPLOYMENT, WEB)["spec"] == {"replicas": 3}
+        assert ready(api, ticket)[0] == "True"
