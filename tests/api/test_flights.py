@@ -301,7 +301,7 @@ async def test_the_seeds_crd_and_ticket_are_taken_over(
     user: User, client: Client, airline: Airline, api_server: ApiServer, namespace: str, caplog, monkeypatch
 ):
     """A user made CRD and ticket by hand, before there was an operator: kept, booked, and told about."""
-    monkeypatch.setattr("pilothouse.playbook.reconciler.MISSING_STATUS_SECONDS", 1.0)
+    monkeypatch.setattr("pilothouse.playbook.status_writer.MISSING_STATUS_SECONDS", 1.0)
     await remove_kind(client)
     await install(client, seed.CRD)
     made = await client.create(TICKETS, seed.TICKET, namespace=namespace)

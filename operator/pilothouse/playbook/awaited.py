@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from pilothouse.controller import SyncError
 from pilothouse.kube import Conflict
-from pilothouse.playbook.patches import on_unawaited
+from pilothouse.kube.patches import on_unawaited
 
 C = TypeVar("C", bound=type)
 

@@ -52,12 +52,12 @@ def in_base64(path: Path) -> str:
 
 async def test_a_token_and_the_name_in_the_servers_certificate(load: Load, authority: Authority) -> None:
     ca = {"certificate-authority": str(authority.ca_file), "tls-server-name": "kubernetes"}
-    config = load({"token": "t-1"}, **ca)
+    config = load({"token": "tok3n"}, **ca)
     assert (config.server, config.namespace) == ("https://c.example:6443", "default")
     assert config.server_hostname == "kubernetes"
     assert config.token is not None
-    assert await config.token.token() == "t-1"
-    assert "t-1" not in repr(config)
+    assert await config.token.token() == "tok3n"
+    assert "tok3n" not in repr(config)
 
 
 def test_a_context_is_chosen_by_name(tmp_path: Path) -> None:
