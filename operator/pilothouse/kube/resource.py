@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 from urllib.parse import quote
 
-from pilothouse.kube.objects import KubeObject, PartialObjectMetadata
+from pilothouse.kube.objects import KubeObject, PartialObjectMetadata, Unstructured
 
 T = TypeVar("T", bound=KubeObject)
 
@@ -42,6 +42,13 @@ class Resource(Generic[T]):
     def api_version(self) -> str:
         """Group and version as objects carry them, such as `flights.com/v1`."""
         return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def unstructured(self) -> "Resource[Unstructured]":
+        """The same kind, read as JSON has it."""
+        return Resource(
+            self.group, self.version, self.kind, self.plural, Unstructured, namespaced=self.namespaced
+        )
 
     @property
     def metadata_only(self) -> bool:

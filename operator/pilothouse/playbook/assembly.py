@@ -26,7 +26,7 @@ from pilothouse.playbook.reconciler import Reconciler
 from pilothouse.playbook.tasks import TaskFailed
 from pilothouse.playbook.trouble import UNDECODABLE
 from pilothouse.playbook.watch import Watch
-from pilothouse.process import Manager
+from pilothouse.process import Claim, Manager
 from pilothouse.queue import WorkQueue
 from pilothouse.telemetry import log_defect
 
@@ -94,6 +94,7 @@ def assemble(
         meaningful=any_of(meaningful_change, watch.predicate) if watch.predicate else meaningful_change,
         owner=around.name if watch.name == watch.resource.kind.lower() else f"{around.name}.{watch.name}",
         writes_status=watch.writes_status,
+        later=own_writes.queue.add_after if own_writes else None,
     )
 
 
@@ -101,6 +102,7 @@ def add_watch(manager: Manager, watch: Watch) -> Controller[Any]:
     """Adds the controller of a watch to a manager. The manager's settings override what the watch says."""
     settings = manager.settings
     namespaces = settings.watch_namespaces or watch.namespaces
+    manager.claim(_claim(watch, namespaces))
     informer = manager.informer(
         watch.resource,
         label_selector=watch.selector,
@@ -149,6 +151,18 @@ def add_watch(manager: Manager, watch: Watch) -> Controller[Any]:
         controller.watch(informer, lambda obj: [obj.metadata.key], index_changed(watch.indexes))
     manager.add(controller)
     return controller
+
+
+def _claim(watch: Watch, namespaces: Sequence[str]) -> Claim:
+    return Claim(
+        watch.name,
+        str(watch.resource),
+        frozenset(namespaces if watch.resource.namespaced else ()),
+        watch.selector,
+        watch.field_selector,
+        bool(watch.writes_status),
+        frozenset((watch.playbook.finalizers.current, *watch.playbook.finalizers.retired)) - {""},
+    )
 
 
 def _on_drop(watch: Watch, reconciler: Reconciler[Any], old: Any, new: Any, initial: bool) -> None:

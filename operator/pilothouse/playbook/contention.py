@@ -81,6 +81,11 @@ class Contention:
         fight = self._fights.get((aspect, key))
         return fight is not None and _now() < fight.last + fight.pause
 
+    def wait(self, aspect: str, key: ObjectKey) -> float:
+        """Returns the seconds until the object may be corrected; 0 if it may be now."""
+        fight = self._fights.get((aspect, key))
+        return 0.0 if fight is None else max(0.0, fight.last + fight.pause - _now())
+
     def state(self, aspect: str, key: ObjectKey) -> Contended | None:
         """Returns the fight over an object; None when there is none."""
         fight = self._fights.get((aspect, key))
@@ -115,6 +120,23 @@ class Contention:
             key,
             f"Another owner keeps taking {what} over. The operator now takes it back only with growing "
             "pauses. Let only one of the two owners use this name.",
+        )
+
+    def status_corrected(self, aspect: str, key: ObjectKey, what: str, fields: str) -> None:
+        """Counts a correction of a status that another client has overwritten.
+
+        Args:
+            aspect: The kind and the subresource.
+            key: The object.
+            what: The object in words: "Ticket default/web".
+            fields: What was corrected, in words: "status.conditions".
+        """
+        self._count(
+            aspect,
+            key,
+            f"Another client keeps changing {fields} of {what}, which this operator writes. The operator now "
+            "restores it only with growing pauses. Stop the other client, or let it write other fields and "
+            "condition types.",
         )
 
     def recreated(self, aspect: str, key: ObjectKey, what: str) -> None:

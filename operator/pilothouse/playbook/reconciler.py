@@ -36,6 +36,7 @@ from pilothouse.playbook.metrics import TaskMetrics
 from pilothouse.playbook.play import Play, PlayEvent
 from pilothouse.playbook.playbook import Playbook, Recap
 from pilothouse.playbook.records import Records
+from pilothouse.playbook.rivals import StatusRivals
 from pilothouse.playbook.status import READY, Aspect, PlayStatus, with_conditions
 from pilothouse.playbook.status_writer import NoStatusSubresource, StatusWriter
 from pilothouse.playbook.tasks import Task, TaskFailed, refused, unexpected
@@ -106,6 +107,7 @@ class Reconciler(Generic[T]):
         owner: Names this operator, and of its watches of the kind this one, in annotations.
         writes_status: Whether the status is the operator's to write; unless given, it is if the view has one.
             If not, plays are reported by Events and in the log.
+        later: Has an object synced after some seconds, when its status may be restored; for a controller.
     """
 
     def __init__(
@@ -122,6 +124,7 @@ class Reconciler(Generic[T]):
         meaningful: Predicate[T] = meaningful_change,
         owner: str = "",
         writes_status: bool | None = None,
+        later: Callable[[ObjectKey, float], None] | None = None,
     ) -> None:
         self._api = api
         self._resource = resource
@@ -140,6 +143,10 @@ class Reconciler(Generic[T]):
         enabled = self._has_status if writes_status is None else writes_status
         self._statuses = StatusWriter(api, resource, self._wrote, enabled=enabled)
         self._trouble = Trouble(self._statuses, self._announcer)
+        self._later = later or _never
+        self._rivals = StatusRivals(
+            api, resource, self._cluster.contention, self._announcer, self._cluster.manager
+        )
         # Without a status: the objects that are known to be paused, and the states that were reconciled.
         self._paused: set[ObjectKey] = set()
         self._settled: dict[ObjectKey, Settled] = {}
@@ -202,7 +209,17 @@ class Reconciler(Generic[T]):
         if not self._statuses.enabled:
             self._note_settled(play, recap)
             return False
-        return await self._write(play.object, _final_status(play, recap)) is not play.object
+        obj, status = play.object, _final_status(play, recap)
+        corrects = self._rivals.corrects(obj, status)
+        if corrects and (wait := self._rivals.postponed(obj.metadata.key)):
+            play.requeue_after(wait)
+            return False
+        fields = self._statuses.patch(obj, status) if corrects else {}
+        written = await self._write(obj, status)
+        self._rivals.forget(obj.metadata.key)
+        if corrects:
+            await self._rivals.corrected(obj, fields)
+        return written is not obj
 
     async def _write(self, obj: T, status: PlayStatus) -> T:
         """Writes a status where it differs, and reports a refusal; returns the object as written."""
@@ -312,7 +329,11 @@ class Reconciler(Generic[T]):
         if old is None or new is None:
             return True
         if self._has_status and self._status_differs(old, new):
-            return True
+            key = new.metadata.key
+            wait = self._rivals.overwritten(key, cast("Any", old).status) if self._statuses.enabled else 0.0
+            if not wait:
+                return True
+            self._later(key, wait)
         # Kinds that do not count generations, such as ConfigMap, have no spec either.
         if not new.metadata.generation and _content_differs(old, new):
             return True
@@ -373,6 +394,7 @@ class Reconciler(Generic[T]):
         self._notified.pop(key, None)
         self._paused.discard(key)
         self._settled.pop(key, None)
+        self._rivals.forget(key)
         self._announcer.forget(key)
         self._trouble.forget(key)
 
@@ -475,6 +497,10 @@ def _outcome(play: Play[Any, Any], ends: Ends, *, repeated: bool) -> Outcome:
     # One whose time is not known is due when the back-off says.
     retry_after = min(known) if len(known) == len(passing) else None
     raise SyncError(message, retry_after=retry_after, requeue_after=after, repeated=repeated)
+
+
+def _never(key: ObjectKey, seconds: float) -> None:
+    """Without a controller, nothing is synced again."""
 
 
 def _state(obj: KubeObject) -> Settled:

@@ -65,14 +65,7 @@ class StatusWriter(Generic[T]):
         self.enabled = enabled
         self._api = api
         self._resource = resource
-        self._raw = Resource(
-            resource.group,
-            resource.version,
-            resource.kind,
-            resource.plural,
-            Unstructured,
-            resource.namespaced,
-        )
+        self._raw = resource.unstructured
         self._wrote = wrote
         # The statuses whose writes have not been answered yet.
         self._unanswered: dict[ObjectKey, PlayStatus] = {}

@@ -22,6 +22,7 @@ from pilothouse.controller.fence import Fence, FencedApi
 from pilothouse.controller.sharding import Sharding
 from pilothouse.informer import Informer, InformerFactory, Transform, drop_last_applied
 from pilothouse.kube import Api, KubeObject, ObjectKey, Resource
+from pilothouse.process.claims import Claim, require_unclaimed
 from pilothouse.process.environment import SettingsError
 from pilothouse.process.health import HealthServer
 from pilothouse.process.settings import Settings
@@ -97,6 +98,7 @@ class Manager:
         )
         self._informers = InformerFactory(client)
         self._controllers: list[Controller[Any]] = []
+        self._claims: list[Claim] = []
         self._stopping = False
 
     def informer(
@@ -124,6 +126,15 @@ class Manager:
             field_selector=field_selector,
             transform=transform,
         )
+
+    def claim(self, claim: Claim) -> None:
+        """Notes what a watch writes. Call it before its controller is added.
+
+        Raises:
+            ValueError: Another watch writes the same; the sentence says what to do.
+        """
+        require_unclaimed(claim, self._claims)
+        self._claims.append(claim)
 
     def add(self, controller: Controller[Any]) -> None:
         """Adds a controller to be run. Call it before `run`.

@@ -210,11 +210,15 @@ async def test_an_index_that_fails_on_an_object_leaves_the_others_alone(api: Mod
 async def test_two_watches_share_an_index_if_it_is_the_same(api: ModelApi) -> None:
     log = Log()
     one = watching(log)
-    other = Watch(TICKET, log.playbook, name="other", indexes=one.indexes, watches=[REFERRED])
+    other = Watch(
+        TICKET, log.playbook, name="other", writes_status=False, indexes=one.indexes, watches=[REFERRED]
+    )
     async with operator(api, one, other):
         pass
     with pytest.raises(TypeError, match="declare the index 'secret' with different functions"):
-        async with operator(api, one, Watch(TICKET, log.playbook, name="other", indexes={"secret": str})):
+        async with operator(
+            api, one, Watch(TICKET, log.playbook, name="other", writes_status=False, indexes={"secret": str})
+        ):
             pass
 
 

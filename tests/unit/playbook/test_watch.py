@@ -86,7 +86,10 @@ async def test_the_operators_setting_goes_before_the_watchs_namespaces(api: Mode
 async def test_two_watches_may_read_the_same_kind(api: ModelApi) -> None:
     manager = Manager("tickets", Settings(health_host="127.0.0.1", health_port=0), api)
     for name in ("one", "other"):
-        add_watch(manager, Watch(TICKET, Playbook(Play, tasks=[]), name=name, owns=[CONFIG_MAP]))
+        add_watch(
+            manager,
+            Watch(TICKET, Playbook(Play, tasks=[]), name=name, owns=[CONFIG_MAP], selector=f"watch={name}"),
+        )
     one, other = (manager.informer(CONFIG_MAP), manager.informer(CONFIG_MAP))
     assert one is other
     assert one.store.by_index("owner", "nobody") == []
@@ -154,7 +157,9 @@ async def test_two_watches_of_a_kind_have_names_and_metrics_of_their_own(api: Mo
     manager = Manager("tickets", Settings(health_host="127.0.0.1", health_port=0), api)
     book: Playbook[TicketPlay] = Playbook(Play, tasks=[])
     add_watch(manager, Watch(TICKET, book, workers=5))
-    add_watch(manager, Watch(TICKET, book, workers=3, name="red-tickets", selector="color=red"))
+    add_watch(
+        manager, Watch(TICKET, book, workers=3, name="red-tickets", selector="color=red", writes_status=False)
+    )
     process = asyncio.create_task(manager.run(asyncio.Event()))
     await asyncio.sleep(1)
     shown = metrics.render().decode()
@@ -167,7 +172,7 @@ async def test_two_watches_of_a_kind_have_names_and_metrics_of_their_own(api: Mo
     after = sum(each.value for metric in held.collect() for each in metric.samples)
     assert after - before == 2, "one in each store"
     with pytest.raises(ValueError, match=r"two controllers are named 'ticket': .* name=\.\.\."):
-        add_watch(manager, Watch(TICKET, book))
+        add_watch(manager, Watch(TICKET, book, writes_status=False))
     process.cancel()
     await asyncio.gather(process, return_exceptions=True)
 

@@ -1,0 +1,190 @@
+"""Two writers of one status: refused within a process where it is certain, else damped and reported."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from pilothouse.controller.events import EVENT
+from pilothouse.kube import ObjectKey, PatchType
+from pilothouse.playbook import Play, Playbook, Watch, add_watch, task
+from pilothouse.process import Manager, Settings
+from pilothouse.testing import ModelApi
+from tests.unit.playbook.airline import TicketPlay
+from tests.unit.playbook.configured import ready
+from tests.unit.tickets import TICKET
+
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
+READY = {"type": "Ready", "reason": "Mine", "message": "mine", "observedGeneration": 1}
+READY |= {"status": "False", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+
+
+@pytest.fixture
+def api() -> ModelApi:
+    return ModelApi(field_manager="tickets")
+
+
+def noting(phase: str, **options: Any) -> Watch:
+    @task("it is noted")
+    async def note(play: TicketPlay) -> None:
+        play.status = replace(play.status, phase=phase)
+        play.ready_message = f"{phase} is done"
+
+    return Watch(TICKET, Playbook(Play, tasks=[note]), name=phase, **options)
+
+
+@task("it is clean")
+async def clean(play: TicketPlay) -> None:
+    """Has nothing to do."""
+
+
+def manager_of(api: ModelApi, *watches: Watch) -> Manager:
+    manager = Manager("tickets", Settings(health_host="127.0.0.1", health_port=0), api)
+    for watch in watches:
+        add_watch(manager, watch)
+    return manager
+
+
+@asynccontextmanager
+async def operator(api: ModelApi, *watches: Watch) -> AsyncIterator[None]:
+    process = asyncio.create_task(manager_of(api, *watches).run(asyncio.Event()))
+    await asyncio.sleep(1)
+    try:
+        yield
+    finally:
+        process.cancel()
+        await asyncio.gather(process, return_exceptions=True)
+
+
+def status_writes(api: ModelApi) -> int:
+    return len([call for call in api.writes if call.subresource == "status"])
+
+
+def events(api: ModelApi) -> list[tuple[str, str]]:
+    return [(each["reason"], each["note"]) for each in api.all(EVENT)]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({}, {}),
+        ({}, {"selector": "color=red"}),
+        ({"selector": "color=red"}, {"selector": "color=red"}),
+        ({"namespaces": ["a", "b"]}, {"namespaces": ["b"]}),
+        ({"namespaces": ["a"]}, {"field_selector": "metadata.name=web"}),
+    ],
+)
+async def test_two_watches_that_write_the_status_of_the_same_objects_are_refused(
+    api: ModelApi, one: dict[str, Any], other: dict[str, Any]
+) -> None:
+    with pytest.raises(ValueError, match=r"'one' and 'two' of tickets.tests.dev select the same objects and"):
+        manager_of(api, noting("one", **one), noting("two", **other))
+    manager_of(api, noting("one", **one), noting("two", **other, writes_status=False))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"selector": "color=red"}, {"selector": "color!=red"}),
+        ({"field_selector": "metadata.name=a"}, {"field_selector": "metadata.name=b"}),
+        ({"namespaces": ["a"]}, {"namespaces": ["b"]}),
+    ],
+)
+async def test_two_watches_that_may_select_different_objects_are_taken(
+    api: ModelApi, one: dict[str, Any], other: dict[str, Any]
+) -> None:
+    manager_of(api, noting("one", **one), noting("two", **other))
+
+
+async def test_two_watches_with_one_finalizer_are_refused(api: ModelApi) -> None:
+    def cleaning(name: str, retired: Sequence[str] = ()) -> Watch:
+        book: Playbook[Any] = Playbook(
+            Play, tasks=[], cleanup=[clean], finalizer=f"tests.dev/{name}", retired_finalizers=retired
+        )
+        return Watch(TICKET, book, name=name, writes_status=False)
+
+    manager_of(api, cleaning("one"), cleaning("two"))
+    with pytest.raises(ValueError, match=r"have the same finalizer tests\.dev/one"):
+        manager_of(api, cleaning("one"), cleaning("two", ["tests.dev/one"]))
+
+
+async def test_two_watches_that_turn_out_to_select_one_object_are_damped_and_reported(
+    api: ModelApi, caplog: pytest.LogCaptureFixture
+) -> None:
+    api.put(TICKET, "web", metadata={"labels": {"a": "1", "b": "1"}})
+    async with operator(api, noting("one", selector="a=1"), noting("two", selector="b=1")):
+        await asyncio.sleep(60)
+        assert status_writes(api) < 40
+        before = status_writes(api)
+        await asyncio.sleep(3600)
+        assert status_writes(api) - before < 60, "a write a minute in the long run"
+        assert {reason for reason, _ in events(api)} == {"StatusContended"}
+        assert "status.conditions, status.phase of Ticket default/web" in events(api)[0][1]
+        assert "another watch of the kind or a second installation" in events(api)[0][1]
+        told = [each for each in caplog.records if each.levelno >= logging.WARNING]
+        assert len(told) < 40, "at a bounded rate"
+
+
+async def rival(api: ModelApi, *, every: float, fast: bool = False) -> None:
+    """Writes Ready=False, as soon as it is another one."""
+    key = ObjectKey("default", "web")
+    ends = asyncio.get_running_loop().time() + 600
+    while asyncio.get_running_loop().time() < ends:
+        await asyncio.sleep(every)
+        conditions = api.read(TICKET, key).get("status", {}).get("conditions", [])
+        if fast or [each["reason"] for each in conditions] != ["Mine"]:
+            body = {"status": {"conditions": [READY], "booking": str(len(api.calls)) if fast else ""}}
+            await api.patch(
+                TICKET, key, body, type=PatchType.MERGE, subresource="status", field_manager="rival"
+            )
+
+
+@pytest.mark.parametrize("fast", [False, True])
+async def test_a_foreign_controller_that_fights_for_the_status_is_damped_and_named(
+    api: ModelApi, fast: bool
+) -> None:
+    api.put(TICKET, "web")
+    async with operator(api, noting("one")):
+        await rival(api, every=1.0 if fast else 0.5, fast=fast)
+        ours = [call for call in api.writes if call.subresource == "status" and "Mine" not in str(call.body)]
+        assert 3 < len(ours) < 20
+        assert events(api)[0][0] == "StatusContended"
+        assert "Other field managers of its status: rival" in events(api)[0][1]
+        await asyncio.sleep(900)
+        assert ready(api, ObjectKey("default", "web"))[0] == "True", "it converges when the rival is gone"
+        api.calls.clear()
+        await asyncio.sleep(900)
+        assert status_writes(api) == 0
+
+
+async def test_a_condition_of_another_controller_is_kept_and_causes_no_fight(api: ModelApi) -> None:
+    key = api.put(TICKET, "web")
+    async with operator(api, noting("one")):
+        for number in range(50):
+            status = api.read(TICKET, key)["status"]
+            others = [each for each in status["conditions"] if each["type"] == "Ready"]
+            audited = {**READY, "type": "Audited", "message": str(number)}
+            api.put(TICKET, "web", status={**status, "conditions": [audited, *others]})
+            await asyncio.sleep(0.1)
+        assert status_writes(api) == 1
+        api.put(TICKET, "web", spec={"seats": 3})
+        await asyncio.sleep(1)
+        assert [each["type"] for each in api.read(TICKET, key)["status"]["conditions"]] == [
+            "Audited",
+            "Ready",
+        ]
+        assert events(api) == []
+
+
+async def test_a_status_that_a_user_changes_once_is_restored_immediately(api: ModelApi) -> None:
+    key = api.put(TICKET, "web")
+    async with operator(api, noting("one")):
+        api.put(TICKET, "web", status={**api.read(TICKET, key)["status"], "phase": "wrong"})
+        await asyncio.sleep(0.1)
+        assert api.read(TICKET, key)["status"]["phase"] == "one"
+        assert events(api) == []
