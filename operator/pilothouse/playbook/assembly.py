@@ -81,6 +81,7 @@ def assemble(
         informers=others,
         namespaces=around.namespaces,
         wrote=own_writes.wrote_secondary if own_writes else None,
+        owners=store,
     )
     return Reconciler(
         around.api,

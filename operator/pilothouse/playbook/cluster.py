@@ -50,6 +50,7 @@ class Cluster:
         namespaces: See the attribute.
         wrote: See the attribute; `OwnWrites.wrote_secondary` also lets the key wait until the watch has come
             as far. Unless given, the informer's store takes the object.
+        owners: The objects of the played kind; shows whether an object was deleted together with its owner.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Cluster:
         informers: Sequence[Informer[Any]] = (),
         namespaces: Sequence[str] = (),
         wrote: Wrote | None = None,
+        owners: Store[Any] | None = None,
     ) -> None:
         self.api = api
         self.fence = fence
@@ -71,6 +73,9 @@ class Cluster:
         self.memory = Memory()
         self.contention = Contention()
         self.wrote: Wrote = wrote or _observe
+        self._owners = owners
+        if owners is not None:
+            owners.add_handler(self._owner_gone)
         self._informers = {_kind(informer.resource): informer for informer in informers}
         for informer in self._informers.values():
             informer.add_handler(partial(self._forget, str(informer.resource)))
@@ -152,8 +157,26 @@ class Cluster:
     def _forget(self, kind: str, old: KubeObject | None, new: KubeObject | None, initial: bool) -> None:
         """Forgets what is gone: a handler of an informer."""
         if new is None and old is not None:
+            if not self._has_owner(old.metadata):
+                # The garbage collector, or the cleanup, deletes it with its owner.
+                self.memory.forget(kind, old.metadata.key)
             self.memory.gone(kind, old.metadata.key)
             self.memory.forget(f"{kind}/scale", old.metadata.key)
+
+    def _owner_gone(self, old: KubeObject | None, new: KubeObject | None, initial: bool) -> None:
+        if new is None and old is not None:
+            self.memory.owner_gone(old.metadata.uid)
+
+    def _has_owner(self, metadata: ObjectMeta) -> bool:
+        """Return whether an object's controller exists and is not being deleted, as far as that is known."""
+        controller = controller_of(metadata)
+        if controller is None or self._owners is None or controller.kind != self.owner.kind:
+            return True
+        namespace = metadata.namespace if self.owner.namespaced else ""
+        owner = self._owners.get(ObjectKey(namespace, controller.name))
+        if owner is None or owner.metadata.uid != controller.uid:
+            return False
+        return bool(owner.metadata.deletion_timestamp is None)
 
 
 def _observe(key: ObjectKey, informer: Informer[Any], written: Any) -> None:

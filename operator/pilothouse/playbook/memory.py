@@ -4,6 +4,7 @@ from collections import OrderedDict
 from typing import NamedTuple
 
 from pilothouse.kube import ObjectKey, ObjectMeta
+from pilothouse.playbook.ownership import owner_uid
 
 # Patches of one object that are remembered, by the fields that they state.
 PATCHES_LENGTH = 16
@@ -47,7 +48,8 @@ class Memory:
         self._fulfilled: dict[tuple[str, ObjectKey], Fulfilled] = {}
         # By kind and key, then by the fields that a patch states.
         self._patched: dict[tuple[str, ObjectKey], dict[str, Fulfilled]] = {}
-        self._lost: OrderedDict[tuple[str, ObjectKey], int] = OrderedDict()
+        # What was desired of a deleted object, and the UID of its owner.
+        self._lost: OrderedDict[tuple[str, ObjectKey], tuple[int, str]] = OrderedDict()
 
     def fulfils(self, aspect: str, desired: int, live: ObjectMeta) -> bool:
         """Whether an object, by its metadata as last seen, is known to fulfil what is desired."""
@@ -61,7 +63,7 @@ class Memory:
 
     def lost(self, aspect: str, desired: int, key: ObjectKey) -> bool:
         """Whether an object that fulfilled what is desired was deleted by another client."""
-        return self._lost.get((aspect, key)) == desired
+        return self._lost.get((aspect, key), (None, ""))[0] == desired
 
     def remember(self, aspect: str, desired: int, seen: ObjectMeta) -> None:
         """Takes note that an object, by its metadata as seen, fulfils what is desired."""
@@ -97,6 +99,11 @@ class Memory:
         known = self._fulfilled.pop((aspect, key), None)
         if known is None:
             return
-        self._lost[aspect, key] = known.desired
+        self._lost[aspect, key] = known.desired, owner_uid(known.metadata)
         if len(self._lost) > LOST_LENGTH:
             self._lost.popitem(last=False)
+
+    def owner_gone(self, uid: str) -> None:
+        """Forget what was deleted of an owner that is gone itself."""
+        for place in [place for place, (_, owner) in self._lost.items() if owner == uid]:
+            del self._lost[place]
