@@ -43,7 +43,7 @@ from pilothouse.kube.objects import (
     ordered,
     version,
 )
-from pilothouse.kube.resource import Resource, can_be_name
+from pilothouse.kube.resource import Resource, can_be_name, unstructured
 from pilothouse.kube.retry_after import retry_after_seconds
 from pilothouse.kube.secrets import hide_contents, holds_secrets
 from pilothouse.kube.subresources import Scale, evict, pod_log, scale_of
@@ -108,5 +108,6 @@ __all__ = [
     "retry_after_seconds",
     "scale_of",
     "tls_context",
+    "unstructured",
     "version",
 ]

@@ -44,13 +44,6 @@ class Resource(Generic[T]):
         return f"{self.group}/{self.version}" if self.group else self.version
 
     @property
-    def unstructured(self) -> "Resource[Unstructured]":
-        """The same kind, read as JSON has it."""
-        return Resource(
-            self.group, self.version, self.kind, self.plural, Unstructured, namespaced=self.namespaced
-        )
-
-    @property
     def metadata_only(self) -> bool:
         """Whether the view reads nothing but metadata: then the server sends nothing else."""
         return self.view.__struct_fields__ == ("metadata",)
@@ -89,6 +82,12 @@ class Resource(Generic[T]):
 
     def __str__(self) -> str:
         return f"{self.plural}.{self.group}" if self.group else self.plural
+
+
+def unstructured(resource: Resource[T]) -> Resource[Unstructured]:
+    """Returns the same kind, read as JSON has it."""
+    kind, plural = resource.kind, resource.plural
+    return Resource(resource.group, resource.version, kind, plural, Unstructured, resource.namespaced)
 
 
 def can_be_name(value: str) -> bool:

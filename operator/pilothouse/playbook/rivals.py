@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from pilothouse.kube import Api, KubeError, KubeObject, ObjectKey, Resource, Unstructured
+from pilothouse.kube import Api, KubeError, KubeObject, ObjectKey, Resource, Unstructured, unstructured
 from pilothouse.playbook.announcer import Announcer
 from pilothouse.playbook.contention import Contention
 from pilothouse.playbook.status import PlayStatus
@@ -38,7 +38,7 @@ class StatusRivals:
     ) -> None:
         self._api = api
         self._resource = resource
-        self._raw = resource.unstructured
+        self._raw = unstructured(resource)
         self._contention = contention
         self._announcer = announcer
         self._manager = manager

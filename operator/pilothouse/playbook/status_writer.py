@@ -18,6 +18,7 @@ from pilothouse.kube import (
     Resource,
     Undecodable,
     Unstructured,
+    unstructured,
 )
 from pilothouse.playbook.status import (
     READY,
@@ -65,7 +66,7 @@ class StatusWriter(Generic[T]):
         self.enabled = enabled
         self._api = api
         self._resource = resource
-        self._raw = resource.unstructured
+        self._raw = unstructured(resource)
         self._wrote = wrote
         # The statuses whose writes have not been answered yet.
         self._unanswered: dict[ObjectKey, PlayStatus] = {}
