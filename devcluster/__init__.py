@@ -1,1 +1,1 @@
-"""A real local Kubernetes cluster for development and tests, from pinned sources. Never in the image."""
+"""A real local Kubernetes cluster for development and tests, built from pinned sources. Not in the image."""

@@ -1,7 +1,8 @@
-"""Where a cluster lives on this machine: a /24 network of its own, and names for its interfaces and cgroups.
+"""The addresses and names of a cluster on this machine: its /24 network, interfaces and cgroups.
 
-All follow from the cluster's id, hence from the checkout's path, so that two checkouts run two clusters side
-by side. Inside, all have the same pod and service networks: those never leave the cluster's own namespaces.
+They are derived from the cluster's id, which is derived from the path of the checkout, so that two checkouts
+can run a cluster each. All clusters use the same pod and Service networks, which exist only in their
+namespaces.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ SERVICE_NETWORK = IPv4Network("10.96.0.0/16")
 DNS_ADDRESS = SERVICE_NETWORK[10]
 API_PORT = 6443
 REGISTRY_PORT = 5000
-#: Clusters take a /24 of this range (10.128.0.0 to 10.191.255.255), clear of the two above.
+#: Each cluster uses a /24 of this range (10.128.0.0 to 10.191.255.255), which does not overlap the two above.
 _RANGE = IPv4Network("10.128.0.0/10")
 _CHOICES = 1 << (24 - _RANGE.prefixlen)
 _VARIABLE = "PILOTHOUSE_SUBNET"
@@ -37,7 +38,7 @@ class Addresses:
 
     @property
     def bridge(self) -> str:
-        """The host's interface to all nodes; interface names end at 15 characters."""
+        """The host's bridge to all nodes. Interface names have at most 15 characters."""
         return f"ph{self.cluster}"
 
     @property
@@ -47,37 +48,37 @@ class Addresses:
 
     @property
     def cgroup(self) -> str:
-        """The cgroup, below the root of every hierarchy, that holds all of the cluster's processes."""
+        """The cgroup below the root of every hierarchy that holds all processes of the cluster."""
         return f"pilothouse-{self.cluster}"
 
     def node(self, index: int) -> IPv4Address:
-        """The address of a node; node 0 also holds the control plane and the registry."""
+        """Returns the address of a node. Node 0 also runs the control plane and the registry."""
         return self.subnet[10 + index]
 
     def link(self, index: int) -> str:
-        """The host's end of a node's cable, plugged into the bridge."""
+        """Returns the name of the host's end of a node's veth pair, which is attached to the bridge."""
         return f"ph{self.cluster}n{index}"
 
     @property
     def api(self) -> str:
-        """Where the API server listens, host:port."""
+        """The host:port of the API server."""
         return f"{self.node(0)}:{API_PORT}"
 
     @property
     def registry(self) -> str:
-        """Where the registry listens, host:port."""
+        """The host:port of the registry."""
         return f"{self.node(0)}:{REGISTRY_PORT}"
 
 
 def load_or_choose(cluster: str, state: Path) -> Addresses:
-    """The addresses that a cluster was given before; else free ones, which it keeps from now on.
+    """Returns the recorded addresses of a cluster, or chooses free ones and records them.
 
     Args:
-        cluster: the cluster's id.
-        state: its state folder.
+        cluster: The id of the cluster.
+        state: The state folder of the cluster.
 
     Raises:
-        ClusterError: no network is free.
+        ClusterError: There is no free network.
     """
     record = state / "subnet"
     if record.exists():
@@ -91,26 +92,29 @@ def load_or_choose(cluster: str, state: Path) -> Addresses:
 
 
 def check_free(addresses: Addresses) -> None:
-    """Checks that nothing else on this host uses a cluster's network now: what is down has not kept it free.
+    """Checks that nothing else on this host uses the cluster's network: it is free while the cluster is down.
 
     Raises:
-        ClusterError: something does.
+        ClusterError: Another interface or route overlaps the network.
     """
     for name, network in _networks_in_use():
         if network.overlaps(addresses.subnet) and not name.startswith(addresses.bridge):
             raise ClusterError(
-                f"the network {addresses.subnet} of this cluster is now also on {name}: free it, "
-                f"or './inv cluster.reset' makes a new cluster on another network"
+                f"The network {addresses.subnet} of this cluster is now also in use on {name}. Free it, or "
+                f"run './inv cluster.reset' for a new cluster with another network."
             )
 
 
 def choose(cluster: str, taken: Iterable[IPv4Network], wish: str = "") -> IPv4Network:
-    """A /24 network that overlaps none of `taken`: the one that the id points to, or the next free one.
+    """Returns a /24 network that does not overlap `taken`: the one derived from the id, or the next free one.
 
     Args:
-        cluster: the cluster's id, hexadecimal.
-        taken: networks that must be left alone.
-        wish: a network in CIDR notation to use instead; it must be a free /24.
+        cluster: The id of the cluster, hexadecimal.
+        taken: Networks that are in use.
+        wish: A network in CIDR notation to use instead. It must be a free /24.
+
+    Raises:
+        ClusterError: There is no free network, or `wish` is not a free /24.
     """
     taken = list(taken)
     if wish:
@@ -121,7 +125,9 @@ def choose(cluster: str, taken: Iterable[IPv4Network], wish: str = "") -> IPv4Ne
         candidate = IPv4Network((int(_RANGE.network_address) + (offset << 8), 24))
         if not any(candidate.overlaps(network) for network in taken):
             return candidate
-    raise ClusterError(f"no network in {_RANGE} is free here: name a free one, {_VARIABLE}=192.168.77.0/24")
+    raise ClusterError(
+        f"There is no free /24 network in {_RANGE}. Set {_VARIABLE} to a free one, such as 192.168.77.0/24."
+    )
 
 
 def _granted(wish: str, taken: list[IPv4Network]) -> IPv4Network:
@@ -129,17 +135,17 @@ def _granted(wish: str, taken: list[IPv4Network]) -> IPv4Network:
         network = IPv4Network(wish)
     except ValueError as error:
         raise ClusterError(
-            f"{_VARIABLE}={wish} is not a network such as 192.168.77.0/24 ({error})"
+            f"{_VARIABLE}={wish} is not a network ({error}). Use a free /24, such as 192.168.77.0/24."
         ) from error
     clash = next((other for other in [*taken, POD_NETWORK, SERVICE_NETWORK] if network.overlaps(other)), None)
     if network.prefixlen != 24 or clash:
         why = f"overlaps {clash}" if clash else "is not a /24"
-        raise ClusterError(f"{_VARIABLE}={wish} {why}: name a free /24 network, such as 192.168.77.0/24")
+        raise ClusterError(f"{_VARIABLE}={wish} {why}. Use a free /24, such as 192.168.77.0/24.")
     return network
 
 
 def _networks_in_use() -> list[tuple[str, IPv4Network]]:
-    """(interface, network) of every address and route of this host, but for default routes."""
+    """Returns (interface, network) for every address and route of this host except default routes."""
     found: list[tuple[str, IPv4Network]] = []
     links: list[dict[str, Any]] = json.loads(run(["ip", "-j", "-4", "address"], timeout=10))
     for link in links:

@@ -1,4 +1,4 @@
-"""The images that the cluster itself needs, packed from built tools and Debian packages, kept by content."""
+"""The images that the cluster itself needs: packed from tools and Debian packages, and cached by content."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from devcluster import folders, python_base, toolchain
 from devcluster.oci import Blobs, Descriptor, Entry, Image, Registry
 from devcluster.shell import run
 
-#: Changes whenever the packing does.
+#: Has to change whenever the way of packing changes.
 _RECIPE = "1"
 _NONROOT = "1001"
 _BUSYBOX = Path("/bin/busybox")
@@ -22,29 +22,29 @@ _BUSYBOX = Path("/bin/busybox")
 
 @dataclass(frozen=True)
 class BaseImage:
-    """One image: where clusters look for it, and what is in it."""
+    """One image: its name in the registry, and its content."""
 
-    #: The path below any registry's name, such as operator-framework/opm for quay.io/operator-framework/opm.
+    #: The path after the registry's host, such as operator-framework/opm for quay.io/operator-framework/opm.
     repository: str
     tags: tuple[str, ...]
     #: Packs the layers into the blob folder.
     layers: Callable[[Blobs], Sequence[Descriptor]]
-    #: Names of the tools whose binaries it holds.
+    #: Names of the tools whose binaries it contains.
     tools: tuple[str, ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
-    #: What else the content depends on.
+    #: Anything else that the content depends on.
     salt: str = ""
 
 
 def ensure(names: Iterable[str], registry: Registry) -> None:
-    """Makes the named images unless the cache holds them, and pushes what the registry lacks."""
+    """Packs the named images that are not in the cache, and pushes what the registry does not have."""
     for name in names:
         image = get(name)
         registry.push(_blobs(), image, IMAGES[name].repository, IMAGES[name].tags)
 
 
 def get(name: str) -> Image:
-    """One image, its layers from the cache or packed now."""
+    """Returns an image. Its layers come from the cache or are packed now."""
     definition = IMAGES[name]
     for tool in definition.tools:
         toolchain.build(toolchain.TOOLS[tool])
@@ -61,18 +61,18 @@ def get(name: str) -> Image:
 
 
 def unpack(name: str, folder: Path) -> None:
-    """Puts the file system of an image into an empty folder; needs root for its owners."""
+    """Unpacks the file system of an image into an empty folder. Needs root to set the owners of the files."""
     for layer in get(name).layers:
         run(["tar", "--numeric-owner", "-C", folder, "-xpf", _blobs().path(layer.digest)], timeout=300)
 
 
 def fingerprint(names: Iterable[str]) -> str:
-    """Changes when one of the named images would; nothing is built to find out."""
+    """Returns a text that changes whenever one of the named images would change. Builds nothing."""
     return repr([(_key(IMAGES[name]), IMAGES[name].tags, IMAGES[name].config) for name in names])
 
 
 def _key(definition: BaseImage) -> str:
-    """A hash of what the layers depend on."""
+    """Returns a hash of everything that the layers depend on."""
     parts = [_RECIPE, definition.salt, *(toolchain.TOOLS[tool].key for tool in definition.tools)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
@@ -82,7 +82,7 @@ def _blobs() -> Blobs:
 
 
 def _binaries(*names: str, folder: str, tools: bool = False) -> Callable[[Blobs], list[Descriptor]]:
-    """A layer of binaries of our tools in `folder`, on top of busybox's when `tools` is set."""
+    """Returns a function that packs a layer of binaries in `folder`, on top of busybox if `tools` is set."""
 
     def pack(blobs: Blobs) -> list[Descriptor]:
         layer = blobs.put_layer([Entry(f"{folder}/{name}", source=toolchain.binary(name)) for name in names])
@@ -94,7 +94,7 @@ def _binaries(*names: str, folder: str, tools: bool = False) -> Callable[[Blobs]
 def _busybox(blobs: Blobs) -> list[Descriptor]:
     applets = run([_BUSYBOX, "--list"], timeout=10).split()
     entries = [Entry("bin"), Entry("bin/busybox", source=_BUSYBOX)]
-    # A link named like the program itself would replace it.
+    # A link with the name of the program itself would replace it.
     entries += [Entry(f"bin/{applet}", link="busybox") for applet in applets if applet != "busybox"]
     entries += [Entry("etc"), Entry("etc/passwd", text="root:x:0:0:root:/:/bin/sh\n", mode=0o644)]
     entries += [Entry("tmp", mode=0o1777), Entry("util")]
@@ -187,5 +187,5 @@ IMAGES: Mapping[str, BaseImage] = {
     ),
 }
 
-#: What a cluster with OLM needs; the others are made when something asks for them.
+#: The images that a cluster with OLM needs. The others are packed when they are first used.
 CLUSTER_IMAGES = ("pause", "busybox", "coredns", "local-path-provisioner", "olm", "opm", "python")

@@ -1,4 +1,4 @@
-"""Builds images with buildah, without a container engine, against the local cluster's registry."""
+"""Builds images with buildah, without a container engine, and uses the local cluster's registry."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TIMEOUT = 1800.0
 #: The annotation that names an image in an OCI layout (image-spec, annotations.md).
 _OCI_NAME = "org.opencontainers.image.ref.name"
 _CERTIFICATES = Path("/etc/ssl/certs")
-#: Names under which public images are asked for, all served by the local registry.
+#: Public registries whose images are pulled from the local registry instead.
 _PUBLIC_REGISTRIES = ("docker.io", "quay.io", "registry.k8s.io", "ghcr.io")
 
 
@@ -30,13 +30,13 @@ def build(
     words = [f"--build-arg={key}={value}" for key, value in arguments.items()]
     words += host_volumes(cluster.state / "buildah")
     reference = f"{cluster.registry.address}/{tagged}"
-    # With layers, a build goes on from the last one, and pushes and pulls are of what changed.
+    # With layers, a build reuses those of the last one, and only changed layers are pushed and pulled.
     _run(cluster, "build", "--layers", *words, "--file", str(dockerfile), "--tag", reference, str(context))
     return _push(cluster, reference)
 
 
 def push_archive(cluster: Cluster, archive: Path) -> str:
-    """Pushes a docker or OCI archive under the name that it carries (else its file's), which it returns."""
+    """Pushes a Docker or OCI archive and returns its name: the one in the archive, or that of its file."""
     transport, name = archived_name(archive)
     identity = _run(cluster, "pull", f"{transport}:{archive}").split()[-1]
     reference = f"{cluster.registry.address}/{registry_path(name)}"
@@ -46,10 +46,10 @@ def push_archive(cluster: Cluster, archive: Path) -> str:
 
 
 def archived_name(archive: Path) -> tuple[str, str]:
-    """(kind of archive for buildah, name of the image) of a tar file.
+    """Returns (kind of archive for buildah, name of the image) for a tar file.
 
     Raises:
-        ClusterError: it is neither kind.
+        ClusterError: The file is neither a Docker nor an OCI archive.
     """
     documents = _documents(archive)
     if "manifest.json" in documents:
@@ -58,11 +58,14 @@ def archived_name(archive: Path) -> tuple[str, str]:
     if "index.json" in documents:
         annotations = documents["index.json"]["manifests"][0].get("annotations", {})
         return "oci-archive", str(annotations.get(_OCI_NAME, f"{archive.stem}:latest"))
-    raise ClusterError(f"{archive} is no image: 'docker save' or 'podman save' makes a file that is one")
+    raise ClusterError(
+        f"{archive} is not a Docker or OCI archive of an image. Create one with 'docker save' or "
+        f"'podman save'."
+    )
 
 
 def _documents(archive: Path) -> dict[str, Any]:
-    """What says which image an archive holds, by file name; nothing when it is no archive of an image."""
+    """Returns the decoded index files of an image archive by name; empty for any other file."""
     found = {}
     try:
         with tarfile.open(archive) as tar:
@@ -77,7 +80,7 @@ def _documents(archive: Path) -> dict[str, Any]:
 
 
 def registry_path(name: str) -> str:
-    """Where the local registry has what pods call `name`: containerd leaves the registry's host out there."""
+    """Returns the path in the local registry of the image `name`: containerd drops the registry's host."""
     first, _, rest = name.partition("/")
     if rest and ("." in first or ":" in first or first == "localhost"):
         return f"library/{rest}" if first == "docker.io" and "/" not in rest else rest
@@ -97,12 +100,12 @@ def _run(cluster: Cluster, command: str, *words: str) -> str:
     registries.write_text(_registries(cluster.registry.address))
     environment = {
         **os.environ,
-        "BUILDAH_ISOLATION": "chroot",  # needs no container runtime
+        "BUILDAH_ISOLATION": "chroot",  # Needs no container runtime.
         "STORAGE_DRIVER": "overlay",
         "CONTAINERS_REGISTRIES_CONF": str(registries),
     }
     storage = ["--root", str(home / "root"), "--runroot", str(home / "run")]
-    # In a mount namespace of its own: an interrupted build leaves no mount on the host.
+    # In a mount namespace of its own, so that an interrupted build leaves no mount on the host.
     program = ["unshare", "--mount", "buildah", *storage]
     return run([*program, command, *words], timeout=_TIMEOUT, env=environment)
 
@@ -117,10 +120,10 @@ def _registries(address: str) -> str:
 
 
 def host_volumes(folder: Path) -> list[str]:
-    """Options by which build steps see certificates and pip's settings of the host; the image keeps neither.
+    """Returns options that mount the host's certificates and pip settings in build steps, not in the image.
 
     Args:
-        folder: where a file with pip's settings is written, which only its owner can read.
+        folder: Receives a file with the pip settings, which only its owner can read.
     """
     settings = pip_settings()
     file = folder / "pip.conf"
@@ -132,13 +135,13 @@ def host_volumes(folder: Path) -> list[str]:
 
 
 def host_folders(settings: Mapping[str, str]) -> list[Path]:
-    """The folders of this host that pip may need under these settings: certificates, and one of packages."""
+    """Returns the folders of this host that pip may need with these settings: certificates and packages."""
     links = settings.get("find-links", "")
     return [path for path in (_CERTIFICATES, *([Path(links)] if links else [])) if path.is_dir()]
 
 
 def pip_settings() -> dict[str, str]:
-    """What pip is set to on this host, from its files and environment alike: index, proxy, certificates."""
+    """Returns the pip settings of this host from its files and environment: index, proxy, certificates."""
     settings = {}
     for line in run([sys.executable, "-m", "pip", "config", "list"], timeout=60).splitlines():
         key, _, value = line.partition("=")

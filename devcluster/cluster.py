@@ -1,4 +1,4 @@
-"""The local cluster of this checkout: up, down, reset, and what is to be known about it."""
+"""The local cluster of this checkout: up, down, reset, status and logs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from devcluster.shell import ClusterError
 from devcluster.supervisor import Spec, read_status
 
 _MANIFESTS = folders.CHECKOUT / "devcluster" / "manifests"
-#: Namespace -> deployments without which the cluster is of no use.
+#: Namespace -> Deployments that have to be ready before the cluster counts as up.
 DEPLOYMENTS = {
     "kube-system": ("coredns",),
     "local-path-storage": ("local-path-provisioner",),
@@ -30,21 +30,21 @@ DEPLOYMENTS = {
 
 @dataclass(frozen=True)
 class Cluster:
-    """One local cluster, by its addresses and its state folder."""
+    """A local cluster with its addresses and its state folder."""
 
     addresses: Addresses
     state: Path
 
     @staticmethod
     def of_checkout() -> Cluster:
-        """The cluster of this checkout, whether it exists yet or not."""
+        """Returns the cluster of this checkout, whether or not it exists yet."""
         identity = folders.cluster_id()
         state = folders.clusters() / identity
         return Cluster(addresses.load_or_choose(identity, state), state)
 
     @property
     def nodes(self) -> tuple[Node, ...]:
-        """Its nodes; node 0 holds the control plane."""
+        """The nodes. Node 0 runs the control plane."""
         return (Node(self.addresses, 0, self.state),)
 
     @property
@@ -54,61 +54,64 @@ class Cluster:
 
     @property
     def kubectl(self) -> Kubectl:
-        """Acts as the administrator."""
+        """The `Kubectl` with the administrator's kubeconfig."""
         return Kubectl(toolchain.binary("kubectl"), self.kubeconfig)
 
     @property
     def registry(self) -> Registry:
-        """The registry that the nodes pull every image from."""
+        """The registry that the nodes pull all images from."""
         return Registry(self.addresses.registry)
 
     def running(self) -> bool:
-        """Whether all nodes' supervisors run."""
+        """Returns whether the supervisors of all nodes are running."""
         return all(namespaces.running(node) for node in self.nodes)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """One command at a time brings the cluster up or down."""
+        """Holds a lock, so that only one command at a time starts or stops the cluster."""
         lock = folders.clusters() / f"{self.addresses.cluster}.lock"
-        with folders.locked(lock, "bringing this cluster up or down"):
+        with folders.locked(lock, "starting or stopping this cluster"):
             yield
 
 
 def up() -> Cluster:
-    """Brings the cluster of this checkout up and returns it; does nothing when it is up and unchanged.
+    """Starts the cluster of this checkout and returns it. If it is up and unchanged, nothing happens.
 
     Raises:
-        ClusterError: something is missing or went wrong; running it again goes on where it stopped.
+        ClusterError: Something is missing or a step failed. Another call continues where this one stopped.
     """
     checks.check_user()
     cluster = Cluster.of_checkout()
     with cluster.locked():
         if _is_current(cluster):
-            say(f"the cluster is up (kubeconfig: {cluster.kubeconfig})")
+            say(f"The cluster is up (kubeconfig: {cluster.kubeconfig})")
             return cluster
         addresses.check_free(cluster.addresses)
         checks.check_resources()
         checks.check_kernel()
         began = time.monotonic()
         run_steps(_steps(cluster))
-        say(f"the cluster is up after {time.monotonic() - began:.0f} s (kubeconfig: {cluster.kubeconfig})")
+        say(f"The cluster is up after {time.monotonic() - began:.0f} s (kubeconfig: {cluster.kubeconfig})")
     return cluster
 
 
 def down() -> None:
-    """Stops the cluster and removes every process, mount, interface and cgroup of it; its data stays."""
+    """Stops the cluster, removes its processes, mounts, interfaces and cgroups, and keeps its data."""
     checks.check_user()
     if not was_made():
-        say("this checkout has no cluster: nothing to do")
+        say("This checkout has no cluster. Nothing to do.")
         return
     cluster = Cluster.of_checkout()
     with cluster.locked():
         _stop(cluster)
-    say(f"the cluster is down; its data is kept in {cluster.state} ('inv cluster.reset' makes a new one)")
+    say(
+        f"The cluster is down. Its data is kept in {cluster.state} "
+        f"('./inv cluster.reset' deletes it and starts a new cluster)."
+    )
 
 
 def reset() -> Cluster:
-    """Deletes the cluster of this checkout with all its data, and brings up a new one."""
+    """Deletes the cluster of this checkout with all its data, and starts a new one."""
     checks.check_user()
     cluster = Cluster.of_checkout()
     with cluster.locked():
@@ -118,32 +121,32 @@ def reset() -> Cluster:
 
 
 def existing() -> Cluster:
-    """The cluster of this checkout, which must be up.
+    """Returns the cluster of this checkout, which must be up.
 
     Raises:
-        ClusterError: it is not.
+        ClusterError: The cluster is not up.
     """
     if was_made():
         cluster = Cluster.of_checkout()
         if cluster.running():
             return cluster
-    raise ClusterError("the local cluster of this checkout is not up: './inv cluster.up' brings it up")
+    raise ClusterError("The local cluster of this checkout is not up. Start it: './inv cluster.up'.")
 
 
 def was_made() -> bool:
-    """Whether this checkout has a cluster, up or down."""
+    """Returns whether this checkout has a cluster, up or down."""
     return (folders.clusters() / folders.cluster_id()).exists()
 
 
 def logs() -> list[Path]:
-    """The log files of the cluster's components, the supervisor's among them."""
+    """Returns the log files of the cluster's components, including the supervisor."""
     return sorted((folders.clusters() / folders.cluster_id()).glob("node-*/log/*.log"))
 
 
 def describe() -> list[str]:
-    """What `inv cluster.status` prints."""
+    """Returns the lines that `inv cluster.status` prints."""
     if not was_made():
-        return ["this checkout has no cluster: './inv cluster.up' makes one"]
+        return ["This checkout has no cluster. Start one: './inv cluster.up'."]
     cluster = Cluster.of_checkout()
     lines = [
         f"cluster     {cluster.addresses.cluster} ({'up' if cluster.running() else 'down'})",
@@ -164,13 +167,13 @@ def describe() -> list[str]:
             lines.append(cluster.kubectl("get", "nodes,pods", "-A", "-o", "wide", timeout=20).rstrip())
         except ClusterError as error:
             lines.append(
-                f"the API server does not answer ('./inv cluster.logs kube-apiserver' may say why): {error}"
+                f"The API server does not respond (see './inv cluster.logs kube-apiserver'): {error}"
             )
     return lines
 
 
 def _is_current(cluster: Cluster) -> bool:
-    """Whether the cluster is up as this checkout describes it, and serves."""
+    """Returns whether the cluster is up and ready with the configuration of this checkout."""
     if toolchain.missing(toolchain.CLUSTER_TOOLS) or not cluster.running():
         return False
     configured = all(Spec.load(node.folder / "spec.json") == node.configure() for node in cluster.nodes)
@@ -178,7 +181,7 @@ def _is_current(cluster: Cluster) -> bool:
 
 
 def _steps(cluster: Cluster) -> list[Step]:
-    steps = [Step("Debian packages", packages.install)] if packages.unfinished() else []
+    steps = [Step("installing Debian packages", packages.install)] if packages.unfinished() else []
     steps += [
         Step(f"building {tool.name} {tool.version}", partial(toolchain.build, tool))
         for tool in toolchain.missing(toolchain.CLUSTER_TOOLS)
@@ -195,14 +198,16 @@ def _steps(cluster: Cluster) -> list[Step]:
 
 
 def _start(cluster: Cluster) -> None:
-    """Starts the nodes, unless they run as this checkout describes them."""
+    """Starts the nodes, unless they are running with the configuration of this checkout."""
     specs = [(node, node.configure()) for node in cluster.nodes]
     if cluster.running() and all(Spec.load(node.folder / "spec.json") == spec for node, spec in specs):
         return
-    _stop(cluster)  # also what a killed run left
+    _stop(cluster)  # Also removes what a killed run left behind.
     for node, spec in specs:
         namespaces.start(node, spec)
-    wait_until(cluster.registry.answers, 30, lambda: f"{cluster.registry.address} does not answer")
+    wait_until(
+        cluster.registry.answers, 30, lambda: f"The registry {cluster.registry.address} does not respond."
+    )
 
 
 def _stop(cluster: Cluster) -> None:
@@ -226,7 +231,7 @@ def _applied(cluster: Cluster) -> bool:
 
 
 def _wanted() -> str:
-    """A hash of what is pushed and applied to the cluster."""
+    """Returns a hash of the images and manifests that the cluster should have."""
     digest = hashlib.sha256(base_images.fingerprint(base_images.CLUSTER_IMAGES).encode())
     for file in sorted(_MANIFESTS.rglob("*.yaml")):
         digest.update(file.read_bytes())

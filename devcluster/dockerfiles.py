@@ -1,4 +1,4 @@
-"""What a Dockerfile's image depends on, so that an unchanged one is not built again."""
+"""Finds what the image of a Dockerfile depends on, so that an unchanged image is not built again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def bases(dockerfile: Path, arguments: Mapping[str, str]) -> list[str]:
-    """The images that its FROM lines name, but for its own stages and `scratch`."""
+    """Returns the images that the FROM lines name, except its own stages and `scratch`."""
     found: list[str] = []
     stages = {"scratch"}
     for words in _instructions(dockerfile, arguments):
@@ -25,7 +25,7 @@ def bases(dockerfile: Path, arguments: Mapping[str, str]) -> list[str]:
 def content_key(
     dockerfile: Path, context: Path, arguments: Mapping[str, str], more: Iterable[str] = ()
 ) -> str:
-    """A hash of the Dockerfile, its arguments, every file that it copies, and `more`."""
+    """Returns a hash of the Dockerfile, its arguments, the files that it copies, and `more`."""
     digest = hashlib.sha256(dockerfile.read_bytes())
     digest.update(repr((sorted(arguments.items()), list(more))).encode())
     for file in _copied_files(dockerfile, context, arguments):
@@ -47,7 +47,7 @@ def _copied_files(dockerfile: Path, context: Path, arguments: Mapping[str, str])
 
 
 def _instructions(dockerfile: Path, arguments: Mapping[str, str]) -> Iterator[list[str]]:
-    """The words of each instruction, with ARG values filled in."""
+    """Yields the words of each FROM, COPY and ADD instruction, with ARG values filled in."""
     values: dict[str, str] = {}
     text = re.sub(r"^\s*#.*\n", "", dockerfile.read_text(), flags=re.MULTILINE)
     for line in re.sub(r"\\\s*\n", " ", text).splitlines():

@@ -1,4 +1,4 @@
-"""Images of this project: built from a Dockerfile, pushed, named by digest."""
+"""Builds this project's images from Dockerfiles and pushes them. Images are named by digest."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ def build(
     tag: str = "latest",
     build_args: Mapping[str, str] | None = None,
 ) -> str:
-    """Builds and pushes an image for the current target; the local one skips what is unchanged.
+    """Builds an image and pushes it for the current target. For the local cluster, skips unchanged images.
 
     Args:
-        dockerfile: its FROM lines name public images, which a local cluster has in its registry.
-        context: the folder that COPY is relative to.
-        name: the last part of the image's name.
-        tag: what it is pushed as, for manifests that people apply by hand.
-        build_args: values for its ARG lines.
+        dockerfile: Its FROM lines name public images, which a local cluster has in its registry.
+        context: The folder that COPY is relative to.
+        name: The last part of the image's name.
+        tag: The tag to push, for manifests that a user applies manually.
+        build_args: Values for the ARG lines.
 
     Returns:
-        The reference by which the target pulls it, such as quay.io/pilothouse/NAME@sha256:...
+        The reference by which the target pulls the image, such as quay.io/pilothouse/NAME@sha256:...
 
     Raises:
-        ClusterError: there is no cluster, no registry to push to, or the build failed.
+        ClusterError: There is no cluster, there is no registry to push to, or the build failed.
     """
     target = targets.current()
     arguments = dict(build_args or {})
@@ -53,14 +53,17 @@ def build(
 
 
 def load(cluster: Cluster, source: str) -> str:
-    """Pushes an image that lies on this machine into the local cluster's registry.
+    """Pushes an image from this machine to the local cluster's registry.
 
     Args:
-        cluster: the running cluster.
-        source: a tar file (docker or OCI archive), or the name of an image that docker or podman holds.
+        cluster: The running cluster.
+        source: A tar file (Docker or OCI archive), or the name of an image in docker or podman.
 
     Returns:
-        The reference by which pods of the cluster name it.
+        The reference of the image for pods of the cluster.
+
+    Raises:
+        ClusterError: There is no such image, or the push failed.
     """
     with tempfile.TemporaryDirectory() as folder:
         archive = given(source)
@@ -90,14 +93,15 @@ def _build_locally(
 
 
 def _digest_of(registry: Registry, reference: str) -> str:
-    """The digest in a reference, or that of a public image's namesake in the local registry."""
+    """Returns the digest in a reference, or the digest of that image in the local registry."""
     if "@" in reference:
         return reference.rpartition("@")[2]
     repository, _, tag = buildah.registry_path(reference).partition(":")
     digest = registry.digest(repository, tag or "latest")
     if not digest:
         raise ClusterError(
-            f"the local registry lacks the base image {reference}: './inv cluster.load-image' loads it"
+            f"The base image {reference} is not in the local registry. Push it there with "
+            f"'./inv cluster.load-image'."
         )
     return digest
 
@@ -105,14 +109,14 @@ def _digest_of(registry: Registry, reference: str) -> str:
 def _build_elsewhere(
     target: targets.Target, name: str, dockerfile: Path, context: Path, words: Sequence[str]
 ) -> str:
-    """Builds with an engine of the user's, for the kind of machine that the cluster has, and pushes."""
+    """Builds an image with the user's engine, for the architecture of the cluster, and pushes it."""
     engine = _engine()
     reference = f"{target.require_registry()}/{name}"
     kind = "jsonpath={.items[0].status.nodeInfo.architecture}"
     words = [*words, f"--platform=linux/{target.kubectl('get', 'nodes', '-o', kind)}"]
     with tempfile.TemporaryDirectory() as folder:
         if engine != "docker":
-            # As docker does anyway: what is unchanged comes from the last build, with the same digest.
+            # Reuses unchanged layers, so that the digest stays the same. docker does this by default.
             words += ["--layers", *buildah.host_volumes(Path(folder))]
         run([engine, "build", *words, "-f", dockerfile, "-t", reference, context], timeout=_BUILD_TIMEOUT)
         try:
@@ -120,19 +124,20 @@ def _build_elsewhere(
         except CommandError as error:
             reason = str(error).splitlines()[-1].strip()
             raise ClusterError(
-                f"{reference} could not be pushed: start that registry, or log in to it "
-                f"({engine} login {reference.partition('/')[0]}), or correct REGISTRY ({reason})"
+                f"Could not push {reference}. Start that registry, log in to it "
+                f"({engine} login {reference.partition('/')[0]}), or correct REGISTRY. "
+                f"The error was: {reason}"
             ) from error
 
 
 def _push(engine: str, reference: str, digest_file: Path) -> str:
     if engine == "docker":
-        # Only the push's own words name the digest alike for all registries and stores of images.
-        said = re.search(r"sha256:[0-9a-f]{64}", run([engine, "push", reference], timeout=_BUILD_TIMEOUT))
-        if not said:
-            raise CommandError(f"'docker push {reference}' named no digest")
-        return said[0]
-    # Only a registry on this machine may be without TLS, as with docker.
+        # The output of the push is the only place with the digest for all registries and image stores.
+        digest = re.search(r"sha256:[0-9a-f]{64}", run([engine, "push", reference], timeout=_BUILD_TIMEOUT))
+        if not digest:
+            raise CommandError(f"'docker push {reference}' printed no digest.")
+        return digest[0]
+    # As with docker, only a registry on this machine may be used without TLS.
     host = reference.partition("/")[0].partition(":")[0]
     plain = ["--tls-verify=false"] if re.fullmatch(r"(.+\.)?localhost|127(\.\d+){3}", host) else []
     run([engine, "push", *plain, "--digestfile", digest_file, reference], timeout=_BUILD_TIMEOUT)
@@ -140,12 +145,14 @@ def _push(engine: str, reference: str, digest_file: Path) -> str:
 
 
 def _engine() -> str:
-    """The engine to build with, in the order in which people have a registry's login in it."""
-    if shutil.which("docker") and succeeds(["docker", "version"], timeout=20):  # its daemon answers
+    """Returns the engine to build with. The order is how likely users are logged in to a registry with it."""
+    if shutil.which("docker") and succeeds(["docker", "version"], timeout=20):  # Its daemon is running.
         return "docker"
     found = next((engine for engine in ("podman", "buildah") if shutil.which(engine)), "")
     if not found:
-        raise ClusterError("no program here builds images: start docker, or install podman or buildah")
+        raise ClusterError(
+            "No program to build images was found. Start docker, or install podman or buildah."
+        )
     return found
 
 
@@ -157,5 +164,6 @@ def _save(name: str, archive: Path) -> None:
         except ClusterError:
             continue
         return
-    where = " and ".join(holders) or "neither docker nor podman is here"
-    raise ClusterError(f"'{name}' is no file, and no image was found by that name (asked: {where})")
+    where = " or ".join(holders)
+    reason = f"an image in {where}" if where else "an image: neither docker nor podman is installed"
+    raise ClusterError(f"'{name}' is neither a file nor {reason}.")

@@ -1,4 +1,4 @@
-"""Runs kubectl against one cluster, with a deadline on every call, and waits for what it shows."""
+"""Runs kubectl against one cluster, with a deadline on every call, and waits until objects are ready."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from devcluster.shell import ClusterError, CommandError, run
 
 T = TypeVar("T")
 
-#: Who owns the fields that we apply.
+#: The field manager of everything that we apply.
 _FIELD_MANAGER = "pilothouse-devcluster"
 _POLL = 0.3
 
@@ -28,74 +28,74 @@ class Kubectl:
     kubeconfig: Path
 
     def __call__(self, *words: str, stdin: str = "", timeout: float = 60.0) -> str:
-        """Runs one command and returns what it printed.
+        """Runs one command and returns its standard output.
 
         Args:
-            words: kubectl's arguments.
-            stdin: text for its standard input (`-f -`).
-            timeout: seconds after which it is stopped.
+            words: The arguments for kubectl.
+            stdin: Text for its standard input (`-f -`).
+            timeout: Seconds after which it is stopped.
 
         Raises:
-            CommandError: with kubectl's own message.
+            CommandError: The command failed or timed out. The message contains that of kubectl.
         """
         environment = {**os.environ, "KUBECONFIG": str(self.kubeconfig)}
         return run([self.program, *words], stdin=stdin, timeout=timeout, env=environment)
 
     def read(self, *words: str, timeout: float = 60.0) -> dict[str, Any]:
-        """`kubectl get WORDS -o json`, decoded."""
+        """Returns the decoded output of `kubectl get WORDS -o json`."""
         document: dict[str, Any] = json.loads(self("get", *words, "-o", "json", timeout=timeout))
         return document
 
     def apply(self, manifests: str) -> None:
-        """Applies manifests on the server's side: OLM's CRDs are too large for the client's way.
+        """Applies manifests with server-side apply: OLM's CRDs are too large for client-side apply.
 
-        They go through standard input: a key on a command line could be read by every user.
+        Passes them on standard input, because every user of the host can read command lines.
         """
         owner = f"--field-manager={_FIELD_MANAGER}"
         self("apply", "--server-side", "--force-conflicts", owner, "-f", "-", stdin=manifests, timeout=120)
 
     def may(self, verb: str, resource: str) -> bool:
-        """Whether the user of the kubeconfig may do that in every namespace."""
+        """Returns whether the user of the kubeconfig has the verb on the resource in every namespace."""
         try:
             return self("auth", "can-i", verb, resource, "--all-namespaces").strip() == "yes"
         except CommandError:  # "no" comes with status 1
             return False
 
     def ready(self) -> bool:
-        """Whether the API server serves."""
+        """Returns whether the API server is ready."""
         try:
             return self("get", "--raw=/readyz", "--request-timeout=2s", timeout=5) == "ok"
         except CommandError:
             return False
 
     def wait_ready(self, timeout: float) -> None:
-        """Waits until the API server serves."""
+        """Waits until the API server is ready."""
         wait_until(
             self.ready,
             timeout,
-            lambda: "the API server did not get ready: './inv cluster.logs kube-apiserver'",
+            lambda: "The API server is not ready. Its log: './inv cluster.logs kube-apiserver'.",
         )
 
     def wait_deployments(
         self, namespace: str, names: Sequence[str], *, since: float = 0.0, timeout: float = 300.0
     ) -> None:
-        """Waits until deployments have every replica ready.
+        """Waits until all replicas of the Deployments are ready.
 
         Args:
-            namespace: where they are.
-            names: the deployments.
-            since: Unix time before which a container does not count as started: after its node's restart
-                pods look ready until the kubelet has looked.
-            timeout: seconds.
+            namespace: The namespace of the Deployments.
+            names: The names of the Deployments.
+            since: A Unix time. Containers that started earlier do not count: after a restart of the node,
+                its pods are reported as ready until the kubelet has checked them.
+            timeout: Seconds.
 
         Raises:
-            ClusterError: naming the pods that are not ready, and why.
+            ClusterError: The wait timed out. The message names the pods that are not ready, and why.
         """
         wait_until(
             lambda: not self._unready(namespace, names, since),
             timeout,
             lambda: (
-                f"not ready in namespace {namespace}: " + "; ".join(self._unready(namespace, names, since))
+                f"Not ready in namespace {namespace}: " + "; ".join(self._unready(namespace, names, since))
             ),
         )
 
@@ -108,7 +108,7 @@ class Kubectl:
         for name in names:
             deployment = deployments.get(name)
             if not deployment:
-                problems.append(f"deployment {name} is missing")
+                problems.append(f"Deployment {name} does not exist")
                 continue
             selector = deployment["spec"]["selector"]["matchLabels"].items()
             own = [pod for pod in pods if selector <= pod["metadata"].get("labels", {}).items()]
@@ -118,7 +118,7 @@ class Kubectl:
 
 
 def pod_problem(pod: dict[str, Any], since: float = 0.0) -> str:
-    """Why a pod is not ready, or was started before `since` (Unix time), in a few words; empty when it is."""
+    """Returns why a pod is not ready or was started before `since` (Unix time); empty if it is fine."""
     status = pod["status"]
     containers = status.get("containerStatuses", [])
     for container in containers:
@@ -132,15 +132,15 @@ def pod_problem(pod: dict[str, Any], since: float = 0.0) -> str:
 
 
 def wait_until(done: Callable[[], T], timeout: float, complaint: Callable[[], str]) -> T:
-    """Waits until `done` returns something true, and returns that.
+    """Calls `done` repeatedly until it returns a true value, and returns that value.
 
     Raises:
-        ClusterError: it did not come true within `timeout` seconds; `complaint` says what was waited for.
+        ClusterError: The wait timed out after `timeout` seconds. The message ends with `complaint()`.
     """
     deadline = time.monotonic() + timeout
     while not (found := done()):
         if time.monotonic() > deadline:
-            raise ClusterError(f"{complaint()} (waited {timeout:.0f} s)")
+            raise ClusterError(f"Timed out after {timeout:.0f} s. {complaint()}")
         time.sleep(_POLL)
     return found
 

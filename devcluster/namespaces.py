@@ -1,4 +1,4 @@
-"""Starts and ends nodes in namespaces and cgroups of their own, and removes every trace of them."""
+"""Starts and stops nodes in namespaces and cgroups of their own, and removes everything they leave."""
 
 from __future__ import annotations
 
@@ -19,18 +19,22 @@ from devcluster.node import HOME, INTERFACE, Node
 from devcluster.shell import ClusterError, CommandError, run, succeeds
 from devcluster.supervisor import Spec
 
-#: Seconds a node has to stop in order: three stages and the pods, and a margin.
+#: Seconds in which a node stops gracefully: three stages, the pods, and a margin.
 _STOP_TIMEOUT = 45.0
 
 
 def start(node: Node, spec: Spec) -> None:
-    """Starts a node's supervisor in new namespaces and plugs its cable in; returns once it set itself up."""
+    """Starts a node's supervisor in new namespaces, connects it to the bridge and waits until it is set up.
+
+    Raises:
+        ClusterError: The supervisor did not start.
+    """
     spec_file, log = node.folder / "spec.json", node.folder / "log" / "supervisor.log"
     spec.save(spec_file)
     (node.folder / "status.json").unlink(missing_ok=True)
     Path(HOME).mkdir(parents=True, exist_ok=True)
     supervise = [sys.executable, "-m", "devcluster.supervisor", f"{HOME}/spec.json"]
-    # The bind mount has to be there before the supervisor reads its specification from it.
+    # The bind mount has to exist before the supervisor reads its specification from it.
     script = 'mount --make-rprivate / && mount --bind "$0" "$1" && shift && exec "$@"'
     unshare = [
         "unshare",
@@ -58,12 +62,12 @@ def start(node: Node, spec: Spec) -> None:
     while not (node.folder / "status.json").exists():
         if outer.poll() is not None or time.monotonic() > deadline:
             tail = "\n  ".join(log.read_text().splitlines()[-5:])
-            raise ClusterError(f"{node.name} did not start (all of it: {log}):\n  {tail}")
+            raise ClusterError(f"{node.name} did not start (complete log: {log}):\n  {tail}")
         time.sleep(0.05)
 
 
 def running(node: Node) -> int:
-    """The host's process id of a node's supervisor; 0 when it does not run."""
+    """Returns the process id of a node's supervisor on the host; 0 if it is not running."""
     try:
         pid, started = json.loads((node.folder / "pid").read_text())
     except (FileNotFoundError, ValueError):
@@ -72,7 +76,7 @@ def running(node: Node) -> int:
 
 
 def stop(node: Node) -> None:
-    """Stops a node in order, and by force when that takes too long."""
+    """Stops a node gracefully, and kills it if that takes too long."""
     pid = running(node)
     if pid:
         os.kill(pid, signal.SIGTERM)
@@ -80,7 +84,11 @@ def stop(node: Node) -> None:
 
 
 def sweep(addresses: Addresses, state: Path) -> None:
-    """Removes all that a cluster, stopped or killed, left: processes, mounts, interfaces, cgroups."""
+    """Removes what a stopped or killed cluster left: processes, mounts, interfaces and cgroups.
+
+    Raises:
+        ClusterError: An interface or cgroup cannot be removed.
+    """
     left = set(processes(addresses))
     for pid in left:
         _kill(pid)
@@ -88,16 +96,18 @@ def sweep(addresses: Addresses, state: Path) -> None:
     for mount in sorted(mounts(state), key=len, reverse=True):
         run(["umount", "--lazy", mount], timeout=10)
     for name in interfaces(addresses):
-        succeeds(["ip", "link", "delete", name], timeout=10)  # a cable also goes when its other end does
+        # May fail: the end of a veth pair is also deleted together with its other end.
+        succeeds(["ip", "link", "delete", name], timeout=10)
     _remove_cgroups(addresses)
     if interfaces(addresses):
         raise ClusterError(
-            f"the interface {interfaces(addresses)[0]} cannot be removed: 'ip link delete' says why"
+            f"Could not remove the network interface {interfaces(addresses)[0]}. "
+            f"'ip link delete {interfaces(addresses)[0]}' shows the reason."
         )
 
 
 def processes(addresses: Addresses) -> Iterator[int]:
-    """Host process ids of everything in the cluster's cgroups or started by its supervisors."""
+    """Yields the host's ids of the processes in the cluster's cgroups or started by its supervisors."""
     mark = f"PILOTHOUSE_CLUSTER={addresses.cluster}".encode()
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit() or int(folder.name) == os.getpid():
@@ -107,29 +117,29 @@ def processes(addresses: Addresses) -> Iterator[int]:
             if member or mark in (folder / "environ").read_bytes().split(b"\0"):
                 yield int(folder.name)
         except (FileNotFoundError, ProcessLookupError, PermissionError):
-            continue  # it ended meanwhile
+            continue  # The process has ended.
 
 
 def mounts(state: Path) -> list[str]:
-    """Mount points of the host below the state folder."""
+    """Returns the host's mount points below the state folder."""
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
     points = (line.split()[4].replace(r"\040", " ") for line in lines)
     return [point for point in points if point.startswith(f"{state}/")]
 
 
 def interfaces(addresses: Addresses) -> list[str]:
-    """The host's network interfaces that belong to the cluster."""
+    """Returns the host's network interfaces that belong to the cluster."""
     links = json.loads(run(["ip", "-j", "link"], timeout=10))
     return [link["ifname"] for link in links if link["ifname"].startswith(addresses.bridge)]
 
 
 def cgroups(addresses: Addresses) -> list[Path]:
-    """The cluster's cgroup in every hierarchy where there is one."""
+    """Returns the cluster's cgroup in every hierarchy in which it exists."""
     return [path for path in (root / addresses.cgroup for root in _hierarchies()) if path.is_dir()]
 
 
 def _hierarchies(mounted: Path = Path("/proc/self/mountinfo")) -> list[Path]:
-    """Roots of all cgroup hierarchies: one with cgroup v2, one per controller with v1."""
+    """Returns the roots of all cgroup hierarchies: one with cgroup v2, one per controller with v1."""
     lines = mounted.read_text().splitlines()
     roots = {line.split()[4] for line in lines if line.split(" - ")[1].split()[0] in ("cgroup", "cgroup2")}
     return [Path(root) for root in sorted(roots)]
@@ -143,7 +153,7 @@ def _enter_cgroups(name: str, pids: list[int]) -> None:
             if (folder.parent / "cgroup.subtree_control").exists():
                 _delegate(folder.parent)
             folder.mkdir(exist_ok=True)
-            for file in ("cpuset.cpus", "cpuset.mems"):  # with v1 a new cpuset is empty and takes no process
+            for file in ("cpuset.cpus", "cpuset.mems"):  # With v1, an empty cpuset rejects processes.
                 if (folder / file).exists() and not (folder / file).read_text().strip():
                     (folder / file).write_text((folder.parent / file).read_text())
         for pid in pids:
@@ -151,9 +161,9 @@ def _enter_cgroups(name: str, pids: list[int]) -> None:
 
 
 def _delegate(folder: Path) -> None:
-    """Lets children of a v2 cgroup have its controllers (those of v1 all have theirs)."""
+    """Enables the controllers of a v2 cgroup for its children (not needed with v1)."""
     for controller in (folder / "cgroup.controllers").read_text().split():
-        # One that cannot be had is for the kubelet to complain about, if it needs it.
+        # If the kubelet needs a controller that cannot be enabled, it reports that.
         with suppress(OSError):
             (folder / "cgroup.subtree_control").write_text(f"+{controller}")
 
@@ -170,7 +180,7 @@ def _plug_in(node: Node, pid: int) -> None:
 
 
 def _child_of(outer: subprocess.Popen[bytes]) -> int:
-    """The process that unshare forks: number 1 of the new namespaces."""
+    """Returns the id of the process that unshare forks: process 1 of the new namespaces."""
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline and outer.poll() is None:
         for folder in Path("/proc").iterdir():
@@ -178,13 +188,13 @@ def _child_of(outer: subprocess.Popen[bytes]) -> int:
                 return int(folder.name)
         time.sleep(0.02)
     raise ClusterError(
-        "'unshare' could not make new namespaces, which this machine (or container) forbids: "
-        "run on a machine, or in a container with --privileged"
+        "'unshare' could not create new namespaces: this machine or container forbids it. "
+        "Use a machine that allows it, or a container with --privileged."
     )
 
 
 def _stat(pid: int) -> list[str]:
-    """The fields of /proc/PID/stat after the program's name: state, parent, ... (proc_pid_stat(5))."""
+    """Returns the fields of /proc/PID/stat after the program's name: state, parent, ... (see proc(5))."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
@@ -197,7 +207,10 @@ def _parent(pid: int) -> int:
 
 
 def _started(pid: int) -> int:
-    """The process's start time in clock ticks: tells it from a later one of the same number; 0 when gone."""
+    """Returns the start time of a process in clock ticks, or 0 if it has ended.
+
+    A later process may have the same id, but not the same start time.
+    """
     fields = _stat(pid)
     return int(fields[19]) if fields and fields[0] != "Z" else 0
 
@@ -218,7 +231,7 @@ def _wait_gone(pids: set[int], timeout: float) -> None:
 
 
 def _remove_cgroups(addresses: Addresses) -> None:
-    """Removes the cluster's cgroups, children first; the kernel may need a moment to let go of them."""
+    """Removes the cluster's cgroups, children first. The kernel may need a moment to release them."""
     deadline = time.monotonic() + 10
     while remaining := cgroups(addresses):
         for top in remaining:
@@ -227,7 +240,7 @@ def _remove_cgroups(addresses: Addresses) -> None:
             _remove_cgroup(top)
         if time.monotonic() > deadline:
             raise ClusterError(
-                f"the cgroup {remaining[0]} is still busy: 'inv cluster.down' again in a moment"
+                f"The cgroup {remaining[0]} is still busy. Run './inv cluster.down' again in a moment."
             )
         time.sleep(0.05)
 
@@ -236,15 +249,15 @@ def _remove_cgroup(folder: Path) -> None:
     try:
         folder.rmdir()
     except OSError:
-        return  # busy for now: the caller tries again until its deadline
+        return  # Still busy: the caller retries until its deadline.
 
 
 def remove_state(state: Path) -> None:
-    """Deletes a stopped cluster's state folder.
+    """Deletes the state folder of a stopped cluster.
 
     Raises:
-        CommandError: something is still mounted there.
+        CommandError: There is still a mount below it.
     """
     if mounts(state):
-        raise CommandError(f"{mounts(state)[0]} is still mounted: 'inv cluster.down' first")
+        raise CommandError(f"{mounts(state)[0]} is still mounted. Run './inv cluster.down' first.")
     shutil.rmtree(state, ignore_errors=True)

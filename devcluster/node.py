@@ -1,7 +1,7 @@
-"""One node of the cluster: the configuration of its components, as files in its state folder.
+"""One node of the cluster: writes the configuration of its components to files in its state folder.
 
-Node 0 holds the control plane and the registry as well. A further node is another `Node` with the next index:
-its addresses, names and pod network follow from that, and it joins with its own certificate.
+Node 0 also runs the control plane and the registry. Another node is a `Node` with the next index: its
+addresses, names and pod network are derived from the index, and it joins with a certificate of its own.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from devcluster.pki import Authority, ensure_signing_key
 from devcluster.shell import write_if_changed
 from devcluster.supervisor import Component, Spec
 
-#: The node's state folder as its own mount namespace sees it: short, and the same for every cluster.
+#: The path of the node's state folder in its mount namespace: short, and the same for all clusters.
 HOME = "/var/lib/pilothouse"
 INTERFACE = "eth0"
-#: Every node has routes to the pods of this many.
+#: Every node has routes to the pods of this number of nodes.
 MAXIMUM = 8
 _CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
 _SERVICE = "kubernetes.default.svc"
 _ISSUER = f"https://{_SERVICE}.cluster.local"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_STORES, _API, _CLIENTS = 0, 1, 2  # stages: stopped from the last to the first
+_STORES, _API, _CLIENTS = 0, 1, 2  # Stages: stopped from the last to the first.
 
 
 @dataclass(frozen=True)
 class Node:
-    """A node, by its index in the cluster."""
+    """A node with its index in the cluster."""
 
     addresses: Addresses
     index: int
@@ -48,22 +48,22 @@ class Node:
 
     @property
     def name(self) -> str:
-        """Its host name and Kubernetes name."""
+        """The host name, which is also the name of the Node object."""
         return f"node-{self.index}"
 
     @property
     def folder(self) -> Path:
-        """What it keeps over restarts; it sees this folder as HOME."""
+        """The folder that is kept across restarts. The node sees it as HOME."""
         return self.state / self.name
 
     @property
     def address(self) -> IPv4Address:
-        """Where the host and other nodes reach it."""
+        """The address for the host and the other nodes."""
         return self.addresses.node(self.index)
 
     @property
     def pods(self) -> IPv4Network:
-        """Its share of the pod network."""
+        """The node's part of the pod network."""
         return list(POD_NETWORK.subnets(new_prefix=24))[self.index]
 
     @property
@@ -72,7 +72,7 @@ class Node:
         return self.folder / "pki" / "admin.conf"
 
     def configure(self) -> Spec:
-        """Writes certificates and configuration files, and says what the supervisor has to run."""
+        """Writes the certificates and configuration files, and returns what the supervisor has to run."""
         for name in ("pki", "config", "config/cni", "config/certs.d/_default", "log/pods", "log/containers"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         for name in ("kubelet", "containerd", "volumes"):
@@ -127,7 +127,7 @@ class Node:
             cluster.kubeconfig(folder, name, self.addresses.api)
 
     def _configuration_files(self) -> None:
-        # Every registry's name maps, by path, to the local registry.
+        # Maps all registries to the local one; the path in the image reference stays the same.
         mirror = f'[host."http://{self.addresses.registry}"]\n  capabilities = ["pull", "resolve"]\n'
         files = {
             "resolv.conf": "",
@@ -142,8 +142,8 @@ class Node:
             write_if_changed(self.folder / "config" / name, text)
 
     def _network(self) -> list[list[str]]:
-        # What leaves the cluster's own networks is refused at once: no traffic, and no waiting for a timeout.
-        # (In OUTPUT the interface is that of before a service's address became a pod's.)
+        # Traffic that leaves the cluster is rejected immediately, so that clients do not wait for a timeout.
+        # In OUTPUT the interface is that of the Service's address, before it is rewritten to a pod's.
         refusal = ["-o", INTERFACE, "!", "-d", str(self.addresses.subnet), "-j", "REJECT"]
         rules = [["-d", str(POD_NETWORK), "-j", "ACCEPT"], refusal]
         others = [Node(self.addresses, index, self.state) for index in range(MAXIMUM) if index != self.index]
@@ -151,7 +151,7 @@ class Node:
             ["ip", "link", "set", "lo", "up"],
             ["ip", "address", "add", f"{self.address}/24", "dev", INTERFACE],
             ["ip", "link", "set", INTERFACE, "up"],
-            # Service addresses are rewritten only after a route was found.
+            # Service addresses are rewritten only after the route lookup, which therefore needs a route.
             ["ip", "route", "add", "default", "via", str(self.addresses.host)],
             *(["ip", "route", "add", str(node.pods), "via", str(node.address)] for node in others),
             *(["iptables", "-w", "-A", chain, *rule] for chain in ("OUTPUT", "FORWARD") for rule in rules),
@@ -163,7 +163,7 @@ class Node:
             "--name=node-0", f"--data-dir={HOME}/etcd", f"--listen-client-urls={own}",
             f"--advertise-client-urls={own}", "--listen-peer-urls=http://127.0.0.1:2380",
             "--listen-metrics-urls=http://127.0.0.1:2381",
-            # A development cluster: what the machine's crash may lose is not worth the disk's time.
+            # A development cluster may lose its latest writes in a crash of the machine; fsync would be slow.
             "--unsafe-no-fsync",
         ]  # fmt: skip
         return [
@@ -212,7 +212,7 @@ class Node:
             "--allow-privileged", f"--kubelet-client-certificate={pki}/apiserver-kubelet-client.crt",
             f"--kubelet-client-key={pki}/apiserver-kubelet-client.key",
             f"--kubelet-certificate-authority={pki}/ca.crt", "--kubelet-preferred-address-types=InternalIP",
-            # Aggregation: OLM's package server is an API server behind this one.
+            # API aggregation: OLM's package server is an extension API server.
             f"--requestheader-client-ca-file={pki}/front-proxy-ca.crt",
             "--requestheader-allowed-names=front-proxy-client",
             "--requestheader-extra-headers-prefix=X-Remote-Extra-",
@@ -250,8 +250,8 @@ class Node:
             "failSwapOn": False,
             "volumePluginDir": f"{HOME}/kubelet/plugins",
             "serializeImagePulls": False,
-            "registryPullQPS": 0,  # the registry is the node's own
-            # The node shares its disk with its user: only near the very end is it the node's business.
+            "registryPullQPS": 0,  # No limit: the registry is local.
+            # The node shares the disk with its user, so it evicts pods only when the disk is almost full.
             "evictionHard": {
                 "memory.available": "100Mi",
                 "nodefs.available": "1%",
@@ -269,13 +269,13 @@ class Node:
             "clientConnection": {"kubeconfig": f"{HOME}/pki/kube-proxy.conf"},
             "mode": "iptables",
             "clusterCIDR": str(POD_NETWORK),
-            "conntrack": {"maxPerCore": 0},  # the table's size is the host's to set
+            "conntrack": {"maxPerCore": 0},  # Leaves the host's table size as it is.
             "hostnameOverride": self.name,
         }
 
 
 def _mounts() -> list[list[str]]:
-    """The node's own /run and data folders, in places where node software expects them."""
+    """Returns commands that mount the node's own /run and data folders where its software expects them."""
     commands = [
         ["mount", "--make-rprivate", "/"],
         ["mount", "-t", "tmpfs", "-o", "mode=755", "pilothouse", "/run"],
@@ -287,13 +287,13 @@ def _mounts() -> list[list[str]]:
     }
     for source, target in binds.items():
         commands += [["mkdir", "-p", target], ["mount", "--bind", f"{HOME}/{source}", target]]
-    # Which pod had which address is forgotten with the pods themselves.
+    # The address assignments of pods end with the pods, so they are not kept across restarts.
     commands += [["mkdir", "-p", "/var/lib/cni"], ["mount", "-t", "tmpfs", "pilothouse", "/var/lib/cni"]]
     return [*commands, ["mount", "--make-rshared", "/"]]
 
 
 def _digest(*folders: Path) -> str:
-    """A hash of all files in the folders."""
+    """Returns a hash of all files in the folders."""
     digest = hashlib.sha256()
     for folder in folders:
         for file in sorted(folder.rglob("*")):

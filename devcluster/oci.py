@@ -1,6 +1,6 @@
-"""OCI images without a container engine: packed from files, kept in one folder of blobs, pushed by HTTP.
+"""OCI images without a container engine: packs them from files into a folder of blobs, and pushes them.
 
-Layers stay uncompressed: they only travel inside one machine, where compressing costs more than it saves.
+Layers are not compressed: they stay on one machine, where compression costs more time than it saves.
 """
 
 from __future__ import annotations
@@ -23,32 +23,32 @@ from devcluster.shell import ClusterError
 _LAYER = "application/vnd.oci.image.layer.v1.tar"
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-#: Seconds one request to a registry may take; the largest layer is some 300 MB over loopback.
+#: Timeout in seconds of one request to a registry. The largest layer has about 300 MB, sent over loopback.
 _REQUEST_TIMEOUT = 120.0
 _CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
 class Descriptor:
-    """One blob: what it is, its `sha256:` digest and its size in bytes."""
+    """One blob: its media type, its `sha256:` digest and its size in bytes."""
 
     media_type: str
     digest: str
     size: int
 
     def document(self) -> dict[str, Any]:
-        """As manifests name it."""
+        """Returns the descriptor as it appears in a manifest."""
         return {"mediaType": self.media_type, "digest": self.digest, "size": self.size}
 
     @staticmethod
     def parse(document: Mapping[str, Any]) -> Descriptor:
-        """From what `document` returned."""
+        """Returns the descriptor from the result of `document`."""
         return Descriptor(document["mediaType"], document["digest"], document["size"])
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One path of a layer: a copy of a file of the host, given text, a link, or else a folder."""
+    """One path of a layer: a copy of a host file, a text, a link, or (if none of these is set) a folder."""
 
     path: str
     source: Path | None = None
@@ -59,13 +59,13 @@ class Entry:
 
 @dataclass(frozen=True)
 class Image:
-    """An image in a blob folder: what its manifest says."""
+    """An image in a folder of blobs: the content of its manifest."""
 
     layers: tuple[Descriptor, ...]
     config: Descriptor
 
     def manifest(self) -> bytes:
-        """The manifest's exact bytes, which its digest is made of."""
+        """Returns the exact bytes of the manifest, from which the digest is computed."""
         document = {
             "schemaVersion": 2,
             "mediaType": _MANIFEST,
@@ -76,7 +76,7 @@ class Image:
 
     @property
     def digest(self) -> str:
-        """What the image is pulled by."""
+        """The digest by which the image is pulled."""
         return "sha256:" + hashlib.sha256(self.manifest()).hexdigest()
 
 
@@ -87,17 +87,17 @@ class Blobs:
     folder: Path
 
     def path(self, digest: str) -> Path:
-        """Where a blob lies, or would."""
+        """Returns the path of a blob, whether or not it exists."""
         return self.folder / "blobs" / digest.replace(":", "/")
 
     def put(self, data: bytes, media_type: str) -> Descriptor:
-        """Keeps a small blob."""
+        """Stores a small blob."""
         draft = self._draft()
         draft.write_bytes(data)
         return self._adopt(draft, media_type)
 
     def put_layer(self, entries: Sequence[Entry]) -> Descriptor:
-        """Packs a layer; the same entries give the same bytes."""
+        """Packs a layer. The same entries result in the same bytes."""
         draft = self._draft()
         with tarfile.open(draft, "w", format=tarfile.PAX_FORMAT) as tar:
             for entry in sorted(entries, key=lambda entry: entry.path):
@@ -105,24 +105,24 @@ class Blobs:
         return self._adopt(draft, _LAYER)
 
     def adopt_tar(self, tar: Path) -> Descriptor:
-        """Takes over a finished tar file as a layer; the file is moved."""
+        """Moves a finished tar file into the folder as a layer."""
         draft = self._draft()
         tar.replace(draft)
         return self._adopt(draft, _LAYER)
 
     def put_image(self, layers: Sequence[Descriptor], run_config: Mapping[str, Any]) -> Image:
-        """Adds the configuration to layers that are here already.
+        """Stores the configuration of an image whose layers are in the folder, and returns the image.
 
         Args:
-            layers: lowest first.
-            run_config: the `config` object of the OCI image configuration: User, Entrypoint, Env, Labels...
+            layers: The layers, lowest first.
+            run_config: The `config` object of the OCI image configuration: User, Entrypoint, Env, Labels, ...
         """
         document = {
             "architecture": "amd64",
             "os": "linux",
             "config": run_config,
             "rootfs": {"type": "layers", "diff_ids": [layer.digest for layer in layers]},
-            # Builders that add a layer to the image count these.
+            # Image builders expect one entry per layer when they add a layer.
             "history": [{"created_by": "pilothouse devcluster"} for _ in layers],
         }
         return Image(tuple(layers), self.put(json.dumps(document, sort_keys=True).encode(), _CONFIG))
@@ -163,25 +163,29 @@ def _add(tar: tarfile.TarFile, entry: Entry) -> None:
 
 @dataclass(frozen=True)
 class Registry:
-    """A plain-HTTP registry of the distribution API, at `address` (host:port)."""
+    """A plain-HTTP registry with the OCI distribution API, at `address` (host:port)."""
 
     address: str
     _headers: Mapping[str, str] = field(default_factory=lambda: {"Accept": _MANIFEST})
 
     def answers(self) -> bool:
-        """Whether it serves."""
+        """Returns whether the registry responds."""
         try:
             return self._send("GET", "/v2/")[0] == 200
         except ClusterError:
             return False
 
     def digest(self, repository: str, reference: str) -> str:
-        """The digest of a tag (or of a digest that is there); empty when the registry has none."""
+        """Returns the digest of a tag or digest; empty if the registry does not have it."""
         status, headers = self._send("HEAD", f"/v2/{repository}/manifests/{reference}")
         return headers.get("docker-content-digest", "") if status == 200 else ""
 
     def push(self, blobs: Blobs, image: Image, repository: str, tags: Sequence[str]) -> None:
-        """Uploads what the registry lacks of an image, and names it by each tag."""
+        """Uploads the parts of an image that the registry does not have, and sets the tags.
+
+        Raises:
+            ClusterError: The registry refused a part, or does not respond.
+        """
         if all(self.digest(repository, tag) == image.digest for tag in tags):
             return
         for blob in (*image.layers, image.config):
@@ -191,7 +195,7 @@ class Registry:
             status, _ = self._send("PUT", path, io.BytesIO(image.manifest()), {"Content-Type": _MANIFEST})
             if status != 201:
                 raise ClusterError(
-                    f"the registry {self.address} refused {repository}:{tag} with status {status}"
+                    f"The registry {self.address} refused {repository}:{tag} with status {status}."
                 )
 
     def _push_blob(self, repository: str, blob: Descriptor, source: Path) -> None:
@@ -206,7 +210,7 @@ class Registry:
                 status, _ = self._send("PUT", path, stream, content)
         if status != 201:
             raise ClusterError(
-                f"the registry {self.address} refused {repository} {blob.digest}: status {status}"
+                f"The registry {self.address} refused {repository}@{blob.digest} with status {status}."
             )
 
     def _send(
@@ -219,6 +223,6 @@ class Registry:
             response.read()
             return response.status, {name.lower(): value for name, value in response.getheaders()}
         except OSError as error:
-            raise ClusterError(f"the registry {self.address} does not answer: {error}") from error
+            raise ClusterError(f"The registry {self.address} does not respond: {error}") from error
         finally:
             connection.close()

@@ -1,4 +1,4 @@
-"""OLM: its manifests, rendered from the pinned release and committed, and its installation in a cluster."""
+"""Renders OLM's manifests from the pinned release, which are committed, and installs OLM in a cluster."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from devcluster.kubectl import Kubectl
 from devcluster.shell import ClusterError, run
 
 MANIFESTS = folders.CHECKOUT / "devcluster" / "manifests" / "olm"
-#: Without these there is no OLM; its package server, which only people look at, may come later.
+#: The Deployments without which OLM does not work. The package server only serves lists to users.
 DEPLOYMENTS = ("catalog-operator", "olm-operator")
 _NAMESPACE = "olm"
-#: The API of packages, which OLM's package server serves.
+#: The API group that OLM's package server serves.
 _SERVED = "v1.packages.operators.coreos.com"
-#: The community's catalog: large, on another registry, and no part of this.
+#: The community's catalog: large, in another registry, and not needed.
 _LEFT_OUT = "upstream-operators.catalogsource.yaml"
 _HEADER = "# Rendered from {module} {version}'s chart by 'inv tools.render-olm'; do not edit.\n"
 
 
 def present(kubectl: Kubectl) -> bool:
-    """Whether the cluster has an OLM, whose business it is then: it is left as it is, and waited for."""
+    """Returns whether the cluster has OLM. Waits for its Deployments, and changes nothing."""
     selector = f"--field-selector=metadata.name={DEPLOYMENTS[0]}"
     namespaces = kubectl(
         "get", "deployments", "-A", selector, "-o", "jsonpath={.items[*].metadata.namespace}"
@@ -29,28 +29,28 @@ def present(kubectl: Kubectl) -> bool:
     if namespaces:
         kubectl.wait_deployments(namespaces.split()[0], DEPLOYMENTS)
         return True
-    # OpenShift with a hosted control plane runs OLM outside of the cluster, which only sees what it serves.
+    # OpenShift with a hosted control plane runs OLM outside of the cluster, where only its API is visible.
     available = 'jsonpath={.status.conditions[?(@.type=="Available")].status}'
     return kubectl("get", "apiservice", _SERVED, "--ignore-not-found", "-o", available) == "True"
 
 
 def install(kubectl: Kubectl) -> None:
-    """Installs OLM in a cluster that has none, and waits until it runs.
+    """Installs OLM in a cluster that does not have it, and waits until it runs.
 
     Raises:
-        ClusterError: the user may not, or its pods do not get ready.
+        ClusterError: The user may not install OLM, or its pods did not become ready.
     """
     if not kubectl.may("*", "*"):
         raise ClusterError(
-            "the cluster has no OLM, and the user of KUBECONFIG may not install it: use a kubeconfig of a "
-            "cluster administrator (ClusterRole cluster-admin)"
+            "The cluster has no OLM, and the user of KUBECONFIG may not install it. Use the kubeconfig of a "
+            "cluster administrator (ClusterRole cluster-admin)."
         )
     apply(kubectl)
     kubectl.wait_deployments(_NAMESPACE, DEPLOYMENTS)
 
 
 def apply(kubectl: Kubectl) -> None:
-    """Applies the manifests, and returns before the pods run."""
+    """Applies the manifests. Does not wait for the pods."""
     kubectl.apply((MANIFESTS / "crds.yaml").read_text())
     kubectl(
         "wait", "--for=condition=Established", "--timeout=60s", "-f", str(MANIFESTS / "crds.yaml"), timeout=90
@@ -59,7 +59,7 @@ def apply(kubectl: Kubectl) -> None:
 
 
 def render(target: Path = MANIFESTS) -> None:
-    """Writes crds.yaml and olm.yaml from the pinned module's chart; the same release gives the same bytes."""
+    """Writes crds.yaml and olm.yaml from the chart of the pinned release. The output is reproducible."""
     tool = toolchain.TOOLS["olm"]
     deploy = toolchain.module_folder(tool) / "deploy"
     header = _HEADER.format(module=tool.module, version=tool.version)
@@ -79,7 +79,7 @@ def render(target: Path = MANIFESTS) -> None:
         "writePackageServerStatusName": "",
     }
     settings = ",".join(f"{key}={value}" for key, value in values.items())
-    with tempfile.TemporaryDirectory() as home:  # helm keeps folders of its own under HOME
+    with tempfile.TemporaryDirectory() as home:  # helm creates folders of its own under HOME.
         chart = [str(deploy / "chart"), "-f", str(deploy / "upstream/values.yaml"), "--set", settings]
         text = run(
             [toolchain.binary("helm"), "template", "olm", *chart],
@@ -92,15 +92,16 @@ def render(target: Path = MANIFESTS) -> None:
 
 
 def check_rendered() -> None:
-    """Compares the committed manifests with a new rendering.
+    """Renders the manifests again and compares them with the committed ones.
 
     Raises:
-        ClusterError: they differ.
+        ClusterError: They differ.
     """
     with tempfile.TemporaryDirectory() as folder:
         render(Path(folder))
         for name in ("crds.yaml", "olm.yaml"):
             if (Path(folder) / name).read_bytes() != (MANIFESTS / name).read_bytes():
                 raise ClusterError(
-                    f"{MANIFESTS / name} is not what the pinned OLM renders: './inv tools.render-olm'"
+                    f"{MANIFESTS / name} differs from the manifests of the pinned OLM release. "
+                    f"Run './inv tools.render-olm'."
                 )

@@ -1,4 +1,4 @@
-"""Debian packages that the cluster needs on the host: named, then installed, once."""
+"""Installs the Debian packages that the cluster needs on the host, and names them first."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from devcluster import folders
 from devcluster.progress import say
 from devcluster.shell import ClusterError, CommandError, run
 
-#: Package -> the program or file by which its presence is known.
+#: Package -> a program or file that shows whether it is installed.
 PACKAGES: Mapping[str, str] = {
     "containerd": "containerd",
     "runc": "runc",
@@ -31,36 +31,36 @@ PACKAGES: Mapping[str, str] = {
     "gcc": "gcc",
     "libc6-dev": "/usr/lib/x86_64-linux-gnu/libc.a",
 }
-#: Packages that bring services which a machine with systemd would run; the cluster starts its own.
+#: Packages with systemd services, which are not needed: the cluster starts the programs itself.
 _SERVICES = ("containerd", "docker-registry")
 _POLICY = Path("/usr/sbin/policy-rc.d")
-#: Tells our policy, which a killed run may leave, from one that the user put there.
+#: The content identifies our policy, which a killed run may leave behind. The user may have another one.
 _OUR_POLICY = "#!/bin/sh\n# pilothouse: while packages are being installed\nexit 101\n"
 _TIMEOUT = 900.0
-#: Seconds that another apt or dpkg may take, such as a new machine's first upgrade; seconds between tries.
+#: Seconds to wait for another apt or dpkg, such as a new machine's first upgrade; seconds between retries.
 _PATIENCE, _PAUSE = 900.0, 5.0
 
 
 def missing() -> list[str]:
-    """The packages whose program or file is not here."""
+    """Returns the packages whose program or file does not exist."""
     return [package for package, probe in PACKAGES.items() if not _present(probe)]
 
 
 def unfinished() -> bool:
-    """Whether there is something to install, or to clean after an installation that was killed."""
+    """Returns whether there is a package to install, or a killed installation to clean up after."""
     return bool(missing()) or _policy_is_ours()
 
 
 def install() -> None:
-    """Installs what is missing; says what before it does.
+    """Prints the names of the missing packages and installs them.
 
     Raises:
-        ClusterError: this is no Debian, or apt-get failed.
+        ClusterError: There is no apt-get, or it failed.
     """
     if missing() and not shutil.which("apt-get"):
         programs = ", ".join(PACKAGES[package] for package in missing())
         raise ClusterError(
-            f"these programs are needed, and there is no apt-get to install them with: {programs}"
+            f"These programs are missing, and there is no apt-get to install them: {programs}. Install them."
         )
     with (
         folders.locked(folders.cache() / "packages.lock", "installing Debian packages"),
@@ -76,7 +76,7 @@ def _install(wanted: list[str]) -> None:
     words = ("install", "--yes", "--no-install-recommends", *wanted)
     try:
         _apt_get(*words)
-    except CommandError:  # usually package lists that are missing or old
+    except CommandError:  # Usually the package lists are missing or outdated.
         _apt_get("update")
         _apt_get(*words)
     if Path("/run/systemd/system").exists():
@@ -85,11 +85,11 @@ def _install(wanted: list[str]) -> None:
 
 
 def _apt_get(*words: str) -> None:
-    """Runs apt-get, again and again while another program holds one of its locks."""
-    # Not with DPkg::Lock::Timeout: `update` does not heed it, and nobody would see it wait.
+    """Runs apt-get, and retries while another program holds one of its locks."""
+    # Not with DPkg::Lock::Timeout: `update` ignores it, and the user would not see that it waits.
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
     deadline = time.monotonic() + _PATIENCE
-    said = False
+    reported = False
     while True:
         try:
             run(["apt-get", *words], timeout=_TIMEOUT, env=environment)
@@ -100,11 +100,12 @@ def _apt_get(*words: str) -> None:
                 raise
             if time.monotonic() > deadline:
                 raise ClusterError(
-                    f"another program keeps apt-get from its work: run this again when it has ended ({held})"
+                    f"Another program has locked apt-get for {_PATIENCE:.0f} s. Run this command again when "
+                    f"that program has ended. The error was: {held}"
                 ) from error
-        if not said:
-            say(f"      waiting until another program is done: {held.strip()}")
-            said = True
+        if not reported:
+            say(f"      waiting for another program to end: {held.strip()}")
+            reported = True
         time.sleep(_PAUSE)
 
 
@@ -114,7 +115,7 @@ def _present(probe: str) -> bool:
 
 @contextmanager
 def _services_left_alone() -> Iterator[None]:
-    """Keeps packages from starting their services, Debian's way (invoke-rc.d(8)); the user's policy stays."""
+    """Prevents packages from starting services, with a policy (invoke-rc.d(8)). Keeps a user's policy."""
     if _POLICY.exists() and not _policy_is_ours():
         yield
         return

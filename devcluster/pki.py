@@ -1,4 +1,4 @@
-"""The cluster's certificates and kubeconfig files, made by openssl and renewed before they end."""
+"""The cluster's certificates and kubeconfig files, created with openssl and renewed before they expire."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from devcluster.shell import run, succeeds, write_if_changed
 
 _CA_DAYS = 3650
 _LEAF_DAYS = 730
-#: A certificate with less than this left is made anew; clusters are seldom up for longer at a stretch.
+#: Seconds before its expiry in which a certificate is renewed at a start. Clusters are rarely up for longer.
 _RENEW_BEFORE = 60 * 24 * 3600
 _KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-# Python 3.13 clients verify strictly (RFC 5280): keyUsage, and key identifiers on both ends.
+# Python 3.13 clients verify strictly (RFC 5280): they require keyUsage and both key identifiers.
 _CA_EXTENSIONS = (
     "basicConstraints=critical,CA:TRUE",
     "keyUsage=critical,keyCertSign,cRLSign",
@@ -39,19 +39,19 @@ class Authority:
 
     @property
     def certificate(self) -> Path:
-        """Its own certificate, which clients trust."""
+        """The authority's own certificate, which clients trust."""
         return self.folder / f"{self.name}.crt"
 
     def ensure(self, subject: str) -> None:
-        """Makes the authority once; what it signed before would not survive another."""
+        """Creates the authority if it does not exist. A new one would invalidate its certificates."""
         if not self.certificate.exists():
             _issue(self.folder, self.name, subject, _CA_EXTENSIONS, ["-days", str(_CA_DAYS)])
 
     def sign(self, folder: Path, name: str, subject: str, alternative_names: Sequence[str] = ()) -> None:
-        """Makes NAME.crt and NAME.key in `folder`, unless they are there, say the same and last a while."""
-        wish = json.dumps([subject, list(alternative_names)])
+        """Creates NAME.crt and NAME.key in `folder`, unless valid ones with these names exist."""
+        wanted = json.dumps([subject, list(alternative_names)])
         record = folder / f"{name}.wish"
-        lasting = [
+        valid = [
             "openssl",
             "x509",
             "-noout",
@@ -60,22 +60,22 @@ class Authority:
             "-in",
             f"{folder / name}.crt",
         ]
-        if record.exists() and record.read_text() == wish and succeeds(lasting, timeout=10):
+        if record.exists() and record.read_text() == wanted and succeeds(valid, timeout=10):
             return
         extensions = list(_LEAF_EXTENSIONS)
         if alternative_names:
             extensions.append("subjectAltName=" + ",".join(alternative_names))
         signer = ["-CA", str(self.certificate), "-CAkey", str(self.folder / f"{self.name}.key")]
         _issue(folder, name, subject, extensions, [*signer, "-days", str(_LEAF_DAYS)])
-        record.write_text(wish)
+        record.write_text(wanted)
 
     def kubeconfig(self, folder: Path, name: str, server: str) -> None:
-        """Writes NAME.conf, with which a program is NAME to the API server at `server` (host:port).
+        """Writes NAME.conf, a kubeconfig with the certificate NAME.crt.
 
         Args:
-            folder: holds NAME.crt and NAME.key, and receives the file.
-            name: of the certificate.
-            server: where the API server listens.
+            folder: Contains NAME.crt and NAME.key, and receives the file.
+            name: The name of the certificate.
+            server: The host:port of the API server.
         """
         cluster = {
             "server": f"https://{server}",
@@ -109,7 +109,7 @@ def _embedded(file: Path) -> str:
 
 
 def ensure_signing_key(folder: Path) -> None:
-    """Makes sa.key and sa.pub, which sign and check service account tokens, once."""
+    """Creates sa.key and sa.pub, which sign and verify service account tokens, if they do not exist."""
     if not (folder / "sa.pub").exists():
         curve = ["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
         run(["openssl", "genpkey", *curve, "-out", folder / "sa.key"], timeout=30)

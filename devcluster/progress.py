@@ -1,4 +1,4 @@
-"""Progress on the terminal: which step, how long, how long in all; a sign of life in long steps."""
+"""Shows progress on the terminal: each step with its duration, and a heartbeat in long steps."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-#: Seconds between two signs of life of one step.
+#: Seconds between two heartbeat lines of one step.
 HEARTBEAT = 30.0
 
 
 @dataclass(frozen=True)
 class Step:
-    """One idempotent piece of work: `action` finds out by itself what is left to do."""
+    """One idempotent piece of work: `action` does only what is not done yet."""
 
     title: str
     action: Callable[[], object]
 
 
 def run_steps(steps: Sequence[Step]) -> None:
-    """Runs the steps in order, with a line on standard error as each begins, goes on and ends."""
+    """Runs the steps one after another. Reports the start, heartbeats and end of each on standard error."""
     began = time.monotonic()
     for number, step in enumerate(steps, start=1):
         head = f"[{number}/{len(steps)}] {step.title}"
@@ -34,7 +34,7 @@ def run_steps(steps: Sequence[Step]) -> None:
 
 
 class _Heartbeat:
-    """Prints that a step still runs, every HEARTBEAT seconds, until left."""
+    """Prints every HEARTBEAT seconds that a step is still running, until the context ends."""
 
     def __init__(self, head: str, started: float) -> None:
         self._head = head
@@ -51,9 +51,9 @@ class _Heartbeat:
 
     def _beat(self) -> None:
         while not self._ended.wait(HEARTBEAT):
-            say(f"{self._head}: still at it after {time.monotonic() - self._started:.0f} s")
+            say(f"{self._head}: still running after {time.monotonic() - self._started:.0f} s")
 
 
 def say(line: str) -> None:
-    """Tells the person at the terminal; what a program prints as its result goes elsewhere."""
+    """Prints a line for the user on standard error; standard output is for a command's result."""
     print(line, file=sys.stderr, flush=True)

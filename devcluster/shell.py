@@ -1,4 +1,4 @@
-"""Running other programs: argument lists only, always with a deadline, failures as one readable error."""
+"""Runs other programs: always as argument lists and with a deadline. A failure is one readable error."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ TAIL_LINES = 20
 
 
 class ClusterError(Exception):
-    """What a person must know or do before the work goes on: a clear sentence, shown without a traceback."""
+    """An error that the user can fix. Its message says how, and is shown without a traceback."""
 
 
 class CommandError(ClusterError):
-    """A program ended with an error, could not be started or passed its deadline."""
+    """A program failed, could not be started or timed out."""
 
 
 def run(
@@ -28,18 +28,19 @@ def run(
     cwd: Path | None = None,
     log: Path | None = None,
 ) -> str:
-    """Runs a program to its end and returns what it printed.
+    """Runs a program until it ends and returns its standard output.
 
     Args:
-        argv: the program and its arguments.
-        timeout: seconds after which the program is killed.
-        stdin: text for its standard input.
-        env: the whole environment; none means this process's own.
-        cwd: the folder it runs in.
-        log: a file that receives all output instead (for long builds); the result is then empty.
+        argv: The program and its arguments.
+        timeout: Seconds after which the program is killed.
+        stdin: Text for its standard input.
+        env: The whole environment. None means the environment of this process.
+        cwd: The folder it runs in.
+        log: A file that receives all output instead (for long builds). The result is then empty.
 
     Raises:
-        CommandError: with the last lines of the output.
+        CommandError: The program failed, could not be started or timed out. If it failed, the message
+            contains the last lines of its output.
     """
     words = [str(word) for word in argv]
     try:
@@ -56,19 +57,20 @@ def run(
                 check=False,
             )
     except FileNotFoundError as error:
-        raise CommandError(f"'{words[0]}' is not installed, or the folder {cwd} is gone") from error
+        missing_folder = f", or the folder {cwd} does not exist" if cwd else ""
+        raise CommandError(f"'{words[0]}' is not installed{missing_folder}.") from error
     except subprocess.TimeoutExpired as error:
-        raise CommandError(f"'{_brief(words)}' did not end within {timeout:.0f} s and was stopped") from error
+        raise CommandError(f"'{_brief(words)}' timed out after {timeout:.0f} s and was stopped.") from error
     if done.returncode != 0:
-        complaint = log.read_text(errors="replace") if log else done.stderr or done.stdout
-        tail = "\n  ".join(complaint.strip().splitlines()[-TAIL_LINES:])
-        where = f"\n(all of it: {log})" if log else ""
+        output = log.read_text(errors="replace") if log else done.stderr or done.stdout
+        tail = "\n  ".join(output.strip().splitlines()[-TAIL_LINES:])
+        where = f"\n(complete output: {log})" if log else ""
         raise CommandError(f"'{_brief(words)}' failed with status {done.returncode}:\n  {tail}{where}")
     return done.stdout or ""
 
 
 def succeeds(argv: Sequence[str | Path], *, timeout: float) -> bool:
-    """Whether a program ends with status 0 within `timeout` seconds; its output is dropped."""
+    """Returns whether a program ends with status 0 within `timeout` seconds. Discards its output."""
     try:
         run(argv, timeout=timeout)
     except CommandError:
@@ -77,7 +79,10 @@ def succeeds(argv: Sequence[str | Path], *, timeout: float) -> bool:
 
 
 def write_if_changed(file: Path, text: str, mode: int = 0o644) -> None:
-    """Writes a file, new with `mode`, only when that changes it: some programs end when a file is written."""
+    """Writes a file only if its content differs, because some programs exit when their file is written.
+
+    A new file gets `mode`.
+    """
     if not file.exists():
         file.touch(mode=mode)
     elif file.read_text() == text:

@@ -1,8 +1,8 @@
-"""Process 1 of a node's namespaces: prepares them, starts the node's components, restarts what dies.
+"""Process 1 of a node's namespaces: prepares them, and starts and restarts the node's components.
 
 Run as `python -m devcluster.supervisor SPEC`, with a file that `Spec.save` wrote. SIGTERM stops the
-components in order, pods' processes in between; the kernel then ends whatever is left in the namespaces. Only
-the standard library is used, and nothing of the project but this file: it must outlive a changed checkout.
+components stage by stage, and the processes of pods after the first stage. The kernel then ends what is left
+in the namespaces. This file imports only the standard library, so that a changed checkout does not affect it.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-#: Seconds to the first restart; doubled each time, up to the longest, forgotten after a good while.
+#: Seconds before the first restart. The delay doubles up to the longest one, and starts over when a component
+#: has run for longer than GOOD_WHILE.
 FIRST_RESTART, LONGEST_RESTART, GOOD_WHILE = 0.5, 30.0, 60.0
-#: Seconds that the components of one stage, and the pods, have to end by themselves.
+#: Seconds between SIGTERM and SIGKILL, for the components of one stage and for the processes of pods.
 STOP_GRACE = 8.0
 POD_GRACE = 5.0
-#: Bytes at which a log file starts over; the part before is kept once.
+#: Bytes at which a log file starts over. One earlier part is kept.
 LOG_LIMIT = 64 << 20
 _TICK = 0.2
 
@@ -41,37 +42,37 @@ class Component:
     argv: list[str]
     #: Stages stop from the highest to the lowest.
     stage: int
-    #: An https URL that must answer 200 before the first start; empty for none.
+    #: An https URL that must respond with 200 before the first start; empty for none.
     after: str = ""
 
 
 @dataclass(frozen=True)
 class Spec:
-    """All that a supervisor does."""
+    """Everything that a supervisor has to do."""
 
-    #: Commands that prepare the namespaces, run in order once `interface` is there.
+    #: Commands that prepare the namespaces, run one after another once `interface` exists.
     setup: list[list[str]]
     interface: str
     #: Kernel settings: file below /proc/sys -> value.
     settings: dict[str, str]
     components: list[Component]
     environment: dict[str, str]
-    #: Verifies the URLs of `after`.
+    #: The CA file that verifies the URLs of `after`.
     authority: str
     logs: str
     status: str
     #: Folders that hold pods' cgroups.
     pods: list[str] = field(default_factory=list)
-    #: A hash of the files that the components read, so that a specification tells all that it starts.
+    #: A hash of the files that the components read, so that a changed file changes the specification.
     files: str = ""
 
     def save(self, path: Path) -> None:
-        """Writes it for `load`."""
+        """Writes the specification to a file for `load`."""
         path.write_text(json.dumps(asdict(self), indent=1))
 
     @staticmethod
     def load(path: Path) -> Spec:
-        """What `save` wrote."""
+        """Reads a specification that `save` wrote."""
         document = json.loads(path.read_text())
         components = [Component(**component) for component in document.pop("components")]
         return Spec(components=components, **document)
@@ -79,7 +80,7 @@ class Spec:
 
 @dataclass
 class Child:
-    """A component and its present process."""
+    """A component and its current process."""
 
     component: Component
     pid: int = 0
@@ -91,7 +92,7 @@ class Child:
 
 
 class Supervisor:
-    """Keeps the components of a specification running until it is told to stop."""
+    """Keeps the components of a specification running until it receives SIGTERM or SIGINT."""
 
     def __init__(self, spec: Spec) -> None:
         self._spec = spec
@@ -100,7 +101,7 @@ class Supervisor:
         self._rotated = time.monotonic()
 
     def run(self) -> None:
-        """Prepares, starts and supervises until SIGTERM, then stops everything."""
+        """Prepares the namespaces, runs the components until SIGTERM or SIGINT, then stops everything."""
         signals = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT}
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         prepare(self._spec)
@@ -120,7 +121,7 @@ class Supervisor:
                 child.started = now
                 try:
                     child.pid = self._spawn(child.component)
-                except OSError as error:  # the program is not there, or not to be run
+                except OSError as error:  # The program does not exist or is not executable.
                     self._note_end(child, str(error))
                 self._save_status()
 
@@ -183,28 +184,28 @@ class Supervisor:
         for log in Path(self._spec.logs).glob("*.log"):
             if log.stat().st_size > LOG_LIMIT:
                 shutil.copyfile(log, log.with_suffix(".log.1"))
-                os.truncate(log, 0)  # the writer appends, so it goes on at the new end
+                os.truncate(log, 0)  # The component appends, so it continues at the new end.
 
     def _stop(self) -> None:
         print("stopping", flush=True)
         stages = sorted({child.component.stage for child in self._children}, reverse=True)
         for stage in stages:
             _end({child.pid for child in self._children if child.component.stage == stage} - {0}, STOP_GRACE)
-            if stage == stages[0]:  # the kubelet is gone: nothing starts pods again
+            if stage == stages[0]:  # The kubelet has stopped: nothing restarts the pods.
                 _end(set(_pod_processes(self._spec.pods)), POD_GRACE)
         print("stopped", flush=True)
 
 
 def prepare(spec: Spec) -> None:
-    """Makes the new namespaces a node: mounts, addresses, kernel settings.
+    """Turns the new namespaces into a node: mounts, addresses, kernel settings.
 
     Raises:
-        SystemExit: a step failed; the message names it.
+        SystemExit: A step failed. The message names it.
     """
     deadline = time.monotonic() + 15
     while spec.interface not in {name for _, name in socket.if_nameindex()}:
         if time.monotonic() > deadline:
-            raise SystemExit(f"the interface {spec.interface} was not plugged in")
+            raise SystemExit(f"Timed out waiting for the network interface {spec.interface}.")
         time.sleep(0.02)
     for argv in spec.setup:
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
@@ -215,7 +216,7 @@ def prepare(spec: Spec) -> None:
 
 
 def _ended_children() -> Iterator[tuple[int, int]]:
-    """Every process that ended and was ours to bury: components, and orphans of pods."""
+    """Reaps the processes that have ended, components and orphans of pods, and yields (pid, wait status)."""
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -227,7 +228,7 @@ def _ended_children() -> Iterator[tuple[int, int]]:
 
 
 def _end(pending: set[int], grace: float) -> None:
-    """Sends SIGTERM to processes, waits until they are gone, and sends SIGKILL after `grace` seconds."""
+    """Sends SIGTERM to the processes, and SIGKILL to those that still run after `grace` seconds."""
     _signal(pending, signal.SIGTERM)
     deadline = time.monotonic() + grace
     while pending and time.monotonic() < deadline:
@@ -266,7 +267,7 @@ def _answers(url: str, authority: str) -> bool:
 
 
 def read_status(path: Path) -> dict[str, dict[str, Any]]:
-    """What a supervisor last wrote about its components; empty when it has not written yet."""
+    """Returns what a supervisor last wrote about its components; empty if it has not written yet."""
     try:
         return dict(json.loads(path.read_text()))
     except FileNotFoundError:

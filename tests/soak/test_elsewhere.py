@@ -155,7 +155,7 @@ def olm_s_identity(kubectl: Kubectl) -> str:
     ("environment", "sentence"),
     [
         ({"REGISTRY": ""}, "set REGISTRY=host"),
-        ({"REGISTRY": "https://localhost:5001/x"}, "names no registry"),
+        ({"REGISTRY": "https://localhost:5001/x"}, "is not a registry path"),
         ({"KUBECONFIG": "/no/such/file"}, "there is no file /no/such/file"),
     ],
 )

@@ -36,15 +36,15 @@ def test_an_archive_s_image_keeps_its_name(
     tmp_path: Path, files: dict[str, object], expected: tuple[str, str]
 ) -> None:
     assert buildah.archived_name(archive(tmp_path, files)) == expected
-    assert buildah.archived_name(archive(tmp_path, files, "./")) == expected  # of tar -cf FILE .
+    assert buildah.archived_name(archive(tmp_path, files, "./")) == expected  # As with tar -cf FILE .
 
 
-@pytest.mark.parametrize("kind", ["another tar", "no tar", "empty"])
-def test_what_is_no_image_is_refused(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["another tar", "not a tar", "empty"])
+def test_a_file_that_is_not_an_image_archive_is_refused(tmp_path: Path, kind: str) -> None:
     path = archive(tmp_path, {"package": {}} if kind == "another tar" else {})
-    if kind == "no tar":
+    if kind == "not a tar":
         path.write_text("FROM scratch\n")
-    with pytest.raises(ClusterError, match=r"thing\.tar is no image: 'docker save'"):
+    with pytest.raises(ClusterError, match=r"thing\.tar is not a Docker or OCI archive .*'docker save'"):
         buildah.archived_name(path)
 
 

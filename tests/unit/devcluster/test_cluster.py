@@ -7,7 +7,7 @@ from devcluster import addresses, cluster, folders
 from devcluster.shell import ClusterError
 
 
-def test_a_cluster_whose_network_is_taken_can_be_stopped_and_reset_but_not_brought_up(
+def test_a_cluster_whose_network_is_in_use_can_be_stopped_and_reset_but_not_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used: list[tuple[str, IPv4Network]] = []
@@ -24,7 +24,7 @@ def test_a_cluster_whose_network_is_taken_can_be_stopped_and_reset_but_not_broug
     first = cluster.up()
     used.append(("vpn0", first.addresses.subnet))
 
-    with pytest.raises(ClusterError, match=r"now also on vpn0: .*'\./inv cluster\.reset'"):
+    with pytest.raises(ClusterError, match=r"now also in use on vpn0\. .*'\./inv cluster\.reset'"):
         cluster.up()
     cluster.down()
     second = cluster.reset()

@@ -59,14 +59,14 @@ def test_a_changed_input_changes_the_key(context: Path, changed: str) -> None:
 
 
 @pytest.mark.parametrize("changed", ["operator/b.py", "bundle/etcd/x.yaml", "operator/__pycache__/a.pyc"])
-def test_what_is_not_copied_does_not_matter(context: Path, changed: str) -> None:
+def test_a_file_that_is_not_copied_does_not_change_the_key(context: Path, changed: str) -> None:
     before = key(context)
     (context / changed).parent.mkdir(exist_ok=True)
     (context / changed).write_text("other")
     assert key(context) == before
 
 
-def test_arguments_modes_and_bases_matter(context: Path) -> None:
+def test_arguments_modes_and_bases_change_the_key(context: Path) -> None:
     before = key(context)
     assert key(context, VERSION="2") != before
     assert (
@@ -76,7 +76,7 @@ def test_arguments_modes_and_bases_matter(context: Path) -> None:
     assert key(context) != before
 
 
-def test_the_airline_s_stages_begin_as_the_operators_do_so_that_layers_are_shared() -> None:
+def test_the_airline_s_stages_share_their_first_layers_with_the_operators() -> None:
     first, second = (
         [stage.splitlines() for stage in (folders.CHECKOUT / name).read_text().split("\nFROM ")[1:]]
         for name in ("Dockerfile", "examples/booking_api/Dockerfile")

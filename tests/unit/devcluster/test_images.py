@@ -1,4 +1,4 @@
-"""Building for a cluster that is not the local one: whichever engine is there, played by a script."""
+"""Building for a cluster that is not the local one, with a script in place of each engine."""
 
 from pathlib import Path
 from shutil import which
@@ -11,7 +11,7 @@ from devcluster.shell import ClusterError
 from devcluster.target import Target
 
 DIGEST = "sha256:" + "ab" * 32
-#: Notes its arguments; tells the digest as docker does, and writes it where --digestfile says.
+#: Records its arguments. Prints the digest as docker does, and writes it to the file of --digestfile.
 ENGINE = f"""#!/bin/sh
 echo "$(basename $0) $*" >> "$CALLS"
 case "$*" in
@@ -24,7 +24,7 @@ exit 0
 
 @pytest.fixture
 def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The engines' calls; none is there yet."""
+    """The file with the engines' calls. No engine is installed yet."""
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
     monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
@@ -61,14 +61,14 @@ def test_each_engine_builds_pushes_and_names_the_digest(calls: Path, engine: str
     assert "--tls-verify" not in text
 
 
-def test_docker_without_its_daemon_is_passed_over(calls: Path) -> None:
+def test_docker_without_a_running_daemon_is_skipped(calls: Path) -> None:
     install(calls, "docker", "#!/bin/sh\nexit 1\n")
     install(calls, "buildah")
     build(calls)
     assert "buildah push" in calls.read_text()
 
 
-def test_only_a_registry_on_this_machine_may_be_without_tls(
+def test_only_a_registry_on_this_machine_is_used_without_tls(
     calls: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(calls, "podman")
@@ -77,12 +77,12 @@ def test_only_a_registry_on_this_machine_may_be_without_tls(
     assert "push --tls-verify=false" in calls.read_text()
 
 
-def test_without_an_engine_one_is_asked_for(calls: Path) -> None:
-    with pytest.raises(ClusterError, match="start docker, or install podman or buildah"):
+def test_a_missing_engine_is_reported(calls: Path) -> None:
+    with pytest.raises(ClusterError, match="Start docker, or install podman or buildah"):
         build(calls)
 
 
-def test_a_name_that_only_begins_like_this_machine_needs_tls(
+def test_a_host_that_only_starts_with_localhost_needs_tls(
     calls: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(calls, "podman")
@@ -92,8 +92,8 @@ def test_a_name_that_only_begins_like_this_machine_needs_tls(
 
 
 @pytest.mark.parametrize("engine", ["docker", "buildah"])
-def test_a_registry_that_takes_no_image_is_named_with_the_reason(calls: Path, engine: str) -> None:
+def test_a_refused_push_names_the_registry_and_the_reason(calls: Path, engine: str) -> None:
     install(calls, engine, '#!/bin/sh\n[ "$1" != push ] || { echo "denied: no access" >&2; exit 1; }\n')
-    words = rf"team/app\S* could not be pushed.*{engine} login registry\.example\.com.*denied"
+    words = rf"Could not push \S*team/app.*{engine} login registry\.example\.com.*denied"
     with pytest.raises(ClusterError, match=words):
         build(calls)

@@ -14,9 +14,9 @@ def pod(*, ready: bool = True, **state: dict[str, str]) -> dict[str, Any]:
     return {"status": {"phase": "Running", "containerStatuses": [{"ready": ready, "state": states}]}}
 
 
-def test_a_ready_pod_is_no_problem() -> None:
+def test_a_ready_pod_has_no_problem() -> None:
     assert pod_problem(pod()) == ""
-    assert pod_problem(pod(), since=STARTED_UNIX + 0.9) == ""  # startedAt has whole seconds
+    assert pod_problem(pod(), since=STARTED_UNIX + 0.9) == ""  # startedAt has a resolution of one second
 
 
 @pytest.mark.parametrize(
@@ -28,14 +28,14 @@ def test_a_ready_pod_is_no_problem() -> None:
         ({"status": {"phase": "Pending"}}, "Pending: not started yet"),
     ],
 )
-def test_an_unready_pod_says_why(unready: dict[str, Any], words: str) -> None:
+def test_the_problem_of_an_unready_pod_is_described(unready: dict[str, Any], words: str) -> None:
     assert words in pod_problem(unready)
 
 
-def test_a_pod_of_before_the_node_s_restart_is_not_believed() -> None:
+def test_a_pod_started_before_the_node_restart_counts_as_not_started() -> None:
     assert "not started yet" in pod_problem(pod(), since=STARTED_UNIX + 1)
 
 
-def test_waiting_ends_with_the_complaint() -> None:
-    with pytest.raises(ClusterError, match="the moon is not blue"):
-        wait_until(lambda: False, 0, lambda: "the moon is not blue")
+def test_a_timeout_names_what_was_waited_for() -> None:
+    with pytest.raises(ClusterError, match=r"Timed out after 0 s\. The moon is not blue"):
+        wait_until(lambda: False, 0, lambda: "The moon is not blue")

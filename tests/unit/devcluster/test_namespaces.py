@@ -36,7 +36,7 @@ def test_the_roots_of_all_hierarchies_are_found(tmp_path: Path, mounted: str, ro
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The root of the only hierarchy, with the cluster's cgroup in it: the kernel would fill that itself."""
+    """The root of the only hierarchy, with the cluster's cgroup, whose files the kernel would create."""
     monkeypatch.setattr(namespaces, "_hierarchies", lambda: [tmp_path])
     (tmp_path / "top" / "node").mkdir(parents=True)
     return tmp_path
@@ -47,7 +47,7 @@ def test_with_v2_the_cluster_s_cgroup_passes_controllers_on_and_holds_no_process
         (folder / "cgroup.controllers").write_text("memory\n")
         (folder / "cgroup.subtree_control").write_text("")
     namespaces._enter_cgroups("top", [42])
-    # A v2 cgroup has either processes or controllers for its children (cgroup-v2, "no internal processes").
+    # A v2 cgroup has either processes or controllers for its children ("no internal process constraint").
     assert (root / "cgroup.subtree_control").read_text() == "+memory"
     assert (root / "top" / "cgroup.subtree_control").read_text() == "+memory"
     assert (root / "top" / "node" / "cgroup.subtree_control").read_text() == ""
@@ -55,7 +55,7 @@ def test_with_v2_the_cluster_s_cgroup_passes_controllers_on_and_holds_no_process
     assert not (root / "top" / "cgroup.procs").exists()
 
 
-def test_with_v1_a_new_cpuset_takes_its_parent_s_values(root: Path) -> None:
+def test_with_v1_a_new_cpuset_gets_its_parent_s_values(root: Path) -> None:
     for folder, value in ((root, "0-3\n"), (root / "top", "\n"), (root / "top" / "node", "\n")):
         (folder / "cpuset.cpus").write_text(value)
     namespaces._enter_cgroups("top", [42])

@@ -47,14 +47,14 @@ def test_the_same_checkout_gives_the_same_specification(tmp_path: Path) -> None:
     assert Spec.load(tmp_path / "spec.json") == node.configure()
 
 
-def test_a_changed_setting_is_another_specification(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_setting_changes_the_specification(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = make(tmp_path).configure()
     monkeypatch.setattr(nodes, "_CONTAINERD", nodes._CONTAINERD + "# changed\n")
     assert make(tmp_path).configure() != before
 
 
-def test_writing_the_same_files_again_leaves_them_alone(tmp_path: Path) -> None:
-    # kube-proxy ends when its configuration file is written, changed or not.
+def test_unchanged_files_are_not_written_again(tmp_path: Path) -> None:
+    # kube-proxy exits when its configuration file is written, even if the content is the same.
     node = make(tmp_path)
     node.configure()
     stamps = {file: file.stat().st_mtime_ns for file in node.folder.rglob("*") if file.is_file()}
@@ -66,7 +66,7 @@ def test_everything_of_a_node_is_in_its_own_cgroup(tmp_path: Path) -> None:
     node = make(tmp_path)
     spec = node.configure()
     assert settings(node, "kubelet.json")["cgroupRoot"] == "/pilothouse-0a0b0c"
-    # Of cgroup v1 one hierarchy is enough to find a pod's processes; v2 has only one.
+    # With cgroup v1, one hierarchy is enough to find a pod's processes. v2 has only one.
     assert spec.pods == [
         "/sys/fs/cgroup/pids/pilothouse-0a0b0c/kubepods", "/sys/fs/cgroup/pilothouse-0a0b0c/kubepods",
     ]  # fmt: skip

@@ -25,7 +25,7 @@ def entries(tmp_path: Path) -> list[Entry]:
     ]
 
 
-def test_a_layer_holds_what_it_was_told(blobs: Blobs, tmp_path: Path) -> None:
+def test_a_layer_contains_its_entries(blobs: Blobs, tmp_path: Path) -> None:
     layer = blobs.put_layer(entries(tmp_path))
     with tarfile.open(blobs.path(layer.digest)) as tar:
         members = {member.name: member for member in tar.getmembers()}
@@ -38,7 +38,7 @@ def test_a_layer_holds_what_it_was_told(blobs: Blobs, tmp_path: Path) -> None:
         assert content.read().startswith(b"root:")
 
 
-def test_the_same_files_give_the_same_layer_whenever_they_were_made(blobs: Blobs, tmp_path: Path) -> None:
+def test_the_same_files_give_the_same_layer_at_any_time(blobs: Blobs, tmp_path: Path) -> None:
     first = blobs.put_layer(entries(tmp_path))
     (tmp_path / "program").touch()
     assert blobs.put_layer(list(reversed(entries(tmp_path)))) == first
@@ -68,7 +68,7 @@ def test_no_draft_remains(blobs: Blobs, tmp_path: Path) -> None:
         ("olm/olm.yaml", ["olm", "opm"]),
     ],
 )
-def test_manifests_name_the_images_that_are_made(manifest: str, names: list[str]) -> None:
+def test_manifests_name_the_packed_images(manifest: str, names: list[str]) -> None:
     text = (Path(base_images.__file__).parent / "manifests" / manifest).read_text()
     for name in names:
         image = base_images.IMAGES[name]
@@ -77,5 +77,5 @@ def test_manifests_name_the_images_that_are_made(manifest: str, names: list[str]
 
 @pytest.mark.parametrize("name", ["olm", "opm", "scorecard-test", "scorecard-untar", "scorecard-storage"])
 def test_images_of_restricted_pods_have_a_numeric_user(name: str) -> None:
-    # Kubernetes cannot tell that a name is not root's, and runAsNonRoot then refuses the container.
+    # With a user name, Kubernetes cannot verify that it is not root, and runAsNonRoot refuses the container.
     assert base_images.IMAGES[name].config["User"] == "1001"

@@ -1,4 +1,4 @@
-"""When OLM is installed in a cluster, and when it is left alone, with a script in kubectl's place."""
+"""When OLM is installed in a cluster and when it is not changed, with a script in place of kubectl."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ esac
 
 @pytest.fixture
 def kubectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kubectl:
-    """Of a cluster without OLM."""
+    """The `Kubectl` of a cluster without OLM."""
     program = tmp_path / "kubectl"
     program.write_text(KUBECTL)
     program.chmod(0o755)
@@ -33,7 +33,7 @@ def kubectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kubectl:
 
 @pytest.fixture
 def waited_for(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The namespaces whose deployments were waited for."""
+    """The namespaces in which Deployments were waited for."""
     namespaces: list[str] = []
     monkeypatch.setattr(
         Kubectl, "wait_deployments", lambda self, namespace, names: namespaces.append(namespace)
@@ -45,12 +45,12 @@ def calls(kubectl: Kubectl) -> str:
     return (kubectl.kubeconfig.parent / "calls").read_text()
 
 
-def test_there_is_none(kubectl: Kubectl, waited_for: list[str]) -> None:
+def test_a_cluster_without_olm_is_recognized(kubectl: Kubectl, waited_for: list[str]) -> None:
     assert not olm.present(kubectl)
     assert waited_for == []
 
 
-def test_it_is_found_in_any_namespace(
+def test_olm_is_found_in_any_namespace(
     kubectl: Kubectl, waited_for: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OLM_NAMESPACE", "openshift-operator-lifecycle-manager")
@@ -58,7 +58,7 @@ def test_it_is_found_in_any_namespace(
     assert waited_for == ["openshift-operator-lifecycle-manager"]
 
 
-def test_one_that_runs_outside_of_the_cluster_is_found_by_what_it_serves(
+def test_olm_outside_of_the_cluster_is_found_by_the_api_it_serves(
     kubectl: Kubectl, waited_for: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SERVED", "True")
@@ -66,7 +66,7 @@ def test_one_that_runs_outside_of_the_cluster_is_found_by_what_it_serves(
     assert waited_for == []
 
 
-def test_it_is_installed_and_waited_for(kubectl: Kubectl, waited_for: list[str]) -> None:
+def test_olm_is_installed_and_waited_for(kubectl: Kubectl, waited_for: list[str]) -> None:
     olm.install(kubectl)
     text = calls(kubectl)
     crds, rest = ((olm.MANIFESTS / name).read_text() for name in ("crds.yaml", "olm.yaml"))
@@ -74,7 +74,7 @@ def test_it_is_installed_and_waited_for(kubectl: Kubectl, waited_for: list[str])
     assert waited_for == ["olm"]
 
 
-def test_who_may_not_install_it_is_told_before_anything_is_applied(
+def test_a_user_without_permission_is_refused_before_anything_is_applied(
     kubectl: Kubectl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MAY", "no")

@@ -25,7 +25,7 @@ def text_of(certificate: Path) -> str:
     return run(["openssl", "x509", "-noout", "-text", "-in", certificate], timeout=10)
 
 
-def test_certificates_have_what_strict_verification_asks_for(authority: Authority) -> None:
+def test_certificates_have_the_extensions_for_strict_verification(authority: Authority) -> None:
     authority.sign(authority.folder, "server", "/O=group/CN=server", ["DNS:localhost", "IP:127.0.0.1"])
     root, signed = text_of(authority.certificate), text_of(leaf(authority))
     assert "CA:TRUE" in root
@@ -56,7 +56,7 @@ def test_a_strict_client_accepts_the_server(authority: Authority) -> None:
     assert client.version() == "TLSv1.3"
 
 
-def test_a_certificate_is_made_once_and_again_when_it_should_say_more(authority: Authority) -> None:
+def test_a_certificate_is_created_once_and_again_for_other_names(authority: Authority) -> None:
     authority.sign(authority.folder, "server", "/CN=server", ["IP:10.0.0.1"])
     first = leaf(authority).read_bytes()
     authority.sign(authority.folder, "server", "/CN=server", ["IP:10.0.0.1"])
@@ -65,7 +65,9 @@ def test_a_certificate_is_made_once_and_again_when_it_should_say_more(authority:
     assert "10.0.0.2" in text_of(leaf(authority))
 
 
-def test_a_certificate_near_its_end_is_renewed(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_certificate_that_expires_soon_is_renewed(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(pki, "_LEAF_DAYS", 30)
     authority.sign(authority.folder, "server", "/CN=server")
     first = leaf(authority).read_bytes()
@@ -82,7 +84,7 @@ def test_an_authority_is_never_replaced(authority: Authority) -> None:
     assert authority.certificate.read_bytes() == first
 
 
-def test_a_kubeconfig_is_complete_and_its_owner_s_alone(authority: Authority) -> None:
+def test_a_kubeconfig_is_complete_and_private(authority: Authority) -> None:
     authority.sign(authority.folder, "admin", "/O=system:masters/CN=admin")
     authority.kubeconfig(authority.folder, "admin", "10.0.0.1:6443")
     file = authority.folder / "admin.conf"

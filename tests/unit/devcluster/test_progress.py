@@ -6,7 +6,7 @@ from devcluster import progress
 from devcluster.progress import Step, run_steps
 
 
-def test_every_step_says_which_it_is_and_how_long_it_took(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_step_shows_its_number_and_duration(capsys: pytest.CaptureFixture[str]) -> None:
     done: list[str] = []
     run_steps(
         [Step("packing", lambda: done.append("packed")), Step("pushing", lambda: done.append("pushed"))]
@@ -20,20 +20,20 @@ def test_every_step_says_which_it_is_and_how_long_it_took(capsys: pytest.Capture
     ]
 
 
-def test_a_long_step_shows_that_it_lives(
+def test_a_long_step_shows_heartbeats(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "HEARTBEAT", 0.01)
     printed = ""
 
-    def work_until_it_was_said() -> None:
+    def work_until_the_heartbeat() -> None:
         nonlocal printed
         deadline = time.monotonic() + 10
-        while "still at it" not in printed and time.monotonic() < deadline:
+        while "still running" not in printed and time.monotonic() < deadline:
             printed += capsys.readouterr().err
 
-    run_steps([Step("building", work_until_it_was_said)])
-    assert "[1/1] building: still at it after 0 s" in printed
+    run_steps([Step("building", work_until_the_heartbeat)])
+    assert "[1/1] building: still running after 0 s" in printed
 
 
 def test_a_failed_step_ends_the_rest(capsys: pytest.CaptureFixture[str]) -> None:

