@@ -40,6 +40,11 @@ class Finalizers(NamedTuple):
         """Returns the finalizers of others, which an object keeps after its cleanup."""
         return tuple(name for name in finalizers if name != self.current and name not in self.retired)
 
+    @property
+    def domains(self) -> frozenset[str]:
+        """The domains of these names."""
+        return frozenset(name.partition("/")[0] for name in (self.current, *self.retired) if name)
+
     def __str__(self) -> str:
         return ", ".join(filter(None, (self.current, *self.retired)))
 

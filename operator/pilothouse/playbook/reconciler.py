@@ -44,6 +44,7 @@ from pilothouse.playbook.trouble import (
     FINALIZER_NOT_REMOVED,
     FINALIZER_NOT_STORED,
     STATUS_NOT_WRITTEN,
+    UNKNOWN_FINALIZER,
     Trouble,
 )
 from pilothouse.telemetry import log_defect
@@ -163,7 +164,10 @@ class Reconciler(Generic[T]):
         if misfit := self._store.misfit(key):
             return await self._report_misfit(misfit.metadata, misfit.why)
         obj = self._store.get(key)
-        if obj is None or not self._concerns(obj.metadata):
+        if obj is None:
+            return DONE
+        if not self._concerns(obj.metadata):
+            self._report_unknown_finalizers(obj.metadata)
             return DONE
         if obj.metadata.annotations.get(PAUSED) == "true":
             await self._pause(obj)
@@ -409,6 +413,25 @@ class Reconciler(Generic[T]):
     def _concerns(self, metadata: ObjectMeta) -> bool:
         """Whether there is anything to do: a deleted object without our finalizer is held back by others'."""
         return metadata.deletion_timestamp is None or self._playbook.finalizers.hold(metadata)
+
+    def _report_unknown_finalizers(self, metadata: ObjectMeta) -> None:
+        """Reports finalizers of our domain that hold a deleted object and that this release does not know.
+
+        Another controller of the group may remove them. But an earlier release may have stored them, too.
+        """
+        domains = {self._resource.group, *self._playbook.finalizers.domains}
+        unknown = [name for name in metadata.finalizers if name.partition("/")[0] in domains]
+        if not unknown:
+            return
+        failure = TaskFailed(
+            UNKNOWN_FINALIZER,
+            f"The object is being deleted and held by {', '.join(unknown)}, which this release of the "
+            "operator does not know. If an earlier release has stored it, add it to the playbook's "
+            "retired_finalizers, or delete manually what belongs to the object and remove the finalizer.",
+        )
+        if not self._trouble.repeated(metadata, failure):
+            log.warning("%s", failure.message)
+            self._announcer.warn(metadata, failure)
 
     async def _pause(self, obj: T) -> None:
         """Reports once that an object is paused: in its status, or by an Event where it has none."""

@@ -33,6 +33,7 @@ FINALIZER_NOT_STORED = "FinalizerNotStored"
 FINALIZER_NOT_REMOVED = "FinalizerNotRemoved"
 STATUS_NOT_WRITTEN = "StatusNotWritten"
 UNDECODABLE = "Undecodable"
+UNKNOWN_FINALIZER = "UnknownFinalizer"
 """Reasons of the condition Ready and of Events."""
 
 # Errors that pass by themselves as a rule. Only a row of them is reported: the report is a request, too.

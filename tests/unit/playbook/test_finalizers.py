@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pilothouse.controller.events import EVENT
 from pilothouse.kube import ObjectKey
 from pilothouse.playbook import Play, Playbook, task
 from pilothouse.testing import ModelApi
@@ -117,6 +118,20 @@ class TestRetired:
         await start(Playbook(Play, tasks=[], retired_finalizers=[OLD]))
         assert not api.exists(TICKET, gone)
         assert api.read(TICKET, ticket)["metadata"].get("finalizers") is None
+
+    async def test_an_undeclared_name_of_our_domain_that_holds_a_deleted_object_is_reported_once(
+        self, api: ModelApi, ticket: ObjectKey, start: Start
+    ) -> None:
+        api.put(TICKET, ticket.name, metadata={"finalizers": [OLD, OTHERS]})
+        theirs = api.put(TICKET, "theirs", metadata={"finalizers": [OTHERS]})
+        api.remove(TICKET, ticket)
+        api.remove(TICKET, theirs)
+        await start(book("example.org/cleanup"), resync=10)
+        await asyncio.sleep(1200)
+        [event] = api.all(EVENT)
+        assert (event["reason"], event["regarding"]["name"]) == ("UnknownFinalizer", ticket.name)
+        assert f"held by {OLD}, which this release" in event["note"]
+        assert "retired_finalizers" in event["note"]
 
     async def test_names_of_others_stay(self, api: ModelApi, ticket: ObjectKey, start: Start) -> None:
         api.put(TICKET, ticket.name, metadata={"finalizers": [OLD, OTHERS]})
