@@ -68,6 +68,8 @@ class StatusWriter(Generic[T]):
         self._resource = resource
         self._raw = unstructured(resource)
         self._wrote = wrote
+        # The types of the conditions that this process has written.
+        self._own_types: set[str] = set()
         # The statuses whose writes have not been answered yet.
         self._unanswered: dict[ObjectKey, PlayStatus] = {}
 
@@ -91,6 +93,8 @@ class StatusWriter(Generic[T]):
         if not patch:
             return obj
         key = obj.metadata.key
+        if "conditions" in patch:
+            patch["conditions"] = await self._conditions(obj, status)
         body = {"metadata": {"resourceVersion": obj.metadata.resource_version}, "status": patch}
         self._unanswered[key] = status
         try:
@@ -157,6 +161,27 @@ class StatusWriter(Generic[T]):
             await self._api.patch(self._raw, metadata.key, body, type=PatchType.MERGE, subresource="status")
         except NotFound:
             await self._require_subresource(metadata.key)
+
+    async def _conditions(self, obj: T, status: PlayStatus) -> list[Any]:
+        """The conditions to write: a merge patch replaces the whole list.
+
+        A condition of another controller may have fields that the view does not, so it is written as stored.
+        That takes a read; the types that this process has written before need none.
+        """
+        stored = {each.type: each for each in _status(obj).conditions}
+        changed = {each.type for each in status.conditions if stored.get(each.type) != each}
+        self._own_types |= changed
+        found: list[Any] = msgspec.to_builtins(status.conditions)
+        if all(each.type in self._own_types for each in status.conditions):
+            return found
+        try:
+            live = await self._api.get(self._raw, obj.metadata.key)
+        except NotFound as gone:
+            raise Conflict(409, "Conflict", f"the object has been deleted: {gone}") from gone
+        if live.content["metadata"].get("resourceVersion") != obj.metadata.resource_version:
+            raise Conflict(409, "Conflict", f"{self._resource.kind} {obj.metadata.key} has changed")
+        raw = {each["type"]: each for each in live.content["status"]["conditions"]}
+        return [each if each["type"] in changed else raw.get(each["type"], each) for each in found]
 
     async def exists(self, key: ObjectKey) -> bool:
         """Returns whether the object exists: a 404 may also mean that something else is missing.

@@ -168,7 +168,7 @@ async def test_a_condition_of_another_controller_is_kept_and_causes_no_fight(api
         for number in range(50):
             status = api.read(TICKET, key)["status"]
             others = [each for each in status["conditions"] if each["type"] == "Ready"]
-            audited = {**READY, "type": "Audited", "message": str(number)}
+            audited = {**READY, "type": "Audited", "message": str(number), "severity": "no"}
             api.put(TICKET, "web", status={**status, "conditions": [audited, *others]})
             await asyncio.sleep(0.1)
         assert status_writes(api) == 1
