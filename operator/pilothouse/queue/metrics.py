@@ -1,4 +1,4 @@
-"""The metrics of one queue, under client-go's names (workqueue_*)."""
+"""The metrics of a queue, under client-go's names (workqueue_*)."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -7,12 +7,12 @@ from pilothouse.telemetry import metrics
 
 
 class QueueMetrics:
-    """What a queue reports. Gauges are computed when they are asked for, so that keys cost nothing.
+    """The metrics of one queue. Gauges are computed when they are scraped, so keys cost nothing.
 
     Args:
-        name: The queue's name, and its controller's.
-        depth: Returns how many keys wait, per priority, the most urgent first.
-        processing: Returns the age of each sync in progress, in seconds.
+        name: The name of the queue and its controller.
+        depth: Returns the number of waiting keys for each priority, most urgent first.
+        processing: Returns the seconds that each key in progress has taken so far.
     """
 
     def __init__(

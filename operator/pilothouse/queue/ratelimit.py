@@ -1,4 +1,4 @@
-"""How long a key that failed waits before its next try: client-go's default limiter for controllers."""
+"""The delay before a failed key is retried, as in client-go's default rate limiter for controllers."""
 
 import asyncio
 from collections.abc import Hashable
@@ -14,7 +14,7 @@ RETRY_BURST = 100
 
 
 class ItemBackoff(Generic[K]):
-    """Exponential back-off per item: base, 2 x base, 4 x base ... up to a ceiling.
+    """Exponential back-off per item: base, 2 x base, 4 x base and so on, up to a ceiling.
 
     Args:
         base: The first delay, in seconds.
@@ -27,23 +27,23 @@ class ItemBackoff(Generic[K]):
         self._failures: dict[K, int] = {}
 
     def delay(self, item: K) -> float:
-        """Counts one more failure of the item and returns the seconds to wait for it."""
+        """Counts a failure of the item and returns the delay before its retry, in seconds."""
         failures = self._failures.get(item, 0)
         self._failures[item] = failures + 1
         # 2.0**1024 overflows; the ceiling is reached long before 64 doublings.
         return min(self._base * 2.0 ** min(failures, 64), self._ceiling)
 
     def forget(self, item: K) -> None:
-        """The item succeeded, or is gone: its next failure counts as the first."""
+        """Resets the item's back-off after a success or deletion. Its next failure counts as the first."""
         self._failures.pop(item, None)
 
 
 class TokenBucket:
-    """A bucket of `burst` tokens that fills at `rate` tokens a second; a reservation may run into debt.
+    """A bucket of `burst` tokens that refills at `rate` tokens a second. Reservations may overdraw it.
 
     Args:
-        rate: Tokens added per second.
-        burst: Tokens the bucket holds when full, which it is at first.
+        rate: The number of tokens added per second.
+        burst: The number of tokens in a full bucket. The bucket is full at first.
     """
 
     def __init__(self, rate: float = RETRY_RATE, burst: int = RETRY_BURST) -> None:
@@ -54,13 +54,13 @@ class TokenBucket:
         self._filled = self._time()
 
     def reserve(self) -> float:
-        """Takes one token and returns the seconds until it exists (0 when the bucket holds one)."""
+        """Takes one token and returns the seconds until it is available: 0 if the bucket has one."""
         self._fill()
         self._tokens -= 1
         return max(0.0, -self._tokens / self._rate)
 
     def take(self) -> bool:
-        """Takes one token if the bucket holds one; says whether it did."""
+        """Takes one token if the bucket has one, and returns whether it did."""
         self._fill()
         if self._tokens < 1:
             return False

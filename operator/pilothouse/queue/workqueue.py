@@ -1,13 +1,13 @@
 """The queue of keys between event handlers and workers, with the contract of client-go's workqueue.
 
-* Fair: keys are handed out in the order in which they were added, within a priority.
-* Stingy: a key is never handed out to two workers at once, and a key added many times before a worker
-  takes it is handed out once.
-* A key added while a worker has it is handed out again after that worker is done with it.
-* Many producers and many workers.
+* Fair: within a priority, keys are processed in the order in which they were added.
+* Stingy: two workers never process the same key at the same time. A key that is added several times before
+  a worker takes it is processed once.
+* A key that is added while a worker processes it is processed again when that worker is done.
+* There can be many producers and many workers.
 
-Unlike client-go's, a queue that is shut down hands out nothing more: what waits in it is found again by the
-next process, which lists everything.
+Unlike client-go's, this queue returns no more keys after it is shut down. The next process lists all objects
+and so finds the keys that were waiting.
 """
 
 import asyncio
@@ -24,25 +24,25 @@ K = TypeVar("K", bound=Hashable)
 
 
 class Priority(IntEnum):
-    """Who goes first. A key waiting at both priorities goes at the better one."""
+    """The order of keys. A key that was added with both priorities gets the higher one."""
 
     CHANGE = 0
-    """What someone just changed, and what is due at a set time."""
+    """Objects that have just changed, and objects that are due at a set time."""
     BACKGROUND = 1
-    """The initial list, resyncs and retries."""
+    """Objects of the initial list, resyncs and retries."""
 
 
 class ShutDown(Exception):
-    """The queue hands out nothing more: the worker ends."""
+    """The queue is shut down. The worker should end."""
 
 
 class WorkQueue(Generic[K]):
     """A queue of unique keys with priorities, delays and back-off. It belongs to one event loop.
 
     Args:
-        name: The label of its metrics.
-        backoff: The back-off per key (5 ms doubling to 1000 s unless given).
-        bucket: The bucket that all retries share (10 a second, 100 at once, unless given).
+        name: The label of the queue's metrics.
+        backoff: The back-off per key. By default, 5 ms doubling up to 1000 s.
+        bucket: The bucket that all retries share. By default, 10 retries a second and bursts of 100.
     """
 
     def __init__(
@@ -51,13 +51,13 @@ class WorkQueue(Generic[K]):
         self._loop = asyncio.get_running_loop()
         self._backoff = backoff or ItemBackoff()
         self._bucket = bucket or TokenBucket()
-        # Every key that needs processing, and since when, by the priority at which it does, whether it waits
-        # in _order or is being processed right now.
+        # For each priority, the keys that need processing, and since when. A key may wait in _order or be in
+        # progress.
         self._dirty: tuple[dict[K, float], dict[K, float]] = ({}, {})
-        # Every key that a worker has, since when, and at which priority it was taken.
+        # The keys in progress: since when, and the priority at which they were taken.
         self._processing: dict[K, tuple[float, Priority]] = {}
-        # The order of the keys that are dirty and not being processed. A key that became more urgent stands
-        # in both lines; its place in the later one is stale and passed over by get().
+        # For each priority, the order of the keys that are dirty and not in progress. A key whose priority
+        # was raised is in both lines; get() skips its stale entry in the lower one.
         self._order: tuple[deque[K], deque[K]] = (deque(), deque())
         self._lines = tuple(zip(Priority, self._order, self._dirty, strict=True))
         # The timers of delayed keys.
@@ -70,7 +70,7 @@ class WorkQueue(Generic[K]):
         self._metrics = QueueMetrics(name, depth=self._depth, processing=self._ages)
 
     def add(self, key: K, priority: Priority = Priority.CHANGE) -> None:
-        """Marks a key as needing processing. A queue that is shut down ignores it."""
+        """Marks a key as needing processing. Does nothing after shutdown."""
         if self._shut:
             return
         changed, background = self._dirty
@@ -85,15 +85,20 @@ class WorkQueue(Generic[K]):
             self._enqueue(key, priority)
 
     def add_after(self, key: K, seconds: float, priority: Priority = Priority.CHANGE) -> None:
-        """Adds a key once `seconds` have passed. Of several delays of a key, the earliest counts.
+        """Adds a key after a delay. If a key has several delays, the earliest one counts.
+
+        Args:
+            key: The key.
+            seconds: The delay. If it is 0 or negative, the key is added immediately.
+            priority: The key's priority.
 
         Raises:
-            ValueError: The delay is infinite or no number, which would upset every timer of the loop.
+            ValueError: The delay is infinite or NaN, which would break the order of the loop's timers.
         """
         if self._shut:
             return
         if not math.isfinite(seconds):
-            raise ValueError(f"{key} cannot be added after {seconds} s")
+            raise ValueError(f"cannot requeue {key} after {seconds} s; the delay must be a finite number")
         if seconds <= 0:
             self.add(key, priority)
             return
@@ -106,18 +111,22 @@ class WorkQueue(Generic[K]):
         self._delayed[key] = self._loop.call_at(when, self._add_delayed, key, priority)
 
     def add_rate_limited(self, key: K, priority: Priority = Priority.BACKGROUND) -> float:
-        """Adds a key that failed, when back-off and shared bucket allow; returns that delay, seconds."""
+        """Requeues a failed key with back-off, limited by the shared bucket.
+
+        Returns:
+            The delay, in seconds.
+        """
         delay = max(self._backoff.delay(key), self._bucket.reserve())
         self._metrics.retries.inc()
         self.add_after(key, delay, priority)
         return delay
 
     def forget(self, key: K) -> None:
-        """Ends a key's back-off: its next failure counts as the first. It does not take the key out."""
+        """Resets a key's back-off: its next failure counts as the first. The key stays in the queue."""
         self._backoff.forget(key)
 
     async def get(self) -> K:
-        """Waits for a key and hands it to the caller, who must call `done` with it.
+        """Waits for a key and returns it. The caller must call `done` with it afterwards.
 
         Raises:
             ShutDown: The queue is shut down.
@@ -136,7 +145,7 @@ class WorkQueue(Generic[K]):
         raise ShutDown
 
     def done(self, key: K) -> None:
-        """The worker is done with a key; if it was added meanwhile, it is handed out again."""
+        """Marks a key as processed. If it was added while it was in progress, it is queued again."""
         since, _ = self._processing.pop(key)
         self._metrics.worked(self._loop.time() - since)
         if not self._shut:
@@ -150,21 +159,21 @@ class WorkQueue(Generic[K]):
 
     @property
     def processing(self) -> KeysView[K]:
-        """The keys that workers have right now."""
+        """The keys in progress."""
         return self._processing.keys()
 
     def taken_at(self, key: K) -> Priority:
-        """The priority at which the worker that has a key was handed it."""
+        """Returns the priority at which a key in progress was taken from the queue."""
         _, priority = self._processing[key]
         return priority
 
     @property
     def shut(self) -> bool:
-        """Whether it is shut down."""
+        """Whether the queue is shut down."""
         return self._shut
 
     def shut_down(self) -> None:
-        """Ignores further keys, drops the waiting ones, and ends every `get`."""
+        """Shuts the queue down: drops all waiting keys, ignores new ones, and ends every `get`."""
         self._shut = True
         for timer in self._delayed.values():
             timer.cancel()
@@ -174,12 +183,12 @@ class WorkQueue(Generic[K]):
                 getter.set_result(None)
 
     async def drain(self) -> None:
-        """Shuts the queue down and waits until the workers are done with the keys they have."""
+        """Shuts the queue down and waits until no key is in progress."""
         self.shut_down()
         await self._idle.wait()
 
     def __len__(self) -> int:
-        """How many keys wait for a worker, delayed ones not counted."""
+        """Returns the number of keys that are waiting for a worker, without delayed ones."""
         return sum(self._depth())
 
     def _add_delayed(self, key: K, priority: Priority) -> None:
@@ -196,7 +205,7 @@ class WorkQueue(Generic[K]):
         try:
             await getter
         except asyncio.CancelledError:
-            # A key was meant for this worker: another one must take it.
+            # This worker had been woken for a key. Another worker must take it.
             if getter.done() and not getter.cancelled():
                 self._wake_one()
             raise

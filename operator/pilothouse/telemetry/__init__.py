@@ -1,4 +1,4 @@
-"""Logs, metrics and the wall clock: what every other package of the runtime may use."""
+"""Logs, metrics, redaction of secrets and clocks, which every other package of the framework may use."""
 
 from pilothouse.telemetry.clock import now
 from pilothouse.telemetry.defects import forget_defects, log_defect

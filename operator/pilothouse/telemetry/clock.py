@@ -1,4 +1,4 @@
-"""The wall clock, for timestamps that leave the process, and the clock that counts suspended time."""
+"""The wall clock, for timestamps that leave the process, and a clock that includes suspended time."""
 
 import asyncio
 import sys
@@ -7,18 +7,18 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 
-# CLOCK_MONOTONIC, which event loops and their timers use, stands still on Linux while the machine is
-# suspended. macOS has it the other way round: its CLOCK_MONOTONIC goes on, and Python's monotonic() stops.
-_GOES_ON = getattr(time, "CLOCK_MONOTONIC" if sys.platform == "darwin" else "CLOCK_BOOTTIME", None)
-_boottime: Callable[[], float] = time.monotonic if _GOES_ON is None else partial(time.clock_gettime, _GOES_ON)
+# Event loops and their timers use CLOCK_MONOTONIC. On Linux it stops while the machine is suspended. On macOS
+# CLOCK_MONOTONIC continues, and Python's monotonic() stops.
+_CLOCK = getattr(time, "CLOCK_MONOTONIC" if sys.platform == "darwin" else "CLOCK_BOOTTIME", None)
+_boottime: Callable[[], float] = time.monotonic if _CLOCK is None else partial(time.clock_gettime, _CLOCK)
 
 
 def now() -> datetime:
-    """Return the present in UTC, for timestamps in objects, Events and logs.
+    """Returns the current time in UTC, for timestamps in objects, Events and logs.
 
-    Durations and deadlines within a process never use it: they read the event loop's clock, which no NTP step
-    moves and which tests replace by a virtual one. A loop with a virtual clock has a method `wall_clock`,
-    which returns the wall clock that goes with it.
+    Durations and deadlines within a process use the event loop's clock instead: NTP does not adjust it, and
+    tests replace it with a virtual clock. A loop with a virtual clock has a method `wall_clock`, which
+    returns the corresponding wall clock time.
     """
     loop = asyncio._get_running_loop()
     virtual = getattr(loop, "wall_clock", None)
@@ -26,16 +26,17 @@ def now() -> datetime:
 
 
 def boottime(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
-    """Return the clock, in seconds, that also counts the time during which the machine was suspended.
+    """Returns a clock, in seconds, that includes the time during which the machine was suspended.
 
-    For limits that other machines rely on, such as a Lease's. It costs as much as the loop's own clock (0.1
-    us) and cannot set timers: one that is due while the machine is suspended fires late. So the limit is
-    checked at each step as well.
+    Use it for limits that other machines rely on, such as the duration of a Lease. Reading it costs as much
+    as reading the loop's clock (0.1 us). Timers cannot use it: a timer that is due while the machine is
+    suspended fires late, so check the limit before each step as well.
 
-    A hypervisor that pauses a virtual machine without its knowledge stops this clock, too.
+    This clock also stops when a hypervisor pauses the virtual machine without notifying it.
 
     Args:
-        loop: The event loop in use. A loop that has a `boottime` of its own, as the virtual one has, decides.
+        loop: The event loop in use. If it has an attribute `boottime`, as a virtual loop has, that clock is
+            returned.
     """
     clock: Callable[[], float] = getattr(loop, "boottime", _boottime)
     return clock

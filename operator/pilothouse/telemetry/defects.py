@@ -1,4 +1,4 @@
-"""Tracebacks in the log: once per defect, no matter how many objects it affects and how often it repeats."""
+"""Logs each defect's traceback once, however many objects it affects and however often it repeats."""
 
 import logging
 import traceback as tracebacks
@@ -40,13 +40,13 @@ def log_defect(log: logging.Logger, error: BaseException, message: str, *args: o
             log.error(f"{message}\n%s", *args, shown)
         return
     level = logging.ERROR if _is_round(times) else logging.DEBUG
-    repeated = "%s (%s, occurrence %d of this defect; the first one was logged with its traceback)"
+    repeated = "%s (%s, occurrence %d of this defect; the traceback was logged with the first)"
     if log.isEnabledFor(level):
         log.log(level, repeated, message % args if args else message, type(error).__name__, times)
 
 
 def forget_defects() -> None:
-    """Starts counting again, as a new process does."""
+    """Forgets all defects, as if the process had just started."""
     _occurrences.clear()
 
 
@@ -59,7 +59,7 @@ def _count(error: BaseException) -> int:
 
 
 def _lines(traceback: TracebackType | None) -> frozenset[tuple[str, int]]:
-    """The lines that an error passed through. A set, because a recursion has another depth each time."""
+    """Returns the lines that an error passed through, as a set: the depth of a recursion may vary."""
     lines = set()
     while traceback is not None:
         lines.add((traceback.tb_frame.f_code.co_filename, traceback.tb_lineno))
@@ -68,5 +68,5 @@ def _lines(traceback: TracebackType | None) -> frozenset[tuple[str, int]]:
 
 
 def _is_round(number: int) -> bool:
-    """Whether only the first digit is not 0."""
+    """Whether all digits after the first are 0."""
     return not str(number)[1:].strip("0")

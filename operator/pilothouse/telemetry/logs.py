@@ -1,8 +1,7 @@
-"""Logs on standard error, one line per record, each carrying the object that is being worked on.
+"""Logs on standard error: one line per record, with the object that is being reconciled.
 
-The object is held in a context variable, so whatever runs inside `object_context` (tasks that it awaits,
-threads started by `asyncio.to_thread`, libraries) says in its lines which object it was about, without being
-told.
+The object is held in a context variable. So every line that is logged inside `object_context` names the
+object, also from tasks that the code awaits, from threads started by `asyncio.to_thread`, and from libraries.
 """
 
 import logging
@@ -19,16 +18,16 @@ from pilothouse.telemetry import redaction
 from pilothouse.telemetry.redaction import redacted
 
 LogFormat = Literal["json", "console"]
-"""How log lines are written: as JSON, or for people."""
+"""The format of log lines: JSON, or text for people."""
 
-# What logging itself puts on a record; anything beyond came through `extra=` and belongs in the line.
+# The attributes that logging itself sets on a record. All others came through `extra=` and are logged.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-# How much that is: a record that has no more brings nothing of its own.
+# The number of attributes of a record without `extra=`.
 _PLAIN = len(vars(logging.makeLogRecord({})))
 
 
 class ObjectContext(NamedTuple):
-    """The object that the current line of execution works on."""
+    """The object that the current task or thread is working on."""
 
     kind: str
     namespace: str
@@ -42,12 +41,12 @@ _current: ContextVar[ObjectContext | None] = ContextVar("pilothouse_object", def
 
 
 class object_context:  # noqa: N801 - used as a function; a generator would cost two microseconds more
-    """Name the object in every log line written inside the block, and know its secret values there.
+    """Adds the object to every log line inside the block, and hides the secret values found there.
 
     Args:
-        kind: the object's kind, such as `FlightTicket`.
-        namespace: its namespace, empty when it is cluster-scoped.
-        name: its name.
+        kind: The object's kind, such as `FlightTicket`.
+        namespace: The object's namespace. Empty for a cluster-scoped object.
+        name: The object's name.
     """
 
     __slots__ = ("_context", "_secrets", "_token")
@@ -57,7 +56,7 @@ class object_context:  # noqa: N801 - used as a function; a generator would cost
 
     def __enter__(self) -> None:
         self._token = _current.set(self._context)
-        # The names are public, even if a Secret has one of them for a value: as the name of a database.
+        # These words are not hidden, even if a Secret contains one of them, for example as a database name.
         self._secrets = redaction.enter(*self._context)
 
     def __exit__(self, *_: object) -> None:
@@ -66,17 +65,17 @@ class object_context:  # noqa: N801 - used as a function; a generator would cost
 
 
 def current_object() -> ObjectContext | None:
-    """Return the object named by the innermost `object_context`, None outside of any."""
+    """Returns the object of the innermost `object_context`, or None outside of one."""
     return _current.get()
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object per line: time, level, logger, msg, the object, what `extra=` gave, the error."""
+    """Writes one JSON object per line: time, level, logger, msg, the object, values from `extra=`, error."""
 
     _encode = msgspec.json.Encoder(enc_hook=str).encode
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the record as one line of JSON."""
+        """Returns the record as one line of JSON."""
         line: dict[str, Any] = {
             "time": f"{_second(int(record.created))}.{int(record.msecs):03d}+00:00",
             "level": record.levelname.lower(),
@@ -92,10 +91,10 @@ class JsonFormatter(logging.Formatter):
 
 
 class ConsoleFormatter(logging.Formatter):
-    """For people: local time, level, the object, the message, what `extra=` gave."""
+    """Writes text for people: local time, level, the object, the message, values from `extra=`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the record as one line, followed by the traceback if there is one."""
+        """Returns the record as one line, followed by the traceback if there is one."""
         time = datetime.fromtimestamp(record.created, UTC).astimezone().strftime("%H:%M:%S")
         current = _current.get()
         about = f"{current}: " if current is not None else ""
@@ -118,46 +117,46 @@ def _extra(record: logging.LogRecord) -> Mapping[str, Any]:
 
 
 def _shown(value: Any) -> Any:
-    """Return a value as it is, or its text where that would show a secret."""
+    """Returns a value unchanged, or as redacted text if it contains a secret."""
     text = value if isinstance(value, str) else str(value)
     shown = redacted(text)
     return value if shown == text else shown
 
 
 def configure(format: LogFormat, level: str) -> None:  # noqa: A002 - the setting's own name
-    """Send the logs of the whole process to standard error; calling it again replaces the earlier choice.
+    """Sends the logs of the whole process to standard error. A later call replaces an earlier one.
 
     Args:
         format: `json` for machines, `console` for people.
-        level: `debug`, `info`, `warning` or `error`, in any case.
+        level: `debug`, `info`, `warning` or `error`, in upper or lower case.
 
     Raises:
-        ValueError: for another format or level; the message names the value and the choices.
+        ValueError: The format or level is unknown. The message names the value and the choices.
     """
     if format not in ("json", "console"):
-        raise ValueError(f"log format {format!r} is not known; choose json or console")
+        raise ValueError(f"unknown log format {format!r}; use json or console")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if format == "json" else ConsoleFormatter())
     set_level(level)
     logging.basicConfig(handlers=[handler], force=True)
-    # No line shows where it was written, and by which thread: to find that out is half of what a line costs
+    # Log lines contain neither source location nor thread. Collecting these takes half of the time of a line
     # (docs.python.org/3/howto/logging.html#optimization).
     logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    # Libraries say in debug what would bury an operator's own lines.
+    # The debug lines of these libraries would bury the operator's own lines.
     for library in ("asyncio", "aiohttp"):
         logging.getLogger(library).setLevel(logging.WARNING)
 
 
 def set_level(level: str) -> None:
-    """Say from which level on the process logs; may be changed at any time.
+    """Sets the lowest level that the process logs. It can be changed at any time.
 
     Args:
-        level: `debug`, `info`, `warning` or `error`, in any case.
+        level: `debug`, `info`, `warning` or `error`, in upper or lower case.
 
     Raises:
-        ValueError: for another level; the message names it and the choices.
+        ValueError: The level is unknown. The message names the value and the choices.
     """
     if level.lower() not in ("debug", "info", "warning", "error"):
-        raise ValueError(f"log level {level!r} is not known; choose debug, info, warning or error")
+        raise ValueError(f"unknown log level {level!r}; use debug, info, warning or error")
     logging.getLogger().setLevel(level.upper())

@@ -1,10 +1,10 @@
-"""Secret values, and the texts that must not show them: the one place that hides a value.
+"""Hides secret values in texts.
 
-Code that handles a secret value calls `hide`. The value is known as long as an object is worked on
-(`object_context`), or in the whole process with `hide_everywhere`. Whatever leaves the process as text passes
-through `redacted`: errors, log lines, conditions, Events, diffs and reports.
+Code that handles a secret value calls `hide`. The value is then hidden while the object is being reconciled
+(`object_context`). `hide_everywhere` hides a value in the whole process. Every text that leaves the process
+passes through `redacted`: errors, log lines, conditions, Events, diffs and reports.
 
-Values are expanded only once a text is redacted: `hide` costs an append.
+Values are computed when a text is redacted, so `hide` costs only an append.
 """
 
 import base64
@@ -22,24 +22,24 @@ HIDDEN = "(hidden)"
 Value: TypeAlias = str | bytes
 Values: TypeAlias = Callable[[], Iterable[Value]]
 
-# Credentials that the process has used; a rotated one pushes the oldest out.
+# How many credentials of the process are remembered. A new one replaces the oldest.
 _EVERYWHERE_LENGTH = 64
-# Shorter values are parts of ordinary words: they are hidden only as a whole word.
+# Shorter values may occur inside ordinary words, so they are hidden only as whole words.
 _WORD_LENGTH = 8
 # Even shorter ones are hidden only in quotes.
 _QUOTED_LENGTH = 3
-# Part of a multi-line value, such as a line of a key, that is hidden on its own.
+# Lines of a multi-line value, such as a private key, that have this length are hidden on their own, too.
 _LINE_LENGTH = 16
-# Values that hide nothing, and whose absence would make a message unreadable.
+# These values are not secret, and hiding them would make messages unreadable.
 _PLAIN_WORDS = frozenset(("", "true", "false", "yes", "no", "on", "off", "null", "none", "default"))
 _URL_PASSWORD = re.compile(r"(?<=://)[^/\s@\"'<>]+@")
 
 
 class Secrets:
-    """The secret values that are known while an object is worked on.
+    """The secret values that are known while an object is being reconciled.
 
     Attributes:
-        public: Words that are not hidden although a secret has them for a value: the object's own name.
+        public: Words that are never hidden, even if a secret contains them, such as the object's name.
     """
 
     __slots__ = ("_forms", "_known", "_values", "public")
@@ -51,11 +51,11 @@ class Secrets:
         self._known = 0
 
     def add(self, values: Values) -> None:
-        """Adds values, which are computed when they are first needed."""
+        """Adds values. They are computed when they are first needed."""
         self._values.append(values)
 
     def forms(self) -> tuple[str, ...]:
-        """Returns every way in which a text may contain one of the values, the longest first."""
+        """Returns all forms in which a text may contain one of the values, longest first."""
         count = len(self._values)
         if count != self._known:
             found = {form for values in self._values for value in values() for form in forms_of(value)}
@@ -70,27 +70,30 @@ _everywhere: OrderedDict[str, tuple[str, ...]] = OrderedDict()
 
 
 def enter(*public: str) -> Token[Secrets | None]:
-    """Begins a scope with no values; see `Secrets.public`."""
+    """Begins a scope without values; for the arguments see `Secrets.public`."""
     return _scope.set(Secrets(*public))
 
 
 def leave(token: Token[Secrets | None]) -> None:
-    """Ends a scope: its values are forgotten."""
+    """Ends a scope and forgets its values."""
     _scope.reset(token)
 
 
 def hide(values: Values) -> None:
-    """Hides values in every text of the current scope; there is nothing to hide them in without one.
+    """Hides values in every text of the current scope. Without a scope it does nothing.
 
     Args:
-        values: Returns the values; called when a text is redacted.
+        values: Returns the values. It is called when a text is redacted.
     """
     if (secrets := _scope.get()) is not None:
         secrets.add(values)
 
 
 def hide_everywhere(value: Value) -> None:
-    """Hides a credential in every text of the process. The last 64 are known; none is under 8 characters."""
+    """Hides a credential in every text of the process.
+
+    The last 64 credentials are remembered. Credentials with fewer than 8 characters are ignored.
+    """
     text = value if isinstance(value, str) else value.decode(errors="replace")
     if len(text) < _WORD_LENGTH:
         return
@@ -103,7 +106,7 @@ def hide_everywhere(value: Value) -> None:
 
 
 def redacted(text: str) -> str:
-    """Returns a text with `(hidden)` for each secret value that is known, and for passwords in URLs."""
+    """Returns the text with each known secret value, and each password in a URL, replaced by `(hidden)`."""
     if "://" in text:
         text = _URL_PASSWORD.sub(f"{HIDDEN}@", text)
     for forms in _everywhere.values():
@@ -113,14 +116,14 @@ def redacted(text: str) -> str:
 
 
 def without_values(text: str, values: Values) -> str:
-    """Returns a text with `(hidden)` for some values, which are not remembered."""
+    """Returns the text with the given values replaced by `(hidden)`. The values are not remembered."""
     secrets = Secrets()
     secrets.add(values)
     return _without(text, secrets.forms())
 
 
 def forms_of(value: Value) -> Iterator[str]:
-    """Yields the ways in which a text may contain a value: plain, base64, escaped or in part."""
+    """Yields the forms in which a text may contain a value: plain, base64, escaped or in part."""
     raw = value if isinstance(value, bytes) else value.encode(errors="replace")
     for encoded in (base64.b64encode(raw), base64.urlsafe_b64encode(raw)):
         if len(raw) >= _QUOTED_LENGTH:
@@ -147,7 +150,7 @@ def _parts(text: str) -> Iterator[str]:
 
 
 def _leaves(value: object) -> Iterator[str]:
-    """Yields the texts in a JSON document, such as the passwords in a .dockerconfigjson."""
+    """Yields the strings in a JSON document, such as the passwords in a .dockerconfigjson."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):

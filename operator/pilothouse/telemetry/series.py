@@ -1,7 +1,7 @@
-"""Counters and histograms that cost a fraction of a microsecond per observation.
+"""Counters and histograms that take a fraction of a microsecond per observation.
 
-prometheus_client's take locks and ask at each step whether they are observable at all: half a microsecond to
-count, two to walk over the buckets. A sync counts nine times and observes ten times.
+Those of prometheus_client take locks and check at each step whether they are observable: 0.5 us per increment
+and 2 us per observation of a histogram. A reconcile does nine increments and ten observations.
 """
 
 from bisect import bisect_left
@@ -16,10 +16,10 @@ from prometheus_client.registry import Collector
 
 
 class Count:
-    """What was counted under one set of label values. Count on the event loop's thread only.
+    """The count for one set of label values. Use it only on the event loop's thread.
 
     Attributes:
-        value: How often so far.
+        value: The current count.
     """
 
     __slots__ = ("value",)
@@ -28,15 +28,15 @@ class Count:
         self.value = 0
 
     def inc(self) -> None:
-        """Count one more."""
+        """Increments the count by one."""
         self.value += 1
 
 
 class Observations:
-    """What was observed under one set of label values. Observe on the event loop's thread only.
+    """The observations for one set of label values. Use it only on the event loop's thread.
 
     Args:
-        bounds: the buckets' upper bounds, rising; the last one, infinity, is not among them.
+        bounds: The upper bounds of the buckets in ascending order, without the last one, infinity.
     """
 
     __slots__ = ("_bounds", "_counts", "_sum")
@@ -47,12 +47,12 @@ class Observations:
         self._sum = 0.0
 
     def observe(self, amount: float) -> None:
-        """Count one observation."""
+        """Adds one observation."""
         self._counts[bisect_left(self._bounds, amount)] += 1
         self._sum += amount
 
     def add_to(self, family: HistogramMetricFamily, labels: Sequence[str]) -> None:
-        """Add what was observed to a metric, as Prometheus wants it: each bucket holds all smaller ones."""
+        """Adds the observations to a metric. As Prometheus requires, a bucket includes all smaller ones."""
         total = 0
         buckets = []
         for bound, count in zip((*self._bounds, inf), self._counts, strict=True):
@@ -65,17 +65,17 @@ S = TypeVar("S")
 
 
 class Series(Collector, Generic[S]):
-    """A metric with labels, used as prometheus_client's.
+    """A metric with labels. It has the interface of a prometheus_client metric.
 
     Attributes:
-        label_names: the names of its labels.
+        label_names: The names of the labels.
 
     Args:
-        name: the metric's name.
-        text: what it tells.
-        label_names: see there.
-        new: makes the series of one set of label values.
-        registry: where it is reported.
+        name: The metric's name.
+        text: The metric's description (HELP).
+        label_names: The names of the labels.
+        new: Creates the series for one set of label values.
+        registry: The registry that reports the metric.
     """
 
     def __init__(
@@ -94,10 +94,20 @@ class Series(Collector, Generic[S]):
         registry.register(self)
 
     def labels(self, *values: str, **named: str) -> S:
-        """Return the series of these label values, given in order or by name; made when first asked for."""
+        """Returns the series for the given label values. The first call creates it.
+
+        Args:
+            values: The label values, in the order of `label_names`.
+            named: The label values by label name, instead of `values`.
+
+        Raises:
+            ValueError: The number of values is not the number of labels.
+        """
         key = values or tuple(named[label] for label in self.label_names)
         if len(key) != len(self.label_names):
-            raise ValueError(f"{self._name} has the labels {', '.join(self.label_names)}; {key} does not fit")
+            raise ValueError(
+                f"metric {self._name} has the labels {', '.join(self.label_names)}; got the values {key}"
+            )
         series = self._series.get(key)
         if series is None:
             series = self._series[key] = self._new()
@@ -108,17 +118,17 @@ class Counter(Series[Count]):
     """A metric of the type counter.
 
     Args:
-        name: the metric's name.
-        text: what it tells.
-        label_names: the names of its labels.
-        registry: where it is reported.
+        name: The metric's name.
+        text: The metric's description (HELP).
+        label_names: The names of the labels.
+        registry: The registry that reports the metric.
     """
 
     def __init__(self, name: str, text: str, label_names: Sequence[str], registry: CollectorRegistry) -> None:
         super().__init__(name, text, label_names, Count, registry)
 
     def collect(self) -> Iterator[CounterMetricFamily]:
-        """Return the metric with all its series."""
+        """Yields the metric with all its series."""
         family = CounterMetricFamily(self._name, self._text, labels=self.label_names)
         for values, count in self._series.items():
             family.add_metric(values, count.value)
@@ -129,11 +139,11 @@ class Histogram(Series[Observations]):
     """A metric of the type histogram.
 
     Args:
-        name: the metric's name.
-        text: what it tells.
-        label_names: the names of its labels.
-        buckets: upper bounds, rising, without infinity.
-        registry: where it is reported.
+        name: The metric's name.
+        text: The metric's description (HELP).
+        label_names: The names of the labels.
+        buckets: The upper bounds of the buckets in ascending order, without infinity.
+        registry: The registry that reports the metric.
     """
 
     def __init__(
@@ -147,7 +157,7 @@ class Histogram(Series[Observations]):
         super().__init__(name, text, label_names, partial(Observations, buckets), registry)
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
-        """Return the metric with all its series."""
+        """Yields the metric with all its series."""
         family = HistogramMetricFamily(self._name, self._text, labels=self.label_names)
         for values, observations in self._series.items():
             observations.add_to(family, values)

@@ -52,4 +52,4 @@ async def test_a_wrong_word_changes_nothing_and_is_said_once(
     await asyncio.sleep(30)
     assert level() == "INFO"
     [record] = caplog.records
-    assert "log level 'loud' is not known; choose debug, info, warning or error" in record.getMessage()
+    assert "unknown log level 'loud'; use debug, info, warning or error" in record.getMessage()

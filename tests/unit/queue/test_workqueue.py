@@ -1,4 +1,4 @@
-"""The contract of the queue: fair, stingy, and nothing lost."""
+"""The contract of the queue: fair, stingy, and no key is lost."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.usefixtures("virtual_time")
 
 
 async def take(queue: WorkQueue[str]) -> str:
-    """The next key, which must be there already."""
+    """Returns the next key, which must be waiting already."""
     async with asyncio.timeout(0):
         return await queue.get()
 
@@ -71,7 +71,7 @@ async def test_a_cancelled_worker_loses_no_key() -> None:
     assert await asyncio.wait_for(second, 1) == "a"
 
 
-async def test_a_change_goes_before_background_work() -> None:
+async def test_changes_have_priority_over_background_work() -> None:
     queue = WorkQueue[str]("q")
     for key in ("old1", "old2"):
         queue.add(key, Priority.BACKGROUND)
@@ -100,7 +100,7 @@ async def test_a_key_that_becomes_urgent_while_it_is_processed_comes_back_urgent
     assert await all_of(queue) == ["a", "b"]
 
 
-async def test_it_is_known_at_which_priority_a_key_was_taken() -> None:
+async def test_taken_at_returns_the_priority_of_a_key_in_progress() -> None:
     queue = WorkQueue[str]("test")
     queue.add("resynced", Priority.BACKGROUND)
     queue.add("changed")
@@ -114,7 +114,7 @@ async def test_it_is_known_at_which_priority_a_key_was_taken() -> None:
     }
 
 
-async def test_a_delayed_key_comes_when_its_time_has_come(virtual_time: VirtualTimeLoop) -> None:
+async def test_a_delayed_key_is_added_after_its_delay(virtual_time: VirtualTimeLoop) -> None:
     queue = WorkQueue[str]("q")
     began = virtual_time.time()
     queue.add_after("late", 60)
@@ -125,7 +125,7 @@ async def test_a_delayed_key_comes_when_its_time_has_come(virtual_time: VirtualT
     assert virtual_time.time() == began + 60
 
 
-async def test_of_two_delays_the_earlier_counts(virtual_time: VirtualTimeLoop) -> None:
+async def test_the_earlier_of_two_delays_counts(virtual_time: VirtualTimeLoop) -> None:
     queue = WorkQueue[str]("q")
     began = virtual_time.time()
     for seconds in (30, 10, 20):
@@ -136,7 +136,7 @@ async def test_of_two_delays_the_earlier_counts(virtual_time: VirtualTimeLoop) -
     assert len(queue) == 0
 
 
-async def test_no_delay_is_an_add() -> None:
+async def test_a_delay_of_zero_adds_the_key_immediately() -> None:
     queue = WorkQueue[str]("q")
     queue.add_after("a", 0)
     assert await take(queue) == "a"
@@ -150,7 +150,7 @@ async def test_retries_back_off_from_5_ms_doubling_to_1000_s() -> None:
     assert delays[18:] == [1000, 1000]
 
 
-async def test_a_forgotten_key_starts_anew() -> None:
+async def test_a_forgotten_key_starts_with_the_shortest_delay() -> None:
     queue = WorkQueue[str]("q")
     queue.add_rate_limited("a")
     queue.add_rate_limited("a")
@@ -165,7 +165,7 @@ async def test_back_off_survives_any_number_of_failures() -> None:
     assert queue.add_rate_limited("a") == 1000
 
 
-async def test_all_retries_together_are_held_to_100_at_once_and_10_a_second(
+async def test_all_retries_share_a_burst_of_100_and_10_a_second(
     virtual_time: VirtualTimeLoop,
 ) -> None:
     queue = WorkQueue[str]("q")
@@ -173,7 +173,7 @@ async def test_all_retries_together_are_held_to_100_at_once_and_10_a_second(
     assert delays[:100] == [0.005] * 100
     assert delays[100:103] == pytest.approx([0.1, 0.2, 0.3])
     assert delays[149] == pytest.approx(5.0)
-    await asyncio.sleep(2)  # twenty more tokens pay for twenty of the fifty
+    await asyncio.sleep(2)  # 20 new tokens cover 20 of the 50 retries
     assert queue.add_rate_limited("late") == pytest.approx(3.1)
 
 
@@ -206,7 +206,7 @@ async def test_drain_waits_for_the_keys_that_are_being_processed() -> None:
     await asyncio.wait_for(draining, 1)
 
 
-async def test_an_idle_queue_drains_at_once() -> None:
+async def test_draining_an_idle_queue_returns_immediately() -> None:
     await asyncio.wait_for(WorkQueue[str]("q").drain(), 1)
 
 
@@ -216,7 +216,7 @@ def sample(name: str, labels: dict[str, str], **more: str) -> float:
     return value
 
 
-async def test_metrics_tell_what_waits_and_what_is_worked_on() -> None:
+async def test_metrics_show_waiting_keys_and_keys_in_progress() -> None:
     labels = {"name": "metered", "controller": "metered"}
     queue = WorkQueue[str]("metered")
     queue.add("a")

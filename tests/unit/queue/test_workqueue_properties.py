@@ -11,7 +11,7 @@ from pilothouse.testing import VirtualTimeLoop
 
 
 class Plan:
-    """Many producers and workers at random moments; checks the promises as they go."""
+    """Runs many producers and workers at random times, and checks the promises all the time."""
 
     def __init__(self, seed: int, keys: int, producers: int, workers: int) -> None:
         self.random = random.Random(seed)
@@ -53,7 +53,7 @@ class Plan:
     async def run(self) -> None:
         workers = [asyncio.create_task(self.work()) for _ in range(self.workers)]
         await asyncio.gather(*(self.produce() for _ in range(self.producers)))
-        # One worker dies with a key in hand, or while it waits for one.
+        # One worker ends while it processes a key or waits for one.
         workers[0].cancel()
         spare = asyncio.create_task(self.work())
         await asyncio.sleep(10_000)  # beyond every delay
@@ -70,7 +70,7 @@ class Plan:
     workers=st.integers(1, 6),
 )
 @settings(max_examples=150, derandomize=True)
-def test_no_key_is_processed_twice_at_once_and_none_is_lost(
+def test_no_key_is_lost_or_in_progress_twice_at_the_same_time(
     seed: int, keys: int, producers: int, workers: int
 ) -> None:
     async def run() -> None:

@@ -1,4 +1,4 @@
-"""A defect logs its traceback once, and its repetitions are few lines."""
+"""A defect's traceback is logged once, and its repetitions take few lines."""
 
 import logging
 from collections.abc import Callable
@@ -39,7 +39,7 @@ def test_ten_thousand_objects_with_one_defect_are_a_few_lines(caplog: pytest.Log
     assert not any(each.exc_info for each in records[1:])
     assert second.getMessage() == (
         "object-1 is not reconciled "
-        "(KeyError, occurrence 2 of this defect; the first one was logged with its traceback)"
+        "(KeyError, occurrence 2 of this defect; the traceback was logged with the first)"
     )
     assert len(records) == 37
     assert all(each.levelno == logging.ERROR for each in records)

@@ -1,4 +1,4 @@
-"""Logs that say which object they are about."""
+"""Log lines name the object that is being reconciled."""
 
 import asyncio
 import json
@@ -60,7 +60,7 @@ def test_console(capsys):
 
 
 def test_wrong_settings_name_the_choices(capsys):
-    with pytest.raises(ValueError, match="log level 'loud' is not known; choose debug, info"):
+    with pytest.raises(ValueError, match="unknown log level 'loud'; use debug, info"):
         configure("json", "loud")
-    with pytest.raises(ValueError, match="log format 'xml' is not known; choose json or console"):
-        configure("xml", "info")  # type: ignore[arg-type]  # that it fails is the test
+    with pytest.raises(ValueError, match="unknown log format 'xml'; use json or console"):
+        configure("xml", "info")  # type: ignore[arg-type]  # the failure is tested

@@ -1,4 +1,4 @@
-"""Metrics under the names that dashboards already know."""
+"""Metrics have the names that dashboards use."""
 
 import math
 import re
@@ -73,7 +73,7 @@ REQUEST_LATENCY = [0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0,
         (metrics.REQUEST_SECONDS, REQUEST_LATENCY),
     ],
 )
-def test_buckets_are_those_that_dashboards_know(histogram: Histogram, theirs: list[float]) -> None:
+def test_buckets_are_those_that_dashboards_use(histogram: Histogram, theirs: list[float]) -> None:
     labels = ["buckets-test"] * len(histogram.label_names)
     histogram.labels(*labels)
     (family,) = histogram.collect()

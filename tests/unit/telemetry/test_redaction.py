@@ -81,7 +81,7 @@ def test_short_values_do_not_make_a_message_unreadable() -> None:
         )
 
 
-def test_values_are_known_as_long_as_the_object_is_worked_on() -> None:
+def test_values_are_hidden_while_the_object_is_reconciled() -> None:
     with object_context("Site", "default", "web"):
         hide(lambda: ["hunter2"])
         assert redacted("hunter2") == HIDDEN

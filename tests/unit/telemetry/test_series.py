@@ -1,4 +1,4 @@
-"""Our counters and histograms say what prometheus_client's say."""
+"""Our counters and histograms expose the same text as those of prometheus_client."""
 
 import prometheus_client
 import pytest
@@ -13,7 +13,7 @@ amounts = st.lists(st.one_of(st.sampled_from((0.0, *BUCKETS)), st.floats(0, 100)
 
 
 @given(st.dictionaries(st.sampled_from(["a", "b"]), amounts))
-def test_it_is_exposed_as_the_library_would(observed: dict[str, list[float]]) -> None:
+def test_histograms_are_exposed_as_by_prometheus_client(observed: dict[str, list[float]]) -> None:
     ours, theirs = CollectorRegistry(), CollectorRegistry()
     mine = Histogram("seconds", "Seconds.", ("name", "kind"), BUCKETS, ours)
     other = prometheus_client.Histogram(
@@ -29,7 +29,7 @@ def test_it_is_exposed_as_the_library_would(observed: dict[str, list[float]]) ->
 
 
 @given(st.dictionaries(st.sampled_from(["a", "b"]), st.integers(0, 20)))
-def test_counts_are_exposed_as_the_library_would(counted: dict[str, int]) -> None:
+def test_counters_are_exposed_as_by_prometheus_client(counted: dict[str, int]) -> None:
     ours, theirs = CollectorRegistry(), CollectorRegistry()
     mine = Counter("requests_total", "Requests.", ("name", "kind"), ours)
     other = prometheus_client.Counter("requests_total", "Requests.", ("name", "kind"), registry=theirs)
