@@ -7,6 +7,7 @@ import random
 import tracemalloc
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterator, Sequence, Sized
+from functools import _lru_cache_wrapper
 from types import BuiltinFunctionType, FrameType, FunctionType, MethodType, ModuleType
 from typing import Any, TypeVar
 
@@ -261,7 +262,7 @@ def holdings(*roots: object) -> Counter[str]:
     todo: list[tuple[str, object]] = [(type(root).__name__, root) for root in roots]
     while todo:
         owner, each = todo.pop()
-        if id(each) in seen or isinstance(each, _NOT_STATE):
+        if id(each) in seen or isinstance(each, _NOT_STATE) or bounded(each):
             continue
         seen.add(id(each))
         name = type(each).__name__
@@ -272,6 +273,11 @@ def holdings(*roots: object) -> Counter[str]:
         parts = each.__closure__ or () if isinstance(each, FunctionType) else gc.get_referents(each)
         todo += [(deeper, part) for part in parts]
     return found
+
+
+def bounded(each: object) -> bool:
+    """Whether it is an lru_cache with a limit, which may fill up in the course of a day."""
+    return isinstance(each, _lru_cache_wrapper) and each.cache_parameters()["maxsize"] is not None
 
 
 def state(day: Day) -> tuple[Counter[str], int, int]:

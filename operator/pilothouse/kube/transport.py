@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import lru_cache
+from io import BytesIO
 from ssl import SSLContext
 from types import TracebackType
 from typing import Self
@@ -51,9 +52,18 @@ _NOT_SENT = (
 # UnicodeError: a host name that cannot be encoded, such as one with an empty label.
 _FAILURES = (aiohttp.ClientError, TimeoutError, OSError, UnicodeError)
 
+# Bytes. aiohttp warns about a larger body that is given as bytes, because it would be written in one go
+# (aiohttp/payload.py, TOO_LARGE_BYTES_BODY).
+_LARGE = 2**20
+
 # Finding a metric's child by its labels costs more than counting in it; there are few label sets.
 _requests = lru_cache(maxsize=256)(metrics.REQUESTS.labels)
 _request_seconds = lru_cache(maxsize=256)(metrics.REQUEST_SECONDS.labels)
+
+
+def _payload(body: bytes | None) -> bytes | BytesIO | None:
+    """Return a body as aiohttp takes it without a warning: it sends a large one in pieces."""
+    return BytesIO(body) if body is not None and len(body) > _LARGE else body
 
 
 class Transport:
@@ -202,7 +212,7 @@ class Transport:
             async with self._open(self._requests).request(
                 method,
                 self._url(path, params),
-                data=body,
+                data=_payload(body),
                 headers=headers,
                 allow_redirects=False,
                 ssl=self._tls(refused),

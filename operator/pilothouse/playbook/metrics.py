@@ -1,6 +1,6 @@
 """The metrics of one playbook's tasks."""
 
-from functools import cache
+from functools import lru_cache
 
 from pilothouse.playbook.playbook import Recap
 from pilothouse.playbook.tasks import State
@@ -23,7 +23,7 @@ class TaskMetrics:
             )
 
         # Looking a series up by its labels costs more than counting in it.
-        self._series = cache(series)
+        self._series = lru_cache(maxsize=1024)(series)
 
     def played(self, recap: Recap) -> None:
         """Counts the tasks of one play."""

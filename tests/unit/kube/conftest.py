@@ -20,7 +20,7 @@ class ScriptedServer:
         self.requests: list[web.Request] = []
         self.bodies: list[bytes] = []
         self._answers: list[Answer] = []
-        application = web.Application()
+        application = web.Application(client_max_size=4 * 2**20)
         application.router.add_route("*", "/{tail:.*}", self._answer)
         self.server = TestServer(application)
         self.closing = asyncio.Event()
