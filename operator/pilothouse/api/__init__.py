@@ -1,6 +1,6 @@
-"""One declaration per kind: the CRD, the CSV's entry, the reference page and the decoder come from it.
+"""Declarations of kinds, from which the CRD, the CSV entry, the reference page and the decoder are generated.
 
-The generator (`pilothouse.api.crd`) is for development: the running operator never imports it.
+The generator (`pilothouse.api.crd`) is for development. A running operator never imports it.
 """
 
 from pilothouse.api import core

@@ -1,10 +1,10 @@
-"""Types of Kubernetes' core API for fields of one's own kinds: pass them on unread, have them validated.
+"""Types of Kubernetes' core API for fields of your own kinds.
 
-A field of such a type holds the value as it was written, a dict, for the operator to put into the pod or the
-claim that it makes. The CRD gets the type's schema (`pilothouse.api.core_types`), so that the API server
-refuses what is wrong, with the field's path; what that schema does not know is pruned.
+A field of such a type holds the value as a dict, as the user wrote it. The operator puts it into the pod or
+claim that it creates. The CRD contains the type's schema (`pilothouse.api.core_types`), so the API server
+refuses an invalid value, names the field, and prunes unknown fields.
 
-    tolerations: Annotated[tuple[core.Toleration, ...], field("Taints that its pods bear.")] = ()
+    tolerations: Annotated[tuple[core.Toleration, ...], field("Tolerations of the pods.")] = ()
 """
 
 from typing import Annotated, Any, TypeAlias

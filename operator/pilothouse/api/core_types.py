@@ -1,6 +1,6 @@
-"""The structural schemas of Kubernetes' core types, from its OpenAPI document. Development only.
+"""The structural schemas of Kubernetes' core types, from its OpenAPI document. For development only.
 
-`core_types.json` is written by `./inv core-types`; `text` says what of the document it holds.
+`./inv core-types` writes `core_types.json`. The function `text` documents which parts it contains.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any
 from pilothouse.api import quantity
 
 ROOTS = ("PersistentVolumeClaimSpec", "PodTemplateSpec")
-"""The types that are kept, with all that they are made of."""
+"""The types that are kept, together with the types that they refer to."""
 
 FILE = Path(__file__).with_suffix(".json")
 
@@ -25,11 +25,11 @@ INT_OR_STRING: dict[str, Any] = {
     "anyOf": [{"type": "integer"}, {"type": "string"}],
     "x-kubernetes-int-or-string": True,
 }
-# What the document says in words of its own, or with more than a structural schema may have.
+# Types that the document describes in its own way, or with more than a structural schema allows.
 _SPECIAL: Mapping[str, dict[str, Any]] = {
     "util.intstr.IntOrString": INT_OR_STRING,
     "api.resource.Quantity": {**INT_OR_STRING, "pattern": quantity.PATTERN},
-    # Of the metadata of a template, what a template may say: the fields that controller-gen keeps, too.
+    # The metadata of a template: the fields that controller-gen keeps as well.
     "apis.meta.v1.ObjectMeta": {
         "type": "object",
         "properties": {
@@ -44,10 +44,10 @@ _SPECIAL: Mapping[str, dict[str, Any]] = {
 
 
 def core_schema(name: str) -> dict[str, Any]:
-    """The structural schema of a core type, whole.
+    """Returns the complete structural schema of a core type.
 
     Raises:
-        KeyError: It is not part of what is kept.
+        KeyError: The type is not in `core_types.json`.
     """
     schema: dict[str, Any] = _resolved(_definitions()[name])
     return schema
@@ -68,14 +68,18 @@ def _resolved(schema: Any) -> Any:
 
 
 def text(document: Mapping[str, Any]) -> str:
-    """What FILE holds: the definitions that ROOTS are made of, without what a CRD cannot or need not hold.
+    """Returns the content of FILE: the definitions of ROOTS, without the parts that a CRD does not need.
 
-    Away go descriptions (they are ten times the rest), the words for strategic merge patches, enums (a newer
-    Kubernetes may know more words), and defaults: the API server sets them on what is made of the value. One
-    of a list's key stays: a CRD demands it.
+    These are left out:
+
+    - descriptions, which are ten times as large as the rest
+    - the keywords for strategic merge patches
+    - enums, because a newer Kubernetes may know more values
+    - defaults, because the API server sets them on the object that the operator creates. The default of a
+      list's key is kept, because a CRD requires it.
 
     Args:
-        document: /openapi/v3/api/v1 of an API server.
+        document: The document /openapi/v3/api/v1 of an API server.
     """
     schemas = document["components"]["schemas"]
     found: dict[str, Any] = {}
@@ -100,7 +104,7 @@ def _short(name: str) -> str:
 
 
 def _trimmed(schema: Mapping[str, Any]) -> dict[str, Any]:
-    # A reference that has a description beside it is written allOf: [reference].
+    # A reference with a description is written as allOf: [reference].
     for part in schema.get("allOf", ()):
         schema = part
     kept = {word: schema[word] for word in _KEPT if word in schema}
@@ -123,7 +127,7 @@ def _references(schema: Any) -> Iterator[str]:
 
 
 def _list_keys(schema: Any) -> Iterator[tuple[str, set[str]]]:
-    """The types that are items of lists with keys, and these keys."""
+    """Yields the types that are items of lists with keys, and these keys."""
     if isinstance(schema, dict):
         if "x-kubernetes-list-map-keys" in schema and "$ref" in schema["items"]:
             yield schema["items"]["$ref"], set(schema["x-kubernetes-list-map-keys"])

@@ -1,4 +1,4 @@
-"""The CustomResourceDefinition of a kind. Development only: the running operator never imports it."""
+"""The CustomResourceDefinition of a kind. For development only: a running operator never imports it."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,25 +8,25 @@ import msgspec
 from pilothouse.api.kind import Column, Kind, Version
 from pilothouse.api.schema import Schema, structural_schema
 
-# Where an object names its schema and itself (the words of k8s.io/apimachinery's TypeMeta, shortened).
+# The descriptions of k8s.io/apimachinery's TypeMeta, shortened.
 _HEADER: Schema = {
     "apiVersion": {
         "type": "string",
-        "description": "The version of the schema that the object is written in.",
+        "description": "The API group and version of the object's schema.",
     },
     "kind": {"type": "string", "description": "The kind of the object."},
 }
 
-# Annotations, in one of which a client-side `kubectl apply` keeps the manifest (apimachinery).
+# The limit for all annotations (apimachinery). A client-side `kubectl apply` keeps the manifest in one.
 ANNOTATION_BYTES = 262_144
-# What etcd stores of one object by default (--max-request-bytes); the API server adds managedFields.
+# The largest object that etcd stores by default (--max-request-bytes). The API server adds managedFields.
 STORED_BYTES = 1_572_864
-# From this part of a limit on, it is time to know of it.
+# The note appears from this fraction of a limit.
 _NEAR = 0.8
 
 
 def size_note(manifest: Schema) -> str:
-    """Returns what to do about the size of a CustomResourceDefinition; empty where it is far from any limit.
+    """Returns advice about the size of a CustomResourceDefinition. Empty if it is far below the limits.
 
     Args:
         manifest: The CustomResourceDefinition.
@@ -35,22 +35,22 @@ def size_note(manifest: Schema) -> str:
     what = f"the CustomResourceDefinition {manifest['metadata']['name']} has {size:,} bytes"
     shorten = "Shorten the descriptions, or split the kind."
     if size > STORED_BYTES:
-        return f"{what}. The API server cannot store it: etcd takes {STORED_BYTES:,} bytes. {shorten}"
+        return f"{what}. It cannot be stored: etcd accepts at most {STORED_BYTES:,} bytes. {shorten}"
     if size > _NEAR * STORED_BYTES:
-        return f"{what}. That is close to the {STORED_BYTES:,} bytes that etcd takes. {shorten}"
+        return f"{what}. This is close to etcd's limit of {STORED_BYTES:,} bytes. {shorten}"
     if size > _NEAR * ANNOTATION_BYTES:
         return (
             f"{what}. Install it with `kubectl apply --server-side`: without that option, kubectl keeps a "
-            f"copy of it in an annotation, and annotations take {ANNOTATION_BYTES:,} bytes."
+            f"copy of it in an annotation, and annotations are limited to {ANNOTATION_BYTES:,} bytes."
         )
     return ""
 
 
 def crd(kind: Kind[Any]) -> Schema:
-    """The CustomResourceDefinition that serves the kind, with its status as a subresource.
+    """Returns the CustomResourceDefinition of the kind, with the status as a subresource.
 
     Raises:
-        TypeError: A view cannot be a schema, or a further version does not fit the stored one.
+        TypeError: A view cannot be expressed as a schema, or another version does not match the stored one.
     """
     resource = kind.resource
     names: Schema = {
@@ -77,14 +77,14 @@ def crd(kind: Kind[Any]) -> Schema:
 
 
 def object_schema(kind: Kind[Any]) -> Schema:
-    """The structural schema of a whole object of the kind, in the version that is stored."""
+    """Returns the structural schema of an object of the kind, in the stored version."""
     return _object_schema(kind, kind.resource.view)
 
 
 def _object_schema(kind: Kind[Any], view: type) -> Schema:
     schema = structural_schema(view)
     if not {"metadata", "spec", "status"} <= schema["properties"].keys():
-        raise TypeError(f"{view.__name__}: the view needs the fields metadata, spec and status")
+        raise TypeError(f"{view.__name__}: a view of a kind needs the fields metadata, spec and status")
     whole: Schema = {
         "type": "object",
         "description": kind.description,
@@ -103,7 +103,7 @@ def _stored(kind: Kind[Any]) -> Schema:
         "storage": True,
         **_shown(kind, object_schema(kind)),
     }
-    # In this version alone: the API server refuses a CRD whose versions have the same selectable fields and
+    # Only in this version: the API server refuses a CRD whose versions have the same selectable fields and
     # different schemas (https://github.com/kubernetes/kubernetes/issues/140689).
     if kind.selectable:
         stored["selectableFields"] = [{"jsonPath": path} for path in kind.selectable]
@@ -115,8 +115,8 @@ def _further(kind: Kind[Any], version: Version) -> Schema:
     stored = object_schema(kind)
     if lost := {*_lost(schema, stored, ""), *_lost(stored, schema, "")}:
         raise TypeError(
-            f"{kind.resource.kind} {version.name}: {', '.join(sorted(lost))} would be lost or refused: "
-            f"give it the same fields as {kind.resource.version}, which is stored, with the same types"
+            f"{kind.resource.kind} {version.name}: {', '.join(sorted(lost))} would be lost or refused; "
+            f"declare the same fields with the same types as in {kind.resource.version}, the stored version"
         )
     deprecated: Schema = (
         {"deprecated": True, "deprecationWarning": version.deprecation} if version.deprecation else {}
@@ -131,7 +131,7 @@ def _further(kind: Kind[Any], version: Version) -> Schema:
 
 
 def _lost(schema: Schema, other: Schema, path: str) -> Iterator[str]:
-    """The fields of a schema that another one lacks, or has with another type."""
+    """Yields the fields of a schema that another schema lacks or has with another type."""
     if schema.get("type") != other.get("type"):
         yield path
         return
@@ -146,7 +146,7 @@ def _lost(schema: Schema, other: Schema, path: str) -> Iterator[str]:
 
 
 def _shown(kind: Kind[Any], schema: Schema) -> Schema:
-    """What all versions have in common, and the schema."""
+    """Returns the parts that all versions have in common, and the schema."""
     shown: Schema = {
         "additionalPrinterColumns": [_column(column) for column in kind.columns],
         "schema": {"openAPIV3Schema": schema},

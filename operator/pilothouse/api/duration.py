@@ -1,4 +1,4 @@
-"""Spans of time as Go writes them, "1h30m": the text of metav1.Duration."""
+"""Durations in Go's format, such as "1h30m": the text of metav1.Duration."""
 
 import re
 from datetime import timedelta
@@ -6,7 +6,7 @@ from typing import Annotated, TypeAlias
 
 import msgspec
 
-# Go's time.ParseDuration. For micro it takes both of Unicode's: the micro sign and the Greek letter.
+# The units of Go's time.ParseDuration. It accepts both the micro sign and the Greek letter mu.
 _NANOSECONDS = {
     "ns": 1,
     "us": 1_000,
@@ -22,11 +22,11 @@ _WRITTEN = re.compile(PATTERN.strip("^$"))
 _PART = re.compile(rf"([0-9]*)\.?([0-9]*)({'|'.join(_NANOSECONDS)})")
 
 DurationText: TypeAlias = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": PATTERN})]
-"""A field that holds a span of time, as it was written: `parse_duration` reads it where it is used."""
+"""A field with a duration, as the user wrote it. Parse it with `parse_duration` where it is used."""
 
 
 class TooLongError(ValueError):
-    """The duration does not fit into Go's time.Duration: 292 years."""
+    """The duration exceeds the maximum of Go's time.Duration, 292 years."""
 
 
 def parse_duration(text: str) -> timedelta:
@@ -36,19 +36,19 @@ def parse_duration(text: str) -> timedelta:
         ValueError: The text is not a duration, or the duration is longer than 292 years (TooLongError).
     """
     if not _WRITTEN.fullmatch(text):
-        raise ValueError(f"{text!r} is no span of time; write one like 30s, 10m or 1h30m")
+        raise ValueError(f"{text!r} is not a duration; use a format such as 30s, 10m or 1h30m")
     nanoseconds = sum(
         int(whole + fraction) * _NANOSECONDS[unit] // 10 ** len(fraction)
         for whole, fraction, unit in _PART.findall(text)
     )
     if nanoseconds >= 2**63:
-        raise TooLongError(f"{text!r} is longer than the longest span of time, 292 years")
+        raise TooLongError(f"the duration {text!r} is too long; the maximum is 292 years")
     span = timedelta(microseconds=nanoseconds // 1_000)
     return -span if text.startswith("-") else span
 
 
 def format_duration(span: timedelta) -> str:
-    """The text that Go would write: "1h30m0s", "1.5s", "250ms", "0s"."""
+    """Returns a duration in Go's format: "1h30m0s", "1.5s", "250ms" or "0s"."""
     microseconds = span // timedelta(microseconds=1)
     if not microseconds:
         return "0s"

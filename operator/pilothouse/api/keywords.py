@@ -8,7 +8,7 @@ from collections.abc import Mapping
 _NUMBER = (int, float)
 _LIST = (list, tuple)
 
-# The type of each keyword's value. Empty: any.
+# The types that each keyword's value may have. Empty: any type.
 _KEYWORDS: Mapping[str, tuple[type, ...]] = {
     "description": (str,),
     "default": (),
@@ -38,10 +38,10 @@ _KEYWORDS: Mapping[str, tuple[type, ...]] = {
 
 
 def require_keyword(word: str, value: object) -> None:
-    """Refuses what the API server would refuse, or silently drop.
+    """Checks a keyword that the API server would otherwise refuse, or silently drop.
 
     Raises:
-        TypeError: There is no such keyword, or its value has another type.
+        TypeError: The keyword does not exist, or its value has the wrong type.
     """
     if word not in _KEYWORDS:
         raise TypeError(f"{word!r} is not a keyword of a structural schema{_similar(word)}")
@@ -52,7 +52,7 @@ def require_keyword(word: str, value: object) -> None:
 
 
 def _similar(word: str) -> str:
-    import difflib  # Only for a mistake: a running operator does not pay for it.
+    import difflib  # Imported only for a mistake, to save memory in a running operator.
 
     found = difflib.get_close_matches(word, _KEYWORDS, n=1)
     return f"; did you mean {found[0]}?" if found else ""

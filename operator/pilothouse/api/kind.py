@@ -1,4 +1,4 @@
-"""How a kind is declared: typed structs whose fields carry their words, and what the API shows of them."""
+"""The declaration of a kind: its fields with descriptions and bounds, and what kubectl and consoles show."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -17,17 +17,18 @@ T = TypeVar("T", bound=KubeObject)
 
 @dataclass(frozen=True)
 class Rule:
-    """A CEL rule that the API server holds a value to (x-kubernetes-validations).
+    """A CEL rule by which the API server validates a value (x-kubernetes-validations).
 
-    A rule does not touch objects stored before it: the server checks a value again only when it changes
-    (CRDValidationRatcheting; by default since Kubernetes 1.30, and for writes of the status since 1.33).
+    Objects that were stored before the rule existed stay valid: the API server validates a value again only
+    when it changes (CRDValidationRatcheting, enabled by default since Kubernetes 1.30, and for writes of the
+    status since 1.33).
 
     Attributes:
-        rule: The CEL expression; true accepts. `self` is the value.
-        message: What is wrong and what to write instead, for the person whose request is refused.
-        field_path: The field to blame, relative to the value: ".from".
+        rule: The CEL expression. The value is valid if it returns true. `self` is the value.
+        message: What is wrong and what to write instead, for the user whose request is refused.
+        field_path: The field that the error names, relative to the value: ".from".
         reason: FieldValueInvalid, FieldValueRequired, FieldValueForbidden or FieldValueDuplicate.
-        optional_old_self: The rule asks about `oldSelf`, and wants to be asked at creation too.
+        optional_old_self: Whether a rule that uses `oldSelf` is also evaluated when the object is created.
     """
 
     rule: str
@@ -37,7 +38,7 @@ class Rule:
     optional_old_self: bool = False
 
     def to_schema(self) -> dict[str, object]:
-        """The rule as an entry of x-kubernetes-validations."""
+        """Returns the rule as an entry of x-kubernetes-validations."""
         entry: dict[str, object] = {"rule": self.rule, "message": self.message, "reason": self.reason}
         if self.field_path:
             entry["fieldPath"] = self.field_path
@@ -56,24 +57,26 @@ def field(
     list_type: Literal["", "set", "atomic"] = "",
     **keywords: object,
 ) -> msgspec.Meta:
-    """What is said of a field, as the second part of its Annotated type.
+    """Describes a field, as the second argument of its Annotated type.
 
-    Bounds are the API server's to hold: decoding does not check them, because one object stored under older
-    rules would otherwise stop the operator from reading all the others.
+    The API server enforces bounds. Decoding does not check them: otherwise one object that was stored with
+    older bounds could not be read any more.
 
     Args:
-        description: What it means, with its unit; markdown.
-        title: Its name in a console's form.
-        descriptors: What a console shows it with: "com.tectonic.ui:podCount" (without urn:alm:descriptor:).
-        rules: CEL rules on the value.
-        map_keys: The fields that tell the items of a list apart (x-kubernetes-list-type: map): two who apply
-            own items of it side by side.
-        list_type: "set": the items are told apart by their values; "atomic": who applies owns it whole.
-        keywords: JSON Schema keywords by their own names: minimum=1, pattern="^a", format="int64". With
-            default=, which the server puts where a field is absent, the struct has the same default.
+        description: What the field means, with its unit. Markdown.
+        title: The field's name in a console's form.
+        descriptors: How a console displays the field, for example "com.tectonic.ui:podCount" (without
+            urn:alm:descriptor:).
+        rules: CEL rules for the value.
+        map_keys: The fields that identify the items of a list (x-kubernetes-list-type: map). Several clients
+            can then own different items of the list.
+        list_type: With "set", items are identified by their values. With "atomic", one client owns the whole
+            list.
+        keywords: Keywords of JSON Schema: minimum=1, pattern="^a", format="int64". With default=, the API
+            server stores the default where the field is absent. The struct must have the same default.
 
     Raises:
-        TypeError: A structural schema has no such keyword, or its value has another type.
+        TypeError: A structural schema does not have this keyword, or its value has the wrong type.
     """
     for word, value in keywords.items():
         require_keyword(word, value)
@@ -98,11 +101,11 @@ class Column:
     """A column of `kubectl get`.
 
     Attributes:
-        name: Its heading.
-        path: Where the value is, as a JSONPath relative to the object: ".spec.from".
+        name: The column's heading.
+        path: The JSONPath of the value in the object: ".spec.from".
         type: integer, number, string, boolean or date.
-        description: What it shows.
-        priority: 0 is always shown; greater ones with `-o wide` alone.
+        description: What the column shows.
+        priority: A column with priority 0 is always shown, others only with `-o wide`.
     """
 
     name: str
@@ -114,7 +117,7 @@ class Column:
 
 @dataclass(frozen=True)
 class ManagedResource:
-    """A resource that an object of the kind leads to, for a console's list."""
+    """A kind of object that the operator creates for an object of this kind, for a console's list."""
 
     kind: str
     version: str
@@ -123,14 +126,14 @@ class ManagedResource:
 
 @dataclass(frozen=True)
 class Scale:
-    """How `kubectl scale` and autoscalers read and set an object's size: its subresource scale.
+    """The subresource scale, through which `kubectl scale` and autoscalers read and set an object's size.
 
-    Both numbers are of format="int32".
+    Both numbers need format="int32".
 
     Attributes:
-        spec_replicas: Where the wanted size is: ".spec.size".
-        status_replicas: Where the present size is: ".status.size".
-        label_selector: Where the selector of its pods is, as a string, for a HorizontalPodAutoscaler.
+        spec_replicas: The path of the desired size: ".spec.size".
+        status_replicas: The path of the current size: ".status.size".
+        label_selector: The path of the pods' label selector, a string. A HorizontalPodAutoscaler needs it.
     """
 
     spec_replicas: str
@@ -140,17 +143,18 @@ class Scale:
 
 @dataclass(frozen=True)
 class Version:
-    """A further version that a kind is served in; the operator reads and writes the one that is stored.
+    """Another version of a kind. The operator itself reads and writes the stored version.
 
-    There is no conversion webhook: the API server changes the apiVersion and nothing else, and a write
-    through a version, a patch too, takes away the fields that this version lacks. So all versions have the
-    same fields of the same types (`crd` refuses others); descriptions, bounds, defaults and rules may differ.
+    There is no conversion webhook: the API server changes only the apiVersion, and a write through a version
+    removes the fields that this version lacks. So all versions must have the same fields with the same types
+    (`crd` refuses others). Descriptions, bounds, defaults and rules may differ.
 
     Attributes:
-        name: Such as "v1beta1".
-        view: The struct that its schema comes from.
-        served: Whether requests for it are answered. One that may still be stored must stay listed.
-        deprecation: What who uses it is warned with; empty: it is not deprecated.
+        name: The version's name, such as "v1beta1".
+        view: The struct that the schema is generated from.
+        served: Whether the API server serves this version. Keep a version in the list while objects may still
+            be stored in it.
+        deprecation: The warning for clients that use this version. Empty: the version is not deprecated.
     """
 
     name: str
@@ -165,35 +169,35 @@ READY_COLUMNS = (
     Column("Message", '.status.conditions[?(@.type=="Ready")].message', priority=1),
     Column("Age", ".metadata.creationTimestamp", type="date"),
 )
-"""What `kubectl get` shows of a kind that declares no columns of its own."""
+"""The columns of a kind that declares none."""
 
 
 @dataclass(frozen=True)
 class Kind(Generic[T]):
-    """A kind of your own: where it is served, what it looks like, and what people see of it.
+    """A kind of your own: its names and versions, its fields, and how kubectl and consoles show it.
 
-    Kinds that others define are a `Resource`.
+    For a kind that is defined elsewhere, declare a `Resource`.
 
     Attributes:
-        view: The frozen msgspec Struct that the operator decodes; the CRD's schema comes from it.
+        view: The frozen msgspec Struct that objects are decoded into. The CRD's schema is generated from it.
         group: The API group, a domain name of yours: "example.com".
         version: The stored version, such as "v1".
-        kind: The kind's name; by default the name of the view, such as "WebSite".
-        plural: Its name in paths and commands; by default the kind's plural in lower case, "websites".
-        namespaced: Whether its objects live in namespaces.
-        title: Its name for people, "Web site"; by default the kind's name.
-        description: What an object of it asks for; markdown.
-        short_names: Further names for kubectl, such as "ws".
-        categories: The groups it is listed with: "all".
-        columns: What `kubectl get` shows; by default Ready, its reason and the age.
-        rules: CEL rules on the whole object.
-        scale: Its subresource scale; None: it has no size.
-        selectable: The fields that lists and watches of the stored version may be narrowed by, of type
-            string, integer or boolean: ".spec.colour". Kubernetes serves it by default since 1.31
-            (CustomResourceFieldSelectors): the operator's minKubeVersion must say so.
-        versions: The further versions.
-        manages: What an object leads to in the cluster.
-        reasons: What each reason of the condition Ready means.
+        kind: The kind's name. By default the name of the view, such as "WebSite".
+        plural: The name in paths and commands. By default the kind's plural in lower case, "websites".
+        namespaced: Whether objects of the kind are namespaced.
+        title: The name for people, "Web site". By default the kind's name.
+        description: What an object of the kind is for. Markdown.
+        short_names: Short names for kubectl, such as "ws".
+        categories: The categories that include the kind. `kubectl get all` lists the kinds in "all".
+        columns: The columns of `kubectl get`. By default Ready, its reason and the age.
+        rules: CEL rules for the whole object.
+        scale: The subresource scale. None: the kind does not have it.
+        selectable: The fields that field selectors may use, in the stored version: ".spec.colour". Their type
+            is string, integer or boolean. Kubernetes supports them by default since 1.31
+            (CustomResourceFieldSelectors), so set the operator's minKubeVersion accordingly.
+        versions: Other versions of the kind.
+        manages: The kinds of objects that the operator creates for an object.
+        reasons: The meaning of each reason of the condition Ready.
     """
 
     view: type[T]
@@ -223,12 +227,12 @@ class Kind(Generic[T]):
 
     @cached_property
     def resource(self) -> Resource[T]:
-        """Where the kind is served, in the stored version, and the view that its objects are read into."""
+        """The kind's resource, in the stored version."""
         return Resource(self.group, self.version, self.kind, self.plural, self.view, self.namespaced)
 
 
 def plural_of(word: str) -> str:
-    """The English plural of a regular noun: websites, boxes, policies. Pass `Kind.plural` for others."""
+    """Returns the plural of a regular English noun: websites, boxes, policies."""
     if re.search("(s|x|z|ch|sh)$", word):
         return f"{word}es"
     return f"{word[:-1]}ies" if re.search("[^aeiou]y$", word) else f"{word}s"

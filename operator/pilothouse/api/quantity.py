@@ -1,4 +1,4 @@
-"""Amounts of memory, storage and CPU, as Kubernetes writes them: "1.5Gi", "500m", "12e6"."""
+"""Amounts of memory, storage and CPU in Kubernetes' format: "1.5Gi", "500m", "12e6"."""
 
 import re
 from dataclasses import dataclass
@@ -8,16 +8,16 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 
 IntOrString: TypeAlias = int | str
-"""A whole number or a text, such as a port or a percentage (x-kubernetes-int-or-string)."""
+"""An integer or a string, such as a port or a percentage (x-kubernetes-int-or-string)."""
 
 _NUMBER = r"([0-9]+(\.[0-9]*)?|\.[0-9]+)"
 # k8s.io/apimachinery/pkg/api/resource: <signedNumber><suffix>.
 PATTERN = rf"^[+-]?{_NUMBER}([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?$"
 
 QuantityText: TypeAlias = Annotated[int | str, msgspec.Meta(extra_json_schema={"pattern": PATTERN})]
-"""A field that holds a quantity, as it was written: `Quantity.parse` reads it.
+"""A field with a quantity, as the user wrote it. Parse it with `Quantity.parse` where it is used.
 
-It is read where it is used and not where it is decoded, so that one strange text does not hide an object.
+Decoding does not parse it. Otherwise one invalid quantity would make the whole object unreadable.
 """
 
 Family = Literal["binary", "decimal", "exponent"]
@@ -28,7 +28,7 @@ _DECIMAL_BY_POWER = {power: suffix for suffix, power in _DECIMAL.items()}
 _WRITTEN = re.compile(PATTERN.strip("^$"))
 _PARTS = re.compile(r"([+-]?)([0-9]*)\.?([0-9]*)(.*)")
 
-# Kubernetes counts no finer than 1e-9, and no further than an int64.
+# The precision of a Kubernetes quantity is 1e-9, and its maximum an int64.
 _NANO = 9
 _GREATEST = (2**63 - 1) * 10**_NANO
 
@@ -36,14 +36,14 @@ _GREATEST = (2**63 - 1) * 10**_NANO
 @total_ordering
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """An exact amount; equal and ordered by what it amounts to, whatever unit it was written in.
+    """An exact amount. Comparisons ignore the unit that it was written in.
 
-    `str()` is the form that Kubernetes would write: no fraction, the greatest unit that fits, of the same
-    family (1024-fold, 1000-fold or exponent) that it was read in. A sum has the family of its first part.
+    `str()` returns Kubernetes' canonical form: no fraction, and the largest unit that fits, of the family
+    (binary, decimal or exponent) that the text had. A sum has the family of its first operand.
 
     Attributes:
-        nanos: How many billionths.
-        family: How it is written.
+        nanos: The amount in billionths.
+        family: The family of units in which it is written.
     """
 
     nanos: int
@@ -51,18 +51,18 @@ class Quantity:
 
     @classmethod
     def parse(cls, text: IntOrString) -> "Quantity":
-        """Reads a quantity.
+        """Parses a quantity.
 
-        As in Kubernetes, what is finer than 1e-9 is rounded up, away from zero, and what is beyond an int64
-        becomes the greatest one.
+        As in Kubernetes, an amount finer than 1e-9 is rounded away from zero, and an amount beyond an int64
+        becomes the largest int64.
 
         Raises:
-            ValueError: It is none.
+            ValueError: The text is not a quantity.
         """
         written = str(text)
         found = _PARTS.fullmatch(written)
         if not found or not _WRITTEN.fullmatch(written):
-            raise ValueError(f"{text!r} is no quantity; write one like 500m, 2, 1.5Gi or 12e6")
+            raise ValueError(f"{text!r} is not a quantity; use a format such as 500m, 2, 1.5Gi or 12e6")
         sign, whole, fraction, suffix = found.groups()
         digits, power = int(whole + fraction), _NANO - len(fraction)
         family: Family = "decimal"
@@ -74,22 +74,22 @@ class Quantity:
         else:
             family = "exponent"
             power += int(suffix[1:])
-        # What this cuts off is beyond the greatest quantity or below the finest; 1e999999999 costs no memory.
+        # Limits the memory for a text such as 1e999999999. Only amounts out of range are affected.
         power = max(min(power, 30), -len(written))
         nanos = digits * 10**power if power >= 0 else _divided(digits, 10**-power)
         nanos = min(nanos, _GREATEST)
         return cls(-nanos if sign == "-" else nanos, family)
 
     def __int__(self) -> int:
-        """The amount in whole units (bytes, cores), rounded up, away from zero."""
+        """Returns the amount in whole units (bytes, cores), rounded away from zero."""
         return self.in_units(0)
 
     def in_units(self, power: int) -> int:
-        """The amount in units of ten to the power, rounded up, away from zero: -3 for CPU in millicores."""
+        """Returns the amount in units of 10**power, rounded away from zero. Use -3 for CPU in millicores."""
         return _divided(self.nanos, 10 ** (_NANO + power))
 
     def __str__(self) -> str:
-        # As Kubernetes: neither less than a Ki nor what has a fraction is written with a unit of 1024.
+        # As in Kubernetes, amounts below 1Ki and amounts with a fraction are not written with binary units.
         whole = self.nanos % 10**_NANO == 0
         if self.family == "binary" and whole and abs(self.nanos) >= 1024 * 10**_NANO:
             return _written(int(self), 1024, ("", *_BINARY))
@@ -124,7 +124,7 @@ class Quantity:
 
 
 def _divided(number: int, by: int) -> int:
-    """The quotient, rounded away from zero, as Kubernetes rounds."""
+    """Returns the quotient, rounded away from zero as in Kubernetes."""
     return -(-number // by) if number >= 0 else number // by
 
 

@@ -1,4 +1,4 @@
-"""A struct type as a structural schema (apiextensions.k8s.io/v1). Development only."""
+"""Converts a struct type to a structural schema (apiextensions.k8s.io/v1). For development only."""
 
 from enum import Enum
 from typing import Any
@@ -14,42 +14,42 @@ Schema = dict[str, Any]
 
 _BOUNDS = ("gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length", "pattern")
 
-# The API server's date-time lets in what Python's datetime does not: the year 0, offsets of a day or more.
+# The API server's date-time accepts values that Python's datetime does not: year 0, offsets of 24 h and more.
 _MOMENT = r"^([1-9][0-9]{3}|0[1-9][0-9]{2}|00[1-9][0-9]|000[1-9])-.*([zZ]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$"
 
 # k8s.io/apimachinery/pkg/apis/meta/v1, type Condition, with its validation markers.
 CONDITION: Schema = {
     "type": "object",
-    "description": "One aspect of the present state.",
+    "description": "One aspect of the object's current state.",
     "required": ["lastTransitionTime", "message", "reason", "status", "type"],
     "properties": {
         "type": {
             "type": "string",
-            "description": "The aspect, in CamelCase.",
+            "description": "The aspect, in CamelCase, such as Ready.",
             "maxLength": 316,
             "pattern": r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?"
             r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$",
         },
         "status": {
             "type": "string",
-            "description": "Whether it holds.",
+            "description": "Whether the aspect applies: True, False or Unknown.",
             "enum": ["True", "False", "Unknown"],
         },
         "reason": {
             "type": "string",
-            "description": "Why, as one CamelCase word for programs.",
+            "description": "The reason for the status, as one CamelCase word for programs.",
             "minLength": 1,
             "maxLength": 1024,
             "pattern": "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$",
         },
         "message": {
             "type": "string",
-            "description": "Why, as a sentence for people.",
+            "description": "The reason for the status, as sentences for people.",
             "maxLength": 32768,
         },
         "lastTransitionTime": {
             "type": "string",
-            "description": "When the status last changed from one value to another.",
+            "description": "When the status last changed.",
             "format": "date-time",
         },
         "observedGeneration": {
@@ -63,14 +63,14 @@ CONDITION: Schema = {
 
 
 def structural_schema(view: type) -> Schema:
-    """The structural schema of a struct type.
+    """Returns the structural schema of a struct type.
 
-    A field without a default is `required`. Where people write the object, better give it a default and
-    demand it by a rule: people understand its message, and it leaves stored objects alone.
+    A field without a default is `required`. For an object that users write, prefer a default and a rule that
+    requires the field: the rule has a message that users understand, and stored objects stay valid.
 
     Raises:
-        TypeError: A field is of a type, or carries a keyword, that a structural schema cannot express, or the
-            struct could not decode what the schema lets in.
+        TypeError: A field has a type or a keyword that a structural schema cannot express, or the struct
+            could not decode some values that the schema accepts.
     """
     return _schema(inspect.type_info(view), view.__name__)
 
@@ -114,7 +114,7 @@ def _annotated(of: inspect.Metadata, path: str) -> Schema:
 
 def _words(of: inspect.Metadata, path: str) -> Schema:
     words = dict(of.extra_json_schema or {})
-    words.pop("title", None)  # for consoles; the CSV has it
+    words.pop("title", None)  # for consoles: it is in the CSV
     for word, value in words.items():
         try:
             require_keyword(word, value)
@@ -125,11 +125,13 @@ def _words(of: inspect.Metadata, path: str) -> Schema:
 
 def _struct(of: inspect.StructType, path: str) -> Schema:
     if of.cls is ObjectMeta:
-        return {"type": "object"}  # the API server knows its own metadata
+        return {"type": "object"}  # the API server validates metadata itself
     if of.cls is Condition:
         return CONDITION
     if of.forbid_unknown_fields or of.array_like or of.tag is not None:
-        raise TypeError(f"{path}: forbid_unknown_fields, array_like and tag do not fit a Kubernetes object")
+        raise TypeError(
+            f"{path}: a Kubernetes object cannot be decoded with forbid_unknown_fields, array_like or tag"
+        )
     schema: Schema = {"type": "object", "properties": {}}
     for field in of.fields:
         schema["properties"][field.encode_name] = _field(field, of, f"{path}.{field.encode_name}")
@@ -142,12 +144,13 @@ def _field(field: inspect.Field, of: inspect.StructType, path: str) -> Schema:
     schema = _schema(field.type, path)
     optional, nullable = _may_be_none(field.type), schema.get("nullable", False)
     if nullable and not optional:
-        raise TypeError(f"{path}: the API server lets null in, so let its type be one with '| None'")
+        raise TypeError(f"{path}: nullable=True accepts null, so add '| None' to the type of the field")
     if optional and not nullable and not of.cls.__struct_config__.omit_defaults:
-        raise TypeError(f"{path}: None would be written as null; give {of.cls.__name__} omit_defaults=True")
+        raise TypeError(f"{path}: None would be encoded as null; set omit_defaults=True on {of.cls.__name__}")
     if "default" in schema and schema["default"] != _default(field):
         raise TypeError(
-            f"{path}: the API server's default is {schema['default']!r}, and the struct's {_default(field)!r}"
+            f"{path}: default={schema['default']!r} in field() differs from the struct's default "
+            f"{_default(field)!r}; use the same value"
         )
     return schema
 
@@ -165,30 +168,32 @@ def _may_be_none(of: inspect.Type) -> bool:
 
 
 def _union(of: inspect.UnionType, path: str) -> Schema:
-    """Of the type beside None: an absent field needs no words in a schema; of int | str, Kubernetes' own."""
+    """Returns the schema of the one type besides None, or of int | str."""
     members = [member for member in of.types if not isinstance(member, inspect.NoneType)]
     if {type(member) for member in members} == {inspect.IntType, inspect.StrType}:
         return dict(INT_OR_STRING)
     if len(members) != 1:
         raise TypeError(
-            f"{path}: a structural schema cannot express a union; keep one type, with None beside it at "
-            "most, or int | str"
+            f"{path}: a structural schema cannot express this union; use a single type, optionally with "
+            "'| None', or int | str"
         )
     return _schema(members[0], path)
 
 
 def _enum(of: inspect.EnumType, path: str) -> Schema:
-    """Refuses one that fails on a word that it does not know: another release may have stored it."""
+    """Returns the schema of an enum. Refuses an enum that cannot decode the value of another release."""
     if of.cls._missing_.__func__ is Enum._missing_.__func__:  # type: ignore[attr-defined]  # a classmethod
         raise TypeError(
-            f"{path}: {of.cls.__name__} cannot decode a word of another release; give it a classmethod "
-            "_missing_ that says what such a word reads as, or declare a str with field(enum=[...])"
+            f"{path}: {of.cls.__name__} cannot decode values of other releases; add a classmethod _missing_ "
+            "that returns a member for an unknown value, or use a str with field(enum=[...])"
         )
     return {"type": "string", "enum": [member.value for member in of.cls]}
 
 
 def _refuse_bounds(of: inspect.Type, path: str) -> None:
-    """Bounds that decoding would hold make one old object stop the reading of all (pilothouse.api.field)."""
+    """Refuses bounds that decoding would check. They belong in `pilothouse.api.field`; see there."""
     bounds = [name for name in _BOUNDS if getattr(of, name, None) is not None]
     if bounds:
-        raise TypeError(f"{path}: give {', '.join(bounds)} to field() by its JSON Schema name, not to Meta")
+        raise TypeError(
+            f"{path}: {', '.join(bounds)} cannot be set with Meta; use the JSON Schema keyword in field()"
+        )

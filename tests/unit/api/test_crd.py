@@ -1,4 +1,4 @@
-"""What a declaration makes of a CRD beside its schema."""
+"""The parts of a generated CRD besides the schema."""
 
 from dataclasses import replace
 from typing import Annotated, Any
@@ -14,7 +14,7 @@ from tests.unit.api.kitchen_sink import KITCHEN_SINK, SinkStatus
 SPEC: Any = crd(KITCHEN_SINK)["spec"]
 
 
-def test_one_version_is_stored_and_the_others_are_told_about() -> None:
+def test_one_version_is_stored_and_the_others_are_listed() -> None:
     stored, old = SPEC["versions"]
     assert (stored["name"], stored["served"], stored["storage"]) == ("v2", True, True)
     assert "deprecated" not in stored
@@ -23,7 +23,7 @@ def test_one_version_is_stored_and_the_others_are_told_about() -> None:
     assert "conversion" not in SPEC
 
 
-def test_all_versions_show_the_same() -> None:
+def test_all_versions_have_the_same_columns_and_subresources() -> None:
     for version in SPEC["versions"]:
         assert version["subresources"] == {
             "status": {},
@@ -36,7 +36,7 @@ def test_all_versions_show_the_same() -> None:
         assert [column["name"] for column in version["additionalPrinterColumns"]] == ["Size", "Ready", "Age"]
 
 
-def test_fields_are_selectable_in_the_stored_version_alone() -> None:
+def test_fields_are_selectable_only_in_the_stored_version() -> None:
     stored, old = SPEC["versions"]
     paths = [".spec.colour", ".spec.size", ".spec.enabled"]
     assert stored["selectableFields"] == [{"jsonPath": path} for path in paths]
@@ -69,7 +69,8 @@ def test_a_version_that_the_stored_one_cannot_hold_is_refused(spec: type, lost: 
     )
     kind = replace(KITCHEN_SINK, versions=(Version("v1", view),))
     with pytest.raises(
-        TypeError, match=f"Sink v1: .*{lost}[, ].*would be lost or refused: give it the same fields as v2"
+        TypeError,
+        match=f"Sink v1: .*{lost}[, ].*would be lost or refused; declare the same fields .* as in v2, the",
     ):
         crd(kind)
 
@@ -80,11 +81,11 @@ def test_a_version_that_the_stored_one_cannot_hold_is_refused(spec: type, lost: 
         (100_000, ""),
         (230_000, "kubectl apply --server-side"),
         (300_000, "kubectl apply --server-side"),
-        (1_400_000, "close to the 1,572,864 bytes that etcd takes"),
-        (1_600_000, "cannot store it"),
+        (1_400_000, "close to etcd's limit of 1,572,864 bytes"),
+        (1_600_000, "cannot be stored: etcd accepts at most 1,572,864 bytes"),
     ],
 )
-def test_a_crd_that_grows_near_a_limit_is_noted(size: int, note: str) -> None:
+def test_a_crd_near_a_size_limit_gets_a_note(size: int, note: str) -> None:
     found = size_note({"metadata": {"name": "things.example.com"}, "description": "x" * size})
     assert note in found
     assert bool(found) == bool(note)

@@ -1,4 +1,4 @@
-"""Spans of time in Go's words."""
+"""Durations in Go's format."""
 
 from datetime import timedelta
 
@@ -32,12 +32,12 @@ def test_reads_and_writes_as_go_does(text: str, known: tuple[float, str]) -> Non
 
 
 @pytest.mark.parametrize("text", ["", "10", "1d", "h", "1h 30m", "1h30", "one", "1s\n", "1.2.3s"])
-def test_says_what_is_none(text: str) -> None:
-    with pytest.raises(ValueError, match="is no span of time; write one like"):
+def test_invalid_durations_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a duration; use a format such as"):
         parse_duration(text)
 
 
-def test_is_no_longer_than_in_go() -> None:
+def test_durations_beyond_the_maximum_of_go_are_refused() -> None:
     with pytest.raises(ValueError, match="292 years"):
         parse_duration("2562048h")
 

@@ -1,4 +1,4 @@
-"""The FlightTicket's CRD: everything that users had stays, and nothing that they stored becomes invalid."""
+"""The FlightTicket's CRD: it keeps every earlier field, and no stored object becomes invalid."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ SCHEMA = VERSION["schema"]["openAPIV3Schema"]
 SEED_SCHEMA = seed.CRD["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
 
 
-def test_is_known_by_the_names_that_users_have() -> None:
+def test_keeps_the_names_that_users_have() -> None:
     assert CRD["metadata"]["name"] == seed.CRD["metadata"]["name"]
     assert CRD["spec"]["group"] == seed.CRD["spec"]["group"]
     assert CRD["spec"]["scope"] == seed.CRD["spec"]["scope"]
@@ -48,7 +48,7 @@ tickets = st.fixed_dictionaries({"metadata": st.just({"name": "t"})}, optional={
 
 
 @given(tickets)
-def test_accepts_and_decodes_whatever_the_first_crd_let_in(ticket: dict[str, Any]) -> None:
+def test_accepts_and_decodes_every_ticket_that_the_first_crd_accepted(ticket: dict[str, Any]) -> None:
     assert list(complaints(SEED_SCHEMA, ticket)) == []
     assert list(complaints(SCHEMA, ticket)) == []
     decoded = msgspec.json.decode(msgspec.json.encode(ticket), type=FlightTicket)
@@ -61,7 +61,7 @@ def test_refuses_a_number_out_of_bounds(number: int) -> None:
     assert list(complaints(SCHEMA, {"spec": {"from": "a", "to": "b", "number": number}}))
 
 
-def test_demands_the_fields_with_messages_and_never_structurally() -> None:
+def test_requires_fields_by_rules_with_messages_and_never_structurally() -> None:
     spec = SCHEMA["properties"]["spec"]
     assert "required" not in SCHEMA
     assert "required" not in spec
@@ -71,14 +71,14 @@ def test_demands_the_fields_with_messages_and_never_structurally() -> None:
     assert all("example" in rule["message"] for rule in demands)
 
 
-def test_one_strange_object_does_not_stop_the_reading_of_others() -> None:
+def test_one_invalid_object_does_not_prevent_decoding_of_others() -> None:
     strange = b'{"metadata": {"name": "t"}, "spec": {"number": 99}, "status": {"phase": "Boarding"}}'
     decoded = msgspec.json.decode(strange, type=FlightTicket)
     assert decoded.spec.number == 99
     assert decoded.status.phase is Phase.PENDING
 
 
-def test_shows_what_people_ask_for() -> None:
+def test_has_the_columns_that_users_need() -> None:
     shown = [column["name"] for column in VERSION["additionalPrinterColumns"] if not column.get("priority")]
     assert shown == ["From", "To", "Seats", "Status", "Booking", "Age"]
     assert VERSION["subresources"] == {"status": {}}
@@ -86,7 +86,7 @@ def test_shows_what_people_ask_for() -> None:
         assert _field_of(column["jsonPath"]), column
 
 
-def test_status_is_written_in_the_words_of_the_schema() -> None:
+def test_the_encoded_status_fits_the_schema() -> None:
     status = FlightTicketStatus(
         phase=Phase.BOOKED, booking_id="b-1", booked_seats=2, price="1084.00 EUR", observed_generation=3
     )
@@ -102,7 +102,7 @@ def test_status_is_written_in_the_words_of_the_schema() -> None:
     assert written.keys() <= SCHEMA["properties"]["status"]["properties"].keys()
 
 
-def test_conditions_are_told_apart_by_type() -> None:
+def test_conditions_are_identified_by_type() -> None:
     conditions = SCHEMA["properties"]["status"]["properties"]["conditions"]
     assert conditions["x-kubernetes-list-type"] == "map"
     assert conditions["x-kubernetes-list-map-keys"] == ["type"]
@@ -110,7 +110,7 @@ def test_conditions_are_told_apart_by_type() -> None:
     assert "type" in conditions["items"]["required"]
 
 
-def test_every_field_says_what_it_means() -> None:
+def test_every_field_has_a_description() -> None:
     def silent(schema: dict[str, Any], path: str) -> list[str]:
         below = [
             found

@@ -1,4 +1,4 @@
-"""What a Kind derives from its view, and what a Watch makes of it."""
+"""The names that a Kind derives from its view, and its use in a Watch."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ def test_names_come_from_the_view() -> None:
     assert (WEB_POLICY.kind, WEB_POLICY.title) == ("WebPolicy", "WebPolicy")
 
 
-def test_given_names_win() -> None:
+def test_explicit_names_override_derived_ones() -> None:
     kind = Kind(WebPolicy, "example.com", "v1", kind="Policy", plural="rules", namespaced=False, title="A")
     assert kind.resource == Resource("example.com", "v1", "Policy", "rules", WebPolicy, namespaced=False)
     assert kind.title == "A"
@@ -96,7 +96,7 @@ def plain(play: object) -> None: ...
         (WEB_POLICY, [nothing], ["ConfigMap"], "owns has 'ConfigMap', which is not a Resource"),
     ],
 )
-def test_a_wrong_value_is_refused_where_it_stands(kind: Any, tasks: Any, owns: Any, words: str) -> None:
+def test_a_wrong_value_is_refused_and_named(kind: Any, tasks: Any, owns: Any, words: str) -> None:
     with pytest.raises(TypeError, match=words):
         Watch(kind, tasks, owns=owns)
 

@@ -46,8 +46,8 @@ def test_writes_what_kubernetes_writes(text: str | int, canonical: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", "x", "1 Gi", "1gi", "1Zi", "Gi", "1.2.3", "--1", "1e", "1Gi\n", "\u0661"]
 )
-def test_says_what_is_none(text: str) -> None:
-    with pytest.raises(ValueError, match="is no quantity; write one like"):
+def test_invalid_quantities_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a quantity; use a format such as"):
         parse(text)
 
 
@@ -64,7 +64,7 @@ def test_sums_and_order_are_exact(one: int, other: int) -> None:
     assert (Quantity(one) == Quantity(other)) == (one == other)
 
 
-def test_is_equal_in_whatever_unit() -> None:
+def test_equality_ignores_the_unit() -> None:
     assert parse("1Gi") == parse("1024Mi") == parse(2**30)
     assert len({parse("1"), parse("1000m"), parse("1e0")}) == 1
     assert parse("9Gi") < parse("10Gi") <= parse("10240Mi")
@@ -72,7 +72,7 @@ def test_is_equal_in_whatever_unit() -> None:
     assert str(3 * parse("512Mi")) == "1536Mi"
 
 
-def test_counts_in_units_rounding_up() -> None:
+def test_conversion_to_units_rounds_away_from_zero() -> None:
     assert int(parse("1.5Gi")) == 1_610_612_736
     assert int(parse("100m")) == 1
     assert int(parse("-1.5")) == -2

@@ -1,4 +1,4 @@
-"""From a struct type to a structural schema, and what cannot be one."""
+"""Structural schemas of struct types, and types that cannot be expressed."""
 
 import json
 from datetime import datetime
@@ -77,7 +77,7 @@ def test_every_type_has_its_schema() -> None:
     }
 
 
-def test_rules_are_told_to_the_api_server() -> None:
+def test_rules_are_part_of_the_schema() -> None:
     class View(msgspec.Struct):
         size: Annotated[int, field("Size.", rules=[Rule("self >= oldSelf", "a size cannot shrink")])] = 0
 
@@ -106,7 +106,7 @@ class Word(StrEnum):
     ONE = "One"
 
 
-class Untold(msgspec.Struct):
+class Closed(msgspec.Struct):
     size: Word = Word.ONE
 
 
@@ -129,27 +129,27 @@ class Tagged(msgspec.Struct, tag=True):
 @pytest.mark.parametrize(
     ("view", "complaint"),
     [
-        (Bounded, "Bounded.size: give ge to field() by its JSON Schema name"),
+        (Bounded, "Bounded.size: ge cannot be set with Meta; use the JSON Schema keyword in field()"),
         (Misspelt, "Misspelt.size: 'minimun' is not a keyword of a structural schema; did you mean minimum?"),
-        (Either, "Either.size: a structural schema cannot express a union"),
+        (Either, "Either.size: a structural schema cannot express this union; use a single type"),
         (Unknown, "Unknown.size: a structural schema cannot express BytesType"),
         (
-            Untold,
-            "Untold.size: Word cannot decode a word of another release; give it a classmethod _missing_",
+            Closed,
+            "Closed.size: Word cannot decode values of other releases; add a classmethod _missing_",
         ),
-        (Null, "Null.size: None would be written as null; give Null omit_defaults=True"),
-        (NotNull, "NotNull.size: the API server lets null in, so let its type be one with '| None'"),
-        (TwoDefaults, "TwoDefaults.size: the API server's default is 3, and the struct's 0"),
-        (Tagged, "Tagged: forbid_unknown_fields, array_like and tag do not fit a Kubernetes object"),
+        (Null, "Null.size: None would be encoded as null; set omit_defaults=True on Null"),
+        (NotNull, "NotNull.size: nullable=True accepts null, so add '| None' to the type of the field"),
+        (TwoDefaults, "TwoDefaults.size: default=3 in field() differs from the struct's default 0; use"),
+        (Tagged, "Tagged: a Kubernetes object cannot be decoded with forbid_unknown_fields, array_like or"),
     ],
 )
-def test_what_cannot_be_said_is_refused_by_name(view: type, complaint: str) -> None:
+def test_types_that_a_schema_cannot_express_are_refused(view: type, complaint: str) -> None:
     with pytest.raises(TypeError) as raised:
         structural_schema(view)
     assert str(raised.value).startswith(complaint)
 
 
-def test_a_core_type_has_kubernetes_own_schema_and_what_the_field_says_of_it() -> None:
+def test_a_core_type_has_the_schema_of_kubernetes_and_the_keywords_of_the_field() -> None:
     class View(msgspec.Struct, omit_defaults=True):
         one: Annotated[core.Toleration | None, field("One.")] = None
         many: Annotated[tuple[core.Toleration, ...], field("Many.", list_type="atomic")] = ()
@@ -172,7 +172,7 @@ def test_a_core_type_has_kubernetes_own_schema_and_what_the_field_says_of_it() -
     }
 
 
-def test_every_core_type_is_there_whole() -> None:
+def test_every_core_type_has_a_complete_schema() -> None:
     names = [
         name for name in vars(core) if name[0].isupper() and name not in ("Annotated", "Any", "TypeAlias")
     ]
@@ -181,7 +181,7 @@ def test_every_core_type_is_there_whole() -> None:
         assert "$ref" not in json.dumps(core_schema(name)), name
 
 
-def test_a_value_of_a_core_type_passes_as_it_was_written() -> None:
+def test_a_value_of_a_core_type_is_encoded_as_it_was_written() -> None:
     pod = b'{"affinity":{"nodeAffinity":{"newer":[1,null,{}]}},"resources":{"limits":{"cpu":2}}}'
     written = b'{"spec":{"pod":' + pod + b"}}"
     assert msgspec.json.encode(msgspec.json.decode(written, type=Sink)) == written
