@@ -339,7 +339,7 @@ async def test_a_thread_that_blocks_neither_holds_the_end_up_nor_lets_another_le
     holder = (await client.get(LEASE, lease)).spec.holder_identity
     if told_by == "a signal":
         assert holder.startswith("pod-1")
-        assert "threads of tasks still run" in log, "why it is not given up"
+        assert "threads of tasks are still running" in log, "why it is not given up"
     else:
         assert holder == "usurper"
         assert "leadership lost" in log

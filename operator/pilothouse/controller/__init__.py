@@ -1,4 +1,4 @@
-"""Controllers: reconcile the objects of one kind. Election, fence, sharding and Events belong to them."""
+"""Controllers reconcile the objects of one kind. Includes leader election, fence, sharding and Events."""
 
 from pilothouse.controller.controller import Controller
 from pilothouse.controller.election import LeaderElector, LeadershipLost

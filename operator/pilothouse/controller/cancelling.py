@@ -1,4 +1,4 @@
-"""Ends tasks, and does not wait for those that do not end."""
+"""Cancels asyncio tasks, and does not wait for tasks that swallow the cancellation."""
 
 import asyncio
 import logging
@@ -9,18 +9,23 @@ log = logging.getLogger(__name__)
 
 
 async def cancel(tasks: Collection[asyncio.Task[Any]], seconds: float) -> None:
-    """Cancels tasks and waits until they have ended; who has not in so many seconds is left behind."""
+    """Cancels tasks and waits until they have ended.
+
+    Args:
+        tasks: The tasks to cancel.
+        seconds: How long to wait. Tasks that have not ended by then are left running.
+    """
     if not tasks:
         return
     for task in tasks:
         task.cancel()
-    ended, stubborn = await asyncio.wait(tasks, timeout=seconds)
+    ended, running = await asyncio.wait(tasks, timeout=seconds)
     for task in ended:
-        # Why the process ends has been said; what else breaks meanwhile is a consequence.
-        log.debug("ended: %r", None if task.cancelled() else task.exception())
-    if stubborn:
+        # The reason for the stop is already in the log; errors during the stop are consequences of it.
+        log.debug("Task ended: %r", None if task.cancelled() else task.exception())
+    if running:
         log.warning(
-            "%d parts of the operator did not end when told to and are left behind: what runs in a sync must "
-            "let CancelledError through",
-            len(stubborn),
+            "Left %d asyncio tasks running that did not end when cancelled: a playbook task may be "
+            "swallowing CancelledError",
+            len(running),
         )

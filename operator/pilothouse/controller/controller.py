@@ -1,4 +1,4 @@
-"""A controller: event handlers put keys into a queue, workers take them out and sync them."""
+"""The controller: event handlers put keys into a queue, workers take them out and reconcile the objects."""
 
 import asyncio
 import logging
@@ -34,13 +34,14 @@ log = logging.getLogger(__name__)
 T = TypeVar("T", bound=KubeObject)
 S = TypeVar("S", bound=KubeObject)
 
-# How long syncs may take to end once they are cancelled, seconds: the cancelled need a turn of the loop.
+# How long cancelled reconciles may take to end, in seconds: they need a turn of the event loop.
 SYNC_END_SECONDS = 0.25
 
-# How long a key waits that met a closed fence. The process is about to end, or the key's shard is gone.
+# How long a key waits after its reconcile met a closed fence, in seconds. Either the process is about to end,
+# or this replica has lost the key's shard.
 FENCED_SECONDS = 1.0
 
-# A key that has met conflicts until its back-off is so long is no longer a matter of chance.
+# Back-off in seconds from which repeated conflicts are logged as a warning: they are no longer chance.
 CONFLICT_SECONDS = 1.0
 
 
@@ -49,53 +50,58 @@ def _everything(obj: KubeObject) -> bool:
 
 
 def _passes(predicate: Predicate[Any], old: Any, new: Any) -> bool:
-    """Asks a predicate; one that fails passes the change, because a predicate only saves syncs."""
+    """Evaluates a predicate. If it raises, the change passes: a predicate only saves reconciles."""
     try:
         return predicate(old, new)
     except DEFECTS as error:
-        log_defect(log, error, "a predicate failed on %s, which is synced", (new or old).metadata.key)
+        log_defect(log, error, "Predicate failed for %s, reconciling it anyway", (new or old).metadata.key)
         return True
 
 
 def _known(misfit: Misfit) -> Any:
-    """What is known of an object that does not fit the view: enough to tell whose it is."""
+    """Returns the metadata of an object that could not be decoded, enough to find its shard and its owner."""
     return PartialObjectMetadata(misfit.metadata)
 
 
-async def _tell_nobody(key: ObjectKey, what: object) -> None:
-    """Nobody wants to know."""
+async def _ignore(key: ObjectKey, what: object) -> None:
+    """Does nothing: the default of the callbacks."""
 
 
 class Controller(Generic[T]):
-    """Syncs the objects of one kind: many at once, each by one worker at a time.
+    """Reconciles the objects of one kind: many at the same time, but one at a time per object.
 
-    An object is synced when it appears, when it changes in a way the predicate accepts, when an object of
-    another kind changes that concerns it (`watch`), at every resync, and again after a failure (with
-    back-off) or when its sync asked for it. A failure concerns its key alone.
+    An object is reconciled when it appears, when it changes and the predicate accepts the change, when a
+    related object of another kind changes (see `watch`), and at every resync. It is also reconciled again
+    after a failure, with back-off, and when its reconcile asked for it. A failure delays only its own key.
 
     Attributes:
-        own_writes: Takes what syncs write.
-        queue: The keys to be synced.
-        admits: Asked when a key's turn has come: whether the object is this process's to sync. If not, it is
-            passed over; `enqueue_all` when the answers may have changed. At first, every object is.
+        own_writes: The writes that reconciles made and the watches have not shown yet.
+        queue: The keys of the objects to reconcile.
+        admits: Whether this process reconciles an object. It is called when a worker has taken the key; if it
+            returns False, the key is skipped. Call `enqueue_all` when its results may have changed. By
+            default it admits every object.
 
     Args:
-        name: The label of its metrics.
-        api: Reads an object live when the informer is behind.
-        informer: Where the objects come from.
-        sync: Brings one object, read from the informer's store by its key, to what its spec asks for.
-            It may be called at any time and must be idempotent. Returning means success; raising
-            PermanentError means no retry until the object changes; Conflict means that the object changed
-            meanwhile; any other error means a retry.
-        workers: How many objects are synced at once.
-        resync: Every object is synced again about once in this many seconds; 0: never.
-        sync_timeout: A sync that takes longer, in seconds, is cancelled and counts as failed. What it runs in
-            a thread cannot be: its key is not synced again before that has ended.
-        predicate: Which changes are worth a sync; it is not asked about deleted objects, which are not.
-        on_timeout: Told of a key whose sync was stopped after so many seconds, so that the object can say so.
-        on_defect: Told of a key whose sync ended by an error that nobody foresaw, for the same reason.
-        own_writes: Takes what syncs write, for syncs that are made before their controller; unless given, the
-            controller makes its own.
+        name: The controller's name: a label of its metrics.
+        api: Reads an object live when the informer's store is stale.
+        informer: The informer of the objects.
+        sync: Reconciles the object with the given key. It reads the object from the informer's store, may be
+            called at any time and must be idempotent. If it raises PermanentError, there is no retry until
+            the object changes. Conflict means that the object has changed in between: it is reconciled again
+            without reporting a failure. Any other error is retried.
+        workers: The maximum number of objects that are reconciled at the same time.
+        resync: The time in seconds in which every object is reconciled about once; 0 disables resyncs.
+        sync_timeout: The time limit of a reconcile, in seconds. A reconcile that takes longer is cancelled
+            and counts as failed. A thread cannot be cancelled: the key is not reconciled again until the
+            threads that its reconcile started have ended.
+        predicate: Selects the changes that cause a reconcile. It is not called for a deleted object, which
+            never causes one.
+        on_timeout: Called with the key and the time limit when a reconcile timed out, to report it in the
+            object's status.
+        on_defect: Called with the key and the error when a reconcile ended with an unexpected error, to
+            report it in the object's status.
+        own_writes: An `OwnWrites` that the reconciles already use, if they were created before the
+            controller. By default the controller creates one.
     """
 
     def __init__(
@@ -109,8 +115,8 @@ class Controller(Generic[T]):
         resync: float = 0.0,
         sync_timeout: float = 120.0,
         predicate: Predicate[T] = meaningful_change,
-        on_timeout: Callable[[ObjectKey, float], Awaitable[None]] = _tell_nobody,
-        on_defect: Callable[[ObjectKey, BaseException], Awaitable[None]] = _tell_nobody,
+        on_timeout: Callable[[ObjectKey, float], Awaitable[None]] = _ignore,
+        on_defect: Callable[[ObjectKey, BaseException], Awaitable[None]] = _ignore,
         own_writes: OwnWrites[T] | None = None,
     ) -> None:
         self.name = name
@@ -122,7 +128,7 @@ class Controller(Generic[T]):
         self._sync = sync
         self._workers = workers
         self._resync = resync
-        self._deadline = Deadline(sync_timeout, self._swallowed)
+        self._deadline = Deadline(sync_timeout, self._report_swallowed)
         self._predicate = predicate
         self._on_timeout = on_timeout
         self._on_defect = on_defect
@@ -130,26 +136,26 @@ class Controller(Generic[T]):
         self._loop = asyncio.get_running_loop()
         self._metrics = ControllerMetrics(name, workers)
         self._syncing: dict[ObjectKey, T] = {}
-        # The task of the worker that has a key.
+        # The asyncio task of the worker that reconciles a key.
         self._workers_at: dict[ObjectKey, asyncio.Task[Any] | None] = {}
-        # What tells objects of syncs that have not ended.
-        self._telling: set[asyncio.Task[None]] = set()
-        # Whether a worker that is cancelled is to end.
+        # Running calls of `on_timeout` for reconciles that have swallowed their cancellation.
+        self._reporting: set[asyncio.Task[None]] = set()
+        # Whether a cancelled worker ends. Before that, only its reconcile is cancelled.
         self._ending = False
-        # Keys that are of no use to try until something changes.
-        self._hopeless: set[ObjectKey] = set()
+        # Keys that failed permanently: resyncs skip them until something changes.
+        self._failed: set[ObjectKey] = set()
         informer.add_handler(self._observe)
         informer.store.add_misfit_handler(lambda key, misfit: self._wake(key, initial=False))
 
     def watch(self, informer: Informer[S], mapper: Mapper[S], predicate: Predicate[S] = any_change) -> None:
-        """Has objects of another kind wake those of this one.
+        """Reconciles objects when related objects of another kind change.
 
         Args:
-            informer: Where the other kind's objects come from.
-            mapper: Returns the keys that an object concerns: `owner_mapper(...)`, for example. Of a changed
-                object it is asked about the old and the new state, so that one that is handed over wakes
-                both; of a deleted one about the last.
-            predicate: Which changes are worth a sync.
+            informer: The informer of the other kind.
+            mapper: Returns the keys of the objects to reconcile, for example `owner_mapper(...)`. For a
+                changed object it is called with the old and the new state, so that both the old and the new
+                owner are reconciled. For a deleted object it is called with the last known state.
+            predicate: Selects the changes that cause a reconcile.
         """
 
         def observe(old: S | None, new: S | None, initial: bool) -> None:
@@ -157,13 +163,17 @@ class Controller(Generic[T]):
                 states = [state for state in (old, new) if state is not None]
                 for key in dict.fromkeys(key for state in states for key in mapper(state)):
                     if not isinstance(key, ObjectKey):
-                        raise TypeError(f"the mapper has returned {key!r}: it returns ObjectKeys")
+                        raise TypeError(f"The mapper returned {key!r}: it must return ObjectKeys.")
                     self._wake(key, initial)
 
         informer.add_handler(observe)
 
     def enqueue_all(self, where: Callable[[T], bool] = _everything) -> None:
-        """Has every object that is meant synced, after what somebody changes meanwhile."""
+        """Queues every matching object at low priority: objects that change come first.
+
+        Args:
+            where: Selects the objects.
+        """
         for obj in self._store.values():
             if where(obj):
                 self.queue.add(obj.metadata.key, Priority.BACKGROUND)
@@ -173,45 +183,49 @@ class Controller(Generic[T]):
 
     @property
     def syncing(self) -> Collection[T]:
-        """The objects that are being synced right now, as they were when that began."""
+        """The objects that are being reconciled now, in the state in which their reconcile began."""
         return self._syncing.values()
 
     def stop_syncs(self, where: Callable[[T], bool]) -> None:
-        """Has the syncs of the objects that are meant end at once, as if they had met a closed fence."""
+        """Cancels the running reconciles of matching objects immediately, as if they had met a closed fence.
+
+        Args:
+            where: Selects the objects.
+        """
         for key, obj in self._syncing.items():
             if where(obj) and (worker := self._workers_at.get(key)):
                 self._deadline.stop(worker, Fenced())
 
     async def run(self) -> None:
-        """Works until the queue is shut down or the caller cancels; syncs in flight are cancelled then.
+        """Runs the workers until the queue is shut down or the caller cancels.
 
-        One that does not end within a moment is left behind, outside of the fence: whoever stops an operator
-        does not wait for what swallows that.
+        Running reconciles are then cancelled. A reconcile that does not end within a fraction of a second is
+        left running, behind a closed fence: code that swallows the cancellation must not delay the stop.
 
         Raises:
-            RuntimeError: A worker has ended before that.
-            Exception: What ended it, or the resync.
+            RuntimeError: A worker has ended before the controller was stopped.
+            Exception: The error that ended a worker or the resync.
         """
         workers = [self._loop.create_task(self._work()) for _ in range(self._workers)]
-        parts = [*workers, self._loop.create_task(self._resync_for_ever())] if self._resync else workers
+        parts = [*workers, self._loop.create_task(self._resync_forever())] if self._resync else workers
         try:
             ended, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
             if self.queue.shut:
                 await asyncio.wait(workers)
                 return
             for part in ended:
-                # Raises what has ended it.
+                # Raises the error that ended it.
                 if not part.cancelled():
                     part.result()
-            raise RuntimeError(f"a worker of the controller {self.name} has ended")
+            raise RuntimeError(f"A worker of the controller {self.name} has ended.")
         finally:
             self._ending = True
-            await cancel([*parts, *self._telling], SYNC_END_SECONDS)
+            await cancel([*parts, *self._reporting], SYNC_END_SECONDS)
             self._deadline.close()
             self.own_writes.close()
 
     async def drain(self) -> None:
-        """Takes no more keys and returns when the syncs in flight have ended."""
+        """Stops taking keys, and returns when the running reconciles have ended."""
         await self.queue.drain()
 
     def _observe(self, old: T | None, new: T | None, initial: bool) -> None:
@@ -224,16 +238,16 @@ class Controller(Generic[T]):
             self._wake(key, initial)
 
     def _wake(self, key: ObjectKey, initial: bool) -> None:
-        self._hopeless.discard(key)
+        self._failed.discard(key)
         self.queue.add(key, Priority.BACKGROUND if initial else Priority.CHANGE)
 
     def _forget(self, key: ObjectKey) -> None:
         self.queue.forget(key)
         self.own_writes.forget(key)
-        self._hopeless.discard(key)
+        self._failed.discard(key)
 
     async def _work(self) -> None:
-        # A sync may have swallowed that it was cancelled.
+        # A reconcile may have swallowed its cancellation.
         while not self._ending:
             try:
                 key = await self.queue.get()
@@ -243,45 +257,49 @@ class Controller(Generic[T]):
             try:
                 if self._is_due(key):
                     await self._process(key)
-                # A sync that has nothing to do never waits: let the watch and the probes have their turn.
+                # A reconcile that has nothing to do never waits: give the watch and the probes a turn.
                 await asyncio.sleep(0)
             except BaseException as error:
                 if self._ending or isinstance(error, KeyboardInterrupt | GeneratorExit):
                     raise
-                self._survive(key, error)
+                self._recover(key, error)
             finally:
                 if threads:
                     self._hold(key, threads)
                 else:
                     self._done(key)
 
-    def _survive(self, key: ObjectKey, error: BaseException) -> None:
-        """Keeps a worker at work: what went wrong concerns its key, be it a sync that cancels itself."""
+    def _recover(self, key: ObjectKey, error: BaseException) -> None:
+        """Requeues the key after an error that escaped its reconcile, and keeps the worker running.
+
+        The reconcile may even have cancelled its own task, which ends the reconcile but not the worker.
+        """
         worker = asyncio.current_task()
         while worker is not None and worker.cancelling():
             worker.uncancel()
         delay = self.queue.add_rate_limited(key)
-        log_defect(log, error, "unexpected error at %s %s, tried again in %.3g s", self._kind, key, delay)
+        log_defect(log, error, "Unexpected error at %s %s, retrying in %.3g s", self._kind, key, delay)
 
     def _done(self, key: ObjectKey) -> None:
         self._syncing.pop(key, None)
         self.queue.done(key)
 
     def _hold(self, key: ObjectKey, threads: list[asyncio.Future[None]]) -> None:
-        """Keeps a key from being handed out until the threads that its sync has left behind have ended."""
+        """Blocks a key until the threads that its reconcile left running have ended."""
         if not self.queue.shut and not all(each.done() for each in threads):
             log.warning(
-                "%s %s is not synced again before what its last sync has left running in a thread ends; what "
-                "it waits for there needs a time limit of its own",
+                "%s %s is blocked until a thread that its last reconcile started has ended; give the "
+                "blocking call in that thread a time limit of its own",
                 self._kind,
                 key,
             )
         asyncio.gather(*threads).add_done_callback(lambda _: self._done(key))
 
     def _is_due(self, key: ObjectKey) -> bool:
-        """Whether a key is to be synced now: it is ours, and the watches have come as far as our last writes.
+        """Returns whether to reconcile a key now.
 
-        If they have not, it comes back as soon as they have.
+        The object must be one of ours, and the watches must have shown our last writes. Until they have, the
+        key is parked; then it is queued again.
         """
         misfit = self._store.misfit(key)
         obj = self._store.get(key) if misfit is None else _known(misfit)
@@ -312,39 +330,39 @@ class Controller(Generic[T]):
         except Conflict as conflict:
             delay = self.queue.add_rate_limited(key, Priority.CHANGE)
             level = logging.DEBUG if delay < CONFLICT_SECONDS else logging.WARNING
-            log.log(level, "changed meanwhile, syncing again in %.3g s: %s", delay, conflict)
+            log.log(level, "Conflict, the object has changed, retrying in %.3g s: %s", delay, conflict)
             return Result.REQUEUE
         except PermanentError as error:
-            log.warning("not tried again until it changes: %s", error)
+            log.warning("Failed permanently, not retrying until the object changes: %s", error)
             self.queue.forget(key)
             if not error.resync:
-                self._hopeless.add(key)
+                self._failed.add(key)
             self._requeue(key, error.requeue_after)
             return Result.TERMINAL_ERROR
         except Fenced as fenced:
-            # No failure of the key: the elector says, once for all of them, what has happened.
-            log.debug("stopped: %s", fenced)
+            # Not a failure of this key: the elector logs the loss of the Lease once for all keys.
+            log.debug("Reconcile stopped: %s", fenced)
             self.queue.add_after(key, FENCED_SECONDS, Priority.BACKGROUND)
             return Result.REQUEUE_AFTER
         except (SyncError, KubeError) as error:
             delay = self._retry(key, error)
             known = isinstance(error, SyncError) and error.repeated
-            log.log(logging.DEBUG if known else logging.WARNING, "tried again in %.3g s: %s", delay, error)
+            log.log(logging.DEBUG if known else logging.WARNING, "Retrying in %.3g s: %s", delay, error)
             return Result.ERROR
         except DeadlineExceeded as error:
             delay = self._retry(key, error)
-            log.error("stopped after %g s, tried again in %.3g s", self._deadline.seconds, delay)
-            await self._tell(self._on_timeout(key, self._deadline.seconds))
+            log.error("Reconcile timed out after %g s, retrying in %.3g s", self._deadline.seconds, delay)
+            await self._report(self._on_timeout(key, self._deadline.seconds))
             return Result.TIMEOUT
         except BaseException as error:
             if ends_task(error):
                 raise
             delay = self._retry(key, error)
-            log_defect(log, error, "unexpected error, tried again in %.3g s", delay)
-            await self._tell(self._on_defect(key, error))
+            log_defect(log, error, "Unexpected error, retrying in %.3g s", delay)
+            await self._report(self._on_defect(key, error))
             return Result.PANIC
         if outcome.requeue_after is not None and outcome.requeue_after <= 0:
-            # Not immediately: a sync that always asks for the next one would take a core for itself.
+            # Not immediately: a reconcile that always asks for the next one would occupy a whole core.
             self.queue.add_rate_limited(key)
             return Result.REQUEUE
         self._requeue(key, outcome.requeue_after)
@@ -352,51 +370,51 @@ class Controller(Generic[T]):
         return Result.SUCCESS if outcome.requeue_after is None else Result.REQUEUE_AFTER
 
     def _requeue(self, key: ObjectKey, seconds: float | None) -> None:
-        """Queues a key that asked for it, besides what else queues it; 0 stands for its back-off."""
+        """Queues a key after the given time, in addition to its back-off; does nothing for 0 and None."""
         if seconds is None or seconds <= 0:
             return
         self.queue.add_after(key, seconds)
 
-    def _swallowed(self, worker: asyncio.Task[Any]) -> None:
-        """Says that a sync goes on although it was stopped: in the log, and in its object, too."""
+    def _report_swallowed(self, worker: asyncio.Task[Any]) -> None:
+        """Reports a reconcile that swallowed its cancellation, in the log and in the object's status."""
         key = next(key for key, at in self._workers_at.items() if at is worker)
         with object_context(self._kind, key.namespace, key.name):
             log.error(
-                "goes on %g s after its sync was stopped, which is tried again: what runs there must let "
-                "CancelledError through",
+                "Still running after it was cancelled at its time limit of %g s, cancelling again: a "
+                "playbook task is swallowing CancelledError",
                 self._deadline.seconds,
             )
-            telling = self._loop.create_task(self._tell(self._on_timeout(key, self._deadline.seconds)))
-        self._telling.add(telling)
-        telling.add_done_callback(self._telling.discard)
+            reporting = self._loop.create_task(self._report(self._on_timeout(key, self._deadline.seconds)))
+        self._reporting.add(reporting)
+        reporting.add_done_callback(self._reporting.discard)
 
-    async def _tell(self, telling: Awaitable[None]) -> None:
-        """Lets the object say what has become of its sync, which is in the log by now."""
+    async def _report(self, report: Awaitable[None]) -> None:
+        """Awaits a report of a failure into the object's status. The failure itself is already in the log."""
         try:
-            await telling
+            await report
         except Fenced as fenced:
-            log.debug("its status does not say so: %s", fenced)
+            log.debug("Could not record the failure in the object's status: %s", fenced)
         except (SyncError, KubeError) as error:
-            log.warning("its status does not say so: %s", error)
+            log.warning("Could not record the failure in the object's status: %s", error)
         except BaseException as error:
             if ends_task(error):
                 raise
-            log_defect(log, error, "its status does not say so")
+            log_defect(log, error, "Could not record the failure in the object's status")
 
     def _retry(self, key: ObjectKey, error: BaseException) -> float:
-        """Queues a key that failed; returns the seconds until its next try."""
+        """Queues a key whose reconcile failed, and returns the seconds until its retry."""
         if isinstance(error, SyncError):
             self._requeue(key, error.requeue_after)
         after = error.retry_after if isinstance(error, SyncError | ApiError) else None
         if after is None:
             return self.queue.add_rate_limited(key)
-        # Many keys are told the same time by one server: spread them.
+        # One API server gives many keys the same delay: spread them.
         after *= random.uniform(1.0, 1.1)  # noqa: S311 - jitter
         self.queue.add_after(key, after, Priority.BACKGROUND)
         return after
 
-    async def _resync_for_ever(self) -> None:
-        """Walks over the store once per period, at an even pace, so that no herd ever forms."""
+    async def _resync_forever(self) -> None:
+        """Queues every object of the store once per period, evenly spread over it."""
         while True:
             keys = list(self._store.keys())
             period = self._resync * random.uniform(0.9, 1.1)  # noqa: S311 - jitter
@@ -404,5 +422,5 @@ class Controller(Generic[T]):
             for step in range(steps):
                 await asyncio.sleep(period / steps)
                 for key in keys[step * len(keys) // steps : (step + 1) * len(keys) // steps]:
-                    if key not in self._hopeless:
+                    if key not in self._failed:
                         self.queue.add(key, Priority.BACKGROUND)

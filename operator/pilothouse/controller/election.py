@@ -1,23 +1,23 @@
-"""Leader election over a Lease: of several replicas one works.
+"""Leader election with a Lease: one of several replicas is active.
 
-The algorithm is client-go's (tools/leaderelection): a candidate takes a Lease that nobody holds, or that it
-has not seen change for as long as the Lease says. Whose clock is right never matters: each process measures,
-on its own clock, the time since it saw the Lease change. That clock goes on while the machine is suspended
-(CLOCK_BOOTTIME): a leader that wakes up knows that it may have been succeeded. A candidate that wakes up does
-not take the Lease from a leader that has renewed it meanwhile: it reads the Lease first, and its write
-carries the version that it has read.
+The algorithm is that of client-go (tools/leaderelection). A candidate takes a Lease that has no holder, or
+that it has not seen change for the duration that the Lease states. Clocks need not agree: each process
+measures the time since it saw the Lease change on its own clock. That clock also counts the time in which the
+machine is suspended (CLOCK_BOOTTIME): a leader that wakes up knows that another process may lead. A candidate
+that wakes up does not take the Lease from a leader that has renewed it: it reads the Lease first, and its
+write carries the version that it has read.
 
-Beyond client-go there is a fence (controller/fence.py): the leader's changes end `renew_deadline` after its
-last successful renewal *began*. Another process sees that renewal later than it began, and waits the whole
-`duration` from then on; so at least `duration - renew_deadline` (5 s unless set otherwise) lie between the
-leader's last change and its successor's first. That margin is for what a request cut off may still do on its
-way through network and server, and for clocks that do not run alike.
+In addition to client-go there is a fence (controller/fence.py): the leader's changes end `renew_deadline`
+after its last successful renewal *began*. Other processes see that renewal after it began, and then wait for
+the whole `duration`. So at least `duration - renew_deadline` (5 s by default) pass between the leader's last
+change and its successor's first. This margin allows for interrupted requests that still reach the API server,
+and for clocks that run at different speeds.
 
-A leader that stops gives the Lease up, and its successor follows at once. So it may not as long as the margin
-has not passed since a change was cut on its way, nor while one runs in a thread: then the Lease expires.
+A leader that stops releases the Lease, and its successor takes it immediately. It does not release the Lease
+if a change was interrupted within the last margin, or if one still runs in a thread: then the Lease expires.
 
-An operator that OLM uninstalls does not give its Lease up: its rights are deleted before its pod is told to
-stop. Nothing can be done about it from here; the Lease expires, and the pod only logs that it was refused.
+An operator that OLM uninstalls cannot release its Lease, because its permissions are deleted before its pod
+is stopped. The pod logs that the request was refused, and the Lease expires.
 """
 
 import asyncio
@@ -34,36 +34,36 @@ from pilothouse.telemetry import clock, metrics
 
 log = logging.getLogger(__name__)
 
-# How long giving the Lease up may take, seconds: the process has 10 for its whole stop.
+# Time limit for releasing the Lease, in seconds: the process has 10 for its whole stop.
 RELEASE_SECONDS = 2.0
-# By how much sooner than usual a renewal that failed is tried again: with 4 tries until the fence closes, as
-# client-go has, a server that fails 3 of 10 requests deposes a leader within minutes.
+# By which factor a failed renewal is retried sooner. With client-go's 4 attempts until the fence closes, an
+# API server that fails 3 of 10 requests deposes a leader within minutes.
 RENEW_HASTE = 4
 
 
 class LeadershipLost(Exception):
-    """The process must stop working at once: another one may have become leader."""
+    """The process must stop its work immediately, because another one may be the leader."""
 
 
 class Observed(NamedTuple):
-    """The Lease as it was last seen to change, and when that was (boottime)."""
+    """The Lease as it was last read, and when it was last seen to change (boottime)."""
 
     lease: Lease
     since: float
 
 
 class LeaderElector:
-    """Takes and holds one Lease for one term: who has lost it or given it up makes another elector.
+    """Acquires and holds a Lease for one term. After the Lease was lost or released, create a new elector.
 
     Attributes:
-        identity: What the Lease says of its holder while this process has it.
-        fence: Open as long as nobody else can have the Lease.
+        identity: The holder identity in the Lease while this process holds it: the holder's name and a UUID.
+        fence: The fence, which is open as long as no other process can hold the Lease.
 
     Args:
-        client: Reaches the API server; its identity may get, create and patch the Lease.
-        lease: Where the Lease is.
-        holder: The name of the process; a unique part is added.
-        timing: The durations.
+        client: The client of the API server. It needs permission to get, create and patch the Lease.
+        lease: The namespace and name of the Lease.
+        holder: The name of this process, for people.
+        timing: The durations of the election.
     """
 
     def __init__(self, client: Api, lease: ObjectKey, holder: str, timing: LeaseTiming) -> None:
@@ -76,29 +76,29 @@ class LeaderElector:
         self.fence = Fence(-math.inf)
         self._gauge = metrics.LEADER.labels(name=lease.name)
         self._gauge.set(0)
-        # `release` was called: a renewal that is answered late changes nothing any more.
+        # Set by `release`: the late response to a renewal must not open the fence again.
         self._over = False
         self._slowpath = metrics.LEADER_SLOWPATH.labels(name=lease.name)
 
     @property
     def leading(self) -> bool:
-        """Whether this process held the Lease when it last looked."""
+        """Whether this process held the Lease when it last read or wrote it."""
         return self._observed is not None and self._observed.lease.spec.holder_identity == self.identity
 
     @property
     def holder(self) -> str:
-        """Who held the Lease when this process last looked; empty when nobody."""
+        """The identity in the Lease when this process last read or wrote it; empty without a holder."""
         return self._observed.lease.spec.holder_identity if self._observed else ""
 
     async def acquire(self) -> None:
-        """Tries until this process holds the Lease."""
-        log.info("waiting for the lease %s as %s", self._key, self.identity)
+        """Waits until this process holds the Lease."""
+        log.info("Waiting for the Lease %s as %s", self._key, self.identity)
         holder = ""
         while not await self._try():
             if self.holder != holder:
                 holder = self.holder
                 log.info(
-                    "the lease %s is held by %s; it is free %g s after its last renewal at the latest",
+                    "Waiting: the Lease %s is held by %s, and expires %g s after its last renewal",
                     self._key,
                     holder,
                     self._timing.duration,
@@ -106,19 +106,19 @@ class LeaderElector:
             # wait.JitterUntil(RetryPeriod, JitterFactor): 1 to 2.2 periods, so that candidates spread.
             await asyncio.sleep(self._timing.retry_period * (1 + JITTER_FACTOR * random.random()))  # noqa: S311
         self._gauge.set(1)
-        log.info("holding the lease %s", self._key)
+        log.info("Acquired the Lease %s", self._key)
 
     async def hold(self) -> None:
         """Renews the Lease until cancelled.
 
         Raises:
-            LeadershipLost: It was not renewed in time, or somebody else holds it.
+            LeadershipLost: The Lease was not renewed in time, or another process holds it.
         """
         began, period = self._time(), self._timing.retry_period
         try:
             while True:
-                # A try that took longer than the period is followed by the next at once, as client-go does
-                # it: what is left until the fence closes is for trying.
+                # If an attempt took longer than the period, the next one follows immediately, as in
+                # client-go: the time until the fence closes is for attempts.
                 due = min(began + period, self.fence.until)
                 await asyncio.sleep(due - self._time())
                 began, deadline = self._time(), self.fence.until
@@ -127,49 +127,50 @@ class LeaderElector:
                     continue
                 period = self._timing.retry_period / RENEW_HASTE
                 if not self.leading:
-                    raise LeadershipLost(f"The lease {self._key} is now held by {self.holder or 'nobody'}.")
+                    holder = f"is held by {self.holder}" if self.holder else "has no holder"
+                    raise LeadershipLost(f"The Lease {self._key} now {holder}.")
                 if self._time() >= deadline:
                     raise LeadershipLost(
-                        f"The lease {self._key} was not renewed within {self._timing.renew_deadline:g} s."
+                        f"The Lease {self._key} was not renewed within {self._timing.renew_deadline:g} s."
                     )
         finally:
             self._gauge.set(0)
 
     async def release(self) -> None:
-        """Gives the Lease up, if this process holds it, so that another one takes it at once.
+        """Releases the Lease, if this process holds it, so that another process can take it immediately.
 
-        Call it after `hold` has been cancelled and nothing works any more: the fence is closed first. As long
-        as something may still land, the Lease is left to expire.
+        Call it after `hold` was cancelled and all work has stopped. It closes the fence first. If a change
+        may still be carried out, it does not release the Lease, which then expires.
         """
         self._over = True
         self.fence.close()
         if self.leading and (why := self._may_land()):
-            log.warning("the lease %s is not given up, it expires by itself: %s", self._key, why)
+            log.warning("Not releasing the Lease %s, it will expire: %s", self._key, why)
             return
         try:
             async with asyncio.timeout(RELEASE_SECONDS):
                 while self.leading and not await self._try_release():
-                    log.debug("the lease %s has changed, reading it again", self._key)
+                    log.debug("The Lease %s has changed, reading it again", self._key)
         except (KubeError, TimeoutError) as error:
-            why = str(error) or "no answer in time"
-            log.warning("the lease %s was not released, it expires by itself: %s", self._key, why)
+            why = str(error) or "no response in time"
+            log.warning("Could not release the Lease %s, it will expire: %s", self._key, why)
 
     def _may_land(self) -> str:
-        """What may still change something though the fence is closed; empty when nothing does."""
+        """Returns why changes may still be carried out although the fence is closed; empty if none may."""
         if threads := len(self.fence.threads):
-            return f"{threads} threads of tasks still run"
+            return f"{threads} threads of tasks are still running"
         ago = self._time() - self.fence.last_cut
         if ago < self._timing.margin:
-            return f"a change was cut on its way {ago:.1f} s ago and may still be carried out"
+            return f"a change was interrupted {ago:.1f} s ago and may still be carried out"
         return ""
 
     @property
     def _request_deadline(self) -> float:
-        """controller-runtime pkg/leaderelection: half the renew deadline, one second at least."""
+        """The time limit of a request: half the renew deadline, at least 1 s, as in controller-runtime."""
         return max(1.0, self._timing.renew_deadline / 2)
 
     async def _try(self, until: float = math.inf) -> bool:
-        """One try to take or renew the Lease, ended at the time `until` at the latest."""
+        """Makes one attempt to acquire or renew the Lease, which ends at the time `until` at the latest."""
         began = self._time()
         try:
             async with asyncio.timeout(min(until - began, self._request_deadline)):
@@ -177,31 +178,31 @@ class LeaderElector:
                     self.fence.until = began + self._timing.renew_deadline
                     return True
         except (Conflict, AlreadyExists) as error:
-            log.debug("another process was quicker at the lease %s: %s", self._key, error)
+            log.debug("Another process has written the Lease %s first: %s", self._key, error)
         except (KubeError, TimeoutError) as error:
             log.warning(
-                "the lease %s cannot be taken or renewed: %s", self._key, str(error) or "no answer in time"
+                "Could not acquire or renew the Lease %s: %s", self._key, str(error) or "no response in time"
             )
         return False
 
     async def _acquire_or_renew(self) -> bool:
-        # 1. The leader renews at once, assuming that the Lease is as it left it.
+        # 1. The leader renews without reading, assuming that the Lease has not changed.
         if self._observed is not None and self.leading and not self._expired(self._observed):
             try:
                 return await self._write(self._observed.lease)
             except Conflict:
-                log.debug("the lease %s has changed, reading it again", self._key)
+                log.debug("The Lease %s has changed, reading it again", self._key)
             except NotFound:
-                log.warning("the lease %s was deleted, making it again", self._key)
+                log.warning("The Lease %s was deleted, creating it again", self._key)
             self._slowpath.inc()
-        # 2. Otherwise read it, or make it.
+        # 2. Otherwise read it, or create it.
         try:
             lease = await self._client.get(LEASE, self._key)
         except NotFound:
             body = {"metadata": {"name": self._key.name}, "spec": self._record(None)}
             self._see(await self._client.create(LEASE, body, namespace=self._key.namespace))
             return True
-        # 3. Somebody else's Lease is taken when it is empty, or has not changed for its whole duration.
+        # 3. Take the Lease if it has no holder, or if it has not changed for its whole duration.
         observed = self._see(lease)
         if lease.spec.holder_identity and not self.leading and not self._expired(observed):
             return False
@@ -226,7 +227,7 @@ class LeaderElector:
             self._see(await self._client.patch(LEASE, self._key, body, type=PatchType.MERGE))
         except Conflict:
             return False
-        log.info("released the lease %s", self._key)
+        log.info("Released the Lease %s", self._key)
         return True
 
     def _record(self, old: LeaseSpec | None) -> dict[str, object]:

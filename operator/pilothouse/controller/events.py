@@ -1,8 +1,9 @@
 """Events (events.k8s.io/v1): what an administrator sees in `kubectl describe` and `kubectl get events`.
 
-Recording never waits and never fails: events go into a bounded queue, one task writes them. What repeats
-becomes one Event with a series; what an object says too often, or the queue cannot hold, is dropped.
-Numbers: client-go tools/events/event_broadcaster.go and tools/record/events_cache.go.
+Recording an event never waits and never fails: events are added to a bounded queue, and one asyncio task
+writes them. Repetitions become one Event with a series. Events are dropped if an object has too many, or if
+the queue is full. The limits are those of client-go (tools/events/event_broadcaster.go,
+tools/record/events_cache.go).
 """
 
 import asyncio
@@ -39,15 +40,15 @@ V = TypeVar("V")
 
 QUEUE_LENGTH = 1000
 CACHE_LENGTH = 4096
-# An object may say 25 things at once, and then one more every 5 minutes.
+# An object may have a burst of 25 different events, and then one more every 5 minutes.
 OBJECT_BURST = 25
 OBJECT_RATE = 1 / 300
-# What is silent for 6 minutes has ended: the next of its kind is a new Event.
+# A series ends if its event has not happened for 6 minutes: the next one is a new Event.
 SERIES_END = 360.0
-# A series that goes on is written at most this often, so that its count is not far off.
+# How often the count of an ongoing series is written.
 SERIES_REFRESH = 300.0
 SWEEP_PERIOD = 60.0
-# An Event that cannot be written is tried again, then dropped: later ones matter more.
+# Writing an Event is retried, then the Event is dropped: later ones matter more.
 TRIES = 3
 RETRY_PAUSE = 10.0
 # The API server's own limits (kubernetes pkg/apis/core/validation/events.go).
@@ -58,7 +59,7 @@ PREFIX_LENGTH = 230
 
 
 class EventType(StrEnum):
-    """How an Event is to be taken."""
+    """The type of an Event."""
 
     NORMAL = "Normal"
     WARNING = "Warning"
@@ -74,14 +75,14 @@ class ObjectReference(NamedTuple):
 
 
 class Event(NamedTuple):
-    """What is told of an object. Two equal ones are one Event with a series.
+    """Something that happened to an object. Equal events become one Event with a series.
 
     Attributes:
         regarding: The object.
         type: Normal or Warning.
-        reason: Why, for machines: CamelCase; truncated to 128 bytes.
-        action: What was done or failed, for machines: CamelCase; truncated to 128 bytes.
-        note: What happened, for people; truncated to 1024 bytes.
+        reason: Why it happened, for machines: CamelCase, truncated to 128 bytes.
+        action: What was done or failed, for machines: CamelCase, truncated to 128 bytes.
+        note: What happened, for people: truncated to 1024 bytes.
     """
 
     regarding: ObjectReference
@@ -92,7 +93,7 @@ class Event(NamedTuple):
 
 
 class WrittenEvent(msgspec.Struct, frozen=True, gc=False):
-    """The view of an Event that its writer needs."""
+    """The fields of an Event that its writer needs."""
 
     metadata: ObjectMeta
 
@@ -102,25 +103,25 @@ EVENT: Resource[WrittenEvent] = Resource("events.k8s.io", "v1", "Event", "events
 
 @dataclass(slots=True)
 class Series:
-    """An Event and how often it happened."""
+    """An event and how often it has happened."""
 
     event: Event
     name: str
     count: int
     last: float  # When it last happened, loop time.
-    last_time: str  # The same for the API.
+    last_time: str  # The same time as the API writes it.
     written: float = float("-inf")  # When it was last written, loop time.
     written_count: int = 0
     queued: bool = False
 
 
 class EventRecorder:
-    """Records what happens to objects.
+    """Records events of objects.
 
     Args:
-        api: Reaches the API server; its identity may create and patch events.k8s.io Events.
-        controller: Who reports: a qualified name such as "flights.com/pilothouse-flights".
-        instance: Which process of it; the host's name unless given.
+        api: The client of the API server. It needs permission to create and patch events.k8s.io Events.
+        controller: The reporting controller: a qualified name such as "flights.com/pilothouse-flights".
+        instance: The reporting process; by default the host's name.
     """
 
     def __init__(self, api: Api, controller: str, instance: str = "") -> None:
@@ -136,7 +137,11 @@ class EventRecorder:
         self._idle.set()
 
     def record(self, event: Event) -> None:
-        """Takes an event to be written soon. Returns at once; never raises."""
+        """Queues an event to be written. Returns immediately and never raises.
+
+        Args:
+            event: The event.
+        """
         event = event._replace(
             reason=_cut(event.reason, WORD_BYTES),
             action=_cut(event.action, WORD_BYTES),
@@ -145,7 +150,7 @@ class EventRecorder:
         series = self._series.get(event)
         if series is None or self._loop.time() - series.last > SERIES_END:
             if not self._allowed(event.regarding):
-                _drop(event, "its object has said too much")
+                _drop(event, "its object has too many events")
                 return
             series = Series(event, _name(event.regarding.key.name), 0, 0.0, "")
             _remember(self._series, event, series)
@@ -156,7 +161,7 @@ class EventRecorder:
             self._enqueue(series)
 
     async def run(self) -> None:
-        """Writes what is recorded, until cancelled."""
+        """Writes the recorded events, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._sweep())
             while True:
@@ -167,12 +172,16 @@ class EventRecorder:
                 await self._wake.wait()
 
     async def flush(self, patience: float) -> None:
-        """Waits until all that was recorded is written, `patience` seconds at most. `run` must be running."""
+        """Waits until all recorded events are written. `run` must be running.
+
+        Args:
+            patience: The maximum time to wait, in seconds.
+        """
         try:
             async with asyncio.timeout(patience):
                 await self._idle.wait()
         except TimeoutError:
-            log.warning("%d events were not written", len(self._queue))
+            log.warning("Timed out writing events, %d are lost", len(self._queue))
 
     def _allowed(self, regarding: ObjectReference) -> bool:
         bucket = self._buckets.get(regarding)
@@ -185,7 +194,7 @@ class EventRecorder:
         if series.queued:
             return
         if len(self._queue) >= QUEUE_LENGTH:
-            _drop(series.event, "too many wait to be written")
+            _drop(series.event, "the queue of events is full")
             return
         series.queued = True
         self._queue.append(series)
@@ -198,20 +207,20 @@ class EventRecorder:
             try:
                 await self._put(series)
             except Fenced:
-                # Whoever leads now says what there is to say. If it is this process again, within a series'
-                # time, the sweep takes it up.
-                log.debug("an event was not written: this process does not lead")
+                # The new leader writes its own events. If this process leads again before the series ends,
+                # the sweep writes this one.
+                log.debug("Event not written: this process is not the leader")
                 return
             except (UnicodeError, TypeError, ValueError) as error:
-                log.error("an event of %s cannot be written: %s", series.event.regarding.key, error)
+                log.error("Could not write an event of %s: %s", series.event.regarding.key, error)
                 return
             except KubeError as error:
-                # What the server refuses as such (4xx) it would refuse again.
+                # The API server would refuse an invalid request (4xx) again.
                 final = isinstance(error, ApiError) and error.status < 500 and error.status != 429
                 if final or attempt == TRIES:
-                    log.warning("an event cannot be written: %s", error)
+                    log.warning("Could not write an event of %s: %s", series.event.regarding.key, error)
                     return
-                log.debug("an event is tried again: %s", error)
+                log.debug("Retrying to write an event in %g s: %s", RETRY_PAUSE, error)
                 await asyncio.sleep(RETRY_PAUSE)
             else:
                 return
@@ -224,7 +233,7 @@ class EventRecorder:
             key = ObjectKey(namespace, series.name)
             try:
                 await self._api.patch(EVENT, key, body, type=PatchType.MERGE)
-            except NotFound:  # Events live for an hour.
+            except NotFound:  # By default, Events expire after an hour.
                 await self._api.create(EVENT, self._body(series, namespace), namespace=namespace)
         else:
             await self._api.create(EVENT, self._body(series, namespace), namespace=namespace)
@@ -257,7 +266,7 @@ class EventRecorder:
         return body
 
     async def _sweep(self) -> None:
-        """Writes the counts of series that go on or have ended, and forgets the ended ones."""
+        """Writes the counts of ongoing and ended series, and forgets the ended ones."""
         while True:
             await asyncio.sleep(SWEEP_PERIOD)
             time = self._loop.time()
@@ -270,7 +279,7 @@ class EventRecorder:
 
 
 def _remember(cache: OrderedDict[K, V], key: K, value: V) -> None:
-    """Puts a value into a cache that forgets what was put there first."""
+    """Puts a value into a bounded cache that drops its oldest value when it is full."""
     cache[key] = value
     cache.move_to_end(key)
     if len(cache) > CACHE_LENGTH:
@@ -278,13 +287,14 @@ def _remember(cache: OrderedDict[K, V], key: K, value: V) -> None:
 
 
 def _drop(event: Event, why: str) -> None:
-    log.debug("an event was not recorded, because %s: %s", why, event.note)
+    log.debug("Dropped an event because %s: %s", why, event.note)
 
 
 def _name(regarding: str) -> str:
-    """Returns a unique name for an Event that begins like the name of its object.
+    """Returns a unique name for an Event that begins with the name of its object.
 
-    An object's name may have what an Event's must not: RBAC names have colons and upper case letters.
+    Characters that are invalid in an Event's name are replaced: the names of RBAC objects may contain colons
+    and upper-case letters.
     """
     labels = re.sub("[^a-z0-9.]+", "-", regarding.lower()[:PREFIX_LENGTH]).split(".")
     prefix = ".".join(filter(None, (label.strip("-") for label in labels)))
@@ -292,7 +302,7 @@ def _name(regarding: str) -> str:
 
 
 def _cut(text: str, limit: int, end: str = "") -> str:
-    """Returns a text of at most `limit` bytes, which ends in `end` where it was truncated."""
+    """Returns the text, truncated to `limit` bytes. A truncated text ends with `end`."""
     text = encodable(text)
     encoded = text.encode()
     if len(encoded) <= limit:

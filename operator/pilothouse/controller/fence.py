@@ -1,12 +1,13 @@
-"""The fence: nothing is changed by a process that may have ceased to lead.
+"""The fence stops every change once this process may have lost its Lease.
 
-A Lease alone does not keep a deposed leader's last request from arriving after its successor's first. So
-every call that changes something, at the API server or outside, passes a fence: it may be under way only up
-to a time on this machine's clock, which ends before anybody else can take the Lease. That clock goes on while
-the machine is suspended: a laptop that wakes up finds its fence closed.
+A Lease alone does not prevent a deposed leader's last request from arriving after its successor's first. So
+every call that changes something, at the API server or outside, passes a fence. The fence is open until a
+point in time that lies before another process can take the Lease; a call that is still running then is
+stopped. Its clock also counts the time in which the machine is suspended: when a laptop wakes up, its fence
+is closed.
 
-What was cut on its way may land all the same. The fence remembers when that was last: for a while from then
-on the Lease must not be given up (controller/election.py).
+A request that was interrupted may still be carried out. The fence records when that last happened, and the
+Lease is not released until some time after it (see controller/election.py).
 """
 
 import asyncio
@@ -36,29 +37,30 @@ T = TypeVar("T", bound=KubeObject)
 
 
 class Fenced(SyncError):
-    """A change was not made, or was stopped on its way: another process may hold the Lease by now."""
+    """A change was not begun, or was interrupted, because another process may hold the Lease by now."""
 
     def __init__(self) -> None:
-        super().__init__("nothing may be changed: the Lease is not safely held by this process")
+        super().__init__("Changes are stopped: this process may have lost its Lease.")
 
 
 class Fence:
-    """Lets changes through until a set time.
+    """Allows changes until a point in time.
 
-    The clock is read before each step of a change (whenever it goes on after having waited), not only by a
-    timer: an event loop that was stopped for a minute runs what is ready before it looks at its timers.
+    The clock is read before each step of a change, that is, whenever the change resumes after an await. A
+    timer alone is not enough: an event loop that was suspended for a minute runs the callbacks that are ready
+    before it checks its timers.
 
-    What a change does in a thread cannot be stopped: it needs a time limit of its own, of a few seconds. What
-    goes through `in_thread` is begun only while the fence is open, and known until it ends.
+    A change that runs in a thread cannot be stopped: it needs a time limit of its own, of a few seconds.
+    `in_thread` begins a function only while the fence is open, and records its thread until it ends.
 
     Attributes:
-        threads: The threads in which something runs that may be a change, open or not.
-        last_cut: When (boottime) a change was last cut on its way, by whomever: it may land all the same.
-            Minus infinity: none ever was.
+        threads: The threads that may be making a change, even if the fence is closed by now.
+        last_cut: When (boottime) a change was last interrupted, for any reason; it may still be carried out.
+            Minus infinity if none was.
 
     Args:
-        until: The time (boottime) after which no change may be under way: infinite when there is no election,
-            in the past when the process does not lead.
+        until: The time (boottime) after which no change may be running. Infinity without leader election, in
+            the past while this process does not lead.
     """
 
     def __init__(self, until: float = math.inf) -> None:
@@ -70,7 +72,7 @@ class Fence:
 
     @property
     def until(self) -> float:
-        """The time (boottime) after which no change may be under way. A renewed Lease moves it on."""
+        """The time (boottime) after which no change may be running. Each renewal of the Lease extends it."""
         return self._until
 
     @until.setter
@@ -80,22 +82,25 @@ class Fence:
 
     @property
     def open(self) -> bool:
-        """Whether a change would be let through now."""
+        """Whether a change may begin now."""
         return boottime(asyncio.get_running_loop())() < self._until
 
     def close(self) -> None:
-        """Lets nothing through from now on, and stops what is under way."""
+        """Refuses all changes from now on, and interrupts the running ones."""
         self.until = -math.inf
 
     async def guard(self, effect: Callable[[], Awaitable[R]]) -> R:
         """Makes a change.
 
         Args:
-            effect: Makes it. It is cancelled when the time is over. An error of its own is taken for an
-                answer, but for an Unreachable that says otherwise.
+            effect: Makes the change. It is cancelled when the fence closes. If it raises an error, it counts
+                as answered, except for an Unreachable whose request may have been sent.
+
+        Returns:
+            What the effect returned.
 
         Raises:
-            Fenced: The change was not begun, or was stopped; in that case it may have been made.
+            Fenced: The change was not begun, or was interrupted. An interrupted change may have been made.
         """
         time = boottime(asyncio.get_running_loop())
         if time() >= self._until:
@@ -112,7 +117,7 @@ class Fence:
             raise
         except asyncio.CancelledError:
             task = asyncio.current_task()
-            # Whoever cancels the task meanwhile wants it to end, not to hear about a fence.
+            # If the task itself is being cancelled, it must end with CancelledError rather than Fenced.
             if change.stopped and not (task and task.cancelling()):
                 raise Fenced from None
             raise
@@ -120,19 +125,23 @@ class Fence:
             self._changes.discard(change)
 
     async def in_thread(self, function: Callable[..., R], *arguments: Any) -> R:
-        """Runs what blocks, and may change something, in a thread.
+        """Runs a blocking function, which may change something, in a thread.
 
         Args:
-            function: What blocks.
-            arguments: What it is given.
+            function: The function.
+            arguments: Its positional arguments.
+
+        Returns:
+            What the function returned.
 
         Raises:
-            Fenced: It was not begun, or is not waited for any longer; in that case it still runs.
+            Fenced: The function was not begun, or it still runs and is no longer awaited.
         """
         time = boottime(asyncio.get_running_loop())
 
         def run() -> R:
-            # First known, then begun: whoever closes the fence and then looks for threads misses none.
+            # Recorded before it begins, so that a caller that closes the fence and then reads `threads`
+            # misses none.
             thread = threading.get_ident()
             self.threads.add(thread)
             try:
@@ -145,7 +154,7 @@ class Fence:
         return await self.guard(lambda: to_thread(run))
 
     def _watch_clock(self) -> None:
-        """Stops what is under way once the time is over; one timer serves all."""
+        """Interrupts the running changes when the time is over. One timer serves all of them."""
         if self._timer:
             self._timer.cancel()
             self._timer = None
@@ -156,14 +165,14 @@ class Fence:
         if now < self._until:
             self._timer = loop.call_later(self._until - now, self._watch_clock)
             return
-        # Noted at once, not when they wake: whoever closes the fence and then asks is told.
+        # Set here, not when the changes resume: a caller that closes the fence may read it immediately.
         self.last_cut = now
         for change in self._changes:
             change.stop()
 
 
 class _Change(Generic[R]):
-    """A change under way: drives its effect step by step."""
+    """A running change: an awaitable that drives its effect step by step."""
 
     def __init__(self, fence: Fence, effect: Awaitable[R], time: Callable[[], float]) -> None:
         self.stopped = False
@@ -173,7 +182,7 @@ class _Change(Generic[R]):
         self._waits_for: Any = None
 
     def stop(self) -> None:
-        """Wakes the effect from what it waits for, as `Task.cancel` would; its next step does not happen."""
+        """Interrupts what the effect awaits, as `Task.cancel` does. Its next step is not run."""
         self.stopped = True
         if self._waits_for is not None:
             self._waits_for.cancel()
@@ -193,7 +202,7 @@ class _Change(Generic[R]):
                 error = None
                 try:
                     yield self._waits_for
-                except BaseException as thrown:  # whatever comes is the effect's own
+                except BaseException as thrown:  # passed on to the effect
                     error = thrown
         except StopIteration as end:
             result: R = end.value
@@ -201,11 +210,11 @@ class _Change(Generic[R]):
 
 
 class FencedApi:
-    """An `Api` whose changes pass a fence; reads do not.
+    """An `Api` whose changes pass a fence. Reads do not.
 
     Args:
-        api: Reaches the API server.
-        fence: Lets changes through.
+        api: The client of the API server.
+        fence: The fence.
     """
 
     def __init__(self, api: Api, fence: Fence) -> None:
@@ -217,7 +226,7 @@ class FencedApi:
         return _hidden(resource, self._api.get(resource, key, subresource=subresource))
 
     def request(self, method: str, path: str, **options: Any) -> Coroutine[Any, Any, bytes]:
-        """Sends any request; if it may change something, only where the fence allows."""
+        """Sends a request. Requests other than GET pass the fence."""
         if method == "GET":
             return self._api.request(method, path, **options)
         return self._fence.guard(lambda: self._api.request(method, path, **options))
@@ -227,17 +236,17 @@ class FencedApi:
         return self._api.pages(resource, **selectors)
 
     def watch_list(self, resource: Resource[T], **selectors: Any) -> AsyncGenerator[WatchEvent[T], None]:
-        """Lists a collection and yields what changes in it."""
+        """Lists a collection, then yields its changes."""
         return self._api.watch_list(resource, **selectors)
 
     def watch(
         self, resource: Resource[T], *, resource_version: str, **selectors: Any
     ) -> AsyncGenerator[WatchEvent[T], None]:
-        """Yields what changes in a collection."""
+        """Yields the changes of a collection."""
         return self._api.watch(resource, resource_version=resource_version, **selectors)
 
     def create(self, resource: Resource[T], body: object, *, namespace: str = "") -> Coroutine[Any, Any, T]:
-        """Creates an object, if the fence allows."""
+        """Creates an object, if the fence is open."""
         hide_contents(resource, body)
         return self._fence.guard(lambda: self._api.create(resource, body, namespace=namespace))
 
@@ -250,19 +259,19 @@ class FencedApi:
         type: PatchType,  # noqa: A002 - the client's own name
         **options: Any,
     ) -> Coroutine[Any, Any, T]:
-        """Changes some fields of an object, if the fence allows; a dry run changes nothing."""
+        """Patches an object, if the fence is open. A dry run changes nothing and does not pass the fence."""
         hide_contents(resource, body)
         if options.get("dry_run"):
             return self._api.patch(resource, key, body, type=type, **options)
         return self._fence.guard(lambda: self._api.patch(resource, key, body, type=type, **options))
 
     def delete(self, resource: Resource[T], key: ObjectKey, **options: Any) -> Coroutine[Any, Any, None]:
-        """Asks for an object's deletion, if the fence allows."""
+        """Requests the deletion of an object, if the fence is open."""
         return self._fence.guard(lambda: self._api.delete(resource, key, **options))
 
 
 def _hidden(resource: Resource[T], read: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
-    """Has the values of a Secret that is read hidden in every text about the object that is worked on."""
+    """Reads an object. The values of a Secret are then hidden in all messages about the current object."""
     return _read_secret(resource, read) if holds_secrets(resource) else read
 
 

@@ -1,4 +1,4 @@
-"""The Lease (coordination.k8s.io/v1) as a lock: what is stored, and how it is taken, renewed and given up."""
+"""The Lease (coordination.k8s.io/v1) that replicas use as a lock, and the durations of an election."""
 
 from dataclasses import dataclass
 
@@ -12,22 +12,22 @@ JITTER_FACTOR = 1.2
 
 @dataclass(frozen=True)
 class LeaseTiming:
-    """The durations of an election, in seconds. The usual values are controller-runtime's (pkg/manager)."""
+    """The durations of an election, in seconds. The defaults are controller-runtime's (pkg/manager)."""
 
     duration: float = 15.0
-    """LEASE_DURATION: how long others wait, after they last saw the Lease change, before they take it."""
+    """LEASE_DURATION: how long other replicas wait after the Lease last changed before they take it."""
     renew_deadline: float = 10.0
-    """RENEW_DEADLINE: how long the leader tries to renew the Lease before it gives up leading."""
+    """RENEW_DEADLINE: how long the leader tries to renew the Lease before it stops leading."""
     retry_period: float = 2.0
-    """RETRY_PERIOD: how long between two tries to take or renew the Lease."""
+    """RETRY_PERIOD: the time between two attempts to acquire or renew the Lease."""
 
     @property
     def margin(self) -> float:
-        """What lies at least between the time at which a leader's changes end and its successor's first."""
+        """The minimum time in seconds between a leader's last change and its successor's first."""
         return self.duration - self.renew_deadline
 
     def mistake(self) -> str:
-        """What is wrong with these durations, as half a sentence; empty when they fit together."""
+        """Returns why these durations do not work together, as a clause; empty if they do."""
         if self.duration <= self.renew_deadline:
             return (
                 f"LEASE_DURATION ({self.duration:g} s) must be longer than RENEW_DEADLINE "
@@ -42,7 +42,7 @@ class LeaseTiming:
 
 
 class LeaseSpec(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """The holder of the Lease. Times are RFC 3339 with microseconds."""
+    """The spec of a Lease. Times are in RFC 3339 format with microseconds."""
 
     holder_identity: str = ""
     lease_duration_seconds: int = 0
@@ -52,7 +52,7 @@ class LeaseSpec(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 
 class Lease(msgspec.Struct, frozen=True, gc=False):
-    """The view of a Lease that an election needs."""
+    """The fields of a Lease that an election needs."""
 
     metadata: ObjectMeta
     spec: LeaseSpec = LeaseSpec()

@@ -1,4 +1,4 @@
-"""From an object of a secondary kind to the keys that its change concerns."""
+"""Mappers: which objects to reconcile when an object of another kind changes."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias, TypeVar
@@ -8,14 +8,16 @@ from pilothouse.kube import KubeObject, ObjectKey, Resource
 T = TypeVar("T", bound=KubeObject)
 
 Mapper: TypeAlias = Callable[[T], Iterable[ObjectKey]]
-"""Returns the keys of the objects that have to be synced when this one changes."""
+"""Returns the keys of the objects to reconcile when the given object changes."""
 
 
 def owner_mapper(owner: Resource[Any]) -> Mapper[KubeObject]:
-    """Return the mapper to an object's controlling owner, if that is of this kind.
+    """Returns a mapper to the controlling owner of an object, if that owner is of the given kind.
 
-    Kind and group have to be the owner's; the version does not matter, as a reference may name another one
-    than is watched.
+    Kind and group must match. The version is ignored: a reference may use another version than the watch.
+
+    Args:
+        owner: The owner's kind.
     """
 
     def owners(obj: KubeObject) -> Iterable[ObjectKey]:

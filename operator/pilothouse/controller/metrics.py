@@ -1,4 +1,4 @@
-"""The metrics of one controller, under controller-runtime's names (controller_runtime_*)."""
+"""The metrics of a controller, with the names of controller-runtime (controller_runtime_*)."""
 
 from enum import Enum
 
@@ -6,7 +6,7 @@ from pilothouse.telemetry import metrics
 
 
 class Result(Enum):
-    """How a sync ended. The value is controller-runtime's label."""
+    """The result of a reconcile. The value is the label that controller-runtime uses."""
 
     SUCCESS = "success"
     REQUEUE = "requeue"
@@ -15,11 +15,11 @@ class Result(Enum):
     TERMINAL_ERROR = "terminal_error"
     TIMEOUT = "timeout"
     PANIC = "panic"
-    """An error that nobody foresaw; Go has panics there."""
+    """An unexpected exception: the counterpart of a Go panic."""
 
     @property
     def label(self) -> str:
-        """The value of the label `result`: an error of any kind is an error."""
+        """The value of the label `result`. All kinds of errors share the value `error`."""
         return "error" if self in _ERRORS else self.value
 
 
@@ -27,11 +27,11 @@ _ERRORS = {Result.ERROR, Result.TERMINAL_ERROR, Result.TIMEOUT, Result.PANIC}
 
 
 class ControllerMetrics:
-    """What a controller reports. All series exist from the start, with zeros.
+    """The metrics of one controller. All series exist from the start, with the value 0.
 
     Args:
         name: The controller's name.
-        workers: How many syncs it runs at once.
+        workers: The maximum number of concurrent reconciles.
     """
 
     def __init__(self, name: str, workers: int) -> None:
@@ -50,7 +50,12 @@ class ControllerMetrics:
         metrics.ACTIVE_WORKERS.labels(controller=name).set_function(lambda: self.active)
 
     def synced(self, result: Result, seconds: float) -> None:
-        """Counts one sync that took `seconds`."""
+        """Records one reconcile.
+
+        Args:
+            result: How it ended.
+            seconds: How long it took.
+        """
         self._results[result].inc()
         self._seconds.observe(seconds)
         if result in _ERRORS:

@@ -1,4 +1,4 @@
-"""How a sync ends."""
+"""The results of a reconcile: an `Outcome`, or an error."""
 
 import asyncio
 from dataclasses import dataclass
@@ -6,25 +6,26 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A sync that did what it could.
+    """A reconcile without failure.
 
     Attributes:
-        requeue_after: Seconds until the key is synced again, 0 for as soon as its back-off allows; None: when
-            it changes, or at the next resync.
+        requeue_after: Seconds until the object is reconciled again. 0 means with back-off; None means when
+            the object changes, or at the next resync.
     """
 
     requeue_after: float | None = None
 
 
 class SyncError(Exception):
-    """A sync failed in a way that is understood: it is logged as one line and tried again.
+    """An expected failure of a reconcile. It is logged as one line and retried.
 
     Args:
-        message: What happened, and what to do about it.
-        retry_after: Seconds until the next try, where that is known; None: the back-off says.
-        requeue_after: Seconds until the key is synced in any case, because a part of the sync that did not
-            fail asked for that; None: no part did.
-        repeated: The last sync failed in the same way: no news for a log.
+        message: What failed, why, and what to do about it.
+        retry_after: Seconds until the retry, if known; None means with back-off.
+        requeue_after: Seconds until the object is reconciled in any case, because a part of the reconcile
+            that did not fail asked for it; None if no part did.
+        repeated: Whether the previous reconcile failed in the same way. Repeated failures are logged at debug
+            level.
     """
 
     def __init__(
@@ -42,12 +43,12 @@ class SyncError(Exception):
 
 
 class PermanentError(SyncError):
-    """Trying again is of no use until the object changes.
+    """A failure that a retry cannot fix until the object changes.
 
     Args:
-        message: What happened, and what to do about it.
+        message: What failed, why, and what to do about it.
         requeue_after: See `SyncError`.
-        resync: Whether resyncs go on, because a part of the sync did not fail.
+        resync: Whether resyncs still reconcile the object, because a part of the reconcile did not fail.
     """
 
     def __init__(self, message: str, *, requeue_after: float | None = None, resync: bool = False) -> None:
@@ -56,11 +57,11 @@ class PermanentError(SyncError):
 
 
 def ends_task(error: BaseException) -> bool:
-    """Whether an error is more than a defect of what has raised it: somebody wants the current task to end.
+    """Returns whether an error requires the current asyncio task to end.
 
-    A CancelledError need not be: if what the task awaited was cancelled by somebody, that is an error like
-    any other. Whatever else a sync raises concerns its key alone, be it no Exception: SystemExit, or what a
-    library derives from BaseException itself.
+    A CancelledError requires that only if the current task itself was cancelled. If something that it
+    awaited was cancelled, the CancelledError is a failure like any other. Anything else that a reconcile
+    raises is a failure of its object only, including SystemExit and other subclasses of BaseException.
     """
     if isinstance(error, asyncio.CancelledError):
         task = asyncio.current_task()

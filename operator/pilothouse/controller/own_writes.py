@@ -1,4 +1,4 @@
-"""What syncs have written and the watches have not brought back: no key is synced from a store behind it."""
+"""Own writes: after a reconcile has written something, its key waits until the watches have shown it."""
 
 import asyncio
 import logging
@@ -17,19 +17,19 @@ log = logging.getLogger(__name__)
 T = TypeVar("T", bound=KubeObject)
 S = TypeVar("S", bound=KubeObject)
 
-# How long a key waits for its own writes to come back through the watches before they are read live.
+# How long a key waits for the watches to show its own writes before they are read live, in seconds.
 PATIENCE = 5.0
 
 
 class Write(NamedTuple):
-    """What an own write returned, and the informer that will bring it back."""
+    """The object that an own write returned, and the informer whose watch will show it."""
 
     informer: Informer[Any]
     object: KubeObject
 
     @property
     def seen(self) -> bool:
-        """Whether the informer has come as far as the write."""
+        """Whether the informer's watch has reached the version of the write."""
         seen = self.informer.store.progress.seen(self.object.metadata.namespace)
         return version(self.object) <= seen
 
@@ -39,11 +39,11 @@ class Write(NamedTuple):
 
 @dataclass(slots=True)
 class Parked:
-    """A key that waits outside of any worker.
+    """A key that waits without occupying a worker.
 
     Attributes:
-        priority: At which it comes back: the one at which it was taken, or a better one since.
-        waiting: What brings it back.
+        priority: The priority with which it is queued again: the highest with which it was taken.
+        waiting: The asyncio task that queues it again.
     """
 
     priority: Priority
@@ -51,18 +51,18 @@ class Parked:
 
 
 class OwnWrites(Generic[T]):
-    """Takes what own writes returned, and parks the keys whose writes the watches have not shown yet.
+    """Records own writes, and parks the keys whose writes the watches have not shown yet.
 
-    A parked key waits outside of any worker. It is added to the queue again when the watches have shown all
-    that it wrote, or, after 5 s, when that was read live.
+    A parked key does not occupy a worker. It is queued again when the watches have shown all its writes. If
+    they have not after 5 s, the written objects are read live first.
 
     Attributes:
-        queue: The queue of the controller whose syncs write.
+        queue: The queue of the controller.
 
     Args:
         api: Reads an object live.
-        informer: The informer of the synced objects.
-        queue: See the attribute.
+        informer: The informer of the reconciled objects.
+        queue: The queue of the controller.
     """
 
     def __init__(self, api: Api, informer: Informer[T], queue: WorkQueue[ObjectKey]) -> None:
@@ -71,19 +71,22 @@ class OwnWrites(Generic[T]):
         self.queue = queue
         self._kind = informer.resource.kind
         self._time: Callable[[], float] = asyncio.get_running_loop().time
-        # What syncs of a key have written of other objects and no watch is known to have brought back.
+        # Writes of other objects, by the key whose reconcile made them, that no watch is known to have shown.
         self._secondary: dict[ObjectKey, list[Write]] = {}
         self._parked: dict[ObjectKey, Parked] = {}
-        # Keys that waited in vain and were read live instead.
+        # Keys whose writes were read live after the wait: they need not wait again.
         self._read: set[ObjectKey] = set()
-        # The key whose own write is being taken into the store at this moment.
+        # The key whose own write is being put into the store at this moment.
         self._taking: ObjectKey | None = None
 
     def wrote(self, obj: T) -> None:
-        """Takes what a write of the synced object returned into the store. It causes no further sync.
+        """Puts the reconciled object, as an own write returned it, into the store without another reconcile.
 
-        The write must have carried the resourceVersion of the object in the store: then what it returned
-        cannot contain a change by another client.
+        The write must have carried the resourceVersion of the object in the store. Only then can the
+        returned object contain no changes of other clients.
+
+        Args:
+            obj: The object that the write returned.
         """
         self._taking = obj.metadata.key
         try:
@@ -92,40 +95,43 @@ class OwnWrites(Generic[T]):
             self._taking = None
 
     def wrote_secondary(self, key: ObjectKey, informer: Informer[S], obj: S) -> None:
-        """Takes what a sync's write of another object returned into that kind's store.
+        """Puts another object, as a reconcile's write returned it, into the store of its kind.
 
-        The key is not synced again until that kind's watch has come as far, or the object has been read
-        live. The next sync then sees what this one made, and what others did before. A deletion needs no
-        such care, because deleting an object that is gone is harmless.
+        The key is not reconciled again until the watch of that kind has reached the write, or the object has
+        been read live. So the next reconcile sees this write and all earlier changes. Deletions are not
+        recorded: deleting an object twice does no harm.
 
         Args:
-            key: The object whose sync wrote.
+            key: The key whose reconcile wrote the object.
             informer: The informer of the other kind.
-            obj: What the write returned; the informer's namespaces and selectors must admit it.
+            obj: The object that the write returned. It must match the informer's namespaces and selectors.
         """
         self._secondary.setdefault(key, []).append(Write(informer, obj))
         informer.store.observe(obj)
 
     def taking(self, key: ObjectKey) -> bool:
-        """Whether the store changes at this moment because of an own write of the object."""
+        """Returns whether the store is changing at this moment because of an own write of the given key."""
         return key == self._taking
 
     def forget(self, key: ObjectKey) -> None:
-        """Forgets a key whose object is gone."""
+        """Forgets a key whose object no longer exists."""
         self._secondary.pop(key, None)
         self._read.discard(key)
 
     def close(self) -> None:
-        """Brings nothing back any more."""
+        """Cancels all waits. Parked keys are not queued again."""
         for parked in self._parked.values():
             parked.waiting.cancel()
 
     def park(self, key: ObjectKey, obj: T | None) -> bool:
-        """Parks a key that a worker has just taken, if it has to wait; returns whether it has.
+        """Parks a key that a worker has just taken, if it has to wait.
 
         Args:
             key: The key.
-            obj: Its object as the store shows it.
+            obj: Its object in the store, if any.
+
+        Returns:
+            Whether the key was parked.
         """
         if parked := self._parked.get(key):
             parked.priority = min(parked.priority, self.queue.taken_at(key))
@@ -151,19 +157,19 @@ class OwnWrites(Generic[T]):
     async def _wait(self, key: ObjectKey, writes: list[Write]) -> None:
         ends = self._time() + PATIENCE
         try:
-            behind = [write for write in writes if not await self._comes_back(write, ends)]
+            behind = [write for write in writes if not await self._shown(write, ends)]
             for write in behind:
-                log.info("the watch is behind, reading %s live for %s %s", write, self._kind, key)
+                log.info("Watch is behind, reading %s live for %s %s", write, self._kind, key)
                 there = await self._read_live(write)
                 if not there and write.informer is self._informer and write.object.metadata.key == key:
                     return
         except KubeError as error:
-            log.warning("%s %s has to wait, what it wrote cannot be read: %s", self._kind, key, error)
+            log.warning("Postponing %s %s, could not read what it wrote: %s", self._kind, key, error)
             self.queue.add_rate_limited(key, self._parked[key].priority)
         except BaseException as error:
             if ends_task(error):
                 raise
-            log_defect(log, error, "%s %s has to wait, what it wrote cannot be read", self._kind, key)
+            log_defect(log, error, "Postponing %s %s, could not read what it wrote", self._kind, key)
             self.queue.add_rate_limited(key, self._parked[key].priority)
         else:
             if behind:
@@ -173,17 +179,17 @@ class OwnWrites(Generic[T]):
         finally:
             del self._parked[key]
 
-    async def _comes_back(self, write: Write, ends: float) -> bool:
+    async def _shown(self, write: Write, ends: float) -> bool:
         metadata = write.object.metadata
         left = max(0.0, ends - self._time())
         return await write.informer.wait_reached(metadata.resource_version, left, metadata.namespace)
 
     async def _read_live(self, write: Write) -> bool:
-        """Takes an object from the server into the store; returns whether it is there."""
+        """Reads an object live into the store, and returns whether it exists."""
         try:
             live = await self._api.get(write.informer.resource, write.object.metadata.key)
         except NotFound:
-            log.debug("%s is gone", write)
+            log.debug("%s no longer exists", write)
             return False
         write.informer.store.observe(live)
         return True

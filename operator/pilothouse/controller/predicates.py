@@ -1,7 +1,7 @@
-"""Which changes of an object are worth a sync.
+"""Predicates: which changes of an object cause a reconcile.
 
-Predicates speak of changes: an object that appears or vanishes passes each of them. A controller does not ask
-about the end of its own kind's objects: what has to be done before it is what finalizers are for.
+An object that appears or vanishes passes every predicate. A controller calls none when an object of its own
+kind vanishes: work that must happen before a deletion belongs behind a finalizer.
 """
 
 from collections.abc import Callable
@@ -12,38 +12,38 @@ from pilothouse.kube import KubeObject
 T = TypeVar("T", bound=KubeObject)
 
 Predicate: TypeAlias = Callable[[T | None, T | None], bool]
-"""Told the old and the new version of an object (None: not there yet, deleted), says whether to sync it."""
+"""Returns whether a change from the old object (None: created) to the new one (None: deleted) counts."""
 
 
 def any_change(old: KubeObject | None, new: KubeObject | None) -> bool:
-    """Whatever happened."""
+    """Passes every change."""
     return True
 
 
 def generation_changed(old: KubeObject | None, new: KubeObject | None) -> bool:
-    """What changes metadata.generation: the spec, and the request to delete; for kinds that count it."""
+    """Passes changes of metadata.generation: of the spec and, once, the request to delete."""
     return old is None or new is None or old.metadata.generation != new.metadata.generation
 
 
 def labels_changed(old: KubeObject | None, new: KubeObject | None) -> bool:
-    """A change of labels."""
+    """Passes changes of labels."""
     return old is None or new is None or old.metadata.labels != new.metadata.labels
 
 
 def annotations_changed(old: KubeObject | None, new: KubeObject | None) -> bool:
-    """A change of annotations."""
+    """Passes changes of annotations."""
     return old is None or new is None or old.metadata.annotations != new.metadata.annotations
 
 
 def any_of(*predicates: Predicate[T]) -> Predicate[T]:
-    """Return the predicate that passes what one of these passes."""
+    """Returns a predicate that passes the changes that at least one of the given predicates passes."""
     return lambda old, new: any(predicate(old, new) for predicate in predicates)
 
 
 def meaningful_change(old: KubeObject | None, new: KubeObject | None) -> bool:
-    """What a person, or another controller, changed: spec, deletion, finalizers or annotations.
+    """Passes changes that a user or another controller made: of spec, deletion, finalizers or annotations.
 
-    A write of status alone changes none of them.
+    It does not pass a change of the status only.
     """
     if old is None or new is None:
         return True

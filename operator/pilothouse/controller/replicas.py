@@ -1,4 +1,4 @@
-"""The list of an operator's replicas, and who of them should hold which shard."""
+"""The list of an operator's replicas, and the assignment of shards to them."""
 
 import asyncio
 import logging
@@ -17,19 +17,22 @@ log = logging.getLogger(__name__)
 
 ANNOTATION = "replica.pilothouse.dev/"
 
-# How long saying goodbye may take, seconds.
+# Time limit for removing this replica from the list when it stops, in seconds.
 LEAVE_SECONDS = 2.0
 
 
 def assign(replicas: Collection[str], shards: int) -> dict[int, str]:
-    """Shares the shards out: who should hold which. No two replicas differ by more than one shard.
+    """Assigns each shard to a replica. The replicas' numbers of shards differ by at most one.
 
-    By rendezvous hashing: of the replicas that have room, a shard goes to the one whose hash with the shard
-    is highest, so that a replica that comes or goes moves few others' shards.
+    It uses rendezvous hashing: of the replicas that have room, the one with the highest hash of replica and
+    shard gets the shard. When a replica starts or stops, few shards of the others move.
 
     Args:
-        replicas: Who there is.
-        shards: How many shards there are.
+        replicas: The names of the replicas.
+        shards: The number of shards.
+
+    Returns:
+        The replica of each shard; empty without replicas.
     """
     if not replicas:
         return {}
@@ -37,7 +40,7 @@ def assign(replicas: Collection[str], shards: int) -> dict[int, str]:
     load = dict.fromkeys(sorted(replicas), 0)
     assigned = {}
     for shard in range(shards):
-        # As long as one more than the least is still due to somebody, a replica has room for that one.
+        # `more` replicas get one shard more than the minimum: until they are found, any replica has room.
         room = [name for name, has in load.items() if has < least or (has == least and more)]
         chosen = max(room, key=lambda name: zlib.crc32(f"{name}/{shard}".encode()))
         more -= load[chosen] == least
@@ -47,20 +50,20 @@ def assign(replicas: Collection[str], shards: int) -> dict[int, str]:
 
 
 class Beat(NamedTuple):
-    """A replica's last sign of life: what it wrote, and when that was first seen (boottime)."""
+    """A replica's last heartbeat: the text of its annotation, and when it was first seen (boottime)."""
 
     text: str
     since: float
 
 
 class Replicas:
-    """The list of replicas, as this one sees it.
+    """The list of replicas as this replica sees it.
 
     Args:
-        api: Reaches the API server.
-        lease: Where the list is.
-        name: This replica's name, for people.
-        patience: A replica that has not been heard of for so many seconds is dead.
+        api: The client of the API server.
+        lease: The Lease that stores the list.
+        name: The name of this replica, for people who read the list.
+        patience: After how many seconds without a heartbeat a replica counts as dead.
     """
 
     def __init__(self, api: Api, lease: ObjectKey, name: str, patience: float) -> None:
@@ -70,17 +73,18 @@ class Replicas:
         self._name = name
         self._patience = patience
         self._beats: dict[str, Beat] = {}
-        self._last = -math.inf  # When the list was last reached (boottime).
+        self._last = -math.inf  # When the list was last read (boottime).
 
     async def beat(self) -> set[str]:
-        """Gives a sign of life and returns who else has given one lately, this replica included.
+        """Writes this replica's heartbeat and returns the names of all live replicas, including this one.
 
         Raises:
-            KubeError: The list cannot be reached.
+            KubeError: The list could not be written.
         """
         time = boottime(asyncio.get_running_loop())()
         if time - self._last > self._patience / 2:
-            # While the list was out of reach, perhaps nobody could give a sign: their time begins anew.
+            # While the list was out of reach, other replicas may have been unable to write, too: restart
+            # their timers.
             self._beats = {}
         dead = {each for each, beat in self._beats.items() if time - beat.since > self._patience}
         own = f"{self._name} {now().isoformat()}"
@@ -97,13 +101,17 @@ class Replicas:
         return {each for each, beat in beats.items() if time - beat.since <= self._patience}
 
     async def leave(self) -> None:
-        """Takes this replica off the list, so that the others need not wait."""
+        """Removes this replica from the list, so that the others take its shards without waiting."""
         try:
             async with asyncio.timeout(LEAVE_SECONDS):
                 await self._write({ANNOTATION + self.own: None})
         except (KubeError, TimeoutError) as error:
-            why = str(error) or "no answer in time"
-            log.warning("this replica stays on the list %s for a while: %s", self._lease, why)
+            why = str(error) or "no response in time"
+            log.warning(
+                "Could not remove this replica from the list %s, the others will wait for its heartbeat: %s",
+                self._lease,
+                why,
+            )
 
     async def _write(self, annotations: Mapping[str, str | None]) -> Mapping[str, str]:
         body = {"metadata": {"annotations": annotations}}

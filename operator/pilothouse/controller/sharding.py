@@ -1,14 +1,14 @@
-"""Sharding: all replicas work, each on the objects of its shards.
+"""Sharding: all replicas are active, and each reconciles the objects of its shards.
 
-An object belongs to a shard by a hash of its UID, for ever. A shard belongs to the replica that holds its
-Lease, and is fenced by it as a single leader is: no two replicas ever change one object's world. Each term
-has an elector and a fence of its own: by what a sync saw in one term nothing is changed in a later one. Which
-replica should hold which Lease is worked out by each from the same list of replicas, so they need not talk;
-where their lists differ for a moment the Leases decide.
+A hash of its UID assigns an object to a shard, permanently. A shard belongs to the replica that holds its
+Lease. The Lease fences it as it fences a single leader: two replicas never make changes for the same object.
+Each term has its own elector and fence: a reconcile that began in one term changes nothing in a later one.
+Each replica calculates from the list of replicas which replica should hold which Lease, so they need not
+communicate. Where their lists differ for a moment, the Leases decide.
 
-The list is one more Lease, on which each replica puts an annotation of its own and changes it every few
-seconds. A replica whose annotation stands still for a Lease's duration is taken for dead, and the others
-share its shards out; what it held they have after another such duration.
+The list is stored on one more Lease: each replica has an annotation there, its heartbeat, and changes it
+every few seconds. A replica whose annotation has not changed for a Lease's duration counts as dead, and its
+shards are assigned to the others. They can take its Leases after another such duration.
 """
 
 import asyncio
@@ -31,54 +31,55 @@ log = logging.getLogger(__name__)
 
 R = TypeVar("R")
 
-# How often a shard that is handed over is asked whether its last sync has ended, seconds.
+# How often to check whether the last reconcile of a shard that is handed over has ended, in seconds.
 DRAIN_PERIOD = 0.05
-# How long what is stopped may take to end, seconds: its syncs, the renewal of its Lease. What then goes on
-# changes nothing.
+# How long cancelled reconciles and renewals of a Lease may take to end, in seconds. If they still run after
+# that, the fence stops their changes.
 STOP_SECONDS = 0.5
 
 
 def shard_of(uid: str, shards: int) -> int:
-    """The shard of an object: the same in every process and version."""
+    """Returns the shard of an object. It is the same in every process and version."""
     return zlib.crc32(uid.encode()) % shards
 
 
 def shard_lease(lease: ObjectKey, shard: int) -> ObjectKey:
-    """Where a shard's Lease is, given where a single leader's would be."""
+    """Returns the key of a shard's Lease, given the key of a single leader's Lease."""
     return lease._replace(name=f"{lease.name}-shard-{shard}")
 
 
 class Sharded(Protocol):
-    """What is done for shards: a Controller."""
+    """What sharding needs of a Controller."""
 
     admits: Callable[[Any], bool]
 
     def enqueue_all(self, where: Callable[[Any], bool]) -> None:
-        """Has every object that is meant synced."""
+        """Queues every matching object."""
 
     @property
     def syncing(self) -> Iterable[KubeObject]:
-        """The objects that are being synced right now."""
+        """The objects that are being reconciled now."""
 
     def stop_syncs(self, where: Callable[[Any], bool]) -> None:
-        """Has the syncs of the objects that are meant end at once."""
+        """Cancels the running reconciles of matching objects immediately."""
 
 
-# The fence of the term in which the current task syncs an object: closed for ever once the shard is lost.
+# The fence of the term in which the current asyncio task reconciles an object. Once the shard is lost, it
+# stays closed.
 _fence: ContextVar[Fence | None] = ContextVar("pilothouse_shard_fence", default=None)
 
 
 class ShardFence(Fence):
-    """Lets changes through that are made in the sync of an object, while its shard's Lease is held."""
+    """Allows the changes of a reconcile while this replica holds the Lease of the object's shard."""
 
     def __init__(self) -> None:
         super().__init__(-math.inf)
 
     async def guard(self, effect: Callable[[], Awaitable[R]]) -> R:
-        """Makes a change, as `Fence.guard` does, behind the fence of the shard in whose sync it is called.
+        """Makes a change behind the fence of the shard whose object is being reconciled; see `Fence.guard`.
 
         Raises:
-            Fenced: The shard is not held any more, or this is no sync.
+            Fenced: This replica no longer holds the shard, or the caller is not part of a reconcile.
         """
         fence = _fence.get()
         if fence is None:
@@ -86,10 +87,10 @@ class ShardFence(Fence):
         return await fence.guard(effect)
 
     async def in_thread(self, function: Callable[..., R], *arguments: Any) -> R:
-        """Runs what blocks in a thread, as `Fence.in_thread` does, behind the fence that `guard` would take.
+        """Runs a blocking function in a thread, behind the same fence as `guard`; see `Fence.in_thread`.
 
         Raises:
-            Fenced: The shard is not held any more, or this is no sync.
+            Fenced: This replica no longer holds the shard, or the caller is not part of a reconcile.
         """
         fence = _fence.get()
         if fence is None:
@@ -98,10 +99,10 @@ class ShardFence(Fence):
 
 
 class AnyShardFence(Fence):
-    """Lets through what belongs to no sync, such as an Event, while any shard's Lease is held.
+    """Allows changes outside of reconciles, such as Events, while this replica holds any shard's Lease.
 
     Args:
-        present: Returns the fence of the shard that is to let the next change through.
+        present: Returns the shard's fence that guards the next change.
     """
 
     def __init__(self, present: Callable[[], Fence]) -> None:
@@ -109,28 +110,29 @@ class AnyShardFence(Fence):
         self._present = present
 
     async def guard(self, effect: Callable[[], Awaitable[R]]) -> R:
-        """Makes a change, as `Fence.guard` does, behind the fence of a shard that is held.
+        """Makes a change behind the fence of a held shard; see `Fence.guard`.
 
         Raises:
-            Fenced: None is, or that one was lost meanwhile.
+            Fenced: This replica holds no shard, or has lost that shard during the change.
         """
         return await self._present().guard(effect)
 
 
 class Sharding:
-    """Holds this replica's share of the shards' Leases, and has their objects synced.
+    """Holds the Leases of this replica's shards, and has controllers reconcile their objects.
 
     Attributes:
-        fence: Lets changes through.
-        event_fence: Lets Events through: a replica that holds no shard says nothing.
+        fence: The fence for the changes of reconciles.
+        event_fence: The fence for Events: a replica that holds no shard writes none.
 
     Args:
-        api: Reaches the API server; its identity may get, create and patch the Leases.
-        lease: The Leases' namespace, and what their names begin with.
-        replica: This replica's name, for people.
-        shards: How many shards there are; all replicas have to agree.
+        api: The client of the API server. It needs permission to get, create and patch the Leases.
+        lease: The namespace of the Leases, and the prefix of their names.
+        replica: The name of this replica, for people.
+        shards: The number of shards, which must be the same in all replicas.
         timing: The durations of the Leases.
-        patience: How long a sync in flight may go on in a shard that another replica should have, seconds.
+        patience: How long running reconciles may continue, in seconds, after their shard was assigned to
+            another replica.
     """
 
     def __init__(
@@ -153,46 +155,46 @@ class Sharding:
         self._new_elector: Callable[[int], LeaderElector] = lambda shard: LeaderElector(
             api, shard_lease(lease, shard), replica, timing
         )
-        # The elector of each shard's present term; there is one from the start, for its metric.
+        # The elector of each shard's current term. Each shard has one from the start, for its metric.
         self._electors = [self._new_elector(shard) for shard in range(shards)]
         self._controllers: list[Sharded] = []
-        # The shards whose objects are synced here.
+        # The shards whose objects this replica reconciles.
         self._open: set[int] = set()
-        # What takes and renews the Lease of a shard; what hands one over.
+        # The asyncio tasks that hold the Lease of a shard, and those that hand one over.
         self._serving: dict[int, asyncio.Task[None]] = {}
         self._leaving: dict[int, asyncio.Task[None]] = {}
 
     @property
     def held(self) -> Collection[int]:
-        """The shards whose objects are synced here."""
+        """The shards whose objects this replica reconciles."""
         return frozenset(self._open)
 
     def add(self, controllers: Sequence[Sharded]) -> None:
-        """Has controllers sync the objects of this replica's shards, and no others."""
+        """Restricts controllers to the objects of this replica's shards."""
         for controller in controllers:
             controller.admits = self._admits
             self._controllers.append(controller)
 
     async def run(self) -> None:
-        """Takes, renews and hands over Leases, until cancelled; `release` gives them up."""
+        """Acquires, renews and hands over Leases, until cancelled. Call `release` after that."""
         while True:
             try:
                 async with asyncio.timeout(self._timing.renew_deadline / 2):
                     replicas = await self._replicas.beat()
             except AlreadyExists:
-                log.debug("another replica has just begun the list")
+                log.debug("Another replica has just created the list of replicas")
                 continue
             except (KubeError, TimeoutError) as error:
                 log.warning(
-                    "the list of replicas cannot be reached, all stays as it is: %s",
-                    str(error) or "no answer",
+                    "Could not update the list of replicas, keeping the current shards: %s",
+                    str(error) or "no response in time",
                 )
             else:
                 self._share(replicas)
             await asyncio.sleep(self._timing.retry_period)
 
     async def release(self) -> None:
-        """Gives all Leases up, so that others take them at once. Call it when nothing is synced any more."""
+        """Releases all Leases, so that others can take them. Call it when all reconciles have ended."""
         self._open.clear()
         await cancel([*self._serving.values(), *self._leaving.values()], STOP_SECONDS)
         await asyncio.gather(self._replicas.leave(), *(elector.release() for elector in self._electors))
@@ -213,7 +215,7 @@ class Sharding:
             if tasks.get(shard) is task:
                 del tasks[shard]
             if not task.cancelled() and (error := task.exception()):
-                log_defect(log, error, "shard %d is tried again after an unexpected error", shard)
+                log_defect(log, error, "Unexpected error in shard %d, retrying", shard)
 
         task.add_done_callback(ended)
 
@@ -225,36 +227,44 @@ class Sharding:
         try:
             await elector.hold()
         except LeadershipLost as error:
-            log.warning("a shard is lost: %s", error)
+            log.warning("Lost shard %d: %s", shard, error)
             self._stop_syncs(shard)
         finally:
             self._open.discard(shard)
 
     async def _hand_over(self, shard: int, serving: asyncio.Task[None]) -> None:
-        """Lets the shard's syncs end, while the Lease is renewed, and gives it up."""
+        """Waits for the shard's running reconciles while the Lease is renewed, then releases the Lease."""
         self._open.discard(shard)
         try:
             if not await self._syncs_end(shard, self._patience):
-                log.warning("syncs in flight in a shard that is handed over did not end and are stopped")
+                log.warning(
+                    "Cancelling reconciles in shard %d, which is handed over to another replica: they "
+                    "did not end within %g s",
+                    shard,
+                    self._patience,
+                )
                 self._stop_syncs(shard)
                 await self._syncs_end(shard, STOP_SECONDS)
         finally:
-            # Also when the process stops meanwhile: nobody else knows of it.
+            # Also if the process stops in between: nothing else has a reference to this asyncio task.
             await cancel([serving], STOP_SECONDS)
         await self._electors[shard].release()
 
     async def _syncs_end(self, shard: int, seconds: float) -> bool:
-        """Whether the syncs in flight in a shard end within so many seconds."""
+        """Returns whether the running reconciles of a shard end within the given number of seconds."""
         try:
             async with asyncio.timeout(seconds):
-                while self._is_synced_now(shard):  # noqa: ASYNC110 - nothing tells when a sync ends
+                while self._is_synced_now(shard):  # noqa: ASYNC110 - no notification when a reconcile ends
                     await asyncio.sleep(DRAIN_PERIOD)
         except TimeoutError:
             return False
         return True
 
     def _admits(self, obj: KubeObject) -> bool:
-        """Whether an object is ours. Asked in the task that is going to sync it: its changes are fenced."""
+        """Returns whether this replica reconciles an object, and sets the fence of the current asyncio task.
+
+        Call it in the asyncio task that will reconcile the object.
+        """
         shard = self._shard(obj)
         fence = self._electors[shard].fence
         if shard not in self._open or not fence.open:
@@ -263,9 +273,10 @@ class Sharding:
         return True
 
     def _safest_fence(self) -> Fence:
-        """The fence that is open for longest; of a shard that is handed over only when there is no other.
+        """Returns the fence that is open for longest, if possible of a shard that is not being handed over.
 
-        What is under way when that one's Lease is given up would be cut, and the Lease be left to expire.
+        A change that is running when its shard's Lease is released would be interrupted, and the Lease could
+        not be released.
         """
         shards = self._open or range(self._shards)
         return max((self._electors[shard].fence for shard in shards), key=lambda fence: fence.until)

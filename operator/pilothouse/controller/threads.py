@@ -1,7 +1,7 @@
-"""Threads in which syncs run what blocks, and which may outlive them: nothing can stop a thread.
+"""Threads in which reconciles run blocking code. A thread cannot be stopped, so it may outlive its reconcile.
 
-Whoever stops waiting for one (at a deadline, or at a closed fence) leaves it behind, still at work on its
-key. The worker learns of it here.
+If a reconcile stops waiting for a thread, at a deadline or a closed fence, the thread still works on the
+object. This module reports such threads to the worker.
 """
 
 import asyncio
@@ -13,15 +13,15 @@ from typing import TypeVar
 
 R = TypeVar("R")
 
-# What the worker in whose sync this is called has left behind; each ends with its thread.
+# The threads that the reconcile of the current worker left running. Each future ends with its thread.
 _left: ContextVar[list[asyncio.Future[None]] | None] = ContextVar("pilothouse_threads_left", default=None)
 
 
 def threads_left() -> list[asyncio.Future[None]]:
-    """The threads that whatever the current task runs from now on leaves behind: one future for each.
+    """Returns a list to which code in the current asyncio task adds each thread that it leaves running.
 
-    It is done when its thread has ended. What a sync starts it must await: what begins when the sync is over
-    is not among them.
+    A thread is represented by a future that is done when the thread has ended. A reconcile must await what it
+    starts: threads that begin after the reconcile has ended are not in the list.
     """
     left: list[asyncio.Future[None]] = []
     _left.set(left)
@@ -29,25 +29,36 @@ def threads_left() -> list[asyncio.Future[None]]:
 
 
 async def to_thread(function: Callable[[], R]) -> R:
-    """Runs what blocks in a thread, as `asyncio.to_thread` does.
+    """Runs a blocking function in a thread, as `asyncio.to_thread` does.
 
-    Whoever is cancelled meanwhile either has it not begin at all, or finds it among the `threads_left`.
+    If the caller is cancelled before the function has begun, the function does not run. If it has begun, its
+    thread is added to `threads_left`.
+
+    Args:
+        function: The blocking function.
+
+    Returns:
+        What the function returned.
+
+    Raises:
+        RuntimeError: The function raised StopIteration.
+        Exception: The function raised it.
     """
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[None] = loop.create_future()
-    # Taken by the thread that begins, or by who does not wait for it any longer: the first one has it.
+    # Acquired by the thread when it begins, or by the caller when it stops waiting: the first one wins.
     claim = threading.Lock()
 
     def run() -> R:
         if not claim.acquire(blocking=False):
-            raise RuntimeError("nobody waits for it any longer")
+            raise RuntimeError("The caller was cancelled before the thread began.")
         try:
             return function()
         except StopIteration as error:
-            # A future cannot carry it: whoever waits would wait for ever.
-            raise RuntimeError("a StopIteration came out of a thread") from error
+            # A future cannot carry StopIteration: the caller would wait forever.
+            raise RuntimeError("The function that ran in a thread raised StopIteration.") from error
         finally:
-            # A loop that is closed has nobody left who would want to know.
+            # The event loop may have been closed in between.
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(ended.set_result, None)
 

@@ -220,7 +220,7 @@ async def test_what_a_sync_awaits_and_somebody_cancelled_is_an_error_of_its_key(
         assert "good" in setup.names
         assert count("controller_runtime_reconcile_panics_total") >= panics + 2
         assert count("controller_runtime_active_workers") == 0
-    failed = [record for record in caplog.records if "unexpected error" in record.getMessage()]
+    failed = [record for record in caplog.records if "Unexpected error" in record.getMessage()]
     assert failed[0].exc_info
 
 
@@ -238,7 +238,7 @@ async def test_a_timeout_that_is_told_by_what_is_cancelled_harms_no_worker(
     async with running(api, sync, workers=1, sync_timeout=20.0, on_timeout=on_timeout) as setup:
         await asyncio.sleep(30)
         assert len(setup.synced) == 2
-    assert "its status does not say so" in caplog.text
+    assert "Could not record the failure in the object's status" in caplog.text
 
 
 @pytest.mark.parametrize("waits", [True, False])
@@ -261,7 +261,7 @@ async def test_a_sync_that_cancels_its_own_worker_hurts_no_other_key(
         await asyncio.sleep(1)
         assert "good" in setup.names
         assert setup.names.count("bad") > 3, "it is tried again"
-        assert "unexpected error" in caplog.text
+        assert "Unexpected error" in caplog.text
         assert "bad" in caplog.text
 
 
@@ -297,7 +297,7 @@ async def test_a_mapper_that_returns_no_keys_hurts_no_key(
         api.put(TICKET, "a")
         await asyncio.sleep(1)
         assert setup.names == ["a"]
-        assert "the mapper has returned 'x'" in caplog.text
+        assert "The mapper returned 'x'" in caplog.text
 
 
 async def test_whoever_cancels_a_worker_from_outside_ends_the_controller(api: ModelApi) -> None:
@@ -311,7 +311,7 @@ async def test_whoever_cancels_a_worker_from_outside_ends_the_controller(api: Mo
     setup = Setup(api, sync, workers=4)
     informing = asyncio.create_task(setup.informer.run())
     await setup.informer.wait_synced()
-    with pytest.raises(RuntimeError, match="a worker of the controller ticket has ended"):
+    with pytest.raises(RuntimeError, match="A worker of the controller ticket has ended"):
         async with asyncio.timeout(60):
             await setup.controller.run()
     informing.cancel()
@@ -382,8 +382,8 @@ async def test_conflicts_without_end_are_told(api: ModelApi, caplog: pytest.LogC
         await asyncio.sleep(5)
     told = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert [record.getMessage() for record in told] == [
-        "changed meanwhile, syncing again in 1.28 s: modified",
-        "changed meanwhile, syncing again in 2.56 s: modified",
+        "Conflict, the object has changed, retrying in 1.28 s: modified",
+        "Conflict, the object has changed, retrying in 2.56 s: modified",
     ]
 
 
@@ -460,7 +460,7 @@ async def test_a_sync_that_takes_too_long_is_stopped_and_retried(
         await asyncio.sleep(30)
         assert [round(time) for _, time in setup.synced] == [0, 20]
     assert count("controller_runtime_reconcile_timeouts_total") == timeouts + 1
-    assert "stopped after 20 s" in caplog.text
+    assert "Reconcile timed out after 20 s" in caplog.text
 
 
 async def test_a_sync_that_swallows_its_cancellation_is_told_and_stopped_again(
@@ -476,9 +476,11 @@ async def test_a_sync_that_swallows_its_cancellation_is_told_and_stopped_again(
     api.put(TICKET, "a")
     async with running(api, sync, workers=1, sync_timeout=20.0) as setup:
         await asyncio.sleep(50)
-        assert caplog.text.count("goes on 20 s after its sync was stopped") == 1, caplog.text
+        assert caplog.text.count("Still running after it was cancelled at its time limit of 20 s") == 1, (
+            caplog.text
+        )
         await asyncio.sleep(20)
-        assert "stopped after 20 s" in caplog.text
+        assert "Reconcile timed out after 20 s" in caplog.text
         assert setup.names == ["a", "a"]
 
 
@@ -497,7 +499,7 @@ async def test_a_timeout_that_cannot_be_told_harms_no_worker(
     async with running(api, sync, workers=1, sync_timeout=20.0, on_timeout=on_timeout) as setup:
         await asyncio.sleep(30)
         assert len(setup.synced) == 2
-    assert "its status does not say so" in caplog.text
+    assert "Could not record the failure in the object's status" in caplog.text
 
 
 async def test_every_key_is_resynced_about_once_a_period_and_never_all_at_once(api: ModelApi) -> None:
@@ -739,7 +741,7 @@ async def test_a_deleted_object_leaves_nothing_behind(api: ModelApi) -> None:
         assert setup.names == ["a"]
         controller = setup.controller
         own = controller.own_writes
-        assert (controller._hopeless, own._read, own._parked) == (set(), set(), {})
+        assert (controller._failed, own._read, own._parked) == (set(), set(), {})
         assert controller.queue.add_rate_limited(key) == 0.005
 
 

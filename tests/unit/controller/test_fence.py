@@ -60,7 +60,7 @@ async def test_after_its_time_no_change_is_begun(world: World) -> None:
         nonlocal began
         began = True
 
-    with pytest.raises(Fenced, match="the Lease is not safely held"):
+    with pytest.raises(Fenced, match="this process may have lost its Lease"):
         await Fence(-math.inf).guard(effect)
     assert not began
 

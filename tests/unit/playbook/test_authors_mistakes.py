@@ -172,7 +172,9 @@ async def test_a_mistake_outside_of_the_tasks_is_told_logged_and_tried_again(
         told = [call.subresource for call in api.writes if call.resource == str(TICKET)]
         assert told == ["status"], "it is written once"
         assert len(api.all(EVENT)) == 1, "one Event, with a series"
-        tries = [each for each in caplog.records if each.getMessage().startswith("unexpected error, tried")]
+        tries = [
+            each for each in caplog.records if each.getMessage().startswith("Unexpected error, retrying")
+        ]
         assert [bool(each.exc_info) for each in tries] == [True] + [False] * (len(tries) - 1)
         assert 9 < len(tries) < 20, "with back-off"
 
@@ -188,8 +190,10 @@ async def test_it_stays_in_the_log_when_the_status_cannot_be_told(
         await asyncio.sleep(5)
         first, second = caplog.records[:2]
         assert first.exc_info
-        assert first.getMessage().startswith("unexpected error, tried again in ")
-        assert second.getMessage() == "its status does not say so: connection refused"
+        assert first.getMessage().startswith("Unexpected error, retrying in ")
+        assert (
+            second.getMessage() == "Could not record the failure in the object's status: connection refused"
+        )
         api.before = ModelApi().before
         await asyncio.sleep(60)
         assert ready(api, ticket)[1] == "UnexpectedError"
@@ -224,7 +228,7 @@ async def test_a_status_that_the_server_refuses_is_told_by_the_status(
             "The operator keeps retrying."
         )
         assert [each["note"] for each in api.all(EVENT)] == [message]
-        tries = [each for each in caplog.records if "tried again in" in each.getMessage()]
+        tries = [each for each in caplog.records if "etrying in" in each.getMessage()]
         assert len([each for each in tries if each.levelno >= logging.WARNING]) == 1, "logged once"
 
 
@@ -279,4 +283,4 @@ async def test_a_wrong_number_that_passed_by_is_tried_again_with_back_off(
 
     async with operator(api, playbook(set_the_attribute)):
         await asyncio.sleep(300)
-        assert 9 < caplog.text.count("unexpected error at Ticket") < 20
+        assert 9 < caplog.text.count("Unexpected error at Ticket") < 20

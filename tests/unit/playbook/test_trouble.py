@@ -58,7 +58,7 @@ def events(api: ModelApi) -> list[tuple[str, str, str]]:
 
 
 def retries(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
-    return [each for each in caplog.records if "tried again in" in each.getMessage()]
+    return [each for each in caplog.records if "etrying in" in each.getMessage()]
 
 
 @pytest.mark.parametrize("error", REFUSALS, ids=lambda error: str(error.status))

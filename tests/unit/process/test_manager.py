@@ -292,7 +292,7 @@ async def test_a_sync_that_swallows_its_end_does_not_keep_a_deposed_process(
     with pytest.raises(LeadershipLost):
         await process.task
     assert virtual_time.time() - lost <= 3
-    assert "1 parts of the operator did not end when told to and are left behind" in caplog.text
+    assert "Left 1 asyncio tasks running that did not end when cancelled" in caplog.text
     stubborn = False
     await asyncio.sleep(2)
     assert asyncio.all_tasks() == {asyncio.current_task()}
@@ -442,7 +442,7 @@ async def test_a_worker_that_ends_ends_the_process(api: ModelApi) -> None:
 
     process = Process(api, leader_elect=True)
     process.sync_is(sync)
-    with pytest.raises(RuntimeError, match="a worker of the controller ticket has ended"):
+    with pytest.raises(RuntimeError, match="A worker of the controller ticket has ended"):
         await process.task
 
 
