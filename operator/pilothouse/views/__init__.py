@@ -1,13 +1,13 @@
-"""Views of the built-in kinds that operators apply and read, with the few fields that a decision needs.
+"""Views of built-in kinds, with the fields that most operators need.
 
 ::
 
     deployment = await play.apply(DEPLOYMENT, manifest)
     await play.wait_for_rollout(deployment)
 
-Each constant is a `Resource` for `owns` and `watches` of a Watch and for the modules of a Play. Fields that a
-view leaves out are neither decoded nor kept. Where an operator needs other fields, it declares a view of its
-own: a frozen msgspec Struct and a `Resource`.
+Each constant is a `Resource`, for `owns` and `watches` of a Watch and for the modules of a Play. Other fields
+are neither decoded nor kept in memory. If an operator needs them, declare a view of your own: a frozen
+msgspec Struct and a `Resource`.
 """
 
 from pilothouse.views.conditions import StatusCondition

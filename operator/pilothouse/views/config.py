@@ -11,8 +11,8 @@ class ConfigMap(msgspec.Struct, frozen=True, gc=False):
     """v1 ConfigMap.
 
     Attributes:
-        metadata: Its metadata.
-        data: Its texts by their keys.
+        metadata: The object's metadata.
+        data: The texts by key.
     """
 
     metadata: ObjectMeta = ObjectMeta()
@@ -20,12 +20,12 @@ class ConfigMap(msgspec.Struct, frozen=True, gc=False):
 
 
 class Secret(msgspec.Struct, frozen=True, gc=False):
-    """v1 Secret. Its repr names the keys and hides the values.
+    """v1 Secret. Its repr contains the keys, but not the values.
 
     Attributes:
-        metadata: Its metadata.
-        type: Such as Opaque or kubernetes.io/tls.
-        data: Its values by their keys, decoded from base64.
+        metadata: The object's metadata.
+        type: The type, such as Opaque or kubernetes.io/tls.
+        data: The values by key, decoded from base64.
     """
 
     metadata: ObjectMeta = ObjectMeta()
@@ -33,14 +33,14 @@ class Secret(msgspec.Struct, frozen=True, gc=False):
     data: Mapping[str, bytes] = msgspec.field(default_factory=dict)
 
     def __repr__(self) -> str:
-        # The metadata is left out: an annotation of `kubectl apply` holds the values, too.
+        # The metadata is left out, because the annotation of `kubectl apply` contains the values as well.
         return f"Secret({str(self.metadata.key)!r}, keys={sorted(self.data)})"
 
 
 CONFIG_MAP: Resource[ConfigMap] = Resource("", "v1", "ConfigMap", "configmaps", ConfigMap)
-"""ConfigMaps. An operator that watches them cluster-wide keeps the data of all of them: to apply ConfigMaps
-without reading them, declare `CONFIG_MAP.partial()`."""
+"""ConfigMaps. An operator that watches them cluster-wide keeps the data of all ConfigMaps in memory. If it
+only applies ConfigMaps and does not read them, declare `CONFIG_MAP.partial()` instead."""
 
 SECRET: Resource[Secret] = Resource("", "v1", "Secret", "secrets", Secret)
-"""Secrets. An operator that watches them cluster-wide keeps the data of all of them: to apply Secrets without
-reading them, declare `SECRET.partial()`."""
+"""Secrets. An operator that watches them cluster-wide keeps the data of all Secrets in memory. If it only
+applies Secrets and does not read them, declare `SECRET.partial()` instead."""

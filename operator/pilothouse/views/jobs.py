@@ -9,14 +9,14 @@ from pilothouse.views.conditions import StatusCondition, condition_of
 
 
 class JobStatus(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """How far a Job is.
+    """The progress of a Job.
 
     Attributes:
-        active: How many of its pods are pending or running.
-        succeeded: How many of its pods have succeeded.
-        failed: How many of its pods have failed.
-        completion_time: When it completed.
-        conditions: Complete or Failed once it has ended; Suspended.
+        active: The number of pods that are pending or running.
+        succeeded: The number of pods that have succeeded.
+        failed: The number of pods that have failed.
+        completion_time: The time at which the Job completed.
+        conditions: Complete or Failed once the Job has ended, and Suspended.
     """
 
     active: int = 0
@@ -26,7 +26,11 @@ class JobStatus(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     conditions: tuple[StatusCondition, ...] = ()
 
     def ended(self, how: str) -> StatusCondition | None:
-        """Returns the condition Complete or Failed if it is True, else None."""
+        """Returns a condition if it is True, else None.
+
+        Args:
+            how: The type of the condition, Complete or Failed.
+        """
         found = condition_of(self.conditions, how)
         return found if found is not None and found.status == "True" else None
 

@@ -1,4 +1,4 @@
-"""Pod, and why one does not run."""
+"""Pod, and the reasons why a pod does not run."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -9,7 +9,7 @@ import msgspec
 from pilothouse.kube import ObjectMeta, Resource
 from pilothouse.views.conditions import StatusCondition, condition_of
 
-# The kubelet alternates between these two reasons while it retries; a condition must not alternate with it.
+# The kubelet alternates between these two reasons while it retries. A condition should not alternate.
 PULL_ERRORS = {"ErrImagePull": "ImagePullBackOff"}
 # pkg/kubelet/images/types.go
 IMAGE_REASONS = {
@@ -20,17 +20,17 @@ IMAGE_REASONS = {
     "RegistryUnavailable",
     "SignatureValidationFailed",
 }
-# A container that is only starting (pkg/kubelet/kubelet_pods.go).
+# The reasons of a container that is still starting (pkg/kubelet/kubelet_pods.go).
 STARTING = {"", "ContainerCreating", "PodInitializing"}
 CRASH = "CrashLoopBackOff"
 
 
 class Problem(NamedTuple):
-    """Why something does not run.
+    """The reason why a pod or workload does not run.
 
     Attributes:
-        reason: For machines, in Kubernetes' own words where it has some: "ImagePullBackOff".
-        message: For people: a clause without a full stop.
+        reason: One word for programs. If possible, it is the one that Kubernetes uses: "ImagePullBackOff".
+        message: A clause for people, without a full stop.
     """
 
     reason: str
@@ -38,25 +38,25 @@ class Problem(NamedTuple):
 
 
 class ContainerWaiting(msgspec.Struct, frozen=True, gc=False):
-    """A container that does not run yet."""
+    """The state of a container that has not started yet."""
 
     reason: str = ""
     message: str = ""
 
 
 class ContainerRunning(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """A container that runs."""
+    """The state of a running container."""
 
     started_at: datetime | None = None
 
 
 class ContainerTerminated(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """A container that has exited.
+    """The state of a container that has exited.
 
     Attributes:
-        exit_code: Its exit code.
-        reason: Why, such as Error or OOMKilled.
-        message: The end of its termination message. It may hold secrets: do not show it.
+        exit_code: The exit code.
+        reason: The reason, such as Error or OOMKilled.
+        message: The end of the termination message. It may contain secrets, so do not show it.
     """
 
     exit_code: int = 0
@@ -65,7 +65,7 @@ class ContainerTerminated(msgspec.Struct, frozen=True, gc=False, rename="camel")
 
 
 class ContainerState(msgspec.Struct, frozen=True, gc=False):
-    """The state of a container: one of the three, or none when it is unknown."""
+    """The state of a container. At most one of the attributes is set. If none is, the state is unknown."""
 
     waiting: ContainerWaiting | None = None
     running: ContainerRunning | None = None
@@ -73,15 +73,15 @@ class ContainerState(msgspec.Struct, frozen=True, gc=False):
 
 
 class ContainerStatus(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """What the kubelet reports of a container.
+    """The kubelet's report about a container.
 
     Attributes:
-        name: Its name.
+        name: The container's name.
         image: The image that it runs.
-        ready: Whether its readiness probe succeeds; of an init container: whether it has ended well.
-        restart_count: How many times it was restarted.
-        state: Its state.
-        last_state: How it ended the last time.
+        ready: Whether the readiness probe succeeds. For an init container: whether it has succeeded.
+        restart_count: The number of restarts.
+        state: The current state.
+        last_state: The state in which it last ended.
     """
 
     name: str = ""
@@ -112,12 +112,12 @@ class Volume(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 
 class PodSpec(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """What a pod runs.
+    """The specification of a pod.
 
     Attributes:
-        node_name: The node that it is scheduled to.
-        containers: Its containers.
-        volumes: Its volumes.
+        node_name: The node that the pod is scheduled to.
+        containers: The containers.
+        volumes: The volumes.
     """
 
     node_name: str = ""
@@ -126,16 +126,16 @@ class PodSpec(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 
 class PodStatus(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """How a pod is.
+    """The state of a pod.
 
     Attributes:
         phase: Pending, Running, Succeeded, Failed or Unknown.
-        reason: Why it is in that phase, such as Evicted.
-        message: The same for people.
-        pod_ip: Its address; empty until it has one.
-        conditions: PodScheduled, Initialized, ContainersReady, Ready.
-        init_container_statuses: Of its init containers.
-        container_statuses: Of its containers.
+        reason: The reason for the phase, such as Evicted.
+        message: The reason for the phase, for people.
+        pod_ip: The pod's address. Empty until it has one.
+        conditions: PodScheduled, Initialized, ContainersReady and Ready.
+        init_container_statuses: The statuses of the init containers.
+        container_statuses: The statuses of the containers.
     """
 
     phase: str = ""
@@ -156,18 +156,18 @@ class Pod(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def ready(self) -> bool:
-        """Whether its condition Ready is True."""
+        """Whether the condition Ready is True."""
         found = condition_of(self.status.conditions, "Ready")
         return found is not None and found.status == "True"
 
     @property
     def claims(self) -> tuple[str, ...]:
-        """The names of its PersistentVolumeClaims."""
+        """The names of the PersistentVolumeClaims that the pod uses."""
         sources = (volume.persistent_volume_claim for volume in self.spec.volumes)
         return tuple(source.claim_name for source in sources if source is not None)
 
     def problem(self) -> Problem | None:
-        """Returns why the pod does not become ready; None when it is ready, ends, or is only starting."""
+        """Returns why the pod does not become ready, or None if it is ready, starting or terminating."""
         return next(self._problems(), None)
 
     def _problems(self) -> Iterator[Problem]:
@@ -194,7 +194,7 @@ def _problem_of(container: ContainerStatus, pod: ObjectMeta) -> Problem | None:
         why = f": {waiting.message}" if waiting.message else f" ({waiting.reason})"
         return Problem(reason, f"{name} cannot get its image {container.image}{why}")
     last = terminated or container.last_state.terminated
-    # Between two crashes it runs for a moment: what it does then is no other state of affairs.
+    # Between two crashes the container runs for a moment. The problem is still the same.
     if reason == CRASH or (last and last.exit_code and not container.ready and container.restart_count > 1):
         how = f": exit code {last.exit_code} ({last.reason or 'Error'})" if last else ""
         log = f"kubectl logs -n {pod.namespace} {pod.name} -c {container.name} --previous"

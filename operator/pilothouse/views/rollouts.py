@@ -1,4 +1,4 @@
-"""Whether a workload is rolled out, by the rules of `kubectl rollout status`; and if it is not, why."""
+"""Whether a workload is rolled out, by the rules of `kubectl rollout status`, and if it is not, why."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -12,21 +12,21 @@ ROLLING_OUT = "RollingOut"
 DEADLINE = "ProgressDeadlineExceeded"
 QUOTA = "exceeded quota"
 
-# metav1.Condition, the pattern of a reason: a container runtime may have others.
+# The pattern of a condition's reason (metav1.Condition). Reasons of a container runtime may not match it.
 REASON = re.compile("[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?")
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """How far the rollout of a workload is. It is true when it is done.
+    """The progress of a workload's rollout. In a boolean context, it is true once the rollout is done.
 
     Attributes:
-        done: Whether every replica runs the present spec and is available.
-        failed: Whether the workload's controller has given up waiting (ProgressDeadlineExceeded). It may
-            still succeed: the controller goes on trying.
-        reason: For machines: RolledOut, RollingOut, or what is in the way, such as ImagePullBackOff,
-            CrashLoopBackOff, Unschedulable, QuotaExceeded.
-        message: The same for people, as sentences.
+        done: Whether every replica runs the current spec and is available.
+        failed: Whether the workload has exceeded its progress deadline (ProgressDeadlineExceeded). Its
+            controller keeps trying, so the rollout may still succeed.
+        reason: One word for programs: RolledOut, RollingOut, or the reason for the delay, such as
+            ImagePullBackOff, CrashLoopBackOff, Unschedulable or QuotaExceeded.
+        message: The progress and the reason for the delay, as sentences for people.
     """
 
     done: bool
@@ -46,25 +46,26 @@ def rollout(
     pods: Iterable[Pod],
     claims: Sequence[PersistentVolumeClaim] | None,
 ) -> Rollout:
-    """Puts together how far a rollout is.
+    """Returns the progress of a rollout.
 
     Args:
-        workload: Its kind and name: "Deployment web".
-        progress: What is missing, as a sentence; empty when nothing is.
-        problems: What the workload's own conditions report; one with the reason DEADLINE ends the wait.
-        pods: Its pods.
-        claims: The claims of these pods; None when they were not read.
+        workload: The workload's kind and name: "Deployment web".
+        progress: What is missing, as a sentence. Empty if nothing is missing.
+        problems: The problems that the workload's conditions report. With the reason DEADLINE, the rollout
+            counts as failed.
+        pods: The workload's pods.
+        claims: The claims of these pods. None: they were not read.
     """
     if not progress:
         return Rollout(True, False, ROLLED_OUT, f"{workload} is rolled out.")
-    # Of the present revision first: what is wrong with an older pod matters less.
+    # Newest pods first: the problems of the current revision matter most.
     newest = sorted(pods, key=_newest_first)
     found = [problem for pod in newest if (problem := _of_pod(pod, claims))]
     failed = any(problem.reason == DEADLINE for problem in problems)
-    # A pod knows best; the deadline knows least.
-    told = [*found[:1], *sorted(problems, key=lambda problem: problem.reason == DEADLINE)]
-    reason = told[0].reason if told and REASON.fullmatch(told[0].reason) else ROLLING_OUT
-    sentences = [f"{workload}: {progress}", *(_sentence(problem.message) for problem in told)]
+    # A pod's problem is the most specific, the exceeded deadline the least.
+    reported = [*found[:1], *sorted(problems, key=lambda problem: problem.reason == DEADLINE)]
+    reason = reported[0].reason if reported and REASON.fullmatch(reported[0].reason) else ROLLING_OUT
+    sentences = [f"{workload}: {progress}", *(_sentence(problem.message) for problem in reported)]
     return Rollout(False, failed, reason, " ".join(sentences))
 
 
@@ -77,7 +78,7 @@ def _of_pod(pod: Pod, claims: Sequence[PersistentVolumeClaim] | None) -> Problem
     problem = pod.problem()
     if problem is None or problem.reason != "Unschedulable" or claims is None:
         return problem
-    # The scheduler only says that a volume is missing; which one, the claims tell.
+    # The scheduler only reports that a volume is missing. The claims show which one.
     unscheduled = problem.message.rstrip(".")
     known = {claim.metadata.name: claim for claim in claims}
     for name in pod.claims:
@@ -99,6 +100,6 @@ def _sentence(text: str) -> str:
 
 
 def creation_problem(message: str) -> Problem:
-    """What it means that a controller cannot create pods, in the API server's words."""
+    """Returns the problem for the API server's refusal to create a workload's pods."""
     reason = "QuotaExceeded" if QUOTA in message else "FailedCreate"
-    return Problem(reason, f"its pods cannot be created: {message}")
+    return Problem(reason, f"the pods cannot be created: {message}")

@@ -11,10 +11,10 @@ class ServicePort(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """A port of a Service.
 
     Attributes:
-        port: Where the Service listens.
-        name: Its name; may be empty if it is the only port.
+        port: The port number.
+        name: The port's name. It may be empty if it is the only port.
         protocol: TCP, UDP or SCTP.
-        node_port: Its port on every node; 0 when it has none.
+        node_port: The port on every node. 0: there is none.
     """
 
     port: int
@@ -24,13 +24,13 @@ class ServicePort(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 
 class ServiceSpec(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """What a Service is.
+    """The specification of a Service.
 
     Attributes:
         type: ClusterIP, NodePort, LoadBalancer or ExternalName.
-        cluster_ip: Its address in the cluster; None for a headless Service.
-        ports: Its ports.
-        selector: The labels of its pods.
+        cluster_ip: The address in the cluster. The text "None" for a headless Service.
+        ports: The ports.
+        selector: The labels of the pods that the Service selects.
     """
 
     type: str = "ClusterIP"
@@ -40,20 +40,20 @@ class ServiceSpec(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 
 class LoadBalancerIngress(msgspec.Struct, frozen=True, gc=False):
-    """Where a load balancer listens: an address or a name."""
+    """The address or host name of a load balancer."""
 
     ip: str = ""
     hostname: str = ""
 
 
 class LoadBalancerStatus(msgspec.Struct, frozen=True, gc=False):
-    """What the load balancer's controller reports."""
+    """The addresses that the load balancer's controller reports."""
 
     ingress: tuple[LoadBalancerIngress, ...] = ()
 
 
 class ServiceStatus(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """What there is of a Service."""
+    """The state of a Service."""
 
     load_balancer: LoadBalancerStatus = LoadBalancerStatus()
 

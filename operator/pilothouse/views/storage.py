@@ -19,7 +19,7 @@ class ClaimResources(msgspec.Struct, frozen=True, gc=False):
 
 
 class ClaimSpec(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """The volume that a claim asks for.
+    """The volume that a claim requests.
 
     Attributes:
         storage_class_name: The StorageClass that provisions the volume.
@@ -33,12 +33,12 @@ class ClaimSpec(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 
 class ClaimStatus(msgspec.Struct, frozen=True, gc=False):
-    """The volume that a claim has.
+    """The state of a claim and its volume.
 
     Attributes:
         phase: Pending, Bound or Lost.
         capacity: The size of the volume, as a quantity, by the key "storage".
-        conditions: Resizing and the like.
+        conditions: The claim's conditions, such as Resizing.
     """
 
     phase: str = ""

@@ -1,4 +1,4 @@
-"""Deployment and StatefulSet: how many pods they want and have, and whether they are rolled out."""
+"""Deployment and StatefulSet: their desired and actual replicas, and whether they are rolled out."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -10,7 +10,7 @@ from pilothouse.views.pods import Pod, Problem
 from pilothouse.views.rollouts import DEADLINE, Rollout, creation_problem, rollout
 from pilothouse.views.storage import PersistentVolumeClaim
 
-UNSEEN = "Its controller has not seen the present spec yet."
+UNSEEN = "The controller has not seen the current spec yet."
 
 OPERATORS = {"In": "in", "NotIn": "notin"}
 
@@ -35,7 +35,7 @@ class LabelRequirement(msgspec.Struct, frozen=True, gc=False):
 
 
 class LabelSelector(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """metav1.LabelSelector; its text is what requests and a Watch take."""
+    """metav1.LabelSelector. Its `str()` is the text for `label_selector` of a Watch or a request."""
 
     match_labels: Mapping[str, str] = EMPTY
     match_expressions: tuple[LabelRequirement, ...] = ()
@@ -46,12 +46,12 @@ class LabelSelector(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 
 class DeploymentSpec(msgspec.Struct, frozen=True, gc=False):
-    """What a Deployment wants.
+    """The specification of a Deployment.
 
     Attributes:
-        replicas: How many pods.
-        selector: Which pods are its own.
-        paused: Whether its rollout is paused.
+        replicas: The desired number of pods.
+        selector: The labels of the Deployment's pods.
+        paused: Whether the rollout is paused.
     """
 
     replicas: int = 1
@@ -60,15 +60,15 @@ class DeploymentSpec(msgspec.Struct, frozen=True, gc=False):
 
 
 class DeploymentStatus(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """What there is of a Deployment.
+    """The state of a Deployment.
 
     Attributes:
-        observed_generation: The generation that these numbers belong to.
-        replicas: Its pods that are not ending.
-        updated_replicas: Those of the present template.
-        ready_replicas: Those that are ready.
-        available_replicas: Those that have been ready for minReadySeconds.
-        conditions: Available, Progressing, ReplicaFailure.
+        observed_generation: The generation that the other fields describe.
+        replicas: The number of pods that are not terminating.
+        updated_replicas: The number of pods of the current template.
+        ready_replicas: The number of ready pods.
+        available_replicas: The number of pods that have been ready for minReadySeconds.
+        conditions: Available, Progressing and ReplicaFailure.
     """
 
     observed_generation: int = 0
@@ -87,7 +87,7 @@ class Deployment(msgspec.Struct, frozen=True, gc=False):
     status: DeploymentStatus = DeploymentStatus()
 
     def owns(self, pod: Pod) -> bool:
-        """Whether a pod belongs to one of its ReplicaSets, by their names."""
+        """Whether a pod belongs to a ReplicaSet of this Deployment, judged by their names."""
         prefix = f"{self.metadata.name}-"
         return any(
             each.controller and each.kind == "ReplicaSet" and each.name.rpartition("-")[0] + "-" == prefix
@@ -97,42 +97,42 @@ class Deployment(msgspec.Struct, frozen=True, gc=False):
     def rolled_out(
         self, pods: Iterable[Pod] = (), claims: Sequence[PersistentVolumeClaim] | None = None
     ) -> Rollout:
-        """Tells whether the present spec is rolled out, as `kubectl rollout status` does, and why not.
+        """Returns the rollout of the current spec, by the rules of `kubectl rollout status`.
 
         Args:
-            pods: Pods, to say why its own do not run; others are left out.
-            claims: The PersistentVolumeClaims of the namespace, to say which volume is missing.
+            pods: Pods, to report why they do not run. Pods of other owners are ignored.
+            claims: The PersistentVolumeClaims of the namespace, to report which volume is missing.
         """
         own = [pod for pod in pods if self.owns(pod)]
         name = f"Deployment {self.metadata.name}"
         return rollout(name, self._missing(), [*self._problems()], pods=own, claims=claims)
 
     def _missing(self) -> str:
-        """What is missing (kubectl: pkg/polymorphichelpers/rollout_status.go); empty when nothing is."""
+        """Returns what is missing, or an empty text (kubectl: pkg/polymorphichelpers/rollout_status.go)."""
         spec, status = self.spec, self.status
         if self.metadata.generation > status.observed_generation:
             return UNSEEN
         if status.updated_replicas < spec.replicas:
             return f"{status.updated_replicas} of {spec.replicas} pods are updated."
         if status.replicas > status.updated_replicas:
-            return f"{status.replicas - status.updated_replicas} old pods are still there."
+            return f"Old pods still running: {status.replicas - status.updated_replicas}."
         if status.available_replicas < status.updated_replicas:
             return f"{status.available_replicas} of {status.updated_replicas} updated pods are available."
         if _deadline_exceeded(status):
-            return "It exceeded its progress deadline."
+            return "The rollout exceeded its progress deadline."
         return ""
 
     def _problems(self) -> Iterator[Problem]:
         status = self.status
         if self.metadata.generation > status.observed_generation:
-            return  # They are about a former spec.
+            return  # The conditions describe an earlier spec.
         failure = condition_of(status.conditions, "ReplicaFailure")
         if failure is not None and failure.status == "True":
             yield creation_problem(failure.message)
         if self.spec.paused:
-            yield Problem("DeploymentPaused", "its rollout is paused by spec.paused")
+            yield Problem("DeploymentPaused", "the rollout is paused by spec.paused")
         if _deadline_exceeded(status):
-            yield Problem(DEADLINE, "it has exceeded its progress deadline")
+            yield Problem(DEADLINE, "the rollout exceeded its progress deadline")
 
 
 def _deadline_exceeded(status: DeploymentStatus) -> bool:
@@ -141,21 +141,21 @@ def _deadline_exceeded(status: DeploymentStatus) -> bool:
 
 
 class RollingUpdate(msgspec.Struct, frozen=True, gc=False):
-    """How a StatefulSet updates its pods.
+    """The settings of a StatefulSet's rolling update.
 
     Attributes:
-        partition: Pods with a lower ordinal keep the old revision.
+        partition: Pods with an ordinal below this number keep the old revision.
     """
 
     partition: int = 0
 
 
 class UpdateStrategy(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """Whether a StatefulSet replaces pods of an old revision.
+    """How a StatefulSet replaces pods of an old revision.
 
     Attributes:
-        type: RollingUpdate; or OnDelete, where others delete the pods.
-        rolling_update: How, for RollingUpdate.
+        type: RollingUpdate or OnDelete. With OnDelete, someone else deletes the old pods.
+        rolling_update: The settings for RollingUpdate.
     """
 
     type: str = "RollingUpdate"
@@ -163,11 +163,11 @@ class UpdateStrategy(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 
 class StatefulSetSpec(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """What a StatefulSet wants.
+    """The specification of a StatefulSet.
 
     Attributes:
-        replicas: How many pods.
-        selector: Which pods are its own.
+        replicas: The desired number of pods.
+        selector: The labels of the StatefulSet's pods.
         update_strategy: How it replaces pods of an old revision.
     """
 
@@ -177,14 +177,14 @@ class StatefulSetSpec(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 
 class StatefulSetStatus(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """What there is of a StatefulSet.
+    """The state of a StatefulSet.
 
     Attributes:
-        observed_generation: The generation that these numbers belong to.
-        replicas: Its pods.
-        ready_replicas: Those that are ready.
-        available_replicas: Those that have been ready for minReadySeconds.
-        updated_replicas: Those of the present template.
+        observed_generation: The generation that the other fields describe.
+        replicas: The number of pods.
+        ready_replicas: The number of ready pods.
+        available_replicas: The number of pods that have been ready for minReadySeconds.
+        updated_replicas: The number of pods of the current template.
     """
 
     observed_generation: int = 0
@@ -202,27 +202,27 @@ class StatefulSet(msgspec.Struct, frozen=True, gc=False):
     status: StatefulSetStatus = StatefulSetStatus()
 
     def owns(self, pod: Pod) -> bool:
-        """Whether it controls a pod."""
+        """Whether this StatefulSet is the controller of a pod."""
         own = self.metadata.uid
         return any(each.controller and each.uid == own for each in pod.metadata.owner_references)
 
     def rolled_out(
         self, pods: Iterable[Pod] = (), claims: Sequence[PersistentVolumeClaim] | None = None
     ) -> Rollout:
-        """Tells whether the present spec is rolled out, as `kubectl rollout status` does, and why not.
+        """Returns the rollout of the current spec, by the rules of `kubectl rollout status`.
 
-        With the strategy OnDelete, which kubectl refuses, it is when all pods are ready: of which revision
-        they are is up to the one who deletes them.
+        With the strategy OnDelete, which kubectl does not support, it is rolled out when all pods are ready,
+        whatever their revision.
 
         Args:
-            pods: Pods, to say why its own do not run; others are left out.
-            claims: The PersistentVolumeClaims of the namespace, to say which volume is missing.
+            pods: Pods, to report why they do not run. Pods of other owners are ignored.
+            claims: The PersistentVolumeClaims of the namespace, to report which volume is missing.
         """
         own = [pod for pod in pods if self.owns(pod)]
         return rollout(f"StatefulSet {self.metadata.name}", self._missing(), (), pods=own, claims=claims)
 
     def _missing(self) -> str:
-        """What is missing (kubectl: pkg/polymorphichelpers/rollout_status.go); empty when nothing is."""
+        """Returns what is missing, or an empty text (kubectl: pkg/polymorphichelpers/rollout_status.go)."""
         spec, status = self.spec, self.status
         if not status.observed_generation or self.metadata.generation > status.observed_generation:
             return UNSEEN

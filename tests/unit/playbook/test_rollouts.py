@@ -47,7 +47,7 @@ async def test_it_waits_says_why_and_goes_on(api: ModelApi, ticket: ObjectKey) -
         assert ready(api, ticket) == (
             "False",
             "RollingOut",
-            "Deployment web: Its controller has not seen the present spec yet.",
+            "Deployment web: The controller has not seen the current spec yet.",
         )
         report(api)
         await asyncio.sleep(1)

@@ -1,4 +1,4 @@
-"""The shipped views: what they read of objects as the API server sends them, and why pods do not run."""
+"""The shipped views: decoding of objects from the API server, and the reasons why pods do not run."""
 
 import dataclasses
 from datetime import UTC, datetime, timedelta
@@ -76,7 +76,7 @@ def test_an_object_may_have_nothing_but_metadata(resource: Resource[Any]) -> Non
 
 @pytest.mark.parametrize("resource", RESOURCES, ids=str)
 def test_all_structs_of_a_view_are_frozen_and_untracked(resource: Resource[Any]) -> None:
-    """What a store holds is read by reference, and garbage collections do not walk over it."""
+    """Stores return objects by reference, and the garbage collector does not track them."""
     seen = [resource.view]
     for cls in seen:
         assert cls.__struct_config__.frozen, cls
@@ -118,7 +118,7 @@ def test_a_secret_hides_its_values() -> None:
     assert "password" in shown
 
 
-def test_the_other_views() -> None:
+def test_views_of_other_kinds() -> None:
     config_map = read(CONFIG_MAP, {"metadata": {}, "data": {"a": "b"}})
     assert config_map.data == {"a": "b"}
     service = read(
@@ -209,9 +209,9 @@ def test_a_deployment_is_rolled_out() -> None:
 @pytest.mark.parametrize(
     ("status", "missing"),
     [
-        ({"generation": 3}, "Its controller has not seen the present spec yet."),
+        ({"generation": 3}, "The controller has not seen the current spec yet."),
         ({"updatedReplicas": 1}, "1 of 3 pods are updated."),
-        ({"replicas": 4}, "1 old pods are still there."),
+        ({"replicas": 4}, "Old pods still running: 1."),
         ({"availableReplicas": 2}, "2 of 3 updated pods are available."),
     ],
 )
@@ -227,7 +227,7 @@ LATE = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExc
 QUOTA = 'pods "web-5d-" is forbidden: exceeded quota: small, requested: pods=1, used: pods=2, limited: pods=2'
 
 
-def test_a_deadline_fails_the_rollout_and_pods_say_why() -> None:
+def test_an_exceeded_deadline_fails_the_rollout_and_pods_give_the_reason() -> None:
     late = deployment(availableReplicas=2, conditions=[LATE])
     rollout = late.rolled_out()
     assert (rollout.failed, rollout.reason) == (True, "ProgressDeadlineExceeded")
@@ -241,22 +241,22 @@ def test_a_deadline_fails_the_rollout_and_pods_say_why() -> None:
     assert rollout.message == (
         "Deployment web: 2 of 3 updated pods are available. Container app of Pod web-5d-x keeps exiting: "
         "exit code 137 (OOMKilled); its log: kubectl logs -n n web-5d-x -c app --previous. "
-        "It has exceeded its progress deadline."
+        "The rollout exceeded its progress deadline."
     )
 
 
-def test_conditions_about_a_former_spec_do_not_count() -> None:
+def test_conditions_of_an_earlier_spec_do_not_count() -> None:
     assert not deployment(generation=3, conditions=[LATE]).rolled_out().failed
 
 
-def test_a_quota_says_why_pods_are_not_created() -> None:
+def test_an_exceeded_quota_is_the_reason_why_pods_are_not_created() -> None:
     failure = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": QUOTA}
     rollout = deployment(availableReplicas=2, conditions=[failure]).rolled_out()
     assert (rollout.failed, rollout.reason) == (False, "QuotaExceeded")
     assert "exceeded quota: small, requested: pods=1" in rollout.message
 
 
-def test_a_paused_deployment_says_so() -> None:
+def test_a_paused_deployment_is_reported() -> None:
     rollout = deployment({"paused": True}, updatedReplicas=1).rolled_out()
     assert rollout.reason == "DeploymentPaused"
     assert "spec.paused" in rollout.message
@@ -337,7 +337,7 @@ def test_a_pod_that_runs_or_starts_is_no_problem(status: dict[str, Any]) -> None
     assert pod(**status).problem() is None
 
 
-def test_what_a_container_wrote_at_its_end_is_not_shown() -> None:
+def test_the_termination_message_of_a_container_is_not_shown() -> None:
     last = {"terminated": {"exitCode": 1, "reason": "Error", "message": "password=s3cr3t"}}
     statuses = container({"waiting": {"reason": "CrashLoopBackOff"}}, restartCount=4, lastState=last)
     problem = pod(containerStatuses=statuses).problem()
@@ -345,14 +345,14 @@ def test_what_a_container_wrote_at_its_end_is_not_shown() -> None:
     assert "s3cr3t" not in problem.message
 
 
-def test_a_reason_that_no_condition_may_have_is_not_used() -> None:
+def test_a_reason_that_is_invalid_in_a_condition_is_not_used() -> None:
     statuses = container({"waiting": {"reason": "odd reason", "message": "m"}})
     rollout = deployment(availableReplicas=0).rolled_out([pod(containerStatuses=statuses)])
     assert rollout.reason == "RollingOut"
     assert "cannot start: m" in rollout.message
 
 
-def test_a_claim_that_is_not_bound_is_named() -> None:
+def test_an_unbound_claim_is_named() -> None:
     volumes = [
         {"name": "data", "persistentVolumeClaim": {"claimName": "data-0"}},
         {"name": "tmp", "emptyDir": {}},
@@ -375,7 +375,7 @@ def test_a_claim_that_is_not_bound_is_named() -> None:
     assert late.rolled_out([waiting]).reason == "Unschedulable"
 
 
-def test_the_newest_pod_of_its_own_says_why() -> None:
+def test_the_newest_pod_of_the_workload_gives_the_reason() -> None:
     old = pod("web-5d-a", created=NEW - timedelta(hours=1), containerStatuses=container({"waiting": PULL}))
     other = pod("web-api-5d-a", owner="web-api-5d", conditions=[UNSCHEDULABLE])
     new = pod("web-6f-b", owner="web-6f", containerStatuses=container({"terminated": {"exitCode": 2}}))
@@ -412,8 +412,8 @@ PARTITION = {"type": "RollingUpdate", "rollingUpdate": {"partition": 2}}
     ("found", "missing"),
     [
         (stateful_set(), ""),
-        (stateful_set(generation=3), "Its controller has not seen the present spec yet."),
-        (stateful_set(observedGeneration=0), "Its controller has not seen the present spec yet."),
+        (stateful_set(generation=3), "The controller has not seen the current spec yet."),
+        (stateful_set(observedGeneration=0), "The controller has not seen the current spec yet."),
         (stateful_set(readyReplicas=1), "1 of 3 pods are ready."),
         (stateful_set(updatedReplicas=1), "1 of 3 pods are updated."),
         (stateful_set(PARTITION, updatedReplicas=1), ""),
@@ -428,13 +428,13 @@ def test_when_a_stateful_set_is_rolled_out(found: StatefulSet, missing: str) -> 
         assert rollout.message == f"StatefulSet db: {missing}"
 
 
-def test_a_stateful_set_knows_its_pods_by_its_uid() -> None:
+def test_a_stateful_set_identifies_its_pods_by_uid() -> None:
     broken = pod("db-0", owner="db", containerStatuses=container({"waiting": PULL}))
     assert stateful_set(readyReplicas=0).rolled_out([broken]).reason == "ImagePullBackOff"
     assert not stateful_set().owns(read(POD, {"metadata": {"name": "db-0"}}))
 
 
-def test_a_selector_is_text_for_requests() -> None:
+def test_the_text_of_a_selector_fits_requests() -> None:
     selector = deployment(
         {
             "selector": {
