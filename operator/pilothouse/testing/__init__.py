@@ -1,4 +1,4 @@
-"""For authors of operators: models, virtual time, a real API server and faults to test a playbook with."""
+"""The test kit for operators: a model of the API server, virtual time, a real API server, and faults."""
 
 from pilothouse.testing.api_server import ApiServer, ApiServerError
 from pilothouse.testing.documents import Json

@@ -1,4 +1,4 @@
-"""A real kube-apiserver over a real etcd, without a node: started in seconds, thrown away at the end."""
+"""A real kube-apiserver with a real etcd, without a node. It starts in seconds."""
 
 import csv
 import http.client
@@ -19,7 +19,7 @@ from typing import Any, Self
 from pilothouse.kube import ClientConfig, StaticToken, TlsFiles, tls_context
 
 ASSETS = "KUBEBUILDER_ASSETS"
-"""The variable that names the folder of the programs; the name is envtest's."""
+"""The environment variable with the folder of the programs. The name is that of envtest."""
 
 START_SECONDS = 90.0
 STOP_SECONDS = 15.0
@@ -28,18 +28,18 @@ _PREFIX = "pilothouse-api-"
 
 
 class ApiServerError(RuntimeError):
-    """The API server cannot be started; the message says what is missing, or shows the ends of the logs."""
+    """The API server could not be started. The message says what is missing, or shows the end of the logs."""
 
 
 class ApiServer:
-    """etcd and kube-apiserver on free loopback ports, in a folder of their own. A context manager.
+    """A context manager that runs etcd and kube-apiserver on free loopback ports, in a temporary folder.
 
-    There is no controller manager: namespaces are never emptied, service accounts not made, owners not
-    followed.
+    There is no controller manager: deleted namespaces are not emptied, service accounts are not created, and
+    there is no garbage collection.
 
     Args:
-        assets: The folder that holds the programs `etcd` and `kube-apiserver`; by default the one that the
-            variable KUBEBUILDER_ASSETS names, as for controller-runtime's envtest.
+        assets: The folder of the programs `etcd` and `kube-apiserver`. By default the value of the
+            environment variable KUBEBUILDER_ASSETS, as for the envtest of controller-runtime.
 
     Raises:
         ApiServerError: A program is missing.
@@ -73,25 +73,25 @@ class ApiServer:
 
     @property
     def url(self) -> str:
-        """The server's URL."""
+        """The URL of the server."""
         return f"https://127.0.0.1:{self._port}"
 
     @property
     def ca_file(self) -> Path:
-        """The certificates that verify the server."""
+        """The CA file that verifies the server."""
         return self._folder / "tls" / "apiserver.crt"
 
     def config(self, token: str = "") -> ClientConfig:
-        """Return a client's configuration.
+        """Returns the configuration of a client.
 
         Args:
-            token: whom to be; by default a cluster administrator.
+            token: The bearer token. By default that of a cluster administrator.
         """
         tls = TlsFiles(ca_file=str(self.ca_file))
         return ClientConfig(server=self.url, tls=tls, token=StaticToken(token or self._token))
 
     def kubeconfig(self) -> Path:
-        """Write a kubeconfig file of the administrator and return its path. It goes when the server does."""
+        """Writes a kubeconfig for the administrator and returns its path. It is deleted with the server."""
         path = self._folder / "kubeconfig"
         cluster = {"server": self.url, "certificate-authority": str(self.ca_file)}
         path.write_text(
@@ -110,7 +110,7 @@ class ApiServer:
         return path
 
     def start_etcd(self) -> None:
-        """Start etcd with the data that is there."""
+        """Starts etcd with its existing data, if there is any."""
         client, peer = (f"http://127.0.0.1:{port}" for port in (self._etcd_port, self._etcd_peer_port))
         self._start(
             "etcd",
@@ -125,9 +125,9 @@ class ApiServer:
         )
 
     def start_api_server(self) -> None:
-        """Start kube-apiserver; `wait_ready` tells when it serves.
+        """Starts kube-apiserver. Use `wait_ready` to wait until it is ready.
 
-        Only from the main thread: the process is tied to the life of the thread that starts it.
+        Call it from the main thread only: the kernel kills the process when the thread that started it ends.
         """
         key = self._folder / "service-account.key"
         self._start(
@@ -143,12 +143,12 @@ class ApiServer:
             f"--service-account-key-file={key}",
             f"--service-account-signing-key-file={key}",
             "--service-cluster-ip-range=10.0.0.0/24",
-            # Without a controller manager nobody makes the service accounts that this would ask pods for.
+            # Without a controller manager, the service accounts that this plugin requires do not exist.
             "--disable-admission-plugins=ServiceAccount",
         )
 
     def stop(self, name: str, how: signal.Signals = signal.SIGKILL) -> None:
-        """End `etcd` or `kube-apiserver`, by default as a crash would; either can be started again."""
+        """Stops `etcd` or `kube-apiserver`, by default like a crash. Each can be started again."""
         process = self._processes.pop(name, None)
         if process is None:
             return
@@ -160,7 +160,7 @@ class ApiServer:
             process.wait()
 
     def compact(self, revision: int) -> None:
-        """Make etcd forget what was before a resourceVersion, as the API server does each 5 minutes."""
+        """Compacts the history before a resourceVersion, as the API server does every 5 minutes."""
         self._etcd("kv/compaction", {"revision": str(revision), "physical": True})
 
     def _etcd(self, call: str, body: dict[str, Any]) -> None:
@@ -170,7 +170,7 @@ class ApiServer:
             answer = connection.getresponse()
             text = answer.read().decode()
             if answer.status != 200:
-                raise ApiServerError(f"etcd answered {answer.status} to {call}: {text}")
+                raise ApiServerError(f"etcd responded with {answer.status} to {call}: {text}")
         finally:
             connection.close()
 
@@ -188,22 +188,23 @@ class ApiServer:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self._folder,
-                # Ctrl-C on the terminal is for the test run, which then ends these.
+                # Ctrl-C in the terminal goes to the test run, which then stops these processes.
                 start_new_session=True,
             )
 
     def wait_ready(self) -> None:
-        """Block until the server serves.
+        """Blocks until the server is ready.
 
         Raises:
-            ApiServerError: it ended, or did not serve in time; the message shows the ends of the logs.
+            ApiServerError: A process ended, or the wait timed out. The message shows the ends of the logs.
         """
         ends = time.monotonic() + START_SECONDS
-        last = "no answer yet"
+        last = "no response yet"
         while time.monotonic() < ends:
             for name, process in self._processes.items():
                 if process.poll() is not None:
-                    raise ApiServerError(f"{name} ended with {process.returncode}:\n{self._log_tail(name)}")
+                    code = process.returncode
+                    raise ApiServerError(f"{name} ended with status {code}:\n{self._log_tail(name)}")
             try:
                 self._probe()
                 return
@@ -211,7 +212,7 @@ class ApiServer:
                 last = str(error)
                 time.sleep(0.05)
         tails = "\n".join(self._log_tail(name) for name in self._processes)
-        raise ApiServerError(f"the API server was not ready within {START_SECONDS} s: {last}\n{tails}")
+        raise ApiServerError(f"The API server was not ready after {START_SECONDS:g} s: {last}\n{tails}")
 
     def _probe(self) -> None:
         tls = tls_context(ca_file=str(self.ca_file))
@@ -229,31 +230,33 @@ class ApiServer:
 
 
 def _programs(assets: Path | None) -> dict[str, Path]:
-    """The paths of the programs that are started or called."""
+    """Returns the paths of etcd and kube-apiserver."""
     named = os.environ.get(ASSETS, "")
     if assets is None and not named:
         raise ApiServerError(
-            f"{ASSETS} is not set: name the folder that holds etcd and kube-apiserver, such as the one that "
-            "'setup-envtest use -p path' prints"
+            f"{ASSETS} is not set. Set it to the folder of etcd and kube-apiserver, for example the one that "
+            "'setup-envtest use -p path' prints."
         )
     folder = Path(named) if assets is None else assets
     programs = {name: folder / name for name in ("etcd", "kube-apiserver")}
     for path in programs.values():
         if not os.access(path, os.X_OK):
-            raise ApiServerError(f"there is no program {path}: check {ASSETS}")
+            raise ApiServerError(f"{path} does not exist or is not executable. Check {ASSETS}.")
     if not shutil.which("openssl"):
-        raise ApiServerError("there is no openssl on the PATH: it makes the key of the service accounts")
+        raise ApiServerError(
+            "openssl, which creates the key for service accounts, is not on PATH. Install it."
+        )
     return programs
 
 
 def _die_with_parent() -> list[str]:
-    """What has the kernel kill a program with this process, should that be killed and unable to clean up."""
-    setpriv = shutil.which("setpriv")  # of util-linux
+    """Returns a command prefix with which the kernel kills a program when this process is killed."""
+    setpriv = shutil.which("setpriv")  # From util-linux.
     return [setpriv, "--pdeathsig", "KILL"] if setpriv else []
 
 
 def _remove_leftovers() -> None:
-    """Remove the folders of test runs that were killed; the kernel has ended their processes."""
+    """Removes the folders of killed test runs. The kernel has killed their processes."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         if not Path("/proc", folder.name.removeprefix(_PREFIX).partition("-")[0]).exists():
             shutil.rmtree(folder, ignore_errors=True)

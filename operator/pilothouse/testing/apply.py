@@ -1,8 +1,9 @@
-"""Server-side apply, simplified: who owns which field, and what an apply changes.
+"""Simplified server-side apply: field ownership, and the result of an apply.
 
-An object is looked at as a flat map from paths to plain values. Maps are merged field by field unless they
-are in `ATOMIC_MAPS`, the lists in `LIST_KEYS` item by item; every other list is one value. A field's owners
-are those who applied it with its present value, and whoever else wrote it last.
+An object is represented as a flat map from paths to plain values. Maps are merged field by field unless they
+are in `ATOMIC_MAPS`. The lists in `LIST_KEYS` are merged item by item; any other list is one value. The
+owners of a field are the managers that applied its current value, and the manager that last wrote it in
+another way.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Set
@@ -14,7 +15,7 @@ import msgspec
 from pilothouse.kube import Cause, Conflict
 from pilothouse.testing.documents import Json
 
-# A field's name, or the keys of a list's item: (("type", "Ready"),); of an item of a set: (("", "a"),).
+# The name of a field, or the keys of a list item: (("type", "Ready"),). For an item of a set: (("", "a"),).
 Step: TypeAlias = str | tuple[tuple[str, Any], ...]
 Path: TypeAlias = tuple[Step, ...]
 Flat: TypeAlias = dict[Path, Any]
@@ -34,8 +35,8 @@ ATOMIC_MAPS = {
     "secretKeyRef",
     "selector",
 }
-"""Maps that are one value, by the name of their field: of the kinds of Kubernetes, those with the marker
-`+structType=atomic` or `+mapType=atomic` (k8s.io/api); a CRD says x-kubernetes-map-type."""
+"""Names of the fields whose maps are one value. In Kubernetes these have the marker `+structType=atomic` or
+`+mapType=atomic` (k8s.io/api), or x-kubernetes-map-type in a CRD."""
 
 LIST_KEYS: Mapping[str, tuple[str, ...]] = {
     "conditions": ("type",),
@@ -51,17 +52,17 @@ LIST_KEYS: Mapping[str, tuple[str, ...]] = {
     "volumeMounts": ("mountPath",),
     "volumes": ("name",),
 }
-"""Lists that are merged item by item, by the name of their field: the keys of an item; none for a set. A list
-of that name whose items lack a key is one value."""
+"""Field name -> keys of the items, for lists that are merged item by item. A set has no keys. A list is one
+value if an item lacks a key."""
 
 _ATOMIC = {(name,) for name in ATOMIC_MAPS}
-# What the server keeps itself; of the rest of the metadata every field has owners.
+# Fields without owners: the server sets them itself. Of the metadata, only the fields below have owners.
 _UNOWNED = {("apiVersion",), ("kind",)}
 _OWNED_METADATA = {"annotations", "finalizers", "labels", "ownerReferences"}
 
 
 class Manager(NamedTuple):
-    """Who owns fields: a name, whether by apply, and through which subresource."""
+    """An owner of fields: the name, whether it applies, and the subresource."""
 
     name: str
     applies: bool
@@ -69,7 +70,7 @@ class Manager(NamedTuple):
 
 
 class Ownership:
-    """Who owns which fields of one object."""
+    """The owners of the fields of one object."""
 
     def __init__(self) -> None:
         self._owned: dict[Manager, set[Path]] = {}
@@ -77,13 +78,13 @@ class Ownership:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Ownership) and self._present() == other._present()
 
-    __hash__ = None  # type: ignore[assignment]  # it changes
+    __hash__ = None  # type: ignore[assignment]  # mutable
 
     def _present(self) -> dict[Manager, set[Path]]:
         return {manager: paths for manager, paths in self._owned.items() if paths}
 
     def managed_fields(self, api_version: str) -> list[Json]:
-        """Return `metadata.managedFields`, without the times."""
+        """Returns `metadata.managedFields`, without the times."""
         return [
             {
                 "manager": manager.name,
@@ -97,7 +98,7 @@ class Ownership:
         ]
 
     def update(self, manager: str, old: Json, new: Json, *, subresource: str = "") -> None:
-        """Take a create or a patch: what it changed is its manager's alone."""
+        """Records a create or a patch: its manager becomes the only owner of the changed fields."""
         before, after = _owned_part(old), _owned_part(new)
         changed = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
         if not changed:
@@ -108,14 +109,14 @@ class Ownership:
         self._owned.setdefault(me, set()).update(changed & after.keys())
 
     def apply(self, manager: str, live: Json, applied: Json, *, force: bool, subresource: str = "") -> Json:
-        """Take an apply; return the object that comes of it.
+        """Records an apply and returns the resulting object.
 
         Raises:
-            Conflict: somebody else owns a field and wants another value, and the apply does not force.
+            Conflict: The apply changes a field that another manager owns, and `force` is not set.
         """
         me = Manager(manager, True, subresource)
         now = flat(live)
-        # To apply an empty map asks only that there is one.
+        # Applying an empty map only requires that the map exists.
         wanted = {
             path: value
             for path, value in _owned_part(applied).items()
@@ -148,7 +149,7 @@ def _differs(path: Path, now: Flat, wanted: Flat) -> bool:
 
 
 def _overlap(one: Path, other: Path) -> bool:
-    """Whether one of two different paths leads through the other."""
+    """Returns whether one of two different paths is a prefix of the other."""
     short = min(len(one), len(other))
     return one != other and one[:short] == other[:short]
 
@@ -160,12 +161,12 @@ def _conflict(contested: Mapping[Manager, Set[Path]]) -> Conflict:
         for path in sorted(paths, key=_spelled)
     )
     count = f"{len(causes)} conflict{'s' if len(causes) != 1 else ''}"
-    told = "; ".join(f"{cause.message}: {cause.field}" for cause in causes)
-    return Conflict(409, "Conflict", f"Apply failed with {count}: {told}", causes)
+    details = "; ".join(f"{cause.message}: {cause.field}" for cause in causes)
+    return Conflict(409, "Conflict", f"Apply failed with {count}: {details}", causes)
 
 
 def _fields_v1(paths: Iterable[Path]) -> Json:
-    """The paths as metav1.FieldsV1."""
+    """Returns the paths as metav1.FieldsV1."""
     root: Json = {}
     for path in paths:
         node = root
@@ -201,7 +202,7 @@ def _owned_part(obj: Json) -> Flat:
 
 
 def flat(obj: Json) -> Flat:
-    """Return an object as a map from paths to plain values, empty maps and lists that are one value."""
+    """Returns an object as a map from paths to plain values, empty maps, and lists that are one value."""
     return dict(_leaves(obj, ())) if obj else {}
 
 
@@ -217,7 +218,7 @@ def _leaves(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
 
 
 def _steps(field: Step, items: list[Any]) -> list[Step] | None:
-    """The steps to a list's items; None when the list is one value."""
+    """Returns the steps to the items of a list; None if the list is one value."""
     keys = LIST_KEYS.get(field) if isinstance(field, str) else None
     if keys is None:
         return None
@@ -229,7 +230,7 @@ def _steps(field: Step, items: list[Any]) -> list[Step] | None:
 
 
 def nested(paths: Flat) -> Json:
-    """Return the object of a flat map; the opposite of `flat`."""
+    """Returns the object for a flat map: the inverse of `flat`."""
     root: Json = {}
     for path, value in paths.items():
         node: Any = root

@@ -1,4 +1,4 @@
-"""The objects of a kind as the model keeps them, and their past, which watches are told."""
+"""The objects of a kind in the model, and their history, which watches receive."""
 
 from bisect import bisect_right
 from collections import Counter
@@ -9,12 +9,12 @@ from pilothouse.kube import EventType, Expired, ObjectKey, Resource
 from pilothouse.testing.apply import Ownership
 from pilothouse.testing.documents import Json
 
-#: How many changes of a kind are remembered for watches. etcd remembers those of 5 minutes.
+#: How many changes of a kind are kept for watches. etcd keeps those of the last 5 minutes.
 HISTORY = 20_000
 
 
 class Change(NamedTuple):
-    """A line of a watch, as it is remembered: the object after the change, and before it."""
+    """A change in the history: its version and type, and the object after and before it."""
 
     version: int
     type: EventType
@@ -27,12 +27,12 @@ class Collection:
     """All objects of a kind.
 
     Attributes:
-        resource: the kind.
-        objects: the objects as stored.
-        owners: who manages their fields.
-        history: their changes, in order.
-        made: how many objects of a name there have been.
-        oldest: the version after which the history is known.
+        resource: The kind.
+        objects: The stored objects.
+        owners: The owners of their fields.
+        history: The changes, oldest first.
+        made: How many objects have been created, per key.
+        oldest: The version after which the history is complete.
     """
 
     resource: Resource[Any]
@@ -43,22 +43,22 @@ class Collection:
     oldest: int = 0
 
     def since(self, version: int) -> list[Change]:
-        """The changes after a version, in order."""
+        """Returns the changes after a version, oldest first."""
         return self.history[bisect_right(self.history, version, key=lambda change: change.version) :]
 
     def require_remembered(self, version: int) -> None:
-        """Raise Expired when the past that begins with a version is not known any more."""
+        """Raises Expired if the history does not reach back to a version."""
         if version < self.oldest:
             raise Expired(410, "Expired", f"too old resource version: {version} ({self.oldest})")
 
     def note(self, change: Change) -> None:
-        """Remember a change, and forget the oldest ones when there are too many."""
+        """Adds a change to the history, and drops the oldest ones if there are too many."""
         self.history.append(change)
         if len(self.history) > 2 * HISTORY:
             self.oldest = self.history[HISTORY - 1].version
             del self.history[:HISTORY]
 
     def forget(self, version: int) -> None:
-        """Forget all changes up to a version, the present one."""
+        """Drops the whole history up to the given version, which must be the current one."""
         self.history.clear()
         self.oldest = version

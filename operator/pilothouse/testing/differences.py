@@ -1,4 +1,4 @@
-"""The differences between two states, in words: which part is missing, left over or has another value."""
+"""Describes the differences between two states: parts that are missing, left over or have another value."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,25 +7,25 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-#: How many differences a report shows.
+#: Maximum number of differences in a report.
 SHOWN = 12
-#: How long a value in a report may be, characters.
+#: Maximum length of a value in a report, in characters.
 VALUE_LENGTH = 160
 
 _MISSING = object()
-# What tells the items of a list apart, as in Kubernetes' own list-maps.
+# The keys that identify the items of a list, as in the list-maps of Kubernetes.
 _KEYS = ("name", "type", "uid")
 
 
 class Difference(NamedTuple):
-    """A part that is not the same in two states; MISSING where a state does not have it."""
+    """A part that differs between two states. The value is _MISSING if a state does not have the part."""
 
     path: str
     one: Any
     other: Any
 
     def as_unexpected(self) -> str:
-        """Return it in words, where the first state is the one that is expected."""
+        """Returns a description, where the first state is the expected one."""
         path, one, other = self.path or "state()", brief(_plain(self.one)), brief(_plain(self.other))
         if self.other is _MISSING:
             return f"{path} is missing: expected {one}"
@@ -34,7 +34,7 @@ class Difference(NamedTuple):
         return f"{path}: expected {one}, found {other}"
 
     def as_change(self) -> str:
-        """Return it in words, where the second state follows the first."""
+        """Returns a description, where the second state follows the first."""
         if self.other is _MISSING:
             return f"{self.path} removed"
         one = "" if self.one is _MISSING else f"{brief(_plain(self.one))} -> "
@@ -42,7 +42,7 @@ class Difference(NamedTuple):
 
 
 def differences(expected: object, found: object) -> list[str]:
-    """Return a line per difference, at most `SHOWN`, and one that counts the others.
+    """Returns a line per difference, at most `SHOWN`, and a line with the number of the others.
 
     Args:
         expected: The state without faults.
@@ -52,7 +52,7 @@ def differences(expected: object, found: object) -> list[str]:
 
 
 def changes(before: object, after: object) -> list[str]:
-    """Return a line per change from one state to another, at most `SHOWN`, and one that counts the others."""
+    """Returns a line per change between two states, at most `SHOWN`, and one that counts the others."""
     return _bounded(each.as_change() for each in _compare("", before, after))
 
 
@@ -63,20 +63,20 @@ def _bounded(lines: Iterator[str]) -> list[str]:
 
 
 def excess(expected: Counter[str], found: Counter[str]) -> list[str]:
-    """Return a line per effect that was made more often than expected."""
+    """Returns a line for each effect that happened more often than expected."""
     return [
-        f"{brief(effect)}: done {times(found[effect])}, and {times(expected[effect])} without faults"
+        f"{brief(effect)}: {times(found[effect])}, but {times(expected[effect])} without faults"
         for effect in islice((found - expected), SHOWN)
     ]
 
 
 def times(count: int) -> str:
-    """Return a number of times in words: never, once, 2 times."""
+    """Returns a number of times in words: never, once, 2 times."""
     return {0: "never", 1: "once"}.get(count, f"{count} times")
 
 
 def brief(value: object) -> str:
-    """Return a value on one line of bounded length."""
+    """Returns a value on one line of bounded length."""
     text = value if isinstance(value, str) else repr(value)
     text = " ".join(text.split())
     return text if len(text) <= VALUE_LENGTH else f"{text[: VALUE_LENGTH - 3]}..."
@@ -129,7 +129,7 @@ def _joined(path: str, name: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return a Struct or dataclass as a dict, so that its fields can be compared."""
+    """Returns a Struct or dataclass as a dict, so that its fields can be compared."""
     if value is _MISSING or isinstance(value, Mapping | str | bytes | list):
         return value
     if isinstance(value, tuple) and not hasattr(value, "_fields"):

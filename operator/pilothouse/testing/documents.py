@@ -9,5 +9,5 @@ Json: TypeAlias = dict[str, Any]
 
 
 def as_json(body: object) -> Any:
-    """Return a request's body, of whatever kind the client takes, as the server reads it."""
+    """Returns the body of a request, in any form that the client accepts, as the server decodes it."""
     return msgspec.json.decode(body if isinstance(body, bytes) else msgspec.json.encode(body))

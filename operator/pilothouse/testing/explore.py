@@ -1,4 +1,4 @@
-"""Every fault at every call: does a playbook come to the same end, and do nothing twice?"""
+"""Every fault at every call: checks that a playbook reaches the same state and does nothing twice."""
 
 import logging
 import random
@@ -13,20 +13,20 @@ from pilothouse.testing.naming import suggestion
 from pilothouse.testing.scenario import Run, Scenario
 from pilothouse.testing.world import play
 
-#: How many failed runs a report shows.
+#: Maximum number of failed runs in a report.
 SHOWN = 3
-#: How many events the caches are behind, for Fault.STALE.
+#: How many events the caches are behind with Fault.STALE.
 BEHIND = (1, 2, 3)
 
 
 @dataclass
 class FaultMatrix:
-    """What came of running a scenario with every fault at every call.
+    """The results of a scenario with every fault at every call.
 
     Attributes:
-        sites: the calls of the run without faults.
-        runs: the runs with faults.
-        seconds: how long all of them took.
+        sites: The calls of the run without faults.
+        runs: The runs with faults.
+        seconds: The duration of all runs, in seconds of real time.
     """
 
     sites: list[Site]
@@ -35,16 +35,20 @@ class FaultMatrix:
 
     @property
     def failures(self) -> list[Run]:
-        """The runs that came to another end."""
+        """The runs that failed."""
         return [run for run in self.runs if run.failure]
 
     @property
     def runs_a_minute(self) -> float:
-        """How fast they were."""
+        """The number of runs per minute of real time."""
         return 60 * len(self.runs) / self.seconds if self.seconds else 0.0
 
     def require_converged(self) -> None:
-        """Raise AssertionError, with the first runs that failed, unless every run converged."""
+        """Fails unless all runs have converged.
+
+        Raises:
+            AssertionError: Runs have failed. The message contains the reports of the first ones.
+        """
         if failures := self.failures:
             shown = "\n\n".join(str(run) for run in failures[:SHOWN])
             raise AssertionError(
@@ -54,10 +58,10 @@ class FaultMatrix:
 
     def __str__(self) -> str:
         kinds = Counter(injection.fault for run in self.runs for injection in run.injections)
-        told = ", ".join(f"{fault} {count}" for fault, count in kinds.items())
+        counts = ", ".join(f"{fault} {count}" for fault, count in kinds.items())
         return (
-            f"{len(self.sites)} calls, {len(self.runs)} runs ({told}), {len(self.failures)} failed, "
-            f"{self.runs_a_minute:.0f} runs a minute"
+            f"{len(self.sites)} calls, {len(self.runs)} runs ({counts}), {len(self.failures)} failed, "
+            f"{self.runs_a_minute:.0f} runs per minute"
         )
 
 
@@ -70,46 +74,52 @@ def explore(
     elections: int = 0,
     seed: int = 0,
 ) -> FaultMatrix:
-    """Run a scenario once to count its calls, then once for each call and each fault that can befall it.
+    """Runs a scenario once to count its calls, and then once for each call and each possible fault at it.
 
-    Every run is on a new model of the API server, under virtual time, and the same each time.
+    Every run uses a new model of the API server and virtual time, and is reproducible.
 
-    The run without faults comes first. It must not raise an error that nobody foresaw, must come to rest
-    after each step, and must leave nothing behind once all objects of the watched kinds are deleted; see
+    The run without faults comes first. It must not raise unexpected errors, must stop changing things after
+    each step, and must leave nothing behind when all objects of the watched kinds are deleted; see
     `Scenario`.
 
     Args:
-        scenario: makes a scenario for a run.
-        faults: which faults.
-        elected: whether the processes elect a leader, or share the scenario's shards out, in every run; they
-            do in those with Fault.TWO_LEADERS or Fault.TERMINATED in any case.
-        pairs: how many more runs suffer two faults, drawn at random.
-        elections: how many more runs suffer a fault at one of the election's own calls, drawn at random; with
-            `elected` only.
-        seed: of what is drawn at random, the operator's own jitter included.
+        scenario: Creates the scenario of a run.
+        faults: The faults to inject.
+        elected: Whether the processes elect a leader (or divide the scenario's shards) in all runs. In runs
+            with Fault.TWO_LEADERS or Fault.TERMINATED they always do.
+        pairs: The number of additional runs with two random faults.
+        elections: The number of additional runs with a fault at a random call of the leader election. Needs
+            `elected`.
+        seed: The seed for all random choices, including the operator's jitter.
+
+    Returns:
+        The results. `require_converged` fails if a run failed.
 
     Raises:
-        AssertionError: the run without faults fails; the message says why.
-        ValueError: elections are to be struck, and there are none; or a name in the scenario, in `Outside` or
-            in `faults` is misspelled.
+        AssertionError: The run without faults failed. The message says why.
+        ValueError: `elections` is set without `elected`, or a name in the scenario, in `Outside` or in
+            `faults` is misspelled.
     """
     chosen_faults = _faults(faults)
     if elections and not elected:
-        raise ValueError("elections: there is none to strike without elected=True")
+        raise ValueError("explore(elections=) needs elected=True: without it there are no elections.")
     began = time.perf_counter()
     with _silent_logs():
         with _errors_logged():
             usual = play(scenario(), elected=elected, seed=seed)
         if usual.failure:
             raise AssertionError(f"The scenario fails without any fault, so no fault was tried.\n{usual}")
-        # The first run waits longer, to see that everything has settled: no other run makes its last calls.
+        # The first run waits longer to see that everything has settled, so it makes calls that others do not
+        # make.
         again = play(scenario(), (), usual.steps, elected=elected, seed=seed)
         if again.failure:
-            raise AssertionError(f"The scenario does not run the same each time, without any fault.\n{again}")
+            raise AssertionError(
+                f"The scenario is not deterministic: a second run without faults had another result.\n{again}"
+            )
         matrix = FaultMatrix(list(again.sites))
         single = [each for site in matrix.sites for each in injections(site, chosen_faults)]
         chosen: list[tuple[Injection, ...]] = [(each,) for each in single]
-        draw = random.Random(seed)  # noqa: S311 - to be repeatable
+        draw = random.Random(seed)  # noqa: S311 - reproducible on purpose
         chosen += [tuple(draw.sample(single, 2)) for _ in range(pairs)]
         if elections:
             theirs = [each for site in again.elections for each in injections(site, chosen_faults)]
@@ -117,16 +127,16 @@ def explore(
         for each in chosen:
             elects = elected or any(injection.fault in WITH_STANDBY for injection in each)
             run = play(scenario(), each, usual.steps, elected=elects, seed=seed)
-            # A stale cache may well change which calls are made, so that the last one is not.
+            # A stale cache may change which calls are made, so that the last one is not made.
             if not (run.failure or run.struck or each[0].fault is Fault.STALE or each[1:]):
-                run.failure = "the fault befell no call: the scenario does not run the same each time"
+                run.failure = "The call was not made: the scenario is not deterministic."
             matrix.runs.append(run)
     matrix.seconds = time.perf_counter() - began
     return matrix
 
 
 def injections(site: Site, faults: Collection[Fault]) -> Iterator[Injection]:
-    """Yield what can befall a call."""
+    """Yields the injections of the given faults that are possible at a call."""
     for fault in faults:
         if not site.may_suffer(fault):
             continue
@@ -139,19 +149,19 @@ def injections(site: Site, faults: Collection[Fault]) -> Iterator[Injection]:
 
 
 def _faults(faults: Collection[Fault]) -> list[Fault]:
-    """Return the faults, whether they are given as members or as their values."""
+    """Returns the members of Fault for members or their values."""
     if isinstance(faults, str):
         raise TypeError(f"explore(faults=) is the string {faults!r}. Give a collection of Fault members.")
     for each in faults:
         if each not in list(Fault):
             near = suggestion(str(each).upper(), list(Fault.__members__))
-            raise ValueError(f"explore(faults=) names {each!r}, which is not a Fault. {near}")
+            raise ValueError(f"explore(faults=) contains {each!r}, which is not a Fault. {near}")
     return [Fault(each) for each in faults]
 
 
 @contextmanager
 def _errors_logged() -> Iterator[None]:
-    """Let errors through: they show the defects of the run without faults."""
+    """Enables logging of errors, which shows the defects of the run without faults."""
     before = logging.root.manager.disable
     logging.disable(min(before, logging.WARNING))
     try:
@@ -162,7 +172,7 @@ def _errors_logged() -> Iterator[None]:
 
 @contextmanager
 def _silent_logs() -> Iterator[None]:
-    """What thousands of runs log, nobody reads."""
+    """Disables logging, which would be too much in thousands of runs."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

@@ -1,7 +1,7 @@
-"""Faults at the calls of an operator's processes, to the API server and to outside systems.
+"""Faults at the calls of an operator's processes to the API server and to outside systems.
 
-Every call is counted; a fault strikes at the call with its number. How a process suffers it is
-`pilothouse.testing.process`.
+Calls are counted, and a fault is injected at the call with a given number. `pilothouse.testing.process`
+carries the fault out.
 """
 
 import asyncio
@@ -17,12 +17,12 @@ from pilothouse.telemetry import current_object
 
 R = TypeVar("R")
 
-#: How long the cache is held back at most, seconds.
+#: Maximum time for which events for the caches are delayed, in seconds.
 STALE_SECONDS = 60.0
 
 
 class Fault(StrEnum):
-    """What befalls one call."""
+    """What goes wrong at one call."""
 
     KILLED_BEFORE = "process killed before"
     KILLED_AFTER = "process killed after"
@@ -34,40 +34,40 @@ class Fault(StrEnum):
     TIMEOUT = "timeout"
     LATE = "carried out after the timeout"
     WATCH_CUT = "watch cut"
-    WATCH_EXPIRED = "watch cut, and its past forgotten"
+    WATCH_EXPIRED = "watch cut and history expired"
     STALE = "cache stale"
-    TWO_LEADERS = "two leaders at once"
-    TERMINATED = "process told to stop"
+    TWO_LEADERS = "two leaders"
+    TERMINATED = "process asked to stop"
 
 
-#: What each fault does to the call that it strikes.
+#: The effect of each fault, for reports.
 WORDS: Mapping[Fault, str] = {
     Fault.KILLED_BEFORE: "the process dies, and the call is not carried out",
-    Fault.KILLED_AFTER: "the call is carried out, and the process dies before it sees the answer",
-    Fault.REPLY_LOST: "the call is carried out, and the client gets an error instead of the answer",
+    Fault.KILLED_AFTER: "the call is carried out, and the process dies before it gets the reply",
+    Fault.REPLY_LOST: "the call is carried out, and the client gets an error instead of the reply",
     Fault.CONFLICT: "the call is refused, and not carried out",
     Fault.THROTTLED: "the call is refused, and not carried out",
     Fault.ERROR_BEFORE: "the call is not carried out",
-    Fault.ERROR_AFTER: "the call is carried out, and the client gets an error instead of the answer",
-    Fault.TIMEOUT: "no answer for 30 s, and the call is not carried out",
-    Fault.LATE: "no answer for 30 s, and the call is carried out after the client has given up",
+    Fault.ERROR_AFTER: "the call is carried out, and the client gets an error instead of the reply",
+    Fault.TIMEOUT: "there is no reply for 30 s, and the call is not carried out",
+    Fault.LATE: "there is no reply for 30 s, and the call is carried out after the client has given up",
     Fault.WATCH_CUT: "all watches break",
     Fault.WATCH_EXPIRED: "all watches break, and must list again",
-    Fault.STALE: "the caches do not yet show the last events",
+    Fault.STALE: "the caches do not have the last events yet",
     Fault.TWO_LEADERS: "the process freezes for a minute, and another one takes the Lease",
-    Fault.TERMINATED: "the process is asked to stop during the call, and another one stands by",
+    Fault.TERMINATED: "the process is asked to stop during the call, and another one is on standby",
 }
 
-#: What needs another process that stands by: in a run with one of these there is always an election.
+#: Faults that need a second process on standby. A run with one of them always has a leader election.
 WITH_STANDBY = {Fault.TWO_LEADERS, Fault.TERMINATED}
 
 _ONLY_WRITES = {Fault.CONFLICT, Fault.LATE}
-# What befalls the caches, whichever call it is.
+# Faults of the caches, independent of the call.
 _OF_CACHES = {Fault.WATCH_CUT, Fault.WATCH_EXPIRED, Fault.STALE}
 
 Errors: TypeAlias = Mapping[Fault, Callable[[], Exception]]
-"""How a client tells of a fault. One that is missing befalls none of its calls; REPLY_LOST also stands for
-TIMEOUT and LATE."""
+"""Functions that make the exception with which a client reports a fault. A fault without an entry is not
+injected at the client's calls. REPLY_LOST is also used for TIMEOUT and LATE."""
 
 API_ERRORS: Errors = {
     Fault.REPLY_LOST: lambda: Unreachable("connection reset", maybe_sent=True),
@@ -76,24 +76,24 @@ API_ERRORS: Errors = {
     Fault.ERROR_BEFORE: lambda: ServerError(500, "InternalError", "injected"),
     Fault.ERROR_AFTER: lambda: ServerError(500, "InternalError", "injected"),
 }
-"""How `pilothouse.kube.Client` tells of a fault."""
+"""The exceptions with which `pilothouse.kube.Client` reports faults."""
 
-_TELLS = {Fault.TIMEOUT: Fault.REPLY_LOST, Fault.LATE: Fault.REPLY_LOST}
+_REPORTED_AS = {Fault.TIMEOUT: Fault.REPLY_LOST, Fault.LATE: Fault.REPLY_LOST}
 
 
 class Killed(BaseException):
-    """The process is gone. Raised at the call at which it was killed, and at every later one."""
+    """The process is dead. Raised by the call at which it was killed, and by every later call."""
 
 
 class Injection(NamedTuple):
     """A fault at a call.
 
     Attributes:
-        at: the call's number, from 1.
-        fault: what befalls it.
-        behind: for STALE: how many events the caches are behind at that call.
-        seen: for STALE: after how many events they are held back.
-        election: whether it is a call of the election; they are counted apart.
+        at: The number of the call, from 1.
+        fault: The fault.
+        behind: For STALE: how many events the caches are behind at that call.
+        seen: For STALE: the number of events after which the caches get no more.
+        election: Whether it is a call of the leader election. These are counted separately.
     """
 
     at: int
@@ -109,19 +109,19 @@ class Injection(NamedTuple):
 
 @dataclass(frozen=True)
 class Site:
-    """A call as it was counted.
+    """A counted call.
 
     Attributes:
-        number: which call it was, from 1.
-        what: its words: "patch flighttickets.flights.com/status default/my-ticket", "airline.book".
-        task: the task that makes it; empty outside of tasks.
-        object: the object that is reconciled: "FlightTicket default/my-ticket"; empty outside of reconciles.
-        writes: whether it changes something.
-        errors: how its client tells of faults.
-        events: how many watch events the caches had been told before it.
-        process: which process made it, from 1.
-        election: whether it is a call of the election, which nothing fences.
-        outside: whether it goes to an outside system.
+        number: The number of the call, from 1.
+        what: A description: "patch flighttickets.flights.com/status default/my-ticket", "airline.book".
+        task: The task that makes the call; empty outside of tasks.
+        object: The object that is reconciled: "FlightTicket default/my-ticket"; empty outside of reconciles.
+        writes: Whether the call changes something.
+        errors: The exceptions with which its client reports faults.
+        events: How many watch events the caches had received before the call.
+        process: The number of the process that made the call, from 1.
+        election: Whether it is a call of the leader election, to which the fence does not apply.
+        outside: Whether the call goes to an outside system.
     """
 
     number: int
@@ -136,13 +136,13 @@ class Site:
     object: str = ""
 
     def may_suffer(self, fault: Fault) -> bool:
-        """Whether a fault can befall this call."""
+        """Returns whether a fault can be injected at this call."""
         if fault in _ONLY_WRITES and not self.writes:
             return False
         if fault in _OF_CACHES and self.election:
             return False
-        told = _TELLS.get(fault, fault)
-        return told not in API_ERRORS or told in self.errors
+        reported = _REPORTED_AS.get(fault, fault)
+        return reported not in API_ERRORS or reported in self.errors
 
     def __str__(self) -> str:
         by = f"task {self.task!r} of {self.object}" if self.task else self.object
@@ -153,19 +153,20 @@ class Faults:
     """The faults of one run, and the calls that were counted in it.
 
     Attributes:
-        sites: all calls so far, of all processes, but for those of their elections.
-        elections: those; they are made by the clock, not by what the operator does.
-        struck: the faults that have befallen a call.
-        broken: what must not happen and did, in words.
-        events: how many watch events the caches have been told.
-        endless: whether calls go on without end: then each waits for ever, so that the run can be stopped.
-        leaders: tells who holds the operator's Lease, or one of its Leases.
-        start_rival: starts another process of the operator.
-        called: takes each call, and what befalls it, before it is made.
-        landed: takes each call that has taken effect.
+        sites: All calls so far, of all processes, except those of leader elections.
+        elections: The calls of leader elections. They depend on the clock, not on the work of the operator.
+        struck: The faults that have been injected.
+        broken: Descriptions of the forbidden changes that were made.
+        events: How many watch events the caches have received.
+        endless: Whether the operator makes calls endlessly. Each call then blocks, so that the run can be
+            stopped.
+        leaders: Returns the holders of the operator's Lease or Leases.
+        start_rival: Starts another process of the operator.
+        called: Called with each call and its fault before the call is made.
+        landed: Called with each call that has taken effect.
 
     Args:
-        injections: what befalls which call.
+        injections: The faults to inject.
     """
 
     def __init__(self, *injections: Injection) -> None:
@@ -194,7 +195,7 @@ class Faults:
         election: bool = False,
         outside: bool = False,
     ) -> tuple[Site, Injection | None]:
-        """Count a call; return it with what befalls it."""
+        """Counts a call, and returns it with the fault to inject, if there is one."""
         sites = self.elections if election else self.sites
         number = len(sites) + 1
         result = RESULT.get(None)
@@ -220,12 +221,12 @@ class Faults:
         return site, injection
 
     def passed(self, injection: Injection) -> None:
-        """The call is over: its cache may see again."""
+        """Ends a fault after its call: stale caches receive events again."""
         if injection in self._passed:
             self._passed[injection].set()
 
     async def tell_event(self) -> None:
-        """Count an event that a watch is about to tell; wait while caches are held back."""
+        """Counts an event before a watch delivers it, and waits while the caches are to be stale."""
         self.events += 1
         for injection in self._held:
             passed = self._passed[injection]
@@ -237,13 +238,13 @@ class Faults:
                     passed.set()
 
     def later(self, effect: Callable[[], Awaitable[R]], seconds: float) -> "asyncio.Task[R]":
-        """Let a request arrive after so many seconds, whether or not its caller still waits for it."""
+        """Carries out a request after the given seconds, whether or not its caller still waits for it."""
 
         async def arrive() -> R:
             await asyncio.sleep(seconds)
             return await effect()
 
-        # On its way, it belongs to no process any more.
+        # A request on its way does not belong to a process.
         task = asyncio.get_running_loop().create_task(arrive(), context=contextvars.Context())
         self._late.add(task)
         task.add_done_callback(self._late.discard)

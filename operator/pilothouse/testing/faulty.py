@@ -1,4 +1,4 @@
-"""What a process under faults calls: the API server, and outside systems."""
+"""The API server and outside systems as a process with faults calls them."""
 
 import asyncio
 import inspect
@@ -30,12 +30,12 @@ LEASES = "leases.coordination.k8s.io"
 
 
 class FaultyApi:
-    """The calls of one process to the API server, real or a model. Those of its election are counted apart.
+    """A client of the API server, real or a model, with faults. Leader elections are counted separately.
 
     Args:
-        api: the API server.
-        process: whose calls they are.
-        streams_lists: whether the server streams its lists, as it does by default since 1.34.
+        api: The client of the API server.
+        process: The process that makes the calls.
+        streams_lists: Whether the API server supports streaming lists, as it does by default since 1.34.
     """
 
     def __init__(self, api: Api, process: Process, *, streams_lists: bool = True) -> None:
@@ -44,17 +44,17 @@ class FaultyApi:
         self._streams_lists = streams_lists
 
     async def get(self, resource: Resource[T], key: ObjectKey, *, subresource: str = "") -> T:
-        """Return an object."""
+        """Returns an object."""
         effect = lambda: self._api.get(resource, key, subresource=subresource)  # noqa: E731
         return await self._call("get", resource, key, effect, subresource)
 
     async def request(self, method: str, path: str, **options: Any) -> bytes:
-        """Send any request."""
+        """Sends any request."""
         effect = lambda: self._api.request(method, path, **options)  # noqa: E731
         return await self._process.call(f"{method} {path}", effect, writes=method != "GET")
 
     async def create(self, resource: Resource[T], body: object, *, namespace: str = "") -> T:
-        """Create an object."""
+        """Creates an object."""
         key = ObjectKey(namespace, "")
         effect = lambda: self._api.create(resource, body, namespace=namespace)  # noqa: E731
         return await self._call("create", resource, key, effect)
@@ -69,7 +69,7 @@ class FaultyApi:
         subresource: str = "",
         **options: Any,
     ) -> T:
-        """Change some fields of an object."""
+        """Patches an object."""
 
         def effect() -> Awaitable[T]:
             return self._api.patch(resource, key, body, type=type, subresource=subresource, **options)
@@ -78,11 +78,11 @@ class FaultyApi:
         return await self._call(verb, resource, key, effect, subresource)
 
     async def delete(self, resource: Resource[T], key: ObjectKey, **options: Any) -> None:
-        """Ask for an object's deletion."""
+        """Deletes an object."""
         await self._call("delete", resource, key, lambda: self._api.delete(resource, key, **options))
 
     async def pages(self, resource: Resource[T], **selectors: Any) -> AsyncGenerator[Page[T], None]:
-        """List a collection."""
+        """Lists a collection."""
 
         async def all_pages() -> list[Page[T]]:
             return [page async for page in self._api.pages(resource, **selectors)]
@@ -93,44 +93,44 @@ class FaultyApi:
     async def watch_list(
         self, resource: Resource[T], **selectors: Any
     ) -> AsyncGenerator[WatchEvent[T], None]:
-        """Yield what is there, and then what changes: a call that comes to its end with the list.
+        """Yields the existing objects, and then the changes. The call ends with the list.
 
-        What befalls it strikes before anybody knows that all objects have been told.
+        A fault is injected before the end of the list is delivered.
         """
         if not self._streams_lists:
             raise WatchListUnsupported("this server lists in pages")
         stream = self._api.watch_list(resource, **selectors)
-        async with aclosing(self._told(resource, stream, listed=False)) as told:
-            async for event in told:
+        async with aclosing(self._events(resource, stream, listed=False)) as events:
+            async for event in events:
                 yield event
 
     async def watch(
         self, resource: Resource[T], *, resource_version: str, **selectors: Any
     ) -> AsyncGenerator[WatchEvent[T], None]:
-        """Yield what changes after a version."""
+        """Yields the changes after a version."""
         await self._call("watch", resource, None, _nothing)
         stream = self._api.watch(resource, resource_version=resource_version, **selectors)
-        async with aclosing(self._told(resource, stream, listed=True)) as told:
-            async for event in told:
+        async with aclosing(self._events(resource, stream, listed=True)) as events:
+            async for event in events:
                 yield event
 
-    async def _told(
+    async def _events(
         self, resource: Resource[T], stream: AsyncGenerator[WatchEvent[T], None], *, listed: bool
     ) -> AsyncGenerator[WatchEvent[T], None]:
-        """Yield the events of a stream until it ends or is cut."""
+        """Yields the events of a stream until it ends or is cut."""
         process = self._process
-        told = process.open_stream()
-        pump = asyncio.get_running_loop().create_task(self._pump(resource, stream, told, listed))
+        queue = process.open_stream()
+        pump = asyncio.get_running_loop().create_task(self._pump(resource, stream, queue, listed))
         try:
             while True:
-                each = await told.get()
+                each = await queue.get()
                 if isinstance(each, BaseException):
                     raise each
                 if not isinstance(each, WatchEvent):
                     return
                 yield each
         finally:
-            process.close_stream(told)
+            process.close_stream(queue)
             pump.cancel()
             await asyncio.wait([pump])
 
@@ -138,10 +138,10 @@ class FaultyApi:
         self,
         resource: Resource[T],
         stream: AsyncGenerator[WatchEvent[T], None],
-        told: "asyncio.Queue[object]",
+        queue: "asyncio.Queue[object]",
         listed: bool,
     ) -> None:
-        """Hands events over until the stream ends, or with its error; those of a list are no news."""
+        """Puts events into a queue until the stream ends or fails. Counts them, except those of a list."""
         end: object = None
         try:
             async with aclosing(stream):
@@ -151,10 +151,10 @@ class FaultyApi:
                         listed = True
                     if listed and event.object is not None:
                         await self._process.faults.tell_event()
-                    told.put_nowait(event)
+                    queue.put_nowait(event)
         except (Exception, Killed) as error:
             end = error
-        told.put_nowait(end)
+        queue.put_nowait(end)
 
     async def _call(
         self,
@@ -170,25 +170,27 @@ class FaultyApi:
 
 
 class Outside:
-    """An outside system's client, or a model of it, as one process calls it: every method is a call.
+    """The client of an outside system, or a model of it, with faults: each method call is a counted call.
 
-    On the loop it is awaited. In a thread, where a blocking client is called, it blocks until the answer is
-    there; it is counted and struck like any other, and once the process is dead it has no effect.
+    On the loop, await the methods. In a thread, where an operator calls a blocking client, a method blocks
+    until it has the result. Faults are injected in threads as well, and calls of a dead process have no
+    effect.
 
-    It is made on the process's loop.
+    Create it on the loop of the process.
 
     Args:
-        model: what is called; shared by all processes. Its methods run on the loop, and must not block.
-        process: whose calls they are.
-        reads: the names of the methods that change nothing. All other methods are changes.
-        errors: functions that make the client's exceptions, by the fault that they report. The keys are those
-            of `API_ERRORS`.
+        model: The object that is called, shared by all processes. Its methods run on the loop and must not
+            block.
+        process: The process that makes the calls.
+        reads: The names of the methods that change nothing. All other methods count as changes.
+        errors: Functions that make the exceptions of the client, by the fault that they report. The keys are
+            those of `API_ERRORS`.
 
     Raises:
-        TypeError: `reads` is not a collection of names, or `errors` does not hold functions that make
-            exceptions.
-        ValueError: `reads` names something that is not a method of the model, or `errors` has a key that is
-            not a fault that a client can report. The message gives the most similar name.
+        TypeError: `reads` is not a collection of names, or `errors` contains something other than functions
+            that make exceptions.
+        ValueError: `reads` contains a name that is not a method of the model, or `errors` has a key that is
+            not a fault that a client can report. The message contains the most similar name.
     """
 
     def __init__(self, model: object, process: Process, *, reads: Collection[str], errors: Errors) -> None:
@@ -228,7 +230,7 @@ class Outside:
 
 
 def _methods(model: object, asked: Collection[str]) -> set[str]:
-    """Return the public methods of a model, and those asked for that it makes up when they are called."""
+    """Returns the public methods of a model, and those of `asked` that it creates dynamically."""
     own = {**vars(type(model)), **getattr(model, "__dict__", {})}
     inherited = [name for base in type(model).__mro__[1:] for name in vars(base)]
     public = {name for name in (*own, *inherited) if not name.startswith("_")}
@@ -237,7 +239,7 @@ def _methods(model: object, asked: Collection[str]) -> set[str]:
 
 
 def _require_errors(where: str, errors: Errors) -> None:
-    """Raise unless each key is a fault that a client can report, and each value makes an exception."""
+    """Raises an error unless each key is a fault that a client reports, and each value makes an exception."""
     reported = {fault.name: fault for fault in API_ERRORS}
     for key, make in errors.items():
         if key not in API_ERRORS:
@@ -263,4 +265,4 @@ def _errors_hint(name: str, reported: Sequence[str]) -> str:
 
 
 async def _nothing() -> None:
-    """The stream itself is opened by whoever reads it."""
+    """Does nothing: the stream is opened when it is read."""

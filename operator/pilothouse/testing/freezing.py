@@ -1,4 +1,4 @@
-"""Processes that share a loop, of which each can be frozen, as SIGSTOP or a hypervisor does."""
+"""Processes that share a loop. Each can be frozen, as with SIGSTOP or by a hypervisor."""
 
 import asyncio
 import contextvars
@@ -11,10 +11,10 @@ _current: contextvars.ContextVar["Freezable | None"] = contextvars.ContextVar("p
 
 
 class Freezable:
-    """Tasks begun inside `running` belong to the process; while it is frozen, none of them makes a step.
+    """A process: the tasks that are created inside `running`. While it is frozen, they do not run.
 
-    Thawed, it is as unkind as an event loop can be: what was ready to go on goes on first, and only then
-    learns that it was cancelled meanwhile.
+    After thawing, it behaves like the worst case of an event loop: a task that was ready runs first, and only
+    then learns that it was cancelled while it was frozen.
     """
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class Freezable:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Tasks begun inside, and theirs, belong to the process."""
+        """Adds the tasks that are created inside the block, and their tasks, to the process."""
         asyncio.get_running_loop().set_task_factory(_make_task)  # type: ignore[arg-type]  # typeshed's gap
         token = _current.set(self)
         try:
@@ -32,11 +32,11 @@ class Freezable:
             _current.reset(token)
 
     def freeze(self) -> None:
-        """Let no task go on."""
+        """Stops all tasks of the process."""
         self._thawed.clear()
 
     def thaw(self) -> None:
-        """Let all go on."""
+        """Lets all tasks of the process continue."""
         self._thawed.set()
 
     @types.coroutine
@@ -51,13 +51,13 @@ class Freezable:
                     except asyncio.CancelledError as cancelled:
                         held = cancelled
                 waits_for = coroutine.send(None) if error is None else coroutine.throw(error)
-                # A timeout that the step has left behind took its cancellation back.
+                # A timeout that ended in this step has withdrawn its cancellation.
                 task = asyncio.current_task()
                 error, held = (held if task and task.cancelling() else None), None
                 if error is None:
                     try:
                         yield waits_for
-                    except BaseException as thrown:  # whatever comes is the coroutine's own
+                    except BaseException as thrown:  # Any error is passed on to the coroutine.
                         error = thrown
         except StopIteration as end:
             return end.value
@@ -72,6 +72,6 @@ def _make_task(
     process = _current.get() if context is None else context.get(_current)
     driven = process._drive(coroutine) if process else coroutine
     task = asyncio.Task(driven, loop=loop, context=context, **options)
-    # Cancelled before its first step, the driver has not begun the coroutine either.
+    # If the task is cancelled before its first step, the coroutine has not been started and must be closed.
     task.add_done_callback(lambda _: coroutine.close())
     return task

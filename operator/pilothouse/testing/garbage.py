@@ -1,4 +1,4 @@
-"""The garbage collector of the cluster: dependents follow their owners. An explicit step of the model."""
+"""The garbage collector of the model, which deletes dependents after their owners. Runs only when called."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,13 +9,13 @@ from pilothouse.testing.server import FOREGROUND, ORPHAN, ModelServer
 
 
 def collect(server: ModelServer) -> None:
-    """Do what the cluster's garbage collector does in the background, until nothing is left to do."""
+    """Does what the garbage collector of a cluster does in the background, until there is nothing to do."""
     while _step(server):
         pass
 
 
 def _step(server: ModelServer) -> bool:
-    """One thing to do; returns whether there was one."""
+    """Does one step, and returns whether there was one to do."""
     objects = list(_all(server))
     alive = {obj["metadata"]["uid"] for _, _, obj in objects}
     for resource, key, obj in objects:

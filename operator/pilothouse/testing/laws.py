@@ -1,7 +1,7 @@
-"""What the run without faults must fulfil, before it can be the measure for the runs with faults.
+"""The rules for the run without faults, with which the runs with faults are compared.
 
-An operator that always raises, never rests or always leaks does so in every run: comparing the runs would not
-find it.
+An operator that always raises an error, never stops working or always leaks does so in every run, so that a
+comparison of the runs would not find it.
 """
 
 import logging
@@ -22,7 +22,7 @@ from pilothouse.testing.faults import Site
 from pilothouse.testing.naming import suggestion
 from pilothouse.testing.timeline import Reconcile
 
-#: The kinds that every operator writes by the clock or at will.
+#: The kinds that are ignored, because operators write them at any time.
 EVENTS_AND_LEASES = ("leases.coordination.k8s.io", "events.events.k8s.io", "events")
 
 UNEXPECTED = "UnexpectedError"
@@ -31,10 +31,10 @@ _SHOWN = 8
 
 
 class Defects(logging.Handler):
-    """Collects the errors that nobody foresaw, as the framework logs them.
+    """Collects unexpected errors from the log of the framework.
 
     Args:
-        expected: Exceptions that the scenario declares.
+        expected: The exceptions that the scenario declares.
     """
 
     def __init__(self, expected: tuple[type[BaseException], ...]) -> None:
@@ -43,14 +43,14 @@ class Defects(logging.Handler):
         self._expected = expected
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take a record of the log."""
+        """Collects the error of a log record, if there is an unexpected one."""
         error = record.exc_info[1] if record.exc_info else None
         if error is not None and not isinstance(error, self._expected):
             self.found.append(_defect(error, record.getMessage()))
 
     @contextmanager
     def collected(self) -> Iterator[None]:
-        """Collect what is logged inside the block."""
+        """Collects the errors that are logged inside the block."""
         logger = logging.getLogger("pilothouse")
         logger.addHandler(self)
         try:
@@ -66,13 +66,13 @@ def _defect(error: BaseException, message: str) -> str:
     frames = "".join(traceback.format_exception(error)[-4:]).rstrip().replace("\n", "\n    ")
     return (
         f"an unexpected {type(error).__name__} was raised, {where}{f' of {obj}' if obj else ''} "
-        f"(log: {brief(message)}). Fix it, raise a TaskFailed with a reason instead, or declare it in the "
-        f"scenario's expected_errors.\n    {frames}"
+        f"(log: {brief(message)}). Fix it, raise a TaskFailed with a reason instead, or declare it in "
+        f"expected_errors of the scenario.\n    {frames}"
     )
 
 
 def defective_object(resource: Resource[Any], objects: Collection[Json]) -> str:
-    """Return a sentence if an object's Ready condition reports a defect; else an empty string."""
+    """Returns a sentence if a condition of an object reports a defect; otherwise an empty string."""
     for obj in objects:
         for condition in obj.get("status", {}).get("conditions") or ():
             if isinstance(condition, dict) and condition.get("reason") == UNEXPECTED:
@@ -83,12 +83,12 @@ def defective_object(resource: Resource[Any], objects: Collection[Json]) -> str:
 
 @dataclass
 class Rest:
-    """Whether the operator rests once everything has settled.
+    """Checks whether the operator stops working once everything has settled.
 
     Attributes:
-        polls_every: An object may be reconciled, and a call repeated, once in this many seconds.
-        recurring: Patterns of calls that go on, as declared by the scenario.
-        recurred: The declared patterns that a call has matched.
+        polls_every: Seconds between two reconciles of an object, or two equal calls, that are allowed.
+        recurring: Patterns of calls that the scenario allows to continue.
+        recurred: The patterns that a call has matched.
     """
 
     polls_every: float
@@ -96,7 +96,7 @@ class Rest:
     recurred: set[str] = field(default_factory=set)
 
     def broken(self, sites: Sequence[Site], reconciles: Sequence[Reconcile], seconds: float) -> str:
-        """Return what went on in the given seconds after the state had settled; empty if nothing did."""
+        """Returns what the operator still did in the seconds after the state settled; empty if nothing."""
         often = int(seconds / self.polls_every) + 2
         writes = [site for site in sites if site.writes and not self._declared(site)]
         calls = Counter((site.what, site.object) for site in sites if not self._declared(site))
@@ -109,7 +109,7 @@ class Rest:
         return "; ".join(parts[:_SHOWN])
 
     def unused(self, sites: Sequence[Site]) -> str:
-        """Return a sentence if no call matched a declared pattern: it may be misspelled."""
+        """Returns a sentence if no call has matched a declared pattern; otherwise an empty string."""
         for site in sites:
             self._declared(site)
         return unused_patterns("recurring", self.recurring, self.recurred, [site.what for site in sites])
@@ -135,7 +135,7 @@ def _often(what: str, counts: Counter[Any], seconds: float) -> list[str]:
 def left_objects(
     objects: Sequence[tuple[Resource[Any], ObjectKey, Json]], retained: Sequence[str]
 ) -> tuple[list[str], set[str]]:
-    """Return the objects that are left over, in words, and the patterns that matched retained ones."""
+    """Returns descriptions of the objects that are left over, and the patterns that matched retained ones."""
     left, matched = [], set()
     for resource, key, obj in objects:
         name = f"{resource} {key}"
@@ -149,16 +149,16 @@ def left_objects(
 def _why_it_stays(obj: Json) -> str:
     metadata = obj["metadata"]
     if "deletionTimestamp" in metadata:
-        return f", which is being deleted and waits for its finalizers {metadata.get('finalizers')}"
+        return f", which is being deleted and still has the finalizers {metadata.get('finalizers')}"
     if metadata.get("ownerReferences"):
-        return ", whose owner exists"
+        return ", whose owner still exists"
     return ", which has no owner"
 
 
 def unused_patterns(attribute: str, patterns: Collection[str], used: Collection[str], seen: object) -> str:
-    """Return a sentence if a declared pattern matched nothing: it may be misspelled; else an empty string."""
+    """Returns a sentence if a declared pattern matched nothing, as it may be misspelled; otherwise ''."""
     known = sorted({str(each) for each in seen}) if isinstance(seen, Collection) else []
     for pattern in patterns:
         if pattern not in used:
-            return f"{attribute} holds {pattern!r}, which matched nothing. {suggestion(pattern, known)}"
+            return f"{attribute} contains {pattern!r}, which matched nothing. {suggestion(pattern, known)}"
     return ""

@@ -1,4 +1,4 @@
-"""What an operator leaves behind when the objects that it watches are deleted."""
+"""Finds what an operator leaves behind when the objects that it watches are deleted."""
 
 import copy
 from collections.abc import Sequence
@@ -15,18 +15,18 @@ from pilothouse.testing.scenario import Scenario
 
 
 class Misuse(Exception):
-    """The scenario itself is wrong. The cause is the error that its author gets."""
+    """The scenario itself is wrong. The cause is the error to show to its author."""
 
 
 class Leftovers:
-    """What an operator leaves behind when all objects of the kinds that it watches are deleted.
+    """Finds what an operator leaves behind when all objects of the kinds that it watches are deleted.
 
     Attributes:
-        watched: The kinds.
+        watched: The watched kinds.
 
     Args:
-        scenario: What happens.
-        api: Where the objects are.
+        scenario: The scenario.
+        api: The model with the objects.
     """
 
     def __init__(self, scenario: Scenario, api: ModelApi) -> None:
@@ -41,20 +41,20 @@ class Leftovers:
         self._checked: set[str] = set()
 
     def begin(self) -> None:
-        """Note what there is before the user and the operator do anything."""
+        """Records what exists outside before the user and the operator do anything."""
         self._at_first = self._outside()
 
     def note_user(self, changes: Sequence[tuple[Collection, Change]]) -> None:
-        """Note which objects are the user's."""
+        """Records which objects the user has created."""
         self._users |= {change.object["metadata"]["uid"] for _, change in changes if change.before is None}
 
     def note_outside(self, site: Site) -> None:
-        """Note that something changed outside, and whether the scenario shows it."""
+        """Records a change outside, and whether `held_outside` shows it."""
         self._calls.append(site.what)
         self._seen = self._seen or self._outside() != self._at_first
 
     def broken(self, name: str) -> str:
-        """Return a sentence if all watched objects are deleted and something is left; else nothing."""
+        """Returns a sentence if all watched objects are deleted and something is left; otherwise ''."""
         made = any(self._api.server.collection(kind).made for kind in self.watched)
         if not made or any(map(self._api.all, self.watched)):
             return ""
@@ -64,31 +64,31 @@ class Leftovers:
         self._matched |= matched
         if left:
             return (
-                f"Step {name!r}: all watched objects are deleted, and objects that the operator made are "
-                f"left: {'; '.join(left[:5])}. Let the operator own or delete them, or declare them in the "
-                "scenario's retained."
+                f"Step {name!r}: all watched objects are deleted, but objects that the operator created are "
+                f"left: {'; '.join(left[:5])}. Let the operator own or delete them, or declare them in "
+                "retained of the scenario."
             )
         if outside := differences(self._at_first, self._outside()):
             lines = "\n".join(f"  {line}" for line in outside)
             return (
-                f"Step {name!r}: all watched objects are deleted, and something is left outside.\n{lines}\n"
-                "Undo it in the cleanup, or override the scenario's held_outside() to leave out what stays "
+                f"Step {name!r}: all watched objects are deleted, but something is left outside.\n{lines}\n"
+                "Remove it in the cleanup, or override the scenario's held_outside() to leave out what stays "
                 "on purpose."
             )
         return self._unseen(name)
 
     def unused(self) -> str:
-        """Return a sentence if the scenario retains something that there never was; else an empty string."""
+        """Returns a sentence if a pattern in `retained` matched no object; otherwise an empty string."""
         return unused_patterns("retained", self._scenario.retained, self._matched, self._checked)
 
     def _unseen(self, name: str) -> str:
-        """Return a sentence if the scenario shows nothing of what the operator changed outside."""
+        """Returns a sentence if the operator changed something outside that the scenario does not show."""
         if not self._calls or self._seen or type(self._scenario).held_outside is not Scenario.held_outside:
             return ""
         return (
             f"Step {name!r}: all watched objects are deleted. The operator changed something outside with "
-            f"{self._calls[0]}, but state() shows nothing of it, so it is unknown whether something is left. "
-            "Add what the outside system holds to state(), or override held_outside()."
+            f"{self._calls[0]}, but state() does not show it, so it is unknown whether something is left. "
+            "Add the contents of the outside system to state(), or override held_outside()."
         )
 
     def _objects(self) -> list[tuple[Resource[Any], ObjectKey, Json]]:

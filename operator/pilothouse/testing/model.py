@@ -1,7 +1,7 @@
-"""The API server as a model in memory: enough of its rules for controllers to run on it under virtual time.
+"""A model of the API server in memory, with enough of its rules to run controllers under virtual time.
 
-`ModelServer` has the rules, and the contract tests hold them against the real server. `ModelApi` is its
-client: what a controller calls, and what a test does unseen by the controller.
+`ModelServer` implements the rules; contract tests compare it with the real server. `ModelApi` is its client:
+it has the methods that a controller calls, and methods with which a test changes objects directly.
 """
 
 import asyncio
@@ -35,16 +35,17 @@ from pilothouse.testing.server import ModelServer
 
 T = TypeVar("T", bound=KubeObject)
 
-#: A watch that has nothing to tell says at least this often how far it has come, seconds.
+#: A watch without events sends a bookmark at this interval, in seconds.
 BOOKMARK_SECONDS = 60.0
-#: And so long before its end, so that whoever goes on asks for little of the past, seconds.
+#: A watch sends its last bookmark this long before its end, in seconds, so that the next one needs little
+#: history.
 LAST_BOOKMARK_SECONDS = 2.0
 _POD = re.compile(r"/api/v1/namespaces/([^/]+)/pods/([^/]+)/(eviction|log|binding)")
 WRITES = ("create", "patch", "delete")
 
 
 class Call(NamedTuple):
-    """A request: its verb, the resource's name, the object, the subresource, the body, if it is a dry run."""
+    """A request: verb, resource name, key of the object, subresource, body, and whether it is a dry run."""
 
     verb: str
     resource: str
@@ -55,7 +56,7 @@ class Call(NamedTuple):
 
     @property
     def writes(self) -> bool:
-        """Whether it would change something."""
+        """Whether the request changes something."""
         return self.verb in WRITES and not self.dry_run
 
     def __str__(self) -> str:
@@ -64,29 +65,29 @@ class Call(NamedTuple):
 
 
 async def _nothing(call: Call) -> None:
-    """Lets a call through."""
+    """Does nothing: the default hook."""
 
 
 class ModelApi:
-    """A model of the API server with the calls of `pilothouse.kube.Client`, which documents them.
+    """A client of the model, with the methods of `pilothouse.kube.Client`, where they are documented.
 
     Attributes:
-        server: the objects and their rules; `server.validate` says what is Invalid.
-        calls: all requests so far, watches and lists left out.
-        before: awaited before a request takes effect: raise to refuse it, sleep to delay it.
-        after: awaited when it has taken effect, before the answer: raise to lose the answer.
-        logs: what pods have written.
-        connected: cleared, it holds back what watches would tell.
-        ends_watches: whether a watch ends after the seconds that the client asks for, as on a real server.
+        server: The objects and the rules. Set `server.validate` to validate objects.
+        calls: All requests so far, except watches and lists.
+        before: Awaited before a request takes effect. Raise an error to refuse it, sleep to delay it.
+        after: Awaited after a request has taken effect, before the reply. Raise an error to lose the reply.
+        logs: The logs of Pods.
+        connected: While this event is cleared, watches and lists deliver nothing.
+        ends_watches: Whether a watch ends after the time that the client requests, as on a real server.
 
     Args:
-        field_manager: who owns the fields that it writes, unless a call says so.
-        server: the objects; new ones unless given.
+        field_manager: The default field manager of the writes.
+        server: The server. By default a new one without objects.
     """
 
     def __init__(self, field_manager: str = "pilothouse", server: ModelServer | None = None) -> None:
         self.server = server or ModelServer()
-        self.server.changed.append(self._tell_watches)
+        self.server.changed.append(self._notify_watches)
         self.calls: list[Call] = []
         self.before: Callable[[Call], Awaitable[None]] = _nothing
         self.after: Callable[[Call], Awaitable[None]] = _nothing
@@ -95,7 +96,7 @@ class ModelApi:
         self.connected.set()
         self.ends_watches = True
         self._field_manager = field_manager
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
 
     @property
     def version(self) -> int:
@@ -104,28 +105,28 @@ class ModelApi:
 
     @property
     def writes(self) -> list[Call]:
-        """The requests that would change something."""
+        """The requests in `calls` that change something."""
         return [call for call in self.calls if call.writes]
 
     def another_client(self, field_manager: str = "kube-controller-manager") -> "ModelApi":
-        """Return another client of the same server, with calls, hooks and connections of its own.
+        """Returns another client of the same server, with calls, hooks and connections of its own.
 
         Args:
-            field_manager: who owns the fields that it writes.
+            field_manager: The default field manager of its writes.
         """
         other = ModelApi(field_manager, self.server)
         other.ends_watches = self.ends_watches
         return other
 
-    # What a controller calls.
+    # The methods of the client, which controllers call.
 
     async def get(self, resource: Resource[T], key: ObjectKey, *, subresource: str = "") -> T:
-        """Return an object."""
+        """Returns an object."""
         call = Call("get", str(resource), key, subresource)
         return _view(resource, await self._request(call, lambda: self.server.get(resource, key)))
 
     async def create(self, resource: Resource[T], body: object, *, namespace: str = "") -> T:
-        """Create an object; `generateName` is followed by a number."""
+        """Creates an object. A number is appended to `generateName`."""
         built = as_json(body)
         metadata = built.get("metadata", {})
         key = ObjectKey(namespace, metadata.get("name") or metadata.get("generateName", ""))
@@ -148,7 +149,7 @@ class ModelApi:
         force: bool = False,
         dry_run: bool = False,
     ) -> T:
-        """Change some fields of an object, by a merge or JSON patch or by server-side apply."""
+        """Changes fields of an object with a merge patch, a JSON patch or server-side apply."""
         built = as_json(body)
         call = Call("patch", str(resource), key, subresource, built, dry_run)
 
@@ -176,7 +177,7 @@ class ModelApi:
         propagation: str = "Background",
         grace_seconds: int | None = None,
     ) -> None:
-        """Ask for an object's deletion; what it owns goes at the next `collect_garbage`."""
+        """Deletes an object. The next `collect_garbage` deletes the objects that it owns."""
 
         def delete() -> Json:
             return self.server.delete(
@@ -186,10 +187,10 @@ class ModelApi:
         await self._request(Call("delete", str(resource), key), delete)
 
     async def request(self, method: str, path: str, *, body: Any = None, **options: Any) -> bytes:
-        """Evict a pod, which is gone immediately, bind it to a node, or return its log from `logs`.
+        """Evicts a Pod, which is deleted immediately, binds it to a node, or returns its log from `logs`.
 
         Raises:
-            NotFound: there is no such pod, or the path is another one.
+            NotFound: There is no such Pod, or the model does not support the path.
         """
         found = _POD.fullmatch(path)
         key = ObjectKey(found[1], found[2]) if found else ObjectKey("", "")
@@ -205,7 +206,7 @@ class ModelApi:
             call = Call("create", str(PODS), key, "binding", body)
             await self._request(call, lambda: self.server.bind(PODS, key, body["target"]["name"]))
             return b"{}"
-        raise NotFound(404, "NotFound", f"the model does not serve {method} {path}")
+        raise NotFound(404, "NotFound", f"the model does not support {method} {path}")
 
     async def pages(
         self,
@@ -216,7 +217,7 @@ class ModelApi:
         field_selector: str = "",
         limit: int = 500,
     ) -> AsyncGenerator[Page[T], None]:
-        """List a collection, page by page; all pages show it at one moment, until that is forgotten."""
+        """Lists a collection in pages. All pages show the same version, while the server remembers it."""
         await self.connected.wait()
         matches = _scoped(matcher(label_selector, field_selector), namespace)
         collection, version = self.server.collection(resource), self.version
@@ -236,7 +237,7 @@ class ModelApi:
         label_selector: str = "",
         field_selector: str = "",
     ) -> AsyncGenerator[WatchEvent[T], None]:
-        """Yield what is there as ADDED, then END_OF_LIST, then what changes."""
+        """Yields the existing objects as ADDED, then END_OF_LIST, then the changes."""
         ends = self._end_of_watch(reader.WATCH_LIST_SECONDS)
         shown = self.pages(
             resource, namespace=namespace, label_selector=label_selector, field_selector=field_selector
@@ -263,9 +264,10 @@ class ModelApi:
         label_selector: str = "",
         field_selector: str = "",
     ) -> AsyncGenerator[WatchEvent[T], None]:
-        """Yield what changes after a version; first a BOOKMARK, and one each minute that told nothing.
+        """Yields the changes after a version, a BOOKMARK at the start, and one per minute without changes.
 
-        It ends within a minute, as the client's does; 2 seconds before that comes the last BOOKMARK.
+        The watch ends within a minute, as that of the client does, and sends a last BOOKMARK 2 seconds
+        before.
         """
         ends = self._end_of_watch(reader.WATCH_SECONDS)
         matches = _scoped(matcher(label_selector, field_selector), namespace)
@@ -278,77 +280,81 @@ class ModelApi:
     async def _changes(
         self, resource: Resource[T], seen: int, matches: Matches, ends: float
     ) -> AsyncGenerator[WatchEvent[T], None]:
-        """Yield what changes after a version that is remembered, until a time of the loop."""
+        """Yields the changes after a version in the history, until the given time of the loop."""
         collection, read = self.server.collection(resource), event_reader(resource)
-        told, due = seen, math.inf
+        sent, due = seen, math.inf
         loop = asyncio.get_running_loop()
-        last_word = ends - LAST_BOOKMARK_SECONDS
+        last_bookmark = ends - LAST_BOOKMARK_SECONDS
         while True:
-            news = self._news
+            changed = self._changed
             await self.connected.wait()
             for change in collection.since(seen):
                 seen = change.version
                 if seen_as := _as_seen(change, matches):
                     kind, obj = seen_as
-                    told, due = seen, math.inf
+                    sent, due = seen, math.inf
                     yield read(msgspec.json.encode({"type": kind, "object": obj}))
-            if told < self.version and due == math.inf and loop.time() < last_word:
-                due = min(loop.time() + BOOKMARK_SECONDS, last_word)
+            if sent < self.version and due == math.inf and loop.time() < last_bookmark:
+                due = min(loop.time() + BOOKMARK_SECONDS, last_bookmark)
             wakes = min(due, ends)
             try:
                 async with asyncio.timeout_at(None if wakes == math.inf else wakes):
-                    await news.wait()
+                    await changed.wait()
             except TimeoutError:
-                if news.is_set():
-                    continue  # what happened at the same moment comes first
+                if changed.is_set():
+                    continue  # A change at the same moment has precedence.
                 if wakes == ends:
                     return
-                seen = told = self.version
+                seen = sent = self.version
                 due = math.inf
-                yield WatchEvent(EventType.BOOKMARK, None, str(told))
+                yield WatchEvent(EventType.BOOKMARK, None, str(sent))
 
     def _end_of_watch(self, lasts: tuple[int, int]) -> float:
-        """When a watch ends that begins now, by the loop's clock."""
+        """Returns the time of the loop at which a watch ends that starts now."""
         if not self.ends_watches:
             return math.inf
-        return asyncio.get_running_loop().time() + random.randint(*lasts)  # noqa: S311 - as the client draws
+        return asyncio.get_running_loop().time() + random.randint(*lasts)  # noqa: S311 - as the client does
 
-    # What a test does, unseen by the controller.
+    # The methods for tests, which are not recorded in `calls`.
 
     def put(self, resource: Resource[T], name: str, namespace: str = "default", **fields: Any) -> ObjectKey:
-        """Create an object or set fields of it, as a user would; `metadata=` adds to its metadata.
+        """Creates an object or sets fields of it, as a user would. `metadata=` adds to the metadata.
 
-        The status may be set, too; no rule is checked.
+        Can also set the status. Does not validate the object.
         """
         key = ObjectKey(namespace if resource.namespaced else "", name)
         self.server.put(resource, key, fields, fields.pop("metadata", {}))
         return key
 
     def read(self, resource: Resource[T], key: ObjectKey) -> Json:
-        """Return the object as JSON, not to be changed; KeyError when there is none."""
+        """Returns an object as JSON. Do not modify it.
+
+        Raises:
+            KeyError: The object does not exist.
+        """
         return self.server.collection(resource).objects[key]
 
     def exists(self, resource: Resource[T], key: ObjectKey) -> bool:
-        """Whether there is such an object."""
+        """Returns whether an object exists."""
         return key in self.server.collection(resource).objects
 
     def all(self, resource: Resource[T]) -> list[Json]:
-        """Return all objects of a kind, as JSON, not to be changed."""
+        """Returns all objects of a kind as JSON. Do not modify them."""
         return list(self.server.collection(resource).objects.values())
 
     def remove(self, resource: Resource[T], key: ObjectKey) -> None:
-        """Ask for an object's deletion, as a user would."""
+        """Deletes an object, as a user would."""
         self.server.delete(resource, key)
 
     def forget(self) -> None:
-        """Forget the past, so that a watch that asks for it is told 410."""
+        """Forgets the history, so that a watch from an old version gets 410 (Expired)."""
         self.server.forget()
 
     def collect_garbage(self) -> None:
-        """Let what owners left behind follow them, as the cluster's garbage collector does by itself."""
+        """Deletes objects whose owners are deleted, as the garbage collector of a cluster does by itself."""
         garbage.collect(self.server)
 
-    # Behind both.
+    # Shared by both.
 
     async def _request(self, call: Call, take_effect: Callable[[], Json]) -> Json:
         self.calls.append(call)
@@ -358,13 +364,13 @@ class ModelApi:
         await self.after(call)
         return result
 
-    def _tell_watches(self) -> None:
-        news, self._news = self._news, asyncio.Event()
-        news.set()
+    def _notify_watches(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
 
 def _view(resource: Resource[T], obj: Json) -> T:
-    """The object as the real client reads it."""
+    """Returns an object as the real client decodes it."""
     return read_object(resource, msgspec.json.encode(obj))
 
 
@@ -375,13 +381,13 @@ def _scoped(matches: Matches, namespace: str) -> Matches:
 
 
 def _as_seen(change: Change, matches: Matches) -> tuple[EventType, Json] | None:
-    """What a change is to who sees only what matches; None: nothing."""
+    """Returns the event of a change for a watch with a selector; None if it does not see the change."""
     was = change.before is not None and matches(change.before)
     if change.type is not EventType.DELETED and matches(change.object):
         return (EventType.MODIFIED if was else EventType.ADDED), change.object
     if not was or change.before is None:
         return None
-    # Whoever sees it go is shown what it was, at the version of its going.
+    # A DELETED event has the last state of the object, with the version of the deletion.
     version = change.object["metadata"]["resourceVersion"]
     last = change.before
     return EventType.DELETED, {**last, "metadata": {**last["metadata"], "resourceVersion": version}}

@@ -1,4 +1,4 @@
-"""Merge patches (RFC 7386) and JSON patches (RFC 6902). What is given is never changed."""
+"""Merge patches (RFC 7386) and JSON patches (RFC 6902). The arguments are never modified."""
 
 import copy
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from pilothouse.kube import BadRequest, Invalid
 
 
 def merged(target: Any, patch: Any) -> Any:
-    """Return a document with a merge patch applied."""
+    """Returns a document with a merge patch applied."""
     if not isinstance(patch, dict):
         return copy.deepcopy(patch)
     result = dict(target) if isinstance(target, dict) else {}
@@ -21,11 +21,11 @@ def merged(target: Any, patch: Any) -> Any:
 
 
 def json_patched(document: Any, operations: Sequence[dict[str, Any]]) -> Any:
-    """Return a document with a JSON patch applied.
+    """Returns a document with a JSON patch applied.
 
     Raises:
-        Invalid: an operation does not fit the document, or a test failed.
-        BadRequest: an operation is unknown.
+        Invalid: An operation does not fit the document, or a test failed.
+        BadRequest: An operation is unknown.
     """
     root = {"": copy.deepcopy(document)}
     for operation in operations:
@@ -58,7 +58,7 @@ def _carry_out(root: dict[str, Any], operation: dict[str, Any]) -> None:
 
 
 def _locate(root: dict[str, Any], pointer: str) -> tuple[Any, str]:
-    """The container that a pointer's last step is in, and that step."""
+    """Returns the container of a pointer's last step, and that step."""
     *steps, last = [step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")]
     node: Any = root
     for step in steps:

@@ -1,6 +1,6 @@
-"""A process of the operator, and how it suffers the faults that befall its calls.
+"""A process of the operator, with faults at its calls.
 
-One that was killed stays dead: none of its calls, be it from a `finally`, has an effect any more.
+A killed process stays dead: its later calls have no effect, even those from a `finally` block.
 """
 
 import asyncio
@@ -14,26 +14,27 @@ from pilothouse.testing.freezing import Freezable
 
 R = TypeVar("R")
 
-#: After so long a caller gives up on an answer, and what was delayed arrives one second later, seconds.
+#: Seconds after which a client gives up waiting for a reply. A late call is carried out one second after
+#: that.
 TIMEOUT_SECONDS = 30.0
-#: How long a leader is frozen, seconds: longer than a Lease lasts.
+#: Seconds for which a leader is frozen: longer than the duration of a Lease.
 FROZEN_SECONDS = 60.0
-#: How long a change takes at which the process is told to stop, seconds: longer than its syncs then may
-#: (GRACEFUL_SHUTDOWN_TIMEOUT, 5), by less than a successor has to wait from then on (5 more).
+#: Seconds that a change takes during which the process is asked to stop: longer than its reconciles then may
+#: take (GRACEFUL_SHUTDOWN_TIMEOUT, 5), by less than a successor has to wait from then on (5 more).
 OUTLASTING_SECONDS = 9.0
 
 _EFFECT_FIRST = {Fault.KILLED_AFTER, Fault.REPLY_LOST, Fault.ERROR_AFTER}
 
 
 class Process:
-    """A process of the operator, as its calls go through the faults.
+    """A process of the operator, with faults at its calls.
 
     Attributes:
-        number: which one, from 1.
-        alive: whether it has not been killed.
-        died: set when it is killed.
-        stop: set when it is told to stop; hand it to the manager.
-        holder: what the Lease says of its holder when it is this process: the beginning of it.
+        number: The number of the process, from 1.
+        alive: Whether the process has not been killed.
+        died: Set when the process is killed.
+        stop: Set when the process is asked to stop. Pass it to the manager.
+        holder: The prefix of the Lease's holder identity when this process is the holder.
     """
 
     def __init__(self, faults: Faults, number: int = 1, holder: str = "") -> None:
@@ -48,25 +49,25 @@ class Process:
 
     @property
     def alive(self) -> bool:
-        """Whether it has not been killed."""
+        """Whether the process has not been killed."""
         return not self.died.is_set()
 
     def kill(self) -> None:
-        """End it: from now on nothing that it does has an effect."""
+        """Kills the process: from now on nothing that it does has an effect."""
         self.died.set()
         self._cut(Killed())
 
     def terminate(self) -> None:
-        """Tell it to stop, as SIGTERM does."""
+        """Asks the process to stop, as SIGTERM does."""
         self.stop.set()
 
     def require_alive(self) -> None:
-        """Raise Killed when it has been killed."""
+        """Raises Killed if the process has been killed."""
         if not self.alive:
             raise Killed
 
     def leads(self) -> bool:
-        """Whether no other process holds the Lease, or all of the Leases."""
+        """Returns whether this process holds the Lease (or one of the Leases), or no process does."""
         leaders = self.faults.leaders()
         return not leaders or any(leader.startswith(self.holder) for leader in leaders)
 
@@ -89,20 +90,20 @@ class Process:
         threaded: bool = False,
         sent: bool = False,
     ) -> R:
-        """Make a call, or suffer what is to befall it.
+        """Makes a call, and injects the fault for it, if there is one.
 
         Args:
-            what: its words.
-            effect: makes it.
-            writes: whether it changes something.
-            errors: how its client tells of faults.
-            election: whether it is a call of the election.
-            outside: whether it goes to an outside system.
-            threaded: whether a thread waits for it, which no fence stops.
-            sent: whether it was sent while the process led, however late it takes effect.
+            what: A description of the call.
+            effect: Makes the call.
+            writes: Whether the call changes something.
+            errors: The exceptions with which its client reports faults.
+            election: Whether it is a call of the leader election.
+            outside: Whether the call goes to an outside system.
+            threaded: Whether a thread waits for the call. The fence cannot stop a thread.
+            sent: Whether the call was sent while the process was the leader, even if it takes effect later.
 
         Raises:
-            Killed: the process is dead, be it since this call.
+            Killed: The process was killed, before or during this call.
         """
         self.require_alive()
         site, injection = self.faults.count(
@@ -115,7 +116,7 @@ class Process:
         finally:
             if injection is not None:
                 self.faults.passed(injection)
-            # Killed meanwhile, it never hears the answer.
+            # A process that was killed during the call does not get the reply.
             self.require_alive()
 
     async def _suffer(
@@ -128,7 +129,7 @@ class Process:
     ) -> R:
         fault = injection.fault if injection is not None else None
         if fault in _EFFECT_FIRST:
-            await _ignoring_answer(lambda: self._take_effect(site, effect, sent))
+            await _ignoring_reply(lambda: self._take_effect(site, effect, sent))
         match fault:
             case Fault.KILLED_BEFORE | Fault.KILLED_AFTER:
                 self.kill()
@@ -144,7 +145,7 @@ class Process:
                 self._forgotten = True
                 self._cut(Unreachable("the connection was lost", maybe_sent=True))
             case Fault.TWO_LEADERS if threaded:
-                # Nothing could stop what it has sent: it stands still while it waits for the answer.
+                # The thread has already sent its request: it freezes while it waits for the reply.
                 try:
                     return await self._take_effect(site, effect, sent)
                 finally:
@@ -155,7 +156,7 @@ class Process:
                 self.faults.start_rival()
                 self.terminate()
                 if site.writes:
-                    # Sent: whoever gives up waiting for the answer does not call it back.
+                    # The request is sent: a caller that gives up waiting for the reply does not undo it.
                     return await asyncio.shield(
                         self.faults.later(lambda: self._land(site, effect), OUTLASTING_SECONDS)
                     )
@@ -170,7 +171,7 @@ class Process:
         return await self._land(site, effect, sent=sent)
 
     async def _land(self, site: Site, effect: Callable[[], Awaitable[R]], *, sent: bool = False) -> R:
-        """Take effect, be the process at its end or not."""
+        """Carries a call out, whether or not the process is still alive."""
         if site.writes and not site.election and not sent:
             self._note_unless_leading(str(site))
         try:
@@ -179,12 +180,12 @@ class Process:
             self.faults.landed(site)
 
     async def _arrive_late(self, site: Site, effect: Callable[[], Awaitable[object]]) -> None:
-        """Take effect when nobody waits for the answer any more."""
-        await _ignoring_answer(effect)
+        """Carries a call out after its caller has given up waiting."""
+        await _ignoring_reply(effect)
         self.faults.landed(site)
 
     async def _freeze(self) -> None:
-        """Stand still, believing to lead, until somebody else does."""
+        """Freezes the process, which still considers itself the leader, and starts another one."""
         self.faults.start_rival()
         self.tasks.freeze()
         asyncio.get_running_loop().call_later(FROZEN_SECONDS, self.tasks.thaw)
@@ -193,7 +194,7 @@ class Process:
     # For the watches of this process.
 
     def open_stream(self) -> "asyncio.Queue[object]":
-        """Return where a watch reads its events from, so that it can be cut."""
+        """Returns a queue from which a watch reads its events, so that the watch can be cut."""
         if self._forgotten:
             self._forgotten = False
             raise Expired(410, "Expired", "too old resource version")
@@ -202,7 +203,7 @@ class Process:
         return stream
 
     def close_stream(self, stream: "asyncio.Queue[object]") -> None:
-        """Forget a watch that has ended."""
+        """Forgets the queue of a watch that has ended."""
         self._streams.discard(stream)
 
     def _cut(self, error: BaseException) -> None:
@@ -212,7 +213,7 @@ class Process:
             stream.put_nowait(error)
 
 
-async def _ignoring_answer(effect: Callable[[], Awaitable[object]]) -> None:
-    """Make a call of whose answer nobody hears."""
+async def _ignoring_reply(effect: Callable[[], Awaitable[object]]) -> None:
+    """Makes a call and ignores its result and its error."""
     with suppress(Exception):
         await effect()

@@ -1,4 +1,4 @@
-"""What the API server refuses to store, in its words."""
+"""Requests that the API server refuses, with its error messages."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,19 +8,19 @@ from pilothouse.testing.documents import Json
 
 
 def conflict(resource: Resource[Any], key: ObjectKey, why: str) -> Conflict:
-    """A request that comes too late."""
+    """Returns the error for a request that conflicts with the stored object."""
     return Conflict(409, "Conflict", f'Operation cannot be fulfilled on {resource} "{key.name}": {why}')
 
 
 def invalid(resource: Resource[Any], name: str, causes: Sequence[Cause]) -> Invalid:
-    """A request for an object that cannot be."""
-    told = ", ".join(f"{cause.field}: {cause.message}" for cause in causes)
+    """Returns the error for an invalid object."""
+    details = ", ".join(f"{cause.field}: {cause.message}" for cause in causes)
     kind = f"{resource.kind}.{resource.group}" if resource.group else resource.kind
-    return Invalid(422, "Invalid", f'{kind} "{name}" is invalid: {told}', tuple(causes))
+    return Invalid(422, "Invalid", f'{kind} "{name}" is invalid: {details}', tuple(causes))
 
 
 def check_namespace(resource: Resource[Any], namespace: str, metadata: Json) -> None:
-    """Refuse an object that names another namespace than the request."""
+    """Refuses an object whose namespace differs from that of the request."""
     if resource.namespaced and metadata.get("namespace", namespace) != namespace:
         raise BadRequest(
             400,
@@ -30,7 +30,7 @@ def check_namespace(resource: Resource[Any], namespace: str, metadata: Json) -> 
 
 
 def check_version(resource: Resource[Any], key: ObjectKey, old: Json, new: Json) -> None:
-    """Refuse a change that was decided on another version than the stored one."""
+    """Refuses a change that is based on another version than the stored one."""
     asked = new.get("metadata", {}).get("resourceVersion")
     if asked and asked != old["metadata"]["resourceVersion"]:
         raise conflict(
@@ -41,7 +41,7 @@ def check_version(resource: Resource[Any], key: ObjectKey, old: Json, new: Json)
 
 
 def check_applied_uid(resource: Resource[Any], key: ObjectKey, stored: Json | None, body: Json) -> None:
-    """Refuse an apply that means another object than the stored one."""
+    """Refuses an apply whose UID differs from that of the stored object."""
     asked = body.get("metadata", {}).get("uid")
     if asked and stored is None:
         raise conflict(resource, key, f"uid mismatch: {asked} was given, and no object was found")
@@ -51,7 +51,7 @@ def check_applied_uid(resource: Resource[Any], key: ObjectKey, stored: Json | No
 
 
 def check_finalizers(resource: Resource[Any], key: ObjectKey, old: Json, new: Json) -> None:
-    """Refuse finalizers that are added to an object that is being deleted."""
+    """Refuses to add finalizers to an object that is being deleted."""
     if "deletionTimestamp" not in old["metadata"]:
         return
     added = set(new["metadata"].get("finalizers", ())) - set(old["metadata"].get("finalizers", ()))

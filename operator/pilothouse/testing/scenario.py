@@ -1,4 +1,4 @@
-"""A scenario: what a user does to an operator's objects, on a model of the API server, under faults."""
+"""A scenario: what a user does to the objects of an operator, on a model of the API server, with faults."""
 
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -18,25 +18,25 @@ from pilothouse.testing.timeline import Timeline
 
 
 class Scenario(ABC):
-    """What a user does, and the result. Each run makes a new one, so that all runs begin alike.
+    """What a user does, and how to compare the results. Each run creates a new one, so all start equal.
 
-    It holds the models of the outside systems, which outlive the operator's processes.
+    A scenario contains the models of the outside systems, which outlive the processes of the operator.
 
-    The run without faults must not raise an error that nobody foresaw, must come to rest after each step,
-    and must leave nothing behind once all objects of the watched kinds are deleted. A scenario that breaks
-    one of these rules on purpose declares it with an attribute, or with `held_outside`.
+    The run without faults must not raise unexpected errors, must stop changing things after each step, and
+    must leave nothing behind when all objects of the watched kinds are deleted. A scenario that breaks one of
+    these rules on purpose declares it with an attribute, or with `held_outside`.
 
     Attributes:
-        streams_lists: Whether the API server streams its lists, as it does by default since 1.34.
-        shards: Where processes elect leaders: the number of shards among which they divide the objects; 0:
-            one process leads.
-        polls_every: How often, in seconds, an object may be reconciled, and a call repeated, when everything
-            has settled. An operator that polls more often must say so here.
-        recurring: Changes that go on when everything has settled: patterns of calls as reports show them,
+        streams_lists: Whether the API server supports streaming lists, as it does by default since 1.34.
+        shards: The number of shards among which processes with leader election divide the objects. With 0,
+            one process is the leader of all.
+        polls_every: Seconds between two reconciles of an object, or two equal calls, that are allowed when
+            everything has settled. An operator that polls more often must declare it here.
+        recurring: Changes that continue when everything has settled: patterns of calls as reports show them,
             such as "registry.renew" or "patch leases.example.com *".
         retained: Objects that stay when their owner is deleted: patterns such as "persistentvolumeclaims *".
         controllers: Stand-ins for Kubernetes' own controllers, such as `Deployments()` and `Pods()` of
-            `pilothouse.testing.controllers`. What they make for an object is left out of `objects_state`.
+            `pilothouse.testing.controllers`. `objects_state` leaves out the objects that they create.
         expected_errors: Exceptions that tasks raise on purpose and that are not a TaskFailed.
     """
 
@@ -50,46 +50,46 @@ class Scenario(ABC):
 
     @abstractmethod
     def watches(self, process: Process) -> Sequence[Watch]:
-        """Return what a new process of the operator watches; nothing in it may be shared between processes.
+        """Returns the watches of a new process of the operator. Processes must not share anything in them.
 
-        Give the playbooks `Outside(model, process, ...)` in place of the outside systems' clients.
+        Give the playbooks `Outside(model, process, ...)` instead of the clients of outside systems.
         """
 
     @abstractmethod
     def play(self, user: ModelApi) -> Iterator[str | float]:
-        """Do what a user does, step by step.
+        """Does what a user does, step by step.
 
-        Yield a step's name: the next one follows when all has settled. Or yield seconds: the next one
-        follows then, whatever the operator is at.
+        Yield the name of a step to continue when everything has settled. Yield a number to continue after
+        that many seconds, even if the operator is still at work.
         """
 
     def effects(self) -> Sequence[str]:
-        """Return what has been done outside so far: no run may do more than the one without faults."""
+        """Returns the effects outside so far. No run may have more of them than the one without faults."""
         return ()
 
     def state(self, api: ModelApi) -> object:
-        """Return what must be the same at the end of every step.
+        """Returns the state that must be the same in all runs at the end of a step.
 
-        By default every object of every kind, Events and Leases left out, without resourceVersions and
-        times. Add what the outside systems hold.
+        By default these are all objects except Events and Leases, without resourceVersions and times. Add the
+        contents of the outside systems.
         """
         return objects_state(api)
 
     def held_outside(self) -> object:
-        """Return what the outside systems hold for objects that exist.
+        """Returns what the outside systems contain for existing objects.
 
-        Once all objects of the watched kinds are deleted, it must be what it was at the beginning. By default
-        it is the part of `state` that does not come from the API server: `state` of an empty one. Override it
-        to leave out what stays on purpose, such as closed entries of a ledger.
+        When all objects of the watched kinds are deleted, it must be what it was at the beginning. By default
+        it is the part of `state` that does not come from the API server: `state` of an empty API server.
+        Override it to leave out what stays on purpose, such as closed entries of a ledger.
         """
         return self.state(ModelApi())
 
 
 def objects_state(api: ModelApi) -> dict[str, Json]:
-    """Return every object, without what differs from run to run.
+    """Returns all objects, without the fields that differ from run to run.
 
-    Events and Leases are left out, and so is what Kubernetes' own controllers make for an object: the Pods of
-    a Deployment, for example.
+    Events and Leases are left out, as are the objects that Kubernetes' own controllers create, for example
+    the Pods of a Deployment.
     """
     return {
         f"{collection.resource} {key}": _timeless(obj)
@@ -117,7 +117,7 @@ def _timeless(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Step:
-    """What there is at the end of a step: compared between runs."""
+    """The state and the effects at the end of a step, which are compared between runs."""
 
     name: str
     state: object
@@ -129,13 +129,13 @@ class Run:
     """One run of a scenario.
 
     Attributes:
-        injections: the faults.
-        steps: what came of each step.
-        sites: all calls, but for those of elections.
-        elections: those.
-        struck: the faults that befell a call.
-        failure: why it did not come to the expected end; empty when it did.
-        timeline: what happened; None before the run.
+        injections: The faults to inject.
+        steps: The results of the steps.
+        sites: All calls except those of leader elections.
+        elections: The calls of leader elections.
+        struck: The faults that were injected.
+        failure: Why the run did not reach the expected state; empty if it did.
+        timeline: What happened. None before the run.
     """
 
     injections: tuple[Injection, ...]
@@ -153,12 +153,14 @@ class Run:
         faults = "\n".join(map(self._fault_in_words, self.injections)) or "Without faults:"
         lines = "\n".join(self.timeline.lines()) if self.timeline else ""
         failure = self.failure.replace("\n", "\n  ")
-        return f"{faults}\n  {failure}\n  Timeline; --> marks a call that a fault struck:\n{lines}"
+        return f"{faults}\n  {failure}\n  Timeline (--> marks a call with a fault):\n{lines}"
 
     def _fault(self, injection: Injection) -> str:
         if injection in self.struck:
             return str(injection)
-        return f"{injection} (not struck: of {len(self.sites)} calls, none is that one and can suffer it)"
+        return (
+            f"{injection} (not injected: none of the {len(self.sites)} calls has this number and allows it)"
+        )
 
     def _fault_in_words(self, injection: Injection) -> str:
         if injection not in self.struck:

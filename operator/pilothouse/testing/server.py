@@ -1,7 +1,7 @@
-"""The rules of the API server, on objects in memory: versions, generations, finalizers, owners, history.
+"""The rules of the API server for objects in memory: versions, generations, finalizers, owners, history.
 
-What it does not do: defaulting and validation (give `validate`), permissions, pods' graceful deletion. The
-contract tests compare it with the real one.
+It does not set defaults, does not validate (set `validate`), does not check permissions, and deletes Pods
+without a grace period. Contract tests compare it with the real API server.
 """
 
 import copy
@@ -27,7 +27,7 @@ from pilothouse.testing.patches import json_patched, merged
 from pilothouse.testing.refusals import check_applied_uid, check_namespace, check_version, conflict, invalid
 
 Validate: TypeAlias = Callable[[Resource[Any], Json, Json | None], Sequence[Cause]]
-"""Told the kind, the object to be stored and the one that is stored, returns what is wrong with it."""
+"""Called with the kind, the new object and the stored object, if there is one. Returns the problems."""
 
 FOREGROUND, ORPHAN = "foregroundDeletion", "orphan"
 _FINALIZERS = {"Foreground": FOREGROUND, "Orphan": ORPHAN}
@@ -38,12 +38,12 @@ def _anything(resource: Resource[Any], new: Json, old: Json | None) -> Sequence[
 
 
 class ModelServer:
-    """Objects in memory under the API server's rules. What it returns must not be changed.
+    """Objects in memory with the rules of the API server. Do not modify the returned objects.
 
     Attributes:
-        version: the version of the last change.
-        validate: says what is wrong with an object that is to be stored; by default nothing ever is.
-        changed: called after every change, each of them.
+        version: The version of the last change.
+        validate: Returns the problems of an object before it is stored. By default there are none.
+        changed: Functions that are called after every change.
     """
 
     def __init__(self) -> None:
@@ -54,18 +54,18 @@ class ModelServer:
         self._named = 0
 
     def collection(self, resource: Resource[Any]) -> Collection:
-        """All objects of a kind."""
+        """Returns the collection of a kind."""
         name = str(resource)
         if name not in self._collections:
             self._collections[name] = Collection(resource)
         return self._collections[name]
 
     def collections(self) -> list[Collection]:
-        """Every kind that was ever asked for."""
+        """Returns the collections of all kinds that have been used."""
         return list(self._collections.values())
 
     def get(self, resource: Resource[Any], key: ObjectKey) -> Json:
-        """Return an object, with who manages its fields."""
+        """Returns an object with its managedFields."""
         return self._shown(resource, key, self._found(resource, key))
 
     def _found(self, resource: Resource[Any], key: ObjectKey) -> Json:
@@ -75,11 +75,11 @@ class ModelServer:
         return found
 
     def create(self, resource: Resource[Any], namespace: str, body: Json, *, manager: str) -> Json:
-        """Store a new object."""
+        """Stores a new object."""
         obj = copy.deepcopy(body)
         metadata = obj.setdefault("metadata", {})
         if metadata.get("resourceVersion"):
-            # Found out late, in the storage: hence not a 400.
+            # The real API server detects this only in its storage, so the status is not 400.
             raise ServerError(500, "", "resourceVersion should not be set on objects to be created")
         check_namespace(resource, namespace, metadata)
         if not metadata.get("name") and metadata.get("generateName"):
@@ -106,7 +106,7 @@ class ModelServer:
         force: bool,
         dry_run: bool = False,
     ) -> Json:
-        """Change some fields of an object, or only return what would come of it."""
+        """Patches an object and returns it. A dry run only returns the result."""
         if dry_run:
             return self._tried(
                 resource,
@@ -140,7 +140,7 @@ class ModelServer:
             applied = strategy.for_apply(resource, body, subresource)
             tried = copy.deepcopy(owners)
             new = tried.apply(manager, old, applied, force=force, subresource=subresource)
-            # Who owns a field is part of the object, too.
+            # The owners of the fields are part of the object.
             stored = self._update(resource, key, old, new, subresource, touched=tried != owners)
             if key in collection.owners:
                 collection.owners[key] = tried
@@ -160,7 +160,7 @@ class ModelServer:
         resource_version: str = "",
         propagation: str = "Background",
     ) -> Json:
-        """Ask for an object's deletion: at once, or when its finalizers are gone."""
+        """Deletes an object immediately, or when its finalizers have been removed."""
         old = self._found(resource, key)
         for name, wanted in (("uid", uid), ("resourceVersion", resource_version)):
             if wanted and wanted != old["metadata"][name]:
@@ -177,10 +177,10 @@ class ModelServer:
         return self._store(resource, key, strategy.for_delete(old, finalizers), old)
 
     def bind(self, resource: Resource[Any], key: ObjectKey, node: str) -> Json:
-        """Schedule a pod to a node.
+        """Binds a Pod to a node.
 
         Raises:
-            Conflict: it is scheduled already.
+            Conflict: The Pod is already bound.
         """
         old = self._found(resource, key)
         if old.get("spec", {}).get("nodeName"):
@@ -188,7 +188,7 @@ class ModelServer:
         return self._store(resource, key, {**old, "spec": {**old.get("spec", {}), "nodeName": node}}, old)
 
     def put(self, resource: Resource[Any], key: ObjectKey, fields: Json, metadata: Json) -> Json:
-        """Create an object or set fields of it, status included; only the generation has rules."""
+        """Creates an object or sets fields of it, including the status. The generation is updated."""
         old = self.collection(resource).objects.get(key)
         if old is None:
             obj = {"metadata": {"name": key.name, **metadata}, **copy.deepcopy(fields)}
@@ -201,12 +201,12 @@ class ModelServer:
         return stored
 
     def forget(self) -> None:
-        """Forget the past, so that whoever asks for it is told 410."""
+        """Forgets the history, so that watches from an old version get 410 (Expired)."""
         for collection in self.collections():
             collection.forget(self.version)
 
     def _shown(self, resource: Resource[Any], key: ObjectKey, obj: Json) -> Json:
-        """An object as it is answered."""
+        """Returns an object as it is in a response."""
         owners = self.collection(resource).owners.get(key)
         managed = owners.managed_fields(resource.api_version) if owners is not None else []
         return {**obj, "metadata": {**obj["metadata"], "managedFields": managed}} if managed else obj
@@ -214,11 +214,11 @@ class ModelServer:
     def _tried(
         self, resource: Resource[Any], key: ObjectKey, change: Callable[["ModelServer"], Json]
     ) -> Json:
-        """What would come of a change: it is made on a copy."""
+        """Returns the result of a change that is made on a copy."""
         copied, here = ModelServer(), self.collection(resource)
         copied.version, copied.validate = self.version, self.validate
         there = copied.collection(resource)
-        there.made[key] = -1  # the UID of what is not made is nobody's
+        there.made[key] = -1  # No real object has the UID of an object from a dry run.
         if key in here.objects:
             there.objects[key] = here.objects[key]
             there.owners[key] = copy.deepcopy(here.owners.get(key, Ownership()))
@@ -245,7 +245,7 @@ class ModelServer:
     ) -> Json:
         made = self.collection(resource).made
         made[key] += 1
-        # The same from run to run: by name, and by how many there were of it.
+        # The same in all runs: derived from the name and the number of earlier objects with that name.
         uid = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{resource}/{key}/{made[key]}"))
         obj = strategy.for_create(resource, key, obj, uid, status=status)
         self._validate(resource, key, obj, None)
@@ -282,7 +282,7 @@ class ModelServer:
         before = collection.objects.pop(key)
         collection.owners.pop(key, None)
         self._note(resource, EventType.DELETED, self._versioned(last), before)
-        # The answer shows the version before; only watches are told the one of the deletion.
+        # The response has the previous version. Only watches get the version of the deletion.
         return last
 
     def _versioned(self, obj: Json) -> Json:

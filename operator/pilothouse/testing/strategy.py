@@ -1,7 +1,7 @@
-"""What the API server makes of a body before it stores it, whatever its author wrote there.
+"""How the API server changes a body before it stores it.
 
-In the real one it is the strategy of a registry (k8s.io/apiserver, pkg/registry/rest): PrepareForCreate,
-PrepareForUpdate, BeforeDelete, GetResetFields.
+In the real API server this is the strategy of a registry (k8s.io/apiserver, pkg/registry/rest):
+PrepareForCreate, PrepareForUpdate, BeforeDelete, GetResetFields.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from pilothouse.telemetry import now
 from pilothouse.testing.documents import Json
 from pilothouse.testing.refusals import check_finalizers
 
-# Kinds of the server's own that have neither a status nor a generation.
+# Built-in kinds without a status and a generation.
 _PLAIN = {
     "configmaps",
     "endpoints",
@@ -23,19 +23,19 @@ _PLAIN = {
     "serviceaccounts",
     "services",
 }
-# What a user's body never decides.
+# Metadata that a request cannot set.
 _SERVERS_OWN = ("creationTimestamp", "deletionTimestamp", "generation", "resourceVersion", "uid", "selfLink")
 
 
 def for_create(resource: Resource[Any], key: ObjectKey, body: Json, uid: str, *, status: bool) -> Json:
-    """Return a new object as it is stored.
+    """Returns a new object as it is stored.
 
     Args:
-        resource: its kind.
-        key: what it is called.
-        body: what was asked.
-        uid: what it is to have, unless the body may decide and does.
-        status: whether the body decides on everything, the status included.
+        resource: The kind.
+        key: The key of the object.
+        body: The body of the request.
+        uid: The UID, unless `status` is set and the body has one.
+        status: Whether the body may set everything, including the status and the server's metadata.
     """
     metadata = {
         name: value
@@ -55,11 +55,11 @@ def for_create(resource: Resource[Any], key: ObjectKey, body: Json, uid: str, *,
 
 
 def for_update(resource: Resource[Any], key: ObjectKey, old: Json, new: Json, subresource: str) -> Json:
-    """Return a changed object as it is stored; equal to the old one when nothing has changed.
+    """Returns a changed object as it is stored. Equal to the old object if nothing has changed.
 
     Raises:
-        NotFound: it has no such subresource.
-        Invalid: it is being deleted, and a finalizer is added.
+        NotFound: The kind does not have the subresource.
+        Invalid: The object is being deleted, and the change adds a finalizer.
     """
     has_status = str(resource) not in _PLAIN
     if subresource == "status" and not has_status:
@@ -94,7 +94,7 @@ def _updated_metadata(resource: Resource[Any], key: ObjectKey, old: Json, new: J
 
 
 def for_delete(old: Json, finalizers: Sequence[str]) -> Json:
-    """Return an object as it waits for its finalizers to go."""
+    """Returns an object as it is stored while its deletion waits for finalizers."""
     metadata = {**old["metadata"], "finalizers": list(finalizers), "deletionTimestamp": _timestamp()}
     metadata["deletionGracePeriodSeconds"] = 0
     if "generation" in metadata:
@@ -103,7 +103,7 @@ def for_delete(old: Json, finalizers: Sequence[str]) -> Json:
 
 
 def for_apply(resource: Resource[Any], body: Json, subresource: str) -> Json:
-    """Return the part of a body that an apply may set there."""
+    """Returns the part of a body that an apply to the object or the subresource may set."""
     if subresource:
         return {"status": body.get("status", {})}
     if str(resource) in _PLAIN:

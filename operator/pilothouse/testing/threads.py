@@ -1,4 +1,4 @@
-"""Threads that take turns with the event loop, so that nothing depends on which of the two is quicker."""
+"""Threads that take turns with the event loop, so that runs do not depend on which of the two is faster."""
 
 import asyncio
 import threading
@@ -11,16 +11,17 @@ from pilothouse.testing.virtual_time import STUCK_SECONDS, VirtualTimeLoop
 P = ParamSpec("P")
 R = TypeVar("R")
 
-#: A thread that waits for the loop keeps its place. In a real process the places are fewer.
+#: Maximum number of threads. A thread that waits for the loop counts. A real process has fewer.
 _PLACES = 1000
 
 _here = threading.local()
 
 
 def await_on(loop: asyncio.AbstractEventLoop, call: Coroutine[Any, Any, R]) -> R:
-    """Make a call on a loop, from a thread that blocks until it has the answer, or raises what the call does.
+    """Makes a call on a loop from a thread, and blocks until it ends. Returns its result or raises its error.
 
-    Under virtual time the clock goes on meanwhile; a thread of `AwaitedThreads` lets the loop go on, too.
+    Under virtual time the clock continues while the thread waits. In a thread of `AwaitedThreads`, the loop
+    does as well.
     """
     answer = asyncio.run_coroutine_threadsafe(call, loop)
     if isinstance(loop, VirtualTimeLoop):
@@ -32,17 +33,18 @@ def await_on(loop: asyncio.AbstractEventLoop, call: Coroutine[Any, Any, R]) -> R
 
 
 class AwaitedThreads(ThreadPoolExecutor):
-    """Threads for which the loop stands still until they end, or wait for a call of theirs (`await_on`).
+    """A pool of threads. The loop stops while a thread runs, until it ends or waits for a call (`await_on`).
 
-    Else a thread may be called off before the system lets it begin, and calls of several threads come in any
-    order. One that takes longer than STUCK_SECONDS may wait for the loop in another way: it then goes on.
+    Otherwise a thread could be cancelled before it starts, and the calls of several threads would have a
+    random order. If a thread takes longer than STUCK_SECONDS, the loop continues: the thread may wait for it
+    in another way.
     """
 
     def __init__(self) -> None:
         super().__init__(_PLACES)
 
     def submit(self, function: Callable[P, R], /, *arguments: P.args, **options: P.kwargs) -> Future[R]:
-        """Run something in a thread, up to where it ends or waits for the loop."""
+        """Runs a function in a thread, and returns when it ends or waits for the loop."""
         turn = _Turn()
         over = turn.over
 
@@ -57,11 +59,12 @@ class AwaitedThreads(ThreadPoolExecutor):
 
 
 class _Turn:
-    """Lets either a thread go on or the loop, never both.
+    """Lets either a thread or the loop run, never both.
 
     Attributes:
-        thread: what the thread does.
-        over: set when the thread waits for the loop, or has ended; another one for each time that it goes on.
+        thread: The work of the thread.
+        over: Set when the thread waits for the loop or has ended. Replaced each time that the thread
+            continues.
     """
 
     thread: Future[Any]
@@ -70,10 +73,10 @@ class _Turn:
         self.over = threading.Event()
 
     def hand_over(self, loop: asyncio.AbstractEventLoop, answer: Future[Any]) -> None:
-        """Let the loop go on until the thread has its answer; with that it stands still again."""
+        """Lets the loop run until the thread has its result, and then stops it again."""
         before, over = self.over, threading.Event()
         self.over = over
-        # On the loop, as by then it has told the future whom else to tell first that the thread has ended.
+        # On the loop: by then it has added its own callback to the future, which must run first.
         loop.call_soon_threadsafe(lambda: self.thread.add_done_callback(lambda _: over.set()))
         answer.add_done_callback(lambda _: over.wait(STUCK_SECONDS))
         before.set()

@@ -1,4 +1,4 @@
-"""The timeline of a run: what the user, the cluster and the operator's processes did, in order, in words."""
+"""The timeline of a run: what the user, the cluster and the processes of the operator did."""
 
 import asyncio
 from collections import Counter
@@ -19,9 +19,9 @@ from pilothouse.testing.process import Process
 
 USER, CLUSTER = "user", "cluster"
 
-#: More reconciles of an object, or calls for it, within one wait of the scenario are a loop without end.
+#: More reconciles of an object, or calls for it, within one wait of the scenario count as an endless loop.
 MANY_RECONCILES, MANY_CALLS = 500, 5000
-#: How many entries a report shows at the beginning, before and after each struck call, and at the end.
+#: How many entries a report shows at the beginning, before and after each call with a fault, and at the end.
 FIRST, BEFORE, AFTER, LAST = 12, 8, 14, 16
 
 
@@ -30,10 +30,10 @@ class Entry:
     """Something that happened.
 
     Attributes:
-        seconds: When, seconds since the run began.
+        seconds: The time in seconds since the start of the run.
         who: The user, the cluster, or a process of the operator.
-        text: What, in words.
-        fault: The fault that struck it; None if it was not struck.
+        text: A description.
+        fault: The fault that was injected at the call, if there was one.
     """
 
     seconds: float
@@ -53,8 +53,8 @@ class Reconcile:
 
     Attributes:
         object: The kind and the key.
-        seconds: When it ended.
-        failure: The failed task's reason and message; empty when no task failed.
+        seconds: When it ended, in seconds since the start of the run.
+        failure: The reason and message of the failed task; empty if no task failed.
     """
 
     object: str
@@ -63,13 +63,13 @@ class Reconcile:
 
 
 class Timeline:
-    """What happened in one run. Made on the run's loop.
+    """What happened in one run. Create it on the loop of the run.
 
     Attributes:
-        entries: Everything, in order.
-        reconciles: The reconciles that came to their end.
-        endless: Set when an object is reconciled without end; `loop` says which one.
-        loop: What goes on without end, in words.
+        entries: All entries, oldest first.
+        reconciles: The reconciles that have ended.
+        endless: Set when the operator is in an endless loop; `loop` describes it.
+        loop: A description of the endless loop.
     """
 
     def __init__(self) -> None:
@@ -83,11 +83,11 @@ class Timeline:
 
     @property
     def seconds(self) -> float:
-        """How long the run has lasted so far."""
+        """The seconds since the start of the run."""
         return self._clock() - self._began
 
     def begin_wait(self) -> None:
-        """Begin to count anew what is done for each object."""
+        """Restarts the counters of reconciles and calls per object."""
         self._counts.clear()
 
     def _count(self, what: str, obj: str, many: int) -> None:
@@ -97,29 +97,29 @@ class Timeline:
             self.endless.set()
 
     def add(self, who: str, text: str, fault: Fault | None = None) -> None:
-        """Add an entry."""
+        """Adds an entry."""
         self.entries.append(Entry(self.seconds, who, text, fault))
 
     def add_call(self, site: Site, injection: Injection | None) -> None:
-        """Add a call of a process. Calls of elections, which the clock makes, are left out unless struck."""
+        """Adds a call of a process. Leaves out calls of leader elections without a fault."""
         if site.election and injection is None:
             return
         self._count("made calls for", site.object, MANY_CALLS)
         self.add(process_name(site.process), str(site), injection.fault if injection else None)
 
     def add_effects(self, who: str, effects: Counter[str]) -> None:
-        """Add what a call did outside, by `Scenario.effects`."""
+        """Adds what a call did outside, according to `Scenario.effects`."""
         for effect, count in islice(effects.items(), 5):
             self.add(who, f"    effect: {brief(effect)}" + (f" ({count} times)" if count > 1 else ""))
 
     def add_user_step(self, changes: Sequence[tuple[Objects, Change]], effects: Counter[str]) -> None:
-        """Add what the user did to objects, and outside, between two yields of a scenario."""
+        """Adds what the user did to objects and outside systems between two yields of a scenario."""
         for objects, change in changes:
             self.add(USER, _change_in_words(objects, change))
         self.add_effects(USER, effects)
 
     def add_recap(self, who: str, play: Play[Any, Any], recap: Recap) -> None:
-        """Add how a reconcile ended, task by task."""
+        """Adds how a reconcile ended, task by task."""
         failure = f"{recap.failure.reason}: {recap.failure}" if recap.failure else ""
         self._add_reconcile(failure)
         for result in recap.results:
@@ -130,7 +130,7 @@ class Timeline:
         self.add(who, f"{_object()}: {what} ended: {ended}")
 
     def add_error(self, who: str, error: BaseException) -> None:
-        """Add an error that ended a reconcile."""
+        """Adds an error that ended a reconcile."""
         self._add_reconcile("" if isinstance(error, Conflict | asyncio.CancelledError) else repr(error))
         self.add(who, f"{_object()}: reconcile ended by {brief(repr(error))}")
 
@@ -139,7 +139,7 @@ class Timeline:
         self.reconciles.append(Reconcile(_object(), self.seconds, failure))
 
     def lines(self) -> Iterator[str]:
-        """Yield the entries that a report shows: the first, the last and those around struck calls."""
+        """Yields the entries that a report shows: the first, the last, and those around faults."""
         shown = self._shown()
         last = -1
         for index in shown:
@@ -154,22 +154,22 @@ class Timeline:
         for index, entry in enumerate(self.entries):
             if entry.fault:
                 chosen |= set(range(max(0, index - BEFORE), min(total, index + AFTER)))
-        # A step of the user's explains what follows.
+        # The user's steps explain what follows.
         chosen |= set(islice((i for i, entry in enumerate(self.entries) if entry.who == USER), 30))
         return sorted(chosen)
 
 
 class Recorded(Playbook[Any]):
-    """A playbook whose reconciles are noted in a timeline.
+    """A playbook whose reconciles are recorded in a timeline.
 
     Args:
-        playbook: What is run.
-        timeline: Where it is noted.
-        process: The process that runs it. What it does after its death has no effect, and is not noted.
+        playbook: The playbook to run.
+        timeline: The timeline.
+        process: The process that runs the playbook. Nothing is recorded after it was killed.
     """
 
     def __init__(self, playbook: Playbook[Any], timeline: Timeline, process: Process) -> None:
-        # A copy, whatever a playbook consists of.
+        # Copies all attributes of the playbook.
         self.__dict__.update(vars(playbook))
         self._recorded = playbook
         self._timeline = timeline
@@ -177,7 +177,7 @@ class Recorded(Playbook[Any]):
         self._who = process_name(process.number)
 
     async def run(self, play: Play[Any, Any]) -> Recap:
-        """Run the playbook, and note how it ended."""
+        """Runs the playbook, and records how it ended."""
         what = "cleanup" if play.deleting else "reconcile"
         self._timeline.add(self._who, f"{_object()}: {what} begins")
         try:
@@ -192,12 +192,12 @@ class Recorded(Playbook[Any]):
 
 
 def recorded(watch: Watch, timeline: Timeline, process: Process) -> Watch:
-    """Return a watch whose reconciles are noted in a timeline."""
+    """Returns a watch whose reconciles are recorded in a timeline."""
     return replace(watch, tasks=Recorded(watch.playbook, timeline, process))
 
 
 def process_name(number: int) -> str:
-    """Return what reports call a process."""
+    """Returns the name of a process in reports."""
     return f"process {number}"
 
 
@@ -206,7 +206,7 @@ def _object() -> str:
 
 
 def _change_in_words(objects: Objects, change: Change) -> str:
-    """Return what the user did to an object."""
+    """Returns a description of what the user did to an object."""
     metadata = change.object["metadata"]
     key = "/".join(filter(None, (metadata.get("namespace"), metadata["name"])))
     name = f"{objects.resource} {key}"

@@ -1,8 +1,7 @@
-"""An event loop whose clock jumps to the next timer when nothing else is left to do.
+"""An event loop whose clock jumps to the next timer when all tasks wait.
 
-An hour of back-off, leases and resyncs runs in milliseconds, always in the same order. Real files and threads
-work (the clock stands still while a thread runs); real sockets do not: use the usual loop for a test with a
-server.
+An hour of back-off, leases and resyncs runs in milliseconds, always in the same order. Files and threads
+work; the clock stops while a thread runs. Sockets do not work: use a normal loop for a test with a server.
 """
 
 import asyncio
@@ -15,21 +14,22 @@ from typing import Any, TypeVar, TypeVarTuple
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 
-# A test whose every task waits, with no timer set and nothing to read, will never end. Seconds of real time.
+# Real seconds after which a test fails if all its tasks wait, no timer is set and nothing can be read.
 STUCK_SECONDS = 5.0
 
 
 class VirtualTimeStuck(RuntimeError):
-    """Every task waits for something that nothing will bring."""
+    """All tasks wait, and nothing will wake any of them."""
 
 
 class _JumpingSelector(selectors.BaseSelector):
-    """Polls the real selector; where that would have waited for a timer, moves the clock instead."""
+    """Polls the real selector. Where a real loop would wait for a timer, moves the clock instead."""
 
     def __init__(self) -> None:
         self._real = selectors.DefaultSelector()
-        self.clock = 1_000.0  # not 0: code that takes 0 for "never" must fail here as it would in production
-        # Those that run and do not wait for the loop; fewer than none when nobody waits for one that does.
+        self.clock = 1_000.0  # Not 0, so that code that uses 0 as "never" fails as it would in production.
+        # The number of threads that run and do not wait for the loop. Negative if the loop does not wait for
+        # a thread that waits for the loop.
         self.threads = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
@@ -41,7 +41,9 @@ class _JumpingSelector(selectors.BaseSelector):
             return ready
         ready = self._real.select(STUCK_SECONDS)
         if not ready and self.threads <= 0:
-            raise VirtualTimeStuck("every task waits, no timer is set and no thread runs")
+            raise VirtualTimeStuck(
+                "All tasks wait, no timer is set and no thread runs, so the test would never end."
+            )
         return ready
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
@@ -61,7 +63,7 @@ class _JumpingSelector(selectors.BaseSelector):
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """See the module. `loop.time()` is the virtual clock, in seconds; it starts at 1000."""
+    """A loop with virtual time, see the module. `loop.time()` is in seconds and starts at 1000."""
 
     def __init__(self) -> None:
         self._jumping = _JumpingSelector()
@@ -70,32 +72,32 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         super().__init__(self._jumping)
 
     def time(self) -> float:
-        """Return the virtual clock, in seconds."""
+        """Returns the virtual clock, in seconds."""
         return self._jumping.clock
 
     def boottime(self) -> float:
-        """Return the virtual clock that also counts suspended time, in seconds; see `telemetry.clock`."""
+        """Returns the virtual clock including suspended time, in seconds. See `telemetry.clock`."""
         return self._jumping.clock + self._suspended
 
     def suspend(self, seconds: float) -> None:
-        """Suspend the machine: timers and `time()` do not count these seconds, `boottime` does."""
+        """Simulates a suspended machine: `boottime` advances, timers and `time()` do not."""
         self._suspended += seconds
 
     def wall_clock(self) -> datetime:
-        """Return the wall clock that goes with the virtual one; it starts at the real one."""
+        """Returns the wall clock in virtual time. It starts at the real time."""
         return self._began + timedelta(seconds=self.boottime())
 
     def run_in_executor(
         self, executor: concurrent.futures.Executor | None, func: Callable[[*_Ts], _T], *args: *_Ts
     ) -> asyncio.Future[_T]:
-        """Run something in a thread; the clock stands still meanwhile."""
+        """Runs a function in a thread. The clock stops until it ends."""
         future = super().run_in_executor(executor, func, *args)
         self._jumping.threads += 1
         future.add_done_callback(self._thread_done)
         return future
 
     def lend(self, answer: concurrent.futures.Future[Any]) -> None:
-        """Let the clock go on until a thread has the answer that it waits for."""
+        """Lets the clock continue while a thread waits for the given answer."""
         if answer.done():
             return
         self._jumping.threads -= 1

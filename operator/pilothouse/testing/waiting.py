@@ -1,4 +1,4 @@
-"""Waiting for what must come true, with a deadline and an explanation."""
+"""Waits for a condition with a deadline, and explains a failure."""
 
 import asyncio
 import inspect
@@ -13,7 +13,7 @@ from pilothouse.testing.model import ModelApi
 
 R = TypeVar("R")
 
-#: How much of a log is shown, characters.
+#: How much of a log is shown, in characters.
 LOG_LENGTH = 4000
 
 
@@ -44,18 +44,18 @@ async def eventually(
     describe: Callable[[], Any] | None = None,
     every: float = 0.02,
 ) -> Any:
-    """Return the condition's value once it is true.
+    """Waits until a condition is true, and returns its value.
 
     Args:
-        condition: called again and again; may be async. A KubeError or AssertionError from it means
-            "not yet".
-        within: seconds after which the test fails.
-        describe: returns what explains a failure (may be async), such as
-            `explain(client, resource, namespace=...)`.
-        every: seconds between two looks.
+        condition: Called repeatedly. May be async. A KubeError or AssertionError means "not yet".
+        within: Seconds after which the test fails.
+        describe: Returns a text that explains a failure, such as `explain(client, resource, namespace=...)`.
+            May be async.
+        every: Seconds between two calls of the condition.
 
     Raises:
-        AssertionError: it did not come true; the message shows its last value or error, and the description.
+        AssertionError: The condition did not become true in time. The message contains its last value or
+            error, and the text of `describe`.
     """
     loop = asyncio.get_running_loop()
     ends = loop.time() + within
@@ -69,7 +69,9 @@ async def eventually(
         if loop.time() >= ends:
             shown = await _value(describe) if describe is not None else ""
             text = shown if isinstance(shown, str) else repr(shown)
-            raise AssertionError(f"not within {within} s; the condition's last value: {last!r}\n{text}")
+            raise AssertionError(
+                f"The condition is not true after {within:g} s. Its last value: {last!r}\n{text}"
+            )
         await asyncio.sleep(every)
 
 
@@ -81,7 +83,7 @@ async def _value(function: Callable[[], Any]) -> Any:
 def objects(
     api: Client | ModelApi, resource: Resource[Any], namespace: str = ""
 ) -> Callable[[], Awaitable[str]]:
-    """Return a description for `eventually`: all objects of a kind as the server has them, as JSON."""
+    """Returns a function for `describe` of `eventually`: shows all objects of a kind as JSON."""
 
     async def describe() -> str:
         shown = json.dumps(await _all(api, resource, namespace), indent=1)
@@ -96,20 +98,20 @@ def explain(
     namespace: str = "",
     log: Callable[[], str] | None = None,
 ) -> Callable[[], Awaitable[str]]:
-    """Return a description for `eventually`: the objects of some kinds, all Events, and the end of a log.
+    """Returns a function for `describe` of `eventually`: shows objects, all Events, and the end of a log.
 
     Args:
-        api: where they are: the real API server or the model.
-        resources: the kinds.
-        namespace: where to look; empty for everywhere.
-        log: returns the operator's log, where pytest does not capture it: of another process, for example.
+        api: The real API server or the model.
+        resources: The kinds of the objects.
+        namespace: The namespace of the objects and Events; empty for all.
+        log: Returns the log of the operator, if pytest does not capture it, for example of another process.
     """
 
     async def describe() -> str:
         parts = [await objects(api, resource, namespace)() for resource in resources]
         parts += [_event_line(each) for each in await _all(api, EVENT, namespace)]
         if log is not None:
-            parts.append(f"the log ends:\n{log()[-LOG_LENGTH:]}")
+            parts.append(f"The end of the log:\n{log()[-LOG_LENGTH:]}")
         return "\n".join(parts)
 
     return describe

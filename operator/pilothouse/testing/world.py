@@ -1,4 +1,4 @@
-"""The world of one run: an API server in memory, its user, and the operator's processes under faults."""
+"""The world of one run: a model of the API server, a user, and the processes of the operator with faults."""
 
 import asyncio
 import contextvars
@@ -31,34 +31,34 @@ from pilothouse.testing.threads import AwaitedThreads
 from pilothouse.testing.timeline import CLUSTER, USER, Timeline, process_name, recorded
 from pilothouse.testing.virtual_time import VirtualTimeLoop
 
-#: After each step the operator is left alone for so long before anybody looks, seconds.
+#: Seconds between two checks of the state after a step.
 SETTLE_SECONDS = 40.0
-#: A run that has not come to the expected state by then never will, seconds.
+#: Seconds after which a run that has not reached the expected state fails.
 PATIENCE = 2000.0
-#: When the state has settled, the operator must come to rest within so many further checks.
+#: Number of checks with a settled state after which the operator must have stopped working.
 RESTLESS = 5
-#: How soon a process that has ended is replaced, seconds.
+#: Seconds after which a process that has ended is replaced.
 RESTART_SECONDS = 1.0
-#: A process that ends again and again is a defect.
+#: A run fails when processes have ended this often.
 RESTARTS = 20
 LEASE_KEY = ObjectKey("operators", "operator")
 
 
 class _Failed(Exception):
-    """The run came to another end than it must."""
+    """The run failed."""
 
 
 class World:
-    """An API server in memory, and the operator's processes: one after the other, for a while two at once.
+    """A model of the API server and the operator's processes: one after another, sometimes two at a time.
 
-    Made on the run's loop.
+    Create it on the loop of the run.
 
     Args:
-        scenario: what happens.
-        injections: the faults.
-        expected: what must come of each step; None: this run is the measure, and must fulfil the laws of a
-            run without faults.
-        elected: whether the processes elect a leader.
+        scenario: The scenario.
+        injections: The faults.
+        expected: The expected results of the steps. None for the run without faults, with which the other
+            runs are compared: its rules are checked instead.
+        elected: Whether the processes elect a leader.
     """
 
     def __init__(
@@ -70,7 +70,8 @@ class World:
         elected: bool = False,
     ) -> None:
         self.api = ModelApi()
-        # Watches would end by the clock, and runs would not make the same calls: faults alone cut them.
+        # Otherwise watches would end at random times, and runs would not make the same calls. Only faults end
+        # them.
         self.api.ends_watches = False
         self.timeline = Timeline()
         self.faults = Faults(*injections)
@@ -97,10 +98,10 @@ class World:
         )
 
     async def play(self) -> None:
-        """Run the scenario; what came of it is in `run`.
+        """Runs the scenario. The result is in `run`.
 
         Raises:
-            Exception: What the scenario itself raised.
+            Exception: The scenario itself raised an error.
         """
         garbage = asyncio.get_running_loop().create_task(self._collect_garbage())
         try:
@@ -131,7 +132,7 @@ class World:
             await self._require_rest(step.name)
 
     def _user_steps(self) -> Iterator[str | float]:
-        """Go through the scenario, and note what the user does: between two yields nothing else can run."""
+        """Runs the scenario, and records what the user does: between two yields nothing else can run."""
         steps = self._scenario.play(self.api)
         self._leftovers.begin()
         while True:
@@ -168,13 +169,13 @@ class World:
                 return now
             restless += settled
             if restless == RESTLESS:
-                raise _Failed(f"Step {name!r} never settles. Its state stays the same, but {_unrest(unrest)}")
+                raise _Failed(f"Step {name!r} never settles. The state stays the same, but {_unrest(unrest)}")
             if loop.time() > ends:
                 raise _Failed(_not_converged(name, expected, before, now))
             before = now
 
     async def _observe(self, name: str) -> tuple[Step, str]:
-        """Leave the operator alone for a while; return what there is then, and what it did meanwhile."""
+        """Waits for a while, and returns the state after that and what the operator did in that time."""
         sites, reconciles = len(self.run.sites), len(self.timeline.reconciles)
         await self._leave_alone(SETTLE_SECONDS)
         now = Step(name, copy.deepcopy(self._scenario.state(self.api)), Counter(self._scenario.effects()))
@@ -185,16 +186,18 @@ class World:
         return now, unrest
 
     async def _leave_alone(self, seconds: float) -> None:
-        """Wait, unless the operator goes on without end meanwhile."""
+        """Waits for the given time, and fails if the operator is in an endless loop."""
         self.timeline.begin_wait()
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self.timeline.endless.wait()
         if self.timeline.loop:
-            raise _Failed(f"The operator {self.timeline.loop} within {seconds:g} s. It goes on without end.")
+            raise _Failed(
+                f"The operator {self.timeline.loop} within {seconds:g} s. It is in an endless loop."
+            )
 
     async def _require_rest(self, name: str) -> None:
-        """Fail unless the operator comes to rest at the end of a run with faults, in the expected state."""
+        """Fails unless the operator stops working in the expected state at the end of a run with faults."""
         expected = (self._expected or ())[len(self.run.steps) - 1]
         for _ in range(RESTLESS):
             now, unrest = await self._observe(name)
@@ -202,13 +205,13 @@ class World:
             if not unrest and now.state == expected.state:
                 return
         if unrest:
-            raise _Failed(f"After step {name!r} the operator never rests. It {unrest}.")
+            raise _Failed(f"The operator does not stop working after step {name!r}. It {unrest}.")
         raise _Failed(_not_converged(name, expected, None, now))
 
     def _require_no_excess(self, expected: Step, now: Step) -> None:
         if too_often := excess(expected.effects, now.effects):
             effects = "\n".join(f"  {line}" for line in too_often)
-            raise _Failed(f"Step {expected.name!r}: an effect was made too often.\n{effects}")
+            raise _Failed(f"Step {expected.name!r}: an effect happened too often.\n{effects}")
 
     def _require(self, broken: str) -> None:
         if broken:
@@ -222,12 +225,12 @@ class World:
                 error = replica.exception()
                 if isinstance(error, Misuse):
                     raise error
-                raise _Failed(str(error or "The operator has stopped by itself."))
+                raise _Failed(str(error or "The operator stopped by itself."))
         if self._defects.found:
             raise _Failed(f"The operator has a defect: {self._defects.found[0]}")
 
     def _broken_law(self, name: str) -> str:
-        """Return which law the settled state breaks, in words."""
+        """Returns a sentence about the rule that the settled state breaks; otherwise an empty string."""
         if not self._scenario.expected_errors:
             for resource in self._leftovers.watched:
                 if broken := defective_object(resource, self.api.all(resource)):
@@ -248,27 +251,27 @@ class World:
             return
         new = self._new_effects()
         self.timeline.add_effects(process_name(site.process), new)
-        # A scenario without effects() does not say which calls had one.
+        # Without effects(), it is unknown which calls had an effect.
         unknown = type(self._scenario).effects is Scenario.effects
         if site.outside and self._expected is None and (new or unknown):
             self._leftovers.note_outside(site)
 
     def _start_replica(self) -> None:
-        # Whoever asks for it, it is nobody's child.
+        # An empty context: the replica does not belong to the process that starts it.
         replica = asyncio.get_running_loop().create_task(self._keep_running(), context=contextvars.Context())
         self._replicas.append(replica)
 
     async def _keep_running(self) -> None:
-        """Replace the process whenever it ends, as a Deployment does."""
+        """Starts a new process whenever one ends, as a Deployment does."""
         ended = "it was killed"
         for _ in range(RESTARTS):
             self._processes += 1
             ended = await self._run_process(self._processes)
             await asyncio.sleep(RESTART_SECONDS)
-        raise _Failed(f"The operator ended {RESTARTS} times, the last time because {ended}.")
+        raise _Failed(f"The operator ended {RESTARTS} times, last time because {ended}.")
 
     async def _run_process(self, number: int) -> str:
-        """Run a process to its end; return why it ended."""
+        """Runs a process until it ends, and returns why it ended."""
         name = f"operator-{number}"
         self.timeline.add(process_name(number), "starts")
         process = Process(self.faults, number, f"{name}_")
@@ -302,7 +305,7 @@ class World:
         try:
             await manager.run(process.stop)
         finally:
-            # Killed, the manager may not have come so far; the kernel would have closed the socket.
+            # The manager of a killed process may not have done this. The kernel would close the socket.
             await manager.server.stop()
 
     def _watches(self, process: Process) -> Sequence[Watch]:
@@ -314,7 +317,7 @@ class World:
         return watches
 
     def _cluster_api(self) -> ModelApi:
-        """The API server as Kubernetes' own controllers call it."""
+        """Returns the client for the stand-ins of Kubernetes' own controllers."""
         api = self.api.another_client()
 
         async def note(call: Call) -> None:
@@ -344,18 +347,18 @@ def play(
     elected: bool = False,
     seed: int = 0,
 ) -> Run:
-    """Run a scenario under virtual time, on a loop of its own; the same seed gives the same run.
+    """Runs a scenario under virtual time, on a loop of its own. The same seed results in the same run.
 
     Args:
-        scenario: What happens.
+        scenario: The scenario.
         injections: The faults.
-        expected: The steps of the run without faults, with which this run's are compared; None: this run is
-            the measure, and must fulfil the laws of a run without faults.
+        expected: The steps of the run without faults, with which the steps of this run are compared. None if
+            this is the run without faults: its rules are checked instead, see `Scenario`.
         elected: Whether the processes elect a leader.
-        seed: Of what is drawn at random.
+        seed: The seed for all random choices.
 
     Returns:
-        The run; `failure` says why it failed.
+        The run. `failure` says why it failed.
     """
     state = random.getstate()
     random.seed(seed)
@@ -390,8 +393,8 @@ def _why_ended(work: asyncio.Task[None]) -> str:
 
 def _unrest(unrest: str) -> str:
     return (
-        f"the operator {unrest}. Let it wait for a change instead, or declare it in the scenario's "
-        "polls_every or recurring."
+        f"the operator {unrest}. Let it wait for a change instead, or declare it in polls_every "
+        "or recurring of the scenario."
     )
 
 
@@ -399,6 +402,6 @@ def _not_converged(name: str, expected: Step | None, before: Step | None, now: S
     if expected is None:
         changes = differences(before.state if before else None, now.state)
         lines = "\n".join(f"  {line}" for line in changes) or "  its effects grow"
-        return f"Step {name!r} never settles. After {PATIENCE:g} s its state still changes:\n{lines}"
+        return f"Step {name!r} never settles. After {PATIENCE:g} s the state still changes:\n{lines}"
     lines = "\n".join(f"  {line}" for line in differences(expected.state, now.state))
-    return f"Step {name!r} ends otherwise than without faults:\n{lines}"
+    return f"Step {name!r} ends in another state than without faults:\n{lines}"

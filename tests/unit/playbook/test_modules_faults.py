@@ -334,5 +334,5 @@ class Forgetful(Deployed):
 
 
 def test_a_playbook_that_runs_a_job_twice_is_found_out() -> None:
-    with pytest.raises(AssertionError, match=r"made too often\.\s[\s\S]*jobs\.batch"):
+    with pytest.raises(AssertionError, match=r"happened too often\.\s[\s\S]*jobs\.batch"):
         explore(Forgetful, faults=[Fault.KILLED_AFTER]).require_converged()

@@ -91,7 +91,7 @@ async def test_a_deployment_is_rolled_out_and_updated(model: ModelApi) -> None:
         (Trouble.UNREADY, "Running", "ContainersNotReady"),
     ],
 )
-async def test_pods_in_trouble_say_so_and_recover(
+async def test_pods_in_trouble_report_it_and_recover(
     model: ModelApi, trouble: Trouble, phase: str, shown: str
 ) -> None:
     troubles: list[Trouble | None] = [trouble]
@@ -134,7 +134,7 @@ async def test_hooks_start_and_stop_what_runs_in_a_pod(model: ModelApi) -> None:
         await asyncio.sleep(0.1)
         model.remove(POD, never)
         await asyncio.sleep(1)
-        assert len(calls) == 3, "what has not started is not stopped"
+        assert len(calls) == 3, "a Pod that has not started is not stopped"
 
 
 @pytest.mark.usefixtures("virtual_time")
@@ -168,7 +168,7 @@ async def test_a_stateful_set_is_rolled_out_one_by_one_with_claims(model: ModelA
 @pytest.mark.parametrize(
     ("failures", "ended", "failed"), [(0, "Complete", 0), (2, "Complete", 2), (math.inf, "Failed", 4)]
 )
-async def test_a_job_ends_as_it_should(model: ModelApi, failures: float, ended: str, failed: int) -> None:
+async def test_a_job_completes_or_fails(model: ModelApi, failures: float, ended: str, failed: int) -> None:
     async with running(model.another_client(), Jobs(failures=lambda job: failures)):
         key = model.put(JOB, "job", spec={"backoffLimit": 3})
         await asyncio.sleep(0.5)
@@ -194,7 +194,7 @@ async def roll_out(play: TicketPlay) -> None:
 
 
 class Deployed(Scenario):
-    """A ticket that is rolled out by a Deployment."""
+    """A ticket for which a Deployment is rolled out."""
 
     controllers = (Deployments(), Pods())
 
@@ -212,5 +212,5 @@ class Deployed(Scenario):
         assert user.all(POD_VIEW) == []
 
 
-def test_a_scenario_has_stand_ins_of_its_own() -> None:
+def test_a_scenario_can_have_stand_ins() -> None:
     explore(Deployed).require_converged()

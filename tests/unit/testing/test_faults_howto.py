@@ -1,4 +1,4 @@
-"""The code of docs/howto/test-with-faults.md runs, and does what the page says of it."""
+"""The code of docs/howto/test-with-faults.md runs, and does what the page says."""
 
 import ast
 import re
@@ -17,7 +17,7 @@ SCENARIO, ERRORS, ONE_RUN, STAND_INS, PLUGIN, WAIT = re.findall(r"```python\n(.*
 
 @pytest.fixture
 def example() -> dict[str, Any]:
-    """The names of the scenario's module."""
+    """The namespace of the example's module."""
     names: dict[str, Any] = {"__name__": "example"}
     for piece in (SCENARIO, ERRORS, STAND_INS):
         run(piece, names)
@@ -28,11 +28,11 @@ def run(piece: str, names: dict[str, Any]) -> None:
     exec(compile(piece, "test-with-faults.md", "exec"), names)  # noqa: S102 - what the page shows
 
 
-def test_the_scenario_comes_to_the_same_end_under_every_fault(example: dict[str, Any]) -> None:
+def test_the_scenario_ends_in_the_same_state_with_every_fault(example: dict[str, Any]) -> None:
     matrices = []
 
     def explored(scenario: Any, *, pairs: int) -> Any:
-        matrices.append(explore(scenario, pairs=min(pairs, 10)))  # fewer than the page's: for the time
+        matrices.append(explore(scenario, pairs=min(pairs, 10)))  # Fewer than on the page, to save time.
         return matrices[-1]
 
     example["explore"] = explored
@@ -42,13 +42,13 @@ def test_the_scenario_comes_to_the_same_end_under_every_fault(example: dict[str,
     assert suffered == set(example["Fault"])
 
 
-def test_one_run_is_looked_at_alone(example: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_single_run_is_printed(example: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     run(ONE_RUN, example)
-    told = capsys.readouterr().out
-    assert re.fullmatch(r".*call 5.*: converged\n", told), told
+    printed = capsys.readouterr().out
+    assert re.fullmatch(r".*call 5.*: converged\n", printed), printed
 
 
-def test_the_plugin_is_there_and_has_the_fixtures_of_the_table() -> None:
+def test_the_plugin_has_the_fixtures_in_the_table() -> None:
     assert PLUGIN.splitlines()[-1] in (ROOT / "tests" / "conftest.py").read_text().splitlines()
     table = PAGE.partition("| fixture | what it is |")[2].partition("\n\n")[0]
     named = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
@@ -57,7 +57,7 @@ def test_the_plugin_is_there_and_has_the_fixtures_of_the_table() -> None:
 
 
 @pytest.mark.usefixtures("virtual_time")
-async def test_a_failure_to_wait_shows_what_there_was(model: ModelApi) -> None:
+async def test_a_wait_that_fails_shows_the_objects(model: ModelApi) -> None:
     model.put(TICKET, "t", spec={"seats": 2})
     names = {"eventually": eventually, "explain": explain, "client": model, "TICKETS": TICKET}
     names |= {"namespace": "default", "booked": lambda: False}

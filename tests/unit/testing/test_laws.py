@@ -17,7 +17,7 @@ NO_ERRORS: Errors = {}
 
 
 class Registry:
-    """An outside system that holds entries by reference."""
+    """An outside system with entries by reference."""
 
     def __init__(self) -> None:
         self.entries: dict[str, int] = {}
@@ -27,7 +27,7 @@ class Registry:
         return self.entries.get(reference)
 
     async def add(self, reference: str, seats: int) -> None:
-        """Adds an entry, also one that exists: it knows no reference."""
+        """Adds an entry, even if it exists: there are no idempotent references."""
         self.entries[reference] = seats
         self.effects.append("add")
 
@@ -37,7 +37,7 @@ class Registry:
 
 
 class Life(Scenario):
-    """A ticket is made and deleted; subclasses plant a defect."""
+    """A ticket is created and deleted. Subclasses add a defect."""
 
     reads: Any = ("find",)
     errors: Any = NO_ERRORS
@@ -112,7 +112,7 @@ def test_a_task_that_raises_is_refused_with_the_line_that_raises() -> None:
 
 
 class RaisesOnce(Life):
-    """Sound in the end: the first reconcile has a defect."""
+    """Only the first reconcile has a defect."""
 
     async def enter(self, play: TicketPlay, registry: Any) -> None:
         if not self.registry.effects:
@@ -145,7 +145,7 @@ class RaisesOnPurpose(RaisesOnce):
     expected_errors = (LookupError,)
 
 
-def test_a_declared_error_is_no_defect() -> None:
+def test_a_declared_error_is_not_a_defect() -> None:
     assert play(RaisesOnPurpose()).failure == ""
 
 
@@ -179,8 +179,8 @@ class Loops(Life):
 
 
 @pytest.mark.parametrize("scenario", [Spins, Loops])
-def test_a_loop_without_end_does_not_hang_the_test(scenario: type[Scenario]) -> None:
-    assert "goes on without end" in refused(scenario)
+def test_an_endless_loop_does_not_hang_the_test(scenario: type[Scenario]) -> None:
+    assert "is in an endless loop" in refused(scenario)
 
 
 class Renews(Life):
@@ -203,11 +203,11 @@ class Misdeclared(RenewsOnPurpose):
     )
 
 
-def test_changes_without_end_are_refused_unless_they_are_declared() -> None:
+def test_endless_changes_are_refused_unless_they_are_declared() -> None:
     assert "changed something by registry.add once in 40 s" in refused(Renews)
     assert play(RenewsOnPurpose()).failure == ""
     assert play(Misdeclared()).failure == (
-        "recurring holds 'registry.ad', which matched nothing. Did you mean 'registry.add'?"
+        "recurring contains 'registry.ad', which matched nothing. Did you mean 'registry.add'?"
     )
 
 
@@ -217,7 +217,7 @@ class LeaksOutside(Life):
 
 def test_what_is_left_outside_is_refused() -> None:
     message = refused(LeaksOutside)
-    assert "Step 'deleted': all watched objects are deleted, and something is left outside." in message
+    assert "Step 'deleted': all watched objects are deleted, but something is left outside." in message
 
 
 class ClosedEntries(LeaksOutside):
@@ -235,7 +235,7 @@ class ShowsNothing(LeaksOutside):
 
 
 def test_a_scenario_that_hides_the_outside_is_refused() -> None:
-    assert "state() shows nothing of it" in refused(ShowsNothing)
+    assert "state() does not show it" in refused(ShowsNothing)
 
 
 class LeaksObjects(Life):
@@ -267,15 +267,15 @@ class AddsAgain(Life):
             play.status = type(play.status)(booking="B")
 
 
-def test_a_report_shows_steps_tasks_the_struck_call_and_the_excess() -> None:
+def test_a_report_shows_steps_tasks_the_call_with_the_fault_and_the_excess() -> None:
     usual = play(AddsAgain())
     assert usual.failure == ""
     [number] = [site.number for site in usual.sites if site.what == "registry.add"]
     report = str(play(AddsAgain(), [Injection(number, Fault.KILLED_AFTER)], usual.steps))
-    assert "add: done 2 times, and once without faults" in report
+    assert "add: 2 times, but once without faults" in report
     [struck] = [line for line in report.splitlines() if line.startswith("-->")]
     assert "registry.add (task 'the entry is there' of Ticket default/t)" in struck
-    assert "the process dies before it sees the answer" in struck
+    assert "the process dies before it gets the reply" in struck
     for words in (
         "creates tickets.tests.dev default/t",
         "step 'made'",
@@ -285,9 +285,9 @@ def test_a_report_shows_steps_tasks_the_struck_call_and_the_excess() -> None:
         assert words in report
 
 
-def test_a_call_that_there_is_not_is_said() -> None:
+def test_a_call_that_does_not_exist_is_reported() -> None:
     usual = play(Life())
-    assert "not struck" in str(play(Life(), [Injection(99, Fault.KILLED_AFTER)], usual.steps))
+    assert "not injected" in str(play(Life(), [Injection(99, Fault.KILLED_AFTER)], usual.steps))
 
 
 @pytest.mark.parametrize(
@@ -296,7 +296,7 @@ def test_a_call_that_there_is_not_is_said() -> None:
         (
             {"reads": ["fnid"]},
             ValueError,
-            "names 'fnid', which is not a method of Registry. Did you mean 'find'",
+            "contains 'fnid', which is not a method of Registry. Did you mean 'find'",
         ),
         ({"reads": "find"}, TypeError, r"is the string 'find'. Give a list: \['find'\]"),
         ({"errors": {"REPLY_LSOT": ValueError}}, ValueError, "Did you mean 'REPLY_LOST'"),

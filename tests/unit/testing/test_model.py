@@ -1,4 +1,4 @@
-"""What the contract tests cannot ask of the real server: garbage collection, bookmarks, paging."""
+"""Behavior that the contract tests cannot test on the real server: garbage collection, bookmarks, paging."""
 
 import asyncio
 from contextlib import aclosing
@@ -33,7 +33,7 @@ def names(model: ModelApi) -> list[str]:
     return sorted(each["metadata"]["name"] for each in model.all(TICKET))
 
 
-async def test_dependents_follow_their_last_owner(model: ModelApi) -> None:
+async def test_dependents_are_deleted_after_their_last_owner(model: ModelApi) -> None:
     one, two = model.put(TICKET, "one"), model.put(TICKET, "two")
     child = owned(model, "child", one, two)
     owned(model, "grandchild", child)
@@ -46,7 +46,7 @@ async def test_dependents_follow_their_last_owner(model: ModelApi) -> None:
     assert names(model) == []
 
 
-async def test_an_owner_deleted_in_the_foreground_goes_last(model: ModelApi) -> None:
+async def test_an_owner_deleted_in_the_foreground_is_removed_last(model: ModelApi) -> None:
     owner = model.put(TICKET, "owner")
     child = owned(model, "child", owner, block=True)
     model.put(TICKET, "child", metadata={"finalizers": ["tests.dev/held"]})
@@ -67,7 +67,7 @@ async def test_orphans_stay(model: ModelApi) -> None:
     assert not model.read(TICKET, child)["metadata"].get("ownerReferences")
 
 
-async def test_pages_show_one_moment(model: ModelApi) -> None:
+async def test_all_pages_show_the_same_version(model: ModelApi) -> None:
     for number in range(5):
         model.put(TICKET, f"t{number}")
     sizes = []
@@ -78,7 +78,7 @@ async def test_pages_show_one_moment(model: ModelApi) -> None:
     assert len({version for _, version in sizes}) == 1
 
 
-async def test_a_watch_of_what_was_forgotten_is_expired(model: ModelApi) -> None:
+async def test_a_watch_from_a_forgotten_version_expires(model: ModelApi) -> None:
     model.put(TICKET, "a")
     then = str(model.version)
     model.put(TICKET, "b")
@@ -105,13 +105,13 @@ async def test_a_watch_ends_within_a_minute_2_seconds_after_its_last_bookmark(
 ) -> None:
     model.put(TICKET, "a", "other")
     began = virtual_time.time()
-    told = [
+    sent = [
         (event.type, event.resource_version, virtual_time.time() - began)
         async for event in model.watch(TICKET, resource_version="100", namespace="default")
     ]
     lasted = virtual_time.time() - began
     assert WATCH_SECONDS[0] <= lasted <= WATCH_SECONDS[1]
-    assert told == [
+    assert sent == [
         (EventType.BOOKMARK, "100", 0),
         (EventType.BOOKMARK, str(model.version), lasted - LAST_BOOKMARK_SECONDS),
     ]
@@ -120,25 +120,25 @@ async def test_a_watch_ends_within_a_minute_2_seconds_after_its_last_bookmark(
 async def test_a_streamed_list_ends_within_10_minutes(model: ModelApi, virtual_time: VirtualTimeLoop) -> None:
     model.put(TICKET, "a")
     began = virtual_time.time()
-    told = [event.type async for event in model.watch_list(TICKET)]
-    assert told == [EventType.ADDED, EventType.END_OF_LIST], "nothing is new: no bookmark either"
+    sent = [event.type async for event in model.watch_list(TICKET)]
+    assert sent == [EventType.ADDED, EventType.END_OF_LIST], "without changes there is no bookmark"
     assert WATCH_LIST_SECONDS[0] <= virtual_time.time() - began <= WATCH_LIST_SECONDS[1]
 
 
-async def test_a_disconnected_watch_tells_later(model: ModelApi) -> None:
+async def test_a_disconnected_watch_delivers_events_later(model: ModelApi) -> None:
     stream = model.watch(TICKET, resource_version="100")
     await anext(stream)
     model.connected.clear()
     model.put(TICKET, "a")
     next_one = asyncio.ensure_future(anext(stream))
-    await asyncio.sleep(100)  # longer than it lasts: it has not ended before that has been told
+    await asyncio.sleep(100)  # Longer than a watch lasts: it does not end before it has delivered the event.
     assert not next_one.done()
     model.connected.set()
     assert (await next_one).type is EventType.ADDED
     await stream.aclose()
 
 
-async def test_what_a_validation_objects_to_is_invalid(model: ModelApi) -> None:
+async def test_an_object_that_validate_refuses_is_invalid(model: ModelApi) -> None:
     def two_seats_at_most(resource: Any, new: Any, old: Any) -> list[Cause]:
         return [Cause("spec.seats", "at most 2")] if new["spec"]["seats"] > 2 else []
 

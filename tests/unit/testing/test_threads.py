@@ -1,4 +1,4 @@
-"""Threads and the loop take turns."""
+"""Threads take turns with the loop."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ def test_threads_and_the_loop_take_turns() -> None:
 
     def work(loop: asyncio.AbstractEventLoop, name: str) -> None:
         for turn in range(3):
-            time.sleep(0.01 if name == "slow" else 0)  # in real time, which must not matter
+            time.sleep(0.01 if name == "slow" else 0)  # Real time, which must not matter.
             lines.append(f"{name} {turn}")
             await_on(loop, nap(1))
 
@@ -37,7 +37,7 @@ def test_threads_and_the_loop_take_turns() -> None:
 
 
 @pytest.mark.parametrize("loop_factory", [VirtualTimeLoop, asyncio.new_event_loop])
-def test_a_thread_hears_of_the_error_and_of_the_end_of_the_loop(loop_factory: object) -> None:
+def test_a_thread_gets_the_error_and_the_end_of_the_loop(loop_factory: object) -> None:
     heard: list[str] = []
     waiting = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""The loop that the other unit tests stand on."""
+"""The loop with virtual time, which the other unit tests use."""
 
 import asyncio
 import random
@@ -16,7 +16,7 @@ async def test_a_week_of_sleep_takes_no_time(virtual_time):
     assert time.monotonic() - real < 1
 
 
-async def test_timers_fire_in_their_order(virtual_time):
+async def test_timers_fire_in_order(virtual_time):
     fired = []
 
     async def sleeper(seconds: float) -> None:
@@ -28,20 +28,20 @@ async def test_timers_fire_in_their_order(virtual_time):
     assert [(seconds, pytest.approx(started + seconds)) for seconds in (1, 5, 30)] == fired
 
 
-async def test_a_deadline_ends_what_would_wait_for_ever(virtual_time):
+async def test_a_deadline_ends_an_endless_wait(virtual_time):
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(3600):
             await asyncio.Event().wait()
 
 
-async def test_the_clock_stands_still_while_a_thread_runs(virtual_time):
+async def test_the_clock_stops_while_a_thread_runs(virtual_time):
     started = virtual_time.time()
     async with asyncio.timeout(0.001):
         await asyncio.to_thread(time.sleep, 0.05)
     assert virtual_time.time() == started
 
 
-def test_waiting_for_nothing_is_said(monkeypatch):
+def test_a_wait_that_cannot_end_is_reported(monkeypatch):
     monkeypatch.setattr("pilothouse.testing.virtual_time.STUCK_SECONDS", 0.01)
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner, pytest.raises(VirtualTimeStuck):
         runner.run(asyncio.Event().wait())
@@ -51,5 +51,5 @@ async def test_other_tests_run_on_the_usual_loop():
     assert not isinstance(asyncio.get_running_loop(), VirtualTimeLoop)
 
 
-async def test_what_is_jittered_is_jittered_the_same_in_every_run(virtual_time):
+async def test_jitter_is_the_same_in_every_run(virtual_time):
     assert random.random() == random.Random(0).random()

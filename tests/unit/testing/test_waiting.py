@@ -1,4 +1,4 @@
-"""A failure of `eventually` says what there was."""
+"""A failure of `eventually` shows the state."""
 
 import pytest
 

@@ -5,9 +5,9 @@
     class Life(Scenario):
         controllers = (Deployments(), Pods(trouble=wrong_image), Jobs())
 
-In a test without a scenario, run them with `async with running(model.another_client(), Deployments())`. On a
+In a test without a scenario, run them with `async with running(model.another_client(), Deployments())`. For a
 real kube-apiserver without a controller manager, give `running` a client of it. Under virtual time they are
-deterministic. They do not collect garbage: the model does, see `ModelApi.collect_garbage`.
+deterministic. There is no stand-in for the garbage collector: use `ModelApi.collect_garbage`.
 """
 
 from pilothouse.testing.controllers.claims import VolumeClaims

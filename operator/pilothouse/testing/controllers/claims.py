@@ -1,4 +1,4 @@
-"""The volume controller: PersistentVolumeClaims are bound."""
+"""A stand-in for the volume controller, which binds PersistentVolumeClaims."""
 
 from collections.abc import Callable
 
@@ -8,11 +8,11 @@ from pilothouse.testing.controllers.pods import CLAIM, RETRY_SECONDS
 
 
 class VolumeClaims(StandIn):
-    """Binds PersistentVolumeClaims to volumes of the size that they ask for. There are no volume objects.
+    """Binds PersistentVolumeClaims, with the capacity that they request. Creates no PersistentVolumes.
 
     Args:
-        bind_seconds: How long a claim is pending.
-        stuck: Returns whether a claim stays pending. It is asked again each second.
+        bind_seconds: Seconds for which a claim is pending.
+        stuck: Returns whether a claim stays pending. Called again every second.
     """
 
     kinds = (CLAIM,)
@@ -22,7 +22,7 @@ class VolumeClaims(StandIn):
         self._stuck = stuck
 
     async def sync(self, cluster: Cluster, obj: Built) -> float | None:
-        """Bring a claim a step further."""
+        """Does the next step for a claim."""
         if obj.metadata.deletion_timestamp is not None or obj.status.get("phase") == "Bound":
             return None
         if self._stuck is not None and self._stuck(obj):

@@ -1,4 +1,4 @@
-"""What runs the stand-ins: caches of the kinds that they watch, and a worker for each."""
+"""Runs the stand-ins: caches of the kinds that they watch, and a worker for each stand-in."""
 
 import asyncio
 import inspect
@@ -24,12 +24,12 @@ from pilothouse.kube import (
 from pilothouse.telemetry import now
 from pilothouse.testing.documents import Json
 
-#: How soon a sync is repeated that met a newer object, and one that the server refused, seconds.
+#: Seconds before a sync is retried after a conflict, and after another error of the API server.
 CONFLICT_SECONDS, REFUSED_SECONDS = 0.1, 1.0
 
 
 class Built(msgspec.Struct, frozen=True):
-    """An object of a built-in kind: its metadata, and the rest as JSON."""
+    """An object of a built-in kind: its metadata, and its spec and status as JSON."""
 
     metadata: ObjectMeta = msgspec.field(default_factory=ObjectMeta)
     spec: dict[str, Any] = {}
@@ -37,37 +37,37 @@ class Built(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> ObjectKey:
-        """Namespace and name."""
+        """The namespace and name."""
         return ObjectKey(self.metadata.namespace, self.metadata.name)
 
     @property
     def owner(self) -> str:
-        """The UID of the object that controls it; empty when none does."""
+        """The UID of the controller in the owner references; empty if there is none."""
         return next((each.uid for each in self.metadata.owner_references if each.controller), "")
 
 
 class StandIn(ABC):
-    """Does what one of Kubernetes' controllers does, as far as other controllers see it.
+    """A stand-in for one of Kubernetes' own controllers, as far as its effects are visible to others.
 
-    It is configuration: what a run finds out is kept in its `Cluster`.
+    An object of this class is only configuration. The state of a run is in its `Cluster`.
     """
 
-    #: The kinds that it watches. The first is the one that it works on, the others belong to it.
+    #: The kinds that it watches. It syncs objects of the first kind; the other kinds are owned by them.
     kinds: tuple[Resource[Built], ...]
 
     @abstractmethod
     async def sync(self, cluster: "Cluster", obj: Built) -> float | None:
-        """Bring one object a step further.
+        """Does the next step for one object.
 
         Returns:
             The seconds until the next step; None to wait for a change.
         """
 
-    async def gone(self, cluster: "Cluster", obj: Built) -> None:  # noqa: B027 - most need not know
-        """Take note that an object was deleted."""
+    async def gone(self, cluster: "Cluster", obj: Built) -> None:  # noqa: B027 - optional
+        """Called after an object of the first kind was deleted."""
 
     def concerned(self, resource: Resource[Built], obj: Built, cluster: "Cluster") -> Iterator[ObjectKey]:
-        """Yield the objects that a change of an object concerns: itself, or its owner."""
+        """Yields the keys of the objects to sync when an object changes: itself, or its owner."""
         if resource is self.kinds[0]:
             yield obj.key
         elif obj.owner:
@@ -75,10 +75,10 @@ class StandIn(ABC):
 
 
 class Cluster:
-    """What the stand-ins of one run share.
+    """The state that the stand-ins of one run share.
 
     Args:
-        api: The API server: the model's, or a client of the real one.
+        api: A client of the model or of the real API server.
         stand_ins: The stand-ins.
     """
 
@@ -92,7 +92,7 @@ class Cluster:
         self._since: dict[tuple[str, str], float] = {}
 
     async def run(self) -> None:
-        """Run the stand-ins for ever."""
+        """Runs the stand-ins until it is cancelled."""
         for worker in self._workers:
             for kind in worker.stand_in.kinds:
                 self._informers[kind].add_handler(worker.handler(kind))
@@ -105,24 +105,24 @@ class Cluster:
                 group.create_task(worker.run())
 
     def get(self, resource: Resource[Built], key: ObjectKey) -> Built | None:
-        """Return an object as last seen; None when there is none."""
+        """Returns an object from the cache; None if it does not exist."""
         return self._informers[resource].store.get(key)
 
     def all(self, resource: Resource[Built]) -> list[Built]:
-        """Return all objects of a kind, by name."""
+        """Returns all objects of a kind, sorted by name."""
         return sorted(self._informers[resource].store.values(), key=lambda each: each.key)
 
     def owned(self, resource: Resource[Built], owner: Built) -> list[Built]:
-        """Return the objects of a kind that an object controls, by name."""
+        """Returns the objects of a kind that an object controls, sorted by name."""
         return [each for each in self.all(resource) if each.owner == owner.metadata.uid]
 
     def elapsed(self, obj: Built, phase: str) -> float:
-        """Return for how many seconds an object has been in a phase, from the first question on."""
+        """Returns the seconds since the first call with this object and phase."""
         time = asyncio.get_running_loop().time()
         return time - self._since.setdefault((obj.metadata.uid, phase), time)
 
     def forget(self, obj: Built, phase: str) -> None:
-        """Let a phase begin anew."""
+        """Restarts the time of a phase."""
         self._since.pop((obj.metadata.uid, phase), None)
 
     async def create(
@@ -134,7 +134,7 @@ class Cluster:
         *,
         owned: bool = True,
     ) -> None:
-        """Create an object that another one controls, unless it exists."""
+        """Creates an object with an owner, unless it exists."""
         metadata = {**body["metadata"]}
         if owned:
             metadata["ownerReferences"] = [
@@ -155,7 +155,7 @@ class Cluster:
             pass
 
     async def set_status(self, resource: Resource[Built], obj: Built, status: Json) -> None:
-        """Set fields of an object's status, if they differ. Conditions keep the time of their last change."""
+        """Sets fields of the status, if they differ. Unchanged conditions keep their lastTransitionTime."""
         if "conditions" in status:
             status["conditions"] = _timed(status["conditions"], obj.status.get("conditions", ()))
         if any(obj.status.get(name) != value for name, value in status.items()):
@@ -166,13 +166,13 @@ class Cluster:
             self._informers[resource].store.observe(written)
 
     async def delete(self, resource: Resource[Built], obj: Built) -> None:
-        """Delete an object immediately."""
+        """Deletes an object immediately."""
         with suppress(NotFound):
             await self.api.delete(resource, obj.key, uid=obj.metadata.uid, grace_seconds=0)
 
 
 class _Worker:
-    """Syncs the objects of one stand-in, one after the other."""
+    """Syncs the objects of one stand-in, one after another."""
 
     def __init__(self, cluster: Cluster, stand_in: StandIn) -> None:
         self.stand_in = stand_in
@@ -183,7 +183,7 @@ class _Worker:
         self._time = asyncio.get_running_loop().time
 
     def handler(self, kind: Resource[Built]) -> Callable[[Built | None, Built | None, bool], None]:
-        """Return the handler of a kind's changes."""
+        """Returns the event handler for a kind."""
 
         def observe(old: Built | None, new: Built | None, initial: bool) -> None:
             replaced = old is not None and (new is None or new.metadata.uid != old.metadata.uid)
@@ -197,7 +197,7 @@ class _Worker:
         return observe
 
     async def run(self) -> None:
-        """Sync what is due, for ever."""
+        """Syncs the objects that are due, until it is cancelled."""
         while True:
             self._news.clear()
             while self._gone:
@@ -229,15 +229,15 @@ class _Worker:
 
 @asynccontextmanager
 async def running(api: Api, *stand_ins: StandIn) -> AsyncIterator[None]:
-    """Run stand-ins for Kubernetes' controllers inside the block.
+    """Runs stand-ins for Kubernetes' own controllers inside the block.
 
     Args:
-        api: The API server: a client of the real one, or of the model. Give `model.another_client(...)`, so
-            that their requests are not in `model.calls`.
-        stand_ins: Which ones.
+        api: A client of the real API server or of the model. Give `model.another_client(...)`, so that their
+            requests are not in `model.calls`.
+        stand_ins: The stand-ins.
 
     Raises:
-        Exception: What ended a stand-in, such as an error of a callback.
+        Exception: A stand-in has failed, for example because a callback raised an error.
     """
     work = asyncio.get_running_loop().create_task(Cluster(api, stand_ins).run())
     try:
@@ -250,13 +250,13 @@ async def running(api: Api, *stand_ins: StandIn) -> AsyncIterator[None]:
 
 
 async def called(callback: Callable[[Built], Any] | None, obj: Built) -> None:
-    """Call a callback, which may be async."""
+    """Calls a callback, which may be async."""
     if callback is not None and inspect.isawaitable(answer := callback(obj)):
         await answer
 
 
 def timestamp() -> str:
-    """Return the present time as the API server writes it."""
+    """Returns the current time in the format of the API server."""
     return now().strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

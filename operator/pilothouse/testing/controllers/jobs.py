@@ -1,4 +1,4 @@
-"""The Job controller: Jobs complete, fail, and are retried in between."""
+"""A stand-in for the Job controller: Jobs are retried, complete or fail."""
 
 from collections.abc import Callable
 
@@ -8,17 +8,17 @@ from pilothouse.testing.documents import Json
 
 JOB: Resource[Built] = Resource("batch", "v1", "Job", "jobs", Built)
 
-#: How often a Job is retried unless it says so (batch/v1, backoffLimit).
+#: The default number of retries of a Job (batch/v1, backoffLimit).
 BACKOFF_LIMIT = 6
 
 
 class Jobs(StandIn):
-    """Ends Jobs. It makes no Pods.
+    """Completes or fails Jobs, without creating Pods.
 
     Args:
-        try_seconds: How long each try takes.
-        failures: Returns how many tries of a Job fail before one succeeds; `math.inf` for all. The Job fails
-            when there are more than its backoffLimit.
+        try_seconds: The duration of each try, in seconds.
+        failures: Returns how many tries of a Job fail before one succeeds; `math.inf` if all fail. With more
+            failures than its backoffLimit, the Job fails.
     """
 
     kinds = (JOB,)
@@ -30,7 +30,7 @@ class Jobs(StandIn):
         self._failures = failures
 
     async def sync(self, cluster: Cluster, obj: Built) -> float | None:
-        """Bring a Job a step further."""
+        """Does the next step for a Job."""
         if obj.metadata.deletion_timestamp is not None or _has_ended(obj):
             return None
         if obj.spec.get("suspend"):
@@ -58,7 +58,7 @@ class Jobs(StandIn):
     async def _end(self, cluster: Cluster, obj: Built, started: str, failed: int, *, succeeded: int) -> None:
         status: Json = {"startTime": started, "active": 0, "ready": 0, "terminating": 0, "failed": failed}
         if succeeded:
-            # The API server wants to see the reason before the end.
+            # The API server requires this condition before the final one.
             reached = _condition(
                 "SuccessCriteriaMet", "CompletionsReached", "Reached expected number of succeeded pods"
             )

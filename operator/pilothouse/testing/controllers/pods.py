@@ -1,4 +1,4 @@
-"""The scheduler and the kubelet: Pods are scheduled, started and made ready, or are in trouble."""
+"""A stand-in for the scheduler and the kubelet: schedules and starts Pods, and makes them ready or stuck."""
 
 import hashlib
 from collections.abc import Callable
@@ -13,21 +13,21 @@ POD: Resource[Built] = Resource("", "v1", "Pod", "pods", Built)
 CLAIM: Resource[Built] = Resource("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", Built)
 
 NODE = "node-1"
-#: How often a Pod in trouble is tried again, seconds.
+#: Seconds between two retries for a Pod in trouble.
 RETRY_SECONDS = 1.0
 
 
 class Trouble(StrEnum):
-    """Why a Pod, or what consists of Pods, does not become ready."""
+    """The reason why a Pod does not become ready."""
 
     UNSCHEDULABLE = "unschedulable"
-    """No node takes it."""
+    """There is no node for it."""
     IMAGE_PULL = "image pull"
     """Its image cannot be pulled."""
     CRASH_LOOP = "crash loop"
-    """Its containers end as soon as they have started."""
+    """Its containers exit right after they have started."""
     UNREADY = "unready"
-    """It runs, and its readiness probe fails."""
+    """It runs, but its readiness probe fails."""
 
 
 UNSCHEDULABLE: Json = {
@@ -42,16 +42,16 @@ CRASHED: Json = {
 
 
 class Pods(StandIn):
-    """Schedules Pods, starts their containers and makes them ready: the scheduler and the kubelet.
+    """Schedules Pods, starts their containers and makes them ready, as the scheduler and the kubelet do.
 
     Args:
-        start_seconds: From the scheduling to the start of the containers.
-        ready_seconds: From the start to Ready.
-        trouble: Returns what is wrong with a Pod, None for nothing. It is asked again each second, so that
+        start_seconds: Seconds from the scheduling to the start of the containers.
+        ready_seconds: Seconds from the start of the containers until the Pod is ready.
+        trouble: Returns what is wrong with a Pod; None if nothing is. Called again every second, so that the
             trouble can end.
-        on_start: Called when a Pod's containers have started; may be async. A hook that starts a model of the
-            member that runs in the Pod, for example.
-        on_stop: Called when a Pod whose containers had started is deleted; may be async.
+        on_start: Called when the containers of a Pod have started. May be async. For example, it starts a
+            model of the program in the Pod.
+        on_stop: Called when a Pod with started containers is deleted. May be async.
     """
 
     kinds = (POD,)
@@ -72,7 +72,7 @@ class Pods(StandIn):
         self._on_stop = on_stop
 
     async def sync(self, cluster: Cluster, obj: Built) -> float | None:
-        """Bring a Pod a step further."""
+        """Does the next step for a Pod."""
         if obj.metadata.deletion_timestamp is not None:
             await cluster.delete(POD, obj)
             return None
@@ -82,7 +82,7 @@ class Pods(StandIn):
             return RETRY_SECONDS
         if not obj.spec.get("nodeName"):
             await cluster.api.request("POST", POD.path(*obj.key, "binding"), body=_binding(obj))
-            return None  # the change brings it back
+            return None  # The change triggers the next sync.
         if trouble is Trouble.IMAGE_PULL:
             await cluster.set_status(POD, obj, _status(obj, {"waiting": _image_pull(obj)}))
             return RETRY_SECONDS
@@ -115,13 +115,13 @@ class Pods(StandIn):
         return RETRY_SECONDS if self._trouble else None
 
     async def gone(self, cluster: Cluster, obj: Built) -> None:
-        """Stop what runs in a deleted Pod."""
+        """Calls `on_stop` for a deleted Pod whose containers were running."""
         if _is_running(obj):
             await called(self._on_stop, obj)
 
 
 def is_ready(pod: Built) -> bool:
-    """Whether a Pod is ready."""
+    """Returns whether a Pod is ready."""
     conditions = pod.status.get("conditions") or ()
     return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
 
@@ -152,7 +152,7 @@ def _containers(pod: Built) -> list[Json]:
 def _status(
     pod: Built, state: Json, *, phase: str = "Pending", ready: bool = False, restarts: int = 0
 ) -> Json:
-    """Return the status of a scheduled Pod, all of whose containers are in one state."""
+    """Returns the status of a scheduled Pod whose containers are all in the given state."""
     last = {"terminated": {"exitCode": 1, "reason": "Error"}} if restarts else {}
     running = "running" in state
     unready = {} if ready else {"reason": "ContainersNotReady", "message": "containers with unready status"}
@@ -179,7 +179,7 @@ def _status(
         ],
     }
     if running:
-        # The same for the same Pod in every run, another one for its successor.
+        # The same for a Pod in all runs, and different for its successor.
         digest = hashlib.sha256(pod.metadata.uid.encode()).digest()
         address = f"10.{digest[0]}.{digest[1]}.{digest[2] or 1}"
         status |= {"hostIP": "10.0.0.1", "podIP": address, "podIPs": [{"ip": address}]}

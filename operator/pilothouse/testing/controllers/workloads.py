@@ -1,4 +1,4 @@
-"""The Deployment and StatefulSet controllers: Pods are made from a template, and the status follows them."""
+"""Stand-ins for the Deployment and StatefulSet controllers, which create Pods and set the status."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,21 +15,21 @@ STATEFUL_SET: Resource[Built] = Resource("apps", "v1", "StatefulSet", "statefuls
 
 HASH, REVISION = "pod-template-hash", "controller-revision-hash"
 
-#: After so long a Deployment without progress says so, unless it says otherwise (progressDeadlineSeconds).
+#: The default of progressDeadlineSeconds: seconds after which a Deployment reports that it makes no progress.
 PROGRESS_DEADLINE_SECONDS = 600.0
 
 
 class Deployments(StandIn):
-    """Rolls Deployments out: a ReplicaSet per template, its Pods, and the status. Give `Pods()` beside it.
+    """Rolls out Deployments: a ReplicaSet per template, its Pods, and the status. Needs `Pods()` as well.
 
-    At an update all new Pods are made first, and the old ones are deleted when the new ones are ready. A
-    ReplicaSet without Pods is deleted at that moment: there is no history.
+    In an update, all new Pods are created first. When they are ready, the old ReplicaSet and its Pods are
+    deleted: there is no rollout history.
     """
 
     kinds = (DEPLOYMENT, REPLICA_SET, POD)
 
     async def sync(self, cluster: Cluster, obj: Built) -> float | None:
-        """Bring a Deployment a step further."""
+        """Does the next step for a Deployment."""
         if obj.metadata.deletion_timestamp is not None:
             return None
         template, replicas = obj.spec.get("template", {}), obj.spec.get("replicas", 1)
@@ -74,7 +74,7 @@ class Deployments(StandIn):
         return None if complete or late else deadline - waited
 
     def concerned(self, resource: Resource[Built], obj: Built, cluster: Cluster) -> Any:
-        """Yield the Deployment that a ReplicaSet or a Pod of one belongs to."""
+        """Yields the key of the Deployment that a ReplicaSet or a Pod belongs to."""
         if resource is not POD:
             yield from super().concerned(resource, obj, cluster)
             return
@@ -84,16 +84,16 @@ class Deployments(StandIn):
 
 
 class StatefulSets(StandIn):
-    """Rolls StatefulSets out: Pods with ordinals and their claims, one after the other, and the status.
+    """Rolls out StatefulSets: Pods with ordinals and their claims, one after another, and the status.
 
-    Give `Pods()` beside it, and `VolumeClaims()` for claims. The claims stay when the StatefulSet is deleted,
-    as they do in a cluster. With the podManagementPolicy Parallel, all Pods are made at the same time.
+    Needs `Pods()` as well, and `VolumeClaims()` for claims. As in a cluster, the claims stay when the
+    StatefulSet is deleted. With the podManagementPolicy Parallel, all Pods are created at the same time.
     """
 
     kinds = (STATEFUL_SET, POD)
 
     async def sync(self, cluster: Cluster, obj: Built) -> float | None:
-        """Bring a StatefulSet a step further."""
+        """Does the next step for a StatefulSet."""
         if obj.metadata.deletion_timestamp is not None:
             return None
         replicas = obj.spec.get("replicas", 1)
@@ -122,7 +122,7 @@ class StatefulSets(StandIn):
     async def _scale(
         self, cluster: Cluster, obj: Built, names: Sequence[str], pods: dict[str, Built], revision: str
     ) -> None:
-        """Make the next Pod that is missing, or delete the last one that is too many."""
+        """Creates the next missing Pod, or deletes the last Pod that is too many."""
         parallel = obj.spec.get("podManagementPolicy") == "Parallel"
         for name in names:
             if name not in pods:
