@@ -1,4 +1,4 @@
-"""The reference page of a kind, from its declaration."""
+"""Writes the reference page of a kind from its declaration."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from release.documents import Document, dump
 _ANNOTATIONS = (
     "## Annotations",
     "",
-    f'- `{PAUSED}: "true"`: the operator leaves the object alone, its deletion included, until this is gone.',
-    f"- `{RECONCILE}`: any new value has the object looked at once more, also after a permanent failure.",
+    f'- `{PAUSED}: "true"`: the operator does not touch the object, even if it is deleted, until you remove '
+    "the annotation.",
+    f"- `{RECONCILE}`: if you set a new value, the operator reconciles the object immediately, even after a "
+    "permanent failure.",
     "",
 )
 
@@ -24,12 +26,12 @@ HEAD = "<!-- Written by `./inv generate` from the types; change those. -->\n"
 
 
 def page(kind: Kind[Any], sample: Document, classes: Sequence[type]) -> str:
-    """The page: the kind, an example, its fields, conditions and annotations, the operator's settings.
+    """Returns the page: the kind, an example, its fields, reasons and annotations, the operator's settings.
 
     Args:
-        kind: The declaration.
-        sample: An object of it.
-        classes: The settings of its operator.
+        kind: The declaration of the kind.
+        sample: An example object.
+        classes: The settings classes of its operator.
     """
     resource = kind.resource
     short = "".join(f", `{name}`" for name in kind.short_names)
@@ -38,7 +40,7 @@ def page(kind: Kind[Any], sample: Document, classes: Sequence[type]) -> str:
             HEAD,
             f"# {resource.kind}",
             "",
-            f"`{resource.api_version}`, kubectl knows it as `{resource.plural}`{short}.",
+            f"API version `{resource.api_version}`. Names for kubectl: `{resource.plural}`{short}.",
             "",
             kind.description,
             "",
@@ -46,9 +48,9 @@ def page(kind: Kind[Any], sample: Document, classes: Sequence[type]) -> str:
             dump(sample).rstrip(),
             "```",
             "",
-            *_fields("spec", "What you ask for", kind),
-            *_refused(kind),
-            *_fields("status", "What the operator says", kind),
+            *_fields("spec", "Spec", kind),
+            *_rules(kind),
+            *_fields("status", "Status", kind),
             *_reasons(kind),
             *_columns(kind),
             *_ANNOTATIONS,
@@ -59,14 +61,14 @@ def page(kind: Kind[Any], sample: Document, classes: Sequence[type]) -> str:
 
 def _fields(part: str, title: str, kind: Kind[Any]) -> list[str]:
     schema = _properties(_properties(object_schema(kind))[part])
-    lines = [f"## {title}: `{part}`", "", "| field | type | meaning |", "|---|---|---|"]
+    lines = [f"## {title}", "", "| field | type | meaning |", "|---|---|---|"]
     for name, declared in fields(kind, part):
         description = (declared.extra_json_schema or {})["description"]
         lines.append(f"| `{name}` | {_type(schema[name])} | {_cell(description)} |")
     return [*lines, ""]
 
 
-def _refused(kind: Kind[Any]) -> list[str]:
+def _rules(kind: Kind[Any]) -> list[str]:
     spec = _properties(object_schema(kind))["spec"]
     found = [
         *((rule.field_path, rule.message) for rule in kind.rules),
@@ -77,29 +79,33 @@ def _refused(kind: Kind[Any]) -> list[str]:
     ]
     if not found:
         return []
-    head = "An object that breaks one of these is refused when it is created or when that part of it changes:"
+    head = (
+        "The API server also checks these rules when an object is created, or when the field changes. It "
+        "rejects the object with the message:"
+    )
     return [head, "", *(f"- `{path.lstrip('.')}`: {message}" for path, message in found), ""]
 
 
 def _reasons(kind: Kind[Any]) -> list[str]:
     if not kind.reasons:
         return []
-    lines = ["### Why it is, or is not, `Ready`", "", "| reason | meaning |", "|---|---|"]
+    lines = ["### Reasons of the condition `Ready`", "", "| reason | meaning |", "|---|---|"]
     return [*lines, *(f"| `{name}` | {_cell(meaning)} |" for name, meaning in kind.reasons.items()), ""]
 
 
 def _settings(classes: Sequence[type]) -> list[str]:
     lines = [
-        "## The operator's settings",
+        "## Settings of the operator",
         "",
-        "Environment variables of its container; under OLM set them in the Subscription (`spec.config.env`).",
-        "Durations are seconds, or have units (`10m`). A wrong value ends the new pod with one sentence in",
-        "its log; the pod before it works on. OLM takes up a correction after its own wait of 5 minutes.",
+        "Settings are environment variables of the operator's container. Under OLM, set them in the",
+        "Subscription (`spec.config.env`). Durations are in seconds, or have units (`10m`). If a value is",
+        "wrong, the new pod exits with an error in its log, and the old pod keeps running. OLM waits",
+        "5 minutes before it applies a corrected value.",
         "",
-        "Each is a flag of the command line, too, in lower case and with hyphens: `LOG_LEVEL=debug` is",
-        "`--log-level=debug`. A flag goes before its variable. Of a setting that is true or false the flag",
-        "alone means true (`--leader-elect`). With `play` and `explain` flags stand before the command;",
-        "`--help` lists them all.",
+        "Each setting is also a command-line flag, in lower case and with hyphens: `LOG_LEVEL=debug` is",
+        "`--log-level=debug`. A flag overrides its variable. The flag of a true or false setting needs no",
+        "value: `--leader-elect` means true. With `play` and `explain`, put the flags before the command.",
+        "`--help` lists all flags.",
         "",
         "| variable | default | meaning |",
         "|---|---|---|",
@@ -111,7 +117,7 @@ def _settings(classes: Sequence[type]) -> list[str]:
 
 
 def _columns(kind: Kind[Any]) -> list[str]:
-    lines = ["## What `kubectl get` shows", "", "| column | from | meaning |", "|---|---|---|"]
+    lines = ["## Columns of `kubectl get`", "", "| column | field | meaning |", "|---|---|---|"]
     for column in kind.columns:
         wide = " (with `-o wide`)" if column.priority else ""
         path = _cell(column.path.lstrip("."))

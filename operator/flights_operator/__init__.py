@@ -1,1 +1,1 @@
-"""The flights operator: books what FlightTickets ask for at an airline's HTTP API."""
+"""The flights operator: books FlightTickets at an airline's HTTP API."""

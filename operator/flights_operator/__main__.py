@@ -12,7 +12,7 @@ from pilothouse import Watch, main
 
 NAME = "pilothouse-flights"
 
-# What has no default; nothing is reached there.
+# Values for the settings without a default, for commands that do not connect to the airline.
 PLACEHOLDERS = {"AIRLINE_URL": "http://airline.example", "AIRLINE_API_KEY_FILE": "/dev/null"}
 
 

@@ -1,11 +1,12 @@
-"""The airline's booking API, as far as the operator uses it.
+"""A client of the part of the airline's booking API that the operator uses.
 
-A booking is known by its *reference*, the UID of its ticket, and the airline keeps references unique. So
-every call can be repeated after a crash or a lost reply without booking twice:
+The UID of a ticket is the *reference* of its booking, and the airline keeps references unique. Every call can
+therefore be repeated after a crash or a lost reply without booking twice:
 
-- `book` a second time raises ReferenceExistsError;
-- `change` is meant for one version of the booking (If-Match), and carries an Idempotency-Key;
-- `cancel` goes by the reference and closes it, so that a `book` which is still under way comes too late.
+- `book` raises ReferenceExistsError if the reference already has a booking.
+- `change` applies to one version of the booking (If-Match) and carries an Idempotency-Key.
+- `cancel` cancels by reference and closes the reference. The airline then rejects a `book` request that is
+  still in flight.
 """
 
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from flights_operator.transport import Transport
 from pilothouse.telemetry import REGISTRY
 
 CIRCUIT = Gauge(
-    "airline_circuit_open", "1 while requests are held back because the last ones failed.", registry=REGISTRY
+    "airline_circuit_open", "1 while no requests are sent because the last ones failed.", registry=REGISTRY
 )
 
 T = TypeVar("T")
@@ -33,12 +34,13 @@ _page: Callable[[bytes], BookingPage] = msgspec.json.Decoder(BookingPage).decode
 
 
 class Airline:
-    """Client of the booking API, an async context manager; one for the whole process.
+    """A client of the booking API, as an async context manager. A process uses one client.
 
-    Every method raises AirlineErrors: a TransientError when asking later may help, else a RejectedError.
+    Every method raises an AirlineError: a TransientError if a later retry may succeed, otherwise a
+    RejectedError.
 
     Args:
-        settings: Where the airline is, and how it is to be treated.
+        settings: The airline's address, and the limits for requests to it.
     """
 
     def __init__(self, settings: FlightsSettings) -> None:
@@ -56,7 +58,7 @@ class Airline:
         await self._transport.close()
 
     async def find(self, reference: str) -> Booking | None:
-        """The booking that has this reference."""
+        """Returns the booking with this reference, or None if there is none."""
         items = decode(await self._call("GET", "bookings", query={"reference": reference}), _page).items
         return next((booking for booking in items if booking.reference == reference), None)
 
@@ -64,32 +66,33 @@ class Airline:
         """Books seats.
 
         Raises:
-            ReferenceExistsError: The reference has a booking: of an earlier attempt, or of another operator.
+            ReferenceExistsError: The reference already has a booking, made by an earlier attempt or by
+                another operator.
         """
         body = {"reference": reference, "from": trip.origin, "to": trip.destination, "seats": trip.seats}
-        return _of(reference, decode(await self._call("POST", "bookings", body=body), _booking))
+        return _checked(reference, decode(await self._call("POST", "bookings", body=body), _booking))
 
     async def change(self, booking: Booking, trip: Trip, *, key: str) -> Booking:
-        """Changes a booking that is still what it was when it was read.
+        """Changes a booking, provided that it has not changed since it was read.
 
         Args:
             booking: The booking as it was read.
-            trip: What it shall be.
-            key: The Idempotency-Key: the same for the same change of the same version.
+            trip: The new route and number of seats.
+            key: The Idempotency-Key. The same change of the same version must use the same key.
 
         Raises:
-            StaleBookingError: It is gone, or has changed since.
+            StaleBookingError: The booking no longer exists, or has changed since it was read.
         """
         body = {"from": trip.origin, "to": trip.destination, "seats": trip.seats}
         headers = {"Idempotency-Key": key, "If-Match": f'"{booking.version}"'}
         answer = await self._call("PATCH", f"bookings/{booking.id}", body=body, headers=headers)
-        return _of(booking.reference, decode(answer, _booking))
+        return _checked(booking.reference, decode(answer, _booking))
 
     async def cancel(self, reference: str) -> Booking | None:
-        """Cancels the booking that has this reference, for good.
+        """Cancels the booking with this reference, and closes the reference.
 
         Returns:
-            What was cancelled; None when there was nothing, or nothing any more.
+            The cancelled booking, or None if there was no booking with this reference.
         """
         answer = await self._call("DELETE", "bookings", query={"reference": reference})
         return decode(answer, _booking) if answer else None
@@ -99,18 +102,22 @@ class Airline:
 
 
 def decode(body: bytes, read: Callable[[bytes], T]) -> T:
-    """The answer as a typed object; raises NoAnswerError when it is something else."""
+    """Decodes a response body.
+
+    Raises:
+        NoAnswerError: The body does not have the format that the API describes.
+    """
     try:
         return read(body)
     except msgspec.DecodeError as error:
-        raise NoAnswerError(f"The airline's answer is not what its API describes: {error}") from error
+        raise NoAnswerError(f"The airline's answer does not match its API description: {error}") from error
 
 
-def _of(reference: str, booking: Booking) -> Booking:
-    """The booking, if it is one, and the one that was asked for; NoAnswerError else."""
+def _checked(reference: str, booking: Booking) -> Booking:
+    """Returns the booking after checking that it is valid and has the requested reference."""
     if not booking.id or booking.reference != reference or booking.seats < 0:
         raise NoAnswerError(
-            f"The airline's answer is not the booking that was asked for ({reference}): it tells booking "
-            f"{booking.id!r} of {booking.reference!r} with {booking.seats} seats"
+            f"The airline's answer is not the requested booking with the reference {reference}: it has "
+            f"the id {booking.id!r}, the reference {booking.reference!r} and {booking.seats} seats"
         )
     return booking

@@ -1,4 +1,4 @@
-"""What is asked of the airline, and what it holds."""
+"""The data that the operator exchanges with the airline: trips, bookings, prices."""
 
 from typing import NamedTuple
 
@@ -27,7 +27,7 @@ class Price(msgspec.Struct, frozen=True, gc=False):
 
 
 class Booking(msgspec.Struct, frozen=True, gc=False, rename={"origin": "from", "destination": "to"}):
-    """A booking at the airline. Its version grows with every change."""
+    """A booking at the airline. The airline increments its version with every change."""
 
     id: str
     reference: str
@@ -39,11 +39,11 @@ class Booking(msgspec.Struct, frozen=True, gc=False, rename={"origin": "from", "
 
     @property
     def trip(self) -> Trip:
-        """The booking as one would ask for it."""
+        """The route and the number of seats of the booking."""
         return Trip(self.origin, self.destination, self.seats)
 
 
 class BookingPage(msgspec.Struct, frozen=True, gc=False):
-    """The answer to a look-up."""
+    """The response to a lookup by reference."""
 
     items: list[Booking]

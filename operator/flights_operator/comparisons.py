@@ -1,4 +1,4 @@
-"""When a settled ticket is compared with its booking, and what the last comparison has shown."""
+"""Decides when a settled ticket is compared with its booking, and remembers the last comparison."""
 
 import asyncio
 from sys import intern
@@ -9,18 +9,18 @@ from flights_operator.booking import Booking, Trip
 
 
 class Comparison(msgspec.Struct, frozen=True, gc=False):
-    """The last one of a ticket.
+    """The last comparison of a ticket with its booking.
 
-    Of the booking just enough is kept to change it, in a flat struct: in a store of many tickets, all of it
-    would cost as much again as the tickets do.
+    It keeps only the fields of the booking that are needed to change it, in a flat struct. With many tickets,
+    complete bookings would take as much memory as the tickets themselves.
 
     Attributes:
-        at: When it was, loop time.
-        known: A hash of what was known of the ticket then.
-        origin: Where the booking's trip started.
-        destination: Where it went.
-        seats: How many seats it held.
-        version: The booking's; None: the booking was not looked at.
+        at: The time of the comparison, in seconds of the event loop's clock.
+        known: A hash of what was known of the ticket at that time.
+        origin: The city that the booked trip starts from.
+        destination: The city that the booked trip goes to.
+        seats: The number of booked seats.
+        version: The version of the booking. None if the booking has not been read yet.
     """
 
     at: float
@@ -32,19 +32,19 @@ class Comparison(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def trip(self) -> Trip:
-        """What the booking held."""
+        """The booked route and number of seats."""
         return Trip(self.origin, self.destination, self.seats)
 
 
 class Comparisons:
-    """Spreads the look-ups of settled tickets: each about once a resync, none at first sight.
+    """Spreads the lookups of settled tickets over the resync period.
 
-    After a restart nothing asks the airline about 1,000 settled tickets at once; the resync, which walks over
-    them at an even pace, does. Of what else has a ticket played, only a person's doing reaches the airline: a
-    request to compare, or a status changed by hand.
+    A ticket is not compared when this process sees it for the first time. So a restart does not send one
+    request per settled ticket at the same time: the resync compares the tickets at an even pace. Between
+    resyncs, a settled ticket is compared only if a user requested a reconcile or edited the status.
 
     Args:
-        period: The resync period, seconds; 0: never compare.
+        period: The resync period in seconds. 0 turns the regular comparison off.
     """
 
     def __init__(self, period: float) -> None:
@@ -52,12 +52,12 @@ class Comparisons:
         self._last: dict[str, Comparison] = {}
 
     def due(self, uid: str, known: int) -> bool:
-        """Whether to look the ticket's booking up now.
+        """Returns whether to look up the ticket's booking now.
 
         Args:
-            uid: The ticket's.
-            known: A hash of a person's request and of what the status says of the booking: a change is a
-                person's doing.
+            uid: The UID of the ticket.
+            known: A hash of the user's last reconcile request and of the booking's fields in the status. If
+                it differs from the last comparison, a user changed one of them.
         """
         last = self._last.get(uid)
         if last is None:
@@ -67,17 +67,17 @@ class Comparisons:
         return known != last.known or (self._period > 0 and waited >= self._period / 2)
 
     def done(self, uid: str, known: int, booking: Booking) -> None:
-        """The ticket's booking has just been seen to be right, or made so."""
+        """Records that the ticket's booking now matches its spec."""
         now = asyncio.get_running_loop().time()
-        # Bookings of one city share its name, with each other and with the tickets.
+        # Interning saves memory: bookings and tickets share one string per city.
         cities = intern(booking.origin), intern(booking.destination)
         self._last[uid] = Comparison(now, known, *cities, booking.seats, booking.version)
 
     def last(self, uid: str, known: int) -> Comparison | None:
-        """What the last comparison has shown, if nobody has changed what is known of the ticket since."""
+        """Returns the last comparison, unless what is known of the ticket has changed since."""
         last = self._last.get(uid)
         return last if last is not None and last.version is not None and last.known == known else None
 
     def forget(self, uid: str) -> None:
-        """The ticket goes."""
+        """Removes what is known of a ticket that is being deleted."""
         self._last.pop(uid, None)

@@ -1,33 +1,33 @@
-"""What can go wrong between the operator and the airline.
+"""The errors of requests to the airline.
 
 ::
 
     AirlineError
-    ├── TransientError         may go away by itself: the ticket is played again within seconds
-    │   ├── NoAnswerError      no connection, no answer in time, 408, 5xx
+    ├── TransientError         a retry may succeed: the ticket is reconciled again within seconds
+    │   ├── NoAnswerError      no connection, a timeout, 408, 5xx
     │   ├── ThrottledError     429
-    │   ├── WrongAddressError  what answers is not the booking API
+    │   ├── WrongAddressError  the server at AIRLINE_URL is not the booking API
     │   ├── UnauthorizedError  the API key is missing or not accepted (401)
-    │   └── CircuitOpenError   not asked: the last requests all failed
-    └── RejectedError          any other 4xx: asking again would get the same answer
-        ├── ReferenceExistsError   a booking has this reference already
-        └── StaleBookingError      the booking is gone, or is no longer what it was when it was read
+    │   └── CircuitOpenError   not sent, because the last requests all failed
+    └── RejectedError          any other 4xx: the same request would be rejected again
+        ├── ReferenceExistsError   the reference already has a booking
+        └── StaleBookingError      the booking was deleted or changed after it was read
 """
 
 from typing import ClassVar
 
 
 class AirlineError(Exception):
-    """Base of all errors of the airline's client. Its text is a sentence for people, without secrets."""
+    """The base class of all errors of the airline's client. The text is for users and contains no secrets."""
 
 
 class TransientError(AirlineError):
     """The request may succeed later.
 
     Attributes:
-        retry_after: Seconds until it makes sense to ask again, where that is known.
-        passing: Another attempt within the same call may succeed. Where not, a person has to mend something
-            that all tickets need.
+        retry_after: The number of seconds until a retry makes sense, if known.
+        passing: Whether another attempt within the same call may succeed. If False, an administrator must
+            fix something that affects all tickets.
     """
 
     passing: ClassVar[bool] = True
@@ -38,30 +38,30 @@ class TransientError(AirlineError):
 
 
 class NoAnswerError(TransientError):
-    """No usable answer. The request may have been carried out."""
+    """The airline sent no usable answer. It may have carried out the request."""
 
 
 class ThrottledError(TransientError):
-    """429: the airline sheds load. The request was not carried out."""
+    """The airline limits the request rate (429). It did not carry out the request."""
 
 
 class WrongAddressError(TransientError):
-    """What answers is not the booking API: AIRLINE_URL is wrong, or what routes to the API does not yet."""
+    """The server at AIRLINE_URL is not the booking API: the URL is wrong, or its route is not set up yet."""
 
     passing = False
 
 
 class UnauthorizedError(TransientError):
-    """The API key is missing or not accepted, also after it was read again."""
+    """The API key is missing or not accepted, even after it was read again from its file."""
 
     passing = False
 
 
 class CircuitOpenError(TransientError):
-    """The request was not sent, because those before it failed; it says why the last of them did.
+    """The request was not sent, because the requests before it failed. The text is that of the last failure.
 
     Attributes:
-        cause: How the last request failed.
+        cause: The error of the last request.
     """
 
     passing = False
@@ -72,11 +72,11 @@ class CircuitOpenError(TransientError):
 
 
 class RejectedError(AirlineError):
-    """The airline refused the request; the text is its own message.
+    """The airline rejected the request. The text is the airline's message.
 
     Attributes:
         status: The HTTP status, 400 to 499.
-        code: The airline's machine-readable reason, empty when it gave none.
+        code: The airline's machine-readable reason. Empty if it gave none.
     """
 
     def __init__(self, message: str, *, status: int, code: str = "") -> None:
@@ -86,8 +86,8 @@ class RejectedError(AirlineError):
 
 
 class ReferenceExistsError(RejectedError):
-    """409: a booking with this reference exists."""
+    """The reference already has a booking (409)."""
 
 
 class StaleBookingError(RejectedError):
-    """404 or 412 to a change: the booking is gone, or is no longer what it was when it was read."""
+    """The booking was deleted or changed after it was read (404 or 412 to a change)."""

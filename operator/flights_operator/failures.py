@@ -1,4 +1,4 @@
-"""What a ticket says when the airline fails it: reason, sentence, remedy, next try."""
+"""Turns the airline's errors into failures of tasks: reason, message, advice, time of the retry."""
 
 import random
 
@@ -19,63 +19,66 @@ UNREACHABLE = "AirlineUnreachable"
 UNAUTHORIZED = "AirlineUnauthorized"
 REJECTED = "AirlineRejected"
 
-# The next try while the airline fails, seconds; the spread keeps tickets from coming all at once.
+# Seconds until a retry while the airline fails. The random spread avoids retrying all tickets together.
 RETRY_SECONDS, RETRY_SPREAD = 2.0, 5.0
-# The next try of what the airline refused: a full flight may have free seats by then.
+# Seconds until a retry of a rejected request: a full flight may have free seats by then.
 REJECTED_SECONDS = 600.0
-KEY_REMEDY = "Put a valid key into the Secret that is mounted there."
-CLOSED_REMEDY = "Delete the ticket and create it anew."
-FORBIDDEN_REMEDY = "See what the operator's API key is allowed to do; it is asked again in 10 minutes."
-REMEDY = "Change the spec; it is asked again in 10 minutes."
+KEY_ADVICE = "Put a valid key into the Secret that is mounted there."
+CLOSED_ADVICE = "Delete the ticket and create it again."
+FORBIDDEN_ADVICE = "Check the permissions of the operator's API key. The operator retries in 10 minutes."
+ADVICE = "Change the spec, or wait: the operator retries in 10 minutes."
 
 
 def retry_seconds(error: TransientError) -> float:
-    """Seconds until the airline is asked again."""
+    """Returns the number of seconds until the operator retries, with random spread."""
     known = RETRY_SECONDS if error.retry_after is None else error.retry_after
     return known + random.uniform(0, RETRY_SPREAD)  # noqa: S311 - spreads load, guards nothing
 
 
 def task_failure(error: AirlineError, ticket: FlightTicket) -> TaskFailed:
-    """The failure of a task for an error of the airline. Its sentence stays the same while the cause does."""
+    """Returns the failure of a task for an error of the airline. The same cause gives the same message."""
     if isinstance(error, TransientError):
         cause = error.cause if isinstance(error, CircuitOpenError) else error
         reason = UNAUTHORIZED if isinstance(cause, UnauthorizedError) else UNREACHABLE
-        key = f" {KEY_REMEDY}" if reason == UNAUTHORIZED else ""
-        message = f"{sentence(error)}{key} {prospect(ticket)}"
+        key = f" {KEY_ADVICE}" if reason == UNAUTHORIZED else ""
+        message = f"{sentence(error)}{key} {next_step(ticket)}"
         return TaskFailed(reason, message, retry_after=retry_seconds(error))
     if ticket.metadata.deletion_timestamp:
-        message = f"The airline refuses to cancel: {sentence(error)} {prospect(ticket)}"
+        message = f"The airline rejected the cancellation: {sentence(error)} {next_step(ticket)}"
     else:
-        message = f"The airline refuses: {sentence(error)} {remedy(error)}"
+        message = f"The airline rejected the request: {sentence(error)} {advice(error)}"
     return TaskFailed(REJECTED, message, retry_after=REJECTED_SECONDS)
 
 
-def remedy(error: AirlineError) -> str:
-    """What a person can do about a refusal."""
+def advice(error: AirlineError) -> str:
+    """Returns what a user can do about a rejected request."""
     if isinstance(error, RejectedError):
         if error.code == "reference_closed":
-            return CLOSED_REMEDY
+            return CLOSED_ADVICE
         if error.status == 403:
-            return FORBIDDEN_REMEDY
-    return REMEDY
+            return FORBIDDEN_ADVICE
+    return ADVICE
 
 
-def prospect(ticket: FlightTicket) -> str:
-    """What happens next, and what a person may do meanwhile."""
+def next_step(ticket: FlightTicket) -> str:
+    """Returns what the operator will do next, and what a user can do to end the wait."""
     meta, booking = ticket.metadata, ticket.status.booking_id
     if meta.deletion_timestamp is None:
         if booking:
-            return f"Booking {booking} is brought up to date as soon as the airline can be used again."
-        return "The ticket is booked as soon as the airline can be used again."
-    left = f"booking {booking}" if booking else f"a booking with the reference {meta.uid}, if there is one,"
+            return f"The operator updates booking {booking} as soon as the airline is available again."
+        return "The operator books the ticket as soon as the airline is available again."
+    left = f"booking {booking}" if booking else f"any booking with the reference {meta.uid}"
     return (
-        "The ticket goes when its booking is cancelled; that is tried over and over. To release it by hand: "
-        f"{release_command(ticket)}; {left} then stays at the airline."
+        "The ticket is deleted once its booking is cancelled; the operator keeps retrying. To delete the "
+        f"ticket without cancelling, run: {release_command(ticket)}; {left} then stays at the airline."
     )
 
 
 def release_command(ticket: FlightTicket) -> str:
-    """The command that takes our finalizer away and no other: it tests that it is where it was."""
+    """Returns the command that removes our finalizer from a ticket.
+
+    The command fails if the finalizers have changed, so that it never removes another finalizer.
+    """
     meta = ticket.metadata
     path = f"/metadata/finalizers/{list(meta.finalizers).index(FINALIZER)}"
     patch = [{"op": "test", "path": path, "value": FINALIZER}, {"op": "remove", "path": path}]
@@ -86,6 +89,6 @@ def release_command(ticket: FlightTicket) -> str:
 
 
 def sentence(error: AirlineError) -> str:
-    """The error's text with a full stop."""
+    """Returns the error's text with a full stop."""
     text = str(error)
     return text if text.endswith((".", "!", "?")) else f"{text}."

@@ -1,4 +1,4 @@
-"""How the operator treats a service that may be slow, busy or down: rate limit, retries, circuit breaker."""
+"""Protection of a service that may be slow, busy or down: a rate limit, retries and a circuit breaker."""
 
 import asyncio
 import logging
@@ -16,15 +16,15 @@ R = TypeVar("R")
 
 
 class RetryPolicy(NamedTuple):
-    """How often and how fast one call is tried again.
+    """How often and how fast one call is retried.
 
-    Three attempts survive the restart of one replica behind a load balancer; more would keep a worker busy
-    that has other tickets to serve. The ticket itself is played again later in any case.
+    Three attempts survive the restart of one replica behind a load balancer. More attempts would block a
+    worker that other tickets need. If the call fails, the ticket is reconciled again later.
 
     Attributes:
-        attempts: Requests at most, the first included.
-        base: The back-off before the second attempt, seconds; doubles each time.
-        patience: The longest wait within a call, seconds; a longer Retry-After ends the call.
+        attempts: The maximum number of attempts, including the first.
+        base: The back-off before the second attempt, in seconds. It doubles with each attempt.
+        patience: The longest wait within a call, in seconds. A longer Retry-After ends the call.
     """
 
     attempts: int = 3
@@ -32,16 +32,17 @@ class RetryPolicy(NamedTuple):
     patience: float = 5.0
 
     def backoff(self, attempt: int) -> float:
-        """Seconds to wait after a failed attempt (1 is the first), up to half of them taken off at random.
+        """Returns the number of seconds to wait after a failed attempt, where 1 is the first attempt.
 
-        The "equal jitter" of the AWS Architecture Blog's "Exponential Backoff And Jitter".
+        A random part of up to half is subtracted: the "equal jitter" of the AWS Architecture Blog's
+        "Exponential Backoff And Jitter".
         """
         full = min(self.base * 2.0 ** (attempt - 1), self.patience)
         return full * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
 
 
 class BreakerState(StrEnum):
-    """closed: requests pass; open: none does; half-open: one passes, to see."""
+    """The state of a circuit: closed lets all requests pass, open none, half-open one as a probe."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -49,16 +50,17 @@ class BreakerState(StrEnum):
 
 
 class CircuitBreaker:
-    """Stops asking a service that keeps failing, and finds out when it works again.
+    """Stops requests to a service that keeps failing, and detects when the service works again.
 
-    After `threshold` failures in a row, of any callers, it opens and calls fail at once. After `cooldown`
-    seconds one call passes as a probe; its success closes the circuit, its failure opens it again for twice
-    as long, up to `max_cooldown`: with the defaults a dead service is asked every 15 s.
+    After `threshold` consecutive failures of any callers, the circuit opens and calls fail immediately. After
+    `cooldown` seconds, one call passes as a probe. If it succeeds, the circuit closes. If it fails, the
+    circuit opens again for twice as long, up to `max_cooldown`. With the defaults, a service that stays down
+    receives one request every 15 s.
 
     Args:
-        threshold: Failures in a row that open it.
-        cooldown: Seconds until the first probe.
-        max_cooldown: The longest time between two probes, seconds.
+        threshold: The number of consecutive failures that open the circuit.
+        cooldown: The number of seconds until the first probe.
+        max_cooldown: The longest time between two probes, in seconds.
     """
 
     def __init__(self, threshold: int = 5, cooldown: float = 5.0, max_cooldown: float = 15.0) -> None:
@@ -69,14 +71,14 @@ class CircuitBreaker:
         self._failures = 0
         self._opened_at = 0.0
         self._probing = False
-        self._cause = TransientError("it was not asked yet")
+        self._cause = TransientError("no request has been sent yet")
         self.state = BreakerState.CLOSED
 
     def admit(self) -> None:
-        """Lets one request through; how it ends is told to `learn`.
+        """Admits one request. The caller must pass its result to `learn`.
 
         Raises:
-            CircuitOpenError: The request must not be made.
+            CircuitOpenError: The request must not be sent.
         """
         if self.state is BreakerState.CLOSED:
             return
@@ -87,13 +89,14 @@ class CircuitBreaker:
         self._probing = True
 
     def learn(self, error: BaseException | None) -> None:
-        """Learns from how a request that was let through has ended.
+        """Records the result of a request that was admitted.
 
-        A TransientError other than a ThrottledError is a failure. Any other answer is a success: the service
-        works. What ends without an answer (a cancelled caller, a defect) counts as neither.
+        A TransientError other than a ThrottledError is a failure. Any other answer shows that the service
+        works and is a success. A request that ends without an answer (its caller was cancelled, or the code
+        has a bug) is neither.
 
         Args:
-            error: What it raised; None: it was answered.
+            error: The exception that the request raised. None if it succeeded.
         """
         if error is None or isinstance(error, ThrottledError | RejectedError):
             self._succeeded()
@@ -104,7 +107,7 @@ class CircuitBreaker:
 
     def _succeeded(self) -> None:
         if self.state is not BreakerState.CLOSED:
-            log.info("the airline answers again")
+            log.info("The airline answers again")
         self.state = BreakerState.CLOSED
         self._cooldown = self._first_cooldown
         self._failures = 0
@@ -116,21 +119,21 @@ class CircuitBreaker:
         if self.state is BreakerState.HALF_OPEN:
             self._cooldown = min(self._cooldown * 2, self._max_cooldown)
         elif self.state is BreakerState.OPEN or self._failures < self._threshold:
-            return  # of a request that was under way when the circuit opened, or not yet enough
+            return  # The request was in flight when the circuit opened, or there are too few failures yet.
         self.state = BreakerState.OPEN
         self._opened_at = asyncio.get_running_loop().time()
         self._probing = False
-        log.warning("requests to the airline pause for %g s: %s", self._cooldown, error)
+        log.warning("Pausing requests to the airline for %g s: %s", self._cooldown, error)
 
 
 class Resilience:
-    """Makes calls to one service: paced, tried again when that helps, not at all while the service is down.
+    """Makes calls to one service with a rate limit, retries and a circuit breaker.
 
     Args:
-        rate: Requests per second, retries included.
-        burst: Requests at once after a quiet time.
-        policy: When a call is tried again.
-        breaker: When the service counts as down.
+        rate: The maximum number of requests per second, including retries.
+        burst: The maximum number of requests in one burst after a quiet period.
+        policy: How often and how fast a call is retried.
+        breaker: Decides whether the service is down.
     """
 
     def __init__(self, rate: float, burst: int, policy: RetryPolicy, breaker: CircuitBreaker) -> None:
@@ -141,16 +144,16 @@ class Resilience:
         self.breaker = breaker
 
     async def call(self, attempt: Callable[[], Awaitable[R]]) -> R:
-        """Makes an idempotent request, several times if need be.
+        """Makes an idempotent request, and retries it according to the policy.
 
         Args:
-            attempt: Sends the request once. A passing TransientError from it asks for another attempt.
+            attempt: Sends the request once. If it raises a passing TransientError, the call is retried.
 
         Raises:
-            TransientError: The last attempt's, or of one after which another would not help: not passing, or
-                with a Retry-After beyond the policy's patience.
-            CircuitOpenError: Nothing was sent.
-            Exception: Whatever else `attempt` raises.
+            TransientError: The last attempt failed. There is no further attempt after an error that is not
+                passing, or that has a Retry-After longer than the policy's patience.
+            CircuitOpenError: No request was sent.
+            Exception: Any other exception of `attempt`.
         """
         for number in range(1, self._policy.attempts + 1):
             wait = self._pace()
@@ -168,7 +171,7 @@ class Resilience:
                 last = number == self._policy.attempts or wait > self._policy.patience
                 if last or not error.passing:
                     raise
-                log.debug("attempt %d failed, again in %.1f s: %s", number, wait, error)
+                log.debug("Retrying in %.1f s after failed attempt %d: %s", wait, number, error)
             else:
                 self.breaker.learn(None)
                 return answer
@@ -176,10 +179,10 @@ class Resilience:
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     def _pace(self) -> float:
-        """Seconds to wait for a token, and for the end of a pause that the service asked for with a 429."""
+        """Returns the number of seconds to wait for a token, or for the end of the service's Retry-After."""
         pause = self._paused_until - self._time()
         if pause > self._policy.patience:
-            raise ThrottledError("the airline asked for a pause", retry_after=pause)
+            raise ThrottledError("The airline limits the request rate", retry_after=pause)
         return max(self._bucket.reserve(), pause)
 
     def _pause(self, error: TransientError) -> None:

@@ -1,4 +1,4 @@
-"""How the flights operator reaches the airline, read from its environment."""
+"""The settings of the flights operator, read from environment variables."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,19 +9,23 @@ from pilothouse import Environment
 
 @dataclass(frozen=True)
 class FlightsSettings:
-    """Each attribute names its variable; durations are seconds, or have units ("10m")."""
+    """The settings. Each attribute names its variable. Durations are in seconds, or have units ("10m")."""
 
     url: str
-    """AIRLINE_URL: the booking API's base URL, such as http://booking-api.airline.svc."""
+    """AIRLINE_URL: the base URL of the booking API, for example http://booking-api.airline.svc."""
     key_file: Path
-    """AIRLINE_API_KEY_FILE: the file with the API key, a mounted Secret; read again when it is rotated."""
+    """AIRLINE_API_KEY_FILE: the file with the API key, from a mounted Secret. The operator reads it
+    again when it is rotated."""
     timeout: float = 5.0
-    """AIRLINE_TIMEOUT: how long one request may take, seconds."""
+    """AIRLINE_TIMEOUT: the longest time that one request may take, in seconds."""
     connections: int = 16
-    """AIRLINE_CONNECTIONS: connections at once; as many as there are workers by default."""
+    """AIRLINE_CONNECTIONS: the maximum number of open connections. The default is that of
+    MAX_CONCURRENT_RECONCILES."""
     rate: int = 100
-    """AIRLINE_RATE: requests per second; twice as many at once after a quiet time."""
-    # RESYNC_PERIOD, which every operator has: how often a booked ticket is compared with its booking.
+    """AIRLINE_RATE: the maximum number of requests per second. After a quiet period, a burst may
+    have twice as many."""
+    # RESYNC_PERIOD is a setting of every operator. Here it is also how often a booked ticket is compared with
+    # its booking.
     resync: float = 600.0
 
     @classmethod
@@ -29,7 +33,7 @@ class FlightsSettings:
         """Reads the settings from environment variables.
 
         Args:
-            variables: Such as `os.environ`.
+            variables: The environment variables, for example `os.environ`.
 
         Raises:
             SettingsError: A variable is missing or has a wrong value.

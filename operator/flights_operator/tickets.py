@@ -1,7 +1,7 @@
 """The play of a FlightTicket, and its tasks in the order in which they run.
 
-The ticket's UID is the booking's reference at the airline: the booking is found without knowing its number,
-and there is one booking per ticket, however often a play is killed and repeated.
+The ticket's UID is the booking's reference at the airline. So the operator finds a booking without knowing
+its number, and there is one booking per ticket even if a reconcile is interrupted and repeated.
 """
 
 from typing import Any
@@ -18,20 +18,20 @@ from flights_operator.types import FINALIZER, FlightTicket, FlightTicketStatus, 
 from pilothouse import RECONCILE, EventType, Play, Playbook, TaskFailed, task
 
 UNTOUCHED = FlightTicketStatus()
-# A booking that somebody else keeps changing: after so many steps the ticket is played again later.
+# If another client keeps changing the booking, the reconcile fails after this number of steps.
 MAX_STEPS = 5
 
 
 class TicketPlay(Play[FlightTicket, FlightTicketStatus]):
-    """One run over one ticket.
+    """One reconcile of one ticket.
 
     Attributes:
-        airline: Where it is booked.
-        comparisons: When a settled ticket is compared with its booking.
-        reference: The booking's reference.
-        trip: What the ticket asks for.
-        known: Whether `booking` is.
-        booking: What the airline holds; None: nothing.
+        airline: The client of the airline.
+        comparisons: Decides when a settled ticket is compared with its booking.
+        reference: The booking's reference at the airline.
+        trip: The trip in the ticket's spec.
+        known: Whether `booking` is up to date.
+        booking: The ticket's booking at the airline. None if there is none.
     """
 
     def __init__(
@@ -46,19 +46,23 @@ class TicketPlay(Play[FlightTicket, FlightTicketStatus]):
         self.booking: Booking | None = None
 
     def known_with(self, status: FlightTicketStatus) -> int:
-        """A hash of a person's request to compare and of what a status says: a change is somebody's doing."""
+        """Returns a hash of the user's last reconcile request and of the booking's fields in a status.
+
+        If it changes between two comparisons, a user has made a request or edited the status.
+        """
         request = self.object.metadata.annotations.get(RECONCILE, "")
         return hash((request, status.phase, status.booking_id, status.booked_seats, status.price))
 
     @property
     def due(self) -> bool:
-        """Whether the settled ticket is to be compared with its booking now."""
+        """Whether to compare the settled ticket with its booking now."""
         return self.comparisons.due(self.reference, self.known_with(self.object.status))
 
     def remembered(self) -> Booking | None:
-        """The booking as this process last saw it, where it is known to differ from what the ticket asks for.
+        """Returns the booking as this process last saw it, if that differs from the spec; otherwise None.
 
-        It may be another by now; the airline then refuses to change it, and it is looked up.
+        The booking may have changed since. The airline then rejects the change, and the task looks up the
+        booking again.
         """
         status = self.object.status
         last = self.comparisons.last(self.reference, self.known_with(status))
@@ -68,18 +72,18 @@ class TicketPlay(Play[FlightTicket, FlightTicketStatus]):
         return Booking(status.booking_id, self.reference, *last.trip, version=last.version, price=price)
 
     async def look_up(self) -> None:
-        """Finds out what the airline holds."""
+        """Looks up the booking at the airline."""
         self.booking = await self.airline.find(self.reference)
         self.known = True
 
-    def leave_as_is(self, why: str) -> None:
-        """Ends the play of a settled ticket: its status stays what it is."""
+    def keep_status(self, why: str) -> None:
+        """Skips the task for a settled ticket and keeps the ticket's status unchanged."""
         self.skip(why)
         ready = next(each for each in self.object.status.conditions if each.type == "Ready")
         self.ready_reason, self.ready_message = ready.reason, ready.message
 
     def report_booking(self) -> None:
-        """Puts what the airline holds into the status."""
+        """Writes the booking into the status."""
         booking = self.booking
         self.status = replace(
             self.status,
@@ -89,7 +93,7 @@ class TicketPlay(Play[FlightTicket, FlightTicketStatus]):
         )
 
     def failed(self, failure: TaskFailed) -> None:
-        """Sets the phase, and what is known of the booking."""
+        """Sets the phase, and the booking if it is known."""
         if self.known:
             self.report_booking()
         if self.deleting:
@@ -101,29 +105,31 @@ class TicketPlay(Play[FlightTicket, FlightTicketStatus]):
         self.status = replace(self.status, phase=phase)
 
     def paused(self) -> None:
-        """Sets the phase: `kubectl get` shows it."""
+        """Sets the phase, which `kubectl get` shows."""
         self.status = replace(self.status, phase=Phase.PAUSED)
 
 
 @task("the spec can be booked")
 async def check_spec(play: TicketPlay) -> None:
-    """Refuses what no airline can book."""
+    """Fails if the spec has mistakes."""
     if wrong := mistakes(play.object.spec):
         raise TaskFailed(INVALID_SPEC, "; ".join(wrong) + ".", permanent=True)
 
 
 @task("the booking is known")
 async def find_booking(play: TicketPlay) -> None:
-    """Looks the booking up by the ticket's UID, unless the ticket is new, or compared lately.
+    """Looks up the booking by the ticket's UID, unless the ticket is new or was compared recently.
 
-    A settled ticket stays as it is while the airline cannot be reached, unless a person has asked.
+    While the airline cannot be reached, the status of a settled ticket stays unchanged. In check mode the
+    task fails instead, because a user is waiting for the result.
     """
     if play.object.status == UNTOUCHED and not play.check:
-        # There is none; if there is, of a play that was killed, to book is answered by ReferenceExistsError.
+        # A new ticket has no booking. If an interrupted reconcile has made one, booking raises
+        # ReferenceExistsError.
         play.known = True
         return
     if play.settled and not play.check and not play.due:
-        play.leave_as_is("settled")
+        play.keep_status("settled")
         return
     if not play.check and (booking := play.remembered()):
         play.booking, play.known = booking, True
@@ -133,17 +139,17 @@ async def find_booking(play: TicketPlay) -> None:
     except TransientError as error:
         if play.check or not play.settled:
             raise task_failure(error, play.object) from error
-        play.leave_as_is(f"not compared with its booking: {error}")
+        play.keep_status(f"not compared with its booking: {error}")
         play.requeue_after(retry_seconds(error))
         return
     except AirlineError as error:
         raise task_failure(error, play.object) from error
-    tell_outside_change(play)
+    report_outside_change(play)
 
 
-@task("the booking is what the spec asks for")
+@task("the booking matches the spec")
 async def settle_booking(play: TicketPlay) -> None:
-    """Books, or changes the booking, until it is what the spec asks for."""
+    """Books, or changes the booking, until it matches the spec."""
     if not play.known:
         play.skip()
         return
@@ -156,14 +162,14 @@ async def settle_booking(play: TicketPlay) -> None:
         except AirlineError as error:
             raise task_failure(error, play.object) from error
     message = (
-        "Somebody else keeps changing the booking at the airline: see who else uses the operator's API key."
+        "Another client keeps changing the booking at the airline. Check who else uses the operator's key."
     )
     raise TaskFailed("BookingContested", message)
 
 
-@task("the status tells the booking")
+@task("the status shows the booking")
 async def report(play: TicketPlay) -> None:
-    """Puts the booking into the status."""
+    """Writes the booking into the status."""
     booking = play.booking
     if booking is None:
         play.skip()
@@ -177,10 +183,10 @@ async def report(play: TicketPlay) -> None:
 
 @task("the booking is cancelled")
 async def cancel_booking(play: TicketPlay) -> None:
-    """Cancels by the ticket's UID, whatever the status says; a booking still under way comes too late.
+    """Cancels by the ticket's UID, regardless of the status, so that a request in flight cannot book later.
 
-    The status says so as long as the finalizers of others hold the ticket. In check mode it is looked up: a
-    person has asked, and is told when the airline cannot be reached.
+    If the ticket has other finalizers, its status shows that the booking is cancelled. In check mode the task
+    looks up the booking, so that the user sees if the airline cannot be reached.
     """
     try:
         if play.check:
@@ -195,12 +201,12 @@ async def cancel_booking(play: TicketPlay) -> None:
     play.ready_reason = "Cancelled"
     play.ready_message = "The booking is cancelled."
     if others := [name for name in play.object.metadata.finalizers if name != FINALIZER]:
-        held = f"other finalizers hold the ticket: {', '.join(others)}."
-        play.ready_message = f"The booking is cancelled; {held}"
+        remaining = f"The ticket still has other finalizers: {', '.join(others)}."
+        play.ready_message = f"The booking is cancelled. {remaining}"
 
 
 async def take_step(play: TicketPlay) -> bool:
-    """Takes the next step towards the booking; returns whether none is left."""
+    """Takes the next step towards a booking that matches the spec. Returns True if there is none left."""
     airline, reference, step = play.airline, play.reference, decide(play.trip, play.booking)
     match step:
         case Keep():
@@ -208,7 +214,8 @@ async def take_step(play: TicketPlay) -> bool:
         case Book(trip):
             play.booking = await play.call(f"book {trip}", lambda: airline.book(reference, trip))
         case Change(booking, trip):
-            # With the version in it, the key never brings back the answer to a change that somebody undid.
+            # The key contains the version. Otherwise, if another client reverts this change, the airline
+            # would repeat its old answer instead of making the change again.
             key = f"{reference}-{play.object.metadata.generation}-{booking.version}"
             play.booking = await play.call(
                 f"change booking {booking.id}", lambda: airline.change(booking, trip, key=key), diff=step.diff
@@ -217,34 +224,35 @@ async def take_step(play: TicketPlay) -> bool:
 
 
 async def look_up_again(play: TicketPlay) -> None:
-    """Somebody else was faster: what is there now?"""
+    """Looks up the booking after another client created, changed or cancelled it."""
     try:
         await play.look_up()
     except AirlineError as error:
         raise task_failure(error, play.object) from error
 
 
-def tell_outside_change(play: TicketPlay) -> None:
-    """Records an Event when the booking of a settled ticket is no longer what it was.
+def report_outside_change(play: TicketPlay) -> None:
+    """Records an Event if another client changed or cancelled the booking of a settled ticket.
 
-    What comes of it is told by what is done next: the airline may refuse to book anew.
+    The Event does not announce a correction, because the airline may reject it.
     """
     if not play.settled:
         return
     known = play.object.status.booking_id
     if play.booking is None:
-        play.event(EventType.WARNING, "BookingVanished", f"Booking {known} is gone at the airline.")
+        play.event(EventType.WARNING, "BookingVanished", f"Booking {known} no longer exists at the airline.")
     elif play.booking.trip != play.trip:
-        note = f"Booking {known} was changed at the airline to {play.booking.trip}."
+        note = f"Another client changed booking {known} at the airline to {play.booking.trip}."
         play.event(EventType.WARNING, "BookingChanged", note)
 
 
 def ticket_playbook(airline: Airline, resync: float) -> Playbook[TicketPlay]:
-    """The playbook of FlightTickets.
+    """Returns the playbook of FlightTickets.
 
     Args:
-        airline: Where tickets are booked.
-        resync: How often a settled ticket is compared with its booking, seconds; 0: never.
+        airline: The client of the airline.
+        resync: The interval at which a settled ticket is compared with its booking, in seconds. 0 turns the
+            regular comparison off.
     """
     comparisons = Comparisons(resync)
 

@@ -1,4 +1,4 @@
-"""One request to the airline over HTTP, and what its answer means."""
+"""Sends HTTP requests to the airline and turns its answers into results or errors."""
 
 import asyncio
 import errno
@@ -26,14 +26,14 @@ from flights_operator.settings import FlightsSettings
 from pilothouse.kube import Deadline, DeadlineExceeded, RotatedFiles, retry_after_seconds
 from pilothouse.telemetry import REGISTRY, Counter, Histogram
 
-# A page with one booking takes 400 bytes; anything much longer is not the booking API's.
+# A page with one booking takes 400 bytes. A much longer body cannot be from the booking API.
 MAX_ANSWER = 64 * 1024
 MAX_MESSAGE = 500
-# Kubelet renews a mounted Secret about once a minute; a refused key is read again at once.
+# The kubelet updates a mounted Secret about once a minute. A rejected key is read again immediately.
 KEY_MAX_AGE = 10.0
 
 REQUESTS = Counter(
-    "airline_requests", "Requests to the airline by status code, none without an answer.", ["method", "code"],
+    "airline_requests", 'Requests to the airline by status code; "none" means no answer.', ["method", "code"],
     REGISTRY,
 )  # fmt: skip
 # Prometheus' own default: 5 ms to 10 s.
@@ -42,13 +42,13 @@ SECONDS = Histogram(
     "airline_request_seconds", "Seconds until the airline answered.", ["method"], _BUCKETS, REGISTRY
 )
 
-# Finding a metric's child by its labels costs more than counting in it; there are few label sets.
+# Cached because looking up a metric's child by its labels costs more than counting in it.
 _requests = lru_cache(maxsize=256)(REQUESTS.labels)
 _seconds = lru_cache(maxsize=256)(SECONDS.labels)
 
 
 class Answer(NamedTuple):
-    """A response: status, body, and its Retry-After as it stands, empty where it has none."""
+    """A response: its status, its body, and its Retry-After header (empty if it has none)."""
 
     status: int
     body: bytes
@@ -56,7 +56,7 @@ class Answer(NamedTuple):
 
 
 class Problem(msgspec.Struct, frozen=True, gc=False):
-    """RFC 9457 problem details, as far as the answer has them."""
+    """RFC 9457 problem details. Fields that the answer does not have are empty."""
 
     title: str = ""
     detail: str = ""
@@ -67,7 +67,7 @@ class KeyFile:
     """The API key in a file that may be replaced while the operator runs.
 
     Args:
-        path: The file; a mounted Secret.
+        path: The file, from a mounted Secret.
     """
 
     def __init__(self, path: Path) -> None:
@@ -78,12 +78,12 @@ class KeyFile:
         self._key = ""
 
     def read(self, *, now: bool = False) -> str:
-        """Return the key, as the file had it within the last 10 s.
+        """Returns the key, which is at most 10 s older than the file.
 
-        It is read on the event loop: a mounted Secret is a line in memory.
+        The file is read on the event loop: it is one line, and a mounted Secret is in memory.
 
         Args:
-            now: Check the file even if that was done within the last 10 s.
+            now: Whether to check the file even if it was checked within the last 10 s.
 
         Raises:
             UnauthorizedError: The file has no usable key, and no earlier key is known.
@@ -103,24 +103,24 @@ class KeyFile:
         except UnicodeDecodeError:
             raise ValueError("it is not text") from None
         if not (key and key.isascii() and key.isprintable()):
-            raise ValueError("it is empty or not one line of ASCII")
+            raise ValueError("it is empty, or not one line of ASCII text")
         return key
 
     def hide(self, text: str) -> str:
-        """A text without the key: many a gateway repeats what it was sent."""
+        """Returns the text with the key replaced by `***`: some gateways repeat the request's headers."""
         return text.replace(self._key, "***") if self._key else text
 
 
 class Transport:
-    """Sends single requests; knows the API key, the timeout and the meaning of a status.
+    """Sends single requests with the API key and a timeout, and turns status codes into errors.
 
     Args:
-        settings: Where the airline is, and how it is to be treated.
+        settings: The airline's address, key file, timeout and number of connections.
     """
 
     def __init__(self, settings: FlightsSettings) -> None:
         self._url = settings.url
-        # Not parsed from a string with each request: with a new booking in each, that costs 3 us.
+        # Parsed once: parsing the URL of each request would cost 3 us.
         self._base = URL(settings.url)
         self._timeout = settings.timeout
         self._deadline = Deadline(settings.timeout)
@@ -146,13 +146,20 @@ class Transport:
         body: object = None,
         headers: Mapping[str, str] | None = None,
     ) -> bytes:
-        """Sends a request once, or once more with a newer key when the key is refused.
+        """Sends a request once, and a second time if the key is rejected and its file has a newer one.
+
+        Args:
+            method: The HTTP method.
+            path: The path below the base URL.
+            query: The query parameters.
+            body: An object to send as JSON. None sends no body.
+            headers: Additional headers.
 
         Returns:
             The body of a 2xx answer.
 
         Raises:
-            AirlineError: Of the class that the status stands for.
+            AirlineError: The request failed. The class depends on the status code.
         """
         data = None if body is None else msgspec.json.encode(body)
         key = self._key.read()
@@ -193,9 +200,9 @@ class Transport:
                 f"The airline at {self._url} did not answer within {self._timeout:g} s"
             ) from None
         except UnicodeError:
-            # Resolving encodes the name: with labels that are empty or too long that fails before it is sent.
+            # Name resolution encodes the name first, which fails if a label is empty or too long.
             raise WrongAddressError(
-                f"The airline at {self._url} cannot be reached: its host is no DNS name; check AIRLINE_URL"
+                f"The airline at {self._url} cannot be reached: its host is not a DNS name. Check AIRLINE_URL"
             ) from None
         except (aiohttp.ClientError, OSError) as error:
             raise NoAnswerError(f"The airline at {self._url} cannot be reached: {describe(error)}") from None
@@ -215,37 +222,41 @@ class Transport:
         async for chunk in response.content.iter_any():
             body += chunk
             if len(body) > MAX_ANSWER:
-                raise NoAnswerError(f"The airline at {self._url} answers more than {MAX_ANSWER} bytes")
+                raise NoAnswerError(f"The airline at {self._url} answered with more than {MAX_ANSWER} bytes")
         return body
 
     def _error(self, method: str, answer: Answer) -> AirlineError:
         status, problem = answer.status, problem_of(answer.body)
-        told = self._key.hide(problem.detail or problem.title)[:MAX_MESSAGE]
-        said = told or f"HTTP status {status}, without a message"
+        detail = self._key.hide(problem.detail or problem.title)[:MAX_MESSAGE]
+        message = detail or f"HTTP status {status} without a message"
         if status == 401:
-            return UnauthorizedError(f"The airline does not accept the API key in {self._key.path}: {said}")
+            return UnauthorizedError(
+                f"The airline does not accept the API key in {self._key.path}: {message}"
+            )
         if status == 429:
             wait = retry_after_seconds(answer.retry_after)
-            return ThrottledError(f"The airline asks to wait: {said}", retry_after=wait)
-        # 408 is no refusal: the request did not arrive in time, and may be sent again (RFC 9110, 15.5.9).
+            return ThrottledError(f"The airline limits the request rate: {message}", retry_after=wait)
+        # 408 is transient: the request did not arrive in time and may be sent again (RFC 9110, 15.5.9).
         if status >= 500 or status == 408:
-            message = f"The airline at {self._url} answered {status}: {said}"
-            return NoAnswerError(message, retry_after=retry_after_seconds(answer.retry_after))
-        if status == 409 and problem.code == "reference_exists":
-            return ReferenceExistsError(said, status=status, code=problem.code)
-        if status == 412 or (status == 404 and method == "PATCH"):
-            return StaleBookingError(said, status=status, code=problem.code)
-        # A booking API answers every look-up, be it with nothing found.
-        if status < 400 or (status in (404, 405) and (method == "GET" or not told)):
-            answered = f"status {status}: {told}" if told else f"status {status}"
-            return WrongAddressError(
-                f"There is no booking API at {self._url} ({answered}): check AIRLINE_URL"
+            return NoAnswerError(
+                f"The airline at {self._url} answered {status}: {message}",
+                retry_after=retry_after_seconds(answer.retry_after),
             )
-        return RejectedError(said, status=status, code=problem.code)
+        if status == 409 and problem.code == "reference_exists":
+            return ReferenceExistsError(message, status=status, code=problem.code)
+        if status == 412 or (status == 404 and method == "PATCH"):
+            return StaleBookingError(message, status=status, code=problem.code)
+        # The booking API answers every lookup with 200, even if it finds nothing.
+        if status < 400 or (status in (404, 405) and (method == "GET" or not detail)):
+            answered = f"status {status}: {detail}" if detail else f"status {status}"
+            return WrongAddressError(
+                f"There is no booking API at {self._url} ({answered}). Check AIRLINE_URL"
+            )
+        return RejectedError(message, status=status, code=problem.code)
 
 
 def problem_of(body: bytes) -> Problem:
-    """The problem in an answer's body; an empty one where the body holds something else."""
+    """Returns the problem details in an answer's body. They are empty if the body has another format."""
     try:
         return msgspec.json.decode(body, type=Problem)
     except msgspec.DecodeError:
@@ -253,7 +264,7 @@ def problem_of(body: bytes) -> Problem:
 
 
 def describe(error: Exception) -> str:
-    """Why a connection failed, in words that stay the same as long as the cause does."""
+    """Returns why a connection failed. The same cause always gives the same text."""
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "its name does not resolve"
     if isinstance(error, aiohttp.ClientConnectorCertificateError):

@@ -1,4 +1,4 @@
-"""flights.com/v1: what a FlightTicket is. `inv generate` writes CRD, CSV entry and reference from it."""
+"""The kind FlightTicket, flights.com/v1. `inv generate` writes its CRD, CSV entry and reference page."""
 
 from enum import StrEnum
 from sys import intern
@@ -10,11 +10,11 @@ from msgspec.structs import force_setattr
 from pilothouse import Column, Kind, ManagedResource, ObjectMeta, Rule, Status, field
 
 FINALIZER = "flights.com/booking"
-"""Holds a deleted ticket back until its booking is cancelled."""
+"""The finalizer of the operator. A deleted ticket keeps it until its booking is cancelled."""
 
 
 class Phase(StrEnum):
-    """Where a ticket stands, in one word."""
+    """The state of a ticket in one word."""
 
     PENDING = "Pending"
     BOOKED = "Booked"
@@ -25,17 +25,17 @@ class Phase(StrEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> "Phase":
-        """A word of a newer release reads as Pending after a downgrade: the next sync sets it anew."""
+        """Decodes a phase of a newer release as Pending, for a downgrade. The next reconcile sets it."""
         return cls.PENDING
 
 
 class FlightTicketSpec(msgspec.Struct, frozen=True, gc=False, rename={"from_": "from"}):
-    """The flight to book. An empty field is one that the object does not have."""
+    """The flight to book. A field is empty if the object does not have it."""
 
     from_: Annotated[
         str,
         field(
-            "The city the flight starts from. Changing it changes the booking.",
+            "The city that the flight starts from. If you change it, the operator changes the booking.",
             title="From",
             descriptors=("com.tectonic.ui:text",),
         ),
@@ -43,7 +43,7 @@ class FlightTicketSpec(msgspec.Struct, frozen=True, gc=False, rename={"from_": "
     to: Annotated[
         str,
         field(
-            "The city the flight goes to. Changing it changes the booking.",
+            "The city that the flight goes to. If you change it, the operator changes the booking.",
             title="To",
             descriptors=("com.tectonic.ui:text",),
         ),
@@ -51,7 +51,7 @@ class FlightTicketSpec(msgspec.Struct, frozen=True, gc=False, rename={"from_": "
     number: Annotated[
         int,
         field(
-            "How many seats to book, 1 to 10. Changing it changes the booking.",
+            "The number of seats to book, 1 to 10. If you change it, the operator changes the booking.",
             title="Seats",
             descriptors=("com.tectonic.ui:number",),
             minimum=1,
@@ -60,37 +60,38 @@ class FlightTicketSpec(msgspec.Struct, frozen=True, gc=False, rename={"from_": "
     ] = 0
 
     def __post_init__(self) -> None:
-        # Tickets of one city share its name: kept apart, both cost 128 bytes in a store of many.
+        # Interning saves 128 bytes per ticket: tickets share one string per city.
         force_setattr(self, "from_", intern(self.from_))
         force_setattr(self, "to", intern(self.to))
 
 
 class FlightTicketStatus(Status, frozen=True):
-    """What the airline holds for the ticket."""
+    """The booking of the ticket, as the operator last saw it."""
 
     phase: Annotated[
         Phase | None,
         field(
-            "Where the ticket stands: `Pending` (not booked yet), `Booked`, `Updating` (the booking is being "
-            "changed), `Cancelling` (the ticket is deleted; its booking is not cancelled yet, or it is and "
-            "other finalizers hold the ticket), `Failed` (it cannot be booked as it is) or `Paused` (by "
-            "annotation). The condition `Ready` says why.",
+            "The state of the ticket: `Pending` (not booked yet), `Booked`, `Updating` (the booking is being "
+            "changed), `Cancelling` (the ticket is being deleted: the operator is cancelling its booking, or "
+            "other finalizers remain), `Failed` (the ticket cannot be booked with this spec) or `Paused` (by "
+            "annotation). The condition `Ready` shows why.",
             title="Status",
             descriptors=("io.kubernetes.phase",),
         ),
     ] = None
     booking_id: Annotated[
         str,
-        field("The airline's number of the booking.", title="Booking", descriptors=("text",)),
+        field("The booking's number at the airline.", title="Booking", descriptors=("text",)),
     ] = msgspec.field(default="", name="bookingID")
     booked_seats: Annotated[
         int,
-        field("How many seats the airline holds.", title="Booked seats", descriptors=("text",), minimum=0),
+        field("The number of booked seats.", title="Booked seats", descriptors=("text",), minimum=0),
     ] = 0
     price: Annotated[
         str,
         field(
-            'The price of the whole booking with its currency, "1084.00 EUR", where the airline tells it.',
+            'The price of the whole booking with its currency, for example "1084.00 EUR". Empty if the '
+            "airline does not report a price.",
             title="Price",
             descriptors=("text",),
         ),
@@ -98,7 +99,7 @@ class FlightTicketStatus(Status, frozen=True):
 
 
 class FlightTicket(msgspec.Struct, frozen=True, gc=False):
-    """A booked flight, or one to be booked: the view that the operator reads."""
+    """The view of a FlightTicket that the operator reads."""
 
     metadata: ObjectMeta = msgspec.field(default_factory=ObjectMeta)
     spec: Annotated[
@@ -108,34 +109,34 @@ class FlightTicket(msgspec.Struct, frozen=True, gc=False):
             rules=(
                 Rule(
                     "has(self.from) && self.from != ''",
-                    "name the city the flight starts from, for example from: Mumbai",
+                    "set the city that the flight starts from, for example from: Mumbai",
                     field_path=".from",
                     reason="FieldValueRequired",
                 ),
                 Rule(
                     "has(self.to) && self.to != ''",
-                    "name the city the flight goes to, for example to: London",
+                    "set the city that the flight goes to, for example to: London",
                     field_path=".to",
                     reason="FieldValueRequired",
                 ),
                 *(
                     Rule(
                         f"!has(self.{name}) || size(self.{name}) <= 100",
-                        "name the city in at most 100 characters",
+                        "use at most 100 characters for the city",
                         field_path=f".{name}",
                     )
                     for name in ("from", "to")
                 ),
                 Rule(
                     "has(self.number)",
-                    "say how many seats to book, 1 to 10, for example number: 2",
+                    "set the number of seats to book, 1 to 10, for example number: 2",
                     field_path=".number",
                     reason="FieldValueRequired",
                 ),
             ),
         ),
     ] = msgspec.field(default_factory=FlightTicketSpec)
-    status: Annotated[FlightTicketStatus, field("What the airline holds, written by the operator.")] = (
+    status: Annotated[FlightTicketStatus, field("The state of the booking, written by the operator.")] = (
         msgspec.field(default_factory=FlightTicketStatus)
     )
 
@@ -145,30 +146,30 @@ FLIGHT_TICKET: Kind[FlightTicket] = Kind(
     group="flights.com",
     version="v1",
     title="Flight ticket",
-    description="A FlightTicket asks for seats on a flight. The operator books them at the airline, keeps "
+    description="A FlightTicket requests seats on a flight. The operator books them at the airline, keeps "
     "the booking equal to the spec, and cancels it when the ticket is deleted.",
     short_names=("ft",),
     columns=(
-        Column("From", ".spec.from", description="The city the flight starts from"),
-        Column("To", ".spec.to", description="The city the flight goes to"),
-        Column("Seats", ".spec.number", type="integer", description="Seats asked for"),
-        Column("Status", ".status.phase", description="Where the ticket stands"),
-        Column("Booking", ".status.bookingID", description="The airline's number of the booking"),
+        Column("From", ".spec.from", description="The city that the flight starts from"),
+        Column("To", ".spec.to", description="The city that the flight goes to"),
+        Column("Seats", ".spec.number", type="integer", description="The requested number of seats"),
+        Column("Status", ".status.phase", description="The state of the ticket"),
+        Column("Booking", ".status.bookingID", description="The booking's number at the airline"),
         Column("Price", ".status.price", description="The price of the booking", priority=1),
         Column(
             "Message",
             '.status.conditions[?(@.type=="Ready")].message',
-            description="Why the ticket is ready or not",
+            description="Why the ticket is or is not ready",
             priority=1,
         ),
-        Column("Age", ".metadata.creationTimestamp", type="date", description="How long the ticket exists"),
+        Column("Age", ".metadata.creationTimestamp", type="date", description="The age of the ticket"),
     ),
     rules=(
-        # A root value changes with every write, so the server would ask again about tickets stored without a
-        # spec: those stay writable (finalizer, status) because the rule lets an object be as it was.
+        # The API server checks a rule on the root at every write, because every write changes metadata. A
+        # ticket that was stored without a spec must stay writable (finalizers, status): the rule accepts it.
         Rule(
             "has(self.spec) || (oldSelf.hasValue() && !has(oldSelf.value().spec))",
-            "say which flight to book, for example spec: {from: Mumbai, to: London, number: 2}",
+            "set the flight to book, for example spec: {from: Mumbai, to: London, number: 2}",
             field_path=".spec",
             reason="FieldValueRequired",
             optional_old_self=True,
@@ -176,26 +177,28 @@ FLIGHT_TICKET: Kind[FlightTicket] = Kind(
     ),
     manages=(ManagedResource("Event", "v1"),),
     reasons={
-        "Booked": "The airline holds what the spec asks for.",
-        "AirlineUnreachable": "The airline does not answer, or not in time, or asks for patience; or what "
-        "answers is not the booking API. Tried again within seconds.",
+        "Booked": "The booking at the airline matches the spec.",
+        "AirlineUnreachable": "The airline cannot be reached, does not answer in time, or limits the request "
+        "rate; or the server at AIRLINE_URL is not the booking API. The operator retries within seconds.",
         "AirlineUnauthorized": "The airline does not accept the operator's API key. "
-        "Put a valid one into the Secret; it is read again without a restart.",
-        "AirlineRejected": "The airline refuses, in the message's own words: a full flight, for example, or "
-        "what the operator's API key is not allowed to do. The message names the remedy; "
-        "the same is asked again every 10 minutes.",
-        "InvalidSpec": "No airline can book that. The message names the field, the value and the remedy. "
-        "Tried again when the spec changes.",
-        "BookingContested": "Somebody else changes the booking at the airline as fast as the operator does.",
-        "Cancelled": "The ticket is deleted and its booking cancelled. Others hold the ticket: the message "
-        "names their finalizers.",
-        "Paused": "The annotation `pilothouse.dev/paused` is `true`: nothing is done about the ticket, its "
-        "deletion included, until it is taken away. The condition is `Unknown` meanwhile.",
-        "KubernetesRefused": "The API server refused a write, in the message's words. "
-        "A missing permission is the usual cause.",
-        "Timeout": "The ticket was not done within the operator's SYNC_TIMEOUT. "
-        "Tried again with growing pauses.",
-        "UnexpectedError": "A defect of the operator; its log has the details. "
-        "Tried again with growing pauses.",
+        "Put a valid key into the Secret. The operator reads it again without a restart.",
+        "AirlineRejected": "The airline rejected the request, for example because the flight is full or the "
+        "operator's API key lacks a permission. The message has the airline's reason and what to do. The "
+        "operator retries every 10 minutes.",
+        "InvalidSpec": "The spec cannot be booked. The message names the field, its value and how to correct "
+        "it. The operator retries when the spec changes.",
+        "BookingContested": "Another client of the airline changes the booking as fast as the operator does.",
+        "Cancelled": "The booking is cancelled, but the ticket still exists because it has other finalizers. "
+        "The message names them.",
+        "Paused": "The annotation `pilothouse.dev/paused` is `true`. Until you remove it, the operator does "
+        "not touch the ticket or its booking, even if the ticket is deleted. The condition is `Unknown`.",
+        "KubernetesRefused": "The API server rejected a write. The message has its reason; a missing "
+        "permission is the usual cause.",
+        "Timeout": "The reconcile took longer than the operator's SYNC_TIMEOUT. "
+        "The operator retries with back-off.",
+        "Undecodable": "The operator cannot read the ticket, because a field does not fit the types of this "
+        "release. The message names the field. Correct it; the operator then continues.",
+        "UnexpectedError": "The operator has a bug. Its log has the details. "
+        "The operator retries with back-off.",
     },
 )

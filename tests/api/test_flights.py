@@ -1,4 +1,4 @@
-"""The whole flights operator in process: a real kube-apiserver, the real booking service, nothing mocked."""
+"""The whole flights operator in one process, with a real kube-apiserver and the real booking service."""
 
 import asyncio
 import json
@@ -49,7 +49,7 @@ async def kind(client: Client) -> None:
 async def running_operator(
     api_server: ApiServer, airline: Airline, namespace: str, *, token: str = "", **variables: str
 ) -> AsyncIterator[Manager]:
-    """The operator as its process runs it, stopped gracefully at the end."""
+    """Runs the operator as its process does, and stops it gracefully at the end."""
     environment = {
         "AIRLINE_URL": airline.url,
         "AIRLINE_API_KEY_FILE": str(airline.key_file),
@@ -77,7 +77,7 @@ async def operator(
 
 
 class User:
-    """What a user does with tickets in the test's namespace."""
+    """A user of tickets in the test's namespace."""
 
     def __init__(self, client: Client, namespace: str) -> None:
         self.client, self.namespace = client, namespace
@@ -111,7 +111,7 @@ class User:
         return ObjectKey(self.namespace, name)
 
     async def until(self, name: str, phase: str, within: float = 20, **status: Any) -> FlightTicket:
-        """Waits until the operator has seen the newest spec of a ticket and set its phase."""
+        """Waits until the operator has processed the newest spec of a ticket and set its phase."""
 
         async def reached() -> FlightTicket | None:
             ticket = await self.read(name)
@@ -161,7 +161,7 @@ async def test_create_change_delete(user: User, airline: Airline, operator: Mana
     assert await airline.actions() == ["created", "changed", "cancelled", "closed"]
 
 
-async def test_200_tickets_at_once(user: User, airline: Airline, operator: Manager):
+async def test_200_tickets_at_the_same_time(user: User, airline: Airline, operator: Manager):
     names = [f"t{number}" for number in range(200)]
     writes = patches("200")
     await asyncio.gather(*(user.create(name) for name in names))
@@ -182,7 +182,7 @@ async def test_200_tickets_at_once(user: User, airline: Airline, operator: Manag
 
 
 def patches(code: str) -> float:
-    """Patches that this process has sent so far and that were answered so."""
+    """Returns the number of patches that this process has sent and that had this status code."""
     samples = [sample for metric in metrics.REQUESTS.collect() for sample in metric.samples]
     return sum(
         sample.value
@@ -216,7 +216,7 @@ async def test_the_airline_goes_down_and_comes_back(user: User, airline: Airline
     assert len(await airline.bookings()) == 2
 
 
-async def test_the_way_out_that_a_condition_names_takes_no_other_finalizer(
+async def test_the_release_command_in_the_condition_keeps_other_finalizers(
     user: User, airline: Airline, operator: Manager
 ):
     await user.create("t")
@@ -233,7 +233,7 @@ async def test_the_way_out_that_a_condition_names_takes_no_other_finalizer(
     patch = json.loads(command[2])
     released = await user.client.patch(TICKETS, user.key("t"), patch, type=PatchType.JSON)
     assert released.metadata.finalizers == ("tests.dev/other",)
-    with pytest.raises(Invalid):  # what is there now is another's
+    with pytest.raises(Invalid):  # the remaining finalizer is not ours
         await user.client.patch(TICKETS, user.key("t"), patch, type=PatchType.JSON)
     await user.change("t", metadata={"finalizers": None})
     await user.until_gone("t")
@@ -244,7 +244,7 @@ def ready_message(ticket: FlightTicket) -> str:
     return message
 
 
-async def test_a_restart_changes_what_was_changed_meanwhile_and_asks_nothing_else(
+async def test_a_restart_sends_requests_only_for_what_changed_during_the_downtime(
     user: User, airline: Airline, api_server: ApiServer, namespace: str, kind: None
 ):
     names = [f"t{number}" for number in range(20)]
@@ -262,7 +262,7 @@ async def test_a_restart_changes_what_was_changed_meanwhile_and_asks_nothing_els
     assert airline.requests.total() - asked == 3  # look-up and change of t7, cancellation of t8
 
 
-async def test_what_happened_outside_is_put_right_at_the_resync(
+async def test_changes_outside_are_corrected_at_the_resync(
     user: User, airline: Airline, api_server: ApiServer, namespace: str, kind: None
 ):
     async with running_operator(api_server, airline, namespace, RESYNC_PERIOD="1s"):
@@ -272,18 +272,18 @@ async def test_what_happened_outside_is_put_right_at_the_resync(
         await airline.cancel(gone)
         await airline.change((await user.until("changed", "Booked")).status.booking_id, seats=7)
 
-        async def put_right() -> bool:
+        async def corrected() -> bool:
             booked = {each.to: (each.id, each.seats) for each in await airline.bookings()}
             again = (await user.read("vanished")).status.booking_id
             return booked.get("London") == (again, 2) and again != gone and booked["Paris"][1] == 2
 
-        await eventually(put_right, within=20)
+        await eventually(corrected, within=20)
 
 
 async def test_killed_while_the_airline_holds_the_booking(
     user: User, airline: Airline, api_server: ApiServer, namespace: str, kind: None
 ):
-    """The process ends with its request unanswered; the next one must neither lose nor double the booking."""
+    """The process ends before it has the answer. The next one must neither lose nor repeat the booking."""
     stages: list[Literal["before", "after"]] = ["before", "after"]
     for number, stage in enumerate(stages * 3):
         airline.set_faults(Faults(hold=Hold(methods=["POST"], count=1, stage=stage)))
@@ -297,10 +297,10 @@ async def test_killed_while_the_airline_holds_the_booking(
         assert await airline.actions(ticket.metadata.uid) == ["created"]
 
 
-async def test_the_seeds_crd_and_ticket_are_taken_over(
+async def test_a_crd_and_ticket_from_before_the_operator_are_adopted(
     user: User, client: Client, airline: Airline, api_server: ApiServer, namespace: str, caplog, monkeypatch
 ):
-    """A user made CRD and ticket by hand, before there was an operator: kept, booked, and told about."""
+    """A user created the CRD and a ticket before the operator ran: the ticket is kept and booked."""
     monkeypatch.setattr("pilothouse.playbook.status_writer.MISSING_STATUS_SECONDS", 1.0)
     await remove_kind(client)
     await install(client, seed.CRD)
@@ -319,7 +319,7 @@ async def test_the_seeds_crd_and_ticket_are_taken_over(
 
 
 async def remove_kind(client: Client) -> None:
-    """Removes the kind with all its tickets; nothing runs that would take their finalizers away."""
+    """Removes the kind and all its tickets, with their finalizers, because no operator is running."""
     with suppress(NotFound):
         async for page in client.pages(TICKETS):
             for ticket in page.items:
@@ -339,7 +339,7 @@ async def remove_kind(client: Client) -> None:
 async def test_the_process_starts_works_and_stops(
     user: User, airline: Airline, api_server: ApiServer, namespace: str, kind: None
 ):
-    """python3 -m flights_operator, as in the image; kubeconfig in place of a service account."""
+    """Runs python3 -m flights_operator as the image does, with a kubeconfig instead of a service account."""
     port = await free_port()
     process = await operator_process(
         KUBECONFIG=str(api_server.kubeconfig()),
@@ -359,7 +359,7 @@ async def test_the_process_starts_works_and_stops(
     assert KEY.encode() not in log
 
 
-async def test_a_missing_setting_ends_the_process_with_a_sentence(api_server: ApiServer):
+async def test_a_missing_setting_ends_the_process_with_one_error_line(api_server: ApiServer):
     process = await operator_process(KUBECONFIG=str(api_server.kubeconfig()))
     _, log = await asyncio.wait_for(process.communicate(), 30)
     assert process.returncode == 2
@@ -385,7 +385,7 @@ async def free_port() -> int:
 
 
 @pytest.mark.parametrize("wrong", [{"bookingID": "HACKED", "bookedSeats": 9}, {"phase": "Pending"}, None])
-async def test_a_status_written_by_somebody_else_is_put_right(
+async def test_a_status_written_by_another_client_is_corrected(
     user: User, airline: Airline, operator: Manager, wrong: dict[str, Any] | None
 ):
     await user.create("t")
@@ -396,14 +396,14 @@ async def test_a_status_written_by_somebody_else_is_put_right(
     assert await airline.actions() == ["created"]
 
 
-async def test_a_person_may_ask_for_a_comparison(user: User, airline: Airline, operator: Manager):
+async def test_a_reconcile_request_compares_the_booking(user: User, airline: Airline, operator: Manager):
     await user.create("t")
     old = (await user.until("t", "Booked")).status.booking_id
     await airline.cancel(old)
     await user.change("t", metadata={"annotations": {RECONCILE: "now"}})
 
-    async def anew() -> bool:
+    async def booked_again() -> bool:
         return (await user.read("t")).status.booking_id != old
 
-    await eventually(anew)
+    await eventually(booked_again)
     assert len(await airline.bookings()) == 1

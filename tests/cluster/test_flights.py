@@ -1,4 +1,4 @@
-"""The flights operator as its users have it: installed by OLM, booking at a real HTTP service."""
+"""The flights operator as users run it: installed by OLM, with a real booking service."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ pytestmark = pytest.mark.timeout(900)
 TICKETS = 1000
 #: Force deletions of the operator's pod, each while the airline holds its request.
 KILLS = 20
-#: So that the next pod leads within seconds of the last one's death. As an administrator would set it.
+#: Lets the next pod become the leader within seconds after the last one was killed. Set in the Subscription.
 SHORT_LEASE = {"LEASE_DURATION": "4s", "RENEW_DEADLINE": "2s", "RETRY_PERIOD": "0.5s"}
 
 
-def test_a_ticket_made_by_hand_before_is_taken_over_kept_and_booked(flights: Flights) -> None:
+def test_a_ticket_from_before_the_operator_is_kept_and_booked(flights: Flights) -> None:
     ticket = flights.wait_phase("my-flight-ticket", "Booked", namespace="default")
     assert ticket["metadata"]["uid"] == flights.seed_uid
     assert ticket["status"]["bookedSeats"] == 2
@@ -45,7 +45,7 @@ def test_olm_runs_the_image_by_digest_under_restricted_pod_security(flights: Fli
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
 
 
-def test_printer_columns_tell_what_a_user_asks_first(flights: Flights) -> None:
+def test_printer_columns_show_route_seats_status_and_booking(flights: Flights) -> None:
     ticket = flights.wait_phase("my-flight-ticket", "Booked", namespace="default")
     header, row = flights.kubectl("get", "ft", "my-flight-ticket", "-n", "default").splitlines()
     assert header.split() == ["NAME", "FROM", "TO", "SEATS", "STATUS", "BOOKING", "AGE"]
@@ -71,11 +71,11 @@ def test_create_change_delete(flights: Flights) -> None:
     ("spec", "words"),
     [
         ({"number": 11}, "spec.number"),
-        ({"from": ""}, "name the city the flight starts from"),
+        ({"from": ""}, "set the city that the flight starts from"),
         ({"number": "two"}, "spec.number"),
     ],
 )
-def test_a_wrong_ticket_is_refused_with_the_field_and_the_remedy(
+def test_a_wrong_ticket_is_rejected_with_the_field_and_the_correction(
     flights: Flights, spec: dict[str, object], words: str
 ) -> None:
     with pytest.raises(CommandError, match=words):
@@ -95,19 +95,19 @@ def test_airline_down_and_back(flights: Flights) -> None:
             "goes-while-down is Cancelling",
         )
         assert ready_condition(waiting)["reason"] == "AirlineUnreachable"
-        assert "finalizer" in ready_condition(leaving)["message"]
+        assert "To delete the ticket without cancelling" in ready_condition(leaving)["message"]
         [pod] = flights.operator_pods()
         assert pod["status"]["containerStatuses"][0]["ready"]
         assert pod["status"]["containerStatuses"][0]["restartCount"] == 0
     finally:
         flights.airline.scale(1)
     flights.wait_phase("comes-while-down", "Booked", seconds=120)
-    flights.until(lambda: not flights.ticket("goes-while-down"), "goes-while-down is gone", seconds=120)
+    flights.until(lambda: not flights.ticket("goes-while-down"), "goes-while-down is deleted", seconds=120)
     assert flights.airline.booking(uid_kept) is None
     flights.delete("comes-while-down")
 
 
-def test_a_thousand_tickets_at_once_cost_one_booking_and_two_writes_each(flights: Flights) -> None:
+def test_a_thousand_tickets_cost_one_booking_and_two_writes_each(flights: Flights) -> None:
     tickets, writes = asyncio.run(_book_a_thousand(flights))
 
     booked = [ticket for ticket in tickets if ticket.metadata.name.startswith("many-")]
@@ -115,7 +115,7 @@ def test_a_thousand_tickets_at_once_cost_one_booking_and_two_writes_each(flights
     # By now the tickets are deleted; each was booked once, and that booking was cancelled once.
     happened = flights.airline.audit(*(ticket.metadata.uid for ticket in booked))
     assert happened == {"created": TICKETS, "cancelled": TICKETS, "closed": TICKETS}
-    # The finalizer, and the status.
+    # One write of the finalizer, and one of the status.
     assert Counter(writes.values()) == {2: TICKETS}
     [pod] = flights.operator_pods()
     assert pod["status"]["containerStatuses"][0]["restartCount"] == 0
@@ -136,7 +136,7 @@ def test_killed_while_the_airline_holds_its_request_never_books_twice(flights: F
     uids: dict[str, str] = {}
     try:
         for number in range(KILLS):
-            # Half of the kills come before the airline has booked, half with its answer still on the way.
+            # Half of the kills happen before the airline has booked, the others before its answer arrives.
             flights.airline.hold("before" if number % 2 else "after")
             name = f"killed-{number}"
             uids[name] = flights.create(name)
@@ -144,7 +144,7 @@ def test_killed_while_the_airline_holds_its_request_never_books_twice(flights: F
             pods = ("pod", "-l", flights.package.selector, "-n", packages.NAMESPACE)
             flights.kubectl("delete", *pods, "--force", "--grace-period=0", timeout=90)
             flights.airline.release()
-            # The next request that is held is then the next ticket's, and nobody else's.
+            # Wait, so that the next held request is that of the next ticket.
             flights.wait_phase(name, "Booked", seconds=120)
         for name, uid in uids.items():
             assert dict(flights.airline.audit(uid)) == {"created": 1}, name
@@ -155,10 +155,10 @@ def test_killed_while_the_airline_holds_its_request_never_books_twice(flights: F
         assert flights.airline.booking(uid) is None
 
 
-def test_a_version_deleted_by_hand_is_installed_again_and_keeps_the_tickets(flights: Flights) -> None:
+def test_a_deleted_csv_is_installed_again_and_keeps_the_tickets(flights: Flights) -> None:
     uid = flights.create("kept")
     flights.wait_phase("kept", "Booked")
-    # Uninstalled by half: OLM itself installs nothing while the Subscription says that it has.
+    # A partial uninstall: OLM does not reinstall a version that the Subscription lists as installed.
     flights.kubectl("delete", "csv", flights.package.csv_name, "-n", packages.NAMESPACE, "--wait", timeout=90)
     flights.change("kept", number=3)
     install.subscribe(flights.kubectl, flights.package, flights.published.catalog, flights.published.operator)
@@ -174,7 +174,7 @@ def _in_phase(ticket: dict[str, Any], phase: str) -> dict[str, Any] | None:
 
 
 def _short_lease(flights: Flights) -> None:
-    """Sets the lease through the Subscription, and waits until OLM has rolled the operator out with it."""
+    """Sets a short Lease in the Subscription, and waits until OLM has rolled out the operator with it."""
     environment = [{"name": name, "value": value} for name, value in SHORT_LEASE.items()]
     patch = json.dumps({"spec": {"config": {"env": environment}}})
     name = flights.package.name
@@ -190,4 +190,4 @@ def _short_lease(flights: Flights) -> None:
             and status.get("updatedReplicas") == status.get("readyReplicas") == status.get("replicas") == 1
         )
 
-    flights.until(rolled_out, "OLM has rolled out the operator with the short lease", seconds=120)
+    flights.until(rolled_out, "OLM has rolled out the operator with the short Lease", seconds=120)

@@ -1,4 +1,4 @@
-"""FlightTicket under every fault at every call: one booking per ticket, ever, and the same end."""
+"""FlightTicket under every fault at every call: one booking per ticket, and always the same final state."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,12 +13,12 @@ from tests.faults.airline import ERRORS, READS, ModelAirline
 
 TICKETS = FLIGHT_TICKET.resource
 
-#: Of the thousands of pairs of faults, so many are drawn.
+#: The number of pairs of faults that are sampled, out of thousands.
 PAIRS = 400
 
 
 class TicketLife(Scenario):
-    """A ticket is created, changed, changed and cancelled at the airline's desk, and deleted."""
+    """A ticket is created, changed, changed and cancelled at the airline, and deleted."""
 
     def __init__(self) -> None:
         self.airline = ModelAirline()
@@ -49,12 +49,12 @@ class TicketLife(Scenario):
         return self.airline.effects
 
 
-def test_every_fault_at_every_call_and_some_pairs_come_to_the_same_end(
+def test_every_fault_at_every_call_and_some_pairs_reach_the_same_state(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     matrix = explore(TicketLife, pairs=PAIRS)
     with capsys.disabled():
-        print(f"\nFlightTicket: {matrix}")  # noqa: T201 - how many runs a minute is told, not asserted
+        print(f"\nFlightTicket: {matrix}")  # noqa: T201 - shows the runs per minute
     matrix.require_converged()
     assert [site.what.partition(" default/")[0] for site in matrix.sites] == [
         "watch-list flighttickets.flights.com",
@@ -78,7 +78,7 @@ def test_every_fault_at_every_call_and_some_pairs_come_to_the_same_end(
 
 
 class HastyUser(TicketLife):
-    """A ticket is changed and deleted while the operator is at it; the API server is an older one."""
+    """A ticket is changed and deleted while the operator reconciles it, with an older API server."""
 
     streams_lists = False
 
@@ -96,7 +96,7 @@ def test_a_ticket_deleted_at_any_moment_leaves_no_booking() -> None:
 
 
 class HeldTicket(TicketLife):
-    """A deleted ticket that somebody else holds back, too."""
+    """A deleted ticket with a finalizer of another client."""
 
     def play(self, user: ModelApi) -> Iterator[str | float]:
         spec = {"from": "Mumbai", "to": "London", "number": 2}
@@ -105,10 +105,10 @@ class HeldTicket(TicketLife):
         user.remove(TICKETS, key)
         yield "deleted"
         user.put(TICKETS, "t", metadata={"annotations": {RECONCILE: "once more"}})
-        yield "asked for a play that there is not"
+        yield "requested a reconcile after the cancellation"
 
 
-def test_a_ticket_that_others_hold_back_tells_that_it_is_cancelled() -> None:
+def test_a_ticket_with_other_finalizers_shows_that_it_is_cancelled() -> None:
     matrix = explore(HeldTicket, pairs=PAIRS // 4)
     matrix.require_converged()
     assert [site.what.partition(" default/")[0] for site in matrix.sites][-3:] == [

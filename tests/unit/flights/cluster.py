@@ -1,4 +1,4 @@
-"""The model of the API server with FlightTickets, and an operator that can be killed at any of its calls."""
+"""A model of the API server with FlightTickets, and an operator that can be killed at any of its calls."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -24,7 +24,7 @@ class Cluster(ModelApi):
     """The API server as a user of FlightTickets sees it."""
 
     def apply(self, name: str, **spec: str | int) -> ObjectKey:
-        """Creates a ticket or changes its spec; `from_` is `from`."""
+        """Creates a ticket or changes its spec. `from_` stands for `from`."""
         key = ObjectKey("default", name)
         old = self.read(TICKETS, key)["spec"] if self.exists(TICKETS, key) else {}
         return self.put(TICKETS, name, spec=old | {field.rstrip("_"): value for field, value in spec.items()})
@@ -34,27 +34,27 @@ class Cluster(ModelApi):
         self.put(TICKETS, key.name, metadata={"annotations": {name: value}})
 
     def delete_ticket(self, key: ObjectKey) -> None:
-        """Deletes a ticket: it stays until its finalizers are gone."""
+        """Deletes a ticket. It remains until its finalizers are removed."""
         self.remove(TICKETS, key)
 
     def ticket(self, key: ObjectKey) -> FlightTicket | None:
-        """The ticket as stored."""
+        """Returns the stored ticket, or None if it does not exist."""
         return msgspec.convert(self.read(TICKETS, key), FlightTicket) if self.exists(TICKETS, key) else None
 
 
 class Killed(KeyboardInterrupt):
-    """The process was killed here."""
+    """Stands for the end of a process by `kill -9`."""
 
 
 async def nothing(call: Call) -> None:
-    """The API server's calls go through."""
+    """Lets a call to the API server through."""
 
 
 class Guillotine:
-    """Kills the process at one of its calls: before it is made, or before its answer is taken in.
+    """Kills the process at one of its calls: before the call, or before its answer is processed.
 
     Args:
-        strike: Which of these instants, 0 is the first; None: never.
+        strike: The number of the instant to strike at; 0 is the first. None never strikes.
     """
 
     def __init__(self, strike: int | None = None) -> None:
@@ -62,7 +62,7 @@ class Guillotine:
         self.instants = 0
 
     async def around(self, call: Callable[[], Awaitable[R]]) -> R:
-        """Makes a call between two instants."""
+        """Makes a call, with an instant before and one after it."""
         self.instant()
         try:
             return await call()
@@ -70,18 +70,18 @@ class Guillotine:
             self.instant()
 
     async def at(self, call: Call) -> None:
-        """One instant, before or after a call to the API server."""
+        """Counts an instant before or after a call to the API server."""
         self.instant()
 
     def instant(self) -> None:
-        """Strikes if this is the chosen one."""
+        """Counts an instant, and strikes if it is the chosen one."""
         self.instants += 1
         if self.strike == self.instants - 1:
             raise Killed
 
 
 class MortalAirline(Airline):
-    """The airline as called by a process that may be killed at each of its calls."""
+    """The airline's client in a process that may be killed at each of its calls."""
 
     def __init__(self, settings: FlightsSettings, guillotine: Guillotine) -> None:
         super().__init__(settings)
@@ -103,9 +103,9 @@ class Recorder(EventRecorder):
 
 
 class Process:
-    """The operator's process, from its start to its end: an async context manager.
+    """The operator's process, as an async context manager.
 
-    Its store shows what the cluster has at each sync, unless the test froze it.
+    Its store is updated from the cluster before each reconcile, unless the test asks for a stale one.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class Process:
         await self.airline.__aexit__(None, None, None)
 
     def watch(self, key: ObjectKey) -> None:
-        """The store sees the ticket as the cluster has it."""
+        """Updates the ticket in the store from the cluster."""
         ticket = self.cluster.ticket(key)
         old = self.store.get(key)
         if ticket is not None:
@@ -149,13 +149,13 @@ class Process:
             self.store.remove(old.metadata, "")
 
     async def sync(self, key: ObjectKey, *, stale: bool = False) -> Outcome:
-        """One sync, of what the cluster has or, when stale, of what the store has had."""
+        """Reconciles a ticket: as the cluster has it or, if stale, as the store has it."""
         if not stale:
             self.watch(key)
         return await self.reconciler.sync(key)
 
     async def settle(self, key: ObjectKey) -> None:
-        """Syncs as the controller does when the ticket changed under the sync."""
+        """Reconciles a ticket, and again after each conflict, as the controller does."""
         for _ in range(5):
             try:
                 await self.sync(key)

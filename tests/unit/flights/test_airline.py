@@ -1,4 +1,4 @@
-"""The client at a real booking service, and at servers that are anything but."""
+"""The client against the real booking service, and against servers that are not the booking service."""
 
 import asyncio
 import logging
@@ -48,7 +48,7 @@ async def test_books_finds_changes_and_cancels(client, airline):
     assert await client.cancel("r") is None
 
 
-async def test_refusals_have_their_class_and_the_airlines_words(client, airline):
+async def test_rejections_have_their_class_and_the_airlines_message(client, airline):
     booking = await client.book("r", TRIP)
     with pytest.raises(ReferenceExistsError, match=booking.id):
         await client.book("r", TRIP)
@@ -85,7 +85,7 @@ async def test_a_key_that_is_caught_half_replaced_is_never_sent(settings):
     ],
     ids=["500", "drop", "429", "timeout"],
 )
-async def test_passing_trouble_is_not_seen(settings, airline, fault):
+async def test_transient_faults_are_retried(settings, airline, fault):
     airline.set_faults(fault)
     impatient = FlightsSettings(url=settings.url, key_file=settings.key_file, timeout=0.3)
     async with Client(impatient) as client:
@@ -93,7 +93,7 @@ async def test_passing_trouble_is_not_seen(settings, airline, fault):
     assert airline.requests["GET"] == 3
 
 
-async def test_a_reply_that_was_lost_is_found_out(client, airline):
+async def test_a_lost_reply_is_detected(client, airline):
     airline.set_faults(Faults(lost_reply=Fault(count=1, methods=["POST"])))
     with pytest.raises(ReferenceExistsError):
         await client.book("r", TRIP)
@@ -105,7 +105,7 @@ async def test_a_reply_that_was_lost_is_found_out(client, airline):
     assert await airline.actions() == ["created", "changed", "cancelled", "closed"]
 
 
-async def test_lasting_trouble_names_the_airline_and_the_cause(settings, airline, unused_port):
+async def test_permanent_faults_name_the_airline_and_the_cause(settings, airline, unused_port):
     airline.set_faults(Faults(server_error=Fault()))
     async with Client(settings) as client:
         with pytest.raises(NoAnswerError, match=r"at http://127.* answered 500: Something went wrong"):
@@ -129,9 +129,9 @@ async def test_lasting_trouble_names_the_airline_and_the_cause(settings, airline
 
 
 @pytest.mark.parametrize("host", ["a..b", "a" * 64])
-async def test_a_host_that_is_no_dns_name_is_a_wrong_address(settings, host):
+async def test_a_host_that_is_not_a_dns_name_is_a_wrong_address(settings, host):
     async with Client(FlightsSettings(url=f"http://{host}/", key_file=settings.key_file)) as client:
-        with pytest.raises(WrongAddressError, match="its host is no DNS name; check AIRLINE_URL"):
+        with pytest.raises(WrongAddressError, match=r"its host is not a DNS name\. Check AIRLINE_URL"):
             await client.find("r")
 
 
@@ -147,15 +147,15 @@ async def unused_port() -> int:
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (lambda: web.Response(text="<html>"), "not what its API describes"),
-        (lambda: web.json_response({"items": [{"id": 1}]}), "not what its API describes"),
+        (lambda: web.Response(text="<html>"), "does not match its API description"),
+        (lambda: web.json_response({"items": [{"id": 1}]}), "does not match its API description"),
         (lambda: web.Response(body=b"x" * 70_000), "more than 65536 bytes"),
-        (lambda: web.Response(status=404), r"no booking API at .* \(status 404\): check AIRLINE_URL"),
-        (lambda: web.Response(status=302, headers={"Location": "http://elsewhere/"}), "check AIRLINE_URL"),
-        (lambda: web.Response(status=503, text="<html>"), "answered 503: HTTP status 503, without a message"),
+        (lambda: web.Response(status=404), r"no booking API at .* \(status 404\)\. Check AIRLINE_URL"),
+        (lambda: web.Response(status=302, headers={"Location": "http://elsewhere/"}), "Check AIRLINE_URL"),
+        (lambda: web.Response(status=503, text="<html>"), "answered 503: HTTP status 503 without a message"),
     ],
 )
-async def test_what_is_not_the_airline_is_told(answer, words, tmp_path):
+async def test_answers_of_other_servers_are_reported(answer, words, tmp_path):
     async with answering(answer, tmp_path) as (client, _):
         with pytest.raises(AirlineError, match=words):
             await client.find("r")
@@ -165,7 +165,7 @@ async def test_what_is_not_the_airline_is_told(answer, words, tmp_path):
 async def answering(
     answer: Callable[[], web.Response], folder: Path
 ) -> AsyncIterator[tuple[Client, list[str]]]:
-    """A client of a server that always answers the same, and the methods of the requests it had."""
+    """Yields a client of a server with a constant answer, and the methods of the requests it received."""
     asked = []
 
     async def handle(request: web.Request) -> web.Response:
@@ -194,7 +194,9 @@ REFUSALS = [400, 402, 403, 409, 410, 422, 451]
 
 
 @pytest.mark.parametrize("status", REFUSALS)
-async def test_a_refusal_is_asked_once_told_in_its_own_words_and_stops_nobody_else(status, tmp_path):
+async def test_a_rejection_is_not_retried_has_the_airlines_message_and_keeps_the_circuit_closed(
+    status, tmp_path
+):
     async with answering(problem(status), tmp_path) as (client, asked):
         for count in range(1, 8):
             with pytest.raises(RejectedError, match="The airline's own words") as refusal:
@@ -214,7 +216,7 @@ async def test_a_refusal_is_asked_once_told_in_its_own_words_and_stops_nobody_el
         (lambda: web.Response(status=301), "GET", WrongAddressError),
     ],
 )
-async def test_what_another_attempt_would_not_mend_is_asked_once(answer, method, error, tmp_path):
+async def test_errors_that_a_retry_cannot_fix_are_not_retried(answer, method, error, tmp_path):
     async with answering(answer, tmp_path) as (client, asked):
         with pytest.raises(error) as refusal:
             await (client.find("r") if method == "GET" else client.book("r", TRIP))
@@ -234,7 +236,7 @@ async def test_a_request_that_did_not_arrive_in_time_is_sent_again(tmp_path):
     ("header", "seconds"),
     [("60", 60), ("86400", 300), ("inf", None), ("nan", None), ("Fri, 01 Jan 2100 00:00:00 GMT", 300)],
 )
-async def test_a_pause_has_an_end(header, seconds, tmp_path):
+async def test_retry_after_is_limited(header, seconds, tmp_path):
     def answer() -> web.Response:
         return web.Response(status=429, headers={"Retry-After": header})
 
@@ -244,19 +246,19 @@ async def test_a_pause_has_an_end(header, seconds, tmp_path):
     assert throttled.value.retry_after == seconds
 
 
-async def test_a_rotated_key_is_used_at_once(client, airline):
+async def test_a_rotated_key_is_used_immediately(client, airline):
     await client.find("r")
     airline.key_file.write_text("rotated")
     assert await client.find("r") is None
 
 
-async def test_a_refused_key_is_named_and_a_missing_one(settings, tmp_path, caplog):
+async def test_a_rejected_key_and_a_missing_one_are_named(settings, tmp_path, caplog):
     caplog.set_level(logging.DEBUG)
     wrong = tmp_path / "wrong"
     wrong.write_text("a-wrong-key\n")
     for content, words in [
         ("a-wrong-key", "does not accept the API key in"),
-        ("", "it is empty or not one line"),
+        ("", "it is empty, or not one line of ASCII text"),
     ]:
         wrong.write_text(content)
         async with Client(FlightsSettings(url=settings.url, key_file=wrong)) as client:
@@ -329,7 +331,7 @@ def loaded(url: str) -> FlightsSettings:
         "http://[v1.a]",
     ],
 )
-def test_a_host_that_can_be_none_is_named(url):
+def test_an_invalid_host_is_named(url):
     with pytest.raises(SettingsError) as error:
         loaded(url)
     sentence = str(error.value)
@@ -366,12 +368,14 @@ async def test_a_key_that_the_airline_repeats_is_hidden(tmp_path):
 
 
 @pytest.mark.parametrize("wrong", [{"reference": "another"}, {"id": ""}, {"seats": -1}])
-async def test_an_answer_that_is_another_booking_is_none(wrong, tmp_path):
+async def test_an_answer_with_another_booking_is_an_error(wrong, tmp_path):
     booking = {"id": "B", "reference": "r", "from": "Mumbai", "to": "London", "seats": 2, "version": 1}
 
     def answer() -> web.Response:
         return web.json_response(booking | wrong, status=201)
 
     async with answering(answer, tmp_path) as (client, _):
-        with pytest.raises(NoAnswerError, match="not the booking that was asked for"):
+        with pytest.raises(
+            NoAnswerError, match="not the requested booking with the reference r: it has the id"
+        ):
             await client.book("r", TRIP)

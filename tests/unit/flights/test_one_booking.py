@@ -1,4 +1,4 @@
-"""One booking per ticket, ever: whatever is killed, lost, late or done twice."""
+"""One booking per ticket, even if processes are killed, replies lost, or requests late or repeated."""
 
 import asyncio
 import itertools
@@ -22,7 +22,7 @@ Begin = Callable[[Cluster, Airline, ObjectKey], Awaitable[None]]
 
 
 async def check(cluster: Cluster, airline: Airline, key: ObjectKey, reference: str) -> None:
-    """The airline holds what the ticket asks for, and the ticket says so; for one that is gone, nothing."""
+    """Checks that the booking and the status match the spec, or that a deleted ticket has no booking."""
     bookings = [booking for booking in await airline.bookings() if booking.reference == reference]
     ticket = cluster.ticket(key)
     actions = await airline.actions(reference)
@@ -38,7 +38,7 @@ async def check(cluster: Cluster, airline: Airline, key: ObjectKey, reference: s
 
 
 async def create(cluster: Cluster, airline: Airline, key: ObjectKey) -> None:
-    """Nothing was there before."""
+    """Does nothing: the ticket is new."""
 
 
 async def change(cluster: Cluster, airline: Airline, key: ObjectKey) -> None:
@@ -75,10 +75,10 @@ async def test_killed_at_every_call(
     actions: list[str],
     lost_reply: bool,
 ):
-    """Kills the operator before and after each of its calls, to the airline and to the API server."""
+    """Kills the operator before and after each of its calls to the airline and to the API server."""
     for strike in itertools.count():
         key = cluster.apply(f"t{strike}", from_="Mumbai", to="London", number=1)
-        reference = (cluster.ticket(key) or pytest.fail("gone")).metadata.uid
+        reference = (cluster.ticket(key) or pytest.fail("the ticket does not exist")).metadata.uid
         if begin is not create:
             async with Process(cluster, settings) as before:
                 await before.sync(key)
@@ -100,8 +100,8 @@ async def test_killed_at_every_call(
             return
 
 
-async def test_two_operators_at_once(cluster, airline, settings):
-    """Both see a ticket without a booking: what leader election prevents, but for a moment may happen."""
+async def test_two_operators_at_the_same_time(cluster, airline, settings):
+    """Both see a ticket without a booking. Leader election prevents it, but it may happen for a moment."""
     airline.set_faults(Faults(latency=Latency(seconds=0.02)))
     async with Process(cluster, settings) as one, Process(cluster, settings) as two:
         for number in range(5):
@@ -136,7 +136,7 @@ async def test_an_operator_that_missed_the_deletion_does_not_book_again(cluster,
 async def held_then_killed(
     process: Process, airline: Airline, key: ObjectKey, method: str, stage: Stage
 ) -> None:
-    """Kills the operator while the airline holds its request. A force-deleted pod."""
+    """Kills the operator while the airline holds its request, like a force-deleted pod."""
     airline.set_faults(Faults(hold=Hold(methods=[method], count=1, stage=stage)))
     sync = asyncio.create_task(process.sync(key))
     await eventually(lambda: airline.held)
@@ -145,7 +145,7 @@ async def held_then_killed(
 
 
 async def released(airline: Airline) -> None:
-    """What the airline held is carried out to its end."""
+    """Lets the airline finish the requests that it holds."""
     airline.clear_faults()
     await eventually(lambda: not airline.held)
     await airline.bookings()
@@ -169,7 +169,7 @@ async def test_killed_while_the_airline_holds_the_booking(cluster, airline, sett
 
 @pytest.mark.parametrize("stage", ["before", "after"])
 async def test_deleted_while_the_airline_holds_the_booking(cluster, airline, settings, stage):
-    """The request of the killed operator is carried out after the ticket has gone, and comes to nothing."""
+    """The airline rejects the request of the killed operator, because the ticket was deleted before."""
     key = cluster.apply("t", from_="Mumbai", to="London", number=2)
     async with Process(cluster, settings) as process:
         await held_then_killed(process, airline, key, "POST", stage)
@@ -182,7 +182,7 @@ async def test_deleted_while_the_airline_holds_the_booking(cluster, airline, set
 
 
 async def test_changed_again_while_the_airline_holds_a_change(cluster, airline, settings):
-    """The older change comes last: it must not win."""
+    """The older change arrives last and must not win."""
     key = cluster.apply("t", from_="Mumbai", to="London", number=2)
     reference = cluster.ticket(key).metadata.uid
     async with Process(cluster, settings) as process:
@@ -217,8 +217,8 @@ async def test_deleted_or_changed_while_it_is_being_booked(cluster, airline, set
     assert (await airline.actions()).count("created") == 1
 
 
-async def test_changed_outside_between_look_up_and_change(cluster, airline, settings):
-    """If-Match notices; the ticket looks again and has the last word."""
+async def test_changed_outside_between_lookup_and_change(cluster, airline, settings):
+    """If-Match detects it. The operator looks up the booking again and corrects it."""
     key = cluster.apply("t", from_="Mumbai", to="London", number=2)
     reference = cluster.ticket(key).metadata.uid
     async with Process(cluster, settings) as process:
@@ -234,7 +234,9 @@ async def test_changed_outside_between_look_up_and_change(cluster, airline, sett
     await check(cluster, airline, key, reference)
 
 
-async def test_a_booking_that_somebody_keeps_changing_is_told(cluster, airline, settings, monkeypatch):
+async def test_a_booking_that_another_client_keeps_changing_is_reported(
+    cluster, airline, settings, monkeypatch
+):
     key = cluster.apply("t", from_="Mumbai", to="London", number=2)
     async with Process(cluster, settings) as process:
         await process.sync(key)
@@ -249,5 +251,5 @@ async def test_a_booking_that_somebody_keeps_changing_is_told(cluster, airline, 
 
         monkeypatch.setattr(process.airline, "find", find_changed)
         cluster.apply("t", number=3)
-        with pytest.raises(SyncError, match="keeps changing"):
+        with pytest.raises(SyncError, match="Another client keeps changing the booking"):
             await process.sync(key)

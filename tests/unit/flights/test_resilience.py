@@ -22,7 +22,7 @@ def now() -> float:
 
 
 class Service:
-    """Answers as it is told to, and notes when it was asked."""
+    """A service with the given answers, which records when it receives requests."""
 
     def __init__(self, *answers: Exception | None) -> None:
         self.answers = list(answers)
@@ -48,7 +48,7 @@ def down(count: int) -> list[NoAnswerError]:
     return [NoAnswerError("down") for _ in range(count)]
 
 
-async def test_a_call_is_tried_again_with_growing_pauses():
+async def test_a_call_is_retried_with_back_off():
     service = Service(*down(2))
     assert await resilience().call(service) == "ok"
     first, second = (b - a for a, b in zip(service.asked, service.asked[1:], strict=False))
@@ -63,20 +63,20 @@ async def test_the_last_attempts_error_is_raised():
     assert len(service.asked) == 3
 
 
-async def test_a_refusal_is_not_tried_again():
+async def test_a_rejection_is_not_retried():
     service = Service(RejectedError("no", status=409))
     with pytest.raises(RejectedError):
         await resilience().call(service)
     assert len(service.asked) == 1
 
 
-async def test_a_wrong_key_is_not_tried_again_but_opens_the_circuit():
+async def test_a_wrong_key_is_not_retried_but_opens_the_circuit():
     calm, service = resilience(), Service(*[UnauthorizedError("wrong key") for _ in range(5)])
     for count in range(1, 6):
         with pytest.raises(UnauthorizedError):
             await calm.call(service)
         assert len(service.asked) == count
-    assert state(calm) is BreakerState.OPEN, "one key serves all: nobody else need ask"
+    assert state(calm) is BreakerState.OPEN, "all tickets use the same key"
 
 
 async def test_retry_after_is_honoured_by_all_callers():
@@ -111,7 +111,7 @@ async def test_requests_are_paced():
     assert now() - began == pytest.approx(2.0)
 
 
-async def test_the_circuit_opens_and_says_why():
+async def test_an_open_circuit_reports_the_cause():
     calm = resilience()
     service = Service(*down(99))
     for _ in range(2):
@@ -160,7 +160,7 @@ async def test_one_probe_passes_and_closes_it(opened):
     assert await calm.call(Service()) == "ok"
 
 
-async def test_a_dead_service_is_asked_ever_more_seldom(opened):
+async def test_the_time_between_probes_grows(opened):
     calm, fail = opened
     await fail()
     service, began = Service(*down(999)), now()
@@ -186,7 +186,7 @@ async def test_a_cancelled_probe_lets_another_one_pass(opened):
 
 
 @pytest.mark.parametrize("answer", [RejectedError("no", status=409), ThrottledError("wait")])
-async def test_any_answer_shows_that_the_service_lives(opened, answer):
+async def test_any_answer_closes_the_circuit(opened, answer):
     calm, fail = opened
     await fail()
     await asyncio.sleep(5)
@@ -195,7 +195,7 @@ async def test_any_answer_shows_that_the_service_lives(opened, answer):
     assert state(calm) is BreakerState.CLOSED
 
 
-async def test_a_defect_says_nothing_about_the_service(opened):
+async def test_a_bug_in_a_call_does_not_count_for_the_service(opened):
     calm, fail = opened
     await fail()
     await asyncio.sleep(5)

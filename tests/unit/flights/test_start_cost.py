@@ -1,7 +1,7 @@
-"""What the operator adds to a bare interpreter with the same imports: memory and start-up, as ratios.
+"""The memory and start-up CPU time of the operator, relative to a bare interpreter with the same imports.
 
-Both are guarded here because they creep: an import at the top of a module costs every pod, for ever. Measured
-when written: 1.07 times the memory, 1.2 to 1.5 times the CPU, on a busy machine too.
+Both tend to grow unnoticed: an import at the top of a module costs every pod. Measured when this test was
+written: 1.07 times the memory, 1.2 to 1.5 times the CPU time, also on a busy machine.
 """
 
 import json
@@ -33,7 +33,7 @@ class Cost(NamedTuple):
 
 
 def start(modules: list[str]) -> Cost:
-    """One start of an interpreter that imports these modules."""
+    """Starts an interpreter that imports these modules, and measures it."""
     path = [each for each in sys.path if each]
     code = f"import sys; sys.path[:0] = {path!r}\n{IMPORTS}"
     done = subprocess.run(
@@ -43,7 +43,7 @@ def start(modules: list[str]) -> Cost:
 
 
 def least(starts: list[Cost]) -> Cost:
-    """Of several starts, made in turn with those of what they are compared with: what disturbs only adds."""
+    """Returns the smallest values of several starts, because other processes can only increase them."""
     return Cost(min(each.memory for each in starts), min(each.cpu for each in starts), starts[0].modules)
 
 

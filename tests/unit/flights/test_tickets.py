@@ -1,4 +1,4 @@
-"""What a ticket goes through, at a real booking service and a model of the API server."""
+"""The life of a ticket, with the real booking service and a model of the API server."""
 
 import pytest
 
@@ -15,7 +15,7 @@ from tests.unit.flights.cluster import TICKETS, Cluster, Process
 
 def ticket(cluster: Cluster, key: ObjectKey) -> FlightTicket:
     found = cluster.ticket(key)
-    assert found is not None, f"{key} is gone"
+    assert found is not None, f"{key} does not exist"
     return found
 
 
@@ -58,7 +58,7 @@ async def test_a_settled_ticket_costs_nothing(cluster, process, airline, booked)
     assert airline.requests.total() == 1
 
 
-async def test_after_a_restart_nothing_is_asked_until_the_resync(
+async def test_after_a_restart_no_request_is_sent_until_the_resync(
     cluster, process, airline, settings, booked, monkeypatch
 ):
     async with Process(cluster, settings) as restarted:
@@ -71,7 +71,7 @@ async def test_after_a_restart_nothing_is_asked_until_the_resync(
     assert len(cluster.writes) == 2
 
 
-async def test_a_change_made_while_the_operator_was_down_is_made_at_once(
+async def test_a_change_during_downtime_is_made_at_the_first_reconcile(
     cluster, airline, settings, process, booked
 ):
     cluster.apply("t", number=3)
@@ -92,7 +92,7 @@ async def test_number_and_route_are_changed(cluster, process, airline, booked):
     assert ready(cluster, booked).message == f"Booking {after.id} holds 5 seats from Delhi to Paris."
 
 
-async def test_a_change_of_what_this_process_has_booked_takes_one_request(cluster, process, airline, booked):
+async def test_a_change_of_a_known_booking_takes_one_request(cluster, process, airline, booked):
     for seats in (3, 4):
         before = airline.requests.total()
         cluster.apply("t", number=seats)
@@ -102,7 +102,7 @@ async def test_a_change_of_what_this_process_has_booked_takes_one_request(cluste
     assert (airline.requests["GET"], airline.requests["PATCH"]) == (0, 2)
 
 
-async def test_a_booking_that_is_no_longer_as_remembered_is_looked_up(cluster, process, airline, booked):
+async def test_a_booking_that_differs_from_the_remembered_one_is_looked_up(cluster, process, airline, booked):
     (booking,) = await airline.bookings()
     await airline.change(booking.id, seats=9)
     cluster.apply("t", number=3)
@@ -115,9 +115,7 @@ async def test_a_booking_that_is_no_longer_as_remembered_is_looked_up(cluster, p
     assert ticket(cluster, booked).status.booking_id != booking.id
 
 
-async def test_a_refused_change_of_a_remembered_booking_keeps_what_the_status_says(
-    cluster, process, airline, booked
-):
+async def test_a_rejected_change_of_a_remembered_booking_keeps_the_status(cluster, process, airline, booked):
     price = ticket(cluster, booked).status.price
     await airline.set_capacity("Mumbai", "London", 2)
     cluster.apply("t", number=5)
@@ -128,7 +126,7 @@ async def test_a_refused_change_of_a_remembered_booking_keeps_what_the_status_sa
     assert (status.booked_seats, status.price) == (2, price)
 
 
-async def test_a_deleted_ticket_goes_when_its_booking_is_cancelled(cluster, process, airline, booked):
+async def test_a_ticket_is_deleted_after_its_booking_is_cancelled(cluster, process, airline, booked):
     cluster.delete_ticket(booked)
     await process.sync(booked)
     assert cluster.ticket(booked) is None
@@ -137,7 +135,7 @@ async def test_a_deleted_ticket_goes_when_its_booking_is_cancelled(cluster, proc
     assert [call.subresource for call in cluster.writes] == ["", "status", ""]
 
 
-async def test_a_ticket_that_others_hold_back_tells_that_its_booking_is_cancelled(
+async def test_a_ticket_with_other_finalizers_shows_that_its_booking_is_cancelled(
     cluster, process, airline, booked
 ):
     others = ["others/a", "others/b"]
@@ -155,7 +153,7 @@ async def test_a_ticket_that_others_hold_back_tells_that_its_booking_is_cancelle
     )
     assert (ready(cluster, booked).status, ready(cluster, booked).reason) == ("False", "Cancelled")
     assert ready(cluster, booked).message == (
-        "The booking is cancelled; other finalizers hold the ticket: others/a, others/b."
+        "The booking is cancelled. The ticket still has other finalizers: others/a, others/b."
     )
     assert [call.subresource for call in cluster.writes] == ["", "status", "status", ""]
     requests = airline.requests.total()
@@ -164,7 +162,7 @@ async def test_a_ticket_that_others_hold_back_tells_that_its_booking_is_cancelle
     assert (len(cluster.writes), airline.requests.total()) == (4, requests)
 
 
-async def test_a_ticket_made_anew_under_the_same_name_is_booked_anew(cluster, process, airline, booked):
+async def test_a_new_ticket_of_the_same_name_gets_a_new_booking(cluster, process, airline, booked):
     cluster.delete_ticket(booked)
     await process.sync(booked)
     cluster.apply("t", from_="Mumbai", to="London", number=1)
@@ -172,19 +170,19 @@ async def test_a_ticket_made_anew_under_the_same_name_is_booked_anew(cluster, pr
     assert [booking.seats for booking in await airline.bookings()] == [1]
 
 
-async def test_a_request_of_a_person_compares_at_once(cluster, process, airline, booked):
+async def test_a_reconcile_request_compares_immediately(cluster, process, airline, booked):
     (booking,) = await airline.bookings()
     await airline.cancel(booking.id)
     cluster.annotate(booked, RECONCILE, "1")
     await process.sync(booked)
-    (anew,) = await airline.bookings()
-    assert ticket(cluster, booked).status.booking_id == anew.id != booking.id
+    (new,) = await airline.bookings()
+    assert ticket(cluster, booked).status.booking_id == new.id != booking.id
     (event,) = process.recorder.events
     assert event.reason == "BookingVanished"
     assert booking.id in event.note
 
 
-async def test_what_was_changed_outside_is_put_right_each_time(cluster, process, airline, booked):
+async def test_each_change_outside_is_corrected(cluster, process, airline, booked):
     (booking,) = await airline.bookings()
     for attempt in ("1", "2"):
         await airline.change(booking.id, seats=7)
@@ -198,12 +196,12 @@ async def test_what_was_changed_outside_is_put_right_each_time(cluster, process,
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ({"from_": "", "to": "London", "number": 2}, "spec.from is '': name a city, for example Mumbai."),
-        ({"from_": "Mumbai", "to": "London"}, "spec.number is 0: ask for 1 to 10 seats."),
-        ({"from_": "Oslo", "to": "Oslo", "number": 1}, "name two different cities"),
+        ({"from_": "", "to": "London", "number": 2}, "spec.from is '': set a city, for example Mumbai."),
+        ({"from_": "Mumbai", "to": "London"}, "spec.number is 0: set 1 to 10 seats."),
+        ({"from_": "Oslo", "to": "Oslo", "number": 1}, "set two different cities"),
     ],
 )
-async def test_a_wrong_spec_is_named_and_not_tried_again(cluster, process, airline, spec, words):
+async def test_a_mistake_in_the_spec_is_named_and_not_retried(cluster, process, airline, spec, words):
     key = cluster.apply("t", **spec)
     with pytest.raises(PermanentError):
         await process.sync(key)
@@ -216,7 +214,7 @@ async def test_a_wrong_spec_is_named_and_not_tried_again(cluster, process, airli
     assert ticket(cluster, key).status.phase is Phase.BOOKED
 
 
-async def test_a_full_flight_is_told_in_the_airlines_words(cluster, process, airline, booked):
+async def test_a_full_flight_is_reported_with_the_airlines_message(cluster, process, airline, booked):
     await airline.set_capacity("Mumbai", "London", 3)
     key = cluster.apply("u", from_="Mumbai", to="London", number=2)
     with pytest.raises(SyncError) as failure:
@@ -243,15 +241,13 @@ async def test_a_reference_closed_at_the_airline_is_not_booked_again(cluster, pr
     status = ticket(cluster, booked).status
     assert (status.phase, status.booking_id, status.booked_seats) == (Phase.FAILED, "", 0)
     assert "cancelled for good" in ready(cluster, booked).message
-    assert "create it anew" in ready(cluster, booked).message
+    assert "Delete the ticket and create it again." in ready(cluster, booked).message
     vanished, refused = process.recorder.events
     assert (vanished.reason, refused.reason) == ("BookingVanished", "AirlineRejected")
-    assert vanished.note.endswith(" is gone at the airline."), "what comes of it is not known yet"
+    assert vanished.note.endswith(" no longer exists at the airline."), "the Event announces no correction"
 
 
-async def test_a_paused_ticket_says_so_and_its_booking_is_compared_afterwards(
-    cluster, process, airline, booked
-):
+async def test_a_paused_ticket_shows_it_and_is_compared_afterwards(cluster, process, airline, booked):
     cluster.annotate(booked, PAUSED, "true")
     cluster.apply("t", number=5)
     for _ in range(3):
@@ -274,7 +270,7 @@ async def test_while_the_airline_is_down_a_new_ticket_waits(cluster, process, ai
     assert failure.value.retry_after is not None
     assert ticket(cluster, key).status.phase is Phase.PENDING
     assert ready(cluster, key).reason == "AirlineUnreachable"
-    assert "booked as soon as" in ready(cluster, key).message
+    assert "books the ticket as soon as the airline is available" in ready(cluster, key).message
     writes = len(cluster.writes)
     with pytest.raises(SyncError):
         await process.sync(key)
@@ -300,7 +296,7 @@ async def test_while_the_airline_is_down_a_change_waits_and_a_settled_ticket_sta
     assert ticket(cluster, booked).status.booked_seats == 2
 
 
-async def test_while_the_airline_is_down_a_deleted_ticket_stays_and_tells_the_way_out(
+async def test_while_the_airline_is_down_a_deleted_ticket_names_the_release_command(
     cluster, process, airline, booked
 ):
     airline.set_faults(Faults(server_error=Fault()))
@@ -323,7 +319,7 @@ async def test_while_the_airline_is_down_a_deleted_ticket_stays_and_tells_the_wa
     assert await airline.bookings() == []
 
 
-async def test_a_missing_or_refused_key_is_named_and_never_shown(cluster, process, airline, caplog):
+async def test_a_missing_key_is_named(cluster, process, airline, caplog):
     key = cluster.apply("t", from_="Mumbai", to="London", number=2)
     airline.key_file.rename(airline.key_file.with_name("elsewhere"))
     with pytest.raises(SyncError):
@@ -333,7 +329,7 @@ async def test_a_missing_or_refused_key_is_named_and_never_shown(cluster, proces
     assert ticket(cluster, key).status.phase is Phase.PENDING
 
 
-async def test_the_way_out_leaves_other_finalizers_alone(cluster, process, airline, booked):
+async def test_the_release_command_keeps_other_finalizers(cluster, process, airline, booked):
     cluster.put(TICKETS, "t", metadata={"finalizers": ["others/own", "flights.com/booking"]})
     airline.set_faults(Faults(server_error=Fault()))
     cluster.delete_ticket(booked)
@@ -342,25 +338,27 @@ async def test_the_way_out_leaves_other_finalizers_alone(cluster, process, airli
     assert '"remove","path":"/metadata/finalizers/1"' in ready(cluster, booked).message
 
 
-async def test_what_the_key_may_not_do_is_told_with_its_remedy(cluster, process):
+async def test_a_forbidden_request_has_its_own_advice(cluster, process):
     key = cluster.apply("t", from_="Mumbai", to="London", number=2)
     process.watch(key)
     refusal = RejectedError("This key may not book", status=403)
     failure = task_failure(refusal, ticket(cluster, key))
     assert failure.reason == "AirlineRejected"
-    assert failure.message.startswith("The airline refuses: This key may not book. See what the operator's")
+    assert failure.message.startswith(
+        "The airline rejected the request: This key may not book. Check the permissions of the operator's"
+    )
 
 
 async def test_a_status_for_another_generation_settles_nothing(cluster, process, airline, booked):
     status = cluster.read(TICKETS, booked)["status"]
     cluster.apply("t", number=3)
-    # As another writer may leave it: the condition alone knows which spec was found to be fulfilled.
+    # Another writer may leave such a status. Only the condition shows for which spec the ticket was ready.
     cluster.put(TICKETS, "t", status=status | {"observedGeneration": 2})
     await process.sync(booked)
     assert [booking.seats for booking in await airline.bookings()] == [3]
 
 
-async def test_check_mode_tells_and_does_nothing(cluster, process, airline, booked):
+async def test_check_mode_reports_and_changes_nothing(cluster, process, airline, booked):
     cluster.apply("t", number=3)
     process.watch(booked)
     writes, actions = len(cluster.writes), await airline.actions()

@@ -14,7 +14,7 @@ def test_a_page_has_signature_text_and_sections_of_what_is_exported() -> None:
 
 
 def test_fields_with_a_docstring_below_them_are_listed() -> None:
-    assert "- `CHANGE`: What someone just changed" in page("pilothouse.queue")
+    assert "- `CHANGE`: Objects that have just changed" in page("pilothouse.queue")
 
 
 @pytest.mark.parametrize("name", PACKAGES)

@@ -1,4 +1,4 @@
-"""The reference page says all of it: every setting, and every reason that a condition can have."""
+"""The reference page has every setting, and every reason that the condition Ready can have."""
 
 import re
 from dataclasses import dataclass, field, replace
@@ -15,9 +15,10 @@ REASON = re.compile(
     r'TaskFailed\(\s*"(\w+)"|ready_reason = "(\w+)"|READY, None, "(\w+)"|^[A-Z_]+ = "([A-Z][a-z]+[A-Z]\w+)"$',
     re.MULTILINE,
 )
-# What the engine says of a playbook that says nothing by itself, and of modules, plans and waits that the
-# flights' playbook does not use.
+# Reasons of Events only, and reasons of modules, plans and waits that the flights' playbook does not use.
 UNUSED = {
+    "StatusContended",
+    "UnknownFinalizer",
     "Reconciled",
     "Deleting",
     "NameTaken",
