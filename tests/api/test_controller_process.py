@@ -311,7 +311,7 @@ async def test_a_loop_that_stands_still_fails_its_probes_and_is_found_in_the_log
     process.send_signal(signal.SIGTERM)
     code, log = await ended(process)
     assert code == 0, log
-    [told] = [line for line in log.splitlines() if "has stood still for 3 s or more; it is at" in line]
+    [told] = [line for line in log.splitlines() if "has been blocked for at least 3 s by" in line]
     assert "in blocks_the_loop" in told
     assert '"level":"debug"' in log, "the file says so"
 
@@ -342,7 +342,7 @@ async def test_a_thread_that_blocks_neither_holds_the_end_up_nor_lets_another_le
         assert "threads of tasks are still running" in log, "why it is not given up"
     else:
         assert holder == "usurper"
-        assert "leadership lost" in log
+        assert "Lost leadership" in log
 
 
 async def test_two_processes_share_the_objects_out_and_one_takes_over_from_the_other(

@@ -186,7 +186,7 @@ async def test_a_leader_that_was_frozen_changes_nothing_when_it_thaws_after_anot
         frozen.send_signal(signal.SIGCONT)
         async with asyncio.timeout(20):
             _, log = await frozen.communicate()
-        assert (frozen.returncode, b"leadership lost" in log) == (1, True), log.decode()
+        assert (frozen.returncode, b"Lost leadership" in log) == (1, True), log.decode()
         assert await client.get(TICKETS, key) == before
         assert await airline.actions(reference) == ["created"]
     finally:

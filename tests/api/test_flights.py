@@ -363,7 +363,7 @@ async def test_a_missing_setting_ends_the_process_with_one_error_line(api_server
     process = await operator_process(KUBECONFIG=str(api_server.kubeconfig()))
     _, log = await asyncio.wait_for(process.communicate(), 30)
     assert process.returncode == 2
-    assert b"AIRLINE_URL is not set: give it a value in the operator's environment." in log
+    assert b"AIRLINE_URL is not set. Set it in the operator's environment." in log
     assert b"Traceback" not in log
 
 

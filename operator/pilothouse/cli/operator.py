@@ -94,7 +94,7 @@ async def _exit_code(name: str, running: Awaitable[None]) -> int:
         sys.stderr.write(f"{name}: {error}\n")
         return WRONG_SETTINGS
     except LeadershipLost as error:
-        log.error("leadership lost: %s", error)
+        log.error("Lost leadership: %s", error)
         return 1
     except Exception:
         log.exception("%s has failed", name)

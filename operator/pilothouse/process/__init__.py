@@ -1,4 +1,4 @@
-"""What an operator's process needs: the manager, settings and flags, probes and metrics, the watchdog."""
+"""The parts of an operator's process: manager, settings and flags, probes and metrics, watchdog."""
 
 from pilothouse.process.claims import Claim
 from pilothouse.process.environment import Environment, SettingsError

@@ -1,8 +1,9 @@
-"""Settings as a table, and as flags of a command line.
+"""Settings as a table, and as command-line flags.
 
-A settings class says everything once: the text below an attribute names its environment variable and tells
-what it sets. From that come the flag (`LEADER_ELECT` is `--leader-elect`), the text of `--help` and the page
-of reference. Flags are laid over the environment, so each setting is read and checked in one place.
+A settings class is the only source: the string below an attribute names the environment variable and
+describes it. The flag (`LEADER_ELECT` becomes `--leader-elect`), its `--help` text and the reference page are
+generated from that string. Flags override environment variables, so each setting is read and checked in one
+place.
 """
 
 import argparse
@@ -22,13 +23,13 @@ _DOCUMENTED = re.compile(
 
 @dataclass(frozen=True)
 class Setting:
-    """One line of the table.
+    """One row of the settings table.
 
     Attributes:
-        name: The variable.
+        name: The environment variable.
         meaning: What it sets.
-        default: What holds without it, as it is written; empty when the meaning says it.
-        switch: It is on or off: its flag alone means on.
+        default: The default, as a user would write it; empty if the meaning describes it.
+        switch: Whether the setting is a boolean. The flag of a boolean means true if it has no value.
     """
 
     name: str
@@ -38,22 +39,22 @@ class Setting:
 
     @property
     def flag(self) -> str:
-        """The flag of the same meaning."""
+        """The command-line flag of the setting."""
         return "--" + self.name.lower().replace("_", "-")
 
 
 def settings(cls: type) -> Iterator[Setting]:
-    """The settings of a class, whose attributes are each followed by a text such as `LOG_LEVEL: what it is`.
+    """Yields the settings of a class whose attributes are followed by strings such as `LOG_LEVEL: The level`.
 
-    The text may end with what holds otherwise, as one sets it: `Default: :8081.` An attribute without a text
-    whose type is such a class has the settings of that.
+    The string may end with the default as a user would write it: `Default: :8081.` An attribute without a
+    string stands for the settings of its type, if that is a dataclass.
 
     Raises:
-        ValueError: such a text does not begin with the name of a variable.
+        ValueError: A string does not begin with the name of a variable.
     """
     definition = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
     if not isinstance(definition, ast.ClassDef):
-        raise ValueError(f"{cls.__name__} is not a class in its source")
+        raise ValueError(f"the source of {cls.__name__} is not a class definition")
     types = get_type_hints(cls)
     for attribute, after in pairwise((*definition.body, ast.Pass())):
         if not isinstance(attribute, ast.AnnAssign) or not isinstance(attribute.target, ast.Name):
@@ -67,9 +68,9 @@ def settings(cls: type) -> Iterator[Setting]:
 
 
 def add_flags(parser: argparse.ArgumentParser, *classes: type) -> None:
-    """Gives a parser a flag for each setting of some classes; `overlay` says which were given."""
+    """Adds a flag to a parser for each setting of the classes. `overlay` returns the flags that are given."""
     for cls in classes:
-        group = parser.add_argument_group(f"{cls.__name__} (each is also an environment variable)")
+        group = parser.add_argument_group(f"{cls.__name__} (each flag is also an environment variable)")
         for setting in settings(cls):
             meaning = " ".join(setting.meaning.split())
             default = f" [{setting.default}]" if setting.default else ""
@@ -85,19 +86,19 @@ def add_flags(parser: argparse.ArgumentParser, *classes: type) -> None:
 
 
 def overlay(arguments: argparse.Namespace) -> dict[str, str]:
-    """The variables that flags have set: `{**os.environ, **overlay(arguments)}` is what holds."""
+    """Returns the variables that flags have set, for use as `{**os.environ, **overlay(arguments)}`."""
     return {name: value for name, value in vars(arguments).items() if name.isupper()}
 
 
 def _setting(cls: type, text: str, value: ast.expr | None, *, switch: bool) -> Setting:
     match = _DOCUMENTED.fullmatch(text)
     if not match:
-        raise ValueError(f"{cls.__name__}: {text!r} does not begin with the name of a variable")
+        raise ValueError(f"{cls.__name__}: {text!r} does not begin with the name of an environment variable")
     return Setting(match["name"], match["meaning"], match["default"] or _default(value), switch)
 
 
 def _default(value: ast.expr | None) -> str:
-    """Numbers and words as a person would set them; anything else is left to the meaning."""
+    """Returns a number or a word as a user would write it; empty for anything else."""
     match value:
         case ast.Constant(bool() | None):
             return ""

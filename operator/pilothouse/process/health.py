@@ -1,6 +1,6 @@
-"""The probes and metrics of the process, on one port: /healthz, /readyz, /metrics.
+"""The HTTP server for probes and metrics: /healthz, /readyz and /metrics on one port.
 
-Written on asyncio streams: aiohttp's server would cost 2 MiB of memory for three pages.
+It uses asyncio streams, because aiohttp's server would cost 2 MiB of memory for three pages.
 """
 
 import asyncio
@@ -15,9 +15,9 @@ from pilothouse.telemetry import metrics
 
 log = logging.getLogger(__name__)
 
-# A client that does not send its request, or does not read the answer, is cut off.
+# Seconds for a client to send its request and to read the answer. Then the connection is closed.
 REQUEST_SECONDS = 10.0
-# A request is its head alone; kubelet's and Prometheus's are below 1 KiB.
+# The limit of a request's head. The requests of the kubelet and of Prometheus are smaller than 1 KiB.
 REQUEST_BYTES = 16 * 1024
 _BEARER = re.compile(rb"\r\nauthorization: *bearer +([!-~]+) *\r\n", re.IGNORECASE)
 
@@ -31,22 +31,23 @@ class Answer(NamedTuple):
 
 
 class HealthServer:
-    """Answers on one port.
+    """Serves the probes and the metrics on one port.
 
-    * /healthz: 200 whenever the event loop turns. While it stands still there is no answer, which a kubelet
-      takes for a failure; the watchdog (controller/watchdog.py) says in the log where it stands.
-    * /readyz: 503 with what `not_ready` says, a sentence per line; 200 when it says nothing: "ok", or
-      "ok, but" and what `failing` says. That is only told: to take the pod out of service would mend nothing.
-    * /metrics: the process's metrics in the Prometheus text format.
+    * /healthz: 200 as long as the event loop runs. While the loop is blocked there is no answer, which the
+      kubelet counts as a failure. The watchdog (process/watchdog.py) logs what blocks it.
+    * /readyz: 503 with the reasons from `not_ready`, one per line. If there are no reasons: 200 with "ok", or
+      with "ok, but" and the problems from `failing`. Those do not make the pod unready, because taking it out
+      of service would not fix them.
+    * /metrics: the metrics of the process in the Prometheus text format.
 
     Args:
-        host: The address to listen on; empty for all.
+        host: The address to listen on; empty for all addresses.
         port: The port; 0 lets the system choose one.
-        not_ready: Returns why the process is not ready; nothing when it is.
-        failing: Returns what fails at present in a process that is ready.
-        tls: Speaks TLS with this; otherwise plain HTTP.
-        reader: Says what to answer to somebody who wants to read the metrics with a token: OK, or what is in
-            the way. The probes need none.
+        not_ready: Returns why the process is not ready; empty if it is ready.
+        failing: Returns what currently fails in a process that is ready.
+        tls: The TLS context to serve with. Without it the server speaks plain HTTP.
+        reader: Takes the token of a request for the metrics ("" without one). Returns OK, or the error to
+            answer with. Probes never need a token.
     """
 
     def __init__(
@@ -69,14 +70,14 @@ class HealthServer:
 
     @property
     def port(self) -> int:
-        """The port it listens on."""
+        """The port that the server listens on."""
         return int(self._server.sockets[0].getsockname()[1]) if self._server else self._port
 
     async def start(self) -> None:
-        """Listens.
+        """Starts listening.
 
         Raises:
-            OSError: The address is taken, or is none of this machine's.
+            OSError: The address is in use, or does not belong to this machine.
         """
         self._server = await asyncio.start_server(
             self._serve,
@@ -89,7 +90,7 @@ class HealthServer:
         )
 
     async def stop(self) -> None:
-        """Listens no more. Answers being written are not waited for."""
+        """Stops listening. Does not wait for answers that are being written."""
         if self._server:
             self._server.close()
             self._server = None
@@ -102,7 +103,7 @@ class HealthServer:
                 writer.write(_encode(answer))
                 await writer.drain()
         except (OSError, TimeoutError, EOFError, asyncio.LimitOverrunError) as error:
-            log.debug("a probe was cut off: %s", error)
+            log.debug("Closed the connection of a probe or a metrics reader: %s", error)
         finally:
             writer.close()
 
@@ -110,7 +111,7 @@ class HealthServer:
         method, _, rest = head.partition(b" ")
         path = rest.partition(b" ")[0].partition(b"?")[0]
         if method != b"GET":
-            return Answer(HTTPStatus.METHOD_NOT_ALLOWED, b"only GET\n")
+            return Answer(HTTPStatus.METHOD_NOT_ALLOWED, b"Only GET is supported.\n")
         match path:
             case b"/healthz":
                 answer = Answer(HTTPStatus.OK, b"ok\n")
@@ -119,7 +120,7 @@ class HealthServer:
             case b"/metrics":
                 answer = await self._metrics(head)
             case _:
-                answer = Answer(HTTPStatus.NOT_FOUND, b"here are /healthz, /readyz and /metrics\n")
+                answer = Answer(HTTPStatus.NOT_FOUND, b"Not found. Paths: /healthz, /readyz, /metrics\n")
         return answer
 
     async def _metrics(self, head: bytes) -> Answer:

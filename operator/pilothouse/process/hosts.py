@@ -1,37 +1,40 @@
-"""What a host and what Kubernetes names may be called: RFC 1123, as the API server reads it."""
+"""Validation of host names and Kubernetes names: RFC 1123, as the API server applies it."""
 
 import re
 from ipaddress import IPv4Address, IPv6Address
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-LABEL = "lower-case letters, digits and inner hyphens, 63 at most"
-"""What a label has, in words."""
+LABEL = "at most 63 lower-case letters, digits and inner hyphens"
+"""The rule for a label, for error messages: "It has ..."."""
 
 
 def is_label(text: str) -> bool:
-    """Whether a namespace can be called so (apimachinery, IsDNS1123Label)."""
+    """Returns whether a text is a valid name of a namespace (apimachinery, IsDNS1123Label)."""
     return bool(_LABEL.fullmatch(text))
 
 
 def is_dns_name(text: str) -> bool:
-    """Whether a pod can be called so (apimachinery, IsDNS1123Subdomain, but with labels of 63 at most)."""
+    """Returns whether a text is a valid name of a pod (apimachinery, IsDNS1123Subdomain).
+
+    Unlike apimachinery, this allows at most 63 characters between two dots.
+    """
     return len(text) <= 253 and all(map(is_label, text.split(".")))
 
 
 def is_host(text: str) -> bool:
-    """Whether it can be a host: a DNS name in any case, be it with a dot at its end, or an IPv4 address."""
+    """Returns whether a text is a DNS name (in any case, with or without a final dot) or an IPv4 address."""
     name = text.lower().removesuffix(".") if text.isascii() else ""
-    # What ends in a number is no name but an address (RFC 1123, 2.1).
+    # If the last label is a number, the text is an address (RFC 1123, 2.1).
     return is_ipv4(text) if name.rpartition(".")[2].isdigit() else is_dns_name(name)
 
 
 def is_ipv4(text: str) -> bool:
-    """Whether it is an IPv4 address of four numbers."""
+    """Returns whether a text is an IPv4 address of four numbers."""
     return _is_address(IPv4Address, text)
 
 
 def is_ipv6(text: str) -> bool:
-    """Whether it is an IPv6 address, without brackets."""
+    """Returns whether a text is an IPv6 address without brackets."""
     return _is_address(IPv6Address, text)
 
 

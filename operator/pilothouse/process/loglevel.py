@@ -1,8 +1,8 @@
-"""The level of the log, changed while the operator runs.
+"""Changes the log level while the operator runs.
 
-A file says it, usually a ConfigMap's key that is mounted into the pod. A changed ConfigMap is in the pod
-within about a minute (the kubelet's sync period), in every replica, and holds for the pods that come after.
-It needs no right in the cluster, no open port, and no shell in the image.
+The level is read from a file, usually a mounted key of a ConfigMap. The kubelet updates the file in every
+replica within about a minute (its sync period), and new pods start with the level. This needs no permission
+in the cluster, no open port and no shell in the image.
 """
 
 import asyncio
@@ -18,19 +18,19 @@ PERIOD = 5.0
 
 
 async def follow_level(file: Path, usual: str) -> None:
-    """Keeps the level as the file says, until cancelled.
+    """Applies the level in the file whenever it changes, until cancelled.
 
     Args:
-        file: Holds one word: debug, info, warning or error. It may be missing and come later.
-        usual: The level while it is missing or empty.
+        file: Contains one word: debug, info, warning or error. It may be created later.
+        usual: The level while the file is missing or empty.
     """
     content = RotatedFiles([file], lambda: _read(file))
-    said = ""
+    before = ""
     while True:
-        says = content.get()
-        if says != said:
-            said = says
-            _apply(says or usual, file)
+        level = content.get()
+        if level != before:
+            before = level
+            _apply(level or usual, file)
         await asyncio.sleep(PERIOD)
 
 
@@ -45,6 +45,6 @@ def _apply(level: str, file: Path) -> None:
     try:
         set_level(level)
     except ValueError as error:
-        log.warning("the log's level stays as it is: %s says otherwise, but the %s", file, error)
+        log.warning("Ignoring the log level in %s: %s", file, error)
     else:
-        log.warning("log level changed to %s", level.lower())
+        log.warning("Changed the log level to %s", level.lower())

@@ -1,8 +1,9 @@
-"""The manager: starts and stops all that runs in an operator's process, in the right order.
+"""The manager: starts and stops everything in an operator's process, in the right order.
 
-Start: probes, informers, election; workers only when this process leads and its stores are filled.
-Stop: workers end what they are at, Events are written, the Lease is given up, all else is cancelled. With the
-usual settings that takes less than 10 s, whatever hangs: 5 s for the syncs in flight, 4 s for the rest.
+Start: probes, informers, election. The workers start once this process is the leader and its stores are
+filled. Stop: the workers finish their reconciles, Events are written, the Lease is released, and everything
+else is cancelled. With the default settings a stop takes less than 10 s even if something hangs: 5 s for the
+running reconciles, 4 s for the rest.
 """
 
 import asyncio
@@ -36,26 +37,26 @@ T = TypeVar("T", bound=KubeObject)
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 NAME_LENGTH = 63
 
-# How long Events may be written after the workers have ended, seconds.
+# Seconds for writing Events after the workers have ended.
 FLUSH_SECONDS = 1.0
-# How long what is cancelled may take to end, seconds. What does not is left behind, outside of the fence.
+# Seconds for cancelled tasks to end. Later the manager abandons them; the fence blocks their changes.
 CANCEL_SECONDS = 0.5
 
 
 class Manager:
-    """Runs controllers and what they need.
+    """Runs controllers and everything that they need.
 
     Attributes:
-        fence: Lets changes through while this process may work; for calls to outside systems.
-        api: The API server behind that fence: for reconcilers.
-        recorder: Takes Events.
+        fence: Lets changes through while this process may work. Also use it for calls to external systems.
+        api: The client for reconcilers. Its changes pass through the fence.
+        recorder: Records Events.
 
     Args:
-        name: The operator's name: its Lease's name, and who reports its Events.
-        settings: How it runs.
-        client: Reaches the API server.
-        lease_client: Does so for the Leases, over connections of its own: a renewal must not wait behind
-            requests that hang. `client` unless given.
+        name: The operator's name. It is the name of the Lease and the reporting controller of Events.
+        settings: The settings of the process.
+        client: The client for the API server.
+        lease_client: A client for the Leases with connections of its own, so that a renewal does not wait
+            behind requests that hang. Default: `client`.
 
     Raises:
         ValueError: The API server would refuse the name in Leases or Events.
@@ -64,8 +65,8 @@ class Manager:
     def __init__(self, name: str, settings: Settings, client: Api, lease_client: Api | None = None) -> None:
         if len(name) > NAME_LENGTH or not NAME.fullmatch(name):
             raise ValueError(
-                f"the operator's name {name!r} cannot name its Lease and report its Events: use at most "
-                f"{NAME_LENGTH} lower case letters, digits, '-' and '.', with a letter or digit at both ends"
+                f"the operator's name {name!r} is not valid in its Lease and its Events. Use at most "
+                f"{NAME_LENGTH} lower-case letters, digits, '-' and '.', with a letter or digit at both ends."
             )
         self.name = name
         self.settings = settings
@@ -85,7 +86,7 @@ class Manager:
         else:
             self.fence = Fence()
         self.api = FencedApi(client, self.fence)
-        # With shards, changes pass in a sync only; Events are written outside of it, after it.
+        # With shards, the fence is open only within a reconcile. Events are written after it.
         event_fence = self.sharding.event_fence if self.sharding else self.fence
         self.recorder = EventRecorder(FencedApi(client, event_fence), name, settings.pod_name)
         self.server = HealthServer(
@@ -110,14 +111,14 @@ class Manager:
         namespaces: Sequence[str] = (),
         transform: Transform[T] = drop_last_applied,
     ) -> Informer[T]:
-        """The informer of a resource; all who see the same objects share one watch.
+        """Returns the informer of a resource. Callers with the same arguments share one watch.
 
         Args:
-            resource: The kind and the view of it.
-            label_selector: Which objects: "app=web".
-            field_selector: Which objects: "metadata.name=web".
-            namespaces: Where; those that the settings name unless given.
-            transform: Drops from each object what nobody reads, before it is stored.
+            resource: The kind and its view.
+            label_selector: Selects objects by label: "app=web".
+            field_selector: Selects objects by field: "metadata.name=web".
+            namespaces: The namespaces to watch. Default: those in the settings.
+            transform: Removes unused fields from each object before it is stored.
         """
         return self._informers.informer(
             resource,
@@ -137,25 +138,25 @@ class Manager:
         self._claims.append(claim)
 
     def add(self, controller: Controller[Any]) -> None:
-        """Adds a controller to be run. Call it before `run`.
+        """Adds a controller. Call this before `run`.
 
         Raises:
-            ValueError: There is one of that name: their metrics and logs could not be told apart.
+            ValueError: Another controller has the same name, so their metrics and logs would be mixed up.
         """
         if any(other.name == controller.name for other in self._controllers):
             raise ValueError(
-                f"two controllers are named {controller.name!r}: give one of their Watches a name of its "
-                "own, Watch(..., name=...)"
+                f"two controllers are named {controller.name!r}. Give one of their watches another name: "
+                "Watch(..., name=...)."
             )
         self._controllers.append(controller)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Runs until `stop` is set, and then stops gracefully.
+        """Runs until `stop` is set, then stops gracefully.
 
         Raises:
-            SettingsError: The probes' address cannot be listened on.
-            LeadershipLost: Another process may have become leader.
-            Exception: Whatever ended a part that has to run for ever.
+            SettingsError: The server cannot listen on the address for probes and metrics.
+            LeadershipLost: Another process may have become the leader.
+            Exception: The error that ended a part of the process.
         """
         await self._start_server()
         try:
@@ -175,7 +176,7 @@ class Manager:
                 await self._drain(working)
             _raise_first([working, *background])
             if not stop.is_set():
-                raise RuntimeError("a part of the operator ended that has to run for ever")
+                raise RuntimeError("a part of the operator ended without an error before it was stopped")
         finally:
             self._stopping = True
             await cancel([working, stopping], CANCEL_SECONDS)
@@ -192,9 +193,10 @@ class Manager:
         except OSError as error:
             address = f"{self.settings.health_host}:{self.settings.health_port}"
             raise SettingsError(
-                f"HEALTH_ADDRESS {address!r} cannot be listened on: {error.strerror or error}."
+                f"HEALTH_ADDRESS is {address!r}, and the operator cannot listen on it "
+                f"({error.strerror or error}). Use another address or port."
             ) from error
-        log.info("probes and metrics on port %d", self.server.port)
+        log.info("Serving probes and metrics on port %d", self.server.port)
 
     async def _work(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -205,19 +207,19 @@ class Manager:
             if self.sharding:
                 self.sharding.add(self._controllers)
                 group.create_task(self.sharding.run())
-            log.info("working")
+            log.info("Starting the workers")
             for controller in self._controllers:
                 group.create_task(controller.run())
 
     async def _drain(self, working: asyncio.Task[Any]) -> None:
-        """Lets syncs in flight end, as long as this process leads and its patience lasts."""
+        """Waits for running reconciles, until the graceful stop times out or the leadership is lost."""
         self._stopping = True
-        log.info("stopping")
+        log.info("Stopping")
         draining = _task(self._drain_controllers())
         patience = self.settings.graceful_stop
         await asyncio.wait([draining, working], timeout=patience, return_when=asyncio.FIRST_COMPLETED)
         if not draining.done():
-            log.warning("syncs in flight did not end and are cancelled")
+            log.warning("Cancelling the reconciles that are still running")
         await cancel([draining], CANCEL_SECONDS)
 
     async def _drain_controllers(self) -> None:
@@ -225,7 +227,7 @@ class Manager:
 
     def _not_ready(self) -> list[str]:
         if self._stopping:
-            return ["the process is stopping"]
+            return ["the operator is stopping"]
         return self._informers.waiting_for
 
 
@@ -256,7 +258,7 @@ def _task(coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
 
 
 def _raise_first(tasks: list[asyncio.Task[Any]]) -> None:
-    """Raises what ended one of the tasks; of a group of errors, the first one in it."""
+    """Raises the error that ended one of the tasks. From an exception group it raises the first error."""
     for task in tasks:
         error = task.exception() if task.done() and not task.cancelled() else None
         while isinstance(error, BaseExceptionGroup):

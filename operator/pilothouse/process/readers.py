@@ -1,7 +1,7 @@
-"""Who may read the metrics: the API server says (TokenReview, SubjectAccessReview).
+"""Authentication and authorization of metrics readers (TokenReview, SubjectAccessReview).
 
-As controller-runtime's WithAuthenticationAndAuthorization does it: a reader shows its service account's
-token, and must have the right to `get` the path /metrics.
+Works like WithAuthenticationAndAuthorization of controller-runtime: a reader sends the token of its service
+account, which needs the permission to `get` the path /metrics.
 """
 
 import asyncio
@@ -17,14 +17,14 @@ from pilothouse.kube import Api, KubeError, ObjectMeta, Resource
 
 log = logging.getLogger(__name__)
 
-# How long an answer holds, seconds. controller-runtime remembers a token for a minute, too.
+# Seconds for which a verdict is cached. controller-runtime caches a token for a minute, too.
 ALLOWED_SECONDS = 60.0
 REFUSED_SECONDS = 10.0
 REMEMBERED = 100
 
 
 class User(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Whose token it is. Both reviews speak of it in the same words, but for the name."""
+    """The user of a token. Both reviews have the same fields, except for the one with the name."""
 
     username: str = ""
     uid: str = ""
@@ -33,27 +33,27 @@ class User(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class TokenReviewStatus(msgspec.Struct, frozen=True):
-    """Whether a token is good, and whose it is."""
+    """The result of a TokenReview: whether the token is valid, and its user."""
 
     authenticated: bool = False
     user: User = User()
 
 
 class TokenReview(msgspec.Struct, frozen=True):
-    """The view of a TokenReview's answer."""
+    """The view of a TokenReview."""
 
     metadata: ObjectMeta = ObjectMeta()
     status: TokenReviewStatus = TokenReviewStatus()
 
 
 class AccessReviewStatus(msgspec.Struct, frozen=True):
-    """Whether a user may."""
+    """The result of a SubjectAccessReview: whether the user has the permission."""
 
     allowed: bool = False
 
 
 class AccessReview(msgspec.Struct, frozen=True):
-    """The view of a SubjectAccessReview's answer."""
+    """The view of a SubjectAccessReview."""
 
     metadata: ObjectMeta = ObjectMeta()
     status: AccessReviewStatus = AccessReviewStatus()
@@ -73,17 +73,18 @@ ACCESS_REVIEW: Resource[AccessReview] = Resource(
 
 
 class Verdict(NamedTuple):
-    """What was said of a token, and until when that holds (loop time)."""
+    """The cached verdict about a token, and when it expires (loop time)."""
 
     status: HTTPStatus
     until: float
 
 
 class MetricsReaders:
-    """Decides about tokens.
+    """Decides whether a token may read the metrics.
 
     Args:
-        api: Reaches the API server; its identity may create tokenreviews and subjectaccessreviews.
+        api: The client for the API server. It needs permission to create tokenreviews and
+            subjectaccessreviews.
     """
 
     def __init__(self, api: Api) -> None:
@@ -91,7 +92,10 @@ class MetricsReaders:
         self._verdicts: dict[bytes, Verdict] = {}
 
     async def verdict(self, token: str) -> HTTPStatus:
-        """What to answer: OK; UNAUTHORIZED, FORBIDDEN, or SERVICE_UNAVAILABLE when nobody can say."""
+        """Returns the status to answer with.
+
+        OK, UNAUTHORIZED, FORBIDDEN, or SERVICE_UNAVAILABLE if the API server cannot review the token.
+        """
         if not token:
             return HTTPStatus.UNAUTHORIZED
         now = asyncio.get_running_loop().time()
@@ -102,7 +106,7 @@ class MetricsReaders:
         try:
             status = await self._review(token)
         except KubeError as error:
-            log.warning("nobody can read the metrics: a reader's token cannot be reviewed: %s", error)
+            log.warning("Refusing a request for /metrics: cannot review its token: %s", error)
             return HTTPStatus.SERVICE_UNAVAILABLE
         holds = ALLOWED_SECONDS if status is HTTPStatus.OK else REFUSED_SECONDS
         self._verdicts.pop(name, None)

@@ -1,4 +1,4 @@
-"""The certificate for probes and metrics. A rotated certificate is used from the next connection on."""
+"""The certificate for probes and metrics. After a rotation, new connections use the new certificate."""
 
 import ssl
 from pathlib import Path
@@ -8,19 +8,19 @@ from pilothouse.process.environment import SettingsError
 
 
 class ServingCertificate:
-    """A certificate and its key, as a Secret of type kubernetes.io/tls is mounted.
+    """A certificate and its key, as in a mounted Secret of type kubernetes.io/tls.
 
     The files are checked at each TLS handshake and read again if they have changed. If the changed files
     cannot be used, the last good certificate stays in use, with a warning in the log.
 
     Attributes:
-        context: For a server.
+        context: The TLS context for a server.
 
     Args:
-        folder: Contains tls.crt and tls.key.
+        folder: The folder with tls.crt and tls.key.
 
     Raises:
-        SettingsError: A file is missing, or they do not belong together.
+        SettingsError: A file is missing, or the key does not belong to the certificate.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -31,8 +31,8 @@ class ServingCertificate:
             self.context = self._files.get()
         except OSError as error:  # SSLError is an OSError
             raise SettingsError(
-                f"METRICS_CERT_DIR is {str(folder)!r}: it must hold a certificate in tls.crt and its key in "
-                f"tls.key ({error})."
+                f"METRICS_CERT_DIR is {str(folder)!r}, and its certificate cannot be loaded ({error}). The "
+                "folder must have a certificate in tls.crt and its key in tls.key."
             ) from error
         self.context.sni_callback = self._on_hello
 

@@ -1,4 +1,4 @@
-"""The settings that every operator on this runtime has, read from its environment."""
+"""The settings that every operator has, read from environment variables."""
 
 import re
 import socket
@@ -13,54 +13,58 @@ from pilothouse.process.hosts import is_host, is_ipv6
 
 @dataclass(frozen=True)
 class Settings:
-    """How the operator runs. Each attribute names its variable; a duration is "15", "15s" or "1h30m"."""
+    """The settings of an operator's process.
+
+    The string below each attribute names its environment variable. A duration is "15", "15s" or "1h30m".
+    """
 
     watch_namespaces: tuple[str, ...] = ()
-    """WATCH_NAMESPACE: the namespaces to watch, separated by commas; empty means all. OLM sets it."""
+    """WATCH_NAMESPACE: The namespaces to watch, separated by commas; empty means all. OLM sets it."""
     leader_elect: bool = False
-    """LEADER_ELECT: work only while holding a Lease, so that of several replicas one works; outside of a pod
-    it is off unless set. Default: true."""
+    """LEADER_ELECT: Reconcile only while holding a Lease, so that only one of several replicas does. The
+    default outside of a pod is false. Default: true."""
     lease: LeaseTiming = field(default_factory=LeaseTiming)
     health_host: str = ""
     health_port: int = 8081
-    """HEALTH_ADDRESS: where /healthz, /readyz and /metrics are served: ":8081" or "127.0.0.1:8081".
+    """HEALTH_ADDRESS: The address that serves /healthz, /readyz and /metrics: ":8081" or "127.0.0.1:8081".
     Default: :8081."""
     log_format: Literal["json", "console"] = "json"
     """LOG_FORMAT: json or console."""
     log_level: str = "INFO"
     """LOG_LEVEL: DEBUG, INFO, WARNING or ERROR."""
     log_level_file: str = ""
-    """LOG_LEVEL_FILE: a file that holds a level, such as a ConfigMap's key that is mounted; it is read every
-    5 s and goes before LOG_LEVEL, so that the level can be changed while the operator runs."""
+    """LOG_LEVEL_FILE: A file with a log level, for example a mounted key of a ConfigMap. It overrides
+    LOG_LEVEL and is read every 5 s, so the level can be changed while the operator runs."""
     metrics_cert_dir: str = ""
-    """METRICS_CERT_DIR: a folder with tls.crt and tls.key, a Secret that is mounted; HEALTH_ADDRESS then
-    speaks TLS, to the probes too. A rotated certificate is taken up as it comes."""
+    """METRICS_CERT_DIR: A folder with tls.crt and tls.key, for example a mounted Secret. HEALTH_ADDRESS then
+    serves TLS, also for the probes. A rotated certificate is used from the next connection on."""
     metrics_auth: bool = False
-    """METRICS_AUTH: who reads /metrics must show a token with the right to `get` the path /metrics; probes
-    need none. It needs METRICS_CERT_DIR. Default: false."""
+    """METRICS_AUTH: Require a token with permission to `get` the path /metrics from readers of the metrics.
+    Probes need no token. Requires METRICS_CERT_DIR. Default: false."""
     shards: int = 0
-    """SHARDS: all replicas work, and share the objects out in so many shards, a Lease each; 0: one replica
-    works at a time. A few times the number of replicas is a good number."""
+    """SHARDS: Split the objects into this number of shards, so that all replicas reconcile. Each shard has a
+    Lease. A few times the number of replicas is a good value. With 0, one replica reconciles at a time."""
     resync: float | None = None
-    """RESYNC_PERIOD: how often every object is looked at again, seconds, +-10 %; 0: never. Default: 600."""
+    """RESYNC_PERIOD: The time between two resyncs of an object, in seconds, +-10 %; 0 turns resyncs off.
+    Default: 600."""
     workers: int | None = None
-    """MAX_CONCURRENT_RECONCILES: how many objects of a kind are worked on at once. Default: 16."""
+    """MAX_CONCURRENT_RECONCILES: How many objects of a kind are reconciled at the same time. Default: 16."""
     sync_timeout: float = 120.0
-    """SYNC_TIMEOUT: how long one sync may take, seconds."""
+    """SYNC_TIMEOUT: The longest time that one reconcile may take, in seconds."""
     graceful_stop: float = 5.0
-    """GRACEFUL_SHUTDOWN_TIMEOUT: how long syncs in flight may go on after SIGTERM, seconds; 4 s more are for
-    the rest of the stop. A pod's terminationGracePeriodSeconds must be longer."""
+    """GRACEFUL_SHUTDOWN_TIMEOUT: How long running reconciles may continue after SIGTERM, in seconds. The rest
+    of the stop takes up to 4 s more. The pod's terminationGracePeriodSeconds must be longer than the sum."""
     pod_namespace: str = ""
-    """POD_NAMESPACE: where the Lease is; not set: the namespace that the credentials name."""
+    """POD_NAMESPACE: The namespace of the Lease. If it is not set: the namespace of the credentials."""
     pod_name: str = ""
-    """POD_NAME: who holds the Lease; the host's name unless set."""
+    """POD_NAME: The name of the Lease's holder. If it is not set: the host name."""
 
     @classmethod
     def load(cls, variables: Mapping[str, str]) -> "Settings":
         """Reads the settings from environment variables.
 
         Args:
-            variables: Such as `os.environ`.
+            variables: The environment variables, for example `os.environ`.
 
         Raises:
             SettingsError: A variable has a wrong value.
@@ -106,29 +110,32 @@ def _lease_timing(env: Environment) -> LeaseTiming:
 
 
 def _metrics_auth(env: Environment) -> bool:
-    asked = env.flag("METRICS_AUTH", False)
-    if asked and not env.text("METRICS_CERT_DIR", ""):
+    required = env.flag("METRICS_AUTH", False)
+    if required and not env.text("METRICS_CERT_DIR", ""):
         raise SettingsError(
-            "METRICS_AUTH is on without METRICS_CERT_DIR: tokens must not travel unencrypted, so give it a "
-            "certificate."
+            "METRICS_AUTH is true, and METRICS_CERT_DIR is not set. Tokens must not be sent unencrypted: set "
+            "METRICS_CERT_DIR to a folder with a certificate."
         )
-    return asked
+    return required
 
 
 def _shards(env: Environment) -> int:
     shards = env.count("SHARDS", 0, maximum=256)
     if shards and not env.flag("LEADER_ELECT", True):
-        raise SettingsError("SHARDS is set and LEADER_ELECT is off: shards are shared out by Leases.")
+        raise SettingsError(
+            f"SHARDS is {shards}, and LEADER_ELECT is false. Shards need Leases: set LEADER_ELECT=true or "
+            "SHARDS=0."
+        )
     return shards
 
 
 def _address(text: str) -> tuple[str, int]:
     found = re.fullmatch(r"(?:\[(.*)\]|(.*)):([0-9]{1,5})", text)
     six, host, port = found.groups() if found else (None, "", "")
-    sound = is_ipv6(six) if six is not None else not host or is_host(host)
-    if not found or not sound or int(port) > 65535:
+    valid = is_ipv6(six) if six is not None else not host or is_host(host)
+    if not found or not valid or int(port) > 65535:
         raise SettingsError(
-            f'HEALTH_ADDRESS is {shown(text)}: use HOST:PORT, such as ":8081", "127.0.0.1:8081" or '
+            f'HEALTH_ADDRESS is {shown(text)}. Use HOST:PORT, such as ":8081", "127.0.0.1:8081" or '
             '"[::1]:8081".'
         )
     return six or host or "", int(port)

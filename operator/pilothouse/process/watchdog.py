@@ -1,10 +1,10 @@
-"""The watchdog: a thread that notices when the event loop stands still, which the loop itself cannot.
+"""The watchdog: a thread that detects a blocked event loop, which the loop itself cannot do.
 
-Every 2 s it asks the loop for a sign of life. How long that takes is the lag of whatever waits for its turn
-there, a metric. A loop that stands still for more than 5 s is found in the log (one that does for more than 3
-may be), once per stall, with what its thread is at. The probes are answered by the loop: while it stands
-still /healthz does not answer at all, which the kubelet takes for a failure, and restarts the container if
-that lasts. It answers 200 as soon as the loop turns again: to restart what works again would help nobody.
+Every 2 s it schedules a callback on the loop. The time until the callback runs is the lag of the loop, which
+is a metric. The watchdog logs each stall of more than 5 s once, with the stack of the loop's thread. It may
+also log a stall of 3 to 5 s. The loop answers the probes: while it is blocked, /healthz does not answer,
+which the kubelet counts as a failure. If the stall lasts, the kubelet restarts the container. Once the loop
+runs again, /healthz answers 200, because a restart would not help any more.
 """
 
 import asyncio
@@ -20,18 +20,18 @@ from pilothouse.telemetry import metrics
 
 log = logging.getLogger(__name__)
 
-# Seconds between two questions: a thread's and a loop's turn, 0.2 ms of CPU together.
+# Seconds between two callbacks. One of them takes 0.2 ms of CPU, the thread included.
 PERIOD = 2.0
-# Seconds without a turn that are told of for certain. Probes give up after as many (config/base/manager).
+# A longer stall, in seconds, is always logged. Probes time out after the same time (config/base/manager).
 STALL = 5.0
 
 
 class Watchdog:
-    """Watches the running event loop. A context manager, entered on the loop's own thread.
+    """Watches the running event loop. A context manager that is entered in the loop's thread.
 
     Args:
-        period: Seconds between two questions.
-        stall: Seconds without a turn that are told of for certain.
+        period: The seconds between two callbacks.
+        stall: A stall of more than this number of seconds is always logged.
     """
 
     def __init__(self, period: float = PERIOD, stall: float = STALL) -> None:
@@ -62,21 +62,21 @@ class Watchdog:
             if self._stopped.is_set():
                 return
             self._loop.call_soon_threadsafe(self._answer, asked)
-            # It may have stood still since its last answer, a period ago.
+            # The loop may have been blocked since its last answer, one period ago.
             patience = self._stall - self._period
             if not self._answered.wait(patience):
                 log.error(
-                    "the event loop has stood still for %g s or more; it is at:\n%s",
+                    "The event loop has been blocked for at least %g s by:\n%s",
                     patience,
-                    self._whereabouts(),
+                    self._stack(),
                 )
                 self._answered.wait()
-                log.warning("the event loop stood still for %.1f s", time.monotonic() - asked)
+                log.warning("The event loop was blocked for %.1f s", time.monotonic() - asked)
 
     def _answer(self, asked: float) -> None:
         self._lag.observe(time.monotonic() - asked)
         self._answered.set()
 
-    def _whereabouts(self) -> str:
+    def _stack(self) -> str:
         frame = sys._current_frames().get(self._watched)
         return "".join(traceback.format_stack(frame)).rstrip()

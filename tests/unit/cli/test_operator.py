@@ -32,9 +32,9 @@ def kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [
         (
             {"WATCH_NAMESPACE": "Not A Namespace", "OWN_COUNT": "x"},
-            "WATCH_NAMESPACE is 'Not A Namespace': use ",
+            "WATCH_NAMESPACE is 'Not A Namespace'. Use ",
         ),
-        ({"OWN_COUNT": "x"}, "OWN_COUNT is 'x': use a whole number"),
+        ({"OWN_COUNT": "x"}, "OWN_COUNT is 'x'. Use a whole number"),
         ({}, "the kubeconfig {kubeconfig} cannot be used: it is not a kubeconfig: Expected"),
     ],
 )

@@ -288,13 +288,19 @@ async def test_connections_are_limited(settings, airline):
         ({"AIRLINE_API_KEY_FILE": "/k"}, "AIRLINE_URL is not set"),
         ({"AIRLINE_URL": "http://a"}, "AIRLINE_API_KEY_FILE is not set"),
         ({"AIRLINE_URL": "a:80", "AIRLINE_API_KEY_FILE": "/k"}, "AIRLINE_URL is 'a:80'"),
-        ({"AIRLINE_URL": "http://a:x", "AIRLINE_API_KEY_FILE": "/k"}, "AIRLINE_URL is 'http://a:x', no URL"),
+        (
+            {"AIRLINE_URL": "http://a:x", "AIRLINE_API_KEY_FILE": "/k"},
+            "AIRLINE_URL is 'http://a:x', which is not a valid URL",
+        ),
         (
             {"AIRLINE_URL": "http://[::1", "AIRLINE_API_KEY_FILE": "/k"},
-            r"AIRLINE_URL is 'http://\[::1', no URL",
+            r"AIRLINE_URL is 'http://\[::1', which is not a valid URL",
         ),
-        ({"AIRLINE_URL": "http://u:secret@[a", "AIRLINE_API_KEY_FILE": "/k"}, "AIRLINE_URL is no URL"),
-        ({"AIRLINE_URL": "http://u:secret@a", "AIRLINE_API_KEY_FILE": "/k"}, "carries credentials"),
+        (
+            {"AIRLINE_URL": "http://u:secret@[a", "AIRLINE_API_KEY_FILE": "/k"},
+            "AIRLINE_URL is not a valid URL",
+        ),
+        ({"AIRLINE_URL": "http://u:secret@a", "AIRLINE_API_KEY_FILE": "/k"}, "contains credentials"),
         (
             {"AIRLINE_URL": "http://a", "AIRLINE_API_KEY_FILE": "/k", "AIRLINE_TIMEOUT": "no"},
             "AIRLINE_TIMEOUT",
@@ -336,7 +342,7 @@ def test_an_invalid_host_is_named(url):
         loaded(url)
     sentence = str(error.value)
     assert sentence.startswith(f"AIRLINE_URL is {shown(url)}")
-    assert ": use a " in sentence
+    assert " Use a " in sentence
     assert sentence.endswith("such as http://booking-api.airline.svc.")
 
 

@@ -1,4 +1,4 @@
-"""The probes: they tell the truth, and no client can hurt them."""
+"""The probes and metrics server: its answers, and clients that misbehave."""
 
 import asyncio
 import logging
@@ -43,20 +43,18 @@ async def get(server: HealthServer, path: str) -> tuple[int, str]:
     return await exchange(server, f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
 
 
-async def test_a_process_whose_loop_turns_is_healthy(server: HealthServer) -> None:
+async def test_a_process_whose_loop_runs_is_healthy(server: HealthServer) -> None:
     assert await get(server, "/healthz") == (200, "ok\n")
 
 
-async def test_a_process_is_ready_when_nothing_says_otherwise(
-    server: HealthServer, reasons: list[str]
-) -> None:
+async def test_a_process_is_ready_unless_there_is_a_reason(server: HealthServer, reasons: list[str]) -> None:
     assert await get(server, "/readyz?verbose") == (200, "ok\n")
     reasons += ["flighttickets are not all read yet", "the kind is unknown"]
     assert await get(server, "/readyz") == (503, "flighttickets are not all read yet\nthe kind is unknown\n")
     assert (await get(server, "/healthz"))[0] == 200
 
 
-async def test_what_fails_in_a_ready_process_is_said_and_takes_it_not_out_of_service(
+async def test_a_failing_watch_is_reported_and_does_not_make_the_process_unready(
     reasons: list[str],
 ) -> None:
     failing: list[str] = []
@@ -68,8 +66,8 @@ async def test_what_fails_in_a_ready_process_is_said_and_takes_it_not_out_of_ser
         200,
         "ok, but\nflighttickets cannot be read\nseats cannot be read\n",
     )
-    reasons.append("the process is stopping")
-    assert await get(server, "/readyz") == (503, "the process is stopping\n")
+    reasons.append("the operator is stopping")
+    assert await get(server, "/readyz") == (503, "the operator is stopping\n")
     await server.stop()
 
 
@@ -93,7 +91,7 @@ async def test_other_requests_are_refused(server: HealthServer, request_: bytes,
     assert (await exchange(server, request_))[0] == status
 
 
-async def test_an_endless_request_is_cut_off(server: HealthServer) -> None:
+async def test_the_connection_of_an_endless_request_is_closed(server: HealthServer) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     async with asyncio.timeout(5):
         try:
@@ -105,7 +103,7 @@ async def test_an_endless_request_is_cut_off(server: HealthServer) -> None:
     assert (await get(server, "/healthz"))[0] == 200
 
 
-async def test_a_silent_client_is_in_nobodys_way(server: HealthServer) -> None:
+async def test_a_silent_client_does_not_block_others(server: HealthServer) -> None:
     _, writer = await asyncio.open_connection("127.0.0.1", server.port)
     assert (await get(server, "/healthz"))[0] == 200
     writer.close()
@@ -130,7 +128,7 @@ async def reader(token: str) -> HTTPStatus:
         (b"AUTHORIZATION:bearer good \r\n", 200),
     ],
 )
-async def test_metrics_may_ask_for_a_token_and_probes_never_do(header: bytes, status: int) -> None:
+async def test_metrics_can_require_a_token_and_probes_never_do(header: bytes, status: int) -> None:
     server = HealthServer("127.0.0.1", 0, list, reader=reader)
     await server.start()
     answered, body = await exchange(server, b"GET /metrics HTTP/1.1\r\nHost: x\r\n" + header + b"\r\n")
@@ -154,7 +152,7 @@ def mount(authority: Authority, name: str, folder: Path) -> None:
 
 
 async def certified(server: HealthServer, authority: Authority) -> str:
-    """The name on the certificate that a client is shown; it reads a page, too."""
+    """Reads a page over TLS. Returns the name on the server's certificate."""
     client = ssl.create_default_context(cafile=authority.ca_file)
     client.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=client)
@@ -182,13 +180,13 @@ async def test_a_rotated_certificate_is_served_to_the_next_client(
     caplog.clear()
     caplog.set_level(logging.INFO)
     with pytest.raises((OSError, asyncio.IncompleteReadError, IndexError)):
-        assert (await get(server, "/healthz"))[0] == 200, "plain HTTP is not spoken"
+        assert (await get(server, "/healthz"))[0] == 200, "the server must not answer plain HTTP"
     assert not caplog.records
     await server.stop()
 
 
-def test_a_missing_certificate_is_one_sentence(tmp_path: Path) -> None:
+def test_a_missing_certificate_is_a_settings_error(tmp_path: Path) -> None:
     with pytest.raises(
-        SettingsError, match=r"^METRICS_CERT_DIR is '.*': it must hold .* in tls.crt and its key"
+        SettingsError, match=r"^METRICS_CERT_DIR is '.*', and its .* must have a certificate in tls.crt"
     ):
         ServingCertificate(tmp_path)

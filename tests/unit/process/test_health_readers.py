@@ -1,4 +1,4 @@
-"""Who may read the metrics: what the API server says of a token is asked once, and forgotten in time."""
+"""Metrics readers: the API server reviews each token once, and the verdict expires."""
 
 import asyncio
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("virtual_time")
 
 
 class Reviews:
-    """The API server, as far as it reviews."""
+    """A stand-in for the reviews of the API server."""
 
     def __init__(self, users: Mapping[str, str]) -> None:
         self.users = dict(users)
@@ -58,7 +58,7 @@ async def test_a_token_must_be_known_and_its_user_allowed(readers: MetricsReader
     assert (access["user"], access["groups"]) == ("prometheus", ["g"])
 
 
-async def test_an_answer_holds_for_a_minute_a_refusal_for_ten_seconds(
+async def test_a_permission_is_cached_for_a_minute_and_a_refusal_for_ten_seconds(
     readers: MetricsReaders, reviews: Reviews
 ) -> None:
     for _ in range(5):
@@ -80,7 +80,7 @@ async def test_many_tokens_take_no_more_memory_than_few(readers: MetricsReaders,
     assert len(readers._verdicts) == 100
 
 
-async def test_what_cannot_be_reviewed_is_not_shown_and_said_in_the_log(
+async def test_a_failed_review_refuses_the_reader_and_is_logged_without_the_token(
     readers: MetricsReaders, reviews: Reviews, caplog: pytest.LogCaptureFixture
 ) -> None:
     reviews.broken = True

@@ -1,4 +1,4 @@
-"""The manager: the order of start and stop, and what ends a process."""
+"""The manager: the order of start and stop, and what ends the process."""
 
 import asyncio
 import threading
@@ -36,7 +36,7 @@ def api() -> ModelApi:
 
 
 class Process:
-    """An operator's process whose syncs take `seconds`."""
+    """An operator's process whose reconciles take `seconds`."""
 
     def __init__(self, api: ModelApi, *, seconds: float = 0.0, **settings: Any) -> None:
         usual = Settings(health_host="127.0.0.1", health_port=0, pod_namespace="operators", pod_name="pod-1")
@@ -52,7 +52,7 @@ class Process:
         self.task = asyncio.create_task(self.manager.run(self.stop))
 
     def sync_is(self, sync: Callable[[ObjectKey], Awaitable[Outcome]]) -> None:
-        """Has this done in place of what takes `seconds`."""
+        """Replaces the reconcile that takes `seconds`."""
         self._sync = sync
 
     async def sync(self, key: ObjectKey) -> Outcome:
@@ -68,15 +68,15 @@ class Process:
         return self.manager._not_ready()
 
     async def terminate(self) -> float:
-        """Tells it to stop; returns how long that took."""
+        """Stops the process and returns how many seconds that took."""
         loop = asyncio.get_running_loop()
-        told = loop.time()
+        began = loop.time()
         self.stop.set()
         await self.task
-        return loop.time() - told
+        return loop.time() - began
 
 
-async def test_a_process_syncs_what_is_there_and_stops_when_told(api: ModelApi) -> None:
+async def test_a_process_reconciles_existing_objects_and_stops_on_request(api: ModelApi) -> None:
     api.put(TICKET, "a")
     process = Process(api)
     await asyncio.sleep(1)
@@ -86,7 +86,7 @@ async def test_a_process_syncs_what_is_there_and_stops_when_told(api: ModelApi) 
     assert asyncio.all_tasks() == {asyncio.current_task()}, "nothing is left running"
 
 
-async def test_it_is_not_ready_and_says_why_until_all_is_read(api: ModelApi) -> None:
+async def test_a_process_is_not_ready_until_its_stores_are_filled_and_says_why(api: ModelApi) -> None:
     api.connected.clear()
     process = Process(api)
     await asyncio.sleep(1)
@@ -115,7 +115,7 @@ async def test_a_kind_that_cannot_be_read_is_named_with_its_reason(
 
 
 class Taking(ModelApi):
-    """Lists and watches are refused once a kind, or the right to it, is taken away; open ones end."""
+    """Refuses lists and watches, and ends open ones, once a kind or a permission has been removed."""
 
     refusal: KubeError | None = None
 
@@ -148,7 +148,7 @@ class Taking(ModelApi):
         (NotFound(404, "NotFound", "no"), "its CustomResourceDefinition is missing"),
     ],
 )
-async def test_what_is_taken_away_later_is_said_by_a_probe_that_stays_ready(
+async def test_a_kind_that_is_removed_later_is_reported_and_the_process_stays_ready(
     refusal: KubeError, said: str
 ) -> None:
     api = Taking()
@@ -223,7 +223,7 @@ async def test_it_stops_inside_10_seconds_though_everything_hangs(api: ModelApi)
     regarding = ObjectReference("v1", "Ticket", ObjectKey("default", "a"), "uid")
     process.manager.recorder.record(Event(regarding, EventType.NORMAL, "Said", "say", "thing"))
     assert await process.terminate() < 9.5
-    await asyncio.sleep(2)  # What was left behind ends, too.
+    await asyncio.sleep(2)  # Abandoned tasks end, too.
 
 
 async def test_only_the_leader_works_and_a_standby_is_ready(api: ModelApi) -> None:
@@ -318,7 +318,7 @@ async def test_a_worker_that_swallowed_its_end_once_takes_no_other_key(api: Mode
 
 
 async def test_no_sync_runs_when_another_one_can_take_the_lease(api: ModelApi) -> None:
-    """The API server is away from the leader alone; its last sync ends before the standby's first begins."""
+    """Only the leader cannot reach the API server. Its last reconcile ends before the standby's first."""
     api.put(TICKET, "a")
     timing = LeaseTiming()
     process = Process(api, leader_elect=True, seconds=3600, lease=timing)
@@ -373,7 +373,7 @@ async def test_the_lease_is_not_given_up_while_a_thread_may_still_change_somethi
 async def test_a_change_cut_by_the_stop_lands_before_its_successor_looks(
     api: ModelApi, settings: dict[str, Any]
 ) -> None:
-    """The airline books 9 s after it was asked; 5 s after it was told to stop the process ends."""
+    """The airline books 9 s after the request; the process ends 5 s after the stop."""
     bookings: list[str] = []
     seen: list[list[str]] = []
     landing: set[asyncio.Task[None]] = set()
@@ -431,7 +431,7 @@ async def test_a_part_that_breaks_ends_the_process(api: ModelApi, monkeypatch: p
 
 
 async def test_a_worker_that_ends_ends_the_process(api: ModelApi) -> None:
-    """Ready and leading, it would sync less and less, and in the end nothing."""
+    """A process that is ready and leads must not go on with fewer workers."""
     api.put(TICKET, "a")
 
     async def sync(_key: ObjectKey) -> Outcome:
@@ -446,17 +446,17 @@ async def test_a_worker_that_ends_ends_the_process(api: ModelApi) -> None:
         await process.task
 
 
-async def test_a_taken_port_is_one_sentence(api: ModelApi) -> None:
+async def test_a_taken_port_is_a_settings_error(api: ModelApi) -> None:
     first = Process(api)
     await asyncio.sleep(1)
     second = Process(api, health_port=first.manager.server.port)
-    with pytest.raises(SettingsError, match=r"^HEALTH_ADDRESS '127.0.0.1:\d+' cannot be listened on: .+\.$"):
+    with pytest.raises(SettingsError, match=r"^HEALTH_ADDRESS is '127.0.0.1:\d+', and .+ cannot listen"):
         await second.task
     await first.terminate()
 
 
 async def test_two_kinds_share_a_process_its_lease_and_its_probes(api: ModelApi) -> None:
-    """And their watches: two controllers of one kind read it once."""
+    """Two controllers of one kind also share its watch."""
     settings = Settings(leader_elect=True, health_host="127.0.0.1", health_port=0, pod_namespace="operators")
     manager = Manager("both", settings, api)
     synced: list[str] = []
@@ -495,7 +495,7 @@ async def test_two_kinds_share_a_process_its_lease_and_its_probes(api: ModelApi)
     assert [each["metadata"]["name"] for each in api.all(LEASE)] == ["both"]
     api.put(TICKET, "t", spec={"seats": 2})
     await asyncio.sleep(1)
-    assert synced.count("ticket t") == 2, "the other one's defect is not its business"
+    assert synced.count("ticket t") == 2, "a failing controller must not affect another one"
     stop.set()
     await running
 
@@ -516,5 +516,5 @@ async def test_the_logs_level_follows_its_file(
     "name", ["", "Tickets", "tickets_1", "a" * 64, "a..b", "-a", "a-", "a/b", "a b", "ä"]
 )
 async def test_a_name_that_leases_or_events_cannot_have_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="use at most 63 lower case letters"):
+    with pytest.raises(ValueError, match="Use at most 63 lower-case letters"):
         Manager(name, Settings(), ModelApi())

@@ -1,4 +1,4 @@
-"""The log's level: a file changes it while the operator runs."""
+"""The log level: a file changes it while the operator runs."""
 
 import asyncio
 import logging
@@ -31,7 +31,7 @@ def level() -> str:
     return logging.getLevelName(logging.getLogger().level)
 
 
-async def test_a_file_sets_the_level_and_while_it_says_nothing_the_usual_one_holds(file: Path) -> None:
+async def test_a_file_sets_the_level_and_an_empty_file_restores_the_default(file: Path) -> None:
     await asyncio.sleep(6)
     assert level() == "INFO"
     says(file, "debug\n")
@@ -45,11 +45,12 @@ async def test_a_file_sets_the_level_and_while_it_says_nothing_the_usual_one_hol
     assert level() == "INFO"
 
 
-async def test_a_wrong_word_changes_nothing_and_is_said_once(
+async def test_an_unknown_level_changes_nothing_and_is_logged_once(
     file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     says(file, "loud")
     await asyncio.sleep(30)
     assert level() == "INFO"
     [record] = caplog.records
+    assert record.getMessage().startswith(f"Ignoring the log level in {file}: ")
     assert "unknown log level 'loud'; use debug, info, warning or error" in record.getMessage()

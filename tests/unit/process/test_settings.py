@@ -1,4 +1,4 @@
-"""Settings from the environment: a wrong one is one sentence that names variable, value and remedy."""
+"""Settings from the environment: the error for a wrong one names the variable, its value and the fix."""
 
 import pytest
 
@@ -63,76 +63,74 @@ def test_every_variable_is_read() -> None:
     )
 
 
-def test_in_a_pod_a_leader_is_elected_unless_told_otherwise() -> None:
+def test_in_a_pod_a_leader_is_elected_unless_set_otherwise() -> None:
     pod = {"KUBERNETES_SERVICE_HOST": "10.96.0.1"}
     assert Settings.load(pod).leader_elect
     assert not Settings.load(pod | {"LEADER_ELECT": "false"}).leader_elect
 
 
-def test_a_resync_period_of_nought_means_never() -> None:
+def test_a_resync_period_of_zero_turns_resyncs_off() -> None:
     assert Settings.load({"RESYNC_PERIOD": "0"}).resync == 0
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "remedy"),
+    ("name", "value", "fix"),
     [
-        ("WATCH_NAMESPACE", "Not A Namespace", "use names of namespaces, separated by commas"),
-        ("WATCH_NAMESPACE", "good,-bad", "use names of namespaces"),
-        ("WATCH_NAMESPACE", "a" * 64, "63 at most"),
-        ("WATCH_NAMESPACE", "a.b", "use names of namespaces"),
-        ("WATCH_NAMESPACE", ",", "none is empty"),
-        ("WATCH_NAMESPACE", "a,,b", "none is empty"),
-        ("WATCH_NAMESPACE", "a, b,", "none is empty"),
-        ("LEADER_ELECT", "maybe", "use true or false"),
+        ("WATCH_NAMESPACE", "Not A Namespace", "Use names of namespaces, separated by commas"),
+        ("WATCH_NAMESPACE", "good,-bad", "Use names of namespaces"),
+        ("WATCH_NAMESPACE", "a" * 64, "has at most 63 lower-case letters"),
+        ("WATCH_NAMESPACE", "a.b", "Use names of namespaces"),
+        ("WATCH_NAMESPACE", ",", "A name is not empty"),
+        ("WATCH_NAMESPACE", "a,,b", "A name is not empty"),
+        ("WATCH_NAMESPACE", "a, b,", "A name is not empty"),
+        ("LEADER_ELECT", "maybe", "Use true or false"),
         ("LEASE_DURATION", "soon", "such as 15s, 10m or 1h30m"),
         ("LEASE_DURATION", "99999999999", "of at most 68 years"),
         ("RETRY_PERIOD", "0", "of at least 0.1 seconds"),
-        ("HEALTH_ADDRESS", "8081", "use HOST:PORT"),
-        ("HEALTH_ADDRESS", ":99999", "use HOST:PORT"),
-        ("HEALTH_ADDRESS", "a" * 70 + ":8081", "use HOST:PORT"),
-        ("HEALTH_ADDRESS", "a..b:8081", "use HOST:PORT"),
-        ("HEALTH_ADDRESS", "1.2.3:8081", "use HOST:PORT"),
-        ("HEALTH_ADDRESS", "[localhost]:8081", "use HOST:PORT"),
-        ("HEALTH_ADDRESS", "[]:8081", "use HOST:PORT"),
-        ("POD_NAMESPACE", "Bad NS", "use the name of a namespace"),
-        ("POD_NAMESPACE", "../x", "use the name of a namespace"),
-        ("POD_NAMESPACE", "a.b", "use the name of a namespace"),
-        ("POD_NAME", "Pod_1", "use the name of the pod"),
-        ("POD_NAME", "a..b", "use the name of the pod"),
-        ("LOG_FORMAT", "xml", "use one of json, console"),
-        ("LOG_LEVEL", "loud", "use one of DEBUG, INFO, WARNING, ERROR"),
-        ("SHARDS", "many", "use a whole number, 0 to 256"),
-        ("MAX_CONCURRENT_RECONCILES", "0", "use a whole number, 1 to 1000"),
-        ("MAX_CONCURRENT_RECONCILES", "two", "use a whole number, 1 to 1000"),
-        ("RESYNC_PERIOD", "-1", "use a duration"),
-        ("RESYNC_PERIOD", "10 m", "use a duration"),
-        ("SYNC_TIMEOUT", "1e999", "use a duration"),
+        ("HEALTH_ADDRESS", "8081", "Use HOST:PORT"),
+        ("HEALTH_ADDRESS", ":99999", "Use HOST:PORT"),
+        ("HEALTH_ADDRESS", "a" * 70 + ":8081", "Use HOST:PORT"),
+        ("HEALTH_ADDRESS", "a..b:8081", "Use HOST:PORT"),
+        ("HEALTH_ADDRESS", "1.2.3:8081", "Use HOST:PORT"),
+        ("HEALTH_ADDRESS", "[localhost]:8081", "Use HOST:PORT"),
+        ("HEALTH_ADDRESS", "[]:8081", "Use HOST:PORT"),
+        ("POD_NAMESPACE", "Bad NS", "Use the name of a namespace"),
+        ("POD_NAMESPACE", "../x", "Use the name of a namespace"),
+        ("POD_NAMESPACE", "a.b", "Use the name of a namespace"),
+        ("POD_NAME", "Pod_1", "Use the name of the pod"),
+        ("POD_NAME", "a..b", "Use the name of the pod"),
+        ("LOG_FORMAT", "xml", "Use one of json, console"),
+        ("LOG_LEVEL", "loud", "Use one of DEBUG, INFO, WARNING, ERROR"),
+        ("SHARDS", "many", "Use a whole number, 0 to 256"),
+        ("MAX_CONCURRENT_RECONCILES", "0", "Use a whole number, 1 to 1000"),
+        ("MAX_CONCURRENT_RECONCILES", "two", "Use a whole number, 1 to 1000"),
+        ("RESYNC_PERIOD", "-1", "Use a duration"),
+        ("RESYNC_PERIOD", "10 m", "Use a duration"),
+        ("SYNC_TIMEOUT", "1e999", "Use a duration"),
         ("SYNC_TIMEOUT", "0", "of at least 1 second, such as"),
     ],
 )
-def test_a_wrong_value_is_one_sentence_with_variable_value_and_remedy(
-    name: str, value: str, remedy: str
-) -> None:
+def test_the_error_for_a_wrong_value_names_variable_value_and_fix(name: str, value: str, fix: str) -> None:
     with pytest.raises(SettingsError) as caught:
         Settings.load({name: value})
-    sentence = str(caught.value)
-    assert sentence.startswith(f"{name} is {value!r}: ")
-    assert remedy in sentence
-    assert sentence.endswith(".")
-    assert "\n" not in sentence
+    message = str(caught.value)
+    assert message.startswith(f"{name} is {value!r}. ")
+    assert fix in message
+    assert message.endswith(".")
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize(
     ("name", "unit"),
     [("SHARDS", ""), ("RESYNC_PERIOD", ""), ("SYNC_TIMEOUT", "h"), ("HEALTH_ADDRESS", ""), ("LOG_LEVEL", "")],
 )
-def test_of_a_very_long_value_the_beginning_is_told(name: str, unit: str) -> None:
+def test_a_very_long_value_is_truncated(name: str, unit: str) -> None:
     prefix = ":" if name == "HEALTH_ADDRESS" else ""
     with pytest.raises(SettingsError) as caught:
         Settings.load({name: prefix + "9" * 5000 + unit})
     sentence = str(caught.value)
     assert sentence.startswith(f"{name} is '{prefix}999")
-    assert " characters): use " in sentence
+    assert " characters). Use " in sentence
     assert len(sentence) < 300
 
 
@@ -144,7 +142,7 @@ def test_the_health_address_may_be_a_name_or_an_address(text: str, host: str) ->
     assert Settings.load({"HEALTH_ADDRESS": text}).health_host == host
 
 
-def test_a_pod_has_the_name_of_its_host_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pod_has_the_name_of_its_host_unless_set_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("socket.gethostname", lambda: "My_Laptop")
     assert Settings.load({}).pod_name == "My_Laptop"
     assert Settings.load({"POD_NAME": "web-0.shop"}).pod_name == "web-0.shop"
@@ -153,8 +151,8 @@ def test_a_pod_has_the_name_of_its_host_unless_told_otherwise(monkeypatch: pytes
 @pytest.mark.parametrize(
     ("variables", "message"),
     [
-        ({"METRICS_AUTH": "true"}, "METRICS_AUTH is on without METRICS_CERT_DIR: tokens must not travel"),
-        ({"SHARDS": "4", "LEADER_ELECT": "no"}, "SHARDS is set and LEADER_ELECT is off"),
+        ({"METRICS_AUTH": "true"}, "METRICS_AUTH is true, and METRICS_CERT_DIR is not set. Tokens must"),
+        ({"SHARDS": "4", "LEADER_ELECT": "no"}, "SHARDS is 4, and LEADER_ELECT is false. Shards need Leases"),
         ({"LEASE_DURATION": "10s"}, "LEASE_DURATION (10 s) must be longer than RENEW_DEADLINE (10 s)"),
         ({"RETRY_PERIOD": "9s"}, "RENEW_DEADLINE (10 s) must be longer than 1.2 times RETRY_PERIOD (9 s)"),
     ],
@@ -178,5 +176,5 @@ def test_durations_are_seconds_or_have_units(text: str, seconds: float) -> None:
     ["9" * 400, "9" * 5000, "9" * 308 + "h", "s", "1x", "-1", "-1s", "1h 30m", "m1", "1..5", "\u0661s"],
 )
 def test_anything_else_is_refused(text: str) -> None:
-    with pytest.raises(SettingsError, match=r"^PERIOD is .*: use a duration.*such as 15s, 10m or 1h30m"):
+    with pytest.raises(SettingsError, match=r"^PERIOD is .*\. Use a duration.*such as 15s, 10m or 1h30m"):
         Environment({"PERIOD": text}).seconds("PERIOD", 1)

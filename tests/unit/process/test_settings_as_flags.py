@@ -1,4 +1,4 @@
-"""Flags: each setting has one, of the same meaning, and it goes before the environment."""
+"""Flags: each setting has one, and it overrides the environment variable."""
 
 import argparse
 import os
@@ -29,13 +29,13 @@ def parse(*argv: str) -> dict[str, str]:
     return overlay(parser.parse_args(argv))
 
 
-def test_every_setting_has_a_flag_and_flags_go_first() -> None:
+def test_every_setting_has_a_flag_that_overrides_its_variable() -> None:
     environment = {"LEADER_ELECT": "false", "LOG_LEVEL": "ERROR", "RESYNC_PERIOD": "1h"}
     flags = parse("--leader-elect", "--log-level=debug", "--lease-duration", "60s", "--airline-url=http://a")
     assert flags["AIRLINE_URL"] == "http://a"
-    told = Settings.load({**environment, **flags})
-    assert told.leader_elect
-    assert (told.log_level, told.lease.duration, told.resync) == ("DEBUG", 60, 3600)
+    loaded = Settings.load({**environment, **flags})
+    assert loaded.leader_elect
+    assert (loaded.log_level, loaded.lease.duration, loaded.resync) == ("DEBUG", 60, 3600)
     every = {each.flag: each.name for each in settings(Settings)}
     assert parse(*(f"{flag}=x" for flag in every)) == dict.fromkeys(every.values(), "x")
 
@@ -44,14 +44,14 @@ def test_a_switch_is_turned_off_by_its_value() -> None:
     assert parse("--leader-elect=false") == {"LEADER_ELECT": "false"}
 
 
-def test_help_tells_every_flag_its_meaning_and_what_holds_without_it(
+def test_help_shows_every_flag_with_its_meaning_and_default(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit) as caught:
         parse("--help")
     assert caught.value.code == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "--watch-namespace WATCH_NAMESPACE the namespaces to watch, separated by commas" in shown
+    assert "--watch-namespace WATCH_NAMESPACE The namespaces to watch, separated by commas" in shown
     assert "where it is; 100 % of it." in shown
     for setting in settings(Settings):
         assert setting.flag in shown
@@ -59,15 +59,15 @@ def test_help_tells_every_flag_its_meaning_and_what_holds_without_it(
 
 
 @pytest.mark.parametrize("argv", ["--watch-name=x", "--no-such", "word"])
-def test_what_is_no_flag_is_refused(argv: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_flag_is_refused(argv: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         parse(argv)
     assert caught.value.code == 2
     assert "usage: flights" in capsys.readouterr().err
 
 
-def test_without_flags_nothing_of_this_is_even_imported() -> None:
-    """A pod has its settings from the environment, and pays for no command line."""
+def test_without_flags_their_code_is_not_imported() -> None:
+    """A pod gets its settings from the environment and must not pay for a command-line parser."""
     program = (
         "import sys, pilothouse.controller; "
         "print({'argparse', 'pilothouse.process.flags'} & set(sys.modules))"

@@ -1,4 +1,4 @@
-"""The watchdog: a loop that stands still is told of once, with what it is at; one that turns is not."""
+"""The watchdog: it logs a blocked event loop once, with its stack, and a running one never."""
 
 import asyncio
 import logging
@@ -17,29 +17,29 @@ def lags() -> float:
     return metrics.REGISTRY.get_sample_value("pilothouse_event_loop_lag_seconds_count") or 0.0
 
 
-def block_until_told(caplog: pytest.LogCaptureFixture) -> None:
-    """Blocks the loop, as a library's forgotten synchronous call would, until the log says so."""
+def block_until_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Blocks the loop until it is logged, as a synchronous call in a library would."""
     gives_up = time.monotonic() + 10
-    while "has stood still" not in caplog.text and time.monotonic() < gives_up:
-        time.sleep(0.01)  # no event loop turns meanwhile: that is the test
+    while "has been blocked" not in caplog.text and time.monotonic() < gives_up:
+        time.sleep(0.01)  # on purpose: the event loop must not run
 
 
-async def test_a_loop_that_stands_still_is_told_of_once_with_its_stack(
+async def test_a_blocked_loop_is_logged_once_with_its_stack(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with Watchdog(period=0.01, stall=0.05):
         await eventually(lambda: lags() > 0)
-        block_until_told(caplog)
-        await eventually(lambda: "the event loop stood still for" in caplog.text)
+        block_until_logged(caplog)
+        await eventually(lambda: "The event loop was blocked for" in caplog.text)
         before = lags()
         await eventually(lambda: lags() > before + 3)
     errors = [record for record in caplog.records if record.levelno == logging.ERROR]
     [stalled] = errors
-    assert re.search(r"it is at:\n.*in block_until_told", stalled.getMessage(), re.DOTALL)
+    assert re.search(r"s by:\n.*in block_until_logged", stalled.getMessage(), re.DOTALL)
     assert (metrics.REGISTRY.get_sample_value("pilothouse_event_loop_lag_seconds_sum") or 0) >= 0.04
 
 
-async def test_a_loop_that_turns_is_not_told_of_and_the_thread_ends_with_it(
+async def test_a_running_loop_is_not_logged_and_the_thread_ends_with_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     before = lags()
