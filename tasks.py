@@ -1,4 +1,4 @@
-"""What a person can do here, a table of contents: each task lives where its subject does."""
+"""All tasks of `./inv --list`. Each is defined in the package of its subject."""
 
 from invoke.collection import Collection
 

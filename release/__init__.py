@@ -1,1 +1,1 @@
-"""From types and kustomize to what OLM installs: CRD, bundle, catalog, scorecard. Development only."""
+"""Generates what OLM installs: CRDs, bundles, catalog. Also the demo and the scorecard. Development only."""

@@ -1,4 +1,4 @@
-"""The airline of demo and cluster tests: examples/booking_api as a Deployment, and the key that it shares."""
+"""The airline of the demo and the cluster tests: examples/booking_api as a Deployment, and its API key."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from release.packages import NAMESPACE as OPERATORS
 
 NAMESPACE = "airline"
 _EXAMPLE = CHECKOUT / "examples" / "booking_api"
-#: The resource that an OpenShift has and no other cluster.
+#: A resource that only OpenShift clusters have.
 _OPENSHIFT = "securitycontextconstraints.security.openshift.io"
 _RELEASED = "quay.io/pilothouse/booking-api:v0.1.0"
-#: Where the airline checks its key, and where an operator looks for it in its own namespace.
+#: The Secret of the airline with its key, and the Secret of the operator with the same key.
 _AIRLINES_SECRET, _OPERATORS_SECRET = "booking-api-key", "airline-api-key"
 
 
 def image() -> str:
-    """Builds and pushes the airline's image; returns its reference with the digest."""
+    """Builds and pushes the airline's image, and returns its reference with the digest."""
     return images.build(_EXAMPLE / "Dockerfile", CHECKOUT, "booking-api")
 
 
 def deploy(kubectl: Kubectl, reference: str) -> None:
-    """Deploys the airline from an image, with an API key made once per cluster, and waits for it."""
+    """Deploys the airline from an image and waits for it. The API key is generated once per cluster."""
     folder = "openshift" if kubectl("get", "crd", _OPENSHIFT, "--ignore-not-found") else "deploy"
     manifests = kubectl("kustomize", str(_EXAMPLE / folder)).replace(_RELEASED, reference)
     key = api_key(kubectl) or secrets.token_urlsafe(24)
@@ -38,13 +38,13 @@ def deploy(kubectl: Kubectl, reference: str) -> None:
 
 
 def share_key(kubectl: Kubectl, namespace: str) -> None:
-    """Gives the airline's key to the operator of a namespace, which is made when it is missing."""
+    """Copies the airline's key into the Secret of the operator in a namespace; creates the namespace."""
     secret = _secret(namespace, _OPERATORS_SECRET, api_key(kubectl))
     kubectl.apply(yaml.safe_dump_all([_namespace(namespace), secret]))
 
 
 def api_key(kubectl: Kubectl) -> str:
-    """The airline's API key in this cluster; empty when there is none yet."""
+    """Returns the airline's API key in this cluster; empty if there is none yet."""
     words = ("get", "secret", _AIRLINES_SECRET, "-n", NAMESPACE, "--ignore-not-found")
     return base64.b64decode(kubectl(*words, "-o", "jsonpath={.data.api-key}")).decode()
 

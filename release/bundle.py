@@ -1,4 +1,4 @@
-"""An operator's OLM bundle: kustomize's stream, through operator-sdk, then what the tool loses put back."""
+"""An operator's OLM bundle: the output of kustomize and operator-sdk, with what operator-sdk omits added."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from release import images
 from release.documents import Document, dump, load, tree
 from release.packages import CHANNEL, IMAGE, Package
 
-#: Seconds; each takes less than one, unless operator-sdk has to be built first (that is not counted).
+#: Seconds per command. Each takes less than one; building operator-sdk is not counted.
 _TIMEOUT = 60.0
 _LAYOUT = "pilothouse.dev/v1"
 
 
 def files(package: Package) -> dict[Path, str]:
-    """Every file of the committed bundle with the text that it should have; always the same bytes.
+    """Returns the files of the committed bundle and their expected text. The output is reproducible.
 
     Raises:
-        ClusterError: a tool failed; the error shows what it said.
+        ClusterError: A tool failed. The error contains its output.
     """
     stream = run([toolchain.binary("kubectl"), "kustomize", package.config / "manifests"], timeout=_TIMEOUT)
     with tempfile.TemporaryDirectory() as folder:
@@ -47,10 +47,10 @@ def files(package: Package) -> dict[Path, str]:
 
 
 def validate(folder: Path) -> None:
-    """Holds a bundle to operator-sdk's checks and the operatorframework suite's; warnings count too.
+    """Validates a bundle with operator-sdk and its operatorframework suite.
 
     Raises:
-        ClusterError: every warning and error, one a line.
+        ClusterError: There are errors or warnings. The text lists them, one per line.
     """
     output = run(
         [
@@ -62,23 +62,23 @@ def validate(folder: Path) -> None:
     report = json.loads(output)
     findings = [f"{entry['type']}: {entry['message']}" for entry in report.get("outputs") or ()]
     if findings or not report["passed"]:
-        raise ClusterError(f"the bundle {folder} is not in order:\n  " + "\n  ".join(findings))
+        raise ClusterError(f"the bundle {folder} is not valid:\n  " + "\n  ".join(findings))
 
 
 def substitute(bundle: Path, image: str, output: Path) -> None:
-    """Makes a bundle for another image from a committed one. Needs no tool.
+    """Writes a copy of a committed bundle with another image. Needs no tools.
 
     Args:
-        bundle: The committed bundle's folder.
+        bundle: The folder of the committed bundle.
         image: The reference that the cluster pulls, with a digest.
-        output: Where the new bundle goes; what is there is replaced.
+        output: The folder of the copy. Existing files are replaced.
     """
     shutil.rmtree(output, ignore_errors=True)
     images.substitute(bundle, {images.released(IMAGE): image}, output)
 
 
 def _finished(package: Package, document: Document) -> Document:
-    """One document as operator-sdk made it, without what differs by run and with what it dropped."""
+    """Returns a document of operator-sdk without what differs between runs, and with what it omits."""
     if document.get("kind") == "ClusterServiceVersion":
         _finish_csv(package, document)
     if document.get("kind") == "Configuration":
@@ -87,7 +87,7 @@ def _finished(package: Package, document: Document) -> Document:
         prefix = "operators.operatorframework.io.metrics"
         document["annotations"][f"{prefix}.builder"] = _builder()
         document["annotations"][f"{prefix}.project_layout"] = _LAYOUT
-    # A pointer that Go writes although it is nil.
+    # Go writes this field although the pointer is nil.
     document.get("metadata", {}).pop("creationTimestamp", None)
     return document
 
@@ -97,13 +97,13 @@ def _finish_csv(package: Package, csv: Document) -> None:
     spec = csv["spec"]
     containers = _containers(spec)
     annotations = csv["metadata"]["annotations"]
-    # operator-sdk sets the time of its run; the base has the release's date.
+    # operator-sdk sets the time of its run. The base has the date of the release.
     annotations["createdAt"] = base["metadata"]["annotations"]["createdAt"]
     annotations["containerImage"] = containers[0]["image"]
     annotations["operators.operatorframework.io/builder"] = _builder()
     annotations["operators.operatorframework.io/project_layout"] = _LAYOUT
     csv["metadata"]["annotations"] = dict(sorted(annotations.items()))
-    # operator-sdk lists images of RELATED_IMAGE_ variables alone; mirrors need all that a pod runs.
+    # operator-sdk lists only the images of RELATED_IMAGE_ variables. Mirrors need all images of a pod.
     related = {entry["image"]: entry["name"] for entry in spec.get("relatedImages") or ()}
     for container in containers:
         related.setdefault(container["image"], container["name"])
@@ -113,7 +113,7 @@ def _finish_csv(package: Package, csv: Document) -> None:
 
 
 def _finish_scorecard(configuration: Document) -> None:
-    """Without the empty storage settings that operator-sdk writes everywhere."""
+    """Removes the empty storage settings that operator-sdk writes everywhere."""
     empty: Document = {"spec": {"mountPath": {}}}
     for holder in (configuration, *(test for stage in configuration["stages"] for test in stage["tests"])):
         if holder.get("storage") == empty:

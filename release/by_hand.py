@@ -1,4 +1,4 @@
-"""The invoke tasks `play`, `explain` and `run`: what people do with an operator by hand."""
+"""The invoke tasks `play`, `explain` and `run`."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from devcluster.tasks import speaking_plainly
 from release import host
 from release import play as plays
 
-_PROJECT = {"project": "the operator's folder, as `inv new` made it, where it is none of this checkout"}
+_PROJECT = {
+    "project": "folder of an operator that `inv new` created; default: the operators of this checkout"
+}
 
 
 @task(
     positional=["target"],
     help={
-        "target": "KIND/NAME or KIND/NAMESPACE/NAME, such as flightticket/my-flight-ticket",
-        "check": "change nothing, tell what would be changed",
+        "target": "KIND/NAME or KIND/NAMESPACE/NAME, for example flightticket/my-flight-ticket",
+        "check": "change nothing, show what would be changed",
         "diff": "show what each task changes, and the status",
-        "namespace": "the object's namespace; the kubeconfig's unless given",
-        "operator-namespace": "the operator's, where more than one is installed",
+        "namespace": "namespace of the object; default: the one of the kubeconfig's context",
+        "operator-namespace": "namespace of the operator, if it is installed more than once",
         "output": "text or json",
         **_PROJECT,
     },
@@ -36,7 +38,7 @@ def play(
     output: str = "text",
     project: str = "",
 ) -> None:
-    """Plays one object by hand in its operator's pod. Exit code 1: failed or refused; 2: would change."""
+    """Reconciles one object in its operator's pod. Exit code 1: failed or refused; 2: would change."""
     options = [f"--output={output}", *(["--check"] if check else []), *(["--diff"] if diff else [])]
     code = plays.play(
         target, options, namespace=namespace, operator_namespace=operator_namespace, project=project
@@ -47,7 +49,7 @@ def play(
 
 @task(
     positional=["kind"],
-    help={"kind": "such as flightticket", "format": "text or mermaid", **_PROJECT},
+    help={"kind": "for example flightticket", "format": "text or mermaid", **_PROJECT},
 )
 @speaking_plainly
 def explain(
@@ -56,7 +58,7 @@ def explain(
     format: str = "text",  # noqa: A002 - the option's name
     project: str = "",
 ) -> None:
-    """Tells what is played over a kind: its tasks as a list or, --format mermaid, as a diagram."""
+    """Shows the tasks of a kind as a list or, with --format mermaid, as a diagram."""
     if code := plays.explain(kind, format, project):
         raise Exit(code=code)
 
@@ -64,12 +66,12 @@ def explain(
 @task(
     positional=["name"],
     help={
-        "name": "an operator of this checkout, such as flights, or the folder of a project",
-        "namespaces": "the namespaces to watch, with commas between; all without it",
-        "take-over": "pause the operator in the cluster, and bring it back at the end",
+        "name": "an operator of this checkout, for example flights, or the folder of a project",
+        "namespaces": "the namespaces to watch, separated by commas; default: all",
+        "take-over": "scale the operator in the cluster to 0 while this one runs",
     },
 )
 @speaking_plainly
 def run(_: Context, name: str, namespaces: str = "", take_over: bool = False) -> None:
-    """Runs an operator on this host against the current cluster, anew when its source changes."""
+    """Runs an operator on this host against the current cluster. Restarts it when its source changes."""
     host.run(name, namespaces=namespaces, take_over=take_over)

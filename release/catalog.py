@@ -1,4 +1,4 @@
-"""The file-based catalog: each package's channels and, rendered by opm, its bundles."""
+"""The file-based catalog: the channels of each package, and its bundles as rendered by opm."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _TIMEOUT = 60.0
 
 
 def files(package: Package) -> dict[Path, str]:
-    """Every file of a package's part of the committed catalog with the text that it should have.
+    """Returns the files of a package in the committed catalog and their expected text.
 
-    Bundles of earlier versions stay as they were published; the present version's is rendered anew from the
+    Bundles of earlier versions stay as published. The bundle of the current version is rendered from the
     committed bundle.
 
     Raises:
-        ClusterError: opm failed, or the bundle's image is not pinned.
+        ClusterError: opm failed, or the image of the bundle is not pinned.
     """
     rendered = run(
         [
@@ -44,22 +44,22 @@ def files(package: Package) -> dict[Path, str]:
 
 
 def validate(catalog: Path = CATALOG) -> None:
-    """Holds a catalog's folder to `opm validate`.
+    """Validates a catalog with `opm validate`.
 
     Raises:
-        ClusterError: what opm said.
+        ClusterError: The catalog is not valid. The text is opm's output.
     """
     run([toolchain.binary("opm"), "validate", catalog], timeout=_TIMEOUT)
 
 
 def substitute(package: Package, *, image: str, bundle_image: str, output: Path) -> None:
-    """Makes a package's part of a catalog for other images from the committed one. Needs no tool.
+    """Writes a copy of a package's folder in the committed catalog with other images. Needs no tools.
 
     Args:
-        package: Whose part.
-        image: The operator's image, as the cluster pulls it, with a digest.
-        bundle_image: The bundle's image, likewise.
-        output: The package's folder in the new catalog; what is there is replaced.
+        package: The package.
+        image: The reference of the operator's image that the cluster pulls, with a digest.
+        bundle_image: The same for the bundle's image.
+        output: The package's folder in the new catalog. Existing files are replaced.
     """
     shutil.rmtree(output, ignore_errors=True)
     references = {
@@ -84,13 +84,13 @@ def _package(package: Package) -> Document:
 
 
 def channel(package: Package, versions: list[str]) -> Document:
-    """The channel's upgrade graph: a chain of all versions, and a direct way from each to the newest."""
+    """Returns the channel's upgrade graph: a chain of all versions, and a direct upgrade to the newest."""
     entries: list[Document] = []
     ordered = sorted(versions, key=_precedence)
     for before, present in zip([None, *ordered], ordered, strict=False):
         entry: Document = {"name": f"{package.name}.v{present}"}
         if before is not None:
-            # The chain keeps the graph connected, as opm demands; the range makes any upgrade one step.
+            # opm requires a connected graph, hence the chain. The range allows any upgrade in one step.
             entry["replaces"] = f"{package.name}.v{before}"
             entry["skipRange"] = f">={ordered[0]} <{present}"
         entries.append(entry)
@@ -98,7 +98,7 @@ def channel(package: Package, versions: list[str]) -> Document:
 
 
 def _precedence(text: str) -> tuple[tuple[int, ...], bool, list[tuple[bool, int, str]]]:
-    """The order of semantic versions (semver.org, 11): a pre-release comes before its release."""
+    """Returns a sort key for a semantic version (semver.org, 11). A pre-release sorts before its release."""
     core, _, pre = text.partition("+")[0].partition("-")
     numbers = tuple(int(part) for part in core.split("."))
     parts = [(not p.isdigit(), int(p) if p.isdigit() else 0, p) for p in re.split(r"\.", pre)] if pre else []

@@ -1,4 +1,4 @@
-"""`inv core-types`: the schemas of Kubernetes' core types, from the sources of the pinned Kubernetes."""
+"""`inv core-types`: writes the schemas of Kubernetes' core types from the pinned Kubernetes sources."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from release import documents
 @task
 @speaking_plainly
 def core_types(_: Context) -> None:
-    """Writes the schemas that fields of core types have in CRDs, when another Kubernetes is pinned."""
+    """Writes the CRD schemas of Kubernetes' core types. Run it after pinning another Kubernetes version."""
     folder = toolchain.module_folder(toolchain.TOOLS["kubernetes"])
     document = json.loads((folder / "api" / "openapi-spec" / "v3" / "api__v1_openapi.json").read_text())
     for path in documents.write({types.FILE: types.text(document)}):

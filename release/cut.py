@@ -1,4 +1,4 @@
-"""Cutting a release: images built and pushed, their digests pinned, bundle and catalog made from those."""
+"""Cuts a release: builds and pushes the images, pins their digests, and writes bundles and catalog."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from release.packages import IMAGE, PACKAGES
 
 
 def cut() -> Iterator[Path]:
-    """Makes the present sources the release, and yields each committed file that this changed.
+    """Cuts a release from the current sources, and yields each committed file that has changed.
 
-    The images go to the registry of the present target; where they are to be pulled from by the world, they
-    are copied to with their digests unchanged.
+    The images are pushed to the registry of the current cluster. To publish them, copy them to the public
+    registry with their digests unchanged.
 
     Raises:
-        ClusterError: no cluster or registry, or a tool failed.
+        ClusterError: There is no cluster or registry, or a tool failed.
     """
     images.pin(f"{IMAGE}@{_digest(publish.operator_image())}")
     yield images.PINS

@@ -1,4 +1,4 @@
-"""`inv demo`: from a clone to a ticket booked by an operator that OLM installed, on a real cluster."""
+"""`inv demo`: installs the flights operator through OLM on a real cluster, and books a ticket."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from release.packages import find
 _PACKAGE = find("pilothouse-flights")
 _TICKET = CHECKOUT / "examples" / "flights" / "flightticket.yaml"
 _NAME = "my-flight-ticket"
-#: Seconds for a ticket to be booked; it takes less than one, unless the airline has just come back.
+#: Seconds for a ticket to be booked. It takes less than one, unless the airline has just started.
 _BOOKING_PATIENCE = 120.0
 
 
 class Demo:
-    """The steps of the demo on one cluster, and what they found out."""
+    """The steps of the demo on one cluster, and their results."""
 
     def __init__(self, target: targets.Target) -> None:
         self.kubectl: Kubectl = target.kubectl
@@ -33,7 +33,7 @@ class Demo:
         self.install_seconds = 0.0
 
     def run(self) -> str:
-        """Does it all, with progress, and returns what to tell the person."""
+        """Runs all steps, shows their progress, and returns the summary."""
         run_steps(
             [
                 Step("building the airline's and the operator's images, bundle and catalog", self.build),
@@ -50,14 +50,14 @@ class Demo:
         self.published = publish.publish()
 
     def install(self) -> None:
-        """Subscribes, and waits until OLM says Succeeded."""
+        """Subscribes, and waits until OLM reports Succeeded."""
         began = time.monotonic()
         install.subscribe(self.kubectl, _PACKAGE, self.published.catalog, self.published.operator)
         self.csv = install.wait_succeeded(self.kubectl, _PACKAGE)
         self.install_seconds = time.monotonic() - began
 
     def book(self) -> None:
-        """Applies the ticket as anybody would, and waits until it is booked."""
+        """Applies the ticket with kubectl, and waits until it is booked."""
         self.kubectl("apply", "-n", "default", "-f", str(_TICKET))
         wait_until(self._booked, _BOOKING_PATIENCE, self._not_booked)
 
@@ -69,10 +69,10 @@ class Demo:
 
     def _not_booked(self) -> str:
         state = self.kubectl("describe", "flightticket", _NAME, "-n", "default")
-        return f"the ticket was not booked\n{state}\n{install.explain(self.kubectl, _PACKAGE)}\n"
+        return f"the ticket was not booked:\n{state}\n{install.explain(self.kubectl, _PACKAGE)}\n"
 
     def story(self) -> str:
-        """What happened, and what to try next."""
+        """Returns what happened, and what to try next."""
         status = self.ticket["status"]
         spec = self.ticket["spec"]
         return _STORY.format(
@@ -89,7 +89,7 @@ class Demo:
         )
 
     def _environment(self) -> str:
-        """What makes a shell speak to the demo's cluster as the lines below it do."""
+        """Returns the shell command that selects the demo's cluster for the commands below it."""
         if self.target.local:
             return "export KUBECONFIG=$(./inv cluster.kubeconfig) PATH=$(./inv tools.path):$PATH"
         program = self.kubectl.program.name
@@ -101,7 +101,7 @@ _STORY = """
 {ticket}
 
 What happened
-  OLM        installed {csv} {seconds:.0f} s after the Subscription: CRD, RBAC, Deployment as one
+  OLM        installed {csv} in {seconds:.0f} s: CRD, RBAC and Deployment
   operator   {image}
              a Python process that watches FlightTickets in every namespace
   airline    holds booking {booking}: {route}, {seats} seats{price}
@@ -113,11 +113,11 @@ Try next
       the booking changes
   kubectl -n airline scale deploy/booking-api --replicas=0
   kubectl patch -n default ft my-flight-ticket --type=merge -p '{{"spec":{{"to":"Paris"}}}}'
-      the airline is down: the ticket waits, and says why (kubectl describe -n default ft) ...
+      the airline is down: the ticket waits and shows the reason (kubectl describe -n default ft)
   kubectl -n airline scale deploy/booking-api --replicas=1
-      ... until it is back
+      the airline is back: the booking changes
   kubectl delete -n default -f {ticket_file}
-      the booking is cancelled first
+      the booking is cancelled, then the ticket is deleted
   kubectl -n pilothouse get subscription,csv,pods
   kubectl -n pilothouse logs deploy/pilothouse-flights
       what OLM manages, and what the operator did
@@ -125,5 +125,5 @@ Try next
 
 
 def run() -> None:
-    """Runs the demo on the cluster that KUBECONFIG names, or on a local one that is brought up first."""
+    """Runs the demo on the cluster of KUBECONFIG. Without one it starts the local cluster."""
     print(Demo(targets.ensure()).run())

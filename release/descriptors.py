@@ -1,4 +1,4 @@
-"""What a console shows of a kind: the owned-CRD entries of a ClusterServiceVersion."""
+"""The owned-CRD entries of a ClusterServiceVersion, which a console shows for a kind."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ _PREFIX = "urn:alm:descriptor:"
 
 
 def owned(kind: Kind[Any]) -> list[Document]:
-    """The entries of a kind in spec.customresourcedefinitions.owned, with descriptors of spec and status.
+    """Returns a kind's entries in spec.customresourcedefinitions.owned, with descriptors of spec and status.
 
-    OLM wants one for each version that is served; all have the same fields (`pilothouse.api.Version`).
+    OLM requires one entry for each served version. All versions have the same fields
+    (`pilothouse.api.Version`).
     """
     resource = kind.resource
     entry = {
@@ -33,9 +34,9 @@ def owned(kind: Kind[Any]) -> list[Document]:
 
 
 def _resources(kind: Kind[Any]) -> Sequence[ManagedResource]:
-    """What an object leads to; Events always, because every operator records them.
+    """Returns the kinds that an operator manages. Event is always one, because every operator records them.
 
-    Without them operator-sdk takes the role's permission to create Events for one on an API version that
+    Without it operator-sdk mistakes the permission to create Events for one on an API version that
     Kubernetes removed in v1.25 (operator-framework/api, pkg/validation/internal/removed_apis.go).
     """
     events = any(each.kind == "Event" for each in kind.manages)
@@ -43,10 +44,10 @@ def _resources(kind: Kind[Any]) -> Sequence[ManagedResource]:
 
 
 def fields(kind: Kind[Any], part: str) -> list[tuple[str, inspect.Metadata]]:
-    """The names and declarations of the fields of a kind's spec or status.
+    """Returns the names and declarations of the fields of a kind's spec or status.
 
     Raises:
-        TypeError: a field is not declared with pilothouse.api.field: people would see a bare name.
+        TypeError: A field is not declared with pilothouse.api.field, so it has no description.
     """
     whole = inspect.type_info(kind.resource.view)
     if not isinstance(whole, inspect.StructType):

@@ -1,4 +1,4 @@
-"""The runtime's reference pages, from the docstrings of what its packages export."""
+"""The reference pages of the framework, generated from the docstrings of its exported names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import pilothouse
 
-#: What authors of operators use, by the name of its page in docs/reference/runtime.
+#: The packages that authors of operators use. Each has a page in docs/reference/runtime.
 PACKAGES = (
     "cli",
     "playbook",
@@ -39,13 +39,13 @@ _Function = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def page(package: str) -> str:
-    """The page of one package: what it is for, then all that its `__all__` names, in alphabetical order.
+    """Returns the page of a package: its docstring, then the names in `__all__` in alphabetical order.
 
     Args:
-        package: Its dotted name, such as "pilothouse.playbook".
+        package: The dotted name, such as "pilothouse.playbook".
 
     Raises:
-        TypeError: Something that is exported has no docstring of its own.
+        TypeError: An exported name has no docstring of its own.
     """
     module = importlib.import_module(package)
     blocks = [HEAD, f"# `{package}`", "", *_markdown(inspect.getdoc(module) or "")]
@@ -55,10 +55,10 @@ def page(package: str) -> str:
 
 
 def facade() -> str:
-    """The page of `from pilothouse import ...`: each name in one sentence, with a link to its entry.
+    """Returns the page of `from pilothouse import ...`: a sentence per name, with a link to its entry.
 
     Raises:
-        TypeError: A name that is exported has no entry on the page of a package.
+        TypeError: An exported name has no entry on the page of a package.
     """
     names = {name: home for home, names in pilothouse.HOMES.items() for name in names}
     blocks = [HEAD, "# `pilothouse`", "", *_markdown(inspect.getdoc(pilothouse) or "")]
@@ -71,7 +71,7 @@ def facade() -> str:
 
 
 def _entry_text(package: str, name: str) -> str:
-    """The text of an entry, on one line, without its heading and signature."""
+    """Returns the first paragraph of an entry on one line, without its heading and signature."""
     entry = "\n".join(_entry(package, name, getattr(importlib.import_module(package), name)))
     text = re.sub(r"^#[^\n]*$|```.*?```", "", entry, flags=re.DOTALL | re.MULTILINE).strip()
     return _flat(next(each for each in text.split("\n\n") if not each.startswith("`")))
@@ -90,7 +90,7 @@ def _entry(package: str, name: str, member: Any) -> list[str]:
 def _class(name: str, cls: type) -> list[str]:
     definition = _definition(cls)
     if not isinstance(definition, ast.ClassDef):
-        raise TypeError(f"{name} is no class in its source")
+        raise TypeError(f"the source of {name} is not a class definition")
     methods = {each.name: each for each in definition.body if isinstance(each, _Function)}
     made = methods.get("__init__")
     signature = _signature(made, name=name) if made else _fields_signature(name, definition)
@@ -105,7 +105,7 @@ def _class(name: str, cls: type) -> list[str]:
 
 
 def _value(package: str, name: str, member: Any) -> list[str]:
-    """A constant or an alias: its text is the string below its assignment, or the comment above it."""
+    """Returns a constant or an alias, with the string below its assignment or the comment above it."""
     for module in _modules(package):
         source = inspect.getsource(module)
         tree = ast.parse(source).body
@@ -135,7 +135,7 @@ def _modules(package: str) -> Iterator[Any]:
 
 
 def _fields(definition: ast.ClassDef) -> list[str]:
-    """The fields whose docstring is the text below them: enum members and settings."""
+    """Returns the fields that have their docstring below them: enum members and settings."""
     lines = []
     for node, after in zip(definition.body, definition.body[1:], strict=False):
         text = _text(after)
@@ -152,10 +152,10 @@ def _documented(name: str, member: Any) -> list[str]:
 
 
 def _markdown(text: str) -> list[str]:
-    """A Google docstring as markdown: its sections become lists."""
+    """Returns a Google docstring as Markdown. Its sections become lists."""
     lines: list[str] = []
     section = ""
-    # What follows two colons is indented, which is how Markdown knows code.
+    # The text after two colons is indented, which Markdown renders as code.
     for line in re.sub(
         r"::$", ":", re.sub(r"^::\n\n", "", text, flags=re.MULTILINE), flags=re.MULTILINE
     ).splitlines():
@@ -217,7 +217,7 @@ def _fields_signature(name: str, definition: ast.ClassDef) -> str:
 
 
 def _wrapped(signature: str) -> str:
-    """The signature on one line, or an argument per line where that is too long."""
+    """Returns the signature on one line, or with an argument per line if it is too long."""
     if len(signature) <= 100:
         return signature
     head, _, rest = signature.partition("(")

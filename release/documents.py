@@ -1,4 +1,4 @@
-"""The YAML that the release writes: one look for all of it, so that the same input gives the same bytes."""
+"""Reads and writes the YAML files of a release. The same input gives the same bytes."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ __all__ = ["Document", "check", "different", "dump", "load", "tree", "write"]
 
 
 def load(path: Path) -> Document:
-    """The one document in a file."""
+    """Returns the single document in a file."""
     document = yaml.safe_load(path.read_text())
     if not isinstance(document, dict):
-        raise ClusterError(f"{path} does not hold one YAML mapping; restore it from git")
+        raise ClusterError(f"{path} does not contain a single YAML mapping. Restore it from git.")
     return document
 
 
 def write(files: Mapping[Path, str], whole: Sequence[Path] = ()) -> list[Path]:
-    """Makes the files what they should be, and returns those that were not.
+    """Writes the files that differ, and returns the paths that have changed.
 
     Args:
-        files: What each should hold.
-        whole: Folders that hold these files and no others: any other is removed.
+        files: The expected text of each file.
+        whole: Folders that contain only these files. All other files in them are removed.
     """
     changed = different(files, whole)
     for path in changed:
@@ -40,33 +40,33 @@ def write(files: Mapping[Path, str], whole: Sequence[Path] = ()) -> list[Path]:
 
 
 def different(files: Mapping[Path, str], whole: Sequence[Path] = ()) -> list[Path]:
-    """The files that are missing, hold another text, or should not be there; see `write`."""
+    """Returns the files that are missing, differ, or should not exist; see `write`."""
     wrong = [path for path, text in files.items() if not path.exists() or path.read_text() != text]
     found = (path for folder in whole for path in sorted(folder.rglob("*")) if path.is_file())
     return [*wrong, *(path for path in found if path not in files)]
 
 
 def check(files: Mapping[Path, str], command: str, whole: Sequence[Path] = ()) -> None:
-    """Refuses to go on when a generated file is not what its sources make of it.
+    """Checks that the generated files are up to date.
 
     Args:
-        files: What should be there.
-        command: What writes it: "inv generate".
+        files: The expected text of each file.
+        command: The command that writes them: "inv generate".
         whole: See `write`.
 
     Raises:
-        ClusterError: names the files and the command.
+        ClusterError: A file is out of date. The text names it and the command.
     """
     changed = different(files, whole)
     if changed:
         names = ", ".join(str(path.relative_to(CHECKOUT)) for path in changed)
         raise ClusterError(
-            f"{names} differ from what their sources say: run ./{command} and commit the result"
+            f"not up to date with the sources: {names}. Run ./{command} and commit the result."
         )
 
 
 def tree(folder: Path) -> dict[Path, str]:
-    """Every file below a folder by its path relative to it."""
+    """Returns the text of every file below a folder, by its path relative to the folder."""
     return {
         path.relative_to(folder): path.read_text() for path in sorted(folder.rglob("*")) if path.is_file()
     }

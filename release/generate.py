@@ -1,4 +1,4 @@
-"""What the types say, where others read it: CRDs, the API part of ClusterServiceVersions, reference pages."""
+"""Generates files from the types: CRDs, the API part of ClusterServiceVersions, reference pages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from release.reference import page
 
 
 def files() -> dict[Path, str]:
-    """Every generated file with the text that it should have."""
+    """Returns every generated file and its expected text."""
     found: dict[Path, str] = {}
     for package in PACKAGES.values():
         found |= manifests(package, "inv generate")
@@ -33,11 +33,11 @@ def files() -> dict[Path, str]:
 
 
 def manifests(package: Package, command: str) -> dict[Path, str]:
-    """The CRDs of a package and the API part of its ClusterServiceVersion.
+    """Returns the CRDs of a package and the API part of its ClusterServiceVersion.
 
     Args:
-        package: Whose.
-        command: What writes them: "inv generate".
+        package: The package.
+        command: The command that writes them: "inv generate".
     """
     comment = f"Written by `./{command}` from the types; change those."
     found = {
@@ -50,7 +50,7 @@ def manifests(package: Package, command: str) -> dict[Path, str]:
 
 
 def csv_patch(package: Package, command: str) -> dict[Path, str]:
-    """The API part of a package's ClusterServiceVersion; see `manifests`."""
+    """Returns the API part of a package's ClusterServiceVersion; see `manifests`."""
     comment = f"Written by `./{command}` from the types; change those."
     return {package.config / "manifests" / "generated.yaml": dump(_csv_patch(package), comment=comment)}
 

@@ -1,4 +1,4 @@
-"""`inv run`: an operator on this host, against the current cluster, restarted when its source changes."""
+"""`inv run`: runs an operator on this host against the current cluster."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def run(name: str, *, namespaces: str = "", take_over: bool = False) -> None:
     """Runs an operator until interrupted.
 
     Args:
-        name: The package, or its folder: "flights"; or the folder of a project.
-        namespaces: The namespaces to watch, with commas between; empty for all.
-        take_over: Keep the Deployment in the cluster at 0 replicas meanwhile.
+        name: The package, its folder ("flights"), or the folder of a project.
+        namespaces: The namespaces to watch, separated by commas; empty for all.
+        take_over: Keep the Deployment in the cluster at 0 replicas while the operator runs here.
 
     Raises:
         ClusterError: There is no such operator, or the cluster cannot be used or lacks its kinds.
-        ProjectError: The folder is not a project, or the operator refuses its settings.
+        ProjectError: The folder is not a project, or the operator's settings are wrong.
     """
     package = _package(name)
     kubectl = targets.current().kubectl
@@ -37,7 +37,7 @@ def run(name: str, *, namespaces: str = "", take_over: bool = False) -> None:
     with interrupted_by(signal.SIGTERM, signal.SIGHUP), ExitStack() as stack:
         stand_in = stack.enter_context(standing_in(kubectl, package, take_over=take_over))
         if not take_over and stand_in.runs:
-            say(_stands_by(stand_in.namespace, package))
+            say(_also_installed(stand_in.namespace, package))
         companion = stack.enter_context(package.beside(kubectl))
         variables = environment(
             package.python_path,
@@ -53,19 +53,19 @@ def run(name: str, *, namespaces: str = "", take_over: bool = False) -> None:
                 [sys.executable, "-m", package.module], {"POD_NAMESPACE": stand_in.namespace, **variables}
             )
 
-        supervise(begin, package.source, lambda: _look(stand_in, companion))
+        supervise(begin, package.source, lambda: _check(stand_in, companion))
 
 
-def _look(stand_in: StandIn, companion: Companion | None) -> str:
-    """Keeps the take-over and the companion up; returns why the operator must restart, if it must."""
+def _check(stand_in: StandIn, companion: Companion | None) -> str:
+    """Keeps the take-over and the companion running. Returns why the operator must restart, or ""."""
     if companion:
         companion.keep()
     before = stand_in.namespace
     try:
-        now = stand_in.look()
+        now = stand_in.check()
     except ClusterError:
-        return ""  # The operator itself tells of an API server that is away.
-    return "" if now == before else f"its Lease belongs into namespace {now} now"
+        return ""  # The operator itself logs that the API server cannot be reached.
+    return "" if now == before else f"the operator's Lease is now in namespace {now}"
 
 
 def _package(name: str) -> Package:
@@ -76,7 +76,7 @@ def _package(name: str) -> Package:
         return projects.load(given(name))
     folder_names = ", ".join(package.folder for package in PACKAGES.values())
     raise ClusterError(
-        f"there is no operator '{name}'; there are: {folder_names}, and every folder that `inv new` made"
+        f"there is no operator '{name}'. Use {folder_names}, or the folder of a project that `inv new` made."
     )
 
 
@@ -84,15 +84,15 @@ def _require_kinds(kubectl: Kubectl, package: Package) -> None:
     for kind in package.kinds:
         if not kubectl("get", "crd", str(kind.resource), "--ignore-not-found", "-o", "name").strip():
             raise ClusterError(
-                f"the cluster does not know {kind.resource}: "
-                f"kubectl apply --server-side -k {package.config / 'crd'}, "
-                f"or {package.installation} for all of it"
+                f"the cluster has no kind {kind.resource}. Install its CRD: "
+                f"kubectl apply --server-side -k {package.config / 'crd'}. "
+                f"Or install the operator: {package.installation}"
             )
 
 
-def _stands_by(namespace: str, package: Package) -> str:
+def _also_installed(namespace: str, package: Package) -> str:
     return (
-        f"{package.name} is also installed in the cluster, in namespace {namespace}. The one that holds the "
-        "Lease works; this one stands by until it is free.\n"
-        f"To work here now: ./inv run {package.argument} --take-over, which pauses the other meanwhile"
+        f"{package.name} is also installed in the cluster, in namespace {namespace}. Only the process that "
+        "holds the Lease reconciles. This one waits until the Lease is free.\n"
+        f"To pause the other one: ./inv run {package.argument} --take-over"
     )

@@ -1,4 +1,4 @@
-"""An airline that an operator on this host reaches: the cluster's, where tickets are booked, or one here."""
+"""An airline for an operator on this host: the cluster's through a port-forward, or one on this host."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _START_PATIENCE = 15.0
 
 
 class HostAirline:
-    """The process that answers on this host.
+    """The airline's process on this host.
 
     Attributes:
-        environment: What the operator's environment says of it.
-        what: What it is, for people.
+        environment: The operator's environment variables for it.
+        what: A description for users.
     """
 
     def __init__(self, kubectl: Kubectl) -> None:
@@ -44,7 +44,7 @@ class HostAirline:
         self.what = (
             "the cluster's airline, through a port-forward"
             if self._forwards
-            else f"an airline on this host, its bookings in {self._database}"
+            else f"an airline on this host with its bookings in {self._database}"
         )
         self._process = self._start(0)
         try:
@@ -60,12 +60,12 @@ class HostAirline:
         }
 
     def keep(self) -> None:
-        """Starts it again, at the same port, if it has ended: a port-forward does with the pod behind it."""
+        """Restarts the process on the same port if it has ended. A port-forward ends with its pod."""
         if self._process.poll() is not None:
             self._process = self._start(self._at)
 
     def close(self) -> None:
-        """Ends it."""
+        """Stops the process."""
         stop(self._process)
 
     def _start(self, port: int) -> subprocess.Popen[bytes]:
@@ -85,18 +85,18 @@ class HostAirline:
 
     def _port(self) -> str:
         if self._process.poll() is not None:
-            raise ClusterError(f"{self.what} ended at once:\n{self._log.read_text().strip()}")
-        told = r"127\.0\.0\.1:(\d+)" if self._forwards else r"listening on \S+:(\d+)"
-        found = re.search(told, self._log.read_text())
+            raise ClusterError(f"{self.what} has ended:\n{self._log.read_text().strip()}")
+        pattern = r"127\.0\.0\.1:(\d+)" if self._forwards else r"listening on \S+:(\d+)"
+        found = re.search(pattern, self._log.read_text())
         return found[1] if found else ""
 
 
 @contextmanager
 def host_airline(kubectl: Kubectl) -> Iterator[HostAirline | None]:
-    """An airline, until the end; None where AIRLINE_URL names another one.
+    """Runs an airline while the block runs. Yields None if AIRLINE_URL is set.
 
     Raises:
-        ClusterError: it did not start.
+        ClusterError: The airline did not start.
     """
     if "AIRLINE_URL" in os.environ:
         yield None

@@ -1,4 +1,4 @@
-"""The released images by digest. config/base/images holds them, for bundle and catalog alike."""
+"""The released images with their digests. Bundles and catalog use those in config/base/images."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ _REFERENCE = re.compile(r"(?P<name>[a-z0-9.\-_/:]+)@(?P<digest>sha256:[0-9a-f]{6
 
 
 def released(name: str) -> str:
-    """The reference, with its digest, of the released image of a name.
+    """Returns the reference of a released image, with its digest.
 
     Raises:
-        ClusterError: that image has not been pinned.
+        ClusterError: The image has not been pinned.
     """
     for entry in yaml.safe_load(PINS.read_text())["images"]:
         if entry["name"] == name:
             return f"{name}@{entry['digest']}"
-    raise ClusterError(f"{PINS.relative_to(CHECKOUT)} has no image {name}; ./inv image.pin adds it")
+    raise ClusterError(f"{PINS.relative_to(CHECKOUT)} has no image {name}. Add it with ./inv image.pin.")
 
 
 def pin(reference: str) -> None:
-    """Makes the image of a reference the released one of its name.
+    """Pins an image as the released one of its name.
 
     Raises:
-        ClusterError: the reference has no digest.
+        ClusterError: The reference has no digest.
     """
     name, digest = _parts(reference)
     text = PINS.read_text()
@@ -44,22 +44,22 @@ def pin(reference: str) -> None:
 
 
 def substitute(source: Path, references: Mapping[str, str], output: Path) -> None:
-    """Copies a folder of manifests with other image references in them.
+    """Copies a folder of manifests and replaces image references in the copy.
 
     Args:
         source: The folder, with the released references.
-        references: Which reference takes the place of which.
-        output: Where the copy goes; files of the same names are overwritten.
+        references: The new reference for each released one.
+        output: The folder of the copy. Files of the same names are overwritten.
 
     Raises:
-        ClusterError: a reference to be replaced is nowhere in the folder, or the other one has no digest.
+        ClusterError: A released reference does not occur in the folder, or a new one has no digest.
     """
     for new in references.values():
         _parts(new)
     files = {path: path.read_text() for path in sorted(source.rglob("*")) if path.is_file()}
     for old in references:
         if not any(old in text for text in files.values()):
-            raise ClusterError(f"{source} does not mention {old}: run ./inv bundle and ./inv catalog first")
+            raise ClusterError(f"{source} does not contain {old}. Run ./inv bundle and ./inv catalog first.")
     mentioned = re.compile("|".join(map(re.escape, references)))
     for path, text in files.items():
         target = output / path.relative_to(source)
@@ -68,8 +68,8 @@ def substitute(source: Path, references: Mapping[str, str], output: Path) -> Non
 
 
 def _parts(reference: str) -> tuple[str, str]:
-    """Name and digest of a reference."""
+    """Returns the name and the digest of a reference."""
     match = _REFERENCE.fullmatch(reference)
     if not match:
-        raise ClusterError(f"'{reference}' is not NAME@sha256:DIGEST: a tag may move, a release may not")
+        raise ClusterError(f"'{reference}' must be NAME@sha256:DIGEST, because a tag can change later")
     return match["name"], match["digest"]

@@ -1,4 +1,4 @@
-"""Installs a package through OLM, as a user does: CatalogSource, Subscription, and then patience."""
+"""Installs a package through OLM, as a user does: with a CatalogSource and a Subscription."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from devcluster.shell import ClusterError
 from release.packages import NAMESPACE, Package
 
 _CATALOG = "pilothouse"
-#: Seconds until OLM is given up: its own deadline for a Deployment is 5 minutes.
+#: Seconds for OLM to install a package. OLM's own deadline for a Deployment is 5 minutes.
 _PATIENCE = 330.0
 
 
 def subscribe(kubectl: Kubectl, package: Package, catalog_image: str, operator_image: str) -> None:
     """Subscribes to a package from a catalog image.
 
-    An installed version of the same name with another operator image is taken away first (its CRD and its
-    objects stay): OLM would never replace a version by itself.
+    An installed version of the same name with another operator image is uninstalled first (its CRD and its
+    objects stay), because OLM never replaces a version with itself.
 
     Args:
-        kubectl: The cluster.
-        package: What to install.
-        catalog_image: The catalog, with its digest, as the cluster pulls it.
-        operator_image: The image that the version in that catalog names.
+        kubectl: Runs kubectl against the cluster.
+        package: The package to install.
+        catalog_image: The reference of the catalog that the cluster pulls, with its digest.
+        operator_image: The operator's image in that catalog.
     """
     installed = _csv(kubectl, package)
-    # With its CSV deleted by hand, OLM takes a Subscription for served and installs nothing any more.
+    # If a user has deleted the CSV, OLM takes the Subscription for installed and does nothing.
     orphaned = not installed and _installed_once(kubectl, package)
     if orphaned or (installed and _image(installed) != operator_image):
         unsubscribe(kubectl, package)
     _drop_other_catalog(kubectl, catalog_image)
     *catalog, subscription = _manifests(package, catalog_image)
     kubectl.apply(yaml.safe_dump_all(catalog))
-    # OLM resolves a Subscription at once, if need be from what an earlier catalog of the same name said
-    # (its resolver keeps that for minutes); a connection that gets READY makes it ask anew.
+    # OLM resolves a Subscription immediately, even from its cached content of an earlier catalog with the
+    # same name, which it keeps for minutes. Once the connection is READY, OLM reads the new catalog.
     state = "jsonpath={.status.connectionState.lastObservedState}=READY"
     kubectl(
         "wait", "catalogsource", _CATALOG, "-n", NAMESPACE, f"--for={state}", "--timeout=120s", timeout=130
@@ -46,7 +46,7 @@ def subscribe(kubectl: Kubectl, package: Package, catalog_image: str, operator_i
 
 
 def _manifests(package: Package, catalog_image: str) -> list[dict[str, Any]]:
-    """The package's page of config/olm with another catalog image; the Subscription comes last."""
+    """Returns the package's objects in config/olm with another catalog image, the Subscription last."""
     text = (CHECKOUT / "config" / "olm" / f"{package.folder}.yaml").read_text()
     objects: list[dict[str, Any]] = list(yaml.safe_load_all(text))
     for found in objects:
@@ -56,10 +56,10 @@ def _manifests(package: Package, catalog_image: str) -> list[dict[str, Any]]:
 
 
 def wait_succeeded(kubectl: Kubectl, package: Package, seconds: float = _PATIENCE) -> dict[str, Any]:
-    """Waits until OLM reports the package's present version as Succeeded, and returns that version's CSV.
+    """Waits until OLM reports the current version of a package as Succeeded, and returns its CSV.
 
     Raises:
-        ClusterError: it did not; the error holds what OLM and the pods say.
+        ClusterError: The installation timed out. The text shows the state of OLM and the pods.
     """
 
     def succeeded() -> dict[str, Any]:
@@ -67,21 +67,21 @@ def wait_succeeded(kubectl: Kubectl, package: Package, seconds: float = _PATIENC
         return csv if csv.get("status", {}).get("phase") == "Succeeded" else {}
 
     return wait_until(
-        succeeded, seconds, lambda: f"{package.csv_name} was not installed\n{explain(kubectl, package)}\n"
+        succeeded, seconds, lambda: f"{package.csv_name} was not installed:\n{explain(kubectl, package)}\n"
     )
 
 
 def unsubscribe(kubectl: Kubectl, package: Package) -> None:
-    """Uninstalls as OLM's documentation says: Subscription and CSV go; the CRD and its objects stay."""
+    """Deletes Subscription and CSV, as OLM's documentation recommends. The CRD and its objects stay."""
     for thing in (f"subscription.operators.coreos.com/{package.name}", f"csv/{package.csv_name}"):
         kubectl("delete", thing, "-n", NAMESPACE, "--ignore-not-found", "--wait", timeout=120)
-    # A Deployment that the garbage collector has not got to yet would pass for the next installation's.
+    # Until the garbage collector deletes the Deployment, the next installation would take it for its own.
     owned = ("deployment,pods", "-n", NAMESPACE, "-l", package.selector)
     kubectl("wait", "--for=delete", *owned, "--timeout=120s", timeout=130)
 
 
 def explain(kubectl: Kubectl, package: Package) -> str:
-    """What OLM, the pods, the events of the operators' namespace and a package's log show."""
+    """Returns the state of OLM and the pods, the Events of the namespace, and the log of the package."""
     views = (
         ("get", "catalogsource,subscription,installplan,csv,pods,jobs", "-o", "wide"),
         (
@@ -104,7 +104,7 @@ def explain(kubectl: Kubectl, package: Package) -> str:
 
 
 def _drop_other_catalog(kubectl: Kubectl, image: str) -> None:
-    """Takes away a catalog with another image: OLM would resolve from its pod until the new one serves."""
+    """Deletes a catalog with another image. Until the new one serves, OLM would resolve from the old pod."""
     words = ("catalogsource", _CATALOG, "-n", NAMESPACE, "--ignore-not-found", "-o", "jsonpath={.spec.image}")
     if kubectl("get", *words) in ("", image):
         return
@@ -120,7 +120,7 @@ def _csv(kubectl: Kubectl, package: Package) -> dict[str, Any] | None:
 
 
 def _installed_once(kubectl: Kubectl, package: Package) -> bool:
-    """Whether the Subscription, if there is one, says that it installed something."""
+    """Returns whether there is a Subscription that has installed something."""
     words = ("subscription.operators.coreos.com", package.name, "-n", NAMESPACE, "--ignore-not-found")
     return bool(kubectl("get", *words, "-o", "jsonpath={.status.installedCSV}"))
 

@@ -1,4 +1,4 @@
-"""The lock files: every package that runs in the image, and all that develops it, pinned with hashes."""
+"""The lock files: all packages of the image and of the development environment, pinned with hashes."""
 
 from __future__ import annotations
 
@@ -8,19 +8,23 @@ from pathlib import Path
 from devcluster.folders import CHECKOUT
 from devcluster.shell import run
 
-#: Lock file -> what it is compiled from.
+#: The arguments of uv for each lock file.
 _LOCKS = {
     "runtime.txt": ("pyproject.toml",),
     "build.txt": ("--group", "build"),
     "dev.txt": ("--group", "dev", "--all-extras", "pyproject.toml"),
     "bench.txt": ("--group", "bench", "pyproject.toml"),
-    # Without the runtime: nothing of ours runs there.
+    # Without the framework, which does not run there.
     "bench-ansible.txt": ("--group", "bench-ansible"),
 }
 
 
 def lock(*, upgrade: bool = False) -> None:
-    """Writes requirements/*.txt from pyproject.toml; pins that still fit stay, unless told to upgrade."""
+    """Writes requirements/*.txt from pyproject.toml.
+
+    Args:
+        upgrade: Use the newest versions that pyproject.toml allows. Otherwise pins that still fit stay.
+    """
     uv = Path(sysconfig.get_path("scripts")) / "uv"
     for name, sources in _LOCKS.items():
         command: list[str | Path] = [

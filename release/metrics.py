@@ -1,4 +1,4 @@
-"""The reference page of the metrics, from the registry that serves them."""
+"""The reference page of the metrics, generated from the registry that serves them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ _HEAD = """<!-- Written by `./inv generate` from pilothouse.telemetry.metrics; c
 
 # Metrics
 
-`/metrics` on port 8081, in the Prometheus text format; [secure metrics](../howto/secure-metrics.md) puts TLS
-and a token before it, [alerts](../howto/alerts.md) has rules. Where controller-runtime or client-go has a
-metric, it has that name, those labels and those buckets here, so their dashboards and alerts work as they
-are. Beside these there are the `process_*` metrics of Prometheus's client libraries.
+The operator serves `/metrics` on port 8081 in the Prometheus text format. See
+[secure metrics](../howto/secure-metrics.md) for TLS and tokens, and [alerts](../howto/alerts.md) for alert
+rules. If controller-runtime or client-go has the same metric, name, labels and buckets are the same here, so
+their dashboards and alerts work unchanged. The `process_*` metrics of the Prometheus client libraries are
+served, too.
 
-| Metric | Type | Labels | What it tells | Named after |
+| Metric | Type | Labels | Meaning | Named after |
 | --- | --- | --- | --- | --- |
 """
 _NAMED_AFTER = {
@@ -32,7 +33,7 @@ _NAMED_AFTER = {
 
 
 class Described(NamedTuple):
-    """A metric: its name as scraped, its type and labels, and what it tells."""
+    """A metric: its scraped name, type, labels and meaning."""
 
     name: str
     type: str
@@ -41,7 +42,7 @@ class Described(NamedTuple):
 
 
 def described() -> Iterator[Described]:
-    """Go over the metrics in the order of their declaration."""
+    """Yields the metrics in the order of their declaration."""
     for each in vars(metrics).values():
         if isinstance(each, Gauge | Series):
             (family,) = each.collect()
@@ -51,7 +52,7 @@ def described() -> Iterator[Described]:
 
 
 def page() -> str:
-    """The page: a row for each metric."""
+    """Returns the page, which has a row for each metric."""
     return _HEAD + "".join(_row(each) for each in described())
 
 

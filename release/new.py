@@ -1,4 +1,4 @@
-"""`inv new NAME --group G --kind K`: `pilothouse new`, and the bundle."""
+"""`inv new NAME --group G --kind K`: like `pilothouse new`, and also writes the bundle."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from release import projects
 @task(
     positional=["name"],
     help={
-        "name": "the operator, such as web-sites",
-        "group": "the API group of its kind, such as example.com",
-        "kind": "its kind, such as WebSite",
-        "output": "the new folder; NAME in the present one without it",
+        "name": "name of the operator, for example web-sites",
+        "group": "API group of its kind, for example example.com",
+        "kind": "its kind, for example WebSite",
+        "output": "folder to create; default: NAME in the current folder",
     },
 )
 @speaking_plainly
 def new(_: Context, name: str, group: str = "", kind: str = "", output: str = "") -> None:
-    """Creates a new operator in a folder of its own: types, playbook, tests, config and bundle."""
+    """Creates a new operator in a folder of its own: types, playbook, tests, manifests and bundle."""
     examples = {"--group example.com": group, "--kind WebSite": kind}
     if missing := [example for example, given in examples.items() if not given]:
         options = " and ".join(example.split()[0] for example in missing)
         verb = "is" if len(missing) == 1 else "are"
-        raise ClusterError(f"{options} {verb} missing: add for example {' '.join(missing)}")
+        raise ClusterError(f"{options} {verb} missing. Add for example: {' '.join(missing)}")
     folder = given(output or name)
     create(Names(name, group, kind), folder, projects.update)
-    print(f"created {folder}; its README.md says how to go on")
+    print(f"created {folder}; its README.md describes the next steps")

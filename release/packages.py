@@ -1,4 +1,4 @@
-"""What is released: the operators, each an OLM package of its own, and the version of all."""
+"""The operators of this repository. Each is an OLM package; all have the same version."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from flights_operator.types import FLIGHT_TICKET
 from pilothouse.api import Kind
 from pilothouse.process import Settings
 
-#: The operators' image, without tag or digest. One for all operators.
+#: The image of all operators, without tag or digest.
 IMAGE = "quay.io/pilothouse/pilothouse"
-#: Where config/olm puts the Subscription, the catalog and so the operators.
+#: The namespace of the Subscriptions, the catalog and the operators in config/olm.
 NAMESPACE = "pilothouse"
-#: The channel that everybody takes, by OLM's naming convention; a second major version would get another.
+#: The default channel, named by OLM's convention. A second major version would get another channel.
 CHANNEL = "stable"
 
 
 class Companion(Protocol):
-    """What runs beside an operator on this host."""
+    """A process that runs beside an operator on this host."""
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What the operator's environment says of it."""
+        """The operator's environment variables for this process."""
 
     def keep(self) -> None:
-        """Starts it again if it has ended."""
+        """Restarts the process if it has ended."""
 
 
 Companions: TypeAlias = Callable[[Kubectl], AbstractContextManager[Companion | None]]
@@ -52,14 +52,14 @@ def _airline(kubectl: Kubectl) -> AbstractContextManager[Companion | None]:
 
 @dataclass(frozen=True)
 class Package:
-    """One operator as OLM sees it.
+    """One operator as an OLM package.
 
     Attributes:
-        name: The package's name, and the start of its versions' names.
-        folder: Its folder in config/, and the start of its Python package's name.
-        kinds: The kinds that it owns.
-        settings: What its environment may say, by class.
-        beside: Starts what it needs beside it when it runs on this host.
+        name: The name of the package. The names of its versions begin with it.
+        folder: The folder in config/. The name of the Python package begins with it.
+        kinds: The kinds that the operator owns.
+        settings: The settings classes of the operator.
+        beside: Starts what the operator needs beside it on this host.
     """
 
     name: str
@@ -70,47 +70,47 @@ class Package:
 
     @property
     def version(self) -> str:
-        """Its version: that of this repository."""
+        """The version, which is that of this repository."""
         return version()
 
     @property
     def module(self) -> str:
-        """The Python module that runs as its process."""
+        """The Python module that runs the operator."""
         return f"{self.folder}_operator"
 
     @property
     def source(self) -> Path:
-        """The folder that its Python package lies in."""
+        """The folder that contains the operator's Python package."""
         return CHECKOUT / "operator"
 
     @property
     def python_path(self) -> str:
-        """PYTHONPATH for its process on this host: the runtime and its own source."""
+        """PYTHONPATH for the operator on this host: the framework and the operator's own source."""
         return os.pathsep.join(dict.fromkeys((str(CHECKOUT / "operator"), str(self.source))))
 
     @property
     def argument(self) -> str:
-        """What names it to `inv run`."""
+        """The argument of `inv run` for this operator."""
         return self.folder
 
     @property
     def installation(self) -> str:
-        """The command that installs it in a cluster."""
+        """The command that installs the operator in a cluster."""
         return "./inv demo"
 
     @property
     def config(self) -> Path:
-        """Its kustomize rooms."""
+        """The folder with the operator's kustomizations."""
         return CHECKOUT / "config" / self.folder
 
     @property
     def bundle(self) -> Path:
-        """Its committed bundle."""
+        """The folder of the committed bundle."""
         return CHECKOUT / "bundle" / self.name
 
     @property
     def catalog(self) -> Path:
-        """Its part of the committed catalog."""
+        """The package's folder in the committed catalog."""
         return CHECKOUT / "catalog" / self.name
 
     @property
@@ -120,17 +120,17 @@ class Package:
 
     @property
     def selector(self) -> str:
-        """The label that its Deployment and its pods carry."""
+        """The label selector of the operator's Deployment and pods."""
         return f"app.kubernetes.io/name={self.name}"
 
     @property
     def csv_name(self) -> str:
-        """The name of the present version's ClusterServiceVersion."""
+        """The name of the ClusterServiceVersion of the current version."""
         return f"{self.name}.v{self.version}"
 
     @property
     def csv_base(self) -> Path:
-        """The hand-written words of the ClusterServiceVersion."""
+        """The hand-written part of the ClusterServiceVersion."""
         return self.config / "manifests" / "bases" / f"{self.name}.clusterserviceversion.yaml"
 
 
@@ -143,17 +143,17 @@ PACKAGES: Mapping[str, Package] = {
 
 
 def find(name: str) -> Package:
-    """The package of a name.
+    """Returns the package with a name.
 
     Raises:
-        ClusterError: there is none of it.
+        ClusterError: There is no such package.
     """
     if name not in PACKAGES:
-        raise ClusterError(f"there is no package '{name}'; there are: {', '.join(PACKAGES)}")
+        raise ClusterError(f"there is no package '{name}'. The packages are: {', '.join(PACKAGES)}")
     return PACKAGES[name]
 
 
 def version() -> str:
-    """The version of the project, from pyproject.toml."""
+    """Returns the version of the project, from pyproject.toml."""
     text = (CHECKOUT / "pyproject.toml").read_text()
     return str(tomllib.loads(text)["project"]["version"])

@@ -1,7 +1,7 @@
-"""`inv play` and `inv explain`: an operator's own command line, in its pod by exec, or here.
+"""`inv play` and `inv explain`: run the operator's own command line, in its pod or on this host.
 
-A host reaches neither pods nor Services, so what plays must run in the cluster: in the operator's pod it has
-the operator's rights, settings and key.
+A host can reach neither pods nor Services, so a manual play must run in the cluster. In the operator's pod it
+has the operator's permissions, settings and API key.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from pilothouse.api import Kind
 from release import projects
 from release.packages import Package
 
-#: What a person waits for at most: a sync's own deadline, and the time for which an abandoned Lease is kept.
+#: The longest wait, in seconds: the timeout of a reconcile plus the time until an abandoned Lease expires.
 _PATIENCE = 180.0
 
 
 def play(
     name: str, options: Sequence[str], *, namespace: str = "", operator_namespace: str = "", project: str = ""
 ) -> int:
-    """Plays one object by hand in its operator's pod.
+    """Reconciles one object manually in its operator's pod.
 
     Args:
         name: KIND/NAME or KIND/NAMESPACE/NAME.
-        options: For the operator's own `play`: --check, --diff, --output=json.
-        namespace: Of the object, where its name does not say it; the kubeconfig's unless given.
-        operator_namespace: Of the operator, where more than one is installed.
-        project: The folder of the operator, where it is none of this checkout.
+        options: The options of the operator's own `play`: --check, --diff, --output=json.
+        namespace: The namespace of the object, if `name` has none. Default: that of the kubeconfig's context.
+        operator_namespace: The namespace of the operator, if it is installed more than once.
+        project: The folder of a project. Default: the operators of this checkout.
 
     Returns:
         The exit code of the operator's own `play`.
 
     Raises:
-        ClusterError: there is no such kind, or no pod to play in.
+        ClusterError: There is no such kind, or no suitable pod.
     """
     word, _, rest = name.partition("/")
     package, kind = of_kind(word, project)
@@ -59,26 +59,26 @@ def play(
         )
     except subprocess.TimeoutExpired:
         raise ClusterError(
-            f"the play of {name} gave no answer within {_PATIENCE:.0f} s: see the operator's log, "
+            f"the manual play of {name} timed out after {_PATIENCE:.0f} s. See the operator's log: "
             f"kubectl logs {shlex.join(where)}"
         ) from None
-    _tell(done.stderr.decode())
+    _print_errors(done.stderr.decode())
     return done.returncode
 
 
 def explain(word: str, form: str, project: str = "") -> int:
-    """Tells what is played over a kind: by the sources on this host, without any cluster.
+    """Shows the tasks of a kind from the sources on this host. Needs no cluster.
 
     Args:
         word: The kind.
         form: text or mermaid.
-        project: As for `play`.
+        project: The folder of a project, as for `play`.
 
     Returns:
         The exit code.
 
     Raises:
-        ClusterError: no operator here has the kind.
+        ClusterError: No operator has the kind.
     """
     package, kind = of_kind(word, project)
     command = [sys.executable, "-m", package.module, "explain", kind.resource.kind, f"--format={form}"]
@@ -87,14 +87,14 @@ def explain(word: str, form: str, project: str = "") -> int:
 
 
 def of_kind(word: str, project: str = "") -> tuple[Package, Kind[Any]]:
-    """The package and the kind that a person means: by kind, plural or short name, in any case.
+    """Returns the package and the kind with a name.
 
     Args:
-        word: What the person says.
-        project: The folder whose operator is meant; one of this checkout without it.
+        word: The kind, its plural or a short name, in upper or lower case.
+        project: The folder of a project. Default: the operators of this checkout.
 
     Raises:
-        ClusterError: no operator here has it; the known ones are named.
+        ClusterError: No operator has the kind. The text lists the known kinds.
     """
     known = []
     for package in projects.operators(project):
@@ -103,13 +103,17 @@ def of_kind(word: str, project: str = "") -> tuple[Package, Kind[Any]]:
             if word.lower() in (resource.kind.lower(), resource.plural, str(resource), *kind.short_names):
                 return package, kind
             known.append(resource.kind)
-    where = f"in {project}" if project else "here"
-    more = "" if project else "; --project names the folder of another operator"
-    raise ClusterError(f"no operator {where} has the kind '{word}'; there are: {', '.join(known)}{more}")
+    where = f"in {project}" if project else "of this checkout"
+    more = "" if project else ". For an operator that `inv new` created, use --project FOLDER"
+    raise ClusterError(f"no operator {where} has the kind '{word}'. The kinds are: {', '.join(known)}{more}")
 
 
 def pod_of(kubectl: Kubectl, package: Package, namespace: str) -> dict[str, Any]:
-    """A pod to play in: one whose process runs and stays, a Ready one if there is one."""
+    """Returns a running pod of an operator that is not being deleted, a Ready one if possible.
+
+    Raises:
+        ClusterError: There is no such pod, or the operator runs in several namespaces.
+    """
     where = ("-n", namespace) if namespace else ("-A",)
     try:
         items = kubectl.read("pods", *where, "-l", package.selector)["items"]
@@ -117,27 +121,29 @@ def pod_of(kubectl: Kubectl, package: Package, namespace: str) -> dict[str, Any]
         if namespace or "forbidden" not in str(error):
             raise
         raise ClusterError(
-            f"you may not list the pods of all namespaces to find {package.name}: name its own with "
+            f"you have no permission to list the pods of all namespaces to find {package.name}. Use "
             "--operator-namespace"
         ) from error
     found: list[dict[str, Any]] = [pod for pod in items if not pod["metadata"].get("deletionTimestamp")]
     namespaces = sorted({pod["metadata"]["namespace"] for pod in found})
     if len(namespaces) > 1:
         raise ClusterError(
-            f"{package.name} runs in more than one namespace: choose with --operator-namespace, "
-            f"one of {', '.join(namespaces)}"
+            f"{package.name} runs in more than one namespace. Choose one of {', '.join(namespaces)} with "
+            "--operator-namespace"
         )
     running = [pod for pod in found if _runs(pod)]
     if not running:
         problems = "; ".join(f"{pod['metadata']['name']}: {pod_problem(pod)}" for pod in found)
         raise ClusterError(
-            f"{package.name} has no running pod to play in ({problems or 'there is none'}): start it, "
-            f"{package.installation} installs it, kubectl scale --replicas=1 brings it back, or run it here: "
-            f"./inv run {package.argument}"
+            f"{package.name} has no running pod ({problems or 'there are no pods'}). Install it "
+            f"({package.installation}), scale it up (kubectl scale --replicas=1), or run it on this host "
+            f"(./inv run {package.argument})"
         )
     ready = next((pod for pod in running if not pod_problem(pod)), None)
     if ready is None:
-        _tell(f"note: no pod of {package.name} is Ready; playing in one that runs: {pod_problem(running[0])}")
+        _print_errors(
+            f"note: no pod of {package.name} is Ready, using a running one: {pod_problem(running[0])}"
+        )
     return ready or running[0]
 
 
@@ -147,7 +153,7 @@ def _runs(pod: dict[str, Any]) -> bool:
 
 
 def _default_namespace(kubectl: Kubectl) -> str:
-    """The namespace of the kubeconfig's context, which kubectl would take."""
+    """Returns the namespace of the kubeconfig's context, which is kubectl's default."""
     words = ("config", "view", "--minify", "-o", "jsonpath={.contexts[0].context.namespace}")
     try:
         return kubectl(*words).strip() or "default"
@@ -155,8 +161,8 @@ def _default_namespace(kubectl: Kubectl) -> str:
         return "default"
 
 
-def _tell(text: str) -> None:
-    """Prints what was said on standard error, without kubectl's remark on the exit code."""
+def _print_errors(text: str) -> None:
+    """Prints lines to standard error, without kubectl's line about the exit code."""
     for line in text.splitlines():
         if not line.startswith("command terminated with exit code"):
             print(line, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Operators outside of this repository, each in a folder of its own: `inv new` creates one."""
+"""Projects: operators in folders of their own, which `inv new` creates."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ _NONE = framework.Project(CHECKOUT, "", "")
 
 @dataclass(frozen=True)
 class Project(Package):
-    """A folder with one operator: its package in Python, config/ and bundle/.
+    """A folder with one operator: its Python package, config/ and bundle/.
 
     Attributes:
-        own: What its pyproject.toml says.
-        packages: The folder of the packages that it adds to the framework's; None: it adds none.
+        own: The content of its pyproject.toml.
+        packages: The folder with the packages that it adds to the framework's; None if it adds none.
     """
 
     own: framework.Project = _NONE
@@ -46,72 +46,72 @@ class Project(Package):
 
     @property
     def root(self) -> Path:
-        """The folder."""
+        """The folder of the project."""
         return self.own.root
 
     @property
     def version(self) -> str:
-        """Its version, from its pyproject.toml."""
+        """The version in its pyproject.toml."""
         return self.own.version
 
     @property
     def source(self) -> Path:
-        """The project: its Python package lies at its top."""
+        """The folder of the project, which contains the Python package."""
         return self.root
 
     @property
     def python_path(self) -> str:
-        """PYTHONPATH for its process on this host: the framework, its own source and its packages."""
+        """PYTHONPATH for the operator on this host: the framework, the project and its packages."""
         more = [str(self.packages)] if self.packages else []
         return os.pathsep.join([super().python_path, *more])
 
     @property
     def argument(self) -> str:
-        """Its folder."""
+        """The folder of the project."""
         return str(self.root)
 
     @property
     def installation(self) -> str:
-        """Its README says how the image gets there."""
+        """The command that installs the operator. The project's README describes how to push the image."""
         return f"kubectl apply --server-side -k {self.config}"
 
     @property
     def config(self) -> Path:
-        """Its kustomize rooms."""
+        """The folder with the project's kustomizations."""
         return self.root / "config"
 
     @property
     def bundle(self) -> Path:
-        """Its bundle."""
+        """The folder of the project's bundle."""
         return self.root / "bundle"
 
 
 @task(
     positional=["folder"],
     help={
-        "folder": "the project, as `inv new` created it",
-        "check": "write nothing; fail when a file is not what its sources make of it",
+        "folder": "folder of the project that `inv new` created",
+        "check": "write nothing; fail if a file is not up to date with its sources",
     },
 )
 @speaking_plainly
 def project(_: Context, folder: str, check: bool = False) -> None:
-    """Writes what follows from a project's types and config: CRDs, ClusterServiceVersion, bundle."""
+    """Writes the generated files of a project: CRDs, ClusterServiceVersion, bundle."""
     for path in update(given(folder), check=check):
         print(f"wrote {path}")
 
 
-@task(positional=["folder"], help={"folder": "the project, as `inv new` created it"})
+@task(positional=["folder"], help={"folder": "folder of the project that `inv new` created"})
 @speaking_plainly
 def build(_: Context, folder: str) -> None:
-    """Builds and pushes a project's image for the current cluster; prints its reference."""
+    """Builds and pushes a project's image for the current cluster, and prints its reference."""
     print(image(given(folder)))
 
 
 def image(folder: Path) -> str:
-    """Builds and pushes the image of a project upon the framework's of this checkout.
+    """Builds and pushes the image of a project, on top of the framework's image of this checkout.
 
     Returns:
-        The reference, with its digest, by which the current cluster pulls it.
+        The reference that the current cluster pulls, with its digest.
 
     Raises:
         ClusterError: There is no cluster or registry, or the build failed.
@@ -126,11 +126,11 @@ def image(folder: Path) -> str:
 
 
 def update(folder: Path, *, check: bool = False) -> list[Path]:
-    """Writes what is generated in a project, holds the bundle to operator-sdk's checks, returns what changed.
+    """Writes the generated files of a project, validates the bundle, and returns the changed files.
 
     Raises:
-        ClusterError: A permission or a sample is missing, or the bundle is not valid; with check, a file is
-            not what its sources make of it.
+        ClusterError: A permission or a sample is missing, or the bundle is not valid. With `check`: a file is
+            not up to date.
         ProjectError: The folder is not a project, or its types have a mistake.
     """
     found = load(folder)
@@ -143,7 +143,7 @@ def update(folder: Path, *, check: bool = False) -> list[Path]:
 
 
 def operators(folder: str) -> Sequence[Package]:
-    """The operators that a person means: that of a project's folder, or without one those of this checkout.
+    """Returns the operator in the folder of a project. Without a folder: the operators of this checkout.
 
     Raises:
         ProjectError: The folder is not a project.
@@ -152,10 +152,10 @@ def operators(folder: str) -> Sequence[Package]:
 
 
 def load(folder: Path) -> Project:
-    """The project in a folder; imports its types.
+    """Returns the project in a folder. Imports its types.
 
     Raises:
-        ProjectError: There is none, or its types have a mistake.
+        ProjectError: The folder is not a project, or its types have a mistake.
     """
     own = framework.read(folder)
     packages = installed(own)
@@ -168,11 +168,11 @@ def installed(own: framework.Project) -> Path | None:
     """Installs the locked packages of a project, once per content of its requirements.txt.
 
     Returns:
-        Their folder, which is kept in the cache; None: the project adds none.
+        The folder of the packages in the cache; None if the project adds none.
 
     Raises:
-        ProjectError: requirements.txt is out of date.
-        ClusterError: They cannot be installed.
+        ProjectError: The project's requirements.txt is out of date.
+        ClusterError: The packages cannot be installed.
     """
     locks.require_locked(own)
     file = own.root / "requirements.txt"
@@ -195,10 +195,10 @@ def installed(own: framework.Project) -> Path | None:
 
 
 def _documents(file: Path) -> list[dict[str, Any]]:
-    """The YAML mappings in a file of a project.
+    """Returns the YAML mappings in a file of a project.
 
     Raises:
-        ClusterError: It cannot be read, or holds something else.
+        ClusterError: The file cannot be read, or does not consist of YAML mappings.
     """
     try:
         found = [each for each in yaml.safe_load_all(file.read_text()) if each is not None]
@@ -207,12 +207,12 @@ def _documents(file: Path) -> list[dict[str, Any]]:
     except yaml.YAMLError as error:
         raise ClusterError(f"{file} is not valid YAML: {error}") from None
     if not all(isinstance(each, dict) for each in found):
-        raise ClusterError(f"{file} must hold YAML mappings")
+        raise ClusterError(f"{file} must contain only YAML mappings")
     return found
 
 
 def _require_role(found: Project) -> None:
-    """Refuses a kind that the operator may not watch: its pods would wait for ever."""
+    """Refuses a kind that the operator has no permission to watch. Its pods would never become ready."""
     role = found.config / "rbac" / "role.yaml"
     rules = [rule for each in _documents(role) for rule in each.get("rules") or ()]
     for kind in found.kinds:
@@ -223,13 +223,13 @@ def _require_role(found: Project) -> None:
         )
         if not granted:
             raise ClusterError(
-                f"{role} grants nothing on {plural}.{group}: copy the rules of another kind and change their "
-                "apiGroups and resources"
+                f"{role} grants no permissions on {plural}.{group}. Copy the rules of another kind and "
+                "change their apiGroups and resources."
             )
 
 
 def _require_samples(found: Project) -> None:
-    """Refuses a kind without an example: OLM's console shows one for each."""
+    """Refuses a kind without a sample. OLM's console shows one for each kind."""
     folder = found.config / "samples"
     listed = [
         name for each in _documents(folder / "kustomization.yaml") for name in each.get("resources") or ()
@@ -239,8 +239,8 @@ def _require_samples(found: Project) -> None:
     for kind in found.kinds:
         if (kind.resource.api_version, kind.resource.kind) not in present:
             raise ClusterError(
-                f"{folder} has no sample of {kind.resource.kind} in {kind.resource.api_version}: write one, "
-                "and list it in kustomization.yaml there"
+                f"{folder} has no sample of {kind.resource.kind} in {kind.resource.api_version}. Write one, "
+                "and list it in kustomization.yaml in that folder."
             )
 
 
@@ -250,6 +250,6 @@ def _put(files: dict[Path, str], *whole: Path, check: bool) -> list[Path]:
     if wrong := documents.different(files, whole):
         names = ", ".join(map(str, wrong))
         raise ClusterError(
-            f"{names} differ from what their sources say: run ./{COMMAND} and commit the result"
+            f"not up to date with the sources: {names}. Run ./{COMMAND} and commit the result."
         )
     return []

@@ -1,4 +1,4 @@
-"""Builds and pushes what OLM installs from: the operators' image, each package's bundle, the catalog."""
+"""Builds and pushes what OLM needs: the operators' image, the bundle of each package, the catalog."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from devcluster.folders import CHECKOUT
 from release import bundle, catalog
 from release.packages import PACKAGES, Package, version
 
-#: Bundles and catalog for the images just built; the committed ones name the released images.
+#: Bundles and catalog with the images just built. The committed ones have the released images.
 WORK = CHECKOUT / "build" / "publish"
 
 
 @dataclass(frozen=True)
 class Published:
-    """The images of one build, by the digest references that the cluster pulls.
+    """The references of the images of one build that the cluster pulls, with their digests.
 
     Attributes:
         operator: The operators' image.
-        catalog: The catalog with every package's bundle.
+        catalog: The catalog with the bundle of every package.
     """
 
     operator: str
@@ -29,7 +29,7 @@ class Published:
 
 
 def operator_image() -> str:
-    """Builds and pushes the operators' image; returns its reference with the digest."""
+    """Builds and pushes the operators' image, and returns its reference with the digest."""
     return builder.build(
         CHECKOUT / "Dockerfile",
         CHECKOUT,
@@ -40,16 +40,16 @@ def operator_image() -> str:
 
 
 def bundle_image(package: Package, context: Path) -> str:
-    """Builds and pushes a package's bundle from bundle/PACKAGE in a folder; returns the image's reference."""
+    """Builds and pushes the bundle in bundle/PACKAGE of a folder, and returns the image's reference."""
     name = package.bundle_image.rpartition("/")[2]
     return builder.build(CHECKOUT / "bundle.Dockerfile", context, name, build_args={"PACKAGE": package.name})
 
 
 def catalog_image(operator: str) -> str:
-    """Builds and pushes the bundles and the catalog for an operators' image; returns the catalog's reference.
+    """Builds and pushes the bundles and the catalog, and returns the catalog's reference.
 
     Args:
-        operator: The operators' image, with its digest, as the cluster pulls it.
+        operator: The reference of the operators' image that the cluster pulls, with its digest.
     """
     shutil.rmtree(WORK, ignore_errors=True)
     for package in PACKAGES.values():
@@ -60,6 +60,6 @@ def catalog_image(operator: str) -> str:
 
 
 def publish() -> Published:
-    """Builds and pushes everything that an installation through OLM pulls."""
+    """Builds and pushes all images that an installation through OLM needs."""
     operator = operator_image()
     return Published(operator, catalog_image(operator))

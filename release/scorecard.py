@@ -1,4 +1,4 @@
-"""operator-sdk's scorecard, run in the cluster: six tests of how well the bundle tells what it is."""
+"""Runs operator-sdk's scorecard in the cluster: six tests of the bundle's metadata."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from devcluster.shell import ClusterError
 from release.documents import Document
 from release.packages import Package
 
-#: Seconds that all tests together may take; the tool's own 30 are too few for a first pull.
+#: Seconds for all tests together. The tool's default of 30 is too short if images must be pulled.
 _WAIT = 180
 _NAMESPACE = "default"
 
 
 def score(package: Package) -> Mapping[str, str]:
-    """Runs the tests of a package's committed bundle and returns the state of each: pass.
+    """Runs the tests of a package's committed bundle, and returns the state of each test.
 
     Raises:
-        ClusterError: no cluster, or what did not pass and why.
+        ClusterError: There is no cluster, or a test failed. The text says why.
     """
     place = target.current()
     command: list[str | Path] = [
@@ -32,7 +32,7 @@ def score(package: Package) -> Mapping[str, str]:
     if place.cluster:
         base_images.ensure(("scorecard-test", "scorecard-untar", "scorecard-storage"), place.cluster.registry)
         tag = toolchain.TOOLS["operator-sdk"].version
-        # Elsewhere the tool's own defaults are pulled, by digest; these are what stands in for them here.
+        # The local cluster uses these images from its own registry. Other clusters pull the tool's defaults.
         for flag, name in (("untar", "scorecard-untar"), ("storage", "scorecard-storage")):
             command += [f"--{flag}-image", f"quay.io/operator-framework/{name}:{tag}"]
     results = _results(command)
@@ -42,12 +42,12 @@ def score(package: Package) -> Mapping[str, str]:
         if r["state"] != "pass"
     ]
     if failed:
-        raise ClusterError("the scorecard found:\n  " + "\n  ".join(failed))
+        raise ClusterError("the scorecard failed:\n  " + "\n  ".join(failed))
     return {result["name"]: result["state"] for result in results}
 
 
 def _results(command: Sequence[str | Path]) -> list[Document]:
-    """Runs the tool, which says in its report what failed and ends with status 1 then."""
+    """Runs the tool and returns its results. It exits with code 1 if a test fails."""
     done = subprocess.run(command, capture_output=True, text=True, timeout=_WAIT + 30, check=False)
     try:
         report = json.loads(done.stdout)

@@ -1,4 +1,4 @@
-"""The invoke tasks that make, try and show what is released."""
+"""The invoke tasks for generated files, OLM packages, images and the demo."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from release import lock as locks
 from release import scorecard as scorecards
 from release.packages import PACKAGES, Package, find
 
-_CHECK = {"check": "write nothing; fail when a committed file is not what its sources make of it"}
+_CHECK = {"check": "write nothing; fail if a committed file is not up to date with its sources"}
 
 
 @task
 @speaking_plainly
 def demo(_: Context) -> None:
-    """Brings up a cluster, installs pilothouse-flights in it through OLM, and books a ticket."""
+    """Starts a cluster, installs pilothouse-flights through OLM, and books a ticket."""
     demonstration.run()
 
 
-@task(help={"upgrade": "take the newest versions that pyproject.toml allows"})
+@task(help={"upgrade": "use the newest versions that pyproject.toml allows"})
 @speaking_plainly
 def lock(_: Context, upgrade: bool = False) -> None:
     """Writes the lock files in requirements/ from pyproject.toml."""
@@ -41,50 +41,51 @@ def lock(_: Context, upgrade: bool = False) -> None:
 @task(help=_CHECK)
 @speaking_plainly
 def generate(_: Context, check: bool = False) -> None:
-    """Writes what the types say: CRDs, the API part of ClusterServiceVersions, docs/reference."""
+    """Writes CRDs, the API part of ClusterServiceVersions, and docs/reference from the types."""
     _put(generated.files(), check, "inv generate")
 
 
 @task(
     help={
-        "package": "one package; all without it",
-        "image": "another image than the released one, NAME@sha256:DIGEST; needs --output",
-        "output": "a folder outside the sources, for such a bundle",
+        "package": "name of a package; default: all",
+        "image": "image to use in place of the released one, NAME@sha256:DIGEST; requires --output",
+        "output": "folder for the bundle with that image",
         **_CHECK,
     }
 )
 @speaking_plainly
 def bundle(_: Context, package: str = "", image: str = "", output: str = "", check: bool = False) -> None:
-    """Makes the OLM bundles with operator-sdk, and holds them to its checks: no warning is let pass."""
+    """Generates the OLM bundles with operator-sdk and validates them. Warnings are errors."""
     for one in _chosen(package):
         if image or output:
             if not (image and output):
                 raise ClusterError(
-                    "--image and --output go together: the committed bundle has the released image"
+                    "--image and --output require each other, because the committed bundle has the released "
+                    "image"
                 )
             bundles.substitute(one.bundle, image, Path(output) / one.name)
             bundles.validate(Path(output) / one.name)
-            print(f"{Path(output) / one.name}: valid, no warning")
+            print(f"{Path(output) / one.name}: valid, no warnings")
             continue
         _put(bundles.files(one), check, "inv bundle", one.bundle)
         bundles.validate(one.bundle)
-        print(f"{one.bundle.relative_to(CHECKOUT)}: valid, no warning")
+        print(f"{one.bundle.relative_to(CHECKOUT)}: valid, no warnings")
 
 
 @task(help=_CHECK)
 @speaking_plainly
 def catalog(_: Context, check: bool = False) -> None:
-    """Renders the file-based catalog from the bundles with opm, and holds it to opm's checks."""
+    """Renders the file-based catalog from the bundles with opm, and validates it."""
     for one in PACKAGES.values():
         _put(catalogs.files(one), check, "inv catalog", one.catalog)
     catalogs.validate()
     print("catalog: valid")
 
 
-@task(help={"package": "one package; all without it"})
+@task(help={"package": "name of a package; default: all"})
 @speaking_plainly
 def scorecard(_: Context, package: str = "") -> None:
-    """Runs operator-sdk's scorecard on the bundles, in the cluster."""
+    """Runs operator-sdk's scorecard on the bundles in the cluster."""
     for one in _chosen(package):
         for name, state in scorecards.score(one).items():
             print(f"{one.name}  {name:28} {state}")
@@ -93,14 +94,14 @@ def scorecard(_: Context, package: str = "") -> None:
 @task(help={"reference": "NAME@sha256:DIGEST"})
 @speaking_plainly
 def pin(_: Context, reference: str) -> None:
-    """Makes an image the released one; bundle and catalog take it from there."""
+    """Pins an image as the released one, for the bundles and the catalog."""
     images.pin(reference)
 
 
 @task
 @speaking_plainly
 def release(_: Context) -> None:
-    """Builds and pushes the images, pins their digests, and makes bundle and catalog from those."""
+    """Builds and pushes the images, pins their digests, and writes bundles and catalog."""
     for path in cuts.cut():
         print(f"wrote {path.relative_to(CHECKOUT)}")
 

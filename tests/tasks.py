@@ -1,4 +1,4 @@
-"""`inv test` and its parts: checks that need no server, then unit, api and cluster tests."""
+"""`inv test` and its parts: static checks, then unit, API and cluster tests. Also the benchmarks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from devcluster import target as targets
 from devcluster.shell import ClusterError
 from devcluster.tasks import speaking_plainly, whole_number
 
-#: What the API tests run: the newest Kubernetes and the oldest that is claimed.
+#: The tools of the API tests: the newest and the oldest supported Kubernetes.
 API_TOOLS = "etcd,kubernetes,kubernetes-oldest"
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -32,9 +32,9 @@ CHECKS = {
 }
 
 
-@task(help={"fix": "let ruff mend what it can, first"})
+@task(help={"fix": "let ruff fix what it can first"})
 def check(c: Context, fix: bool = False) -> None:
-    """Format, lint, types, import layers and drift of the generated files."""
+    """Checks format, lint, types, import layers, and that the generated files are up to date."""
     if fix:
         _tool(c, "-m ruff format .")
         _tool(c, "-m ruff check --fix .")
@@ -44,27 +44,27 @@ def check(c: Context, fix: bool = False) -> None:
 
 @task(help={"select": "pytest's -k expression"})
 def unit(c: Context, select: str = "") -> None:
-    """Unit tests and the fault matrix: virtual time, no cluster."""
+    """Runs the unit tests and the fault matrix, in virtual time and without a cluster."""
     _pytest(c, "tests/unit tests/faults", select)
 
 
 @task(help={"select": "pytest's -k expression"})
 def api(c: Context, select: str = "") -> None:
-    """Tests against a real kube-apiserver and etcd, started by a fixture; no node."""
+    """Runs the API tests against a real kube-apiserver and etcd, without a node."""
     _build(c)
     _pytest(c, "tests/api", select)
 
 
 @task(help={"select": "pytest's -k expression"})
 def cluster(c: Context, select: str = "") -> None:
-    """Tests on the real node with OLM; brings the cluster up first when it is down."""
+    """Runs the cluster tests on the node with OLM. Starts the cluster if it is down."""
     _ready()
     _pytest(c, "tests/cluster", select)
 
 
 @task(default=True)
 def everything(c: Context) -> None:
-    """All of it, as CI runs it: checks, then one pytest run over unit, api and cluster tests."""
+    """Runs everything, as CI does: the checks, then the unit, API and cluster tests."""
     check(c)
     _build(c)
     _ready()
@@ -73,32 +73,32 @@ def everything(c: Context) -> None:
 
 @task
 def soak(c: Context) -> None:
-    """What takes longer than a test run may: the demo on a cluster that another checkout made."""
+    """Runs the long tests: the demo on a cluster that another checkout created."""
     _pytest(c, "tests/soak", "")
 
 
 @task(name="flights")
 @speaking_plainly
 def bench_flights(_: Context) -> None:
-    """Measures the flights operator on the local node, as OLM installed it; figures go to build/bench."""
-    from tests.bench import flights  # imports the operator, which no other task here needs
+    """Measures the flights operator on the local node, as installed by OLM; writes build/bench."""
+    from tests.bench import flights  # imports the operator, which the other tasks do not need
 
     print(flights.table(flights.Bench().run()))
 
 
 def _build(c: Context) -> None:
-    """Builds what the API tests run: it takes longer than a test may."""
+    """Builds the tools of the API tests, because that takes longer than the timeout of a test."""
     _tool(c, f"-m invoke tools.build --only {API_TOOLS}")
 
 
 @task(
     name="runtime",
     help={
-        "busy": "on the local node, with OLM and its pods beside it; takes the installed operator away",
-        "growth": "cold runs of 1,000, 10,000 and 100,000 tickets, half an hour, and nothing else",
-        "rounds": "how often each is measured: some 12 minutes each time",
-        "defaults": "also everybody without any tuning: some ten minutes more",
-        "tickets": "another number tries the bench itself: its results and its page stay in build/bench",
+        "busy": "on the local node, beside OLM and its pods; uninstalls the operator there",
+        "growth": "only cold runs of 1,000, 10,000 and 100,000 tickets, half an hour",
+        "rounds": "how often to measure; a round takes about 12 minutes",
+        "defaults": "also measure all frameworks without tuning, about ten minutes more",
+        "tickets": "number of tickets; results with another number than the default go to build/bench",
     },
 )
 @speaking_plainly
@@ -110,7 +110,7 @@ def bench_runtime(
     defaults: bool = True,
     tickets: str = "10000",
 ) -> None:
-    """Measures the runtime beside its peers; writes docs/benchmarks.md."""
+    """Measures Pilothouse and other frameworks; writes docs/benchmarks.md."""
     from tests.bench import reliability, report, runtime
 
     size = whole_number("tickets", tickets, least=runtime.LEAST)
@@ -118,7 +118,7 @@ def bench_runtime(
     file = runtime.RESULTS if full else runtime.RESULTS.with_name("trial.json")
     run = runtime.Run(tickets=size, rounds=whole_number("rounds", rounds), file=file)
     if busy and growth:
-        raise Exit("--busy and --growth are two runs: ask for one", code=2)
+        raise Exit("--busy and --growth cannot be combined. Run them one after the other.", code=2)
     if growth:
         results = run.growth([size // 10, size, size * 10])
     else:
@@ -130,7 +130,7 @@ def bench_runtime(
 @task(name="reliability")
 @speaking_plainly
 def bench_reliability(_: Context) -> None:
-    """Books 1,000 tickets while the API server is killed, watches are cut, requests fail."""
+    """Books 1,000 tickets while the API server is killed, watches are cut and requests fail."""
     from tests.bench import reliability, report, runtime
 
     results = reliability.Trials().run()
@@ -141,14 +141,14 @@ def bench_reliability(_: Context) -> None:
 def _print_goals(goals: dict[str, dict[str, Any]]) -> None:
     for name, goal in goals.items():
         if goal["met"] is not None:
-            told = "met    " if goal["met"] else "NOT MET"
-            print(f"{told} {goal['value']:10.2f} <= {goal['goal']:6g}  {name}")
+            verdict = "met    " if goal["met"] else "NOT MET"
+            print(f"{verdict} {goal['value']:10.2f} <= {goal['goal']:6g}  {name}")
 
 
 @task(name="profile")
 @speaking_plainly
 def bench_profile(_: Context) -> None:
-    """Profiles the shipped operator while 10,000 tickets are booked, and changed; writes docs/profile."""
+    """Profiles the flights operator while it books and changes 10,000 tickets; writes docs/profile."""
     from tests.bench import profile
 
     for page in profile.run():
@@ -156,7 +156,7 @@ def bench_profile(_: Context) -> None:
 
 
 def _ready() -> None:
-    """Brings the cluster up before pytest hides what takes long about that."""
+    """Starts the cluster before pytest runs, because pytest would hide the progress."""
     try:
         targets.ensure()
     except ClusterError as error:
@@ -170,12 +170,12 @@ def _step(name: str, c: Context, command: str) -> None:
 
 
 def _tool(c: Context, command: str) -> None:
-    """Runs the Python of .venv with these arguments; ends when that fails."""
-    # Not the scripts in .venv/bin: they stop working when the checkout is moved.
+    """Runs the Python of .venv with the arguments, and exits if it fails."""
+    # The scripts in .venv/bin are not used, because they break when the checkout is moved.
     env = {"PYTHONPATH": f"{ROOT}/operator:{ROOT}/examples:{ROOT}"}
     result = c.run(f"{sys.executable} {command}", env=env, warn=True, pty=False)
     if result is None or not result.ok:
-        raise Exit(f"inv: 'python {command}' failed; its output is above", code=1)
+        raise Exit(f"inv: 'python {command}' failed. See its output above.", code=1)
 
 
 def _pytest(c: Context, paths: str, select: str) -> None:

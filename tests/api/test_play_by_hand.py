@@ -91,7 +91,7 @@ async def test_it_books_while_it_holds_the_lease_and_gives_it_up(
     airline.set_faults(Faults(hold=Hold(methods=["POST"], count=1, stage="before")))
     process = await play(f"ft/{namespace}/t", "--diff")
     await eventually(lambda: airline.held, within=30, describe=objects(client, LEASE, namespace))
-    assert "_by-hand" in (await client.get(LEASE, lease)).spec.holder_identity
+    assert "_manual-play" in (await client.get(LEASE, lease)).spec.holder_identity
     airline.clear_faults()
     code, told, errors = await ended(process)
     assert (code, errors) == (0, ""), told

@@ -55,11 +55,13 @@ def test_the_bundle_has_the_projects_own_version(project: Path) -> None:
 def test_a_second_kind_needs_rights_and_a_sample_and_is_in_the_bundle_then(project: Path) -> None:
     with (project / "web_operator" / "types.py").open("a") as file:
         file.write(SECOND)
-    with pytest.raises(ClusterError, match=r"role.yaml grants nothing on seconds.sites.example.com: copy"):
+    with pytest.raises(
+        ClusterError, match=r"role.yaml grants no permissions on seconds.sites.example.com. Copy"
+    ):
         update(project)
     role = project / "config" / "rbac" / "role.yaml"
     role.write_text(role.read_text().replace("[websites", "[seconds, websites"))
-    with pytest.raises(ClusterError, match=r"has no sample of Second in sites.example.com/v1: write one"):
+    with pytest.raises(ClusterError, match=r"has no sample of Second in sites.example.com/v1\. Write one"):
         update(project)
     samples = project / "config" / "samples"
     (samples / "second.yaml").write_text(SAMPLE)
@@ -113,7 +115,7 @@ def test_a_package_that_an_author_adds_is_locked_installed_and_imported(
     [
         ("rbac/role.yaml", None, "cannot be read"),
         ("rbac/role.yaml", "a: [", "is not valid YAML"),
-        ("samples/kustomization.yaml", "- a", "must hold YAML mappings"),
+        ("samples/kustomization.yaml", "- a", "must contain only YAML mappings"),
         ("samples/kustomization.yaml", "resources: [missing.yaml]", "missing.yaml cannot be read"),
     ],
 )

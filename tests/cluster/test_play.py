@@ -64,12 +64,12 @@ def test_while_the_operator_leads_a_play_is_refused_with_the_holder_and_the_reme
 @pytest.mark.parametrize(
     ("target", "sentence"),
     [
-        ("pod/x", "no operator here has the kind 'pod'; there are: FlightTicket"),
+        ("pod/x", "no operator of this checkout has the kind 'pod'. The kinds are: FlightTicket"),
         (f"ft/{NAMESPACE}/none", f"there is no FlightTicket {NAMESPACE}/none"),
-        ("ft", "names no object: write KIND/NAMESPACE/NAME"),
+        ("ft", "is not an object. Use KIND/NAMESPACE/NAME"),
     ],
 )
-def test_what_cannot_be_played_is_one_sentence(flights: Flights, target: str, sentence: str) -> None:
+def test_an_impossible_manual_play_prints_one_line(flights: Flights, target: str, sentence: str) -> None:
     done = play(flights, target, "--check")
     assert (done.returncode, done.stdout) == (1, "")
     assert sentence in done.stderr

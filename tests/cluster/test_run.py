@@ -40,29 +40,30 @@ def test_it_takes_over_books_starts_anew_at_a_change_and_gives_back(flights: Fli
         flights.wait_phase("on-the-host", "Booked")
         refused = inv(flights.kubectl, "run", "flights", "--take-over")
         assert (refused.returncode, "another ./inv run flights --take-over" in refused.stderr) == (1, True)
-        # As OLM does when it installs anew.
+        # OLM does the same when it installs the operator again.
         flights.kubectl(
             "scale", f"deployment/{flights.package.name}", "-n", packages.NAMESPACE, "--replicas=1"
         )
-        told(process, "brought back meanwhile, and is paused again")
-        # The time alone: what is in the source stays as it is.
+        told(process, "had been scaled up again; paused it")
+        # Only the modification time changes, not the content.
         (CHECKOUT / "operator" / "flights_operator" / "__main__.py").touch()
         told(process, "the sources have changed: restarting")
         flights.change("on-the-host", number=4)
         flights.wait_phase("on-the-host", "Booked")
-        # The airline's pod is another one, and so must be what leads there from this host.
+        # The airline gets another pod, so the port-forward must be restarted.
         flights.airline.scale(0)
         flights.airline.scale(1)
         flights.change("on-the-host", number=5)
         flights.wait_phase("on-the-host", "Booked", seconds=120)
         flights.until(
-            lambda: (replicas(flights), flights.operator_pods()) == (0, []), "nobody else does that"
+            lambda: (replicas(flights), flights.operator_pods()) == (0, []),
+            "only the operator on this host may reconcile",
         )
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0, log.read_text()
     text = log.read_text()
     assert "Traceback" not in text
-    assert f"brought {packages.NAMESPACE}/{flights.package.name} back to 1 replica(s)" in text
+    assert f"scaled {packages.NAMESPACE}/{flights.package.name} back to 1 replica(s)" in text
     assert replicas(flights) == 1
-    flights.delete("on-the-host")  # which the operator in the cluster does
+    flights.delete("on-the-host")  # the operator in the cluster cleans up
     assert dict(flights.airline.audit(uid)) == {"created": 1, "changed": 2, "cancelled": 1, "closed": 1}

@@ -1,4 +1,4 @@
-"""What a person types: run an operator, play one object manually, explain a playbook."""
+"""The commands: run an operator, reconcile one object manually, explain a playbook."""
 
 from pilothouse.cli.command_line import main
 from pilothouse.cli.operator import Watches, run_operator

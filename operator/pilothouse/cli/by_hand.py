@@ -1,4 +1,4 @@
-"""A play by hand: one object, played once because a person asked for it, outside of the running operator."""
+"""Manual plays: one reconcile of one object, started by a person outside of the running operator."""
 
 import asyncio
 import logging
@@ -42,30 +42,30 @@ from pilothouse.telemetry import now, object_context
 
 log = logging.getLogger(__name__)
 
-# An object that changes under every play is left to the operator.
+# A manual play gives up after this number of conflicts. The operator reconciles the object anyway.
 TRIES = 5
 
-# How long the other kinds may take to be read, and Events to be written, seconds.
+# Seconds for reading the other kinds, and for writing Events.
 READ_SECONDS = 30.0
 FLUSH_SECONDS = 2.0
 
 
 class Refused(Exception):
-    """What a person asked for is not done. The text says why, and what to do instead."""
+    """The command was refused. The text says why, and what to do instead."""
 
 
 @dataclass(frozen=True)
 class Played:
-    """What a play by hand did; in check mode, what one would do.
+    """What a manual play did. In check mode: what it would do.
 
     Attributes:
         resource: The object's kind.
-        key: The object.
-        check: Nothing was changed.
+        key: The object's namespace and name.
+        check: Whether this was check mode, which changes nothing.
         recap: How the tasks ended.
-        status: The fields of the status that were written; with null where one was taken away.
-        finalizers: The finalizers that were added (+) or taken away (-).
-        due: The handlers that were notified and did not come to their end, by their names.
+        status: The status fields that were written. A removed field is null.
+        finalizers: The finalizers that were added (+) or removed (-).
+        due: The names of the handlers that were notified and did not finish.
     """
 
     resource: Resource[Any]
@@ -78,24 +78,27 @@ class Played:
 
     @property
     def changes(self) -> bool:
-        """Whether the play changes anything."""
+        """Whether the play changed anything. In check mode: whether it would."""
         tasks = any(result.diff for result in self.recap.results)
         return tasks or bool(self.status or self.finalizers)
 
 
 def watches_of(watches: Sequence[Watch], kind: str) -> Sequence[Watch]:
-    """The watches of a kind, named as kubectl takes it: flightticket or flighttickets.flights.com.
+    """Returns the watches of a kind.
 
-    A watch's own name is taken, too, and stands for that one alone.
+    Args:
+        watches: All watches of the operator.
+        kind: The kind as kubectl accepts it (flightticket or flighttickets.flights.com), or the name of one
+            watch.
 
     Raises:
-        Refused: The operator has none.
+        Refused: The operator has no such watch.
     """
     for names in (_own_name, _kind_names):
         if found := [watch for watch in watches if kind.lower() in names(watch)]:
             return found
     known = ", ".join(dict.fromkeys(watch.resource.kind for watch in watches))
-    raise Refused(f"the kind {kind!r} is not one of this operator's; it has: {known or 'none'}")
+    raise Refused(f"this operator does not watch the kind {kind!r}. Its kinds: {known or 'none'}")
 
 
 def _own_name(watch: Watch) -> Sequence[str]:
@@ -109,12 +112,12 @@ def _kind_names(watch: Watch) -> Sequence[str]:
 
 
 class Hand:
-    """Plays objects by hand.
+    """Runs manual plays.
 
     Args:
-        name: The operator's name; its Lease has the same.
-        settings: How the operator runs; `pod_namespace` is where the Lease is.
-        api: Reaches the API server.
+        name: The operator's name, which is also the name of its Lease.
+        settings: The operator's settings. `pod_namespace` is the namespace of the Lease.
+        api: The client for the API server.
     """
 
     def __init__(self, name: str, settings: Settings, api: Api) -> None:
@@ -123,11 +126,11 @@ class Hand:
         self._api = api
 
     async def watches_of(self, watches: Sequence[Watch], kind: str) -> Sequence[Watch]:
-        """What the function `watches_of` finds; else by the short and other names that the server knows.
+        """Returns the watches of a kind, like the function `watches_of`, and also finds short names.
 
         Raises:
-            Refused: The operator has no such watch, or the server does not tell.
-            Unreachable: The server gave no answer.
+            Refused: The operator has no such watch, or the API server refuses to list its kinds.
+            Unreachable: The API server cannot be reached.
         """
         try:
             return watches_of(watches, kind)
@@ -138,14 +141,14 @@ class Hand:
             raise refused
 
     async def choose(self, watches: Sequence[Watch], key: ObjectKey) -> Watch:
-        """Finds the one of a kind's watches that the operator plays an object by.
+        """Returns the watch that reconciles an object, out of the watches of its kind.
 
         Raises:
-            Refused: Of several watches none selects it, or more than one.
-            KubeError: The API server cannot be reached or refused to tell.
+            Refused: No watch selects the object, or more than one does.
+            KubeError: A request to the API server failed.
         """
         if len(watches) == 1:
-            return watches[0]  # Whether it selects the object is asked anyway when that is read.
+            return watches[0]  # `_read` checks later that it selects the object.
         refusals: list[Refused] = []
         found: list[Watch] = []
         for watch in watches:
@@ -160,19 +163,20 @@ class Hand:
         if len(found) > 1:
             names = ", ".join(watch.name for watch in found)
             raise Refused(
-                f"{found[0].resource.kind} {key} is played by several watches: {names}; write the name of "
-                "one instead of the kind"
+                f"several watches reconcile {found[0].resource.kind} {key}: {names}. Use the name of one of "
+                "them in place of the kind."
             )
         return found[0]
 
     async def check(self, watch: Watch, key: ObjectKey) -> Played:
-        """Tells what a play would do, and does nothing: a closed fence stands behind check mode.
+        """Returns what a play would do, without changing anything.
 
-        Tasks that block run, too, in their threads: they look at things and heed `play.check`.
+        Besides check mode, a closed fence blocks changes. Tasks that run in threads run here, too. They must
+        test `play.check` before they change something.
 
         Raises:
-            Refused: There is no such object for this operator, or nothing to play.
-            KubeError: The API server cannot be reached or refused to tell.
+            Refused: The operator does not reconcile this object, or there is nothing to do.
+            KubeError: A request to the API server failed.
         """
         obj = await self._read(watch, key)
         own, before = watch.playbook.finalizers, obj.metadata.finalizers
@@ -185,34 +189,34 @@ class Hand:
                 recap, status = await reconciler.check(store.get(key))
             except Fenced:
                 raise Refused(
-                    f"{watch.resource.kind} {key}: a task would have changed something in check mode and was "
-                    "stopped: that is a defect of the playbook, which must ask `play.check`"
+                    f"{watch.resource.kind} {key}: a task tried to change something in check mode and was "
+                    "stopped. This is a bug in the playbook: the task must test `play.check` first."
                 ) from None
         after = before if leaving else own.stored(before)
         if leaving and recap.failure is None and recap.waiting is None:
             after = own.released(before)
         if leaving and not after:
-            status = {}  # The object goes, and with it its status.
+            status = {}  # The API server deletes the object, so its status is not written.
         return Played(watch.resource, key, True, recap, status, _finalizers(before, after))
 
     async def play(self, watch: Watch, key: ObjectKey) -> Played:
-        """Plays one object while holding the operator's Lease, so that nobody else works meanwhile.
+        """Reconciles one object while holding the operator's Lease, so that no other process does.
 
         Raises:
-            Refused: There is no such object for this operator, it is paused, it keeps changing, another
-                process holds the Lease, or the operator takes none.
-            KubeError: The API server cannot be reached or refused a write.
+            Refused: The operator does not reconcile this object, the object is paused or keeps changing,
+                another process holds the Lease, or leader election is off.
+            KubeError: A request to the API server failed.
         """
         obj = await self._read(watch, key)
         if obj.metadata.annotations.get(PAUSED) == "true":
             raise Refused(
-                f"{watch.resource.kind} {key} is paused: see what a play would do with --check, or take the "
-                f"annotation {PAUSED} away"
+                f"{watch.resource.kind} {key} is paused. Use --check to see what the operator would do, or "
+                f"remove the annotation {PAUSED}."
             )
         if not (self._settings.leader_elect or self._settings.shards):
             raise Refused(
-                "LEADER_ELECT is off, so no Lease tells whether an operator is at work: see what a "
-                "play would do with --check, or set LEADER_ELECT=true for both"
+                "LEADER_ELECT is false, so no Lease shows whether an operator is running. Use --check to see "
+                "what the operator would do, or set LEADER_ELECT=true for the operator and this command."
             )
         recaps: list[Recap] = []
         async with (
@@ -235,14 +239,14 @@ class Hand:
         store: Store[Any],
         recaps: Sequence[Recap],
     ) -> Played:
-        """Plays until the object does not change meanwhile; a try runs the handlers that the last left."""
+        """Repeats the play until the object does not change during it. Runs handlers that are still due."""
         for _ in range(TRIES):
             before = await self._read(watch, key)
             store.observe(before)
             try:
                 await reconciler.sync(key)
             except Conflict as conflict:
-                log.debug("changed meanwhile, playing again: %s", conflict)
+                log.debug("The object has changed during the play, retrying: %s", conflict)
                 continue
             except (SyncError, PermanentError) as error:
                 if not recaps or recaps[-1].failure is None:
@@ -255,17 +259,19 @@ class Hand:
             )
             status = {} if after is None else reconciler.status_changes(before, after)
             return Played(watch.resource, key, False, recaps[-1], status, finalizers)
-        raise Refused(f"{watch.resource.kind} {key} changed under each of {TRIES} plays: try again later")
+        raise Refused(
+            f"{watch.resource.kind} {key} has changed during each of {TRIES} plays. Try again later."
+        )
 
     @asynccontextmanager
     async def _reconciler(
         self, watch: Watch, key: ObjectKey, fence: Fence, recaps: list[Recap]
     ) -> AsyncIterator[tuple[Reconciler[Any], Store[Any]]]:
-        """Yields a reconciler and its store; the recaps of its plays are appended to `recaps`.
+        """Yields a reconciler and its store. The recaps of its plays are appended to `recaps`.
 
-        The store holds only the object that is played, unless the watch declares the played kind as a
-        secondary one, too: the operator's pod need not hold all objects twice. Other kinds are read as the
-        operator does.
+        The store contains only the object that is played, so that the operator's pod does not hold all
+        objects twice. If the watch also has this kind as a secondary one, all of its objects are read. Other
+        kinds are read as in the operator.
         """
         api = FencedApi(self._api, fence)
         factory = InformerFactory(self._api)
@@ -291,7 +297,7 @@ class Hand:
             label_selector=other.selector,
             field_selector=other.field_selector,
             transform=other.transform,
-            # All of them: an object that outlives its owner may be in another namespace.
+            # All namespaces of the operator: an object that outlives its owner may be in another one.
             namespaces=self._namespaces(watch),
         )
 
@@ -309,19 +315,19 @@ class Hand:
             obj = await self._api.get(resource, key)
         except NotFound as error:
             raise Refused(
-                f"there is no {resource.kind} {key} ({error}); see what there is: "
-                f"kubectl get {resource}{' -A' if resource.namespaced else ''}"
+                f"there is no {resource.kind} {key} ({error}). List the objects with "
+                f"`kubectl get {resource}{' -A' if resource.namespaced else ''}`."
             ) from error
         if not await self._selects(watch, key):
             selected = " and ".join(filter(None, (watch.selector, watch.field_selector)))
             raise Refused(
-                f"{resource.kind} {key} is not one that the operator plays: the watch {watch.name} selects "
+                f"the operator does not reconcile {resource.kind} {key}: the watch {watch.name} selects "
                 f"{selected}"
             )
         return obj
 
     async def _selects(self, watch: Watch, key: ObjectKey) -> bool:
-        """Whether a watch's selectors admit an object, as the server reads them: field selectors, too."""
+        """Asks the API server whether a watch's label and field selectors match an object."""
         if not (watch.selector or watch.field_selector):
             return True
         pages = self._api.pages(
@@ -334,7 +340,7 @@ class Hand:
 
     @asynccontextmanager
     async def _leading(self, watch: Watch, obj: KubeObject) -> AsyncIterator[Fence]:
-        """Holds the Lease of an object; waits once for the time after which an abandoned one may be taken."""
+        """Holds the Lease for an object. If needed, waits until an abandoned Lease has expired."""
         key, shards = obj.metadata.key, self._settings.shards
         lease = ObjectKey(self._settings.pod_namespace, self._name)
         if shards:
@@ -342,12 +348,12 @@ class Hand:
         if holder := await self._leader(lease):
             raise _led(watch, key, lease, holder)
         timing = self._settings.lease
-        elector = LeaderElector(self._api, lease, f"{self._settings.pod_name}_by-hand", timing)
+        elector = LeaderElector(self._api, lease, f"{self._settings.pod_name}_manual-play", timing)
         try:
             async with asyncio.timeout(timing.duration + 2 * timing.retry_period * (1 + JITTER_FACTOR)):
                 await elector.acquire()
         except TimeoutError:
-            raise _led(watch, key, lease, elector.holder or "somebody") from None
+            raise _led(watch, key, lease, elector.holder or "another process") from None
         try:
             async with _running(elector.hold()):
                 yield elector.fence
@@ -355,7 +361,10 @@ class Hand:
             await elector.release()
 
     async def _leader(self, lease: ObjectKey) -> str:
-        """Who has renewed the Lease lately. It spares the wait; if a clock is wrong, `acquire` finds out."""
+        """Returns the holder of a Lease that has not expired; empty otherwise.
+
+        This saves waiting for a Lease that is held. If a clock is wrong, `acquire` still decides correctly.
+        """
         try:
             spec = (await self._api.get(LEASE, lease)).spec
         except NotFound:
@@ -367,16 +376,16 @@ class Hand:
 
 
 def still_due(handlers: Sequence[str]) -> str:
-    """What a person should know of handlers that were notified and not run to their end."""
+    """Returns the message about handlers that were notified and did not finish."""
     return (
-        f"still due: {', '.join(handlers)}. No later play knows of it: do by hand what that does, or change "
-        "again what notifies it"
+        f"Handlers still due: {', '.join(handlers)}. The operator will not retry them. Run them manually, or "
+        "trigger the task again."
     )
 
 
 @asynccontextmanager
 async def _running(part: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Runs something beside the block, and ends it with that."""
+    """Runs a coroutine while the block runs, and cancels it afterwards."""
     task = asyncio.create_task(part)
     try:
         yield
@@ -386,20 +395,24 @@ async def _running(part: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 
 def _finalizers(old: Sequence[str], new: Sequence[str]) -> Sequence[str]:
-    """The finalizers that are added (+) and removed (-)."""
+    """Returns the finalizers that are added (+) and removed (-)."""
     added = [f"+{name}" for name in new if name not in old]
     return added + [f"-{name}" for name in old if name not in new]
 
 
 def _nothing_to_play(watch: Watch, key: ObjectKey) -> Refused:
-    return Refused(f"{watch.resource.kind} {key} is being deleted and waits for others: nothing to play")
+    return Refused(
+        f"{watch.resource.kind} {key} is being deleted and waits for the finalizers of others. This operator "
+        "has nothing left to do."
+    )
 
 
 def _led(watch: Watch, key: ObjectKey, lease: ObjectKey, holder: str) -> Refused:
     resource = watch.resource
     namespace = f" -n {key.namespace}" if key.namespace else ""
     return Refused(
-        f"{resource.kind} {key} is not played: {holder} holds the Lease {lease}, and two must not write at "
-        "once. See what a play would do: add --check. Have the running operator play it now: "
-        f'kubectl annotate{namespace} {resource} {key.name} --overwrite {RECONCILE}="$(date +%s)"'
+        f"cannot reconcile {resource.kind} {key}: {holder} holds the Lease {lease}, and only one process may "
+        "write at a time. Use --check to see what the operator would do. To make the running operator "
+        f"reconcile the object now: kubectl annotate{namespace} {resource} {key.name} --overwrite "
+        f'{RECONCILE}="$(date +%s)"'
     )

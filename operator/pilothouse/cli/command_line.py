@@ -2,11 +2,11 @@
 
 ::
 
-    python3 -m my_operator [--watch-namespace=a,b ...]        runs it
-    python3 -m my_operator play KIND/NAMESPACE/NAME --check   plays one object by hand
-    python3 -m my_operator explain KIND                       tells what is played over a kind
+    python3 -m my_operator [--watch-namespace=a,b ...]        runs the operator
+    python3 -m my_operator play KIND/NAMESPACE/NAME --check   reconciles one object manually
+    python3 -m my_operator explain KIND                       shows the tasks of a kind
 
-What only people use is imported when they do: the operator's own start does not pay for it.
+The code of the commands is imported only when one is used, so that the operator itself starts faster.
 """
 
 import asyncio
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
     from pilothouse.cli.by_hand import Played
 
-# Exit codes of `play` and `explain`; those of a run are told by run_operator.
+# Exit codes of `play` and `explain`. run_operator documents those of a run.
 DONE = 0
 NOT_DONE = 1
-"""Refused, failed, or asked for in a way that cannot be understood."""
+"""Refused, failed, or wrong arguments."""
 WOULD_CHANGE = 2
-"""With --check: a play would change something, as `terraform plan -detailed-exitcode` has it."""
+"""With --check: the operator would change something, like `terraform plan -detailed-exitcode`."""
 
 COMMANDS = {"play", "explain"}
 
@@ -49,36 +49,38 @@ def main(
     variables: Mapping[str, str] = os.environ,
     placeholders: Mapping[str, str] = NOTHING,
 ) -> int:
-    """What `python3 -m my_operator` does.
+    """Runs the command line of an operator: `python3 -m my_operator`.
 
     Args:
-        name: The operator's name: of its Lease, and in Events and requests.
+        name: The operator's name. Its Lease, its Events and its requests have this name.
         watches: The watches, or a function that opens what they need and yields them. The function raises
             SettingsError if a setting is missing.
-        argv: The arguments; those of the process unless given.
-        settings: The operator's own settings classes: their variables are flags, too, as those of `Settings`.
-        variables: The environment; a flag goes before its variable.
-        placeholders: Values for the settings that have no default, for `explain`, which reaches nothing.
+        argv: The arguments. Default: those of the process.
+        settings: The operator's own settings classes. Their variables become flags, like those of `Settings`.
+        variables: The environment variables. Flags override them.
+        placeholders: Values of the settings without a default for `explain`, which connects to nothing.
 
     Returns:
-        The exit code. Of a run: as `run_operator` says. Of `play`: 0 done, or nothing to change; 1 failed or
-        refused; 2 with --check, a play would change something. Of `explain`: 0, or 1 for an unknown kind.
+        The exit code. For a run: see `run_operator`. For `play`: 0 done, or nothing to change; 1 failed or
+        refused; 2 with --check, the operator would change something. For `explain`: 0, or 1 if the kind is
+        unknown.
     """
     arguments = sys.argv[1:] if argv is None else argv
     if not arguments:
         return run_operator(name, watches, variables=variables)
     from pilothouse.process.flags import overlay
 
-    # Of a wrong argument a run ends as of a wrong setting; with --check that would be an answer.
+    # A run with a wrong argument ends with the code for wrong settings. `play --check` uses that code for
+    # WOULD_CHANGE.
     wrong = NOT_DONE if COMMANDS & set(arguments) else WRONG_SETTINGS
     options = _parser(name, settings, wrong).parse_args(arguments)
-    said = {**variables, **overlay(options)}
+    merged = {**variables, **overlay(options)}
     match options.command:
         case "play":
-            return _by_hand(name, lambda: _play(name, watches, said, options))
+            return _run_command(name, lambda: _play(name, watches, merged, options))
         case "explain":
-            return _by_hand(name, lambda: _explain(watches, {**placeholders, **said}, options))
-    return run_operator(name, watches, variables=said)
+            return _run_command(name, lambda: _explain(watches, {**placeholders, **merged}, options))
+    return run_operator(name, watches, variables=merged)
 
 
 def _parser(name: str, settings: Sequence[type], wrong: int) -> "ArgumentParser":
@@ -88,9 +90,9 @@ def _parser(name: str, settings: Sequence[type], wrong: int) -> "ArgumentParser"
 
     class Parser(argparse.ArgumentParser):
         def error(self, message: str) -> NoReturn:
-            self.exit(wrong, f"{self.prog}: {message}; --help tells what there is\n")
+            self.exit(wrong, f"{self.prog}: {message}. Use --help to list the arguments.\n")
 
-    parser = Parser(prog=name, description="Without a command the operator runs.")
+    parser = Parser(prog=name, description="Runs the operator, unless a command is given.")
     add_flags(parser, *settings, Settings)
     commands = parser.add_subparsers(dest="command", metavar="play | explain")
     add_play_arguments(commands.add_parser("play", help="reconcile one object manually"))
@@ -99,7 +101,7 @@ def _parser(name: str, settings: Sequence[type], wrong: int) -> "ArgumentParser"
 
 
 def add_play_arguments(parser: "ArgumentParser") -> None:
-    """Declares what `play` takes."""
+    """Declares the arguments of `play`."""
     parser.epilog = (
         "exit codes: 0 done, or nothing to change; 1 failed or refused; "
         "2 with --check, the object would be changed"
@@ -112,13 +114,13 @@ def add_play_arguments(parser: "ArgumentParser") -> None:
 
 
 def add_explain_arguments(parser: "ArgumentParser") -> None:
-    """Declares what `explain` takes."""
+    """Declares the arguments of `explain`."""
     parser.add_argument("kind", nargs="?", default="", metavar="KIND")
     parser.add_argument("--format", choices=("text", "mermaid"), default="text")
 
 
-def _by_hand(name: str, command: Callable[[], Coroutine[Any, Any, int]]) -> int:
-    """Runs a command for a person: whatever is in its way becomes one sentence."""
+def _run_command(name: str, command: Callable[[], Coroutine[Any, Any, int]]) -> int:
+    """Runs a command and prints expected errors without a traceback."""
     from pilothouse.cli.by_hand import Refused
 
     try:
@@ -126,7 +128,7 @@ def _by_hand(name: str, command: Callable[[], Coroutine[Any, Any, int]]) -> int:
     except (Refused, SettingsError, KubeError) as error:
         sys.stderr.write(f"{name}: {error}\n")
     except TimeoutError:
-        sys.stderr.write(f"{name}: it was not done in time and was stopped; SYNC_TIMEOUT allows for more\n")
+        sys.stderr.write(f"{name}: timed out. Allow more time with SYNC_TIMEOUT.\n")
     except KeyboardInterrupt:
         sys.stderr.write(f"{name}: interrupted\n")
     return NOT_DONE
@@ -137,7 +139,7 @@ async def _play(name: str, watches: Watches, variables: Mapping[str, str], optio
     from pilothouse.cli.by_hand import Hand
 
     settings = Settings.load(variables)
-    # The lines are for the person; those of the running operator go where its own log goes.
+    # A person reads this log, so it is not JSON.
     configure("console", "warning")
     async with opened(watches, variables) as all_watches:
         kind, key = _named(options.object, options.namespace)
@@ -150,8 +152,8 @@ async def _play(name: str, watches: Watches, variables: Mapping[str, str], optio
                 key = ObjectKey(config.namespace, key.name)
             watch = await hand.choose(candidates, key)
             played = await (hand.check if options.check else hand.play)(watch, key)
-    told = report.as_json(played) if options.output == "json" else report.as_text(played, diff=options.diff)
-    sys.stdout.write(told)
+    text = report.as_json(played) if options.output == "json" else report.as_text(played, diff=options.diff)
+    sys.stdout.write(text)
     return _exit_code(played)
 
 
@@ -167,21 +169,21 @@ async def _explain(watches: Watches, variables: Mapping[str, str], options: "Nam
 
     async with opened(watches, variables) as all_watches:
         chosen = watches_of(all_watches, options.kind) if options.kind else all_watches
-        tell = explain.as_mermaid if options.format == "mermaid" else explain.as_text
-        sys.stdout.write("\n".join(tell(watch) for watch in chosen))
+        show = explain.as_mermaid if options.format == "mermaid" else explain.as_text
+        sys.stdout.write("\n".join(show(watch) for watch in chosen))
     return DONE
 
 
 def _named(text: str, namespace: str) -> tuple[str, ObjectKey]:
-    """The kind and the key of KIND/NAME or KIND/NAMESPACE/NAME; a namespace that is not said is empty."""
+    """Returns the kind and the key in KIND/NAME or KIND/NAMESPACE/NAME; a missing namespace is empty."""
     from pilothouse.cli.by_hand import Refused
 
     kind, *place = text.split("/")
     if not 1 <= len(place) <= 2 or not all((kind, *place)):
-        raise Refused(f"{text!r} names no object: write KIND/NAMESPACE/NAME, or KIND/NAME for one without")
-    if impossible := [part for part in place if not can_be_name(part)]:
-        raise Refused(f"{text!r} names no object: {impossible[0]!r} cannot be a name")
-    said = place[0] if len(place) == 2 else ""
-    if said and namespace and said != namespace:
-        raise Refused(f"{text!r} and --namespace {namespace} contradict each other: say one of them")
-    return kind, ObjectKey(said or namespace, place[-1])
+        raise Refused(f"{text!r} is not an object. Use KIND/NAMESPACE/NAME, or KIND/NAME.")
+    if invalid := [part for part in place if not can_be_name(part)]:
+        raise Refused(f"{text!r} is not an object: {invalid[0]!r} is not a valid name")
+    given = place[0] if len(place) == 2 else ""
+    if given and namespace and given != namespace:
+        raise Refused(f"{text!r} and --namespace {namespace} are different namespaces. Use one of them.")
+    return kind, ObjectKey(given or namespace, place[-1])

@@ -1,4 +1,4 @@
-"""What is played over a kind, told from the playbook itself: as a numbered list, or as a Mermaid diagram."""
+"""Shows the tasks of a playbook as a numbered list or as a Mermaid diagram."""
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
@@ -10,12 +10,12 @@ from pilothouse.playbook.watch import Watch
 
 
 def as_text(watch: Watch) -> str:
-    """The watch, then the tasks of a play and of the play of a deleted object, numbered as they run."""
+    """Returns the watch, its tasks and its cleanup tasks as text, numbered in the order in which they run."""
     return "\n".join(_lines(watch)) + "\n"
 
 
 def as_mermaid(watch: Watch) -> str:
-    """The same as a Mermaid flowchart, which GitHub and most wikis draw."""
+    """Returns the same as a Mermaid flowchart, which GitHub and most wikis render."""
     return "\n".join(_Chart(watch).lines) + "\n"
 
 
@@ -23,17 +23,17 @@ def _lines(watch: Watch) -> Iterator[str]:
     playbook = watch.playbook
     yield f"{watch.resource.kind} ({watch.resource.api_version})"
     for word, what in _facts(watch):
-        yield f"  {word:<11}{what}"
+        yield f"  {word:<12}{what}"
     yield ""
-    yield "a play, in this order; a failure ends it"
+    yield "tasks, in this order; a failure ends the reconcile"
     yield from _steps(playbook.tasks)
     if playbook.handlers:
         yield ""
-        yield "handlers, once at the end, when a task that notifies them changed something"
+        yield "handlers, each once at the end if a task that notifies it has changed something"
         yield from _steps(playbook.handlers)
     if playbook.cleanup:
         yield ""
-        yield "a deleted object's play, until no task fails; then the finalizer goes, and with it the object"
+        yield "cleanup of a deleted object; once no task fails, the finalizer is removed"
         yield from _steps(playbook.cleanup)
 
 
@@ -41,7 +41,7 @@ def _facts(watch: Watch) -> Iterator[tuple[str, str]]:
     if watch.name != watch.resource.kind.lower():
         yield "name", watch.name
     again = f", and about every {watch.resync:g} s" if watch.resync else ""
-    yield "played", f"when one appears or changes{again}; {watch.workers} at once"
+    yield "reconciled", f"when created or changed{again}; up to {watch.workers} at the same time"
     if watch.namespaces:
         yield "namespaces", ", ".join(watch.namespaces)
     if selectors := " ".join(each for each in (watch.selector, watch.field_selector) if each):
@@ -53,7 +53,7 @@ def _facts(watch: Watch) -> Iterator[tuple[str, str]]:
     if watch.playbook.finalizers.current:
         yield "finalizer", f"{watch.playbook.finalizers.current}, stored before the first task"
     if watch.playbook.finalizers.retired:
-        yield "retired finalizers", ", ".join(watch.playbook.finalizers.retired)
+        yield "retired", f"finalizers {', '.join(watch.playbook.finalizers.retired)}, removed when found"
 
 
 def _steps(steps: Sequence[Step[Any]], number: str = "", indent: str = "  ") -> Iterator[str]:
@@ -79,12 +79,12 @@ def _kind_of(group: Group[Any]) -> str:
 
 
 def _condition(plan: Plan[Any]) -> str:
-    """When a plan is due, in the words of its triggers' docstrings or names."""
+    """Returns when a plan is due, described by the docstrings or names of its triggers."""
     conditions = []
     if plan.on_change is not None:
-        conditions.append(f"{_words(plan.on_change) or 'what it depends on'} changes")
+        conditions.append(f"{_words(plan.on_change) or 'its input'} changes")
     if plan.when is not None:
-        conditions.append(_words(plan.when) or "its trigger says so")
+        conditions.append(_words(plan.when) or "its trigger returns true")
     return " or ".join(conditions)
 
 
@@ -98,7 +98,7 @@ def _summary(function: Callable[..., Any]) -> str:
 
 
 class _Chart:
-    """A flowchart; its nodes are numbered as they come."""
+    """A flowchart. Its nodes are numbered in the order in which they are added."""
 
     def __init__(self, watch: Watch) -> None:
         playbook, kind = watch.playbook, watch.resource.kind
@@ -106,20 +106,20 @@ class _Chart:
         self._indent = "    "
         self._count = 0
         self._handlers = {each: self._node(each.name, "{{", "}}") for each in playbook.handlers}
-        last = self._node(f"{kind} appears, changes or is due again", "([", "])")
+        last = self._node(f"{kind} is created, changed or requeued", "([", "])")
         if finalizer := playbook.finalizers.current:
             last = self._after(last, self._node(f"the finalizer {finalizer} is stored", "[/", "/]"))
         last = self._chain(last, playbook.tasks)
         for handler, node in self._handlers.items():
             last = self._after(last, node)
             self._notifies(handler, node)
-        self._after(last, self._node("the status is written, if it differs", "([", "])"))
+        self._after(last, self._node("the status is written if it has changed", "([", "])"))
         if playbook.cleanup:
             last = self._chain(self._node(f"{kind} is deleted", "([", "])"), playbook.cleanup)
-            self._after(last, self._node("the finalizer is taken away", "([", "])"))
+            self._after(last, self._node("the finalizer is removed", "([", "])"))
 
     def _chain(self, last: str, steps: Sequence[Step[Any]]) -> str:
-        """Steps one after the other, the first after `last` (empty: after nothing); returns the last."""
+        """Draws steps one after the other, the first after `last` (if not empty); returns the last node."""
         for step in steps:
             last = self._step(last, step)
         return last
@@ -156,7 +156,7 @@ class _Chart:
             self._after(node, self._handlers[handler], "-. notifies .->")
 
     def _after(self, last: str, node: str, arrow: str = "-->") -> str:
-        """Draws an arrow, unless there is nothing before the node; returns the node."""
+        """Draws an arrow from `last` (if not empty) to the node; returns the node."""
         if last:
             self.lines.append(f"{self._indent}{last} {arrow} {node}")
         return node

@@ -1,4 +1,4 @@
-"""An operator's process: which kinds it watches, and what `python3 -m my_operator` calls."""
+"""An operator's process: the kinds that it watches, and the function that runs it."""
 
 import asyncio
 import gc
@@ -25,18 +25,18 @@ from pilothouse.telemetry import configure
 
 log = logging.getLogger(__name__)
 
-# sysexits say 78 for it, shells and Go's flag package 2: what everybody expects of a wrong argument.
+# Shells and Go's flag package use 2, which users expect for a wrong argument. sysexits would be 78.
 WRONG_SETTINGS = 2
 
-# Threads for tasks that block; each is made when one is needed.
+# The most threads for blocking tasks. A thread is created when it is needed.
 THREADS = 16
 
-# How long the stop may take beyond the syncs in flight (pilothouse.process.manager), seconds.
+# Seconds for a stop besides the running reconciles (pilothouse.process.manager).
 REST_SECONDS = 4.5
 
-# How long the end may take once the manager has ended, seconds. A leader that was deposed has stopped its
-# changes 5 s before another one can follow (pilothouse.controller.election), but for those in threads: with
-# the manager's own end, which takes 2 s, these are ended before that, too.
+# Seconds for the process to end after the manager. A leader that has lost the Lease stops its changes 5 s
+# before another one can take over (pilothouse.controller.election), except for those in threads. The manager
+# takes 2 s to end, so threads are ended before those 5 s have passed, too.
 END_SECONDS = 2.0
 
 
@@ -66,16 +66,16 @@ def opened(watches: Watches, variables: Mapping[str, str]) -> AbstractAsyncConte
 
 
 def run_operator(name: str, watches: Watches, *, variables: Mapping[str, str] = os.environ) -> int:
-    """Runs an operator until it is told to stop.
+    """Runs an operator until it receives SIGTERM or SIGINT.
 
     Args:
-        name: Its name: of the Lease, and in Events and requests.
+        name: The operator's name. Its Lease, its Events and its requests have this name.
         watches: The watches, or a function that opens what they need and yields them. The function raises
             SettingsError if a setting is missing.
-        variables: The environment.
+        variables: The environment variables.
 
     Returns:
-        The exit code: 0 stopped as told, 1 failed or lost its leadership, 2 wrong settings.
+        The exit code: 0 stopped by a signal, 1 failed or lost leadership, 2 wrong settings.
     """
     last_resort = _LastResort()
     try:
@@ -86,31 +86,31 @@ def run_operator(name: str, watches: Watches, *, variables: Mapping[str, str] = 
 
 
 async def _exit_code(name: str, running: Awaitable[None]) -> int:
-    """Says why it ends, at once: the end of the event loop waits for threads."""
+    """Logs why the process ends. This cannot wait: the end of the event loop waits for threads."""
     try:
         await running
     except (SettingsError, ConfigError) as error:
-        # For the person who made it; in plain words, because the log's form may be what is wrong.
+        # Not through the log, because its format may be the wrong setting.
         sys.stderr.write(f"{name}: {error}\n")
         return WRONG_SETTINGS
     except LeadershipLost as error:
         log.error("Lost leadership: %s", error)
         return 1
     except Exception:
-        log.exception("%s has failed", name)
+        log.exception("%s failed", name)
         return 1
-    log.info("%s has stopped", name)
+    log.info("Stopped %s", name)
     return 0
 
 
 async def _run(name: str, watches: Watches, variables: Mapping[str, str], last_resort: "_LastResort") -> None:
     settings = Settings.load(variables)
-    # All settings first: whoever has to mend one need not have credentials yet.
+    # All settings are checked before the credentials, so that they can be corrected without any.
     async with opened(watches, variables) as all_watches:
         config = ClientConfig.load()
         settings = replace(settings, pod_namespace=settings.pod_namespace or config.namespace)
         configure(settings.log_format, settings.log_level)
-        log.info("%s %s starts", name, __version__)
+        log.info("Starting %s %s", name, __version__)
         loop = asyncio.get_running_loop()
         loop.set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="task"))
         stop = asyncio.Event()
@@ -121,7 +121,7 @@ async def _run(name: str, watches: Watches, variables: Mapping[str, str], last_r
                 manager = Manager(name, settings, client, leases)
                 for watch in all_watches:
                     add_watch(manager, watch)
-                # What is there by now stays for good: walking over it would cost each full collection 10 ms.
+                # The objects created so far stay forever. Without this, a full collection takes 10 ms more.
                 gc.collect()
                 gc.freeze()
                 try:
@@ -132,18 +132,18 @@ async def _run(name: str, watches: Watches, variables: Mapping[str, str], last_r
 
 @contextmanager
 def _stop_on_signals(stop: asyncio.Event, seconds: float, last_resort: "_LastResort") -> Iterator[None]:
-    """SIGTERM and SIGINT stop gracefully, in so many seconds at most; the second one ends it at once.
+    """Stops gracefully on SIGTERM and SIGINT, within `seconds`. A second signal ends the process immediately.
 
-    The loop's own handlers would wait for their turn on a loop that may be stuck.
+    The loop's own signal handlers would not run while the loop is blocked.
     """
     loop = asyncio.get_running_loop()
-    told = False
+    stopping = False
 
     def on_signal(number: int, _frame: object) -> None:
-        nonlocal told
-        if told:
+        nonlocal stopping
+        if stopping:
             os._exit(128 + number)
-        told = True
+        stopping = True
         last_resort.arm(seconds)
         loop.call_soon_threadsafe(stop.set)
 
@@ -156,32 +156,29 @@ def _stop_on_signals(stop: asyncio.Event, seconds: float, last_resort: "_LastRes
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    """asyncio's loop for Unix. Its clock, read 45 times in a play, costs no call of Python around it."""
+    """asyncio's loop for Unix, without a Python function around its clock, which a play reads 45 times."""
 
     time = staticmethod(time.monotonic)
 
 
 class _LastResort:
-    """Ends the process when it does not end by itself.
-
-    What blocks in a thread can be neither stopped nor waited for.
-    """
+    """Ends the process if it does not end by itself, because a blocking thread cannot be cancelled."""
 
     def __init__(self) -> None:
         self._timers: list[threading.Timer] = []
 
     def arm(self, seconds: float) -> None:
-        """Gives the process so many seconds from now; the earliest of several wishes counts."""
+        """Ends the process after the given number of seconds. If armed several times, the earliest counts."""
         timer = threading.Timer(seconds, self._end, [seconds])
         timer.daemon = True
         timer.start()
         self._timers.append(timer)
 
     def cancel(self) -> None:
-        """It has ended by itself."""
+        """Disarms all timers, because the process ends by itself."""
         for timer in self._timers:
             timer.cancel()
 
     def _end(self, seconds: float) -> None:
-        log.error("not ended after %g s: ended, with what still runs in threads", seconds)
+        log.error("Exiting: the process did not end within %g s, threads are still running", seconds)
         os._exit(1)

@@ -1,4 +1,4 @@
-"""How a play by hand is told: as lines for people, in the manner of ansible-playbook, or as JSON."""
+"""The output of a manual play: text like that of ansible-playbook, or JSON."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -13,17 +13,17 @@ WIDTH = 80
 
 
 def as_text(played: Played, *, diff: bool) -> str:
-    """What was played, a paragraph per task, and the recap.
+    """Returns the play as text: a paragraph per task, and the recap.
 
     Args:
         played: The play.
-        diff: Show what each task changed, and the status.
+        diff: Whether to show what each task changed, and the status.
     """
     return "\n".join(_lines(played, diff)) + "\n"
 
 
 def as_json(played: Played) -> str:
-    """All of a play as one JSON document; `changes` says whether anything was, or would be, changed."""
+    """Returns the play as a JSON document. `changes` is true if anything was, or would be, changed."""
     recap, failure, waiting = played.recap, played.recap.failure, played.recap.waiting
     document = {
         "apiVersion": played.resource.api_version,
@@ -72,7 +72,7 @@ def _lines(played: Played, diff: bool) -> Iterator[str]:
     if played.due:
         yield still_due(played.due)
     if played.check and played.recap.failure is None:
-        yield "A play would change what is told above." if played.changes else "Nothing to change."
+        yield "The operator would make the changes above." if played.changes else "Nothing to change."
 
 
 def _task(result: TaskResult, diff: bool) -> Iterator[str]:
@@ -82,7 +82,7 @@ def _task(result: TaskResult, diff: bool) -> Iterator[str]:
 
 
 def _object(played: Played) -> Iterator[str]:
-    """What becomes of the object itself: its finalizers and its status."""
+    """Yields the changes of the object itself: its finalizers and its status."""
     if not (played.finalizers or played.status):
         return
     yield ""

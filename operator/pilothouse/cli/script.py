@@ -1,4 +1,4 @@
-"""The command `pilothouse`: what an author does with an operator on this host.
+"""The command `pilothouse`: develops and runs an operator on this host.
 
 ::
 
@@ -7,9 +7,9 @@
     pilothouse play KIND/NAMESPACE/NAME --check                    reconciles one object manually
     pilothouse explain KIND                                        shows the tasks of a kind
     pilothouse crd [PROJECT]                                       prints the CRDs of its kinds
-    pilothouse lock [PROJECT]                                      locks the packages that it adds
+    pilothouse lock [PROJECT]                                      locks its dependencies
 
-A PROJECT is a folder with a pyproject.toml, or a Python module. It is the present folder unless given.
+A PROJECT is a folder with a pyproject.toml, or a Python module. The default is the current folder.
 """
 
 import argparse
@@ -31,17 +31,18 @@ from pilothouse.packaging import projects
 from pilothouse.packaging.mistakes import ProjectError, mistakes_in
 from pilothouse.packaging.names import Names
 
-_PROJECT = "folder of the project, or a Python module; the present folder unless given"
+_PROJECT = "folder of the project, or a Python module (default: the current folder)"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command.
 
     Args:
-        argv: The arguments; those of the process unless given.
+        argv: The arguments. Default: those of the process.
 
     Returns:
-        The exit code: 0 done; 1 refused or failed; 2 wrong arguments, or as `play` says.
+        The exit code: 0 done; 1 refused or failed; 2 wrong arguments. `play` and `explain` return the
+        operator's exit code.
     """
     options = _parser().parse_args(argv)
     try:
@@ -59,10 +60,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     new = commands.add_parser("new", help="create a project")
-    new.add_argument("name", help="the operator, such as web-sites")
-    new.add_argument("--group", required=True, help="the API group of its kind, such as example.com")
-    new.add_argument("--kind", required=True, help="its kind, such as WebSite")
-    new.add_argument("--output", default="", help="the new folder; NAME in the present one unless given")
+    new.add_argument("name", help="name of the operator, for example web-sites")
+    new.add_argument("--group", required=True, help="API group of its kind, for example example.com")
+    new.add_argument("--kind", required=True, help="its kind, for example WebSite")
+    new.add_argument("--output", default="", help="folder to create (default: NAME in the current folder)")
     new.set_defaults(action=_new)
 
     run = commands.add_parser("run", help="run an operator on this host; restart it when its source changes")
@@ -74,20 +75,24 @@ def _parser() -> argparse.ArgumentParser:
     add_play_arguments(play)
     play.set_defaults(action=_play)
 
-    explain = commands.add_parser("explain", help="show the tasks of a kind in their order")
+    explain = commands.add_parser("explain", help="show the tasks of a kind in order")
     add_explain_arguments(explain)
     explain.set_defaults(action=_explain)
     for each in (play, explain):
         each.add_argument("--project", default=".", help=_PROJECT)
 
     crd = commands.add_parser("crd", help="print the CustomResourceDefinitions of the kinds")
-    crd.add_argument("project", nargs="?", default=".", help=f"{_PROJECT}; MODULE:NAME is one kind of it")
-    crd.add_argument("--write", action="store_true", help="write config/crd of the project instead")
+    crd.add_argument("project", nargs="?", default=".", help=f"{_PROJECT}; MODULE:NAME selects one kind")
+    crd.add_argument(
+        "--write", action="store_true", help="write the project's config/crd instead of printing"
+    )
     crd.set_defaults(action=_crd)
 
     lock = commands.add_parser("lock", help="write requirements.txt from the dependencies in pyproject.toml")
     lock.add_argument("project", nargs="?", default=".", help="folder of the project")
-    lock.add_argument("--upgrade", action="store_true", help="take the newest versions that are allowed")
+    lock.add_argument(
+        "--upgrade", action="store_true", help="use the newest versions that pyproject.toml allows"
+    )
     lock.set_defaults(action=_lock)
     return parser
 
@@ -97,7 +102,7 @@ def _new(options: argparse.Namespace) -> None:
 
     folder = Path(options.output or options.name)
     scaffold.create(Names(options.name, options.group, options.kind), folder)
-    sys.stdout.write(f"created {folder}; its README.md says how to go on\n")
+    sys.stdout.write(f"created {folder}; its README.md describes the next steps\n")
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -122,7 +127,7 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _call(project: str, words: Sequence[str]) -> int:
-    """Runs a command of the operator itself."""
+    """Runs a command of the operator in a process of its own, and returns the exit code."""
     module, folder = _module(project)
     command = [sys.executable, "-m", module, *filter(None, words)]
     return subprocess.run(command, env=environment(str(folder), {}), check=False).returncode
@@ -154,10 +159,10 @@ def _lock(options: argparse.Namespace) -> None:
 
 
 def _module(project: str) -> tuple[str, Path]:
-    """The module that runs as the operator, and the folder that it lies in.
+    """Returns the operator's Python module, and the folder that contains it.
 
     Raises:
-        ProjectError: There is neither a project nor a module.
+        ProjectError: The argument is neither a project nor a module.
     """
     folder = Path(project)
     if folder.is_dir() and (
@@ -171,12 +176,12 @@ def _module(project: str) -> tuple[str, Path]:
 
 
 def _kinds_in(module: str, name: str) -> Sequence[Kind[Any]]:
-    """The kinds that a module declares, or the one of a name."""
+    """Returns the kinds that a module declares, or only the one with the given name."""
     sys.path.insert(0, str(Path.cwd()))
     with mistakes_in(Path.cwd()):
         names = vars(importlib.import_module(module))
     found = {key: each for key, each in names.items() if isinstance(each, Kind) and name in ("", key)}
     if not found:
-        what = f"no Kind {name}" if name else "no Kind; name the module that does"
-        raise ProjectError(f"the module {module} declares {what}")
+        what = f"a Kind {name}" if name else "a Kind. Use the module that does"
+        raise ProjectError(f"the module {module} does not declare {what}.")
     return list({id(each): each for each in found.values()}.values())

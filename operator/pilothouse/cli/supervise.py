@@ -1,4 +1,4 @@
-"""An operator on this host: restarted when its source changes and when it has ended."""
+"""Runs an operator on this host, and restarts it when its source changes or it has ended."""
 
 import math
 import os
@@ -15,15 +15,15 @@ from pilothouse.cli.children import stop
 from pilothouse.cli.operator import WRONG_SETTINGS
 from pilothouse.packaging.mistakes import ProjectError
 
-# Seconds between two checks of the sources, and of what else may ask for a restart.
+# Seconds between two checks of the sources, and of the other reasons for a restart.
 CHECK, CHECK_MORE = 0.5, 2.0
-# Seconds before an operator that has ended is started again: doubled each time that it ends within SOON
-# seconds, as the kubelet does with a container.
+# Seconds before an operator that has ended is restarted. Doubled each time it ends within SOON seconds, like
+# the kubelet's back-off for a container.
 PAUSE, LONGEST_PAUSE, SOON = 1.0, 60.0, 30.0
 
-# What a process on a host is set to, unless the environment says otherwise.
+# Default variables of a process on a host. The environment overrides them.
 DEFAULTS: Mapping[str, str] = {
-    # With the Deployment's own Lease: of the two, one works.
+    # It uses the same Lease as the Deployment, so that only one of them reconciles.
     "LEADER_ELECT": "true",
     "HEALTH_ADDRESS": "127.0.0.1:0",
     "LOG_FORMAT": "console",
@@ -31,10 +31,10 @@ DEFAULTS: Mapping[str, str] = {
 
 
 def environment(python_path: str, more: Mapping[str, str]) -> dict[str, str]:
-    """Returns the variables of an operator's process on this host.
+    """Returns the environment variables for an operator's process on this host.
 
     Args:
-        python_path: Where its modules are, before what PYTHONPATH has.
+        python_path: The folder of its modules, which is put before PYTHONPATH.
         more: Further defaults. The caller's own variables override all defaults.
     """
     paths = [python_path, os.environ.get("PYTHONPATH", "")]
@@ -53,12 +53,12 @@ def supervise(
     """Keeps a process running until interrupted.
 
     Args:
-        begin: Starts it.
-        sources: Where its sources are.
-        more: Called now and then; returns why the process must restart, if it must.
+        begin: Starts the process.
+        sources: The folder with its sources.
+        more: Called every 2 s. Returns why the process must restart; empty if it need not.
 
     Raises:
-        ProjectError: It refuses its settings.
+        ProjectError: The process ended because of its settings.
     """
     pause = PAUSE
     while True:
@@ -80,7 +80,7 @@ def supervise(
 
 
 def _due(sources: Path, more: Callable[[], str]) -> Callable[[], str]:
-    """Returns a function that says why a process that begins now must restart; "" while it need not."""
+    """Returns a function that returns why a process that starts now must restart; empty if it need not."""
     seen, checked = _stamps(sources), time.monotonic()
 
     def due() -> str:
@@ -99,7 +99,7 @@ def _due(sources: Path, more: Callable[[], str]) -> Callable[[], str]:
 def _wait(
     due: Callable[[], str], process: subprocess.Popen[bytes] | None = None, seconds: float = math.inf
 ) -> str:
-    """Waits until there is a reason to restart, the process has ended, or time is up (returns "")."""
+    """Waits for a reason to restart and returns it; empty if the process ends or the time is up first."""
     ends = time.monotonic() + seconds
     while time.monotonic() < ends and (process is None or process.poll() is None):
         if why := due():
@@ -109,16 +109,16 @@ def _wait(
 
 
 def _ended(process: subprocess.Popen[bytes], pause: float) -> str:
-    """Says how a process has ended, and when it is started again; returns why."""
+    """Prints how a process has ended and when it restarts, and returns the reason for the restart."""
     if process.returncode == WRONG_SETTINGS:
-        raise ProjectError("the operator refuses its settings (see above). Correct them and start again.")
-    why = f"the operator has ended with status {process.returncode}"
-    say(f"{why}; it restarts in {pause:.0f} s, or when its sources change")
+        raise ProjectError("the operator's settings are wrong (see above). Correct them and run it again.")
+    why = f"the operator has exited with code {process.returncode}"
+    say(f"{why}; restarting in {pause:.0f} s, or when its sources change")
     return why
 
 
 def _stamps(sources: Path) -> dict[Path, int]:
-    """When each source was last changed; one that vanishes meanwhile is seen next time."""
+    """Returns when each source file was last changed. Files that have just been deleted are left out."""
     stamps = {}
     for path in sources.rglob("*.py"):
         inner = path.relative_to(sources).parts[:-1]
@@ -133,7 +133,7 @@ def _stamps(sources: Path) -> dict[Path, int]:
 
 @contextmanager
 def interrupted_by(*signals: signal.Signals) -> Iterator[None]:
-    """Has the first of these signals do what Ctrl-C does, and later ones nothing."""
+    """Makes the first of these signals act like Ctrl-C. Later ones are ignored."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         for each in signals:

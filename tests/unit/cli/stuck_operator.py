@@ -1,4 +1,4 @@
-"""An operator's program whose event loop soon stands still, for a test that starts it as a process."""
+"""An operator's program that blocks its event loop. A test starts it as a process."""
 
 import asyncio
 import logging
@@ -12,19 +12,19 @@ from pilothouse.cli import run_operator
 from pilothouse.playbook import Watch
 from pilothouse.testing import eventually
 
-STUCK = "the loop stands still from now on"
+STUCK = "Blocking the event loop"
 
 
 async def block() -> None:
-    """Blocks the loop, once the operator hears signals."""
+    """Blocks the loop once the operator handles signals."""
     await eventually(lambda: signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL)
     logging.getLogger(__name__).info(STUCK)
-    time.sleep(3600)  # noqa: ASYNC251 - that it blocks is the test
+    time.sleep(3600)  # noqa: ASYNC251 - blocks on purpose
 
 
 @asynccontextmanager
 async def watches(variables: Mapping[str, str]) -> AsyncIterator[Sequence[Watch]]:
-    """None; a task in the background blocks all others."""
+    """Yields no watches. A background task blocks the loop."""
     blocking = asyncio.create_task(block())
     yield []
     blocking.cancel()

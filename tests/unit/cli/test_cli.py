@@ -1,4 +1,4 @@
-"""The command line: what is printed, how it ends, and a sentence for whatever is in the way."""
+"""The command line: its output, its exit codes and its error messages."""
 
 import asyncio
 import json
@@ -55,7 +55,7 @@ def run(api: ModelApi, airline: Airline, monkeypatch: pytest.MonkeyPatch) -> Run
     return run
 
 
-def test_check_tells_all_and_changes_nothing(
+def test_check_shows_all_changes_and_makes_none(
     api: ModelApi, airline: Airline, ticket: ObjectKey, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = dict(api.read(TICKET, ticket))
@@ -72,7 +72,7 @@ def test_check_tells_all_and_changes_nothing(
     assert (airline.effects, api.read(TICKET, ticket)) == ([], before)
 
 
-def test_without_diff_the_outcome_alone_is_told(
+def test_without_diff_only_the_outcome_is_shown(
     ticket: ObjectKey, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("play", "tickets.tests.dev/default/my-ticket", "--check") == 2
@@ -96,7 +96,7 @@ def test_without_elections_no_lease_protects_a_play(
     api: ModelApi, airline: Airline, ticket: ObjectKey, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("play", "Ticket/my-ticket", LEADER_ELECT="false") == 1
-    assert capsys.readouterr().err.startswith("tickets: LEADER_ELECT is off, ")
+    assert capsys.readouterr().err.startswith("tickets: LEADER_ELECT is false, ")
     assert (airline.effects, api.writes) == ([], [])
     assert run("play", "Ticket/my-ticket", "--check", LEADER_ELECT="false") == 2
 
@@ -125,15 +125,24 @@ def test_a_failed_task_is_shown_and_is_exit_code_1(
 @pytest.mark.parametrize(
     ("argv", "sentence"),
     [
-        (("play", "flight/x"), "tickets: the kind 'flight' is not one of this operator's; it has: Ticket\n"),
-        (("play", "ticket"), "tickets: 'ticket' names no object: write KIND/NAMESPACE/NAME"),
-        (("play", "ticket/a/b/c"), "tickets: 'ticket/a/b/c' names no object"),
-        (("play", "ticket/../a"), "tickets: 'ticket/../a' names no object: '..' cannot be a name\n"),
-        (("play", "ticket/a/b", "-n", "c"), "tickets: 'ticket/a/b' and --namespace c contradict each other"),
+        (
+            ("play", "flight/x"),
+            "tickets: this operator does not watch the kind 'flight'. Its kinds: Ticket\n",
+        ),
+        (("play", "ticket"), "tickets: 'ticket' is not an object. Use KIND/NAMESPACE/NAME"),
+        (("play", "ticket/a/b/c"), "tickets: 'ticket/a/b/c' is not an object"),
+        (("play", "ticket/../a"), "tickets: 'ticket/../a' is not an object: '..' is not a valid name\n"),
+        (
+            ("play", "ticket/a/b", "-n", "c"),
+            "tickets: 'ticket/a/b' and --namespace c are different namespaces",
+        ),
         (("play", "ticket/x", "--check"), "tickets: there is no Ticket default/x ("),
         (("play", "ticket/x"), "tickets: there is no Ticket default/x ("),
         (("play", "ticket/my-ticket", "-n", "b"), "tickets: there is no Ticket b/my-ticket ("),
-        (("explain", "flight"), "tickets: the kind 'flight' is not one of this operator's; it has: Ticket\n"),
+        (
+            ("explain", "flight"),
+            "tickets: this operator does not watch the kind 'flight'. Its kinds: Ticket\n",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(
@@ -147,7 +156,7 @@ def test_what_cannot_be_done_is_one_sentence(
 
 @pytest.fixture
 def discovery(api: ModelApi, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The API server tells which kinds it serves."""
+    """Lets the model answer discovery requests."""
 
     def group(name: str, kind: str, plural: str, *short: str) -> dict[str, Any]:
         names = {"resource": plural, "singularResource": f"a-{kind.lower()}", "shortNames": short}
@@ -174,7 +183,7 @@ def test_a_kind_has_the_names_that_the_server_knows_it_by(ticket: ObjectKey, run
 def test_another_operators_kind_is_refused_by_any_name(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     for word in ("po", "pods", "flight"):
         assert run("play", f"{word}/x", "--check") == 1
-        sentence = f"tickets: the kind '{word}' is not one of this operator's; it has: Ticket\n"
+        sentence = f"tickets: this operator does not watch the kind '{word}'. Its kinds: Ticket\n"
         assert capsys.readouterr().err == sentence
 
 
@@ -209,12 +218,12 @@ def test_a_wrong_usage_is_no_answer_to_a_check(
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_a_flag_goes_before_its_variable(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_flag_overrides_its_variable(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--sync-timeout=4", "--watch-namespace=Not A", WATCH_NAMESPACE="fine") == 2
     assert "WATCH_NAMESPACE is 'Not A'" in capsys.readouterr().err
 
 
-def test_a_missing_setting_is_said_and_a_run_keeps_its_exit_code(
+def test_a_missing_setting_is_reported_and_a_run_keeps_its_exit_code(
     run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("play", "ticket/x", AIRLINE="") == 1
@@ -222,7 +231,7 @@ def test_a_missing_setting_is_said_and_a_run_keeps_its_exit_code(
     assert capsys.readouterr().err.count("tickets: AIRLINE is not set") == 2
 
 
-def test_a_kubeconfig_of_no_use_is_said(
+def test_an_unusable_kubeconfig_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
@@ -244,7 +253,7 @@ def test_a_paused_ticket_can_be_checked_and_is_not_played(
     api.put(TICKET, "p", spec={"seats": 1}, metadata={"annotations": {PAUSED: "true"}})
     assert run("play", "ticket/p", "--check") == 2
     assert run("play", "ticket/p") == 1
-    assert "Ticket default/p is paused: " in capsys.readouterr().err
+    assert "Ticket default/p is paused. Use --check " in capsys.readouterr().err
     assert (airline.effects, api.writes) == ([], [])
 
 

@@ -1,4 +1,4 @@
-"""A play by hand holds the operator's Lease, and refuses when it cannot."""
+"""A manual play holds the operator's Lease, and is refused if it cannot get the Lease."""
 
 import asyncio
 import json
@@ -56,7 +56,7 @@ async def test_all_that_a_play_does_happens_under_the_lease(
     assert played.finalizers == [f"+{FINALIZER}"]
     assert played.status["phase"] == "Booked"
     assert airline.effects == ["book"]
-    assert all(holder.startswith("pod-1_by-hand_") for holder in holders)
+    assert all(holder.startswith("pod-1_manual-play_") for holder in holders)
     assert holders
     assert api.read(LEASE, LEASE_KEY)["spec"]["holderIdentity"] == "", "given up at the end"
 
@@ -115,7 +115,7 @@ async def test_a_lease_that_is_renewed_by_a_clock_behind_ours_is_not_taken(
     assert airline.effects == []
 
 
-async def test_a_ticket_that_changes_meanwhile_is_played_as_it_is_then(
+async def test_a_ticket_that_changes_during_the_play_is_played_again(
     api: ModelApi, airline: Airline, ticket: ObjectKey, hand: Hand, watch: Watch
 ) -> None:
     async def change_once(call: Call) -> None:
@@ -152,7 +152,7 @@ async def test_a_deletion_is_played_and_what_remains_for_others_is_refused(
             await refused(watch, ticket)
 
 
-async def test_a_deleted_object_that_nobody_else_holds_back_takes_its_status_along(
+async def test_the_status_of_an_object_without_other_finalizers_is_not_written(
     api: ModelApi, ticket: ObjectKey, hand: Hand, watch: Watch
 ) -> None:
     await hand.play(watch, ticket)
@@ -190,7 +190,7 @@ async def test_a_play_that_was_stopped_in_a_call_leaves_its_lease_to_expire(
     airline.before = hang
     with pytest.raises(TimeoutError):
         await Hand("tickets", settings, api).play(watch, ticket)
-    assert api.read(LEASE, LEASE_KEY)["spec"]["holderIdentity"].startswith("pod-1_by-hand_")
+    assert api.read(LEASE, LEASE_KEY)["spec"]["holderIdentity"].startswith("pod-1_manual-play_")
 
 
 async def test_what_the_object_owns_is_read_and_kept_too(
@@ -216,7 +216,7 @@ async def test_a_defect_of_check_mode_in_a_task_changes_nothing(
     async def forgets_check_mode(play: TicketPlay) -> None:
         await play.fence.guard(lambda: api.delete(TICKET, ticket))
 
-    with pytest.raises(Refused, match="would have changed something in check mode"):
+    with pytest.raises(Refused, match="tried to change something in check mode"):
         await hand.check(Watch(TICKET, playbook_of(forgets_check_mode)), ticket)
     assert api.exists(TICKET, ticket)
 
@@ -251,7 +251,7 @@ async def test_what_a_task_changes_in_a_thread_is_stopped_in_check_mode_too(
     async def forgets_check_mode(play: TicketPlay) -> None:
         await play.fence.in_thread(changed.append, "file")
 
-    with pytest.raises(Refused, match="would have changed something in check mode"):
+    with pytest.raises(Refused, match="tried to change something in check mode"):
         await hand.check(Watch(TICKET, playbook_of(forgets_check_mode)), ticket)
     assert changed == []
 
@@ -271,7 +271,7 @@ async def test_an_object_is_played_by_the_watch_that_selects_it(
     api.put(TICKET, ticket.name, metadata={"labels": {"color": "blue"}})
     assert await hand.choose(watches_of(two_watches, "tickets"), ticket) is blue
     assert watches_of(two_watches, "red-tickets") == [red]
-    with pytest.raises(Refused, match=r"it has: Ticket$"):
+    with pytest.raises(Refused, match=r"does not watch the kind 'flight'\. Its kinds: Ticket$"):
         watches_of(two_watches, "flight")
     for refused in (hand.check, hand.play):
         with pytest.raises(Refused, match="the watch red-tickets selects color=red"):
@@ -283,13 +283,15 @@ async def test_an_object_is_played_by_the_watch_that_selects_it(
 async def test_an_object_that_no_watch_selects_or_several_do_is_refused(
     api: ModelApi, ticket: ObjectKey, hand: Hand, two_watches: list[Watch]
 ) -> None:
-    with pytest.raises(Refused, match="not one that the operator plays"):
+    with pytest.raises(Refused, match="the operator does not reconcile Ticket default/my-ticket: "):
         await hand.choose(two_watches, ticket)
     with pytest.raises(Refused, match="there is no Ticket default/other"):
         await hand.choose(two_watches, ObjectKey("default", "other"))
     api.put(TICKET, ticket.name, metadata={"labels": {"color": "red"}})
     twins = [two_watches[0], Watch(TICKET, playbook_of(), name="all-tickets")]
-    with pytest.raises(Refused, match="by several watches: red-tickets, all-tickets"):
+    with pytest.raises(
+        Refused, match="several watches reconcile Ticket default/my-ticket: red-tickets, all-tickets"
+    ):
         await hand.choose(twins, ticket)
 
 
@@ -326,7 +328,7 @@ async def test_a_kind_that_is_owned_and_mapped_too_is_read_once(
     assert told.recap.failure is None
 
 
-async def test_a_task_that_awaits_what_somebody_cancelled_fails(
+async def test_a_task_that_awaits_a_cancelled_task_fails(
     api: ModelApi, ticket: ObjectKey, hand: Hand
 ) -> None:
     async def meddles(play: TicketPlay) -> None:
@@ -380,12 +382,12 @@ async def test_a_handler_that_a_play_did_not_come_to_is_run_by_the_next_try(
 @pytest.mark.parametrize(
     "trouble", [TaskFailed("Down", "It is down."), Waiting("Busy", "Busy.", fallback=60)]
 )
-async def test_a_handler_that_did_not_come_to_its_end_is_told(
-    ticket: ObjectKey, hand: Hand, trouble: Exception
-) -> None:
+async def test_an_unfinished_handler_is_reported(ticket: ObjectKey, hand: Hand, trouble: Exception) -> None:
     played = await hand.play(Watch(TICKET, notifying(trouble)), ticket)
     assert played.due == ["it is reloaded"]
-    assert "still due: it is reloaded. No later play knows of it" in as_text(played, diff=False)
+    assert "Handlers still due: it is reloaded. The operator will not retry them." in as_text(
+        played, diff=False
+    )
     assert json.loads(as_json(played))["due"] == ["it is reloaded"]
     assert _exit_code(played) == 1
 
@@ -393,9 +395,9 @@ async def test_a_handler_that_did_not_come_to_its_end_is_told(
 async def test_so_is_one_that_no_try_came_to(
     ticket: ObjectKey, hand: Hand, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with pytest.raises(Refused, match="changed under each of 5 plays"):
+    with pytest.raises(Refused, match="changed during each of 5 plays"):
         await hand.play(Watch(TICKET, notifying(*[CONFLICT] * 5)), ticket)
-    assert "Ticket default/my-ticket: still due: it is reloaded" in caplog.text
+    assert "Ticket default/my-ticket: Handlers still due: it is reloaded" in caplog.text
 
 
 async def test_and_one_whose_play_takes_too_long(

@@ -1,4 +1,4 @@
-"""What is played, told from the playbook itself."""
+"""The tasks of a playbook as a list and as a diagram."""
 
 import re
 
@@ -62,11 +62,11 @@ WATCH = Watch(
 
 TEXT = """\
 Ticket (tests.dev/v1)
-  played     when one appears or changes, and about every 60 s; 4 at once
-  selector   app=web
-  finalizer  tests.dev/data, stored before the first task
+  reconciled  when created or changed, and about every 60 s; up to 4 at the same time
+  selector    app=web
+  finalizer   tests.dev/data, stored before the first task
 
-a play, in this order; a failure ends it
+tasks, in this order; a failure ends the reconcile
   1. storage (at the same time)
     1.1. the volume "data" is there
     1.2. the network is there
@@ -76,11 +76,11 @@ a play, in this order; a failure ends it
   3. upgrade (a plan, when newer version asked for, in order)
     3.1. the schema is new
 
-handlers, once at the end, when a task that notifies them changed something
+handlers, each once at the end if a task that notifies it has changed something
   1. the server is restarted
      Restarts what reads its configuration only then.
 
-a deleted object's play, until no task fails; then the finalizer goes, and with it the object
+cleanup of a deleted object; once no task fails, the finalizer is removed
   1. the data is gone
 """
 
@@ -106,9 +106,9 @@ def test_the_diagram_has_every_task_and_no_loose_end() -> None:
     by_name = {nodes[start]: nodes[end] for start, end in arrows if "notifies" not in chart.split(start)[0]}
     assert by_name["storage (at the same time)"] == "the configuration is written"
     starts = {name for name in nodes if not any(end == name for _, end in arrows)}
-    # The events that begin a play, and what runs inside a group.
+    # The events that start a reconcile, and the first steps of a group.
     assert {nodes[name] for name in starts} == {
-        "Ticket appears, changes or is due again",
+        "Ticket is created, changed or requeued",
         "Ticket is deleted",
         "the volume #quot;data#quot; is there",
         "the network is there",

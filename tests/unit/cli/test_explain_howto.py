@@ -1,4 +1,4 @@
-"""The example and the diagram in docs/howto are what they say."""
+"""The example and the diagram in docs/howto match the code."""
 
 import asyncio
 import re
@@ -40,12 +40,12 @@ def example(tmp_path: Path) -> dict[str, Any]:
 async def test_the_example_is_explained_and_played(api: ModelApi, example: dict[str, Any]) -> None:
     watch, greeter = example["WATCH"], example["GREETER"]
 
-    told = as_text(watch)
-    assert "2. storage (at the same time)\n    2.1. the greeting is stored" in told
-    assert "3. upgrade (a plan, when the version changes, in order)" in told
+    text = as_text(watch)
+    assert "2. storage (at the same time)\n    2.1. the greeting is stored" in text
+    assert "3. upgrade (a plan, when the version changes, in order)" in text
     assert (
-        "handlers, once at the end, when a task that notifies them changed something\n  1. readers are told"
-        in told
+        "handlers, each once at the end if a task that notifies it has changed something\n"
+        "  1. readers are told" in text
     )
 
     key = api.put(greeter, "g", spec={"greeting": "Hello"})
@@ -157,7 +157,9 @@ def test_the_diagram_of_flight_tickets_is_the_present_one(capsys: pytest.Capture
     command = ["explain", "FlightTicket", "--format", "mermaid"]
     assert main(NAME, watches, command, variables={}, placeholders=PLACEHOLDERS) == 0
     [drawn] = re.findall(r"```mermaid\n(.*?)```", (HOWTO / "play-by-hand.md").read_text(), re.DOTALL)
-    assert drawn == capsys.readouterr().out, "put what ./inv explain prints into docs/howto/play-by-hand.md"
+    assert drawn == capsys.readouterr().out, (
+        "copy the output of ./inv explain into docs/howto/play-by-hand.md"
+    )
 
 
 @pytest.mark.usefixtures("virtual_time")

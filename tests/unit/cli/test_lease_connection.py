@@ -20,7 +20,7 @@ CONNECTIONS = 32
 
 
 class HangingServer:
-    """An API server that answers what is asked of Leases, lists tickets, and never answers their writes."""
+    """An API server that answers requests for Leases, lists tickets, and never answers writes of tickets."""
 
     def __init__(self) -> None:
         self.hanging = 0

@@ -1,4 +1,4 @@
-"""A wrong setting ends the process with one sentence, before anything else is looked at."""
+"""A wrong setting ends the process with one line on standard error, before anything else is checked."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -19,7 +19,7 @@ async def watches(variables: Mapping[str, str]) -> AsyncIterator[Sequence[Watch]
 
 @pytest.fixture
 def kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """One that cannot be used."""
+    """An invalid kubeconfig."""
     path = tmp_path / "kubeconfig"
     path.write_text("foo")
     monkeypatch.setenv("KUBECONFIG", str(path))
@@ -38,7 +38,7 @@ def kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ({}, "the kubeconfig {kubeconfig} cannot be used: it is not a kubeconfig: Expected"),
     ],
 )
-def test_what_is_wrong_is_said_in_this_order_and_form(
+def test_errors_are_reported_in_this_order_and_form(
     kubeconfig: Path, capsys: pytest.CaptureFixture[str], variables: dict[str, str], sentence: str
 ) -> None:
     assert run_operator("tickets", watches, variables=variables) == 2

@@ -54,7 +54,7 @@ def test_run_starts_the_operator_of_a_project_with_defaults_for_a_host(
     assert variables["PYTHONPATH"].split(os.pathsep)[0] == str(TEMPLATE)
 
 
-def test_a_module_is_run_from_the_present_folder(
+def test_a_module_is_run_from_the_current_folder(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "hello.py").write_text("import sys; print(sys.argv[1:])")
@@ -63,7 +63,9 @@ def test_a_module_is_run_from_the_present_folder(
     assert capfd.readouterr().out == "['explain', '--format=text']\n"
 
 
-def test_what_is_neither_a_project_nor_a_module_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_argument_that_is_neither_a_project_nor_a_module_is_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert main(["run", "no-such"]) == 1
     assert capsys.readouterr().err == (
         "pilothouse: no-such is neither a folder with a pyproject.toml nor a Python module\n"
@@ -78,5 +80,5 @@ def test_the_crd_of_one_kind_of_a_module_is_printed(
     assert "name: greetings.demo.pilothouse.dev\n" in capsys.readouterr().out
     assert main(["crd", "greeter_operator.types:OTHER"]) == 1
     assert capsys.readouterr().err == (
-        "pilothouse: the module greeter_operator.types declares no Kind OTHER\n"
+        "pilothouse: the module greeter_operator.types does not declare a Kind OTHER.\n"
     )

@@ -1,4 +1,4 @@
-"""Pinned images, and a bundle and catalog for other ones."""
+"""Pinned images, and copies of bundle and catalog with other images."""
 
 from pathlib import Path
 
@@ -31,11 +31,11 @@ def test_pin_takes_a_digest_and_keeps_the_others(tmp_path: Path, monkeypatch: py
     assert images.released(IMAGE) == f"{IMAGE}@sha256:{'c' * 64}"
     assert images.released(PACKAGE.bundle_image) == kept
     assert yaml.safe_load(pins.read_text())["kind"] == "Component"
-    with pytest.raises(ClusterError, match="a tag may move"):
+    with pytest.raises(ClusterError, match="because a tag can change later"):
         images.pin(f"{IMAGE}:v1")
 
 
-def test_a_bundle_for_another_image_differs_in_that_alone(tmp_path: Path) -> None:
+def test_a_bundle_for_another_image_differs_only_in_the_image(tmp_path: Path) -> None:
     bundle.substitute(PACKAGE.bundle, OTHER, tmp_path / "b")
     assert tree(tmp_path / "b") == {
         path: text.replace(images.released(IMAGE), OTHER) for path, text in tree(PACKAGE.bundle).items()
@@ -43,7 +43,7 @@ def test_a_bundle_for_another_image_differs_in_that_alone(tmp_path: Path) -> Non
     assert any(OTHER in text for text in tree(tmp_path / "b").values())
 
 
-def test_a_catalog_for_other_images_differs_in_them_alone(tmp_path: Path) -> None:
+def test_a_catalog_for_other_images_differs_only_in_the_images(tmp_path: Path) -> None:
     catalog.substitute(PACKAGE, image=OTHER, bundle_image=OTHER_BUNDLE, output=tmp_path / "c")
     text = (tmp_path / "c" / "bundles" / f"v{PACKAGE.csv_name.partition('.v')[2]}.yaml").read_text()
     (document,) = yaml.safe_load_all(text)
@@ -53,11 +53,11 @@ def test_a_catalog_for_other_images_differs_in_them_alone(tmp_path: Path) -> Non
 
 
 def test_an_image_without_a_digest_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ClusterError, match=r"'quay.io/x:v1' is not NAME@sha256:DIGEST"):
+    with pytest.raises(ClusterError, match=r"'quay.io/x:v1' must be NAME@sha256:DIGEST"):
         bundle.substitute(PACKAGE.bundle, "quay.io/x:v1", tmp_path / "b")
 
 
-def test_manifests_applied_by_hand_name_the_present_version() -> None:
+def test_plain_manifests_have_the_current_version() -> None:
     (manager,) = yaml.safe_load_all((CHECKOUT / "config/base/manager/manager.yaml").read_text())
     (container,) = manager["spec"]["template"]["spec"]["containers"]
     assert container["image"] == f"{IMAGE}:v{version()}"
@@ -65,6 +65,6 @@ def test_manifests_applied_by_hand_name_the_present_version() -> None:
     assert f"image: quay.io/pilothouse/catalog:v{version()}\n" in subscriptions
 
 
-def test_replacing_what_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ClusterError, match="does not mention"):
+def test_replacing_a_missing_reference_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ClusterError, match="does not contain"):
         images.substitute(PACKAGE.bundle, {"quay.io/gone": OTHER}, tmp_path)

@@ -116,9 +116,9 @@ def test_a_folder_that_cannot_be_written_is_told(folder: str) -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ([], "--group and --kind are missing: add for example --group example.com --kind WebSite"),
-        (["--kind", "WebSite"], "--group is missing: add for example --group example.com"),
-        (["--group", "a.b"], "--kind is missing: add for example --kind WebSite"),
+        ([], "--group and --kind are missing. Add for example: --group example.com --kind WebSite"),
+        (["--kind", "WebSite"], "--group is missing. Add for example: --group example.com"),
+        (["--group", "a.b"], "--kind is missing. Add for example: --kind WebSite"),
     ],
 )
 def test_an_option_that_is_missing_is_told(

@@ -1,4 +1,4 @@
-"""Where `inv play` plays: which operator, which pod, and what it says when there is none."""
+"""`inv play`: how it finds the operator and its pod, and its errors."""
 
 from pathlib import Path
 from typing import Any
@@ -39,24 +39,26 @@ def chosen(monkeypatch: pytest.MonkeyPatch, *pods: dict[str, Any], namespace: st
 @pytest.mark.parametrize(
     "word", ["FlightTicket", "flightticket", "flighttickets", "ft", "flighttickets.flights.com"]
 )
-def test_a_kind_is_known_by_every_name_that_kubectl_takes(word: str) -> None:
+def test_a_kind_is_found_by_every_name_that_kubectl_accepts(word: str) -> None:
     package, kind = play.of_kind(word)
     assert (package, kind.resource.kind) == (FLIGHTS, "FlightTicket")
 
 
 def test_an_unknown_kind_names_the_known_ones() -> None:
-    with pytest.raises(ClusterError, match=r"no operator here has the kind 'pod'; there are: FlightTicket"):
+    with pytest.raises(
+        ClusterError, match=r"no operator of this checkout has the kind 'pod'\. The kinds are: FlightTicket"
+    ):
         play.of_kind("pod")
 
 
-def test_a_project_is_asked_for_its_own_kinds_alone() -> None:
+def test_a_project_has_only_its_own_kinds() -> None:
     package, kind = play.of_kind("greetings", str(TEMPLATE))
     assert (package.module, kind.resource.kind) == ("greeter_operator", "Greeting")
     with pytest.raises(
-        ClusterError, match=r"no operator in .*greeter has the kind 'ft'; there are: Greeting$"
+        ClusterError, match=r"no operator in .*greeter has the kind 'ft'\. The kinds are: Greeting$"
     ):
         play.of_kind("ft", str(TEMPLATE))
-    with pytest.raises(ClusterError, match=r"there are: FlightTicket; --project names the folder of another"):
+    with pytest.raises(ClusterError, match=r"kinds are: FlightTicket\. For an operator .* use --project"):
         play.of_kind("greeting")
 
 
@@ -65,37 +67,39 @@ def test_a_project_is_explained_by_its_own_sources(capfd: pytest.CaptureFixture[
     assert "1. the ConfigMap holds the message" in capfd.readouterr().out
 
 
-def test_a_ready_pod_goes_before_one_that_runs_and_one_that_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ready_pod_is_preferred_to_a_running_and_a_terminating_one(monkeypatch: pytest.MonkeyPatch) -> None:
     leaving = pod("leaving", deletionTimestamp="2026-01-01T00:00:00Z")
     assert chosen(monkeypatch, leaving, starting("new"), pod("runs", ready=False), pod("ready")) == "ready"
 
 
-def test_a_pod_that_is_not_ready_is_taken_and_told(
+def test_a_pod_that_is_not_ready_is_used_with_a_note(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert chosen(monkeypatch, starting("new"), pod("runs", ready=False)) == "runs"
-    assert "no pod of pilothouse-flights is Ready; playing in one that runs" in capsys.readouterr().err
+    assert "no pod of pilothouse-flights is Ready, using a running one" in capsys.readouterr().err
 
 
-def test_without_a_running_pod_the_reason_and_the_remedies_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_running_pod_the_error_has_reasons_and_fixes(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ClusterError, match=r"new: ImagePullBackOff no such image.*\./inv run flights"):
         chosen(monkeypatch, starting("new"))
-    with pytest.raises(ClusterError, match=r"no running pod to play in \(there is none\)"):
+    with pytest.raises(ClusterError, match=r"no running pod \(there are no pods\)"):
         chosen(monkeypatch)
-    remedies = r"kubectl apply --server-side -k \S+/greeter/config installs it.*\./inv run \S+/greeter$"
+    remedies = r"kubectl apply --server-side -k \S+/greeter/config\), .*\(\./inv run \S+/greeter\)$"
     with pytest.raises(ClusterError, match=remedies):
         play.pod_of(Kubectl(Path("kubectl"), Path("config")), load(TEMPLATE), "")
 
 
-def test_of_two_installations_a_person_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ClusterError, match=r"--operator-namespace, one of a, b"):
+def test_with_two_installations_the_user_must_choose(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ClusterError, match=r"Choose one of a, b with --operator-namespace"):
         chosen(monkeypatch, pod("one", namespace="b"), pod("two", namespace="a"))
 
 
-def test_who_may_not_look_everywhere_names_the_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_permission_for_all_namespaces_the_user_must_name_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def forbidden(self: Kubectl, *words: str) -> dict[str, Any]:
         raise CommandError("pods is forbidden: User cannot list resource")
 
     monkeypatch.setattr(Kubectl, "read", forbidden)
-    with pytest.raises(ClusterError, match="name its own with --operator-namespace"):
+    with pytest.raises(ClusterError, match=r"have no permission to list .* Use --operator-namespace"):
         play.pod_of(Kubectl(Path("kubectl"), Path("config")), FLIGHTS, "")

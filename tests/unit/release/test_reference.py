@@ -123,5 +123,5 @@ class Wordless:
 
 @pytest.mark.parametrize("cls", [Nameless, Wordless])
 def test_a_setting_without_its_variable_or_its_meaning_is_refused(cls: type) -> None:
-    with pytest.raises(ValueError, match="does not begin with the name of a variable"):
+    with pytest.raises(ValueError, match="does not begin with the name of an environment variable"):
         list(settings(cls))

@@ -1,4 +1,4 @@
-"""`inv run --take-over`: what becomes of the Deployment in the cluster."""
+"""`inv run --take-over`: the Deployment in the cluster is paused and restored."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ def deployment(replicas: int, namespace: str = "pilothouse", **annotations: str)
 
 
 class Cluster(Kubectl):
-    """A kubectl that reaches the Deployments that it is given."""
+    """A stand-in for kubectl with the given Deployments."""
 
     def __init__(self, *deployments: dict[str, Any]) -> None:
         super().__init__(Path("kubectl"), Path("config"))
@@ -58,7 +58,7 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
 
 
-def test_a_deployment_is_paused_and_brought_back_whatever_happens() -> None:
+def test_a_deployment_is_paused_and_restored_even_after_an_error() -> None:
     found = deployment(2)
 
     def interrupted() -> None:
@@ -71,18 +71,18 @@ def test_a_deployment_is_paused_and_brought_back_whatever_happens() -> None:
     assert found == deployment(2)
 
 
-def test_it_stays_paused_when_olm_installs_it_anew(capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_is_paused_again_if_olm_scales_it_up(capsys: pytest.CaptureFixture[str]) -> None:
     found = deployment(3)
     cluster = Cluster(found)
     with standing_in(cluster, FLIGHTS, take_over=True) as stand_in:
         cluster.deployments[:] = [anew := deployment(1)]
-        stand_in.look()
+        stand_in.check()
         assert anew == deployment(0, **{REPLICAS: "3"})
     assert anew == deployment(3)
-    assert "pilothouse/pilothouse-flights was brought back meanwhile" in capsys.readouterr().err
+    assert "pilothouse/pilothouse-flights had been scaled up again; paused it" in capsys.readouterr().err
 
 
-def test_one_that_an_earlier_take_over_has_left_is_brought_back_now() -> None:
+def test_a_deployment_left_paused_by_an_interrupted_take_over_is_restored() -> None:
     found = deployment(0, **{REPLICAS: "3"})
     with standing_in(Cluster(found), FLIGHTS, take_over=True):
         pass
@@ -90,65 +90,67 @@ def test_one_that_an_earlier_take_over_has_left_is_brought_back_now() -> None:
 
 
 @pytest.mark.parametrize("said", ["abc", "-2", ""])
-def test_what_is_left_and_is_no_number_says_nothing(said: str) -> None:
+def test_an_invalid_annotation_is_ignored(said: str) -> None:
     found = deployment(0, **{REPLICAS: said})
     with standing_in(Cluster(found), FLIGHTS, take_over=True):
         pass
     assert found == deployment(0, **{REPLICAS: said})
 
 
-def test_what_is_left_counts_only_while_it_is_paused() -> None:
+def test_the_annotation_is_used_only_while_the_deployment_is_paused() -> None:
     found = deployment(3, **{REPLICAS: "1"})
     with standing_in(Cluster(found), FLIGHTS, take_over=True):
         pass
     assert found == deployment(3)
 
 
-def test_two_do_not_take_over_at_once() -> None:
+def test_only_one_process_takes_over_at_a_time() -> None:
     found = deployment(1)
     cluster = Cluster(found)
     with (
         standing_in(cluster, FLIGHTS, take_over=True),
-        pytest.raises(ClusterError, match=r"another ./inv run flights --take-over is at work"),
+        pytest.raises(ClusterError, match=r"another ./inv run flights --take-over is running"),
         standing_in(cluster, FLIGHTS, take_over=True),
     ):
         pass
     assert found == deployment(1)
 
 
-def test_what_cannot_be_brought_back_is_told_with_the_remedy() -> None:
+def test_a_failed_restore_is_reported_with_the_command_for_it() -> None:
     cluster = Cluster(deployment(2))
     with (
-        pytest.raises(ClusterError, match=r"left at 0 replicas.*refused.*scale .*flights --replicas=2$"),
+        pytest.raises(
+            ClusterError, match=r"still at 0 replicas.*refused.*Restore it: .*scale .*flights --replicas=2$"
+        ),
         standing_in(cluster, FLIGHTS, take_over=True),
     ):
         object.__setattr__(cluster, "away", True)
 
 
-def test_one_that_comes_after_it_was_uninstalled_has_a_number_of_its_own() -> None:
+def test_a_deployment_installed_later_keeps_its_own_replicas() -> None:
     cluster = Cluster(deployment(2))
     with standing_in(cluster, FLIGHTS, take_over=True) as stand_in:
         cluster.deployments.clear()
-        stand_in.look()
+        stand_in.check()
         cluster.deployments.append(anew := deployment(1))
     assert anew == deployment(1)
 
 
-def test_one_that_is_uninstalled_meanwhile_needs_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_deployment_that_was_uninstalled_is_not_restored(capsys: pytest.CaptureFixture[str]) -> None:
     cluster = Cluster(deployment(2))
     with standing_in(cluster, FLIGHTS, take_over=True):
         cluster.deployments.clear()
     assert "no longer installed" in capsys.readouterr().err
 
 
-def test_the_lease_is_where_the_deployment_is_be_it_paused_or_not() -> None:
+def test_the_lease_is_in_the_namespace_of_the_deployment_paused_or_not() -> None:
     cluster = Cluster()
     stand_in = StandIn(cluster, FLIGHTS, take_over=False)
-    assert (stand_in.look(), stand_in.runs) == (NOWHERE, False)
+    assert (stand_in.check(), stand_in.runs) == (NOWHERE, False)
     cluster.deployments[:] = [deployment(0)]
-    assert (stand_in.look(), stand_in.runs) == ("pilothouse", False)
+    assert (stand_in.check(), stand_in.runs) == ("pilothouse", False)
     cluster.deployments[:] = [deployment(0), deployment(1, "b")]
-    assert (stand_in.look(), stand_in.runs) == ("b", True)
+    assert (stand_in.check(), stand_in.runs) == ("b", True)
     cluster.deployments[:] = [deployment(1, "a"), deployment(1, "b")]
-    with pytest.raises(ClusterError, match="more than once, in a, b"):
-        stand_in.look()
+    with pytest.raises(ClusterError, match="in several namespaces: a, b"):
+        stand_in.check()
