@@ -1,6 +1,6 @@
-"""The airline as a model in memory, for the runs of the fault matrix, which are too many for a real service.
+"""A model of the airline in memory, for the fault matrix, whose runs are too many for a real service.
 
-`test_model_airline` holds it against the real one.
+`test_model_airline` compares it with the real service.
 """
 
 from flights_operator.booking import Booking, Trip
@@ -15,11 +15,11 @@ from pilothouse.testing.faults import Errors, Fault
 
 
 class ModelAirline:
-    """Has the methods of `flights_operator.airline.Airline`, and its errors.
+    """A model with the methods and errors of `flights_operator.airline.Airline`.
 
     Attributes:
-        bookings: what is held, by reference.
-        effects: what has been done, in order: "created" and the reference, and so on.
+        bookings: The bookings, by reference.
+        effects: What has been done, oldest first, for example "created" and the reference.
     """
 
     def __init__(self) -> None:
@@ -63,13 +63,13 @@ class ModelAirline:
         return held
 
     def change_at_the_desk(self, reference: str, seats: int) -> None:
-        """Change a booking as the airline's staff would."""
+        """Changes a booking as the airline's staff would."""
         held = self.bookings[reference]
         trip = Trip(held.origin, held.destination, seats)
         self._keep("changed", Booking(held.id, reference, *trip, version=held.version + 1))
 
     def cancel_at_the_desk(self, reference: str) -> None:
-        """Cancel a booking as the airline's staff would: the reference may be booked again."""
+        """Cancels a booking as the airline's staff would: the reference can be booked again."""
         del self.bookings[reference]
         self.effects.append(f"cancelled {reference}")
 
@@ -82,7 +82,7 @@ class ModelAirline:
 #: The methods that change nothing.
 READS = ("find",)
 
-#: How the real client tells of faults.
+#: The exceptions with which the real client reports faults.
 ERRORS: Errors = {
     Fault.REPLY_LOST: lambda: NoAnswerError("the connection was lost"),
     Fault.CONFLICT: lambda: StaleBookingError("injected", status=412),

@@ -1,4 +1,4 @@
-"""A day of tickets that come, change, fail and go leaves nothing behind in the operator's process."""
+"""A day of tickets that are created, change, fail and are deleted leaves nothing behind in the process."""
 
 import asyncio
 import gc
@@ -41,24 +41,24 @@ from tests.unit.tickets import TICKET
 T = TypeVar("T", bound=KubeObject)
 
 MINUTE, HOUR = 60, 3600
-#: Every so many minutes a ticket is made; after so many it is changed, and after so many it is deleted.
+#: Minutes between two new tickets, and the age in minutes at which a ticket is changed and deleted.
 MADE_EVERY, CHANGED_AFTER, DELETED_AFTER = 6, 12, 24
-#: After so many hours every task has failed once: what is kept of each way to end is there.
+#: Hours after which every task has failed at least once, so that everything that may be kept is allocated.
 FIRST_HOURS = 4
-#: Of the calls to the API server and to the airline, so many fail.
+#: The share of calls to the API server and the airline that fail.
 FAILING = 0.08
-#: Of the Jobs, so many fail.
+#: The share of Jobs that fail.
 FAILING_JOBS = 0.2
-#: Once an hour the watches are so far behind that what was written is read live, seconds.
+#: Seconds for which the watches are behind once an hour, so that own writes are read from the API server.
 BEHIND = 15
-#: A leader that renews as seldom as it may: a day of renewals every 2 s would take longer than all else.
+#: A long interval between renewals: a day of renewals every 2 s would take longer than everything else.
 LEASE_TIMING = LeaseTiming(duration=120, renew_deadline=90, retry_period=15)
-#: Of the objects that Events were told of, a process remembers so many: all of them from the first hours on.
+#: For how many objects a process caches Events: so few that the cache is full after the first hours.
 REMEMBERED_OBJECTS = 16
-#: What Python itself may keep of a day: interned names, free lists, caches of `re` and the like.
+#: What Python itself may keep after a day: interned names, free lists, the cache of `re`.
 GROWTH_BYTES = 64 * 1024
 
-# The loop's timers are counted by themselves: it keeps cancelled ones for a while.
+# The timers of the loop are counted separately: it keeps cancelled ones for a while.
 _NOT_STATE = (
     ModuleType,
     type,
@@ -75,34 +75,34 @@ def seats(play: TicketPlay) -> str:
 
 
 def held(play: TicketPlay) -> bool:
-    """Whether the ConfigMap holds the seats already."""
+    """Returns whether the ConfigMap already has the seats."""
     config = play.get(CONFIG_MAP, play.object.metadata.name)
     return config is not None and config.data.get("seats") == seats(play)
 
 
-@task("somebody is told")
-async def tell(play: TicketPlay) -> None:
+@task("the change is announced")
+async def announce(play: TicketPlay) -> None:
     """A handler."""
-    play.changed("told")
+    play.changed("announced")
 
 
 @task("the seats are migrated")
 async def migrate(play: TicketPlay) -> None:
-    """The step of a plan, in which the object stays for a while."""
+    """The step of a plan, which takes a while."""
     await play.run_job({"spec": {"seats": seats(play)}})
 
 
-@task("the ConfigMap holds the seats", notify=[tell])
+@task("the ConfigMap holds the seats", notify=[announce])
 async def hold_seats(play: TicketPlay) -> None:
-    """With it, all that is remembered of an object that owns another is there."""
+    """Makes the object own another one, so that everything that the process keeps about owners is in use."""
     await play.apply(CONFIG_MAP, {"data": {"seats": seats(play)}})
 
 
 class FailingAirline(ModelAirline):
-    """Of its calls some fail, before or after they have been carried out, and some bookings are refused.
+    """An airline where some calls fail, before or after they are carried out, and some bookings are refused.
 
     Attributes:
-        failing: the share that fails.
+        failing: The share of calls that fail.
     """
 
     def __init__(self) -> None:
@@ -140,11 +140,11 @@ class FailingAirline(ModelAirline):
 
 
 class FailingApi(ModelApi):
-    """Of its calls some fail, before or after they have been carried out; the watches are counted.
+    """An API server where some calls fail, before or after they are carried out. Counts calls and watches.
 
     Attributes:
-        failing: the share that fails.
-        had: how many calls there were of a kind, failures and watches.
+        failing: The share of calls that fail.
+        had: The number of calls per kind, of failures and of watches.
     """
 
     def __init__(self) -> None:
@@ -178,7 +178,7 @@ class FailingApi(ModelApi):
 
 
 class Day:
-    """An operator of two kinds that leads, and its users."""
+    """An operator of two kinds that is the leader, and its users."""
 
     def __init__(self) -> None:
         self.api = FailingApi()
@@ -201,13 +201,13 @@ class Day:
         self._draw = random.Random(3)
 
     async def hours(self, count: int) -> None:
-        """Lets hours of churn pass, and then all of it settle."""
+        """Creates, changes and deletes objects for some hours, then waits until everything has settled."""
         first = self.minute
         self.api.failing = self.airline.failing = FAILING
         for self.minute in range(first, first + 60 * count, MADE_EVERY):
             if self.minute % 60 == 0:
                 self.api.connected.clear()
-                self._forget([EVENT])  # they live for an hour
+                self._forget([EVENT])  # Events live for an hour.
             self._churn(first)
             await asyncio.sleep(BEHIND)
             self.api.connected.set()
@@ -222,7 +222,7 @@ class Day:
         self.minute += MADE_EVERY
         assert [self.api.all(kind) for kind in kinds] == [[], [], [], []]
         assert not self.airline.bookings
-        # The memory of the models is their own.
+        # What the models keep does not count.
         self._forget([*kinds, EVENT])
         self.api.forget()
         self.api.calls.clear()
@@ -240,7 +240,7 @@ class Day:
             self.api.collect_garbage()
 
     def _end_jobs(self) -> None:
-        """As the Job controller does; what has failed stays so until there is another Job."""
+        """Ends Jobs as the Job controller does. A failed Job stays until it is replaced by another one."""
         for job in self.api.all(JOB):
             if "conditions" not in job.get("status", {}):
                 ended = "Failed" if self._draw.random() < FAILING_JOBS else "Complete"
@@ -256,7 +256,7 @@ class Day:
 
 
 def holdings(*roots: object) -> Counter[str]:
-    """How much is in the containers that can be reached, by the kind of container and of its owner."""
+    """Counts the items in all reachable containers, by the type of the container and of its owner."""
     found: Counter[str] = Counter()
     seen: set[int] = set()
     todo: list[tuple[str, object]] = [(type(root).__name__, root) for root in roots]
@@ -269,21 +269,21 @@ def holdings(*roots: object) -> Counter[str]:
         if isinstance(each, Sized) and not isinstance(each, str | bytes):
             found[f"{name} of {owner}"] += len(each)
         deeper = owner if isinstance(each, dict | list | set | tuple | MethodType) else name
-        # Of a function what it was given, not the module around it.
+        # For a function only its closure, not its module.
         parts = each.__closure__ or () if isinstance(each, FunctionType) else gc.get_referents(each)
         todo += [(deeper, part) for part in parts]
     return found
 
 
 def bounded(each: object) -> bool:
-    """Whether it is an lru_cache with a limit, which may fill up in the course of a day."""
+    """Returns whether an object is an lru_cache with a limit, which may fill up in the course of a day."""
     return isinstance(each, _lru_cache_wrapper) and each.cache_parameters()["maxsize"] is not None
 
 
 async def state(day: Day) -> tuple[Counter[str], int, int]:
-    """Returns what the process holds, and the most tasks and timers that it had within two minutes.
+    """Returns the contents of the process's containers, and its maximum of tasks and timers in two minutes.
 
-    Whether a watch is open at one moment, or about to be opened again, is a matter of chance.
+    Not at one moment: whether a watch is open then or about to be opened again is random.
     """
     held = holdings(day.manager)
     tasks = timers = 0
@@ -295,7 +295,7 @@ async def state(day: Day) -> tuple[Counter[str], int, int]:
 
 
 def allocated() -> int:
-    """Returns the bytes that Python objects take, without garbage and what caches with a limit hold."""
+    """Returns the size of all Python objects in bytes, without garbage and the contents of bounded caches."""
     for each in gc.get_objects():
         if bounded(each):
             each.cache_clear()
@@ -317,7 +317,7 @@ def traced() -> Iterator[None]:
 
 
 @pytest.mark.timeout(300)
-async def test_24_hours_of_churn_leave_nothing(
+async def test_24_hours_of_churn_leave_nothing_behind(
     virtual_time: VirtualTimeLoop, traced: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)
@@ -325,13 +325,13 @@ async def test_24_hours_of_churn_leave_nothing(
     day = Day()
     process = asyncio.create_task(day.manager.run(asyncio.Event()))
     await day.hours(FIRST_HOURS)
-    holdings(day.manager)  # isinstance remembers the types that it has seen
+    holdings(day.manager)  # isinstance caches the types that it has seen.
     used = allocated()
     before = await state(day)
     await day.hours(24)
     grown = allocated() - used
     after = await state(day)
-    assert not process.done(), "it has led all day"
+    assert not process.done(), "the process was the leader all day"
     process.cancel()
     await asyncio.gather(process, return_exceptions=True)
     assert after[0] - before[0] == Counter()
@@ -339,7 +339,7 @@ async def test_24_hours_of_churn_leave_nothing(
     assert grown < GROWTH_BYTES, f"{grown} bytes more after 24 hours"
     had = day.api.had
     assert had[str(LEASE)] > 24 * HOUR / LEASE_TIMING.retry_period / 2
-    # Each of the kinds is watched.
+    # All kinds are watched.
     assert had["watches"] > 4 * 24 * HOUR / 60
     assert had["failures"] > 500
     assert had[str(EVENT)] > 500

@@ -1,4 +1,4 @@
-"""The modelled airline against the real one: what comes of every call is the same."""
+"""Compares the model of the airline with the real one: all calls have the same results."""
 
 import itertools
 from collections.abc import Awaitable, Callable
@@ -15,8 +15,8 @@ from tests.faults.airline import ModelAirline
 LONDON, PARIS = Trip("Mumbai", "London", 2), Trip("Mumbai", "Paris", 5)
 
 
-async def told(airline: Any) -> list[Any]:
-    """What the airline answers to a story, booking numbers by order of appearance."""
+async def results(airline: Any) -> list[Any]:
+    """Returns the results of a sequence of calls, with bookings numbered in order of appearance."""
     lines: list[Any] = []
     numbers: dict[str, int] = {}
 
@@ -40,25 +40,25 @@ async def told(airline: Any) -> list[Any]:
     await note(lambda: airline.find("a"))
     key = next(keys)
     second = await note(lambda: airline.change(first, PARIS, key=key))
-    await note(lambda: airline.change(first, PARIS, key=key))  # the same again: the answer again
-    await note(lambda: airline.change(first, LONDON, key=next(keys)))  # an old version
+    await note(lambda: airline.change(first, PARIS, key=key))  # The same request: the same reply.
+    await note(lambda: airline.change(first, LONDON, key=next(keys)))  # An old version.
     await note(lambda: airline.change(second, LONDON, key=next(keys)))
     await note(lambda: airline.cancel("a"))
     await note(lambda: airline.cancel("a"))
     await note(lambda: airline.find("a"))
-    await note(lambda: airline.book("a", LONDON))  # closed
+    await note(lambda: airline.book("a", LONDON))  # A closed reference.
     await note(lambda: airline.change(second, LONDON, key=next(keys)))
-    await note(lambda: airline.cancel("b"))  # never booked, and closed now
+    await note(lambda: airline.cancel("b"))  # Never booked; closes the reference.
     await note(lambda: airline.book("b", LONDON))
     return lines
 
 
-async def test_the_model_answers_as_the_service_does(tmp_path: Path) -> None:
+async def test_the_model_and_the_service_have_the_same_results(tmp_path: Path) -> None:
     async with running_airline(tmp_path) as service:
         settings = FlightsSettings(url=service.url, key_file=service.key_file, timeout=5.0, resync=600.0)
         async with Airline(settings) as real:
-            expected = await told(real)
+            expected = await results(real)
         actions = await service.actions()
     model = ModelAirline()
-    assert await told(model) == expected
+    assert await results(model) == expected
     assert [effect.partition(" ")[0] for effect in model.effects] == actions

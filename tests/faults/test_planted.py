@@ -1,4 +1,4 @@
-"""The matrix finds what it is for: defects planted into a sound playbook."""
+"""The fault matrix finds defects that are planted in a correct playbook."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
@@ -48,7 +48,7 @@ ERRORS: Errors = {
 }
 
 
-#: This airline takes a late request for a new one: it knows neither versions nor closed references.
+#: This airline has no versions and no closed references, so it cannot recognize a late request.
 FAULTS = [fault for fault in Fault if fault is not Fault.LATE]
 
 
@@ -78,10 +78,10 @@ class TicketLife(Scenario):
         return self.airline.effects
 
 
-def test_the_sound_playbook_passes() -> None:
+def test_the_correct_playbook_passes() -> None:
     matrix = explore(TicketLife, faults=FAULTS, pairs=50)
     matrix.require_converged()
-    # watch-list, finalizer, find, book, status; find, change, status; find, cancel, finalizer
+    # watch-list, finalizer, find, book, status; find, change, status; find, cancel, finalizer.
     assert len(matrix.sites) == 11
 
 
@@ -132,9 +132,9 @@ def books_from_memory(airline: Airline) -> Playbook[TicketPlay]:
 
 
 def counts_on_finally(airline: Airline) -> Playbook[TicketPlay]:
-    """Books one seat, and the right number of seats in the end: what a killed process never comes to."""
+    """Books one seat, and changes that in a `finally`, which a killed process does not run."""
 
-    @task("seats are booked, in the end")
+    @task("the right number of seats is booked")
     async def book(play: TicketPlay) -> None:
         if play.booked == play.seats or play.status.booking == "B":
             play.status = replace(play.status, booking="B")
@@ -146,7 +146,7 @@ def counts_on_finally(airline: Airline) -> Playbook[TicketPlay]:
         finally:
             await play.call("change", lambda: airline.change(play.reference, play.seats))
 
-    @task("booking is believed in")
+    @task("the booking counts as complete")
     async def believe(play: TicketPlay) -> None:
         play.booked = await airline.find(play.reference)
         if play.booked is not None and not play.deleting:
@@ -189,12 +189,12 @@ def test_a_defect_is_found(planted: MakePlaybook, by: set[Fault]) -> None:
     assert faults_that_find(planted) >= by
 
 
-def test_a_call_past_the_fence_is_found_where_another_process_stands_by() -> None:
+def test_a_call_without_the_fence_is_found_with_another_process_on_standby() -> None:
     assert faults_that_find(books_past_the_fence) == {Fault.TWO_LEADERS, Fault.TERMINATED}
 
 
 class HastyUser(TicketLife):
-    """Deletes the ticket while the operator is at it."""
+    """The ticket is deleted while the operator works on it."""
 
     def play(self, user: ModelApi) -> Iterator[str | float]:
         key = user.put(TICKET, "t", spec={"seats": 2})
@@ -220,7 +220,7 @@ def test_a_write_before_the_finalizer_is_found(monkeypatch: pytest.MonkeyPatch) 
     assert Fault.KILLED_AFTER in {run.injections[0].fault for run in matrix.failures}
 
 
-async def test_nothing_that_a_dead_process_does_has_an_effect(virtual_time: VirtualTimeLoop) -> None:
+async def test_calls_of_a_dead_process_have_no_effect(virtual_time: VirtualTimeLoop) -> None:
     airline, faults = Airline(), Faults(Injection(1, Fault.KILLED_BEFORE))
     process = Process(faults)
     calls: Any = Outside(airline, process, reads=(), errors=ERRORS)
@@ -241,7 +241,7 @@ async def test_nothing_that_a_dead_process_does_has_an_effect(virtual_time: Virt
 
 
 class ForgivingAirline(Airline):
-    """Books whatever it is asked for, again and again."""
+    """An airline that accepts a second booking with the same reference."""
 
     async def book(self, reference: str, seats: int) -> None:
         self.bookings[reference] = seats
@@ -249,9 +249,9 @@ class ForgivingAirline(Airline):
 
 
 def counts_on_its_cache(airline: Airline) -> Playbook[TicketPlay]:
-    """It is played over and over, without a finalizer whose write would notice that the cache is old."""
+    """Is reconciled repeatedly, without a finalizer whose write would detect the stale cache."""
 
-    @task("it is looked at again")
+    @task("the ticket is reconciled again")
     async def again(play: TicketPlay) -> None:
         play.requeue_after(5)
 
@@ -260,9 +260,9 @@ def counts_on_its_cache(airline: Airline) -> Playbook[TicketPlay]:
     )
 
 
-def test_a_cache_that_does_not_know_own_writes_is_found_when_stale(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stale_cache_without_own_writes_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     class NeverCancelled(TicketLife):
-        """The playbook has no cleanup, on purpose."""
+        """The playbook has no cleanup on purpose."""
 
         def held_outside(self) -> object:
             return ()
@@ -278,7 +278,7 @@ def test_a_cache_that_does_not_know_own_writes_is_found_when_stale(monkeypatch: 
 
 
 class Crowd(TicketLife):
-    """There are two tickets when the operator starts."""
+    """Two tickets exist when the operator starts."""
 
     def play(self, user: ModelApi) -> Iterator[str | float]:
         for name in ("one", "two"):
@@ -286,7 +286,7 @@ class Crowd(TicketLife):
         yield "created"
 
 
-def test_a_list_that_is_cut_short_and_taken_for_all_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_incomplete_list_that_is_used_as_complete_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     explore(Crowd, faults={Fault.WATCH_CUT}).require_converged()
     fail = Reflector._fail
 
@@ -309,12 +309,12 @@ def test_kills_cuts_and_timeouts_during_an_election() -> None:
 
 
 class Sharded(TicketLife):
-    """The objects are shared out."""
+    """The processes divide the objects."""
 
     shards = 2
 
 
-def test_faults_while_objects_are_shared_out() -> None:
+def test_faults_with_sharding() -> None:
     faults = {Fault.KILLED_AFTER, Fault.TIMEOUT, *WITH_STANDBY}
     explore(Sharded, faults=faults, elected=True).require_converged()
 
@@ -328,7 +328,7 @@ def test_faults_at_the_calls_of_an_election(scenario: type[TicketLife]) -> None:
 
 
 @pytest.mark.parametrize("scenario", [TicketLife, Sharded])
-def test_a_lease_given_up_while_a_change_may_still_land_is_found(
+def test_a_lease_released_while_a_change_may_still_take_effect_is_found(
     scenario: type[TicketLife], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     faults = {Fault.TERMINATED}
@@ -341,7 +341,7 @@ def test_a_lease_given_up_while_a_change_may_still_land_is_found(
 
 
 class BlockingAirline:
-    """The airline as a client that blocks has it, for tasks in threads."""
+    """The airline with blocking methods, for tasks in threads."""
 
     def __init__(self, airline: Airline) -> None:
         self._airline = airline
@@ -361,7 +361,7 @@ class BlockingAirline:
 
 
 class Threaded(TicketLife):
-    """What the airline is asked, it is asked in threads."""
+    """The tasks call the airline in threads."""
 
     def __init__(self, make_tasks: MakeTasks) -> None:
         super().__init__()
@@ -379,8 +379,8 @@ class Threaded(TicketLife):
         return [Watch(TICKET, threaded)]
 
 
-@task("status tells of the booking")
-async def status_tells(play: TicketPlay) -> None:
+@task("the status has the booking")
+async def status_has_the_booking(play: TicketPlay) -> None:
     play.status = replace(play.status, phase="Booked", booking="B")
 
 
@@ -396,17 +396,17 @@ def books(airline: Any) -> Task[TicketPlay]:
 
 
 def looks_up_then_books(airline: Any) -> list[Task[TicketPlay]]:
-    """The change in a thread of its own, which is begun only while the process leads."""
+    """Makes the change in a separate thread, which is started only while the process is the leader."""
 
     @task("booking is known")
     def look_up(play: TicketPlay) -> None:
         play.booked = airline.find(play.reference)
 
-    return [look_up, books(airline), status_tells]
+    return [look_up, books(airline), status_has_the_booking]
 
 
 def looks_up_on_the_loop(airline: Any) -> list[Task[TicketPlay]]:
-    return [booking_is_known, books(airline), status_tells]
+    return [booking_is_known, books(airline), status_has_the_booking]
 
 
 def books_in_a_thread_without_looking(airline: Any) -> list[Task[TicketPlay]]:
@@ -417,11 +417,11 @@ def books_in_a_thread_without_looking(airline: Any) -> list[Task[TicketPlay]]:
         else:
             airline.change(play.reference, play.seats)
 
-    return [book, status_tells]
+    return [book, status_has_the_booking]
 
 
 def looks_up_and_books_in_one_thread(airline: Any) -> list[Task[TicketPlay]]:
-    """Between the two it may have stood still for a minute."""
+    """The process may be frozen for a minute between the two calls."""
 
     @task("seats are booked")
     def book(play: TicketPlay) -> None:
@@ -431,11 +431,11 @@ def looks_up_and_books_in_one_thread(airline: Any) -> list[Task[TicketPlay]]:
         elif booked != play.seats:
             airline.change(play.reference, play.seats)
 
-    return [book, status_tells]
+    return [book, status_has_the_booking]
 
 
 @pytest.mark.parametrize("elected", [False, True])
-def test_a_sound_playbook_that_blocks_in_threads_passes(elected: bool) -> None:
+def test_a_correct_playbook_that_blocks_in_threads_passes(elected: bool) -> None:
     matrix = explore(lambda: Threaded(looks_up_then_books), faults=FAULTS, elected=elected, pairs=50)
     matrix.require_converged()
     blocking = [site.what.partition(".")[2] for site in matrix.sites if "blocking" in site.what]
@@ -454,7 +454,7 @@ def test_a_defect_in_a_thread_is_found(planted: MakeTasks, by: set[Fault]) -> No
     assert {injection.fault for run in matrix.failures for injection in run.injections} >= by
 
 
-def test_a_task_in_a_thread_past_the_fence_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_in_a_thread_without_the_fence_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     faults = {Fault.TWO_LEADERS}
     explore(lambda: Threaded(looks_up_on_the_loop), faults=faults, elected=True).require_converged()
 
@@ -463,13 +463,13 @@ def test_a_task_in_a_thread_past_the_fence_is_found(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(Fence, "in_thread", unfenced)
     matrix = explore(lambda: Threaded(looks_up_on_the_loop), faults=faults, elected=True)
-    # Thawed in the call before the thread, at each of the two times that it changes something.
+    # Frozen in the call before the thread, for each of the two changes.
     before = [site.number for site in matrix.sites if site.what == "airline.find"][:2]
     assert [each.at for run in matrix.failures for each in run.injections] == before
 
 
 @pytest.mark.parametrize("fault", [Fault.KILLED_BEFORE, Fault.KILLED_AFTER])
-async def test_nothing_that_a_thread_of_a_dead_process_calls_has_an_effect(
+async def test_calls_of_a_thread_of_a_dead_process_have_no_effect(
     virtual_time: VirtualTimeLoop, fault: Fault
 ) -> None:
     airline, faults = Airline(), Faults(Injection(1, fault))
@@ -491,7 +491,7 @@ async def test_nothing_that_a_thread_of_a_dead_process_calls_has_an_effect(
     assert [site.what for site in faults.sites] == ["blockingairline.book"]
 
 
-async def test_the_clock_goes_on_while_a_thread_waits_for_an_answer(virtual_time: VirtualTimeLoop) -> None:
+async def test_the_clock_continues_while_a_thread_waits_for_a_reply(virtual_time: VirtualTimeLoop) -> None:
     airline, began = Airline(), virtual_time.time()
     process = Process(Faults(Injection(1, Fault.TIMEOUT)))
     calls: Any = Outside(BlockingAirline(airline), process, reads=(), errors=ERRORS)
@@ -503,7 +503,7 @@ async def test_the_clock_goes_on_while_a_thread_waits_for_an_answer(virtual_time
 
 
 class ThreadedCrowd(Threaded):
-    """Tickets whose threads are at work at the same time."""
+    """Several tickets whose threads run at the same time."""
 
     def play(self, user: ModelApi) -> Iterator[str | float]:
         for name in "abcdef":
@@ -511,7 +511,7 @@ class ThreadedCrowd(Threaded):
         yield "created"
 
 
-def test_calls_of_many_threads_come_in_the_same_order_each_time() -> None:
+def test_calls_of_many_threads_have_the_same_order_in_all_runs() -> None:
     def calls() -> list[str]:
         return [str(site) for site in play(ThreadedCrowd(looks_up_then_books)).sites]
 
@@ -519,6 +519,6 @@ def test_calls_of_many_threads_come_in_the_same_order_each_time() -> None:
     assert all(calls() == first for _ in range(10))
 
 
-def test_the_clock_goes_on_where_a_thread_waits_in_a_process_that_stands_still() -> None:
+def test_the_clock_continues_while_a_thread_waits_in_a_frozen_process() -> None:
     faults = {Fault.TWO_LEADERS}
     explore(lambda: ThreadedCrowd(looks_up_then_books), faults=faults, elected=True).require_converged()

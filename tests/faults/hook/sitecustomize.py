@@ -1,9 +1,8 @@
-"""The shipped flights operator under faults: with this folder first in PYTHONPATH, Python imports this.
+"""Injects faults into the shipped flights operator. Python imports this if its folder is first in PYTHONPATH.
 
 FAULTS is a list such as "5:process killed before;3:429": at the 5th call, and 3 calls after that. Calls to
-the API server and to the airline count alike. Killed means killed: the process ends there and then.
-FAULTS_STRUCK is a file with a line for each fault that has struck: the next process goes on with those that
-have not.
+the API server and to the airline count equally. A killed process really exits immediately. FAULTS_STRUCK is a
+file with a line for each injected fault: the next process continues with the others.
 """
 
 import asyncio
@@ -21,7 +20,7 @@ KILLED = 137
 
 
 def provide_packages() -> None:
-    """In the image there is neither pilothouse.testing nor tests: what is needed lies here, in one folder."""
+    """Provides pilothouse.testing and tests, which are not in the image, from the files in this folder."""
     if importlib.util.find_spec("pilothouse.testing") is not None:
         return
     for name in ("pilothouse.testing", "tests", "tests.faults"):
@@ -31,7 +30,7 @@ def provide_packages() -> None:
 
 
 def install() -> None:
-    """Put the faults between the operator and what it calls."""
+    """Injects the faults into the calls of the operator."""
     from flights_operator.airline import Airline
     from pilothouse.process import Manager
     from pilothouse.testing.faults import Fault, Faults, Injection
@@ -45,7 +44,7 @@ def install() -> None:
     at = itertools.accumulate(int(gap) for gap, _, _ in given)
     injections = [Injection(number, Fault(fault)) for number, (_, _, fault) in zip(at, given, strict=True)]
 
-    class TellingFaults(Faults):
+    class RecordingFaults(Faults):
         def count(self, what: str, **options: Any) -> Any:
             site, injection = super().count(what, **options)
             if injection is not None:
@@ -64,7 +63,7 @@ def install() -> None:
             os.kill(os.getpid(), signal.SIGSTOP)
             await asyncio.sleep(0)
 
-    process = RealProcess(TellingFaults(*injections))
+    process = RealProcess(RecordingFaults(*injections))
     make_manager = Manager.__init__
 
     def init(self: Any, name: str, settings: Any, client: Any, *rest: Any, **options: Any) -> None:
@@ -72,7 +71,7 @@ def install() -> None:
 
     Manager.__init__ = init  # type: ignore[method-assign]
 
-    def suffering(name: str) -> Any:
+    def with_faults(name: str) -> Any:
         method = getattr(Airline, name)
 
         async def call(self: Any, *arguments: Any, **options: Any) -> Any:
@@ -86,7 +85,7 @@ def install() -> None:
         return call
 
     for name in ("find", "book", "change", "cancel"):
-        setattr(Airline, name, suffering(name))
+        setattr(Airline, name, with_faults(name))
 
 
 if "FAULTS" in os.environ:
