@@ -1,1 +1,1 @@
-"""An author's project: a new one, its CRDs, its locked packages. For development; not in the image."""
+"""Projects of authors: creates them, writes their CRDs, locks their packages. Not part of the image."""

@@ -1,4 +1,4 @@
-"""The CustomResourceDefinitions of a project, as files of its config/crd."""
+"""The CustomResourceDefinitions of a project, and its files in config/crd."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,10 +16,14 @@ WRITTEN = "Written by `pilothouse crd --write` from the types; change those."
 
 
 def documents(root: Path, kinds: Sequence[Kind[Any]]) -> Sequence[Document]:
-    """The CustomResourceDefinition of each kind. A note on standard error warns of one that grows too large.
+    """Returns the CustomResourceDefinition of each kind. Prints a warning if one becomes too large.
+
+    Args:
+        root: The project's folder.
+        kinds: The kinds.
 
     Raises:
-        ProjectError: A kind cannot be one; names file and line.
+        ProjectError: A kind is not valid. The text names file and line.
     """
     found = []
     for kind in kinds:
@@ -33,10 +37,10 @@ def documents(root: Path, kinds: Sequence[Kind[Any]]) -> Sequence[Document]:
 
 
 def files(project: Project, kinds: Sequence[Kind[Any]]) -> Mapping[Path, str]:
-    """The files of config/crd, by their paths: one for each kind, and the kustomization that lists them.
+    """Returns the files of config/crd by their paths: one per kind, and the kustomization that lists them.
 
     Raises:
-        ProjectError: See `documents`.
+        ProjectError: A kind is not valid. The text names file and line.
     """
     folder = project.root / "config" / "crd"
     names = [f"{kind.resource.group}_{kind.resource.plural}.yaml" for kind in kinds]

@@ -1,4 +1,4 @@
-"""YAML for files that people read. The same input gives the same bytes."""
+"""Writes YAML for people to read. The same input gives the same bytes."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ except ModuleNotFoundError:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes texts of several lines as they are, and no anchors."""
+    """Writes multi-line strings as blocks, and no anchors."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -27,6 +27,6 @@ _Dumper.add_representer(str, _text)
 
 
 def dump(document: Document, *, comment: str = "") -> str:
-    """Returns the document as YAML, with its keys in their order, below a comment line."""
+    """Returns a document as YAML below an optional comment line. Keys keep their order."""
     text: str = yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=110, allow_unicode=True)
     return f"# {comment}\n{text}" if comment else text

@@ -1,7 +1,7 @@
-"""The packages that a project adds to the framework's, locked with hashes in its requirements.txt.
+"""Locks the packages that a project adds to the framework's, with hashes, in its requirements.txt.
 
-The project's image installs that file beside the packages that are in the framework's image already, and an
-author installs the same file on the host.
+The project's image installs this file in addition to the packages of the framework's image. An author
+installs the same file on the host.
 """
 
 import re
@@ -19,19 +19,19 @@ _PACKAGED = _HERE / "runtime.txt"
 # The versions in the framework's image. The wheel has a copy (pyproject.toml, force-include).
 RUNTIME = _PACKAGED if _PACKAGED.is_file() else _HERE.parents[2] / "requirements" / "runtime.txt"
 
-# Seconds; a resolution takes about one.
+# Seconds. A resolution takes about one.
 _TIMEOUT = 300.0
 
 
 def lock(project: Project, *, upgrade: bool = False) -> bool:
-    """Writes requirements.txt from the dependencies in pyproject.toml; returns whether it has changed.
+    """Writes requirements.txt from the dependencies in pyproject.toml. Returns whether it has changed.
 
     Args:
         project: The project.
-        upgrade: Take the newest versions that pyproject.toml allows. Else pins that still fit stay.
+        upgrade: Use the newest versions that pyproject.toml allows. Otherwise pins that still fit stay.
 
     Raises:
-        ProjectError: uv is not installed, or found no versions that fit.
+        ProjectError: uv is not installed, or there are no versions that fit together.
     """
     file = project.root / "requirements.txt"
     before = file.read_text() if file.is_file() else ""
@@ -44,16 +44,16 @@ def lock(project: Project, *, upgrade: bool = False) -> bool:
 
 
 def require_locked(project: Project) -> None:
-    """Refuses a project whose requirements.txt does not have the dependencies of its pyproject.toml.
+    """Checks that requirements.txt of a project matches the dependencies in its pyproject.toml.
 
     Raises:
-        ProjectError: It is missing or out of date.
+        ProjectError: The file is missing or out of date.
     """
     file = project.root / "requirements.txt"
     first = file.read_text().partition("\n")[0] if file.is_file() else _header(project, [])
     if first != _header(project):
         raise ProjectError(
-            f"{file} is out of date: pyproject.toml adds {', '.join(_own(project)) or 'no package'}. "
+            f"{file} is out of date: pyproject.toml adds {', '.join(_own(project)) or 'no packages'}. "
             "Run `pilothouse lock`."
         )
 
@@ -68,7 +68,7 @@ def _header(project: Project, own: list[str] | None = None) -> str:
 
 
 def _resolve(project: Project, *, upgrade: bool) -> None:
-    """Has uv write requirements.txt; the pins that are in there are kept where they fit."""
+    """Runs uv to write requirements.txt. Existing pins that still fit stay."""
     command = [
         *(_uv(), "pip", "compile", "--quiet", "--universal", "--python-version", "3.11", "--generate-hashes"),
         *("--no-header", "--no-annotate", "--constraints", str(RUNTIME)),
@@ -91,7 +91,7 @@ def _resolve(project: Project, *, upgrade: bool) -> None:
 
 
 def _present() -> Iterator[str]:
-    """The packages of the framework's image."""
+    """Yields the names of the packages in the framework's image."""
     for line in RUNTIME.read_text().splitlines():
         if found := re.match(r"([A-Za-z0-9._-]+)==", line):
             yield found[1]
@@ -101,10 +101,10 @@ def _uv() -> str:
     beside = Path(sysconfig.get_path("scripts")) / "uv"
     found = str(beside) if beside.is_file() else shutil.which("uv")
     if not found:
-        raise ProjectError("uv resolves the dependencies, and is not installed. Install it: pip install uv")
+        raise ProjectError("uv is not installed. It locks the dependencies. Install it: pip install uv")
     return found
 
 
 def _name(requirement: str) -> str:
-    """The name of the package in a requirement, normalised (packaging.python.org, name normalization)."""
+    """Returns the normalized package name in a requirement (packaging.python.org, name normalization)."""
     return re.sub(r"[-_.]+", "-", re.split(r"[\s\[<>=!~;@]", requirement.strip(), maxsplit=1)[0]).lower()

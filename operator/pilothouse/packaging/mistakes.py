@@ -1,4 +1,4 @@
-"""Where in an author's file a mistake is: one sentence with file and line instead of a traceback."""
+"""Reports mistakes in an author's code with file and line instead of a traceback."""
 
 import ast
 import inspect
@@ -17,13 +17,13 @@ class ProjectError(Exception):
 
 @contextmanager
 def mistakes_in(root: Path) -> Iterator[None]:
-    """Turns an error of a project's code into one sentence.
+    """Turns an exception in a project's code into a ProjectError.
 
     Args:
         root: The project's folder.
 
     Raises:
-        ProjectError: Names the last line of the project that was executed, and what Python says.
+        ProjectError: The code raised an exception. The text has the last executed line of the project.
     """
     try:
         yield
@@ -33,8 +33,8 @@ def mistakes_in(root: Path) -> Iterator[None]:
         raise ProjectError(f"{_place(root, error.filename, error.lineno)}{error.msg}") from None
     except ModuleNotFoundError as error:
         raise ProjectError(
-            f"{_line_of(root, error)}{error}. Correct the name; or add the package to the dependencies in "
-            "pyproject.toml, run `pilothouse lock`, and install it"
+            f"{_line_of(root, error)}{error}. Correct the name, or add the package to the dependencies in "
+            "pyproject.toml, run `pilothouse lock` and install it."
         ) from None
     except Exception as error:
         text = " ".join(str(error).split())
@@ -49,12 +49,16 @@ def _line_of(root: Path, error: BaseException) -> str:
 
 
 def _place(root: Path, file: str | None, line: int | None) -> str:
-    """The start of a sentence: "web-sites/web_sites_operator/types.py:12: "."""
+    """Returns the start of an error message: "web-sites/web_sites_operator/types.py:12: "."""
     return f"{os.path.relpath(file, root.parent)}:{line}: " if file else ""
 
 
 def check_declarations(root: Path, file: Path) -> None:
-    """Finds what Python accepts in a struct's body and what is certainly not meant.
+    """Finds mistakes in the structs of a file that Python accepts.
+
+    Args:
+        root: The project's folder.
+        file: The file with the structs.
 
     Raises:
         ProjectError: A field has no annotation, has `field(...)` as its default, or is declared twice.
@@ -85,18 +89,18 @@ def check_declarations(root: Path, file: Path) -> None:
 def _refuse_second(root: Path, file: Path, seen: dict[str, int], name: str, line: int, what: str) -> None:
     if name in seen:
         raise ProjectError(
-            f"{_place(root, str(file), line)}{what} {name} is declared twice, first in line {seen[name]}"
+            f"{_place(root, str(file), line)}{what} {name} is declared twice, first on line {seen[name]}"
         )
     seen[name] = line
 
 
 def at_field(root: Path, view: type, error: Exception) -> ProjectError:
-    """A mistake that the schema of a view has found, with the line of the field that it names.
+    """Returns an error of a view's schema as a ProjectError with the line of the field.
 
     Args:
         root: The project's folder.
         view: The struct of the whole object.
-        error: Its text begins with the path of the field: "Greeting.spec.message: ...".
+        error: The error. Its text begins with the path of the field: "Greeting.spec.message: ...".
     """
     path, _, text = str(error).partition(": ")
     return ProjectError(
@@ -119,7 +123,7 @@ def _line_of_field(root: Path, view: type, names: list[str]) -> str:
 
 
 def _declared_in(view: type, names: list[str]) -> tuple[type, str]:
-    """The struct that declares the last field of a path, and its name there."""
+    """Returns the struct that declares the last field of a path, and the field's name in the struct."""
     owner, name = view, ""
     for word in names:
         encoded = word.rstrip("[]{}")
@@ -133,7 +137,7 @@ def _declared_in(view: type, names: list[str]) -> tuple[type, str]:
 
 
 def _struct_in(of: msgspec.inspect.Type) -> type | None:
-    """The struct in a type: through its annotation, None beside it, and the items of a list or a map."""
+    """Returns the struct in a type, if any: inside annotations, unions, and the items of lists and maps."""
     match of:
         case msgspec.inspect.Metadata():
             return _struct_in(of.type)

@@ -1,4 +1,4 @@
-"""What a new operator and its kind are called, and which names are refused."""
+"""The names of a new operator and its kind, and the rules for them."""
 
 import ast
 import builtins
@@ -11,13 +11,13 @@ from pathlib import Path
 
 from pilothouse.api.kind import plural_of
 
-# The longest name whose ClusterServiceVersion, NAME.v0.1.0, and pods' names are valid.
+# With longer names, the names of the ClusterServiceVersion (NAME.v0.1.0) and the pods would not be valid.
 _NAME_LENGTH = 40
-# The longest kind whose list, such as WebSiteList, is named as the API server wants it: 63 at most.
+# The API server allows 63 characters for the list kind, such as WebSiteList.
 _KIND_LENGTH = 59
 _LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 
-# The packages and folders that are on the import path of a project, and this repository's own operator.
+# The packages and folders on the import path of a project, and the operator of this repository.
 _PACKAGES = {
     *("api", "bundle", "cli", "config", "controller", "default", "examples", "flights", "informer", "kube"),
     *("kubernetes", "olm", "packaging", "pilothouse", "playbook", "process", "release", "telemetry"),
@@ -25,7 +25,7 @@ _PACKAGES = {
 }
 
 # Kinds of Kubernetes' own groups (kubernetes.io/docs/reference/kubernetes-api, v1.34), and the most common
-# ones of OLM and OpenShift. `kubectl get job` must not depend on which of two kinds the server lists first.
+# ones of OLM and OpenShift. `kubectl get job` must not depend on which kind the API server lists first.
 _KINDS = frozenset(
     re.findall(
         r"\w+",
@@ -48,16 +48,16 @@ _KINDS = frozenset(
     )
 )
 
-# Names that end so belong to something that comes with a kind.
+# Suffixes of the names that are derived from a kind.
 _SUFFIXES = {"List": "a list", "Spec": "a spec", "Status": "a status", "Play": "a play"}
 
 
 @dataclass(frozen=True)
 class Names:
-    """What a new operator and its kind are called.
+    """The names of a new operator and its kind.
 
     Attributes:
-        name: The operator: "web-sites".
+        name: The name of the operator: "web-sites".
         group: The API group: "example.com".
         kind: The kind: "WebSite".
     """
@@ -68,7 +68,7 @@ class Names:
 
     @property
     def module(self) -> str:
-        """The Python package: "web_sites_operator"."""
+        """The name of the Python package: "web_sites_operator"."""
         return f"{self.name.replace('-', '_')}_operator"
 
     @property
@@ -77,7 +77,7 @@ class Names:
         return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", self.kind).upper()
 
     def applied(self, text: str) -> str:
-        """Returns a text of the template with these names in place of its own."""
+        """Returns a text of the template with its names replaced by these."""
         article = "n" if self.kind[0] in "AEIO" else ""
         text = re.sub(r"\b([Aa]) (?=`?Greeting)", rf"\1{article} ", text)
         renamed = {
@@ -94,11 +94,11 @@ class Names:
 
 
 def mistakes(names: Names, template: Path) -> Iterator[str]:
-    """Yields what is wrong with the names, a sentence each.
+    """Yields an error message for each rule that a name breaks.
 
     Args:
         names: The names.
-        template: The folder with the code that they are put into.
+        template: The folder of the template, whose code will contain the names.
     """
     yield from _of_name(names.name)
     yield from _of_group(names)
@@ -108,29 +108,32 @@ def mistakes(names: Names, template: Path) -> Iterator[str]:
 def _of_name(name: str) -> Iterator[str]:
     if not re.fullmatch(rf"(?=[a-z]){_LABEL}", name) or len(name) > _NAME_LENGTH:
         yield (
-            f"the name {name!r} must consist of lower case letters, digits and '-', begin with a letter, end "
+            f"the name {name!r} must consist of lower-case letters, digits and '-', begin with a letter, end "
             f"with a letter or digit, and have at most {_NAME_LENGTH} characters, such as web-sites"
         )
         return
     word = name.replace("-", "_")
     if keyword.iskeyword(word) or keyword.issoftkeyword(word):
-        yield f"the name {name!r} is a keyword of Python: choose another one, such as my-{name}"
+        yield f"the name {name!r} is a Python keyword. Choose another name, such as my-{name}"
     elif word in sys.stdlib_module_names:
-        yield f"the name {name!r} is one of Python's own modules: choose another one, such as my-{name}"
+        yield f"the name {name!r} is a module of Python. Choose another name, such as my-{name}"
     elif word in _PACKAGES:
-        yield f"the name {name!r} is reserved: choose another one, such as my-{name}"
+        yield f"the name {name!r} is reserved. Choose another name, such as my-{name}"
     elif name.startswith(("kube-", "openshift-")):
-        yield f"the name {name!r} would give the operator a namespace that is reserved for the cluster itself"
+        yield (
+            f"the name {name!r} begins with a prefix that is reserved for the cluster's own namespaces. "
+            f"Choose another name, such as my-{name}"
+        )
 
 
 def _of_group(names: Names) -> Iterator[str]:
     group = names.group
     domain = re.fullmatch(rf"{_LABEL}(\.{_LABEL})+", group) and re.search(r"(^|\.)[a-z]", group)
-    # With the plural and a dot before it, it names the CRD: 253 at most.
+    # The name of the CRD is PLURAL.GROUP, with at most 253 characters.
     if not domain or len(f"{plural_of(names.kind.lower())}.{group}") > 253:
-        yield f"the group {group!r} must be a domain name of yours, in lower case, such as example.com"
+        yield f"the group {group!r} must be a domain name of your own, in lower case, such as example.com"
     if re.search(r"(^|\.)(k8s|kubernetes)\.io$", group):
-        yield f"the group {group!r} belongs to Kubernetes: choose a domain name of yours"
+        yield f"the group {group!r} belongs to Kubernetes. Use a domain name of your own"
 
 
 def _of_kind(names: Names, template: Path) -> Iterator[str]:
@@ -142,18 +145,18 @@ def _of_kind(names: Names, template: Path) -> Iterator[str]:
         )
         return
     if kind in _KINDS:
-        yield f"the kind {kind!r} is one of Kubernetes' own: choose another one, such as My{kind}"
+        yield f"the kind {kind!r} is a kind of Kubernetes or OLM. Choose another kind, such as My{kind}"
     elif keyword.iskeyword(kind) or hasattr(builtins, kind):
-        yield f"the kind {kind!r} is a name that Python has already: choose another one, such as My{kind}"
+        yield f"the kind {kind!r} is a name in Python. Choose another kind, such as My{kind}"
     elif {kind, names.constant} & _taken(template):
-        yield f"the kind {kind!r} is a name that the operator's code has already: choose another one"
+        yield f"the kind {kind!r} is already a name in the operator's code. Choose another kind"
     for suffix, what in _SUFFIXES.items():
         if kind.endswith(suffix) and kind not in _KINDS:
-            yield f"the kind {kind!r} must not end in {suffix}, the name of {what}"
+            yield f"the kind {kind!r} must not end in {suffix}, because that is the name of {what}"
 
 
 def _taken(template: Path) -> set[str]:
-    """The names that the template's code imports or defines at the top."""
+    """Returns the names that the template's modules import or define."""
     found: set[str] = set()
     for path in template.rglob("*.py"):
         for node in ast.parse(path.read_text()).body:

@@ -1,4 +1,4 @@
-"""A project: a folder with one operator, its pyproject.toml and its Python package NAME_operator."""
+"""Reads a project: a folder with pyproject.toml and the Python package NAME_operator of one operator."""
 
 import importlib
 import re
@@ -15,7 +15,7 @@ import msgspec
 from pilothouse.api import Kind
 from pilothouse.packaging.mistakes import ProjectError, check_declarations, mistakes_in
 
-# OLM takes semantic versions (semver.org).
+# OLM requires semantic versions (semver.org).
 _VERSION = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?")
 # Kubernetes' version names (API concepts, "CRD versions").
 _API_VERSION = re.compile(r"v[1-9]\d*((alpha|beta)[1-9]\d*)?")
@@ -27,9 +27,9 @@ class Project:
 
     Attributes:
         root: The folder.
-        name: The operator's name, from pyproject.toml: "web-sites".
-        version: Its version, from pyproject.toml: "0.1.0".
-        dependencies: The packages that pyproject.toml asks for, pilothouse included.
+        name: The operator's name in pyproject.toml: "web-sites".
+        version: The version in pyproject.toml: "0.1.0".
+        dependencies: The dependencies in pyproject.toml, including pilothouse.
     """
 
     root: Path
@@ -39,20 +39,20 @@ class Project:
 
     @property
     def start(self) -> str:
-        """The name as Python takes it: "web_sites"."""
+        """The name as a Python identifier: "web_sites"."""
         return self.name.replace("-", "_")
 
     @property
     def module(self) -> str:
-        """The Python package that runs as the operator's process: "web_sites_operator"."""
+        """The Python package that runs the operator: "web_sites_operator"."""
         return f"{self.start}_operator"
 
 
 def read(folder: Path) -> Project:
-    """Reads pyproject.toml of a folder.
+    """Reads the pyproject.toml of a folder.
 
     Raises:
-        ProjectError: There is none, or it has no valid name and version.
+        ProjectError: There is no such file, or it has no valid name and version.
     """
     root = folder.resolve()
     file = root / "pyproject.toml"
@@ -66,20 +66,20 @@ def read(folder: Path) -> Project:
     except (KeyError, TypeError) as error:
         raise ProjectError(f"{folder} is not a project: {file} has no {error} in [project]") from None
     if not _VERSION.fullmatch(version):
-        raise ProjectError(f"{file}: the version {version!r} is not like 0.1.0, which OLM needs")
+        raise ProjectError(f"{file}: OLM requires a version such as 0.1.0, not {version!r}")
     return Project(root, name, version, tuple(map(str, project.get("dependencies", ()))))
 
 
 def kinds(project: Project) -> Sequence[Kind[Any]]:
-    """Imports the module `types` of a project and returns the kinds that it declares, in their order.
+    """Imports the module `types` of a project and returns the kinds that it declares, in order.
 
     Raises:
         ProjectError: There is no such module, it declares no kind, or it has a mistake.
     """
     if not (project.root / project.module).is_dir():
         raise ProjectError(
-            f"{project.root} has no folder {project.module}: the package of the project {project.name!r} "
-            "must have that name"
+            f"{project.root} has no folder {project.module}. The Python package of the project "
+            f"{project.name!r} must have that name."
         )
     name = f"{project.module}.types"
     with importing(project), mistakes_in(project.root):
@@ -101,7 +101,9 @@ def kinds(project: Project) -> Sequence[Kind[Any]]:
 
 def _require_valid(kind: Kind[Any], where: str) -> None:
     if not (isinstance(kind.view, type) and issubclass(kind.view, msgspec.Struct)):
-        raise ProjectError(f"{where}: Kind takes the struct of its objects first, not {kind.view!r}")
+        raise ProjectError(
+            f"{where}: the first argument of Kind must be the struct of its objects, not {kind.view!r}"
+        )
     resource = kind.resource
     if not re.fullmatch("[A-Z][A-Za-z0-9]*", resource.kind):
         raise ProjectError(f"{where}: the kind {resource.kind!r} must be in CamelCase, such as WebSite")
@@ -114,13 +116,13 @@ def _require_valid(kind: Kind[Any], where: str) -> None:
     for version in (resource.version, *(each.name for each in kind.versions)):
         if not _API_VERSION.fullmatch(version):
             raise ProjectError(
-                f"{where}: the version {version!r} of {resource.kind} is not like v1 or v1beta1"
+                f"{where}: the version {version!r} of {resource.kind} must be like v1 or v1beta1"
             )
 
 
 @contextmanager
 def importing(project: Project) -> Iterator[None]:
-    """Has imports find the project's modules, and not those of another project with the same name."""
+    """Makes imports find the modules of this project, not those of another one with the same name."""
     for known in [each for each in sys.modules if each.partition(".")[0] == project.module]:
         del sys.modules[known]
     sys.path.insert(0, str(project.root))

@@ -1,6 +1,6 @@
-"""A new operator: a copy of the example examples/greeter under other names.
+"""Creates a new operator: a copy of examples/greeter with other names.
 
-The example is the template: what CI builds, runs and tests there is what a new operator is.
+The example is the template, so CI builds, runs and tests what a new operator contains.
 """
 
 import shutil
@@ -15,10 +15,10 @@ from pilothouse.packaging.names import Names, mistakes
 
 _HERE = Path(__file__).resolve().parent
 _PACKAGED = _HERE / "template"
-# The wheel has a copy of the example (pyproject.toml, force-include); in a checkout it is the example itself.
+# The wheel has a copy of the example (pyproject.toml, force-include). A checkout uses the example itself.
 TEMPLATE = _PACKAGED if _PACKAGED.is_dir() else _HERE.parents[2] / "examples" / "greeter"
 
-# The template's files whose names begin with a dot; all else of that kind is what tools leave behind.
+# The hidden files of the template. All other hidden files are left behind by tools.
 _HIDDEN = {Path(".dockerignore"), Path(".gitignore")}
 
 
@@ -27,15 +27,15 @@ def _nothing_more(root: Path) -> None:
 
 
 def create(names: Names, folder: Path, finish: Callable[[Path], object] = _nothing_more) -> None:
-    """Writes a new operator, whole or not at all.
+    """Writes a new operator. If that fails, nothing is written.
 
     Args:
-        names: What it is called.
-        folder: Where it goes; must not exist.
-        finish: Adds to the project's folder what is not in the template.
+        names: The names of the operator.
+        folder: The folder to create. It must not exist.
+        finish: Adds files to the project that are not in the template.
 
     Raises:
-        ProjectError: A name cannot be used, or the folder exists or cannot be written.
+        ProjectError: A name is not valid, or the folder exists or cannot be written.
     """
     if wrong := [*mistakes(names, TEMPLATE)]:
         raise ProjectError("; ".join(wrong))
@@ -69,24 +69,24 @@ def write_crds(root: Path) -> list[Path]:
 
 
 def _draft(folder: Path) -> tempfile.TemporaryDirectory[str]:
-    """A folder beside the new one.
+    """Creates a temporary folder beside the new one.
 
     Raises:
-        ProjectError: That exists, or nothing can be written there.
+        ProjectError: The new folder exists, or its parent cannot be written.
     """
     try:
         if folder.exists():
-            raise ProjectError(f"{folder} exists: name another folder with --output")
+            raise ProjectError(f"{folder} already exists. Use another folder with --output")
         folder.parent.mkdir(parents=True, exist_ok=True)
         return tempfile.TemporaryDirectory(prefix=".new-", dir=folder.parent)
     except OSError as error:
         raise ProjectError(
-            f"{folder} cannot be written ({error.strerror}): name another folder with --output"
+            f"{folder} cannot be written ({error.strerror}). Use another folder with --output"
         ) from None
 
 
 def _template() -> Iterator[Path]:
-    """The template's files, without what is generated: under other names that has another order."""
+    """Yields the template's files without the generated ones, whose order depends on the names."""
     for path in sorted(TEMPLATE.rglob("*")):
         inner = path.relative_to(TEMPLATE)
         hidden = any(part.startswith((".", "__pycache__")) for part in inner.parts) and inner not in _HIDDEN

@@ -15,7 +15,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def change(file: Path, old: str, new: str) -> int:
-    """Changes a file as an author might; returns the line of what is new."""
+    """Changes a file as an author might. Returns the line number of the change."""
     text = file.read_text()
     assert old in text
     file.write_text(text.replace(old, new, 1))

@@ -1,4 +1,4 @@
-"""The packages that an author adds, locked for the host and the image alike."""
+"""Locking the packages that an author adds, for the host and the image."""
 
 import subprocess
 from pathlib import Path
@@ -17,7 +17,7 @@ LOCKED = "pyyaml==6.0.3 \\\n    --hash=sha256:00\n"
 
 @pytest.fixture
 def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """What uv was called with; it locks PyYAML."""
+    """Replaces uv by one that locks PyYAML. Returns the commands that were run."""
     called: list[list[str]] = []
 
     def run(command: list[str], *, cwd: Path, **_: Any) -> subprocess.CompletedProcess[str]:
@@ -40,7 +40,7 @@ def test_a_new_project_adds_none(project: Path) -> None:
     locks.require_locked(projects.read(project))
 
 
-def test_what_is_added_is_locked_and_the_frameworks_own_packages_are_left_out(
+def test_added_packages_are_locked_without_those_of_the_framework(
     project: Path, commands: list[list[str]]
 ) -> None:
     add(project, "PyYAML>=6")
@@ -67,7 +67,7 @@ def test_a_lock_that_is_up_to_date_is_left_alone(
     assert "is up to date" in capsys.readouterr().out
 
 
-def test_what_cannot_be_resolved_is_told(
+def test_dependencies_that_cannot_be_locked_are_reported(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:

@@ -1,4 +1,4 @@
-"""A mistake in a project's types is one sentence with file and line."""
+"""A mistake in a project's types is reported on one line, with file and line number."""
 
 from pathlib import Path
 
@@ -45,7 +45,7 @@ FIELD = 'config_map: Annotated[str, field("The ConfigMap that holds the message.
         (
             "import msgspec",
             "import msgspek",
-            "No module named 'msgspek'. Correct the name; or add the package",
+            "No module named 'msgspek'. Correct the name, or add the package",
         ),
         ("import msgspec", "import msgspec as", "invalid syntax"),
         ("    columns=(", "    colums=(", "TypeError: Kind.__init__() got an unexpected keyword"),
@@ -67,10 +67,10 @@ def test_it_names_file_and_line(
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
-        ("class WebSite: ...\n", "the class WebSite is declared twice, first in line"),
+        ("class WebSite: ...\n", "the class WebSite is declared twice, first on line"),
         (
             "class Other(msgspec.Struct):\n    a: int = 1\n    a: str = ''\n",
-            "Other: the field a is declared twice, first in line",
+            "Other: the field a is declared twice, first on line",
         ),
         (SECOND.format('"WebSite", "others"'), "declares two kinds with the kind WebSite in the group"),
         (SECOND.format('"Second", "websites"'), "declares two kinds with the plural websites in the group"),
@@ -78,11 +78,11 @@ def test_it_names_file_and_line(
         (SECOND.format('"Second", "Seconds"'), "the plural 'Seconds' must be in lower case"),
         (
             SECOND.format('"Second", "seconds"').replace('"v1"', '"1"'),
-            "the version '1' of Second is not like v1",
+            "the version '1' of Second must be like v1",
         ),
     ],
 )
-def test_what_is_declared_twice_or_has_an_impossible_name_is_refused(
+def test_a_second_declaration_and_an_invalid_name_are_refused(
     project: Path, more: str, sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with (project / "web_operator" / "types.py").open("a") as file:
@@ -99,7 +99,7 @@ def test_what_is_declared_twice_or_has_an_impossible_name_is_refused(
         ("", "has no 'project' in [project]"),
         ("[project]\nname = 'web'", "has no 'version' in [project]"),
         ("[project", "is not valid TOML"),
-        ("[project]\nname = 'web'\nversion = '1'", "the version '1' is not like 0.1.0, which OLM needs"),
+        ("[project]\nname = 'web'\nversion = '1'", "OLM requires a version such as 0.1.0, not '1'"),
         ("[project]\nname = 'other'\nversion = '0.1.0'", "has no folder other_operator"),
     ],
 )

@@ -1,4 +1,4 @@
-"""`inv new`: what a new operator is called, and what is refused before anything is written."""
+"""`inv new`: the names of a new operator, and errors before anything is written."""
 
 import ast
 import hashlib
@@ -52,10 +52,10 @@ def test_good_names_have_no_mistakes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "told"),
+    ("names", "message"),
     [
-        (Names("WebSites", "a.b", "K"), "the name 'WebSites' must consist of lower case letters"),
-        (Names("web_sites", "a.b", "K"), "the name 'web_sites' must consist of lower case letters"),
+        (Names("WebSites", "a.b", "K"), "the name 'WebSites' must consist of lower-case letters"),
+        (Names("web_sites", "a.b", "K"), "the name 'web_sites' must consist of lower-case letters"),
         (Names("-web", "a.b", "K"), "the name '-web' must"),
         (Names("9lives", "a.b", "K"), "the name '9lives' must"),
         (Names("", "a.b", "K"), "the name '' must"),
@@ -77,58 +77,61 @@ def test_good_names_have_no_mistakes() -> None:
         ),
         (Names("test", "a.b", "K"), "the name 'test' is reserved"),
         (Names("kube", "a.b", "K"), "the name 'kube' is reserved"),
-        (Names("operator", "a.b", "K"), "the name 'operator' is one of Python's own modules"),
-        (Names("class", "a.b", "K"), "the name 'class' is a keyword of Python"),
-        (Names("kube-proxy", "a.b", "K"), "a namespace that is reserved for the cluster itself"),
-        (Names("web", "a.b", "ConfigMap"), "the kind 'ConfigMap' is one of Kubernetes' own"),
-        (Names("web", "a.b", "Job"), "the kind 'Job' is one of Kubernetes' own"),
-        (Names("web", "a.b", "Status"), "the kind 'Status' is one of Kubernetes' own"),
+        (Names("operator", "a.b", "K"), "the name 'operator' is a module of Python"),
+        (Names("class", "a.b", "K"), "the name 'class' is a Python keyword"),
+        (Names("kube-proxy", "a.b", "K"), "begins with a prefix that is reserved for the cluster's own"),
+        (Names("web", "a.b", "ConfigMap"), "the kind 'ConfigMap' is a kind of Kubernetes or OLM"),
+        (Names("web", "a.b", "Job"), "the kind 'Job' is a kind of Kubernetes or OLM"),
+        (Names("web", "a.b", "Status"), "the kind 'Status' is a kind of Kubernetes or OLM"),
         (
             Names("web", "a.b", "WebStatus"),
             "the kind 'WebStatus' must not end in Status",
         ),
-        (Names("web", "a.b", "WebList"), "the kind 'WebList' must not end in List, the name of a list"),
-        (Names("web", "a.b", "Warning"), "the kind 'Warning' is a name that Python has already"),
-        (Names("web", "a.b", "Watch"), "the kind 'Watch' is a name that the operator's code has already"),
-        (Names("web", "a.b", "Key"), "the kind 'Key' is a name that the operator's code has already"),
-        (Names("web", "a.b", "None"), "the kind 'None' is a name that"),
+        (
+            Names("web", "a.b", "WebList"),
+            "the kind 'WebList' must not end in List, because that is the name of a list",
+        ),
+        (Names("web", "a.b", "Warning"), "the kind 'Warning' is a name in Python"),
+        (Names("web", "a.b", "Watch"), "the kind 'Watch' is already a name in the operator's code"),
+        (Names("web", "a.b", "Key"), "the kind 'Key' is already a name in the operator's code"),
+        (Names("web", "a.b", "None"), "the kind 'None' is a name in Python"),
     ],
 )
-def test_a_bad_name_is_told_and_nothing_is_written(names: Names, told: str, tmp_path: Path) -> None:
+def test_a_bad_name_is_reported_and_nothing_is_written(names: Names, message: str, tmp_path: Path) -> None:
     with pytest.raises(ProjectError) as refused:
         create(names, tmp_path / "new")
-    assert told in str(refused.value)
+    assert message in str(refused.value)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_exists_is_left_alone(tmp_path: Path) -> None:
-    with pytest.raises(ProjectError, match=r"exists: name another folder with --output"):
+    with pytest.raises(ProjectError, match=r"already exists\. Use another folder with --output"):
         create(GOOD, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("folder", ["/proc/x", "/dev/null/x"])
-def test_a_folder_that_cannot_be_written_is_told(folder: str) -> None:
-    with pytest.raises(ProjectError, match=rf"^{folder} cannot be written \(.+\): name another .* --output$"):
+def test_a_folder_that_cannot_be_written_is_reported(folder: str) -> None:
+    with pytest.raises(ProjectError, match=rf"^{folder} cannot be written \(.+\)\. Use another .* --output$"):
         create(GOOD, Path(folder))
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ([], "--group and --kind are missing. Add for example: --group example.com --kind WebSite"),
         (["--kind", "WebSite"], "--group is missing. Add for example: --group example.com"),
         (["--group", "a.b"], "--kind is missing. Add for example: --kind WebSite"),
     ],
 )
-def test_an_option_that_is_missing_is_told(
-    options: list[str], told: str, capsys: pytest.CaptureFixture[str]
+def test_a_missing_option_is_reported(
+    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     program = Program(namespace=Collection(new))
     with pytest.raises(SystemExit) as ended:
         program.run(["inv", "new", "web", *options])
     assert ended.value.code == 1
-    assert capsys.readouterr().err == f"{told}\n"
+    assert capsys.readouterr().err == f"{message}\n"
 
 
 def test_the_example_is_a_project_with_one_kind() -> None:
@@ -137,7 +140,7 @@ def test_the_example_is_a_project_with_one_kind() -> None:
     assert [kind.resource.kind for kind in found.kinds] == ["Greeting"]
 
 
-def test_the_example_stands_on_the_present_release() -> None:
+def test_the_example_uses_the_current_release() -> None:
     assert f"ARG BASE={IMAGE}:v{version()}\n" in (TEMPLATE / "Dockerfile").read_text()
     assert f'dependencies = ["pilothouse=={version()}"]' in (TEMPLATE / "pyproject.toml").read_text()
     assert f"'pilothouse[host,testing]=={version()}'" in (TEMPLATE / "README.md").read_text()
@@ -162,7 +165,7 @@ def test_the_example_is_read_in_five_minutes() -> None:
     ],
 )
 def test_help_works_after_every_command(words: list[str], given: str, tmp_path: Path) -> None:
-    """`inv` in a checkout whose interpreter says what it is called with."""
+    """Runs `inv` in a checkout whose interpreter prints its arguments."""
     (tmp_path / "requirements").mkdir()
     (tmp_path / "requirements" / "dev.txt").write_text("")
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
