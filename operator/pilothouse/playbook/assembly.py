@@ -1,4 +1,4 @@
-"""Assembles the parts that play a watch: for the operator, and for one object that is played manually."""
+"""Assembles the parts of a watch, for the operator and for manual plays."""
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -34,14 +34,14 @@ log = logging.getLogger(__name__)
 
 
 class Surroundings(NamedTuple):
-    """What a watch's parts need of the process that they run in.
+    """What the parts of a watch need from their process.
 
     Attributes:
-        name: The operator's name: the field manager of what its plays apply.
-        api: Reaches the API server, behind the fence.
-        fence: Lets changes of outside systems through.
-        recorder: Takes Events.
-        namespaces: The namespaces that the operator watches; empty: all.
+        name: The operator's name, which is also its field manager.
+        api: The client of the API server, behind the fence.
+        fence: The fence for changes of outside systems.
+        recorder: Records the Events.
+        namespaces: The namespaces that the operator watches; empty for all.
     """
 
     name: str
@@ -60,15 +60,19 @@ def assemble(
     own_writes: OwnWrites[Any] | None = None,
     played: Callable[[Recap], None] | None = None,
 ) -> Reconciler[Any]:
-    """Builds the reconciler of a watch, and the cluster that its plays reach.
+    """Creates the reconciler of a watch, with the cluster that its modules use.
 
     Args:
         watch: The watch.
-        around: What the parts need of the process.
-        store: Where the objects of the watched kind are read.
-        others: The informers of the watch's secondary kinds, in their order.
-        own_writes: Takes what syncs write, where a controller runs; unless given, the stores do.
-        played: Takes each recap; unless given, the metrics do.
+        around: What the parts need from the process.
+        store: The store of the reconciled objects.
+        others: The informers of the watch's secondary kinds, in the order of `watch.secondaries`.
+        own_writes: The controller's own writes. Without a controller, written objects are put into the
+            stores.
+        played: Called with each recap. By default it is counted in the metrics.
+
+    Raises:
+        PlaybookError: Two watches declare an index with the same name and different functions.
     """
     _add_indexes(watch.resource, store, watch.indexes)
     for secondary, informer in zip(watch.secondaries, others, strict=True):
@@ -100,7 +104,7 @@ def assemble(
 
 
 def add_watch(manager: Manager, watch: Watch) -> Controller[Any]:
-    """Adds the controller of a watch to a manager. The manager's settings override what the watch says."""
+    """Adds the controller of a watch to a manager. The manager's settings override those of the watch."""
     settings = manager.settings
     namespaces = settings.watch_namespaces or watch.namespaces
     manager.claim(_claim(watch, namespaces))
@@ -167,7 +171,7 @@ def _claim(watch: Watch, namespaces: Sequence[str]) -> Claim:
 
 
 def _on_drop(watch: Watch, reconciler: Reconciler[Any], old: Any, new: Any, initial: bool) -> None:
-    """Takes leave of an object that the watch shows no more: a handler of its informer."""
+    """Forgets an object that the watch no longer shows: a handler of the kind's informer."""
     if new is not None or old is None:
         return
     metadata = old.metadata
@@ -176,9 +180,9 @@ def _on_drop(watch: Watch, reconciler: Reconciler[Any], old: Any, new: Any, init
     selected = watch.selector or watch.field_selector
     if selected and finalizers.hold(metadata) and metadata.deletion_timestamp is None:
         log.warning(
-            "%s %s carries the finalizer %s and is not selected by %r any more: nobody plays it, and once "
-            "deleted it would stay for ever. Let it be selected again, or clean up what it stands for and "
-            "take the finalizer away",
+            "%s %s has the finalizer %s and is no longer selected by %r. It is not reconciled, and its "
+            "deletion would never finish. Make it match the selector again, or clean up manually and remove "
+            "the finalizer",
             watch.resource.kind,
             metadata.key,
             finalizers,
@@ -189,7 +193,7 @@ def _on_drop(watch: Watch, reconciler: Reconciler[Any], old: Any, new: Any, init
 def _on_misfit_gone(
     store: Store[Any], reconciler: Reconciler[Any], key: ObjectKey, misfit: Misfit | None
 ) -> None:
-    """Takes note that an object fits the view again, or is gone: a misfit handler of its store."""
+    """Records that an object can be decoded again, or is gone: a misfit handler of its store."""
     if misfit is None:
         (reconciler.forget if store.get(key) is None else reconciler.readable)(key)
 
@@ -201,7 +205,7 @@ def _on_misfit(
     key: ObjectKey,
     misfit: Misfit | None,
 ) -> None:
-    """Reports an object of a secondary kind that does not fit the view, and wakes its owner."""
+    """Reports an object of a secondary kind that cannot be decoded, and queues its owner."""
     if misfit is None:
         return
     failure = TaskFailed(UNDECODABLE, f"The operator cannot read this object: {misfit.why}.")
@@ -217,24 +221,25 @@ def _map(
     reports: Announcer,
     obj: Any,
 ) -> Iterable[ObjectKey]:
-    """Asks a mapper; where it fails, the object shows that, and its owner is woken."""
+    """Calls a mapper. If it fails, this is reported on the object, and the object's owner is queued."""
     try:
         return list(mapper(obj, stores))
     except DEFECTS as error:
-        log_defect(log, error, "the mapper failed on %s, of which only the owner is woken", obj.metadata.key)
+        log_defect(log, error, "Mapper failed for %s, reconciling only its owner", obj.metadata.key)
         reports.warn(
             obj.metadata,
             TaskFailed(
                 "UnexpectedError",
-                f"The operator could not find out which objects this one concerns ({type(error).__name__}). "
-                "They are not reconciled when it changes; the operator's log has the details.",
+                "The operator could not find the objects that depend on this one because of an unexpected "
+                f"error ({type(error).__name__}). They are not reconciled when it changes. The operator's "
+                "log has the details.",
             ),
         )
         return owners(obj)
 
 
 def _add_indexes(resource: Resource[Any], store: Store[Any], indexes: Mapping[str, IndexFunc[Any]]) -> None:
-    """Lets the objects of a store be found by declared values.
+    """Adds indexes to a store.
 
     Raises:
         PlaybookError: Another watch of the same objects has an index of that name with another function.
@@ -244,6 +249,6 @@ def _add_indexes(resource: Resource[Any], store: Store[Any], indexes: Mapping[st
             store.add_index(name, values)
         except ValueError as taken:
             raise PlaybookError(
-                f"two watches of {resource} declare the index {name!r} with different functions. Use one "
-                "function for both, or two names."
+                f"Two watches of {resource} declare the index {name!r} with different functions. Use the "
+                "same function in both, or two names."
             ) from taken

@@ -1,8 +1,8 @@
-"""Contention: another client keeps rewriting what the operator states of an object.
+"""Contention: another client keeps changing fields of an object that the operator sets.
 
-The operator corrects such a change, which the rival sees and rewrites again. Undamped, the two write as fast
-as the API server answers. So from the third correction on, corrections are spaced out with a growing pause,
-and the fight is reported at a bounded rate.
+The operator corrects such a change, the other client sees that and changes the field again. Without damping,
+the two would write as fast as the API server responds. So from the third correction on, the operator waits
+between corrections, with a growing pause, and reports the fight at a limited rate.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ class Contended(NamedTuple):
         message: Which object, which fields and which rivals, for people.
         pause: Seconds until the object is to be reconciled again: for the next correction, or to find that
             the fight has ended.
-        report: It is time for an Event and a line in the log.
+        report: Whether to write an Event and a log line now.
     """
 
     message: str
@@ -66,7 +66,7 @@ class Fight:
 
     @property
     def ends(self) -> float:
-        """When the fight has ended unless the object is corrected again."""
+        """The time at which the fight ends, unless the object is corrected again before."""
         return self.last + max(QUIET_SECONDS, 2 * self.pause)
 
 
@@ -87,7 +87,7 @@ class Contention:
         return 0.0 if fight is None else max(0.0, fight.last + fight.pause - _now())
 
     def state(self, aspect: str, key: ObjectKey) -> Contended | None:
-        """Returns the fight over an object; None when there is none."""
+        """Returns the fight over an object, or None if there is none."""
         fight = self._fights.get((aspect, key))
         if fight is None or fight.count < THRESHOLD:
             return None
@@ -108,8 +108,8 @@ class Contention:
         Args:
             aspect: The kind, or the kind and the subresource.
             key: The object.
-            what: The object in words: "ConfigMap default/web".
-            differences: What was corrected.
+            what: The object's kind and key, such as "ConfigMap default/web".
+            differences: The corrected differences.
         """
         self._count(aspect, key, _message(what, differences))
 
@@ -119,7 +119,7 @@ class Contention:
             aspect,
             key,
             f"Another owner keeps taking {what} over. The operator now takes it back only with growing "
-            "pauses. Let only one of the two owners use this name.",
+            "pauses. Two owners must not use the same name: rename or delete one of them.",
         )
 
     def status_corrected(self, aspect: str, key: ObjectKey, what: str, fields: str) -> None:
@@ -128,8 +128,8 @@ class Contention:
         Args:
             aspect: The kind and the subresource.
             key: The object.
-            what: The object in words: "Ticket default/web".
-            fields: What was corrected, in words: "status.conditions".
+            what: The object's kind and key, such as "Ticket default/web".
+            fields: The corrected fields, such as "status.conditions".
         """
         self._count(
             aspect,

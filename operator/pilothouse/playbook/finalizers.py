@@ -25,11 +25,11 @@ class Finalizers(NamedTuple):
     retired: tuple[str, ...] = ()
 
     def hold(self, metadata: ObjectMeta) -> bool:
-        """Returns whether one of these names holds an object back from deletion."""
+        """Returns whether an object has one of these finalizers."""
         return any(name == self.current or name in self.retired for name in metadata.finalizers)
 
     def stored(self, finalizers: tuple[str, ...]) -> tuple[str, ...]:
-        """Returns the finalizers that an object has to have before its first task."""
+        """Returns the finalizers that an object must have before its first task runs."""
         if self.retired:
             finalizers = tuple(name for name in finalizers if name not in self.retired)
         if self.current and self.current not in finalizers:
@@ -37,7 +37,7 @@ class Finalizers(NamedTuple):
         return finalizers
 
     def released(self, finalizers: tuple[str, ...]) -> tuple[str, ...]:
-        """Returns the finalizers of others, which an object keeps after its cleanup."""
+        """Returns the finalizers that remain after the cleanup: those of others."""
         return tuple(name for name in finalizers if name != self.current and name not in self.retired)
 
     @property
@@ -52,19 +52,23 @@ class Finalizers(NamedTuple):
 def finalizers_of(current: str, retired: Sequence[str]) -> Finalizers:
     """Returns the finalizers of a playbook.
 
+    Args:
+        current: The playbook's finalizer; empty for a playbook without cleanup.
+        retired: The names that earlier releases stored.
+
     Raises:
-        TypeError: `retired` is a text and not a sequence of names.
-        ValueError: A name is one that the API server refuses, or is given twice.
+        TypeError: `retired` is a string and not a sequence of names.
+        ValueError: The API server would refuse a name, or a name is given twice.
     """
     if isinstance(retired, str):
-        raise TypeError(f"retired_finalizers is the text {retired!r}: write [{retired!r}]")
+        raise TypeError(f"retired_finalizers is the string {retired!r}. Pass a list: [{retired!r}].")
     names = [*filter(None, (current,)), *retired]
     for name in names:
         _require_valid(name)
         if names.count(name) > 1:
             raise ValueError(
-                f"the finalizer {name!r} is declared twice: a name is either the playbook's finalizer or one "
-                "of its retired_finalizers"
+                f"The finalizer {name!r} is declared twice. A name must be either the playbook's finalizer "
+                "or one of its retired_finalizers."
             )
     return Finalizers(current, tuple(retired))
 
@@ -83,6 +87,6 @@ def _require_valid(name: str) -> None:
     else:
         return
     raise ValueError(
-        f"the API server refuses the finalizer {name!r}: {why}. Write it as domain/name, such as "
-        "example.com/cleanup"
+        f"The API server would refuse the finalizer {name!r}: {why}. Write it as domain/name, for example "
+        "example.com/cleanup."
     )

@@ -1,4 +1,4 @@
-"""The engine: what happens around the tasks of a play at the API server."""
+"""The engine around the tasks of a reconcile: finalizer, status, Events, pauses and failures."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -55,21 +55,21 @@ T = TypeVar("T", bound=KubeObject)
 S = TypeVar("S", bound=PlayStatus)
 
 PAUSED = "pilothouse.dev/paused"
-"""An annotation: "true" leaves the object alone, its deletion included, until it is taken away. The condition
-Ready is Unknown meanwhile."""
+"""An annotation. While it is "true", the operator neither reconciles the object nor cleans it up, and the
+condition Ready is Unknown."""
 
 RECONCILE = "pilothouse.dev/reconcile"
-"""An annotation: any new value has the object played once more, also after a permanent failure."""
+"""An annotation. Any new value causes a reconcile, also after a permanent failure."""
 
 PAUSED_READY = Aspect(
-    READY, None, "Paused", f"Nothing is done while the annotation {PAUSED} is true: take it away to go on."
+    READY, None, "Paused", f"Not reconciled while the annotation {PAUSED} is true. Remove it to continue."
 )
 
 DONE = Outcome()
 
 
 class Notified(NamedTuple):
-    """Handlers that an object's last play was to run and did not."""
+    """Handlers that were notified in an object's last reconcile and have not run."""
 
     uid: str
     handlers: set[Task[Any]]
@@ -83,32 +83,34 @@ class Settled(NamedTuple):
 
 
 class Reconciler(Generic[T]):
-    """Plays a playbook over the objects of a kind.
+    """Reconciles the objects of a kind with a playbook.
 
-    The finalizer is stored before the first task. The status is written once per play, only where it differs,
-    and only onto the very object that was played; an object that changed meanwhile is played again. An object
-    that is as it should be costs no request. Once it is cleaned up a deleted object is left alone; its status
-    is written before that if finalizers of others hold it back.
+    The finalizer is stored before the first task. The status is written once per reconcile, and only if it
+    differs. The write carries the resourceVersion of the object that was reconciled; if the object has
+    changed in between, it is reconciled again. An object that already matches its spec costs no request. A
+    deleted object is not reconciled again after its cleanup. If finalizers of others remain, its status is
+    written before its own finalizer is removed.
 
-    What the API server refuses to the engine itself is reported on the object, as a condition where the
-    status can be written and as an Event, and retried with back-off.
+    If the API server refuses a write of the engine itself, this is reported on the object, by an Event and,
+    if the status can be written, by the condition Ready. The write is retried with back-off.
 
     Args:
-        api: Reaches the API server.
+        api: The client of the API server.
         resource: The kind.
-        store: Where objects are read.
-        playbook: What is played.
-        recorder: Takes Events.
-        cluster: What the modules of plays reach; unless given, they reach no other kind, and no Lease fences
-            them.
-        wrote: Takes what a write of the object returned. Unless given, the store does; `OwnWrites.wrote` also
-            keeps the controller from syncing the object again for it.
-        played: Takes each recap; unless given, the metrics do.
-        meaningful: Which changes by other clients cause a play, apart from those of the status.
-        owner: Names this operator, and of its watches of the kind this one, in annotations.
-        writes_status: Whether the status is the operator's to write; unless given, it is if the view has one.
-            If not, plays are reported by Events and in the log.
-        later: Has an object synced after some seconds, when its status may be restored; for a controller.
+        store: The store of the objects.
+        playbook: The playbook.
+        recorder: Records the Events.
+        cluster: What the modules use. By default they can use no other kind, and no Lease fences them.
+        wrote: Called with the object that a write returned. By default it is put into the store.
+            `OwnWrites.wrote` also prevents another reconcile because of the write.
+        played: Called with each recap. By default it is counted in the metrics.
+        meaningful: Selects the changes by other clients, apart from those of the status, that cause a
+            reconcile.
+        owner: The name of this operator, and of this watch if it has several of the kind, in annotations.
+        writes_status: Whether the operator writes the status of the objects. By default it does if the view
+            has one. Otherwise the results are reported by Events and in the log.
+        later: Queues an object after a number of seconds, when its status may be restored. A controller needs
+            it.
     """
 
     def __init__(
@@ -132,7 +134,7 @@ class Reconciler(Generic[T]):
         self._store = store
         self._playbook = playbook
         self._cluster = cluster or Cluster(api, Fence(), resource, manager="")
-        # The annotations whose writes have not been answered yet.
+        # Annotations that are being written: the watch may show them before the response arrives.
         self._annotating: dict[ObjectKey, Mapping[str, str]] = {}
         self._owner = owner
         self._notified: dict[ObjectKey, Notified] = {}
@@ -148,18 +150,19 @@ class Reconciler(Generic[T]):
         self._rivals = StatusRivals(
             api, resource, self._cluster.contention, self._announcer, self._cluster.manager
         )
-        # Without a status: the objects that are known to be paused, and the states that were reconciled.
+        # For kinds without a status: the objects that are known to be paused, and the states that were
+        # reconciled.
         self._paused: set[ObjectKey] = set()
         self._settled: dict[ObjectKey, Settled] = {}
 
     async def sync(self, key: ObjectKey) -> Outcome:
-        """Plays the playbook over one object.
+        """Reconciles one object.
 
         Raises:
             SyncError: A task failed, or another process may lead by now.
-            PermanentError: A task failed, and would again until the object changes.
-            Conflict: The object changed meanwhile.
-            KubeError: The API server cannot be reached or refused a write.
+            PermanentError: A task failed and will fail again until the object changes.
+            Conflict: The object has changed since it was read.
+            KubeError: The API server cannot be reached, or it refused a write.
         """
         if misfit := self._store.misfit(key):
             return await self._report_misfit(misfit.metadata, misfit.why)
@@ -185,21 +188,21 @@ class Reconciler(Generic[T]):
         return await self._conclude(play, await self._record_waits(play, recap))
 
     async def _record_waits(self, play: Play[T, Any], recap: Recap) -> Recap:
-        """Records since when tasks wait. If that cannot be written, the object has to show it: a failure."""
+        """Records since when tasks have been waiting. If that cannot be written, the reconcile has failed."""
         try:
             await play.records.save_waits(play, ended=not recap.ends.all)
         except Conflict:
             raise
         except KubeError as error:
-            failure = refused("the start of a wait is not recorded", error)
+            failure = refused("The start of a wait could not be recorded", error)
             return recap._replace(ends=recap.ends.then(failed(failure)))
         return recap
 
     async def _conclude(self, play: Play[T, Any], recap: Recap) -> Outcome:
-        """Writes the status of a play, and returns when the object is reconciled again.
+        """Writes the status after the tasks, and returns when to reconcile the object again.
 
         Raises:
-            SyncError: A task failed, or the status is refused.
+            SyncError: A task failed, or the API server refused the status.
         """
         repeated = not await self._write_status(play, recap)
         if recap.failure is None:
@@ -209,7 +212,7 @@ class Reconciler(Generic[T]):
         return _outcome(play, recap.ends, repeated=repeated)
 
     async def _write_status(self, play: Play[T, Any], recap: Recap) -> bool:
-        """Writes the status of a play; returns whether it differed."""
+        """Writes the status after the tasks, and returns whether it differed."""
         if not self._statuses.enabled:
             self._note_settled(play, recap)
             return False
@@ -226,7 +229,7 @@ class Reconciler(Generic[T]):
         return written is not obj
 
     async def _write(self, obj: T, status: PlayStatus) -> T:
-        """Writes a status where it differs, and reports a refusal; returns the object as written."""
+        """Writes the differences of a status, reports a refusal, and returns the object as written."""
         try:
             return await self._statuses.write(obj, status)
         except Conflict:
@@ -236,21 +239,24 @@ class Reconciler(Generic[T]):
             raise await self._trouble.refused(obj, STATUS_NOT_WRITTEN, what, error) from error
 
     async def _release(self, play: Play[T, Any], recap: Recap) -> Outcome:
-        """Removes the finalizer of an object that is cleaned up."""
+        """Removes the finalizer from an object after its cleanup."""
         held = play.object
         others = self._playbook.finalizers.released(held.metadata.finalizers)
         if others and self._statuses.enabled:
-            held = await self._last_word(play, recap)
+            held = await self._write_last_status(play, recap)
         what = f"The cleanup is done, but the finalizer {self._playbook.finalizers} cannot be removed"
         await self._write_finalizers(held, others, FINALIZER_NOT_REMOVED, what)
         self._trouble.forget(held.metadata.key)
         return DONE
 
     async def check(self, obj: T) -> tuple[Recap, dict[str, object]]:
-        """Plays in check mode: nothing is written, no outside call is made, no Event recorded.
+        """Reconciles in check mode: writes nothing, makes no outside calls and records no Events.
+
+        Args:
+            obj: The object.
 
         Returns:
-            The recap, with what would change, and the patch of the status that would be written.
+            The recap with the changes that would be made, and the merge patch of the status.
         """
         play = self._play(obj, check=True)
         recap = await self._playbook.run(play)
@@ -261,10 +267,14 @@ class Reconciler(Generic[T]):
         return self._statuses.patch(before, cast("Any", after).status) if self._statuses.enabled else {}
 
     async def timed_out(self, key: ObjectKey, seconds: float) -> None:
-        """Reports on an object that its sync was stopped after the given number of seconds.
+        """Reports on an object that its reconcile timed out.
+
+        Args:
+            key: The object.
+            seconds: The time limit.
 
         Raises:
-            KubeError: The API server cannot be reached or refused the write.
+            KubeError: The API server cannot be reached, or it refused the write.
         """
         obj = self._store.get(key)
         if obj is None:
@@ -292,10 +302,14 @@ class Reconciler(Generic[T]):
             await self._statuses.write_failure(obj, failure)
 
     async def met_defect(self, key: ObjectKey, error: BaseException) -> None:
-        """Reports on an object that its play met an unexpected error outside of any task.
+        """Reports on an object that its reconcile met an unexpected error outside of any task.
+
+        Args:
+            key: The object.
+            error: The unexpected error.
 
         Raises:
-            KubeError: The API server cannot be reached or refused the write.
+            KubeError: The API server cannot be reached, or it refused the write.
         """
         obj = self._store.get(key)
         if obj is not None:
@@ -303,10 +317,10 @@ class Reconciler(Generic[T]):
             self._announcer.warn(obj.metadata, failure)
             await self._statuses.write_failure(obj, failure)
 
-    async def _last_word(self, play: Play[T, Any], recap: Recap) -> T:
-        """Writes the status of an object that others hold back after its cleanup.
+    async def _write_last_status(self, play: Play[T, Any], recap: Recap) -> T:
+        """Writes the status of an object that finalizers of others keep after its cleanup.
 
-        A status that cannot be written does not hold the object back, too.
+        If the status cannot be written, the finalizer is removed all the same.
         """
         obj = play.object
         try:
@@ -316,19 +330,21 @@ class Reconciler(Generic[T]):
         except (KubeError, NoStatusSubresource) as error:
             if self._trouble.passes(obj.metadata.key, error):
                 raise
-            log.warning("removing the finalizer without a last status, which cannot be written: %s", error)
-            self._announcer.warn(obj.metadata, TaskFailed(STATUS_NOT_WRITTEN, f"The last status: {error}"))
+            log.warning("Removing the finalizer although the last status cannot be written: %s", error)
+            message = f"The status after the cleanup cannot be written: {error}"
+            self._announcer.warn(obj.metadata, TaskFailed(STATUS_NOT_WRITTEN, message))
         except SyncError:
             raise
         except Exception as error:
-            log_defect(log, error, "removing the finalizer without a last status")
+            log_defect(log, error, "Removing the finalizer although the last status cannot be written")
         return obj
 
     def worth_a_play(self, old: T | None, new: T | None) -> bool:
-        """Whether a change is a reason to play: a controller's predicate.
+        """Returns whether a change causes a reconcile: the predicate of the controller.
 
-        So is a status that another client wrote. If it is the operator's, it is restored. The watch may show
-        an own finalizer, annotation or status before the write has been answered; that is not a reason.
+        A status that another client wrote does: if the operator writes the status, it is restored. The watch
+        may show a finalizer, annotation or status of our own before the response to the write arrives; that
+        does not cause a reconcile.
         """
         if old is None or new is None:
             return True
@@ -338,7 +354,7 @@ class Reconciler(Generic[T]):
             if not wait:
                 return True
             self._later(key, wait)
-        # Kinds that do not count generations, such as ConfigMap, have no spec either.
+        # Kinds without metadata.generation, such as ConfigMap, have no spec either.
         if not new.metadata.generation and _content_differs(old, new):
             return True
         own: dict[str, Any] = {}
@@ -370,7 +386,7 @@ class Reconciler(Generic[T]):
         return play
 
     async def _run(self, play: Play[T, Any]) -> Recap:
-        """Runs the playbook; handlers that an earlier play did not come to are run, too."""
+        """Runs the playbook, including handlers that were notified earlier and have not run."""
         if not self._playbook.handlers:
             return await self._playbook.run(play)
         metadata = play.object.metadata
@@ -384,17 +400,17 @@ class Reconciler(Generic[T]):
                 self._notified[metadata.key] = Notified(metadata.uid, play.notified)
 
     def due(self, key: ObjectKey) -> Sequence[str]:
-        """The handlers that an object's last play was to run and did not, by their names, in order."""
+        """Returns the names of the handlers that were notified in the last reconcile and have not run."""
         pending = self._notified.get(key)
         handlers = self._playbook.handlers if pending is not None else ()
         return [handler.name for handler in handlers if pending and handler in pending.handlers]
 
     def readable(self, key: ObjectKey) -> None:
-        """Notes that an object fits the view again."""
+        """Records that an object can be decoded again."""
         self._trouble.forget(key)
 
     def forget(self, key: ObjectKey) -> None:
-        """Forgets an object that is gone."""
+        """Forgets an object that no longer exists."""
         self._notified.pop(key, None)
         self._paused.discard(key)
         self._settled.pop(key, None)
@@ -403,7 +419,7 @@ class Reconciler(Generic[T]):
         self._trouble.forget(key)
 
     async def _report_misfit(self, metadata: ObjectMeta, why: str) -> Outcome:
-        """Reports an object that does not fit the view. It is neither played nor cleaned up."""
+        """Reports an object that cannot be decoded. It is neither reconciled nor cleaned up."""
         if self._concerns(metadata):
             finalizers = self._playbook.finalizers
             deleting = metadata.deletion_timestamp is not None
@@ -411,13 +427,13 @@ class Reconciler(Generic[T]):
         return DONE
 
     def _concerns(self, metadata: ObjectMeta) -> bool:
-        """Whether there is anything to do: a deleted object without our finalizer is held back by others'."""
+        """Returns whether to reconcile an object: not if it is being deleted and our finalizer is removed."""
         return metadata.deletion_timestamp is None or self._playbook.finalizers.hold(metadata)
 
     def _report_unknown_finalizers(self, metadata: ObjectMeta) -> None:
-        """Reports finalizers of our domain that hold a deleted object and that this release does not know.
+        """Reports finalizers of our domain on a deleted object that this release does not know.
 
-        Another controller of the group may remove them. But an earlier release may have stored them, too.
+        Another controller of the group may remove them. But an earlier release may also have stored them.
         """
         domains = {self._resource.group, *self._playbook.finalizers.domains}
         unknown = [name for name in metadata.finalizers if name.partition("/")[0] in domains]
@@ -425,33 +441,33 @@ class Reconciler(Generic[T]):
             return
         failure = TaskFailed(
             UNKNOWN_FINALIZER,
-            f"The object is being deleted and held by {', '.join(unknown)}, which this release of the "
-            "operator does not know. If an earlier release has stored it, add it to the playbook's "
-            "retired_finalizers, or delete manually what belongs to the object and remove the finalizer.",
+            f"The object cannot be deleted because of the finalizer {', '.join(unknown)}, which this release "
+            "of the operator does not know. If an earlier release stored it, add it to the playbook's "
+            "retired_finalizers. Or delete manually what belongs to the object, and remove the finalizer.",
         )
         if not self._trouble.repeated(metadata, failure):
             log.warning("%s", failure.message)
             self._announcer.warn(metadata, failure)
 
     async def _pause(self, obj: T) -> None:
-        """Reports once that an object is paused: in its status, or by an Event where it has none."""
+        """Reports once that an object is paused: in its status, or by an Event if it has no status."""
         if not self._statuses.enabled:
             if obj.metadata.key not in self._paused:
                 self._paused.add(obj.metadata.key)
-                log.info("paused by the annotation %s", PAUSED)
+                log.info("Paused by the annotation %s", PAUSED)
                 event = PlayEvent(EventType.NORMAL, PAUSED_READY.reason, PAUSED_READY.message, "Pause")
                 self._announcer.record(obj.metadata, event)
             return
         for condition in cast("Any", obj).status.conditions:
             if (condition.type, condition.reason) == (READY, PAUSED_READY.reason):
                 return
-        log.info("paused by the annotation %s", PAUSED)
+        log.info("Paused by the annotation %s", PAUSED)
         play = self._play(obj, check=False)
         play.paused()
         await self._write(obj, with_conditions(play.status, obj.metadata.generation, [PAUSED_READY]))
 
     def _note_settled(self, play: Play[T, Any], recap: Recap) -> None:
-        """Remembers whether an object without a status of ours was reconciled in its present state."""
+        """Records whether an object without a status of ours was reconciled in its current state."""
         key = play.object.metadata.key
         if _ready(play, recap).status:
             self._settled[key] = _state(play.object)
@@ -459,7 +475,7 @@ class Reconciler(Generic[T]):
             self._settled.pop(key, None)
 
     async def _store_finalizer(self, obj: T) -> T | None:
-        """Stores the finalizer, and removes retired ones by the same write; None: the object is gone."""
+        """Stores the finalizer and removes retired ones in one write; returns None if the object is gone."""
         metadata = obj.metadata
         finalizers = self._playbook.finalizers.stored(metadata.finalizers)
         if metadata.deletion_timestamp is not None or finalizers == metadata.finalizers:
@@ -468,7 +484,7 @@ class Reconciler(Generic[T]):
         return await self._write_finalizers(obj, finalizers, FINALIZER_NOT_STORED, what)
 
     async def _annotate(self, obj: T, annotations: Mapping[str, str | None]) -> T:
-        """Sets annotations, or removes those that are None; returns the object as written."""
+        """Sets annotations, removes those with the value None, and returns the object as written."""
         key, metadata = obj.metadata.key, obj.metadata
         merged = {**metadata.annotations, **annotations}
         self._annotating[key] = {name: value for name, value in merged.items() if value is not None}
@@ -483,7 +499,11 @@ class Reconciler(Generic[T]):
     async def _write_finalizers(
         self, obj: T, finalizers: Sequence[str], reason: str, sentence: str
     ) -> T | None:
-        """Writes the finalizers, and reports a refusal; returns the object as written, None if it is gone."""
+        """Writes the finalizers, and reports a refusal.
+
+        Returns:
+            The object as written; None if it no longer exists.
+        """
         key = obj.metadata.key
         metadata = {"resourceVersion": obj.metadata.resource_version, "finalizers": finalizers}
         try:
@@ -499,11 +519,11 @@ class Reconciler(Generic[T]):
 
 
 def _outcome(play: Play[Any, Any], ends: Ends, *, repeated: bool) -> Outcome:
-    """Returns when the object is reconciled again, if no task failed.
+    """Returns when to reconcile the object again, if no task failed.
 
     Raises:
         PermanentError: All failures are permanent.
-        SyncError: A failure is not.
+        SyncError: At least one failure is not permanent.
     """
     asked = [waiting.fallback for waiting in ends.waits]
     if play.after is not None and not ends.failed:
@@ -517,13 +537,13 @@ def _outcome(play: Play[Any, Any], ends: Ends, *, repeated: bool) -> Outcome:
     if not passing:
         raise PermanentError(message, requeue_after=after, resync=not ends.failed)
     known = [failure.retry_after for failure in passing if failure.retry_after is not None]
-    # One whose time is not known is due when the back-off says.
+    # If one failure has no known delay, the back-off decides.
     retry_after = min(known) if len(known) == len(passing) else None
     raise SyncError(message, retry_after=retry_after, requeue_after=after, repeated=repeated)
 
 
 def _never(key: ObjectKey, seconds: float) -> None:
-    """Without a controller, nothing is synced again."""
+    """Does nothing: without a controller, there is no queue."""
 
 
 def _state(obj: KubeObject) -> Settled:

@@ -1,7 +1,8 @@
-"""Rivals for a status: another client, or another watch of this process, writes what the operator writes.
+"""Rivals for a status: another client, or another watch of this process, writes the same fields.
 
-The operator restores its status, which the rival sees and overwrites again. Undamped, the two write as fast
-as the API server answers. From the third correction on they are spaced out, and the fight is reported.
+The operator restores its status, the rival sees that and overwrites it again. Without damping, the two would
+write as fast as the API server responds. From the third correction on, the operator pauses between
+corrections and reports the fight.
 """
 
 import logging
@@ -23,10 +24,10 @@ STATUS_CONTENDED = "StatusContended"
 
 
 class StatusRivals:
-    """Knows which statuses other clients have overwritten, and when they may be restored.
+    """Records which statuses other clients have overwritten, and when they may be restored.
 
     Args:
-        api: Reads who wrote a status.
+        api: Reads the field managers of a status.
         resource: The kind.
         contention: Counts the corrections.
         announcer: Records the Events.
@@ -43,16 +44,24 @@ class StatusRivals:
         self._announcer = announcer
         self._manager = manager
         self._aspect = f"{resource}/status"
-        # The statuses that other clients have overwritten since the object was last played.
+        # The statuses that other clients have overwritten since the object was last reconciled.
         self._overwritten: dict[ObjectKey, PlayStatus] = {}
 
     def overwritten(self, key: ObjectKey, status: PlayStatus) -> float:
-        """Notes that another client has overwritten a status; returns the seconds until it is restored."""
+        """Records that another client has overwritten a status.
+
+        Args:
+            key: The object.
+            status: The status before it was overwritten.
+
+        Returns:
+            The seconds until the status may be restored.
+        """
         self._overwritten.setdefault(key, status)
         return self._contention.wait(self._aspect, key)
 
     def forget(self, key: ObjectKey) -> None:
-        """Forgets what was overwritten: the status is as it should be, or the object is gone."""
+        """Forgets that a status was overwritten: it has been restored, or the object no longer exists."""
         self._overwritten.pop(key, None)
 
     def corrects(self, obj: Any, status: PlayStatus) -> bool:
@@ -65,7 +74,7 @@ class StatusRivals:
         return bool(changes) and all(old.get(name) == new.get(name) for name in changes)
 
     def postponed(self, key: ObjectKey) -> float:
-        """Returns the seconds until a status may be restored; 0: now."""
+        """Returns the seconds until a status may be restored; 0 if it may be now."""
         return self._contention.wait(self._aspect, key)
 
     async def corrected(self, obj: KubeObject, fields: Collection[str]) -> None:
@@ -90,15 +99,15 @@ class StatusRivals:
         try:
             live: Unstructured = await self._api.get(self._raw, key)
         except KubeError as error:
-            return f"Its field managers cannot be read: {error}."
+            return f"The other field managers could not be read: {error}."
         entries = live.content.get("metadata", {}).get("managedFields", ())
         names = {each.get("manager", "") for each in entries if each.get("subresource") == "status"}
         rivals = sorted(filter(None, names - {self._manager}))
         if rivals:
             return f"Other field managers of its status: {', '.join(rivals)}."
         return (
-            "No other field manager has written its status, so the rival uses the operator's own name: it is "
-            "another watch of the kind or a second installation of the operator."
+            "No other field manager has written the status, so the other client uses the operator's own "
+            "name: it is another watch of the kind, or a second installation of the operator."
         )
 
 

@@ -1,4 +1,4 @@
-"""The status at the end of a play: its conditions, and the patch that changes only what differs."""
+"""The status that a reconcile writes: its conditions, and the merge patch of the differences."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -12,25 +12,26 @@ from pilothouse.telemetry import now, redacted
 
 
 class Status(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel", omit_defaults=True):
-    """The status of a kind: the two fields that the engine writes. Subclass it to add your own.
+    """The status of a kind, with the two fields that the engine writes. Subclass it to add your own.
 
     ::
 
         class WebSiteStatus(Status, frozen=True):
             url: Annotated[str, field("Where the site is served.")] = ""
 
-    A subclass inherits the names in camelCase and leaves out fields that have their default. Its own fields
-    come before these two, and every one needs a default: a new object has no status.
+    A subclass inherits the camelCase names, and fields that have their default are omitted. Its own fields
+    come before these two. Each needs a default, because a new object has no status.
 
     Attributes:
         observed_generation: The metadata.generation that the status describes.
-        conditions: The conditions, Ready among them.
+        conditions: The conditions, including Ready.
     """
 
     observed_generation: Annotated[
         int,
         field(
-            "The metadata.generation that the status describes: the newest one once a change has been seen.",
+            "The metadata.generation that the status describes. If it is lower than that of the object, the "
+            "last change of the spec has not been reconciled yet.",
             title="Observed generation",
             descriptors=("text",),
             format="int64",
@@ -40,8 +41,8 @@ class Status(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"
     conditions: Annotated[
         tuple[Condition, ...],
         field(
-            "`Ready` is True while everything is as the spec asks; its reason and message say what is "
-            "missing and what to do.",
+            "`Ready` is True while the object matches its spec. Otherwise its reason and message describe "
+            "what is missing and what to do.",
             title="Conditions",
             descriptors=("io.kubernetes.conditions",),
             map_keys=("type",),
@@ -58,28 +59,28 @@ class PlayStatus(Protocol):
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
-        """The conditions, Ready among them."""
+        """The conditions, including Ready."""
 
 
 S = TypeVar("S", bound=PlayStatus)
 
-# The condition that the engine keeps.
+# The type of the condition that the engine writes.
 READY = "Ready"
 
-# metav1.Condition: at most 32768 bytes; a sentence for people is shorter.
+# Messages are truncated to this length. metav1.Condition allows 32768 bytes, but people read this.
 MESSAGE_LENGTH = 2048
 
 STATUS = {True: "True", False: "False", None: "Unknown"}
 
 
 class Aspect(NamedTuple):
-    """What a condition shall say.
+    """The desired state of a condition.
 
     Attributes:
-        type: Which aspect of the object: CamelCase.
-        status: Whether it is so; None: it is not known.
-        reason: Why, for machines: CamelCase.
-        message: Why, for people.
+        type: The type of the condition, in CamelCase.
+        status: Its status; None means Unknown.
+        reason: Its reason, for machines, in CamelCase.
+        message: Its message, for people.
     """
 
     type: str
@@ -91,13 +92,13 @@ class Aspect(NamedTuple):
 def with_conditions(
     status: S, generation: int, aspects: Iterable[Aspect], *, observed_generation: int | None = None
 ) -> S:
-    """The status with some conditions; the others stay as they are.
+    """Returns a status with some of its conditions set. The other conditions are not changed.
 
     Args:
-        status: The status that the tasks want.
+        status: The status that the tasks have set.
         generation: The metadata.generation that the conditions describe.
-        aspects: What they shall say.
-        observed_generation: The generation that was acted on; None: the status describes the same as before.
+        aspects: The conditions to set.
+        observed_generation: The generation that was reconciled; None keeps the status's observedGeneration.
     """
     conditions = status.conditions
     for aspect in aspects:
@@ -106,7 +107,7 @@ def with_conditions(
         observed_generation = status.observed_generation
     if conditions is status.conditions and observed_generation == status.observed_generation:
         return status
-    # PlayStatus cannot say that it is a Struct: protocols do not inherit from classes.
+    # PlayStatus cannot be declared as a Struct: protocols do not inherit from classes.
     changed: S = msgspec.structs.replace(
         cast("Any", status), observed_generation=observed_generation, conditions=conditions
     )
@@ -114,14 +115,20 @@ def with_conditions(
 
 
 def merge_patch(old: PlayStatus, new: PlayStatus) -> dict[str, object]:
-    """The JSON merge patch (RFC 7386) that makes `old` into `new`; empty when they are equal."""
+    """Returns the JSON merge patch (RFC 7386) from `old` to `new`. It is empty if they are equal."""
     if old == new:
         return {}
     return _difference(msgspec.to_builtins(old), msgspec.to_builtins(new))
 
 
 def not_stored(old: PlayStatus, new: PlayStatus, stored: PlayStatus) -> list[str]:
-    """Return the fields that a write was to change and that are not stored as written."""
+    """Returns the fields that a write changed and that are not stored as written.
+
+    Args:
+        old: The status before the write.
+        new: The status that was written.
+        stored: The status that is stored now.
+    """
     return _common(merge_patch(old, new), merge_patch(stored, new), "")
 
 
@@ -137,12 +144,12 @@ def _common(one: Mapping[str, object], other: Mapping[str, object], path: str) -
 
 
 def condition_of(aspect: Aspect, generation: int, *, since: datetime | None = None) -> Condition:
-    """The condition that an aspect is written as.
+    """Returns a condition.
 
     Args:
-        aspect: What the condition shall say.
+        aspect: Its desired state.
         generation: The metadata.generation that it describes.
-        since: When its status last changed; None: now.
+        since: When its status last changed; by default now.
     """
     return Condition(
         type=aspect.type,
@@ -166,7 +173,7 @@ def _with_condition(
         if old.status == value:
             if (old.reason, old.message, old.observed_generation) == (aspect.reason, message, generation):
                 return conditions
-            # It is the time when status changed, not when the condition was last written.
+            # lastTransitionTime is when the status changed, not when the condition was last written.
             condition = condition_of(aspect, generation, since=old.last_transition_time)
         break
     condition = condition or condition_of(aspect, generation)

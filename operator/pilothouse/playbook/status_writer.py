@@ -1,4 +1,4 @@
-"""Writes the status of the objects of a kind through the subresource `status`, only where it differs."""
+"""Writes the status of objects through the subresource `status`, if it differs."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -34,12 +34,13 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T", bound=KubeObject)
 
-# When an object whose CRD has no status subresource is reconciled again, seconds: no watch shows when it has.
+# Delay in seconds before an object is reconciled again whose CRD has no status subresource: no watch shows
+# when the CRD changes.
 MISSING_STATUS_SECONDS = 30.0
 
 
 class NoStatusSubresource(SyncError):
-    """The CRD of the kind has no status subresource, so no status can be written."""
+    """The status cannot be written, because the CRD of the kind has no status subresource."""
 
     def __init__(self, resource: Resource[Any]) -> None:
         super().__init__(
@@ -49,17 +50,17 @@ class NoStatusSubresource(SyncError):
 
 
 class StatusWriter(Generic[T]):
-    """Writes statuses, each onto the very version of the object that it was decided on.
+    """Writes the status of objects. A write carries the resourceVersion of the object that it is based on.
 
     Attributes:
-        enabled: Whether statuses are written at all. If not, every write is silently left out: the status
-            belongs to another controller, or the kind has none.
+        enabled: Whether the operator writes the status. If not, every write does nothing: the status belongs
+            to another controller, or the kind has none.
 
     Args:
-        api: Reaches the API server.
+        api: The client of the API server.
         resource: The kind.
-        wrote: Takes what a write returned.
-        enabled: See the attribute.
+        wrote: Called with the object that a write returned.
+        enabled: Whether the operator writes the status.
     """
 
     def __init__(self, api: Api, resource: Resource[T], wrote: Callable[[T], None], *, enabled: bool) -> None:
@@ -70,24 +71,31 @@ class StatusWriter(Generic[T]):
         self._wrote = wrote
         # The types of the conditions that this process has written.
         self._own_types: set[str] = set()
-        # The statuses whose writes have not been answered yet.
+        # The statuses that are being written.
         self._unanswered: dict[ObjectKey, PlayStatus] = {}
 
     def unanswered(self, key: ObjectKey) -> PlayStatus | None:
-        """Returns the status whose write is not answered yet; the watch may show it before the answer."""
+        """Returns the status that is being written: the watch may show it before the response arrives."""
         return self._unanswered.get(key)
 
     def patch(self, obj: T, status: PlayStatus) -> dict[str, object]:
-        """Returns the fields of the status that `write` would change."""
+        """Returns the merge patch of the status that `write` would send."""
         return merge_patch(_status(obj), status) if self.enabled else {}
 
     async def write(self, obj: T, status: PlayStatus) -> T:
-        """Writes a status where it differs; returns the object as written, or the same one.
+        """Writes the status of an object if it differs.
+
+        Args:
+            obj: The object as it was read.
+            status: The status to write.
+
+        Returns:
+            The object as written. It is `obj` itself if nothing was written.
 
         Raises:
-            Conflict: The object changed since it was read.
-            NoStatusSubresource: The kind has none.
-            KubeError: The API server cannot be reached or refused the write.
+            Conflict: The object has changed since it was read.
+            NoStatusSubresource: The kind has no status subresource.
+            KubeError: The API server cannot be reached, or it refused the write.
         """
         patch = self.patch(obj, status)
         if not patch:
@@ -105,17 +113,25 @@ class StatusWriter(Generic[T]):
             await self._require_subresource(key)
             return obj
         finally:
-            # A sync that swallows its cancellation may be writing, too.
+            # A reconcile that swallows its cancellation may be writing at the same time.
             self._unanswered.pop(key, None)
         self._wrote(written)
         return written
 
     async def record(self, obj: T, status: PlayStatus) -> T:
-        """Writes a status that must be stored when this returns; returns the object as written.
+        """Writes the status of an object, and fails if the object no longer exists.
+
+        Args:
+            obj: The object as it was read.
+            status: The status to write.
+
+        Returns:
+            The object as written.
 
         Raises:
-            Conflict: The object changed since it was read, or is gone.
-            NoStatusSubresource, KubeError: As for `write`.
+            Conflict: The object has changed since it was read, or no longer exists.
+            NoStatusSubresource: See `write`.
+            KubeError: See `write`.
         """
         written = await self.write(obj, status)
         if written is obj and self.patch(obj, status):
@@ -123,12 +139,21 @@ class StatusWriter(Generic[T]):
         return written
 
     async def write_failure(self, obj: T, failure: TaskFailed) -> T:
-        """Writes Ready=False into the status as it is stored; returns the object as written, or the same one.
+        """Writes Ready=False into the stored status.
 
-        What the tasks made of the status may be the very reason why it cannot be written.
+        It discards the changes that tasks made to the status, because they may be the reason for the failure.
+
+        Args:
+            obj: The object as it was read.
+            failure: The reason and message of the condition.
+
+        Returns:
+            The object as written. It is `obj` itself if nothing was written.
 
         Raises:
-            Conflict, NoStatusSubresource, KubeError: As for `write`.
+            Conflict: See `write`.
+            NoStatusSubresource: See `write`.
+            KubeError: See `write`.
         """
         if not self.enabled:
             return obj
@@ -138,11 +163,17 @@ class StatusWriter(Generic[T]):
         return await self.write(obj, status)
 
     async def mark_undecodable(self, metadata: ObjectMeta, failure: TaskFailed) -> None:
-        """Writes Ready=False onto an object that does not fit the view; the rest of its status stays.
+        """Writes Ready=False on an object that cannot be decoded. The rest of its status is not changed.
+
+        Args:
+            metadata: The metadata of the object.
+            failure: The reason and message of the condition.
 
         Raises:
-            Undecodable: Its conditions are not a list of conditions.
-            Conflict, NoStatusSubresource, KubeError: As for `write`.
+            Undecodable: The field status.conditions is not a list of conditions.
+            Conflict: See `write`.
+            NoStatusSubresource: See `write`.
+            KubeError: See `write`.
         """
         if not self.enabled:
             return
@@ -163,10 +194,11 @@ class StatusWriter(Generic[T]):
             await self._require_subresource(metadata.key)
 
     async def _conditions(self, obj: T, status: PlayStatus) -> list[Any]:
-        """The conditions to write: a merge patch replaces the whole list.
+        """Returns the list of conditions to write. A merge patch replaces the whole list.
 
-        A condition of another controller may have fields that the view does not, so it is written as stored.
-        That takes a read; the types that this process has written before need none.
+        A condition of another controller may have fields that are not in the view, so the object is read and
+        the condition is written as stored. If this process has written all the types before, no read is
+        needed.
         """
         stored = {each.type: each for each in _status(obj).conditions}
         changed = {each.type for each in status.conditions if stored.get(each.type) != each}
@@ -177,17 +209,17 @@ class StatusWriter(Generic[T]):
         try:
             live = await self._api.get(self._raw, obj.metadata.key)
         except NotFound as gone:
-            raise Conflict(409, "Conflict", f"the object has been deleted: {gone}") from gone
+            raise Conflict(409, "Conflict", f"The object has been deleted: {gone}") from gone
         if live.content["metadata"].get("resourceVersion") != obj.metadata.resource_version:
             raise Conflict(409, "Conflict", f"{self._resource.kind} {obj.metadata.key} has changed")
         raw = {each["type"]: each for each in live.content["status"]["conditions"]}
         return [each if each["type"] in changed else raw.get(each["type"], each) for each in found]
 
     async def exists(self, key: ObjectKey) -> bool:
-        """Returns whether the object exists: a 404 may also mean that something else is missing.
+        """Returns whether an object exists. A 404 may also mean that its status subresource is missing.
 
         Raises:
-            KubeError: The API server cannot be reached or refused the read.
+            KubeError: The API server cannot be reached, or it refused the read.
         """
         try:
             await self._api.get(self._raw, key)
@@ -196,15 +228,15 @@ class StatusWriter(Generic[T]):
         return True
 
     async def _require_subresource(self, key: ObjectKey) -> None:
-        """Raises NoStatusSubresource if a status was not found although the object exists."""
+        """Raises NoStatusSubresource if the object exists."""
         if not await self.exists(key):
-            log.debug("its status was not written: the object is gone")
+            log.debug("Status not written: the object no longer exists")
             return
         raise NoStatusSubresource(self._resource)
 
 
 def _status(obj: Any) -> PlayStatus:
-    """The status as stored. Only writers of the status ask, and their views have one."""
+    """Returns the stored status. The views of kinds whose status the operator writes have one."""
     status: PlayStatus = obj.status
     return status
 
@@ -212,7 +244,7 @@ def _status(obj: Any) -> PlayStatus:
 def _with_ready(
     resource: Resource[Any], live: Unstructured, failure: TaskFailed
 ) -> list[Mapping[str, Any]] | None:
-    """The conditions of an object as JSON has them, with Ready=False; None when they are so already."""
+    """Returns the conditions of an object as JSON values, with Ready=False; None if that changes nothing."""
     status = live.content.get("status")
     stored = status.get("conditions") if isinstance(status, dict) else None
     stored = [] if stored is None else stored

@@ -1,7 +1,7 @@
-"""Trouble outside of any task: makes it visible on the object, as the condition Ready and as an Event.
+"""Reports failures outside of tasks on the object, as the condition Ready and as an Event.
 
 The API server may refuse a finalizer or a status, and an object may not be decodable. Without a report on the
-object only the log shows it, while the object keeps reading Ready=True.
+object, only the log would show such a failure, and the object would still show Ready=True.
 """
 
 import logging
@@ -36,13 +36,14 @@ UNDECODABLE = "Undecodable"
 UNKNOWN_FINALIZER = "UnknownFinalizer"
 """Reasons of the condition Ready and of Events."""
 
-# Errors that pass by themselves as a rule. Only a row of them is reported: the report is a request, too.
+# Errors that usually pass without intervention. They are reported from the third one in a row on, because a
+# report is a request, too.
 PASSING = (ServerError, TooManyRequests, Unauthorized, Unreachable)
 PASSING_TRIES = 3
 
 
 class Trouble(Generic[T]):
-    """Reports what went wrong outside of tasks on the objects of one kind.
+    """Reports failures outside of tasks on the objects of one kind.
 
     Args:
         statuses: Writes the condition.
@@ -52,25 +53,25 @@ class Trouble(Generic[T]):
     def __init__(self, statuses: StatusWriter[T], announcer: Announcer) -> None:
         self._statuses = statuses
         self._announcer = announcer
-        # How many passing errors in a row an object has met.
+        # The number of passing errors in a row, by object.
         self._passing: dict[ObjectKey, int] = {}
-        # What was last reported of an object.
+        # The last report, by object: its UID and the failure.
         self._reported: dict[ObjectKey, tuple[str, str]] = {}
 
     def forget(self, key: ObjectKey) -> None:
-        """Ends the row of errors of an object that was reconciled, or is gone."""
+        """Resets the count of errors of an object that was reconciled or no longer exists."""
         self._passing.pop(key, None)
         self._reported.pop(key, None)
 
     def passes(self, key: ObjectKey, error: KubeError | SyncError) -> bool:
-        """Counts an error; returns whether it is one that may well pass and is not worth a report yet."""
+        """Counts an error, and returns whether it may pass without intervention and is not yet reported."""
         if not isinstance(error, PASSING):
             return False
         row = self._passing[key] = self._passing.get(key, 0) + 1
         return row < PASSING_TRIES
 
     def repeated(self, metadata: ObjectMeta, failure: TaskFailed) -> bool:
-        """Notes a failure of an object; returns whether it is the same as the one before."""
+        """Records a failure of an object, and returns whether it is the same as the previous one."""
         before = self._reported.get(metadata.key)
         seen = self._reported[metadata.key] = _seen(metadata, failure)
         return before == seen
@@ -78,22 +79,22 @@ class Trouble(Generic[T]):
     async def refused(
         self, obj: T, reason: str, sentence: str, error: KubeError | SyncError
     ) -> KubeError | SyncError:
-        """Reports what the API server refused to the engine.
+        """Reports that the API server refused a write of the engine.
 
         Args:
             obj: The object.
             reason: What was refused, for machines.
-            sentence: What was refused, for people.
+            sentence: What was refused, for people: a sentence without full stop.
             error: The refusal.
 
         Returns:
-            The error to raise, by which the object is retried with back-off.
+            The error to raise. With it, the object is retried with back-off.
 
         Raises:
-            Conflict: The object changed meanwhile.
+            Conflict: The object has changed since it was read.
         """
         key = obj.metadata.key
-        # The watch brings an object that cannot be decoded, and that is reported then.
+        # When the watch shows the undecodable object, `undecodable` reports it.
         if isinstance(error, Undecodable) or self.passes(key, error):
             return error
         failure = TaskFailed(reason, f"{sentence}: {error}. The operator keeps retrying.")
@@ -103,10 +104,14 @@ class Trouble(Generic[T]):
         return SyncError(failure.message, retry_after=after, repeated=repeated)
 
     async def report(self, obj: T, failure: TaskFailed) -> None:
-        """Reports a failure: an Event, and Ready=False where the status can be written.
+        """Reports a failure by an Event and, if the status can be written, by Ready=False.
+
+        Args:
+            obj: The object.
+            failure: The reason and message.
 
         Raises:
-            Conflict: The object changed meanwhile.
+            Conflict: The object has changed since it was read.
             SyncError: Another process may lead by now.
         """
         self._announcer.warn(obj.metadata, failure)
@@ -115,19 +120,19 @@ class Trouble(Generic[T]):
         except Conflict:
             raise
         except KubeError as error:
-            log.debug("could not record the failure in the object's status: %s", error)
+            log.debug("Could not record the failure in the object's status: %s", error)
 
     async def undecodable(self, metadata: ObjectMeta, why: str, held_by: str) -> None:
-        """Reports once an object that cannot be decoded, and is not reconciled before it can be.
+        """Reports, once, an object that cannot be decoded and is therefore not reconciled.
 
         Args:
-            metadata: Of the object.
+            metadata: The metadata of the object.
             why: Which field cannot be decoded, and why.
-            held_by: Our finalizer on it, if it is being deleted.
+            held_by: Our finalizer, if the object is being deleted; else empty.
 
         Raises:
-            Conflict: The object changed meanwhile.
-            SyncError: Another process may lead by now, or it is reported again later.
+            Conflict: The object has changed since it was read.
+            SyncError: Another process may lead by now, or the report must be retried.
         """
         failure = TaskFailed(UNDECODABLE, _undecodable(why, held_by))
         if self._reported.get(metadata.key) == _seen(metadata, failure):
@@ -140,7 +145,7 @@ class Trouble(Generic[T]):
         except (KubeError, SyncError) as error:
             if isinstance(error, PASSING):
                 raise SyncError(f"{failure.message} ({error})") from error
-            log.debug("could not record the failure in the object's status: %s", error)
+            log.debug("Could not record the failure in the object's status: %s", error)
         self._reported[metadata.key] = _seen(metadata, failure)
 
 

@@ -1,4 +1,4 @@
-"""Watches: which playbook is played over which kind, and what else it reads; declared in one place."""
+"""Watches: which playbook reconciles which kind, and which other kinds it reads."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,19 +21,21 @@ from pilothouse.playbook.tasks import Task
 
 @dataclass(frozen=True)
 class Secondary:
-    """Another kind that a playbook reads, and whose changes cause plays.
+    """Another kind that a playbook reads, and whose changes cause reconciles.
 
     Attributes:
-        resource: The kind and the view of it that the playbook reads.
-        mapper: Returns the keys of the reconciled objects that a change concerns, given the changed object
-            and the stores of the watch: `by_index("secret")`, or a function. None: the object that owns it.
-        selector: Only objects with these labels.
-        field_selector: Only objects with these fields: "metadata.name=web".
-        predicate: Which of its changes cause a play: `generation_changed` leaves out those of its status,
-            `labels_changed` and `annotations_changed` all but those; `any_of` joins them.
-        transform: Drops from each object what nobody reads, before it is stored; instead of
+        resource: The kind, and the view of it that the playbook reads.
+        mapper: Returns the keys of the objects to reconcile, given the changed object and the stores of the
+            watch: `by_index("secret")`, or a function. By default the owner of the changed object.
+        selector: Only objects with these labels, for example "app=web,tier!=cache".
+        field_selector: Only objects with these fields, for example "metadata.name=web".
+        predicate: Selects the changes that cause a reconcile. By default all do. `generation_changed` ignores
+            changes of the status only; `labels_changed` and `annotations_changed` pass only those changes;
+            `any_of` combines predicates.
+        transform: Removes unused fields from each object before it is stored. It replaces
             `drop_last_applied`.
-        indexes: By what else than owner `play.list` finds them: names, and functions to their values.
+        indexes: Indexes with which `play.list` finds objects, by name. Each function returns the values of an
+            object. Lookup by owner needs none.
 
     Raises:
         PlaybookError: The mapper cannot be called with an object and the stores.
@@ -53,50 +55,54 @@ class Secondary:
 
     @property
     def selection(self) -> tuple[object, ...]:
-        """Which objects are read, and how: alike wherever a watch declares the kind."""
+        """The view, selectors and transform: equal for all Secondaries of the kind in a watch."""
         return self.resource, self.selector, self.field_selector, self.transform
 
 
 @dataclass(frozen=True)
 class Watch:
-    """Maps a kind to the tasks that reconcile its objects.
+    """Connects a kind to the tasks that reconcile its objects.
 
     ::
 
         Watch(WEB_SITE, tasks=[apply_deployment], owns=[DEPLOYMENT])
 
     Attributes:
-        kind: The kind: one of your own, or the Resource of another's.
-        tasks: The tasks and groups, in order; or a Playbook, which adds a Play of your own, cleanup tasks and
-            their finalizer.
-        resync: Every object is played again about once in this many seconds, changed or not; 0: never.
-        workers: How many objects are played at once.
-        selector: Only objects with these labels: "app=web,tier!=cache".
-        field_selector: Only objects with these fields: "metadata.name=web".
-        namespaces: Only objects of these; empty: of all that the operator watches. Its setting goes before.
-        owns: The kinds of the objects that the playbook applies; a change of one causes a play of its owner.
-        watches: Other kinds that concern the playbook, and owned ones of which it reads a part. The played
-            kind, too, if it reads others of it.
-        name: Names it in metrics, logs and commands: the kind in lower case unless given. No other watch of
-            the operator may have it.
-        predicate: Which further changes cause a play: `labels_changed`. Those of spec, finalizers and
-            annotations, deletion, and a status that somebody else wrote always do.
-        transform: Drops from each object what nobody reads, before it is stored; instead of
-            `drop_last_applied`. Finalizers, annotations and the status must stay: the engine reads them.
-        writes_status: Whether the status of the kind is the operator's to write: the condition Ready,
-            observedGeneration, and what tasks set. If not, plays are reported by Events and in the log.
-            Unless given, it is for the operator's own kinds. It is not for the API groups of Kubernetes
-            (those without a dot, such as apps, and those that end in .k8s.io), whose controllers write the
-            status, nor for views without a status, such as one of Secrets.
-        indexes: By what the mappers of `watches` find objects of the watched kind: names, and functions from
-            an object to its values, such as the names of the Secrets that it refers to. An object whose
-            values change is reconciled.
+        kind: The kind: a Kind of your own, or the Resource of another kind.
+        tasks: The tasks and groups, in order. Or a Playbook, which can also have a Play of your own, cleanup
+            tasks and a finalizer.
+        resync: The time in seconds in which every object is reconciled about once, changed or not; 0 disables
+            resyncs.
+        workers: The maximum number of objects that are reconciled at the same time.
+        selector: Only objects with these labels, for example "app=web,tier!=cache".
+        field_selector: Only objects with these fields, for example "metadata.name=web".
+        namespaces: Only objects in these namespaces; by default in all that the operator watches. The
+            operator's setting overrides it.
+        owns: The kinds of the objects that the playbook applies. A change of such an object causes a
+            reconcile of its owner.
+        watches: Other kinds that the playbook reads, and owned kinds that need a selector or another view.
+            Include the reconciled kind if the playbook reads other objects of it.
+        name: The name of the watch in metrics, logs and commands, unique in the operator. By default the
+            kind in lower case.
+        predicate: Selects further changes that cause a reconcile, for example `labels_changed`. Changes of
+            the spec, finalizers and annotations, the deletion, and a status that another client wrote always
+            do.
+        transform: Removes unused fields from each object before it is stored. It replaces
+            `drop_last_applied`. Keep finalizers, annotations and the status: the engine reads them.
+        writes_status: Whether the operator writes the status of the kind: the condition Ready,
+            observedGeneration, and the fields that tasks set. Otherwise results are reported by Events and in
+            the log. By default it is True for the operator's own kinds. It is False for the API groups of
+            Kubernetes (those without a dot, such as apps, and those that end in .k8s.io), whose controllers
+            write the status, and for views without a status, such as one of Secrets.
+        indexes: Indexes with which the mappers of `watches` find objects of the watched kind, by name. Each
+            function returns the values of an object, for example the names of the Secrets that it refers to.
+            If the values of an object change, it is reconciled.
 
     Raises:
-        TypeError: The kind, a task or an owned kind is a value of another type.
-        PlaybookError: A mapper reads an index that `indexes` does not have.
-        ValueError: It declares a kind twice, in different views or selections; or the status is the
-            operator's, and the view has no status or one without `observed_generation` and `conditions`.
+        TypeError: The kind, a task or an owned kind has the wrong type.
+        PlaybookError: A mapper reads an index that is not in `indexes`.
+        ValueError: A kind is declared twice with different views or selectors. Or the operator writes the
+            status, but the view has no status with `observed_generation` and `conditions`.
     """
 
     kind: Kind[Any] | Resource[Any]
@@ -126,7 +132,7 @@ class Watch:
         for each in self.watches:
             if isinstance(each.mapper, ByIndex) and each.mapper.index not in self.indexes:
                 raise PlaybookError(
-                    f"the mapper of the Secondary of {each.resource} reads the index {each.mapper.index!r}, "
+                    f"The mapper of the Secondary of {each.resource} reads the index {each.mapper.index!r}, "
                     f"which the Watch of {self.resource} does not have. Add it to `indexes` of the Watch."
                 )
         declared: dict[tuple[str, str], Secondary] = {}
@@ -134,13 +140,13 @@ class Watch:
             first = declared.setdefault((each.resource.group, each.resource.kind), each)
             if first.selection != each.selection:
                 raise ValueError(
-                    f"the Watch of {self.resource} declares {each.resource} twice, in different views or "
-                    "selections: the playbook could not tell which one it reads. Declare it alike, in the "
-                    "one view and with the one selector that bring all that it needs"
+                    f"The Watch of {self.resource} declares {each.resource} twice, with different views, "
+                    "selectors or transforms. Use the same ones in both: a view with all the fields that the "
+                    "playbook reads, and a selector that matches all the objects."
                 )
 
     def _require_types(self) -> None:
-        """Raises TypeError where another kind of value would fail later, and far from the mistake."""
+        """Raises TypeError for values of the wrong type, which would fail later and far from the mistake."""
         if not isinstance(self.kind, Kind | Resource):
             raise TypeError(
                 f"Watch: the kind is {self.kind!r}. Pass a Kind or a Resource, such as Watch(WEB_SITE, ...)."
@@ -151,16 +157,16 @@ class Watch:
             steps = self.tasks if isinstance(self.tasks, list | tuple) else (self.tasks,)
         if wrong := [step for step in steps if not isinstance(step, Task | Group)]:
             raise TypeError(
-                f"the Watch of {self.resource}: {wrong[0]!r} is not a task. Pass a list of functions with "
+                f"The Watch of {self.resource}: {wrong[0]!r} is not a task. Pass a list of functions with "
                 "the decorator @task(...), groups and plans, or a Playbook."
             )
         if not isinstance(self.tasks, Playbook | list | tuple):
-            raise TypeError(f"the Watch of {self.resource}: tasks is one task. Pass a list: tasks=[...].")
+            raise TypeError(f"The Watch of {self.resource}: tasks is one task. Pass a list: tasks=[...].")
         for each in self.owns:
             if not isinstance(each, Resource):
                 hint = ".resource" if isinstance(each, Kind) else ""
                 raise TypeError(
-                    f"the Watch of {self.resource}: owns has {getattr(each, 'kind', each)!r}, which is not a "
+                    f"The Watch of {self.resource}: owns has {getattr(each, 'kind', each)!r}, which is not a "
                     f"Resource. Pass a Resource, such as {'KIND' + hint if hint else 'DEPLOYMENT'}."
                 )
 
@@ -171,32 +177,32 @@ class Watch:
 
     @cached_property
     def playbook(self) -> Playbook[Any]:
-        """What runs over each object."""
+        """The playbook that reconciles each object."""
         return self.tasks if isinstance(self.tasks, Playbook) else Playbook(Play, tasks=self.tasks)
 
     @property
     def secondaries(self) -> Sequence[Secondary]:
-        """All other kinds than the played one."""
+        """The owned and watched kinds."""
         return (*map(Secondary, self.owns), *self.watches)
 
 
 def _built_in(resource: Resource[Any]) -> bool:
-    """Whether a kind is one of Kubernetes' own, by the rule that CRDs of others must keep."""
+    """Returns whether a kind belongs to Kubernetes: the groups of other CRDs have a dot and not k8s.io."""
     return "." not in resource.group or resource.group.endswith(".k8s.io")
 
 
 def _require_status(resource: Resource[Any]) -> None:
-    """Raises ValueError unless the view has a status that the engine can write."""
+    """Raises ValueError if the view has no status that the engine can write."""
     view = resource.view
     fields = {each.name: each.type for each in msgspec.structs.fields(view)}
     status = fields.get("status")
     names = getattr(status, "__struct_fields__", None)
     if status is not None and names is None:
-        return  # A type that the decoder knows and this check does not: an Annotated or a union.
+        return  # A type that this check does not inspect, such as an Annotated or a union.
     missing = [name for name in ("observed_generation", "conditions") if names is None or name not in names]
     if missing:
         raise ValueError(
-            f"the Watch of {resource} writes the status of the kind, but the view {view.__name__} has no "
+            f"The Watch of {resource} writes the status of the kind, but the view {view.__name__} has no "
             f"status with {' and '.join(missing)}. Add the fields, or declare "
-            "Watch(..., writes_status=False) to report by Events only"
+            "Watch(..., writes_status=False) to report by Events only."
         )

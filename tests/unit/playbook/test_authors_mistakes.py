@@ -247,7 +247,7 @@ async def test_a_last_status_that_cannot_be_written_holds_nothing_back(
     async with operator(api, book):
         await asyncio.sleep(5)
         assert api.read(TICKET, key)["metadata"]["finalizers"] == ["others/it"]
-        assert caplog.text.count("removing the finalizer without a last status") == 1
+        assert caplog.text.count("Removing the finalizer although the last status cannot be written") == 1
 
 
 async def test_a_timeout_is_told_although_the_playbook_cannot_say_what_it_means(api: ModelApi) -> None:

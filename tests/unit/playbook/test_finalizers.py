@@ -47,7 +47,7 @@ def book(finalizer: str, retired: Sequence[str] = ()) -> Playbook[Any]:
     ],
 )
 def test_a_name_that_the_api_server_refuses_is_refused_at_the_start(name: str, why: str) -> None:
-    with pytest.raises(ValueError, match=rf"the API server refuses the finalizer .*{why}.*domain/name"):
+    with pytest.raises(ValueError, match=rf"The API server would refuse the finalizer .*{why}.*domain/name"):
         book(name)
     with pytest.raises(ValueError, match=why):
         book(FINALIZER, [name])
@@ -63,7 +63,7 @@ def test_a_name_is_declared_once_and_retired_names_are_a_sequence() -> None:
         book(FINALIZER, [FINALIZER])
     with pytest.raises(ValueError, match="declared twice"):
         book(FINALIZER, [OLD, OLD])
-    with pytest.raises(TypeError, match=r"write \['tests.dev/of"):
+    with pytest.raises(TypeError, match=r"Pass a list: \['tests.dev/of"):
         book(FINALIZER, OLD)
 
 
@@ -130,7 +130,7 @@ class TestRetired:
         await asyncio.sleep(1200)
         [event] = api.all(EVENT)
         assert (event["reason"], event["regarding"]["name"]) == ("UnknownFinalizer", ticket.name)
-        assert f"held by {OLD}, which this release" in event["note"]
+        assert f"because of the finalizer {OLD}, which this release" in event["note"]
         assert "retired_finalizers" in event["note"]
 
     async def test_names_of_others_stay(self, api: ModelApi, ticket: ObjectKey, start: Start) -> None:

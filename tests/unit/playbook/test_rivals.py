@@ -125,7 +125,7 @@ async def test_two_watches_that_turn_out_to_select_one_object_are_damped_and_rep
         assert status_writes(api) - before < 60, "a write a minute in the long run"
         assert {reason for reason, _ in events(api)} == {"StatusContended"}
         assert "status.conditions, status.phase of Ticket default/web" in events(api)[0][1]
-        assert "another watch of the kind or a second installation" in events(api)[0][1]
+        assert "another watch of the kind, or a second installation" in events(api)[0][1]
         told = [each for each in caplog.records if each.levelno >= logging.WARNING]
         assert len(told) < 40, "at a bounded rate"
 

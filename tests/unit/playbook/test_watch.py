@@ -148,7 +148,7 @@ async def test_who_may_lead_no_more_changes_nothing_and_says_nothing(
     ],
 )
 async def test_a_kind_declared_twice_and_not_alike_is_refused(secondaries: list[Secondary]) -> None:
-    with pytest.raises(ValueError, match=r"declares .* twice, in different views or selections"):
+    with pytest.raises(ValueError, match=r"declares .* twice, with different views, selectors or transforms"):
         Watch(TICKET, Playbook(Play, tasks=[]), watches=secondaries)
 
 
@@ -198,7 +198,7 @@ async def test_an_object_that_leaves_the_selection_with_our_finalizer_is_told(
     await asyncio.sleep(1)
     [told] = [each.getMessage() for each in caplog.records if "finalizer" in each.getMessage()]
     assert told.startswith(
-        "Ticket default/leaves carries the finalizer tests.dev/booking and is not selected by 'color=red'"
+        "Ticket default/leaves has the finalizer tests.dev/booking and is no longer selected by 'color=red'"
     )
     process.cancel()
     await asyncio.gather(process, return_exceptions=True)
