@@ -171,7 +171,7 @@ async def test_two_watches_of_a_kind_have_names_and_metrics_of_their_own(api: Mo
     await asyncio.sleep(1)
     after = sum(each.value for metric in held.collect() for each in metric.samples)
     assert after - before == 2, "one in each store"
-    with pytest.raises(ValueError, match=r"two controllers are named 'ticket': .* name=\.\.\."):
+    with pytest.raises(ValueError, match=r"two controllers are named 'ticket'\. .* name=\.\.\."):
         add_watch(manager, Watch(TICKET, book, writes_status=False))
     process.cancel()
     await asyncio.gather(process, return_exceptions=True)
