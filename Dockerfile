@@ -1,21 +1,21 @@
-# The operators' image: Python, the locked wheels, the framework's wheel, the operators. Both stages stand on the same base, so that wheels
-# fit the Python that runs them: docker.io/library/python:3.13-slim, or any image with python3 (3.11 or newer)
-# and, for the first stage, pip.
+# The image of the operators: Python, the locked wheels, the framework's wheel, the operators. Both stages use the same base
+# image, so that the wheels fit the Python that runs them: docker.io/library/python:3.13-slim, or any image with python3
+# (3.11 or newer) and, for the first stage, pip.
 ARG BASE=docker.io/library/python:3.13-slim
 
 FROM ${BASE} AS build
 COPY requirements/runtime.txt /build/
-# A package index or proxy of your own: --secret id=pip,src=PIP.CONF, and its authorities with id=ca,src=BUNDLE.
+# For your own package index or proxy: --secret id=pip,src=PIP.CONF, and --secret id=ca,src=BUNDLE for its CA certificates.
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt \
     python3 -m pip install --no-cache-dir --disable-pip-version-check --no-compile --no-deps \
     --only-binary=:all: --require-hashes --target=/opt/pilothouse/site -r /build/runtime.txt
-# Byte code by content, not by time stamp: it stays valid however a layer is copied, and is not checked at start.
-# Away goes what only a compiler or a reader of C would open.
+# Unchecked byte code does not depend on time stamps: it stays valid when a layer is copied, and is not checked at start.
+# Sources and headers that only a compiler needs are removed.
 RUN find /opt/pilothouse/site -name '*.pyx' -o -name '*.pxd' -o -name '*.pyi' -o -name '*.c' -o -name '*.h' | xargs -r rm \
     && rm -rf /opt/pilothouse/site/bin \
     && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/pilothouse/site
-# The framework as a wheel, by the build backend of its pyproject.toml.
+# Builds the framework's wheel with the build backend of its pyproject.toml.
 COPY requirements/build.txt /build/
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt \
@@ -25,7 +25,7 @@ COPY LICENSE README.md pyproject.toml /build/source/
 COPY requirements/runtime.txt /build/source/requirements/
 COPY examples/greeter /build/source/examples/greeter
 COPY operator /build/source/operator
-# What is for authors stays out: the test kit, and what makes and packages a project.
+# The test kit and the packaging tools are for authors and are not part of the image.
 RUN cd /build/source \
     && PYTHONPATH=/build/backend python3 -m hatchling build -t wheel -d /build/wheel \
     && python3 -m pip install --no-cache-dir --disable-pip-version-check --no-compile --no-deps --no-index \
@@ -38,7 +38,7 @@ RUN cd /build/source \
 
 FROM ${BASE}
 COPY LICENSE /licenses/LICENSE
-# The wheels change seldom: a layer of their own is not pushed and pulled with every change of ours.
+# The wheels rarely change, so they have their own layer, which is not pushed and pulled with every change of our code.
 COPY --from=build /opt/pilothouse/site /opt/pilothouse/site
 ARG VERSION=0.1.0
 LABEL org.opencontainers.image.title="pilothouse" \

@@ -86,7 +86,7 @@ class HostAirline:
     def _port(self) -> str:
         if self._process.poll() is not None:
             raise ClusterError(f"{self.what} has ended:\n{self._log.read_text().strip()}")
-        pattern = r"127\.0\.0\.1:(\d+)" if self._forwards else r"listening on \S+:(\d+)"
+        pattern = r"127\.0\.0\.1:(\d+)" if self._forwards else r"Listening on \S+:(\d+)"
         found = re.search(pattern, self._log.read_text())
         return found[1] if found else ""
 

@@ -1,4 +1,4 @@
-"""The booking service in the test's own process, on a free loopback port."""
+"""The booking service in the test's process, on a free loopback port."""
 
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -18,7 +18,7 @@ KEY = "only-for-tests"
 
 
 class Airline:
-    """The running service, and what a test wants to see of it or do to it behind the client's back."""
+    """The running service, which a test can inspect and change without the operator's client."""
 
     def __init__(self, api: BookingApi, url: str, key_file: Path) -> None:
         self.api = api
@@ -27,44 +27,44 @@ class Airline:
 
     @property
     def requests(self) -> Counter[str]:
-        """Requests under /bookings so far, by method."""
+        """The requests under /bookings so far, by method."""
         return self.api.faults.requests
 
     @property
     def held(self) -> int:
-        """How many requests are held at present."""
+        """The number of held requests."""
         return self.api.faults.held
 
     def set_faults(self, faults: Faults) -> None:
-        """Switches faults on, in place of those that are on."""
+        """Replaces the active faults."""
         self.api.faults.faults = faults
 
     def clear_faults(self) -> None:
-        """Switches faults off and releases what is held."""
+        """Turns all faults off and releases the held requests."""
         self.api.faults.clear()
 
     async def bookings(self) -> list[Booking]:
-        """All bookings."""
+        """Returns all bookings."""
         ledger = self.api.ledger
         return (await ledger.run(ledger.page, after=0, limit=100_000)).items
 
     async def actions(self, reference: str = "") -> list[str]:
-        """The audit log's actions, all or those on one reference."""
+        """Returns the actions in the audit log: all of them, or those of one reference."""
         ledger = self.api.ledger
         entries = (await ledger.run(ledger.audit, after=0, limit=100_000)).items
         return [entry.action for entry in entries if reference in ("", entry.reference)]
 
     async def change(self, booking_id: str, **fields: str | int) -> None:
-        """Changes a booking as the airline's desk would."""
+        """Changes a booking as the airline's staff would."""
         ledger, change = self.api.ledger, msgspec.convert(fields, BookingChange)
         await self._do(lambda: ledger.change(booking_id, change, version=None))
 
     async def cancel(self, booking_id: str) -> None:
-        """Cancels a booking as the airline's desk would."""
+        """Cancels a booking as the airline's staff would."""
         await self._do(lambda: self.api.ledger.cancel(booking_id))
 
     async def close_reference(self, reference: str) -> None:
-        """Cancels for good what has a reference, as another client of the airline would."""
+        """Cancels by reference and closes it, as another client of the airline would."""
         await self.api.ledger.run(self.api.ledger.close_reference, reference)
 
     async def set_capacity(self, origin: str, destination: str, capacity: int) -> None:

@@ -1,4 +1,4 @@
-"""The command: python3 -m booking_api."""
+"""The command python3 -m booking_api."""
 
 import argparse
 import asyncio
@@ -19,7 +19,7 @@ log = logging.getLogger("booking_api")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    """Reads the command line; what it leaves out comes from the environment."""
+    """Reads the command line. Options that it does not set come from the environment."""
     parser = argparse.ArgumentParser(prog="booking_api", description="The airline: a small booking service.")
     add, env = parser.add_argument, os.environ.get
     add("--address", default=env("BOOKING_ADDRESS", "127.0.0.1:8080"), help="host:port to listen on")
@@ -28,24 +28,27 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--api-key-file",
         type=Path,
         default=env("BOOKING_API_KEY_FILE") or None,
-        help="file with the accepted API keys, one a line, read again when it changes;"
-        " one key may come in BOOKING_API_KEY instead",
+        help="file with the accepted API keys, one per line, read again when it changes;"
+        " to accept a single key, set BOOKING_API_KEY instead",
     )
     add(
-        "--capacity", type=int, default=env("BOOKING_CAPACITY", "100000"), help="seats of a route not set yet"
+        "--capacity",
+        type=int,
+        default=env("BOOKING_CAPACITY", "100000"),
+        help="seats of a route whose capacity is not set",
     )
     options = parser.parse_args(arguments)
     host, colon, port = options.address.rpartition(":")
     if not (colon and port.isascii() and port.isdecimal() and int(port) <= 65535):
-        parser.error(f"--address is {options.address!r}; write host:port, for example 0.0.0.0:8080")
+        parser.error(f"--address is {options.address!r}; use host:port, for example 0.0.0.0:8080")
     options.host, options.port = host.strip("[]"), int(port)
     if not (options.api_key_file or env("BOOKING_API_KEY")):
-        parser.error("there is no API key; set BOOKING_API_KEY or --api-key-file")
+        parser.error("no API key is set; set BOOKING_API_KEY or --api-key-file")
     return options
 
 
 async def serve(options: argparse.Namespace) -> None:
-    """Serves until SIGTERM or SIGINT; requests in flight are answered first."""
+    """Serves until SIGTERM or SIGINT, then finishes the requests in flight."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -57,7 +60,7 @@ async def serve(options: argparse.Namespace) -> None:
         await runner.setup()
         await web.TCPSite(runner, options.host, options.port).start()
         host, port = runner.addresses[0][:2]
-        log.info("listening on %s:%s, database %s", host, port, options.database)
+        log.info("Listening on %s:%s with database %s", host, port, options.database)
         await stop.wait()
     finally:
         await runner.cleanup()
@@ -65,13 +68,13 @@ async def serve(options: argparse.Namespace) -> None:
 
 
 def main() -> int:
-    """Runs the service; returns the exit status."""
+    """Runs the service and returns the exit status."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     options = parse(sys.argv[1:])
     try:
         asyncio.run(serve(options))
     except (OSError, sqlite3.Error) as error:
-        log.error("cannot serve on %s with database %s: %s", options.address, options.database, error)
+        log.error("Cannot serve on %s with database %s: %s", options.address, options.database, error)
         return 1
     return 0
 

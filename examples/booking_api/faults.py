@@ -1,4 +1,4 @@
-"""Faults that can be switched on, to see what a client makes of them."""
+"""Faults that can be turned on, to test how a client reacts to them."""
 
 import asyncio
 import random
@@ -17,12 +17,12 @@ Seconds = Annotated[float, Meta(ge=0)]
 
 
 class Fault(Struct, forbid_unknown_fields=True, kw_only=True):
-    """When a fault strikes.
+    """The requests that a fault affects.
 
     Attributes:
-        rate: The part of the requests that it hits, 0 to 1.
-        count: How many more requests it hits; null: without end.
-        methods: The HTTP methods that it hits; empty: all.
+        rate: The fraction of the requests that are affected, 0 to 1.
+        count: The number of requests that will still be affected. null means no limit.
+        methods: The HTTP methods that are affected. Empty means all.
     """
 
     rate: Rate = 1.0
@@ -30,7 +30,7 @@ class Fault(Struct, forbid_unknown_fields=True, kw_only=True):
     methods: list[str] = field(default_factory=list)
 
     def strikes(self, method: str) -> bool:
-        """Whether it hits this request; counts it if so."""
+        """Returns whether the fault affects this request, and counts it if so."""
         if self.count == 0 or (self.methods and method not in self.methods) or random.random() >= self.rate:
             return False
         if self.count is not None:
@@ -39,33 +39,33 @@ class Fault(Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class Latency(Fault):
-    """The request waits for so many seconds before it is worked on."""
+    """The request waits for the given number of seconds before it is processed."""
 
     seconds: Seconds
 
 
 class TooMany(Fault):
-    """429, with a Retry-After header of so many seconds."""
+    """The answer is 429, with the given number of seconds in its Retry-After header."""
 
     retry_after: Seconds = 1.0
 
 
 class Hold(Fault):
-    """The request waits until DELETE /faults: before it is worked on, or after that and before the reply."""
+    """The request waits until DELETE /faults, either before it is processed or before its reply is sent."""
 
     stage: Literal["before", "after"] = "before"
 
 
 class Faults(Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
-    """The body of PUT /faults. What is left out is off.
+    """The body of PUT /faults. Faults that it does not contain are off.
 
     Attributes:
-        latency: The reply comes late.
-        too_many_requests: 429.
-        server_error: 500.
-        drop: The connection is dropped before anything is done.
-        lost_reply: The request is carried out, then the connection is dropped.
-        hold: The request stays unanswered until it is released.
+        latency: The reply is delayed.
+        too_many_requests: The answer is 429.
+        server_error: The answer is 500.
+        drop: The connection is dropped before the request is processed.
+        lost_reply: The request is processed, then the connection is dropped.
+        hold: The request gets no answer until it is released.
     """
 
     latency: Latency | None = None
@@ -77,14 +77,14 @@ class Faults(Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=Tru
 
 
 class FaultReport(Struct):
-    """What GET /faults shows: what is on, with the counts that are left, and how many requests are held."""
+    """The answer of GET /faults: the active faults, and the number of held requests."""
 
     faults: Faults
     held: int
 
 
 class FaultInjector:
-    """Applies the faults that are on to the requests under /bookings, and counts those requests by method."""
+    """Applies the active faults to the requests under /bookings, and counts these requests by method."""
 
     def __init__(self) -> None:
         self.faults = Faults()
@@ -93,22 +93,22 @@ class FaultInjector:
         self._released = asyncio.Event()
 
     def report(self) -> FaultReport:
-        """What is on at present."""
+        """Returns the active faults and the number of held requests."""
         return FaultReport(self.faults, self.held)
 
     def clear(self) -> None:
-        """Switches everything off and releases the requests that are held."""
+        """Turns all faults off and releases the held requests."""
         self.faults = Faults()
         self._released.set()
         self._released = asyncio.Event()
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Lets a request through the faults."""
+        """Applies the active faults to a request."""
         if not request.path.startswith("/bookings"):
             return await handler(request)
         self.requests[request.method] += 1
-        await request.read()  # what was received is carried out, even when the client is gone by then
+        await request.read()  # so that the request is processed even if the client disconnects
         on, method = self.faults, request.method
         if on.latency and on.latency.strikes(method):
             await asyncio.sleep(on.latency.seconds)
@@ -120,7 +120,7 @@ class FaultInjector:
                 429, "too_many_requests", f"Too many requests; wait {wait:g} s.", retry_after=wait
             )
         if on.server_error and on.server_error.strikes(method):
-            raise ProblemError(500, "internal_error", "Something went wrong at the airline; try again.")
+            raise ProblemError(500, "internal_error", "Something went wrong at the airline. Retry later.")
         return await self._carry_out(request, handler, on)
 
     async def _carry_out(self, request: web.Request, handler: Handler, on: Faults) -> web.StreamResponse:
@@ -147,7 +147,7 @@ class FaultInjector:
 
 
 def drop(request: web.Request) -> web.Response:
-    """Resets the connection; the response that it returns goes nowhere."""
+    """Resets the connection. The returned response is never sent."""
     if request.transport:
         request.transport.abort()
     return web.Response(status=500)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 
 class ApiKeys:
-    """Keys from a file, one a line, read again when it changes; or one fixed key.
+    """API keys from a file, one per line, and a fixed key. The file is read again when it changes.
 
-    Two lines in the file let a key be rotated without a moment in which a client is refused.
+    While a key is rotated, the file can contain the old and the new key, so that no client is rejected.
 
     Args:
-        file: The file; None: only `fixed` counts.
-        fixed: A key that is always accepted; empty: none.
+        file: The file. None if only `fixed` is accepted.
+        fixed: A key that is always accepted. Empty if there is none.
     """
 
     def __init__(self, file: Path | None, fixed: str = "") -> None:
@@ -23,7 +23,7 @@ class ApiKeys:
         self._seen: tuple[int, int] | None = None
 
     async def accepts(self, key: str) -> bool:
-        """Whether this is one of the keys.
+        """Returns whether this is one of the keys.
 
         Raises:
             OSError: The file cannot be read.

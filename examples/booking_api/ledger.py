@@ -1,4 +1,4 @@
-"""The durable store: SQLite, every change one transaction that also writes the audit log."""
+"""The durable store in SQLite. Every change is one transaction, which also writes the audit log."""
 
 import asyncio
 import secrets
@@ -25,7 +25,7 @@ from booking_api.model import (
     timestamp,
 )
 
-# A record locator as airlines print it: six characters, none that are read for another (0 and O, 1 and I).
+# A record locator as airlines print it: six characters, without those that look alike (0 and O, 1 and I).
 LOCATOR_ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 LOCATOR_LENGTH = 6
 
@@ -72,31 +72,31 @@ R = TypeVar("R")
 
 
 class Answer(NamedTuple):
-    """What a change answers: the HTTP status and the booking."""
+    """The answer to a change: the HTTP status and the booking."""
 
     status: int
     booking: Booking
 
 
 class Idempotency(NamedTuple):
-    """The client's Idempotency-Key and a digest of the request that came with it."""
+    """The client's Idempotency-Key and a digest of its request."""
 
     key: str
     fingerprint: str
 
 
 class Ledger:
-    """All bookings, on one thread of its own.
+    """The store of all bookings, with its own thread.
 
-    SQLite in WAL mode with synchronous=FULL: what was answered survives a power cut. Use `run` from the
-    event loop; the other methods block and belong to that thread.
+    SQLite runs in WAL mode with synchronous=FULL, so that every answered change survives a power failure. Use
+    `run` from the event loop. The other methods block and must run on the ledger's thread.
 
     Args:
-        path: The database file; made when it is absent.
-        capacity: Seats of a route for which `set_capacity` was never called.
+        path: The database file. It is created if it does not exist.
+        capacity: The number of seats of a route whose capacity was never set.
 
     Raises:
-        sqlite3.Error: From `open` when the file is no database or cannot be written.
+        sqlite3.Error: The file is not a database or cannot be written. Raised by `open`.
     """
 
     def __init__(self, path: Path, *, capacity: int) -> None:
@@ -106,12 +106,12 @@ class Ledger:
         self.connection: sqlite3.Connection
 
     async def run(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Does a blocking piece of work on the ledger's thread."""
+        """Runs a blocking function on the ledger's thread."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self.thread, lambda: work(*args, **kwargs))
 
     def open(self) -> None:
-        """Opens the database and makes what is missing in it."""
+        """Opens the database and creates missing tables."""
         self.connection = sqlite3.connect(self.path, isolation_level=None)
         self.connection.row_factory = sqlite3.Row
         self.connection.execute("PRAGMA journal_mode = WAL")
@@ -119,13 +119,13 @@ class Ledger:
         self.connection.executescript(SCHEMA)
 
     async def close(self) -> None:
-        """Ends the thread after what it is doing, and closes the file."""
+        """Closes the database and stops the thread, after the function that it is running."""
         await self.run(self.connection.close)
         self.thread.shutdown()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All or nothing."""
+        """Runs the block in a transaction: commits at its end, rolls back if it raises an exception."""
         self.connection.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -135,9 +135,9 @@ class Ledger:
         self.connection.execute("COMMIT")
 
     def once(self, idempotency: Idempotency | None, change: Callable[[], Answer]) -> Answer:
-        """Makes a change, or returns the answer that an earlier request with the same key got.
+        """Makes a change, or returns the answer of an earlier request with the same key.
 
-        Only what succeeded is remembered: a refused request may be tried again with its key.
+        Only successful requests are recorded. A rejected request can be retried with the same key.
         """
         with self.transaction():
             if idempotency and (earlier := self._replay(idempotency)):
@@ -165,14 +165,17 @@ class Ledger:
         return Answer(row["status"], msgspec.json.decode(row["booking"], type=Booking))
 
     def create(self, new: NewBooking) -> Answer:
-        """Books seats; within a transaction."""
+        """Books seats. Must run in a transaction."""
         existing = self.by_reference(new.reference)
         if existing:
             detail = f"Booking {existing.id} already has the reference {new.reference!r}."
             raise ProblemError(409, "reference_exists", detail, booking_id=existing.id)
         closed = "SELECT 1 FROM closed_reference WHERE reference = ?"
         if self.connection.execute(closed, (new.reference,)).fetchone():
-            detail = f"The reference {new.reference!r} was cancelled for good; book under another one."
+            detail = (
+                f"The reference {new.reference!r} is closed, because its booking was cancelled. "
+                "Use another reference."
+            )
             raise ProblemError(409, "reference_closed", detail)
         self._require_seats(new.from_, new.to, new.seats)
         now = timestamp()
@@ -187,7 +190,7 @@ class Ledger:
         return Answer(201, booking)
 
     def change(self, booking_id: str, change: BookingChange, *, version: int | None) -> Answer:
-        """Changes seats or route, with `version` only if the booking is still at it; within a transaction."""
+        """Changes seats or route, if `version` is None or the current version. Must run in a transaction."""
         old = self.get(booking_id)
         if version is not None and version != old.version:
             detail = f"Booking {old.id} is at version {old.version}, not {version}; read it again."
@@ -206,14 +209,14 @@ class Ledger:
         return Answer(200, booking)
 
     def cancel(self, booking_id: str) -> Answer:
-        """Cancels a booking; within a transaction. Its seats and its reference are free again."""
+        """Cancels a booking, and frees its seats and its reference. Must run in a transaction."""
         booking = self.get(booking_id)
         self.connection.execute("DELETE FROM booking WHERE id = ?", (booking_id,))
         self._audit("cancelled", booking)
         return Answer(200, booking)
 
     def close_reference(self, reference: str) -> Booking | None:
-        """Cancels what has this reference, if anything, and refuses it from now on; one transaction."""
+        """Cancels the booking with this reference, if there is one, and closes the reference."""
         with self.transaction():
             booking = self.by_reference(reference)
             if booking:
@@ -226,45 +229,49 @@ class Ledger:
             return booking
 
     def get(self, booking_id: str) -> Booking:
-        """The booking with this id; raises ProblemError(404) when there is none."""
+        """Returns the booking with this id.
+
+        Raises:
+            ProblemError: There is no such booking (404).
+        """
         row = self.connection.execute("SELECT * FROM booking WHERE id = ?", (booking_id,)).fetchone()
         if row is None:
             raise ProblemError(404, "not_found", f"There is no booking {booking_id!r}.")
         return to_booking(row)
 
     def by_reference(self, reference: str) -> Booking | None:
-        """The booking that has this reference."""
+        """Returns the booking with this reference, or None if there is none."""
         row = self.connection.execute("SELECT * FROM booking WHERE reference = ?", (reference,)).fetchone()
         return to_booking(row) if row else None
 
     def page(self, *, after: int, limit: int) -> BookingPage:
-        """At most `limit` bookings, in the order in which they were made, after a sequence number."""
+        """Returns at most `limit` bookings after a sequence number, oldest first."""
         query = "SELECT * FROM booking WHERE sequence > ? ORDER BY sequence LIMIT ?"
         rows = self.connection.execute(query, (after, limit + 1)).fetchall()
         last = str(rows[limit - 1]["sequence"]) if len(rows) > limit else None
         return BookingPage([to_booking(row) for row in rows[:limit]], last)
 
     def audit(self, *, after: int, limit: int) -> AuditPage:
-        """At most `limit` mutations after a sequence number."""
+        """Returns at most `limit` audit entries after a sequence number, oldest first."""
         query = "SELECT * FROM audit WHERE sequence > ? ORDER BY sequence LIMIT ?"
         rows = self.connection.execute(query, (after, limit + 1)).fetchall()
         entries = [AuditEntry(*row) for row in rows[:limit]]
         return AuditPage(entries, str(entries[-1].sequence) if len(rows) > limit else None)
 
     def totals(self) -> tuple[int, int]:
-        """How many bookings there are, and how many seats they hold."""
+        """Returns the number of bookings and the number of booked seats."""
         row = self.connection.execute("SELECT count(*), coalesce(sum(seats), 0) FROM booking").fetchone()
         return row[0], row[1]
 
     def set_capacity(self, origin: str, destination: str, capacity: int) -> Flight:
-        """Sets the seats of a route. Bookings that are there stay, even when they are more."""
+        """Sets the number of seats of a route. Existing bookings remain, even if they exceed it."""
         self.connection.execute(
             "INSERT OR REPLACE INTO flight VALUES (?, ?, ?)", (origin, destination, capacity)
         )
         return self.flight(origin, destination)
 
     def flight(self, origin: str, destination: str) -> Flight:
-        """The route with its capacity and the seats that are booked."""
+        """Returns the route with its capacity and its booked seats."""
         set_ = self.connection.execute(
             "SELECT capacity FROM flight WHERE origin = ? AND destination = ?", (origin, destination)
         ).fetchone()
@@ -290,8 +297,10 @@ class Ledger:
         flight = self.flight(origin, destination)
         own = besides.seats if besides and (besides.from_, besides.to) == (origin, destination) else 0
         free = max(flight.capacity - flight.booked + own, 0)
-        if seats > max(free, own):  # giving seats back works on an overbooked flight too
-            detail = f"The flight from {origin} to {destination} is full: {seats} seats asked, {free} free."
+        if seats > max(free, own):  # an overbooked flight accepts fewer seats
+            detail = (
+                f"The flight from {origin} to {destination} is full: {seats} seats requested, {free} free."
+            )
             raise ProblemError(409, "flight_full", detail)
 
     def _free_locator(self) -> str:
@@ -315,7 +324,7 @@ class Ledger:
 
 
 def to_booking(row: sqlite3.Row) -> Booking:
-    """A row of the booking table as the API shows it."""
+    """Converts a row of the booking table to a booking of the API."""
     return Booking(
         id=row["id"],
         reference=row["reference"],

@@ -1,4 +1,4 @@
-"""What the booking API takes and returns: the types behind openapi.json."""
+"""The types of the booking API's requests and answers, which openapi.json describes."""
 
 import hashlib
 from datetime import UTC, datetime
@@ -13,7 +13,7 @@ Reference = Annotated[str, Meta(min_length=1, max_length=100)]
 
 
 class Price(Struct, frozen=True):
-    """What a booking costs: a decimal amount and an ISO 4217 currency."""
+    """The price of a booking: a decimal amount and an ISO 4217 currency."""
 
     amount: str
     currency: str
@@ -29,7 +29,7 @@ class NewBooking(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class BookingChange(Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of PATCH /bookings/{id}: what is left out stays as it is."""
+    """The body of PATCH /bookings/{id}. Fields that it does not contain stay unchanged."""
 
     from_: City | UnsetType = msgspec.field(name="from", default=UNSET)
     to: City | UnsetType = UNSET
@@ -37,7 +37,7 @@ class BookingChange(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Booking(Struct, frozen=True):
-    """One booking. `version` grows by one with every change and is the ETag that PATCH compares."""
+    """A booking. `version` increases by one with every change. It is the ETag that PATCH compares."""
 
     id: str
     reference: str
@@ -51,7 +51,7 @@ class Booking(Struct, frozen=True):
 
 
 class BookingPage(Struct, frozen=True):
-    """One page of bookings; `next` is the `after` of the page that follows, null on the last one."""
+    """A page of bookings. `next` is the value of `after` for the next page, or null on the last page."""
 
     items: list[Booking]
     next: str | None = None
@@ -74,7 +74,7 @@ class Flight(Struct, frozen=True):
 
 
 class AuditEntry(Struct, frozen=True):
-    """One mutation that happened: `action` is created, changed, cancelled or closed (its reference)."""
+    """A change in the audit log. `action` is created, changed, cancelled, or closed (for a reference)."""
 
     sequence: int
     at: str
@@ -87,14 +87,14 @@ class AuditEntry(Struct, frozen=True):
 
 
 class AuditPage(Struct, frozen=True):
-    """Mutations in the order in which they happened."""
+    """A page of the audit log, oldest change first."""
 
     items: list[AuditEntry]
     next: str | None = None
 
 
 class Statistics(Struct, frozen=True):
-    """What the service has done since it started, and what it holds."""
+    """The numbers of bookings and seats, and the requests by method since the service started."""
 
     bookings: int
     seats: int
@@ -102,7 +102,7 @@ class Statistics(Struct, frozen=True):
 
 
 class Problem(Struct, frozen=True, omit_defaults=True):
-    """RFC 9457 problem details; `code` is for machines, `detail` for people."""
+    """RFC 9457 problem details. `code` is for programs, `detail` is for people."""
 
     title: str
     status: int
@@ -126,17 +126,17 @@ class ProblemError(Exception):
 
 
 def timestamp() -> str:
-    """The present time in UTC, RFC 3339 with milliseconds."""
+    """Returns the current time in UTC, as RFC 3339 with milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def fare_cents(origin: str, destination: str) -> int:
-    """The price of one seat in cents: between 80 and 1,280 USD, always the same for the same route."""
+    """Returns the price of one seat in cents, between 80 and 1,280 USD. A route always has the same price."""
     digest = hashlib.sha256(f"{origin}\0{destination}".encode()).digest()
     return 8_000 + int.from_bytes(digest[:4]) % 1_200 * 100
 
 
 def price(origin: str, destination: str, seats: int) -> Price:
-    """The price of so many seats on a route."""
+    """Returns the price of the given number of seats on a route."""
     cents = fare_cents(origin, destination) * seats
     return Price(amount=f"{cents // 100}.{cents % 100:02d}", currency="USD")

@@ -1,4 +1,4 @@
-"""The HTTP side: routes, the API key, problems as answers."""
+"""The HTTP server: routes, the check of the API key, problem details."""
 
 import hashlib
 import re
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 class BookingApi:
-    """The service: what each route does.
+    """The service with a handler for each route.
 
     Args:
         ledger: The open store.
@@ -43,7 +43,7 @@ class BookingApi:
         self.document = resources.files("booking_api").joinpath("openapi.json").read_bytes()
 
     def application(self) -> web.Application:
-        """The aiohttp application with every route."""
+        """Returns the aiohttp application with all routes."""
         app = web.Application(middlewares=[problems, self.require_key, self.faults.middleware])
         app.add_routes(
             [
@@ -69,7 +69,7 @@ class BookingApi:
 
     @web.middleware
     async def require_key(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Refuses a request that brings no accepted key."""
+        """Rejects a request without an accepted key."""
         if request.path not in OPEN_PATHS and not await self.keys.accepts(presented_key(request)):
             raise ProblemError(
                 401, "unauthorized", "The API key is missing or not accepted; send it as X-API-Key."
@@ -77,16 +77,16 @@ class BookingApi:
         return await handler(request)
 
     async def health(self, request: web.Request) -> web.Response:
-        """200 when the database answers."""
+        """Answers 200 if the database works."""
         await self.ledger.run(self.ledger.totals)
         return web.Response(text="ok")
 
     async def openapi(self, request: web.Request) -> web.Response:
-        """The API's description."""
+        """Returns the API's OpenAPI document."""
         return web.Response(body=self.document, content_type="application/json")
 
     async def find(self, request: web.Request) -> web.Response:
-        """One page of all bookings, or the one with `reference`."""
+        """Returns a page of all bookings, or the booking with `reference`."""
         reference = request.query.get("reference")
         if reference is not None:
             booking = await self.ledger.run(self.ledger.by_reference, reference)
@@ -95,24 +95,24 @@ class BookingApi:
         return reply(await self.ledger.run(self.ledger.page, after=after, limit=limit))
 
     async def create(self, request: web.Request) -> web.Response:
-        """Books."""
+        """Books seats."""
         new = await decode(request, NewBooking)
         key = await idempotency(request)
         answer = await self.ledger.run(self.ledger.once, key, lambda: self.ledger.create(new))
         return booking_reply(answer)
 
     async def close_reference(self, request: web.Request) -> web.Response:
-        """Cancels by reference, for good: no booking can be made under it any more."""
+        """Cancels by reference, and closes the reference: it cannot be booked again."""
         reference = request.query.get("reference", "")
         if not reference:
             raise ProblemError(
-                400, "invalid_request", "Name the booking to cancel: DELETE /bookings?reference=..."
+                400, "invalid_request", "The reference is missing. Use DELETE /bookings?reference=..."
             )
         booking = await self.ledger.run(self.ledger.close_reference, reference)
         return booking_reply(Answer(200, booking)) if booking else web.Response(status=204)
 
     async def read(self, request: web.Request) -> web.Response:
-        """One booking."""
+        """Returns one booking."""
         return booking_reply(Answer(200, await self.ledger.run(self.ledger.get, request.match_info["id"])))
 
     async def change(self, request: web.Request) -> web.Response:
@@ -125,14 +125,14 @@ class BookingApi:
         return booking_reply(answer)
 
     async def cancel(self, request: web.Request) -> web.Response:
-        """Cancels one booking; its reference may be used again."""
+        """Cancels one booking. Its reference can be used again."""
         key, booking_id = await idempotency(request), request.match_info["id"]
         return booking_reply(
             await self.ledger.run(self.ledger.once, key, lambda: self.ledger.cancel(booking_id))
         )
 
     async def flight(self, request: web.Request) -> web.Response:
-        """A route's seats and fare."""
+        """Returns a route's seats and fare."""
         return reply(await self.ledger.run(self.ledger.flight, *route(request)))
 
     async def set_capacity(self, request: web.Request) -> web.Response:
@@ -141,37 +141,37 @@ class BookingApi:
         return reply(await self.ledger.run(self.ledger.set_capacity, *route(request), body.capacity))
 
     async def audit(self, request: web.Request) -> web.Response:
-        """One page of the mutations."""
+        """Returns a page of the audit log."""
         after, limit = page_window(request)
         return reply(await self.ledger.run(self.ledger.audit, after=after, limit=limit))
 
     async def statistics(self, request: web.Request) -> web.Response:
-        """Totals."""
+        """Returns the totals."""
         bookings, seats = await self.ledger.run(self.ledger.totals)
         return reply(Statistics(bookings, seats, dict(self.faults.requests)))
 
     async def show_faults(self, request: web.Request) -> web.Response:
-        """The faults that are on."""
+        """Returns the active faults."""
         return reply(self.faults.report())
 
     async def set_faults(self, request: web.Request) -> web.Response:
-        """Replaces the faults that are on; what is held stays held."""
+        """Replaces the active faults. Held requests stay held."""
         self.faults.faults = await decode(request, Faults)
         return reply(self.faults.report())
 
     async def clear_faults(self, request: web.Request) -> web.Response:
-        """Switches the faults off and releases what is held."""
+        """Turns all faults off and releases the held requests."""
         self.faults.clear()
         return reply(self.faults.report())
 
     async def release(self, app: web.Application) -> None:
-        """On shutdown nothing stays held."""
+        """Releases the held requests at shutdown."""
         self.faults.clear()
 
 
 @web.middleware
 async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turns refusals, ours and aiohttp's, into RFC 9457 problems."""
+    """Turns errors of the handlers and of aiohttp into RFC 9457 problem details."""
     try:
         return await handler(request)
     except ProblemError as refused:
@@ -191,13 +191,17 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
 
 
 def presented_key(request: web.Request) -> str:
-    """The key from X-API-Key or from Authorization: Bearer; empty when there is none."""
+    """Returns the key from X-API-Key or from Authorization: Bearer. Empty if there is none."""
     scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
     return request.headers.get("X-API-Key") or (token.strip() if scheme.lower() == "bearer" else "")
 
 
 async def decode(request: web.Request, type_: type[T]) -> T:
-    """The request's body; raises ProblemError(400) naming what is wrong with it."""
+    """Decodes the request's body.
+
+    Raises:
+        ProblemError: The body is not valid (400).
+    """
     try:
         return msgspec.json.decode(await request.read(), type=type_)
     except msgspec.DecodeError as error:
@@ -205,52 +209,52 @@ async def decode(request: web.Request, type_: type[T]) -> T:
 
 
 async def idempotency(request: web.Request) -> Idempotency | None:
-    """The request's Idempotency-Key with the digest of what it asks; None when it has no key."""
+    """Returns the request's Idempotency-Key and a digest of the request. None if it has no key."""
     key = request.headers.get("Idempotency-Key", "")
     if not key:
         return None
     if len(key) > 255:
         raise ProblemError(
-            400, "invalid_request", f"The Idempotency-Key has {len(key)} characters; 255 at most."
+            400, "invalid_request", f"The Idempotency-Key has {len(key)} characters. Use at most 255."
         )
     asked = b"\0".join([request.method.encode(), request.path.encode(), await request.read()])
     return Idempotency(key, hashlib.sha256(asked).hexdigest())
 
 
 def if_match(request: web.Request) -> int | None:
-    """The version in If-Match; None when any will do."""
+    """Returns the version in If-Match. None means any version."""
     header = request.headers.get(hdrs.IF_MATCH, "*").strip()
     if header == "*":
         return None
     matched = re.fullmatch(r'"(\d{1,18})"', header)
     if not matched:
-        raise ProblemError(400, "invalid_request", f"If-Match is {header!r}; send the ETag of the booking.")
+        raise ProblemError(400, "invalid_request", f"If-Match is {header!r}. Send the booking's ETag.")
     return int(matched[1])
 
 
 def page_window(request: web.Request) -> tuple[int, int]:
-    """`after` and `limit` from the query."""
+    """Returns `after` and `limit` from the query."""
     window = []
     for name, default in (("after", 0), ("limit", PAGE_DEFAULT)):
         value = request.query.get(name, str(default))
         if not re.fullmatch(r"\d{1,18}", value):
-            raise ProblemError(400, "invalid_request", f"{name} is {value!r}; it is a number.")
+            raise ProblemError(400, "invalid_request", f"{name} is {value!r}. Use a number.")
         window.append(int(value))
     return window[0], min(max(window[1], 1), PAGE_MAX)
 
 
 def route(request: web.Request) -> tuple[str, str]:
-    """The two cities of a flight's path."""
+    """Returns the two cities of a flight's path."""
     return request.match_info["from"], request.match_info["to"]
 
 
 def reply(body: object) -> web.Response:
-    """200 with a JSON body."""
+    """Returns a 200 answer with a JSON body."""
     return web.Response(body=msgspec.json.encode(body), content_type="application/json")
 
 
 def booking_reply(answer: Answer) -> web.Response:
-    """A booking with its ETag."""
+    """Returns an answer with a booking and its ETag."""
     return web.Response(
         status=answer.status,
         headers={hdrs.ETAG: f'"{answer.booking.version}"'},

@@ -53,7 +53,7 @@ async def test_requests_at_the_same_time_make_one_booking(http):
     assert await audit(http) == [("created", "r1", 2)]
 
 
-async def test_an_idempotency_key_gets_the_first_answer_again(http):
+async def test_a_repeated_idempotency_key_gets_the_first_answer(http):
     headers = {"Idempotency-Key": "k1"}
     async with http.post("bookings", json=MUMBAI_LONDON, headers=headers) as answer:
         first = (answer.status, await answer.read(), answer.headers["ETag"])
@@ -64,7 +64,7 @@ async def test_an_idempotency_key_gets_the_first_answer_again(http):
     assert await audit(http) == [("created", "r1", 2)]
 
 
-async def test_a_refused_request_may_be_tried_again_with_its_key(http):
+async def test_a_rejected_request_can_be_retried_with_its_key(http):
     await http.put("flights/Mumbai/London", json={"capacity": 1})
     headers = {"Idempotency-Key": "k1"}
     async with http.post("bookings", json=MUMBAI_LONDON, headers=headers) as answer:
@@ -86,7 +86,7 @@ async def test_changes_seats_and_route(http):
     assert await audit(http) == [("created", "r1", 2), ("changed", "r1", 4), ("changed", "r1", 4)]
 
 
-async def test_a_change_for_an_older_version_is_refused_but_its_repetition_is_not(http):
+async def test_a_change_for_an_older_version_is_rejected_but_a_repeated_one_is_not(http):
     booking = await book(http)
     path, guard = f"bookings/{booking['id']}", {"If-Match": '"1"', "Idempotency-Key": "r1-2-1"}
     for _ in range(2):
@@ -109,7 +109,7 @@ async def test_a_cancelled_booking_frees_its_seats_and_reference(http):
     assert (await book(http))["id"] != booking["id"]
 
 
-async def test_cancelling_by_reference_refuses_what_comes_later(http):
+async def test_cancelling_by_reference_rejects_later_bookings(http):
     booking = await book(http)
     async with http.delete("bookings", params={"reference": "r1"}) as answer:
         assert (answer.status, await answer.json()) == (200, booking)
@@ -120,12 +120,12 @@ async def test_cancelling_by_reference_refuses_what_comes_later(http):
     assert await audit(http) == [("created", "r1", 2), ("cancelled", "r1", 2), ("closed", "r1", 0)]
 
 
-async def test_a_full_flight_says_what_is_free(http):
+async def test_a_full_flight_names_the_free_seats(http):
     await http.put("flights/Mumbai/London", json={"capacity": 5})
     booking = await book(http, seats=4)
     async with http.post("bookings", json=MUMBAI_LONDON | {"reference": "r2"}) as answer:
         body = await problem(answer, 409, "flight_full")
-        assert body["detail"] == "The flight from Mumbai to London is full: 2 seats asked, 1 free."
+        assert body["detail"] == "The flight from Mumbai to London is full: 2 seats requested, 1 free."
     async with http.patch(f"bookings/{booking['id']}", json={"seats": 6}) as answer:
         await problem(answer, 409, "flight_full")
     async with http.patch(f"bookings/{booking['id']}", json={"seats": 5}) as answer:
@@ -135,14 +135,14 @@ async def test_a_full_flight_says_what_is_free(http):
         assert (flight["capacity"], flight["booked"]) == (5, 5)
 
 
-async def test_seats_are_given_back_on_an_overbooked_flight(http):
+async def test_an_overbooked_flight_accepts_fewer_seats(http):
     booking = await book(http, seats=4)
     await http.put("flights/Mumbai/London", json={"capacity": 1})
     async with http.patch(f"bookings/{booking['id']}", json={"seats": 3}) as answer:
         assert answer.status == HTTPStatus.OK
 
 
-async def test_what_is_wrong_is_named(http):
+async def test_mistakes_are_named(http):
     for body, words in [
         (MUMBAI_LONDON | {"seats": 11}, "$.seats"),
         (MUMBAI_LONDON | {"seats": "2"}, "$.seats"),

@@ -1,4 +1,4 @@
-"""What was answered is there after a kill; the command line is for people."""
+"""Answered bookings survive a killed process; mistakes on the command line are reported."""
 
 import asyncio
 import os
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[3]
 
 
 class Service:
-    """booking_api as a process of its own, on a free port."""
+    """A process that runs booking_api on a free port."""
 
     def __init__(self, database: Path) -> None:
         self.database = database
@@ -34,7 +34,7 @@ class Service:
         )
         assert self.process.stderr
         line = await asyncio.wait_for(self.process.stderr.readline(), 20)
-        listening = re.search(rb"listening on ([0-9.:]+)", line)
+        listening = re.search(rb"Listening on ([0-9.:]+)", line)
         assert listening, line + await self.process.stderr.read()
         self.http = aiohttp.ClientSession(f"http://{listening[1].decode()}/", headers={"X-API-Key": KEY})
         return self
@@ -82,7 +82,7 @@ async def test_sigterm_ends_it_cleanly_with_a_request_held(tmp_path):
         assert await asyncio.wait_for(service.process.wait(), 10) == 0
 
 
-async def test_a_rotated_key_counts_at_once(tmp_path):
+async def test_a_rotated_key_is_accepted_immediately(tmp_path):
     file = tmp_path / "api-key"
     file.write_text("old\n")
     keys = ApiKeys(file)
@@ -98,11 +98,11 @@ async def test_a_rotated_key_counts_at_once(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--address", "8080"], "--address is '8080'; write host:port, for example 0.0.0.0:8080"),
-        ([], "there is no API key; set BOOKING_API_KEY or --api-key-file"),
+        (["--address", "8080"], "--address is '8080'; use host:port, for example 0.0.0.0:8080"),
+        ([], "no API key is set; set BOOKING_API_KEY or --api-key-file"),
     ],
 )
-def test_a_wrong_command_line_says_so(arguments, words):
+def test_a_wrong_command_line_is_reported(arguments, words):
     ended = subprocess.run(
         [sys.executable, "-m", "booking_api", *arguments],
         env={"PYTHONPATH": str(ROOT / "examples")},

@@ -31,7 +31,7 @@ async def until_held(http: aiohttp.ClientSession, count: int) -> None:
     await eventually(held)
 
 
-async def test_429_tells_how_long_to_wait(http):
+async def test_429_has_a_retry_after_header(http):
     await set_faults(http, too_many_requests={"count": 1, "retry_after": 0.5})
     async with http.get("bookings") as answer:
         assert (answer.status, answer.headers["Retry-After"]) == (429, "0.5")
@@ -66,7 +66,7 @@ async def test_the_connection_is_dropped(http, fault, booked):
 
 
 @pytest.mark.parametrize(("stage", "booked"), [("before", 0), ("after", 1)])
-async def test_a_held_request_is_carried_out_although_its_client_is_gone(http, stage, booked):
+async def test_a_held_request_is_processed_after_its_client_disconnected(http, stage, booked):
     await set_faults(http, hold={"stage": stage, "methods": ["POST"]})
     request = asyncio.create_task(http.post("bookings", json=MUMBAI_LONDON))
     await until_held(http, 1)
@@ -82,7 +82,7 @@ async def test_a_held_request_is_carried_out_although_its_client_is_gone(http, s
     await eventually(booked_once)
 
 
-async def test_a_wrong_fault_is_refused(http):
+async def test_an_invalid_fault_is_rejected(http):
     wrong: list[dict[str, Any]] = [
         {"latency": {}},
         {"drop": {"rate": 2}},

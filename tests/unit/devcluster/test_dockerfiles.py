@@ -81,7 +81,7 @@ def test_the_airline_s_stages_share_their_first_layers_with_the_operators() -> N
         [stage.splitlines() for stage in (folders.CHECKOUT / name).read_text().split("\nFROM ")[1:]]
         for name in ("Dockerfile", "examples/booking_api/Dockerfile")
     )
-    wheels = (("# The framework as a wheel", "COPY examples"), ("ARG VERSION", "LABEL"))
+    wheels = (("# Builds the framework's wheel", "COPY examples"), ("ARG VERSION", "LABEL"))
     for own, other, (end, other_end) in zip(first, second, wheels, strict=True):
         until = next(number for number, line in enumerate(own) if line.startswith(end))
         assert "/opt/pilothouse/site" in own[until - 1]

@@ -59,7 +59,7 @@ async def test_rejections_have_their_class_and_the_airlines_message(client, airl
     with pytest.raises(StaleBookingError, match=booking.id):
         await client.change(booking, TRIP._replace(seats=3), key="k2")
     await airline.set_capacity("Mumbai", "London", 1)
-    with pytest.raises(RejectedError, match="2 seats asked, 1 free") as refusal:
+    with pytest.raises(RejectedError, match="2 seats requested, 1 free") as refusal:
         await client.book("r2", TRIP)
     assert (refusal.value.status, refusal.value.code) == (409, "flight_full")
     assert airline.requests["POST"] == 3

@@ -222,7 +222,9 @@ async def test_a_full_flight_is_reported_with_the_airlines_message(cluster, proc
     assert failure.value.retry_after == 600
     assert ticket(cluster, key).status.phase is Phase.FAILED
     assert ready(cluster, key).reason == "AirlineRejected"
-    assert "The flight from Mumbai to London is full: 2 seats asked, 1 free." in ready(cluster, key).message
+    assert (
+        "The flight from Mumbai to London is full: 2 seats requested, 1 free." in ready(cluster, key).message
+    )
     cluster.apply("t", number=4)
     with pytest.raises(SyncError):
         await process.sync(booked)
@@ -240,7 +242,7 @@ async def test_a_reference_closed_at_the_airline_is_not_booked_again(cluster, pr
         await process.sync(booked)
     status = ticket(cluster, booked).status
     assert (status.phase, status.booking_id, status.booked_seats) == (Phase.FAILED, "", 0)
-    assert "cancelled for good" in ready(cluster, booked).message
+    assert "is closed, because its booking was cancelled" in ready(cluster, booked).message
     assert "Delete the ticket and create it again." in ready(cluster, booked).message
     vanished, refused = process.recorder.events
     assert (vanished.reason, refused.reason) == ("BookingVanished", "AirlineRejected")
