@@ -1,4 +1,4 @@
-"""Playbooks: what makes the objects of a kind as their specs ask, as ordered, named, idempotent tasks."""
+"""Playbooks: ordered, named, idempotent tasks that reconcile the objects of a kind with their specs."""
 
 from pilothouse.controller import EventType
 from pilothouse.playbook.assembly import add_watch

@@ -1,4 +1,4 @@
-"""Tells people how plays end: a line in the log, and Events for an administrator's timeline."""
+"""Reports how a reconcile ended: a line in the log, and Events."""
 
 import logging
 from typing import Any
@@ -16,35 +16,35 @@ PLAN_COMPLETED = "PlanCompleted"
 
 
 class Announcer:
-    """Tells how the plays of one kind end.
+    """Reports how the reconciles of one kind ended.
 
     Args:
         resource: The kind.
-        recorder: Takes Events.
+        recorder: Records Events.
     """
 
     def __init__(self, resource: Resource[Any], recorder: EventRecorder) -> None:
         self._resource = resource
         self._recorder = recorder
-        # The plans that an object is in, and the step of each: an Event reports each once.
+        # The plans in progress of each object, with the current step of each: an Event reports a step once.
         self._plans: dict[ObjectKey, dict[str, str]] = {}
 
     def tell(self, play: Play[Any, Any], recap: Recap) -> None:
-        """Tells how a play has ended."""
-        # A failure has a line of its own, from the controller, with the time of the next try.
-        told = recap.eventful and recap.failure is None
-        log.log(logging.INFO if told else logging.DEBUG, "play: %s", recap)
+        """Logs the recap of a reconcile, and records its Events."""
+        # The controller logs a failure, with the time of the retry.
+        noteworthy = recap.eventful and recap.failure is None
+        log.log(logging.INFO if noteworthy else logging.DEBUG, "Reconciled: %s", recap)
         events = play.pending_events
         for end in recap.ends.all:
             if isinstance(end.cause, TaskFailed):
                 events.append(PlayEvent(EventType.WARNING, end.cause.reason, end.cause.message, end.step))
         if recap.plan or self._plans:
-            self._tell_plans(play, recap)
+            self._report_plans(play, recap)
         for event in events:
             self.record(play.object.metadata, event)
 
     def warn(self, metadata: ObjectMeta, failure: TaskFailed) -> None:
-        """Records a failure outside of tasks as an Event of type Warning."""
+        """Records a failure outside of the tasks as a Warning Event."""
         self.record(metadata, PlayEvent(EventType.WARNING, failure.reason, failure.message, "Reconcile"))
 
     def record(self, metadata: ObjectMeta, event: PlayEvent) -> None:
@@ -54,21 +54,21 @@ class Announcer:
         self._recorder.record(Event(regarding, event.type, event.reason, event.action, event.note))
 
     def forget(self, key: ObjectKey) -> None:
-        """The object is gone."""
+        """Forgets an object that no longer exists."""
         self._plans.pop(key, None)
 
-    def _tell_plans(self, play: Play[Any, Any], recap: Recap) -> None:
+    def _report_plans(self, play: Play[Any, Any], recap: Recap) -> None:
         key = play.object.metadata.key
         before = self._plans.pop(key, {})
         now = {end.plan: end for end in reversed(recap.ends.all) if end.plan}
         for plan, end in reversed(now.items()):
             if isinstance(end.cause, Waiting) and before.get(plan) != end.step:
-                note = f"The plan {plan} is at the step {end.step!r}: {end.cause}"
+                note = f"The plan {plan!r} has reached the step {end.step!r}. {end.cause}"
                 play.pending_events.append(PlayEvent(EventType.NORMAL, PLAN_IN_PROGRESS, note, plan))
-        # Of a plan that the play did not reach nothing is known.
+        # A plan that the reconcile did not reach may still be in progress.
         over = play.records.plans_over
         for plan in before.keys() & over - now.keys():
-            note = f"The plan {plan} is done."
+            note = f"The plan {plan!r} has finished."
             play.pending_events.append(PlayEvent(EventType.NORMAL, PLAN_COMPLETED, note, plan))
         kept = {plan: step for plan, step in before.items() if plan not in over}
         if plans := {**kept, **{plan: end.step for plan, end in now.items()}}:

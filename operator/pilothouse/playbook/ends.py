@@ -1,4 +1,4 @@
-"""What ends the steps of a play early: failures and waits, one of which becomes the reason of Ready."""
+"""Failures and waits, which end a reconcile early. One of them becomes the reason of Ready."""
 
 from typing import NamedTuple
 
@@ -6,12 +6,12 @@ from pilothouse.playbook.tasks import TaskFailed, Waiting
 
 
 class End(NamedTuple):
-    """Why a task did not reach its end.
+    """A task that failed or waits.
 
     Attributes:
-        cause: Its failure, or what it waits for.
+        cause: The failure or the wait.
         step: The name of the task, or of the plan whose trigger failed.
-        plan: The name of the plan that the task is in; empty outside a plan.
+        plan: The name of the plan that contains the task; empty outside a plan.
     """
 
     cause: TaskFailed | Waiting
@@ -20,12 +20,12 @@ class End(NamedTuple):
 
 
 class Ends(NamedTuple):
-    """How some steps ended.
+    """The failures and waits of some steps.
 
     Attributes:
-        all: What did not reach its end, in the order of the steps.
-        stopped: Whether the steps that follow do not run.
-        failed: Whether a failure is the reason for that, and not only a wait.
+        all: The failures and waits, in the order of the steps.
+        stopped: Whether the steps that follow are not run.
+        failed: Whether they are not run because of a failure, and not only because of a wait.
     """
 
     all: tuple[End, ...] = ()
@@ -39,21 +39,21 @@ class Ends(NamedTuple):
 
     @property
     def waits(self) -> list[Waiting]:
-        """What is waited for, in the order of the steps."""
+        """The waits, in the order of the steps."""
         return [end.cause for end in self.all if isinstance(end.cause, Waiting)]
 
     @property
     def first(self) -> End | None:
-        """What Ready shows: a failure, else a wait that keeps Ready from being True, else a routine wait."""
+        """The one that Ready shows: a failure, otherwise a wait, otherwise a routine wait."""
         return min(self.all, key=_severity, default=None)
 
     def then(self, other: "Ends") -> "Ends":
-        """Returns how both ended, those of `other` being the later steps."""
+        """Returns the ends of these steps followed by those of later steps."""
         return Ends(self.all + other.all, self.stopped or other.stopped, self.failed or other.failed)
 
     @property
     def independent(self) -> "Ends":
-        """The same for a group that does not keep later steps from running."""
+        """The same failures and waits, for a group whose failure does not stop later steps."""
         return Ends(self.all)
 
 
@@ -61,7 +61,7 @@ DONE = Ends()
 
 
 def failed(failure: TaskFailed) -> Ends:
-    """How a play ended that failed outside of its tasks."""
+    """Returns the end of a reconcile that failed outside its tasks."""
     return Ends((End(failure, ""),), stopped=True, failed=True)
 
 

@@ -1,4 +1,4 @@
-"""Groups of tasks, in order or at the same time; and plans: groups that run when their trigger says so."""
+"""Groups, which run tasks in order or in parallel, and plans, which are groups with a trigger."""
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
@@ -11,21 +11,25 @@ P = TypeVar("P")
 
 
 class Group(Generic[P]):
-    """A named list of tasks and groups.
+    """A named list of tasks and groups, run in order or in parallel.
 
-    A parallel group runs its members at the same time and waits for all of them, also when one fails: a
-    change that is cut off half-way is worse than one that is not needed any more. Each reports for itself;
-    the failure of the first of them, in the order of the list, becomes the reason of Ready.
+    ::
 
-    Members share the play. On the event loop `play.status = replace(play.status, ...)` is one step, as long
-    as nothing is awaited in it.
+        Group("network", [service_exists, ingress_exists], parallel=True)
+
+    A parallel group starts all members at the same time and waits for all of them, even if one fails: an
+    unneeded change is better than an interrupted one. Each member has a result of its own. If several fail,
+    the first one in the list sets the reason of Ready.
+
+    Parallel members share the play. An assignment such as `play.status = replace(play.status, ...)` is safe
+    as long as it awaits nothing.
 
     Args:
-        name: What it is for, in words.
-        tasks: Its members.
+        name: What the group is for, in words.
+        tasks: The tasks and groups.
         parallel: Whether they run at the same time.
         independent: Whether the steps after the group run even if it fails or waits. By default they do not.
-            In both cases a failure or a wait in the group keeps Ready from being True.
+            In both cases Ready is not True while the group fails, or waits without `ready=True`.
     """
 
     def __init__(
@@ -38,38 +42,42 @@ class Group(Generic[P]):
 
 
 class Plan(Group[P]):
-    """A group for an occasion: deploy, upgrade, backup, restore. It runs when its trigger says so.
+    """A group with a trigger, for steps that run once per change: deploy, upgrade, backup, restore.
 
-    A play that ends inside a plan, because one of its tasks failed or waits, names the plan and the step in
-    its recap. A plan is for what happens in order and once. A finished plan does not run, so nothing checks
-    the objects that it applied: state those that must stay in tasks after the plan.
+    ::
 
-    There are two triggers. With both, the plan is due when either says so.
+        Plan("upgrade", [stop_readers, migrate], on_change=lambda play: play.object.spec.version)
 
-    `on_change` is for a change of the spec. The plan is due until it has finished with the present values,
-    also if they change or are put back while it is under way. The object carries an annotation with a digest
-    of the values that the plan last finished with. The annotation says `InProgress` from before the first
-    task until after the last one, so a process that is killed in between changes nothing. A new object has
-    no such annotation: the plan is due.
+    A plan runs only while it is due, so nothing restores the objects that a finished plan applied. Apply the
+    objects that must stay in tasks after the plan. If a task in the plan fails or waits, the recap names the
+    plan and the task.
 
-    `when` is for what tasks before the plan have observed. Nothing is stored, so the plan is due as long as
-    `when` returns True: it must look at what there is, and at nothing that a later step of the plan sets.
+    There are two triggers. If a plan has both, it is due when either of them is.
+
+    `on_change` is for a change of the spec. The plan is due until it has finished with the current values,
+    even if they change again, or are changed back, while it is in progress. An annotation of the object
+    stores a digest of the values that the plan last finished with. Before the first task it is set to
+    `InProgress`, so that another process continues an interrupted plan. A new object has no annotation, so
+    the plan is due.
+
+    `when` is for what earlier tasks have observed. Nothing is stored: the plan is due whenever `when` returns
+    True. So `when` must not depend on anything that a later step of the plan sets.
 
     Args:
-        name: What it is for, in a word or two: "upgrade". With `on_change` the name is part of an annotation:
-            under another name the plan is due again.
-        tasks: Its members.
-        when: Returns whether the plan is due, by what the play has observed so far. A pure function; an error
-            in it is a failure of the plan.
-        on_change: Returns the values whose change makes the plan due:
-            `lambda play: play.object.spec.version`. A pure function of the spec, or of other fields that only
-            users change; an error in it is a failure of the plan. Values are compared as JSON.
-        parallel: Whether the members run at the same time.
+        name: What the plan is for, in a word or two: "upgrade". With `on_change` the name is part of the
+            annotation, so a renamed plan is due again.
+        tasks: The tasks and groups.
+        when: Returns whether the plan is due, from what the play has observed so far. It must be a pure
+            function. If it raises an error, the plan fails.
+        on_change: Returns the values whose change makes the plan due. It must be a pure function of the spec,
+            or of other fields that only users change. If it raises an error, the plan fails. Values are
+            compared as JSON.
+        parallel: Whether the tasks and groups run at the same time.
         independent: Whether the steps after the plan run even if it fails or waits. By default they do not.
 
     Raises:
         PlaybookError: There is no trigger, a trigger is an async function, or a plan with `on_change` is
-            inside another plan, whose trigger would decide whether it is ever reached.
+            inside another plan, which may never reach it.
     """
 
     def __init__(
@@ -87,22 +95,26 @@ class Plan(Group[P]):
             if inspect.iscoroutinefunction(trigger):
                 raise PlaybookError(f"the trigger of the plan {name!r} is an async def. Make it a plain def.")
         if when is None and on_change is None:
-            raise PlaybookError(f"the plan {name!r} has no trigger. Give it `when` or `on_change`.")
+            raise PlaybookError(f"the plan {name!r} has no trigger. Add `when` or `on_change`.")
         if inner := next(recorded_plans(self.tasks), None):
             raise PlaybookError(
                 f"the plan {inner.name!r} has `on_change` and is inside the plan {name!r}, which may never "
-                "reach it. Move it out, or use a Group."
+                "reach it. Move it out, or use a Group instead."
             )
         self.when = when
         self.on_change = on_change
 
 
 Step: TypeAlias = Task[P] | Group[P]
-"""What a playbook, or a group in it, consists of."""
+"""A step of a playbook or a group: a task, a group or a plan."""
 
 
 def tasks_of(steps: Sequence[Step[Any]]) -> Iterator[Task[Any]]:
-    """All tasks in some steps, those of groups included, in order."""
+    """Yields all tasks in the steps, including those in groups, in order.
+
+    Raises:
+        PlaybookError: A step is neither a task nor a group.
+    """
     for step in steps:
         if isinstance(step, Group):
             yield from tasks_of(step.tasks)
@@ -113,7 +125,7 @@ def tasks_of(steps: Sequence[Step[Any]]) -> Iterator[Task[Any]]:
 
 
 def recorded_plans(steps: Sequence[Step[Any]]) -> Iterator[Plan[Any]]:
-    """All plans in some steps that have `on_change`, those in groups included, in order."""
+    """Yields all plans with `on_change` in the steps, including those in groups, in order."""
     for step in steps:
         if isinstance(step, Plan) and step.on_change is not None:
             yield step

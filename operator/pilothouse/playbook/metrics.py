@@ -9,10 +9,10 @@ from pilothouse.telemetry.series import Count, Observations
 
 
 class TaskMetrics:
-    """What a playbook reports of its tasks.
+    """The metrics that a playbook reports about its tasks.
 
     Args:
-        playbook: Its name.
+        playbook: The name of the playbook.
     """
 
     def __init__(self, playbook: str) -> None:
@@ -22,11 +22,11 @@ class TaskMetrics:
                 metrics.TASK_SECONDS.labels(playbook=playbook, task=task),
             )
 
-        # Looking a series up by its labels costs more than counting in it.
+        # A lookup of the series by its labels costs more than the increment.
         self._series = lru_cache(maxsize=1024)(series)
 
     def played(self, recap: Recap) -> None:
-        """Counts the tasks of one play."""
+        """Counts the tasks of one reconcile, and observes how long they took."""
         for result in recap.results:
             count, seconds = self._series(result.task, result.state)
             count.inc()

@@ -1,4 +1,4 @@
-"""A play: one run of a playbook over one object, and what its tasks use."""
+"""The play: one reconcile of one object, as the Python object that its tasks use."""
 
 import asyncio
 import logging
@@ -32,7 +32,7 @@ OPEN = Fence()
 
 
 class _NoStatus(Struct, frozen=True):
-    """The status of a kind that has none."""
+    """The status of a kind without a status."""
 
     observed_generation: int = 0
     conditions: tuple[Condition, ...] = ()
@@ -42,7 +42,7 @@ NO_STATUS: Any = _NoStatus()
 
 
 class PlayEvent(NamedTuple):
-    """An Event that a task wants to be recorded."""
+    """An Event that the engine records after the last task."""
 
     type: EventType
     reason: str
@@ -52,46 +52,53 @@ class PlayEvent(NamedTuple):
 
 @awaited
 class Play(ObjectModules[T], Generic[T, S]):
-    """One run over one object. An operator subclasses it to hold what its tasks find out.
+    """One reconcile of one object. Subclass it to share state between the tasks of a playbook.
 
-    A task may catch what a module raises, and clean up after it, as any Python does: `except TaskFailed` is
-    Ansible's rescue, `finally` its always. What the API server refuses to a module is a TaskFailed, too. A
-    `Waiting` passes through `except TaskFailed`, and so does a Conflict: the object changed meanwhile, and
-    the engine plays again. In check mode the modules in them change nothing either.
+    ::
+
+        class TicketPlay(Play[Ticket, TicketStatus]):
+            def __init__(self, object, *, airline: Airline, **engine):
+                super().__init__(object, **engine)
+                self.airline = airline
+
+    Tasks use the methods of the play, called modules, to read and change the cluster. A module that fails
+    raises TaskFailed, also if the API server refuses its request. A task may catch it with
+    `except TaskFailed` (Ansible's rescue) and clean up in `finally` (Ansible's always). Do not catch
+    `Waiting`, which ends the reconcile without a failure, nor `Conflict`, after which the engine reconciles
+    the object again. In check mode the modules change nothing, in `except` and `finally` blocks either.
 
     Attributes:
-        object: The object, frozen; what own writes return replaces it.
-        check: Nothing may be changed: tell what would be.
-        deleting: The object is being deleted: this is its cleanup.
-        writes_status: Whether the status is the operator's to write; see `Watch`.
-        settled: The last play of the present spec ended with Ready (observedGeneration does not say that:
-            it grows with a play that failed, too.) Where the operator writes no status, only the process that
-            played it knows.
-        log: Its lines name the object.
-        ready: Whether the condition Ready is True when no task fails: it is, but for a deleted object, whose
-            status is read where others hold it back.
-        ready_reason: Its reason then.
-        ready_message: Its message then.
-        results: How the tasks so far ended.
-        after: Seconds until the object is looked at again, if a task asked for it.
+        object: The object, frozen. The operator's own writes replace it by the stored object.
+        check: Whether this is check mode: change nothing, and report what would change.
+        deleting: Whether the object is being deleted, so that the cleanup runs.
+        writes_status: Whether the operator writes the status of the object; see `Watch`.
+        settled: Whether the last reconcile of the current spec ended with Ready. observedGeneration does not
+            show this, because a failed reconcile sets it, too. If the operator writes no status, only the
+            process that reconciled the object knows it.
+        log: A logger whose lines name the object.
+        ready: The condition Ready if no task fails or waits. True, except for an object that is being
+            deleted: other finalizers may keep it for some time, and its status is still read.
+        ready_reason: The reason of the condition Ready if no task fails or waits.
+        ready_message: The message of the condition Ready if no task fails or waits.
+        results: The results of the tasks that have run so far.
+        after: Seconds until the object is reconciled again; None if no task called `requeue_after`.
         pending_events: The Events that the engine records after the last task.
         pending_conditions: The conditions besides Ready that the engine writes with the status.
-        notified: The handlers to be run at the end.
-        records: Which plans are under way, and since when tasks wait.
-        fence: Lets changes of outside systems through.
-        writing: Held while the object itself is written: tasks of a parallel group must not write from the
-            same resourceVersion.
-        status_writer: Writes a status onto an object, for `record`; set by the engine.
+        notified: The handlers that run at the end.
+        records: The plans in progress, and the times when tasks began to wait.
+        fence: Stops changes of outside systems once this process may have lost its Lease.
+        writing: The lock for writes of the object itself, so that the tasks of a parallel group do not write
+            from the same resourceVersion.
+        status_writer: The function that writes a status, for `record`. The engine sets it.
 
     Args:
-        object: See the attribute.
-        check: See the attribute.
-        writes_status: See the attribute.
-        settled: See the attribute; None: the condition Ready says it.
-        cluster: What the modules reach. The engine gives it.
-        records: See the attribute. The engine gives it. A subclass with arguments of its own hands on
-            what it does not know: `def __init__(self, object, *, airline, **engine)` calls
-            `super().__init__(object, **engine)`.
+        object: The object.
+        check: Whether this is check mode.
+        writes_status: Whether the operator writes the status of the object.
+        settled: The attribute of this name. None: it is derived from the condition Ready.
+        cluster: The cluster that the modules use. The engine passes it.
+        records: The attribute of this name. The engine passes it. A subclass with parameters of its own
+            passes all others on to `Play`, as in the example.
     """
 
     log = logging.getLogger(__name__)
@@ -123,11 +130,11 @@ class Play(ObjectModules[T], Generic[T, S]):
         self.settled = _is_ready(self._status, metadata.generation) if settled is None else settled
         self.ready = True
         self.ready_reason = "Reconciled"
-        self.ready_message = "Everything is as the spec asks."
+        self.ready_message = "The object matches its spec."
         if self.deleting:
             self.ready = False
             self.ready_reason = "Deleting"
-            self.ready_message = "It is being deleted."
+            self.ready_message = "The object is being deleted."
         self.writing = asyncio.Lock()
         self.results: list[TaskResult] = []
         self.after: float | None = None
@@ -138,13 +145,14 @@ class Play(ObjectModules[T], Generic[T, S]):
 
     @property
     def status(self) -> S:
-        """The status to be, frozen: `play.status = replace(play.status, ...)`.
+        """The status to write, frozen. To change it: `play.status = replace(play.status, ...)`.
 
-        The engine adds conditions and observedGeneration and writes it once, at the end, if it differs. Where
-        the operator writes no status, it is the object's own, or one without content, and cannot be set.
+        The engine adds the conditions and observedGeneration. It writes the status once, at the end of the
+        reconcile, if it differs from the stored one. If the operator writes no status for this kind, this is
+        the stored status, or an empty one, and cannot be set.
 
         Raises:
-            TaskFailed: NoStatus: it was set, and the operator writes no status for this kind.
+            TaskFailed: NoStatus: A task sets it, and the operator writes no status for this kind.
         """
         return self._status
 
@@ -155,75 +163,107 @@ class Play(ObjectModules[T], Generic[T, S]):
 
     @property
     def cluster(self) -> Cluster:
-        """What the modules reach.
+        """The cluster that the modules use.
 
         Raises:
-            RuntimeError: The play was made without a cluster, as in a test of a single task.
+            RuntimeError: The play was created without a cluster, as in a test of a single task.
         """
         if self._cluster is None:
             raise RuntimeError(
-                f"this {type(self).__name__} was made without a cluster, so its modules reach nothing; pass "
-                "the keyword arguments that the engine gives on to Play.__init__"
+                f"{type(self).__name__} was created without a cluster, so its modules cannot be used. Pass "
+                "the keyword arguments of the engine on to Play.__init__."
             )
         return self._cluster
 
     @property
     def plan(self) -> str:
-        """The plan that the running task is in; in `failed` and `waits` the plan that the play ended in."""
+        """The name of the plan of the running task, or an empty string.
+
+        In `failed` and `waits`: the plan in which the reconcile ended.
+        """
         return PLAN.get()
 
-    # What a task says.
+    # What a task reports.
 
     @property
     def task_result(self) -> TaskResult:
-        """The result of the running task. Raises LookupError outside a task."""
+        """The result of the running task.
+
+        Raises:
+            LookupError: No task is running.
+        """
         return RESULT.get()
 
     def changed(self, message: str = "", *, diff: str = "") -> None:
-        """Records that the present task changed something (in check mode: would have)."""
+        """Reports that the running task changed something, or in check mode that it would have.
+
+        Modules report their changes themselves.
+
+        Args:
+            message: What the task did, for people: "book 2 seats".
+            diff: What is different now: "seats: 2 -> 3". Default: the message.
+        """
         RESULT.get().changed(message, (diff or message,))
 
     def ok(self, message: str = "") -> None:
-        """Says something about the present task, which found all as it should be."""
+        """Adds a message to the result of the running task, without reporting a change.
+
+        Args:
+            message: What the task found, for people.
+        """
         result = RESULT.get()
         result.note(result.state, message)
 
     def skip(self, message: str = "") -> None:
-        """Records that the present task does not concern this object now."""
+        """Reports that the running task does not apply to the object at present.
+
+        Args:
+            message: Why, for people.
+        """
         RESULT.get().note(State.SKIPPED, message)
 
     def requeue_after(self, seconds: float) -> None:
-        """Asks for another play in so many seconds; of several wishes the earliest counts.
-
-        With 0, plays follow each other with growing pauses, as after a failure.
-        """
-        asked = in_seconds(seconds, "requeue_after")
-        self.after = asked if self.after is None else min(self.after, asked)
-
-    def condition(self, type: str, status: bool | None, reason: str, message: str = "") -> None:  # noqa: A002
-        """Sets a condition of the object; others stay as they are. `ready` and `ready_reason` set Ready.
+        """Requeues the object. If it is called several times, the shortest time counts.
 
         Args:
-            type: Which aspect of the object: CamelCase.
-            status: Whether it is so; None: it is not known.
-            reason: Why, for machines: CamelCase.
-            message: Why, for people.
+            seconds: The time until the next reconcile. 0: with back-off, as after a failure.
+        """
+        requested = in_seconds(seconds, "requeue_after")
+        self.after = requested if self.after is None else min(self.after, requested)
+
+    def condition(self, type: str, status: bool | None, reason: str, message: str = "") -> None:  # noqa: A002
+        """Sets a condition of the object. Its other conditions are kept.
+
+        The condition Ready is set by the attributes `ready`, `ready_reason` and `ready_message` instead.
+
+        Args:
+            type: The type of the condition, in CamelCase.
+            status: The status: True, False, or None for Unknown.
+            reason: The reason for machines, in CamelCase.
+            message: The reason for people, as a sentence.
+
+        Raises:
+            PlaybookError: The type is Ready.
+            TaskFailed: NoStatus: The operator writes no status for this kind.
         """
         if type == READY:
-            raise PlaybookError("Ready tells how the play ended: set ready, ready_reason and ready_message")
+            raise PlaybookError(
+                "play.condition cannot set Ready, which reports how the reconcile ended: set play.ready, "
+                "play.ready_reason and play.ready_message"
+            )
         self._require_status("play.condition")
         self.pending_conditions.append(Aspect(type, status, reason, message))
 
     def event(self, type: EventType, reason: str, note: str) -> None:  # noqa: A002 - the API's word
-        """Records an Event for an administrator's timeline. Routine success needs none.
+        """Records an Event about the object, for what an administrator should see. Not for routine success.
 
         Args:
             type: Normal or Warning.
-            reason: Why, for machines: CamelCase.
+            reason: The reason for machines, in CamelCase.
             note: What happened, for people.
         """
         if not (isinstance(reason, str) and reason and isinstance(note, str)):
-            raise TypeError(f"an Event has a reason and a note, both text: {reason!r}, {note!r}")
+            raise TypeError(f"an Event needs a reason and a note as text, not {reason!r} and {note!r}")
         result = RESULT.get(None)
         self.pending_events.append(
             PlayEvent(EventType(type), reason, note, result.task if result else "play")
@@ -232,44 +272,45 @@ class Play(ObjectModules[T], Generic[T, S]):
     # Modules. Those that change objects of the cluster are in ObjectModules.
 
     async def call(self, what: str, effect: Callable[[], Awaitable[R]], *, diff: str = "") -> R | None:
-        """Changes something outside, and records the task as changed. In check mode it is not made.
+        """Changes a system outside the cluster, and reports the task as changed.
+
+        In check mode the effect is not called.
 
         Args:
-            what: What it does, in words: "book 2 seats".
-            effect: Does it; may raise TaskFailed. What blocks belongs into a thread
-                (`lambda: play.fence.in_thread(function, ...)`, which is known to run until it ends) and needs
-                a time limit of its own: a thread cannot be stopped.
-            diff: What becomes different, "seats: 2 -> 3".
+            what: What the effect does, in words: "book 2 seats".
+            effect: The function that makes the change. It may raise TaskFailed. Run blocking code in a thread
+                that the operator keeps track of: `lambda: play.fence.in_thread(function, ...)`. A thread
+                cannot be cancelled, so give the code a timeout of its own.
+            diff: What changes: "seats: 2 -> 3".
 
         Returns:
-            What the effect returns; None in check mode.
+            What the effect returned; None in check mode.
 
         Raises:
-            Fenced: Another process may lead by now: nothing may be changed.
+            Fenced: This process may have lost its Lease, so it must not change anything.
         """
         result = None if self.check else await self.fence.guard(effect)
         self.changed(what, diff=diff)
         return result
 
     async def record(self, status: S | None = None) -> None:
-        """Writes the status now, in the middle of a play: a durable claim before an outside effect.
+        """Writes the status now, during the reconcile: for a claim that must be stored before an effect.
 
-        When it returns, the API server has stored the status, and `play.object` and `play.status` are as
-        stored. A process that is killed afterwards leaves the record behind for the next play. The conditions
-        and observedGeneration of this play are written at its end, as always. In check mode nothing is
-        written, and `play.status` is the status that would be.
+        When it returns, the API server has stored the status, and `play.object` and `play.status` are the
+        stored ones. If the process is killed afterwards, the next reconcile reads the recorded status. The
+        conditions and observedGeneration are written at the end of the reconcile, as usual. In check mode
+        nothing is written, and `play.status` is the given status.
 
         Args:
-            status: The status to be; None: `play.status` as it is. If the write fails, `play.status` is what
-                it was before.
+            status: The status to write; None: `play.status`. If the write fails, `play.status` is restored.
 
         Raises:
-            TaskFailed: StatusNotStored: the server has dropped a field; KubernetesRefused: the API server
-                cannot be reached or refused.
-            Conflict: The object changed or was deleted meanwhile: leave it to the engine, which plays again.
-            Fenced: Another process may lead by now: nothing may be changed.
+            TaskFailed: StatusNotStored: The API server dropped a field. NoStatus: The operator writes no
+                status for this kind. KubernetesRefused: The API server refused the write or is unreachable.
+            Conflict: The object was changed or deleted. Do not catch it: the engine reconciles again.
+            Fenced: This process may have lost its Lease, so it must not change anything.
         """
-        self._require_status("the status")
+        self._require_status("The status")
         earlier = self.status
         if status is not None:
             self.status = status
@@ -277,27 +318,29 @@ class Play(ObjectModules[T], Generic[T, S]):
             return
         if self.status_writer is None:
             raise RuntimeError(
-                f"this {type(self).__name__} was made without an engine, which writes statuses: run the task "
-                "in an operator on pilothouse.testing.ModelApi, or in check mode"
+                f"{type(self).__name__} was created without an engine, which writes the status. Run the task "
+                "in an operator on pilothouse.testing.ModelApi, or in check mode."
             )
-        asked: Any = self.status
+        written: Any = self.status
         try:
             async with self.writing:
-                asked, before = self.status, self.object
+                written, before = self.status, self.object
                 with refusals():
-                    stored = await self.status_writer(before, asked)
+                    stored = await self.status_writer(before, written)
                 self.object = stored
-                if self.status is asked:  # Else a parallel task has changed it meanwhile, and will write it.
+                # Otherwise a parallel task has changed the status during the write, and will write it.
+                if self.status is written:
                     self.status = stored.status
         except BaseException:
-            if self.status is asked:  # What is not known to be stored must not be written at the end.
+            # A status that may not be stored must not be written at the end of the reconcile.
+            if self.status is written:
                 self.status = earlier
             raise
-        if dropped := not_stored(cast("Any", before).status, asked, stored.status):
+        if dropped := not_stored(cast("Any", before).status, written, stored.status):
             raise TaskFailed(
                 "StatusNotStored",
-                f"The API server did not store status.{', status.'.join(dropped)}. Apply the operator's CRD, "
-                "which declares the field.",
+                f"The API server did not store status.{', status.'.join(dropped)}. Apply the CRD of this "
+                "operator's release, which declares the field.",
             )
 
     def wait_for(
@@ -310,30 +353,31 @@ class Play(ObjectModules[T], Generic[T, S]):
         within: float | None = None,
         ready: bool = False,
     ) -> None:
-        """Ends the play, without a failure, unless a condition is True. No worker is occupied meanwhile.
+        """Ends the reconcile, without a failure, unless a condition is True.
 
-        The watch of what the object owns has it reconciled again when anything changes there.
+        The wait occupies no worker. The object is reconciled again when an object that it owns changes, or
+        another watched object that is mapped to it.
 
         With `within`, a wait that lasts longer fails. Its start is stored in an annotation of the object, so
         a restart of the operator does not reset it. It starts again when the spec, `what` or the task's name
         changes. After the failure the operator keeps checking, with back-off, and recovers when the condition
         becomes True.
 
-        With `ready=True` the wait is routine: a cool-down, or the next step of a schedule. The play ends
+        With `ready=True` the wait is routine: a cool-down, or the next step of a schedule. The reconcile ends
         here, and Ready is set as if it had reached its end. Ready is nevertheless False until each plan with
         `on_change` has finished, and if another task fails or waits.
 
         Args:
-            what: What is waited for, in words: "the Deployment is rolled out".
-            condition: Whether it is so, by what the play has observed.
-            reason: For machines: CamelCase; the reason of the condition Ready until then.
+            what: What the task waits for, in words: "the Deployment is rolled out".
+            condition: Whether that is the case.
+            reason: The reason of the condition Ready during the wait, in CamelCase.
             fallback: Seconds until the condition is checked again in any case.
-            within: Seconds that the wait may last; None: for ever.
-            ready: Whether the wait leaves Ready as if there were none.
+            within: Seconds that the wait may last; None: no limit.
+            ready: Whether the wait is routine and does not affect Ready.
 
         Raises:
             Waiting: The condition is False.
-            TaskFailed: WaitTimedOut: the condition has been False for longer than `within`.
+            TaskFailed: WaitTimedOut: The condition has been False for longer than `within`.
         """
         if condition:
             require_awaited(condition, "the condition of play.wait_for")
@@ -341,13 +385,23 @@ class Play(ObjectModules[T], Generic[T, S]):
         wait = Waiting(reason, f"Waiting until {what}.", fallback=fallback, ready=ready)
         raise self._limited(wait, what, within)
 
-    # What is read comes from the stores of what the watch declares: it costs nothing.
+    # These read from the stores of the watch, without a request.
 
     def get(self, resource: Resource[K], name: str, *, namespace: str = "") -> K | None:
-        """An object as last seen; None when there is none. Its namespace is the object's own unless given.
+        """Returns an object from the store, without a request.
+
+        The store may lag behind the API server by a moment; `read` asks the API server.
+
+        Args:
+            resource: The kind, which the watch declares.
+            name: The name of the object.
+            namespace: The namespace of the object. Default: that of the play's object.
+
+        Returns:
+            The object as last seen; None if it does not exist.
 
         Raises:
-            TaskFailed: Undecodable: the object exists and does not fit the view.
+            TaskFailed: Undecodable: The object exists but does not match the view.
         """
         key = self._key(resource, name, namespace)
         self.cluster.require_readable(resource, lambda misfit: misfit.key == key)
@@ -357,12 +411,18 @@ class Play(ObjectModules[T], Generic[T, S]):
         return found
 
     def owned(self, resource: Resource[K]) -> Sequence[K]:
-        """Return the objects of a kind that belong to the play's object, the longest known first.
+        """Returns the objects of a kind that belong to the play's object, without a request.
 
         These are the objects that it controls, and those that outlive it (`apply` with `owned=False`).
 
+        Args:
+            resource: The kind, which the watch declares.
+
+        Returns:
+            The objects as last seen, in the order in which the store received them.
+
         Raises:
-            TaskFailed: Undecodable: one of them does not fit the view.
+            TaskFailed: Undecodable: One of the objects does not match the view.
         """
         uid = self.object.metadata.uid
         self.cluster.require_readable(
@@ -371,7 +431,16 @@ class Play(ObjectModules[T], Generic[T, S]):
         return self.list(resource, OWNER, uid)
 
     def list(self, resource: Resource[K], index: str, value: str) -> Sequence[K]:
-        """The objects of a kind that have a value in one of the indexes that the watch declares."""
+        """Returns the objects of a kind that have a value in an index, without a request.
+
+        Args:
+            resource: The kind, which the watch declares.
+            index: The name of one of the indexes that the watch declares for the kind.
+            value: The value.
+
+        Returns:
+            The objects as last seen, in the order in which the store received them.
+        """
         found = self.cluster.store(resource).by_index(index, value)
         if holds_secrets(resource):
             for each in found:
@@ -381,8 +450,9 @@ class Play(ObjectModules[T], Generic[T, S]):
     def hide(self, *values: str | bytes) -> None:
         """Hides secret values in every error, log line, condition, Event and diff of this play.
 
-        The values of Secrets that the play states or reads are hidden without a call. This is for values from
-        elsewhere, such as a password in a file. A value shorter than 3 characters is hidden only in quotes.
+        The values of Secrets that the play applies or reads are hidden without this call. Use it for values
+        from elsewhere, such as a password in a file. A value shorter than 3 characters is hidden only in
+        quotes.
 
         Args:
             *values: The values.
@@ -390,7 +460,7 @@ class Play(ObjectModules[T], Generic[T, S]):
         hide(lambda: values)
 
     def _report(self, contended: Contended) -> None:
-        """Makes a fight with another client visible; the play goes on."""
+        """Reports a fight with another client. The reconcile continues."""
         self.requeue_after(contended.pause)
         if not self.deleting:
             self.ready, self.ready_reason, self.ready_message = False, CONTENDED, contended.message
@@ -398,16 +468,24 @@ class Play(ObjectModules[T], Generic[T, S]):
             self.event(EventType.WARNING, CONTENDED, contended.message)
             self.log.warning(contended.message)
 
-    # What a subclass may want to know.
+    # Hooks for subclasses.
 
     def failed(self, failure: TaskFailed) -> None:
-        """Told when a task failed, before the status is written: a subclass sets its phase here."""
+        """Called when a task has failed, before the status is written. Override it to set a phase.
+
+        Args:
+            failure: The failure that ended the reconcile.
+        """
 
     def waits(self, waiting: Waiting) -> None:
-        """Told when a task waits, before the status is written: a subclass sets its phase here."""
+        """Called when a task waits, before the status is written. Override it to set a phase.
+
+        Args:
+            waiting: The wait that ended the reconcile.
+        """
 
     def paused(self) -> None:
-        """Told when the object is paused, before the status says so: a subclass sets its phase here."""
+        """Called when the object is paused, before the status is written. Override it to set a phase."""
 
     def _require_status(self, what: str) -> None:
         if not self.writes_status:

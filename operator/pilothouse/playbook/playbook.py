@@ -1,4 +1,4 @@
-"""Playbooks: ordered tasks, and the recap of running them."""
+"""Playbooks, which run tasks in order, and the recap of a reconcile."""
 
 import asyncio
 import logging
@@ -18,17 +18,21 @@ log = logging.getLogger(__name__)
 P = TypeVar("P", bound=Play[Any, Any])
 
 
-# What a recap always counts, in Ansible's order.
+# The states that a recap always counts, in Ansible's order.
 _TOTALS = tuple((state, state.value) for state in (State.OK, State.CHANGED, State.SKIPPED, State.FAILED))
 
 
 class Recap(NamedTuple):
-    """How a play ended.
+    """The summary of a reconcile: how each task ended, and what it changed.
+
+    As text: `ok=2 changed=1 skipped=0 failed=0 in 0.012 s: seats are booked: book 2 seats`.
 
     Attributes:
-        results: Of the tasks that ran, in the order in which they began; of a plan whose trigger failed, too.
-        ends: What did not reach its end.
-        unfinished: After a routine wait, a plan with `on_change` that has not finished; else empty.
+        results: The results of the tasks that ran, in the order in which they started, and of plans whose
+            trigger failed.
+        ends: The failures and waits.
+        unfinished: After a routine wait: the name of a plan with `on_change` that has not finished. Otherwise
+            empty.
         seconds: How long all tasks took.
     """
 
@@ -39,18 +43,21 @@ class Recap(NamedTuple):
 
     @property
     def failure(self) -> TaskFailed | None:
-        """The first failure; None when no task failed."""
+        """The first failure; None if no task failed."""
         return next(iter(self.ends.failures), None)
 
     @property
     def waiting(self) -> Waiting | None:
-        """What a task waits for; None when no task waits, or one has failed. A routine wait comes last."""
+        """The wait that ended the reconcile; None if no task waits or a task has failed.
+
+        A routine wait is returned only if there is no other wait.
+        """
         first = self.ends.first
         return first.cause if first is not None and isinstance(first.cause, Waiting) else None
 
     @property
     def plan(self) -> str:
-        """The plan that the play ended in; empty when it ended in none."""
+        """The name of the plan in which the reconcile ended; empty if it ended outside a plan."""
         first = self.ends.first
         return first.plan if first is not None else ""
 
@@ -61,13 +68,13 @@ class Recap(NamedTuple):
 
     @property
     def step(self) -> str:
-        """The name of the task that ended the play, or of a plan whose trigger did; empty when none did."""
+        """The name of the task that failed or waits, or of the plan whose trigger failed; otherwise empty."""
         first = self.ends.first
         return first.step if first is not None else ""
 
     def __str__(self) -> str:
         states = [result.state for result in self.results]
-        told = [
+        details = [
             f"{result.task}: {result.message or result.state}"
             for result in self.results
             if result.diff or result.state is State.FAILED or result.state is State.WAITING
@@ -75,39 +82,43 @@ class Recap(NamedTuple):
         totals = " ".join([f"{name}={states.count(state)}" for state, name in _TOTALS])
         waiting = f" waiting={states.count(State.WAITING)}" if State.WAITING in states else ""
         plan = f", plan {self.plan}" if self.plan else ""
-        return f"{totals}{waiting} in {self.seconds:.3f} s{plan}{': ' if told else ''}{'; '.join(told)}"
+        return f"{totals}{waiting} in {self.seconds:.3f} s{plan}{': ' if details else ''}{'; '.join(details)}"
 
 
 class Playbook(Generic[P]):
-    """What makes one kind of object as its spec asks: tasks in order, and tasks for its deletion.
+    """The ordered list of tasks that reconciles one kind, and the tasks that clean up a deleted object.
 
-    Every task must be idempotent: a play may be stopped at any instruction, and is then played again from the
-    start by another process.
+    ::
 
-    Handlers, which tasks notify, run at the end, each once, in the order in which they are first named. They
-    run also when a task after the notifying one failed or waits, because the next play will find the
-    notifying task fulfilled and would not notify them again. A handler that failed, or was not reached, is
-    run by the next play of the same process. A process that is killed in between forgets it: where that must
-    not happen, make it a task that compares what is with what should be.
+        Playbook(TicketPlay, tasks=[book_seats], cleanup=[release_seats], finalizer="example.com/seats")
+
+    Every task must be idempotent. A reconcile may be interrupted at any instruction, and another process then
+    starts it again from the first task.
+
+    Handlers run once, at the end of a reconcile in which a task that notifies them changed something. They
+    run in the order in which the tasks first name them, even if a later task fails or waits: the next
+    reconcile would find nothing to change and would not notify them again. A handler that fails, or is not
+    reached, runs in the next reconcile of the same process. If the process is killed in between, the handler
+    is lost. If that must not happen, write a task that compares the actual state with the desired one.
 
     Args:
-        play: Makes the play of an object: a subclass of `Play`, or a function that is called with the object
-            and the keyword arguments of `Play`, and hands those on.
-        tasks: Tasks and groups, in order. A failure or a wait ends the play, except in a group that is
-            `independent`.
-        cleanup: What must be done before the object may go, in order. It is played, again and again, until no
-            task fails or waits and none asked for another play.
-        finalizer: The name that holds a deleted object back until cleanup is done, such as
-            `example.com/cleanup`; needed with cleanup. It is stored before the first task runs.
-        retired_finalizers: Names that earlier releases stored, and that this one no longer uses. They are
-            removed from an object together with the write that stores `finalizer`. An object that is being
-            deleted and has only a retired name is cleaned up by the present `cleanup`; then the name is
-            removed. Without `cleanup` they are removed without any. Keep a name here until no object has it.
+        play: A subclass of `Play`, or a function that returns a play. It is called with the object and
+            keyword arguments, which it passes on to `Play`.
+        tasks: The tasks and groups, in order. A failure or a wait ends the reconcile, except in a group that
+            is `independent`.
+        cleanup: The tasks that run, in order, when the object is being deleted. They are repeated until no
+            task fails, waits or calls `requeue_after`. Then the finalizer is removed.
+        finalizer: The finalizer that keeps a deleted object until the cleanup has succeeded, such as
+            `example.com/cleanup`. Required with `cleanup`. It is stored before the first task runs.
+        retired_finalizers: Finalizers that earlier releases stored and this one no longer uses. They are
+            removed by the write that stores `finalizer`. If an object that is being deleted has only a
+            retired finalizer, `cleanup` runs before it is removed. Without `cleanup`, a retired finalizer is
+            removed immediately. Keep a name in this list until no object has it.
 
     Raises:
-        ValueError: There is cleanup without a finalizer or the reverse, or the API server would refuse the
-            name of a finalizer.
-        PlaybookError: Two plans with `on_change` have one name, or such a plan is in `cleanup`.
+        ValueError: There is a cleanup without a finalizer, a finalizer without a cleanup, or a finalizer
+            whose name the API server would refuse.
+        PlaybookError: Two plans with `on_change` have the same name, or such a plan is in `cleanup`.
     """
 
     def __init__(
@@ -120,7 +131,7 @@ class Playbook(Generic[P]):
         retired_finalizers: Sequence[str] = (),
     ) -> None:
         if bool(cleanup) != bool(finalizer):
-            raise ValueError("a playbook has cleanup tasks and a finalizer, or neither")
+            raise ValueError("a playbook needs both cleanup tasks and a finalizer, or neither")
         if plan := next(recorded_plans(cleanup), None):
             raise PlaybookError(
                 f"the plan {plan.name!r} in `cleanup` has `on_change`. A cleanup runs until it succeeds: use "
@@ -129,9 +140,7 @@ class Playbook(Generic[P]):
         self._plans = tuple(recorded_plans(tasks))
         names = [plan.name for plan in self._plans]
         if twice := next((name for name in names if names.count(name) > 1), None):
-            raise PlaybookError(
-                f"there are two plans {twice!r} with `on_change`. Give each a name of its own."
-            )
+            raise PlaybookError(f"there are two plans {twice!r} with `on_change`. Rename one of them.")
         self.play = play
         self.tasks = tuple(tasks)
         self.cleanup = tuple(cleanup)
@@ -139,11 +148,17 @@ class Playbook(Generic[P]):
         self.handlers = handlers_of((*tasks, *cleanup))
 
     async def run(self, play: P) -> Recap:
-        """Runs the tasks, or those of the cleanup, over a play; then the handlers that were notified.
+        """Runs the tasks or the cleanup, and then the handlers that were notified.
+
+        Args:
+            play: The play of the object.
+
+        Returns:
+            The recap of the tasks that ran.
 
         Raises:
-            Conflict: A task's object changed meanwhile: play again.
-            SyncError: Whatever else concerns the play as a whole, such as a lost Lease.
+            Conflict: An object has changed since it was read. Reconcile again.
+            SyncError: Another error that concerns the whole reconcile, such as a lost Lease.
         """
         clock = asyncio.get_running_loop().time
         began = clock()
@@ -154,15 +169,15 @@ class Playbook(Generic[P]):
         if ends.first is not None:
             if isinstance(ends.first.cause, Waiting) and ends.first.cause.ready:
                 unfinished = self._unfinished(play)
-            _tell(play, ends.first)
+            _call_hook(play, ends.first)
         for result in play.results:
             result.hide_secrets()
         return Recap(play.results, ends, unfinished, clock() - began)
 
     def _unfinished(self, play: P) -> str:
-        """The name of a plan with `on_change` that has not finished; empty: there is none.
+        """Returns the name of a plan with `on_change` that has not finished; empty if all have.
 
-        The play may not have reached it. A plan whose values cannot be read has not finished.
+        The reconcile may not have reached the plan. A plan whose values cannot be read has not finished.
         """
         if play.deleting:
             return ""
@@ -171,7 +186,7 @@ class Playbook(Generic[P]):
                 if play.records.finished(play, plan):
                     continue
             except Exception:
-                log.debug("the values of the plan %s cannot be read", plan.name, exc_info=True)
+                log.debug("Could not read the values of the plan %s", plan.name, exc_info=True)
             return plan.name
         return ""
 
@@ -188,8 +203,8 @@ class Playbook(Generic[P]):
         return ends
 
 
-def _tell(play: Play[Any, Any], end: End) -> None:
-    """Calls the hook for what ended a play."""
+def _call_hook(play: Play[Any, Any], end: End) -> None:
+    """Calls the play's hook for a failure or a wait."""
     token = PLAN.set(end.plan)
     try:
         if isinstance(end.cause, Waiting):
@@ -201,7 +216,7 @@ def _tell(play: Play[Any, Any], end: End) -> None:
 
 
 def handlers_of(steps: Iterable[Step[Any]]) -> tuple[Task[Any], ...]:
-    """The handlers that tasks and handlers notify, each once, in the order in which they are first named."""
+    """Returns the handlers that the tasks, and the handlers themselves, notify, in the order of first use."""
     found: dict[Task[Any], None] = {}
     named = [handler for task in tasks_of(tuple(steps)) for handler in task.notify]
     while named:

@@ -1,4 +1,4 @@
-"""Runs tasks and groups of tasks, and notes how each of them ends."""
+"""Runs tasks and groups, and records how each of them ends."""
 
 import asyncio
 import logging
@@ -32,11 +32,11 @@ Clock: TypeAlias = Callable[[], float]
 
 
 async def run_steps(steps: Sequence[Step[P]], play: P, clock: Clock) -> Ends:
-    """Runs tasks and groups in order, until one of them fails or waits and is not independent.
+    """Runs tasks and groups in order, until one that is not independent fails or waits.
 
     Raises:
-        Conflict: An object changed meanwhile: play again.
-        SyncError: Whatever else concerns the play as a whole.
+        Conflict: An object has changed since it was read. Reconcile again.
+        SyncError: Another error that concerns the whole reconcile.
     """
     ends = DONE
     for step in steps:
@@ -60,7 +60,8 @@ async def run_task(task: Task[P], play: P, clock: Clock) -> Ends:
     """Runs one task.
 
     Raises:
-        Conflict, SyncError: See `run_steps`.
+        Conflict: An object has changed since it was read. Reconcile again.
+        SyncError: Another error that concerns the whole reconcile.
     """
     result = TaskResult(task.name)
     play.results.append(result)
@@ -77,7 +78,7 @@ async def run_task(task: Task[P], play: P, clock: Clock) -> Ends:
         raise
     except BaseException as error:
         if ends_task(error):
-            result.note(State.FAILED, "it was stopped")
+            result.note(State.FAILED, "cancelled")
             raise
         failure = _failure(task, error)
         ends = _ended(task, failure)
@@ -96,7 +97,7 @@ async def _run_group(group: Group[P], play: P, clock: Clock) -> Ends:
 
 
 async def _run_plan(plan: Plan[P], play: P, clock: Clock) -> Ends:
-    """Runs a plan if it is due. It has finished when none of its tasks failed or waits."""
+    """Runs a plan if it is due. The plan has finished if no task in it fails or waits."""
     try:
         if not _is_due(plan, play):
             play.records.pass_over(plan)
@@ -122,12 +123,12 @@ def _is_due(plan: Plan[P], play: P) -> bool:
     if plan.on_change is not None and not play.records.finished(play, plan):
         return True
     due = plan.when is not None and plan.when(play)
-    require_awaited(due, "what the trigger returned")
+    require_awaited(due, "the result of the trigger")
     return due
 
 
 def _plan_failed(plan: Plan[Any], play: Play[Any, Any], error: BaseException) -> Ends:
-    """Turns an error of a plan's trigger, or of the write that records its state, into its failure."""
+    """Turns an error in a plan's trigger, or in the write of its annotation, into a failure of the plan."""
     if ends_task(error) or isinstance(error, Conflict | SyncError):
         raise error
     failure = _failure(plan, error)
@@ -136,14 +137,14 @@ def _plan_failed(plan: Plan[Any], play: Play[Any, Any], error: BaseException) ->
 
 
 async def _run_parallel(steps: Sequence[Step[P]], play: P, clock: Clock) -> Ends:
-    # Waits for all, whatever becomes of some; cancelled, it cancels them.
+    # Waits for all members, even if some fail. If the group is cancelled, gather cancels them.
     results = await asyncio.gather(*(_run_step(step, play, clock) for step in steps), return_exceptions=True)
     ends = DONE
     for step, result in zip(steps, results, strict=True):
         if isinstance(result, Ends):
             ends = ends.then(result)
         elif isinstance(result, asyncio.CancelledError):
-            # Not the play was cancelled (it would not have come here), but this member alone.
+            # Only this member was cancelled. Had the whole reconcile been, gather would have raised.
             ends = ends.then(_ended(step, _failure(step, result)))
         else:
             raise result
@@ -160,6 +161,6 @@ def _failure(step: Step[Any], error: BaseException) -> TaskFailed:
     if isinstance(error, KubeError):
         return refused(step.name, error)
     if isinstance(error, PlaybookError):
-        return unexpected(step.name, error)  # The sentence is enough, and the failure's own line logs it.
-    log_defect(log, error, "%s %r has a defect", type(step).__name__.lower(), step.name)
+        return unexpected(step.name, error)  # Its message is enough, and is logged with the failure.
+    log_defect(log, error, "Unexpected error in the %s %r", type(step).__name__.lower(), step.name)
     return unexpected(step.name, error)

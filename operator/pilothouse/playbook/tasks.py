@@ -22,15 +22,19 @@ REASON = re.compile("[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?")
 
 
 def seconds(value: float, what: str) -> float:
-    """A number of seconds that an author has given, as it is.
+    """Returns a number of seconds that an author has given, after a check.
+
+    Args:
+        value: The number of seconds.
+        what: The name of the argument, for the error.
 
     Raises:
-        PlaybookError: It is not a number (a timedelta, for example), or it is negative or infinite.
+        PlaybookError: It is not a number (for example a timedelta), or it is negative or infinite.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise PlaybookError(f"{what} is {value!r}: give it as a number of seconds")
+        raise PlaybookError(f"{what} is {value!r}, but must be a number of seconds")
     if not (math.isfinite(value) and value >= 0):
-        raise PlaybookError(f"{what} is {value} s: give a number of seconds from 0 on")
+        raise PlaybookError(f"{what} is {value} s, but must be a finite number of seconds that is at least 0")
     return value
 
 
@@ -38,27 +42,28 @@ class State(StrEnum):
     """How a task ended."""
 
     OK = "ok"
-    """What it states was true already."""
+    """There was nothing to change."""
     CHANGED = "changed"
-    """It made it true (in check mode: it would have)."""
+    """It changed something (in check mode: it would have)."""
     SKIPPED = "skipped"
-    """It does not concern this object now."""
+    """It does not apply to the object at present."""
     WAITING = "waiting"
-    """It needs something that is still on its way."""
+    """It waits for something, such as a rollout."""
     FAILED = "failed"
-    """It could not make it true."""
+    """It failed."""
 
 
 @dataclass(slots=True)
 class TaskResult:
-    """How one task of one play ended.
+    """The result of one task in one reconcile.
 
     Attributes:
-        task: Its name.
-        state: ok, changed, skipped, waiting or failed.
-        seconds: How long it took.
-        message: What there is to say about it, for people.
-        diff: What it changed, a line per change; empty when it changed nothing, however it ended.
+        task: The name of the task.
+        state: How the task ended: ok, changed, skipped, waiting or failed.
+        seconds: How long the task took.
+        message: What the task reports, for people.
+        diff: What the task changed, one line per change. A task that failed or waits may have changed
+            something, too.
     """
 
     task: str
@@ -68,34 +73,43 @@ class TaskResult:
     diff: Sequence[str] = ()
 
     def note(self, state: State, message: str) -> None:
-        """Sets the state, and adds to the message."""
+        """Sets the state, and appends to the message."""
         self.state = state
         if message:
             self.message = f"{self.message}; {message}" if self.message else message
 
     def changed(self, message: str, diff: Sequence[str]) -> None:
-        """Notes a change."""
+        """Records a change."""
         self.note(State.CHANGED, message)
         self.diff = (*self.diff, *diff)
 
     def hide_secrets(self) -> None:
-        """Hides the secret values that are known by now, also those that a later task stated."""
+        """Hides all secret values that are known by now, including those of later tasks."""
         self.message = redacted(self.message)
         self.diff = tuple(map(redacted, self.diff))
 
 
-# The result of the task that is running. Of several at the same time each has its own, in its threads too.
+# The result of the running task. Each of several parallel tasks has its own, also in its threads.
 RESULT: ContextVar[TaskResult] = ContextVar("pilothouse_task_result")
 
 
 class TaskFailed(Exception):
-    """A task could not do what it states; the play ends.
+    """A task failed. It ends the reconcile, and the operator retries with back-off.
+
+    ::
+
+        raise TaskFailed("NoSeats", "Flight LH1 has no seats left. Choose another flight.", permanent=True)
 
     Args:
-        reason: Why, for machines: CamelCase. It becomes the reason of the condition Ready.
-        message: What happened and what to do about it, for people; one sentence, no secrets.
-        permanent: Trying again is of no use until the spec changes.
-        retry_after: Seconds until the next try, where that is known; None: the back-off says.
+        reason: The reason of the condition Ready and of the Event, in CamelCase.
+        message: What failed, why, and what to do, for people. It must not contain secrets.
+        permanent: Whether the operator does not retry until the spec changes.
+        retry_after: Seconds until the next retry, if known; None: back-off.
+
+    Raises:
+        ValueError: The reason is not in CamelCase.
+        TypeError: The message is not text.
+        PlaybookError: `retry_after` is not a number of seconds.
     """
 
     def __init__(
@@ -109,40 +123,44 @@ class TaskFailed(Exception):
         self.retry_after = None if retry_after is None else seconds(retry_after, "retry_after")
         if not isinstance(reason, str) or not REASON.fullmatch(reason):
             raise ValueError(
-                f"TaskFailed: the reason {reason!r} is not CamelCase, such as AirlineUnreachable"
+                f"TaskFailed: the reason {reason!r} is not in CamelCase, such as AirlineUnreachable"
             )
         if not isinstance(message, str):
-            raise TypeError(f"TaskFailed: the message {message!r} is no text")
+            raise TypeError(f"TaskFailed: the message {message!r} is not text")
 
 
 def refused(task: str, error: KubeError) -> TaskFailed:
-    """What the API server refused to a task, as the failure of it."""
+    """Returns the failure of a task whose request failed."""
     after = error.retry_after if isinstance(error, ApiError) else None
     return TaskFailed("KubernetesRefused", f"{task}: {error}", retry_after=after)
 
 
 def unexpected(where: str, error: BaseException) -> TaskFailed:
-    """Returns a defect as a failure. It leaves out the error's text, which may contain a secret.
+    """Returns the failure for an unexpected error, without its text, which may contain a secret.
 
-    The text of a PlaybookError is the framework's own and is shown.
+    The text of a PlaybookError is shown: it comes from the framework.
+
+    Args:
+        where: The name of the task, or the part of the reconcile, that raised the error.
+        error: The error.
     """
     if isinstance(error, PlaybookError):
         return TaskFailed("UnexpectedError", f"{where}: {error}")
     return TaskFailed(
-        "UnexpectedError", f"{where}: unexpected {type(error).__name__}; the operator's log has the details."
+        "UnexpectedError", f"{where}: unexpected {type(error).__name__}. See the operator's log for details."
     )
 
 
 class Waiting(Exception):
-    """A task needs something that is not there yet. The play ends, which is not a failure.
+    """A task waits for something. It ends the reconcile, without a failure.
 
     The object is reconciled again when a watch reports a change, and at the latest after `fallback`.
 
     Args:
-        reason: Why, for machines: CamelCase. It becomes the reason of the condition Ready.
-        message: What is waited for, for people; one sentence.
+        reason: The reason of the condition Ready during the wait, in CamelCase.
+        message: What the task waits for, for people, as a sentence.
         fallback: Seconds until the object is reconciled again in any case.
-        ready: Whether the wait is routine and leaves Ready as if there were none; see `Play.wait_for`.
+        ready: Whether the wait is routine and does not affect Ready; see `Play.wait_for`.
     """
 
     def __init__(self, reason: str, message: str, *, fallback: float, ready: bool = False) -> None:
@@ -156,12 +174,14 @@ class Waiting(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Task(Generic[P]):
-    """A named step. Made by the decorator `task`; awaiting a call of it runs it.
+    """A named, idempotent step of a playbook, as the decorator `task` returns it.
+
+    To run it from another task, await it: `await store_greeting(play)`.
 
     Attributes:
-        name: What it makes true, in words: "seats are booked".
-        function: What it does, given the play.
-        notify: Handlers that run once at the end of a play in which it changed something.
+        name: The state that the task ensures, in words: "seats are booked".
+        function: The function that does it. It takes the play.
+        notify: Handlers that run once at the end of a reconcile in which the task changed something.
     """
 
     name: str
@@ -169,7 +189,7 @@ class Task(Generic[P]):
     notify: "tuple[Task[Any], ...]" = ()
 
     def __call__(self, play: P) -> Coroutine[Any, Any, None]:
-        """Runs the task on a play, when the result is awaited."""
+        """Returns a coroutine that runs the task as part of another one."""
         return note(f"the task {self.name!r}", self._run(play))
 
     async def _run(self, play: P) -> None:
@@ -177,7 +197,7 @@ class Task(Generic[P]):
 
 
 class TaskDecorator:
-    """What `task` returns: makes a Task of a function."""
+    """The decorator that `task` returns. It turns a function into a Task."""
 
     def __init__(self, name: str, notify: Sequence[Task[Any]]) -> None:
         self._name = name
@@ -188,7 +208,7 @@ class TaskDecorator:
     @overload
     def __call__(self, function: Callable[[P], None]) -> Task[P]: ...
     def __call__(self, function: Callable[[P], Awaitable[None] | None]) -> Task[P]:
-        """Makes a Task of a function of the play.
+        """Turns a function of the play into a Task.
 
         Raises:
             PlaybookError: The function cannot be a task.
@@ -200,7 +220,7 @@ class TaskDecorator:
         @functools.wraps(function)
         async def in_thread(play: Any) -> None:
             if play.check:
-                # It only looks, and needs no Lease for that: behind check mode stands a closed fence.
+                # A manual play in check mode has no Lease, so its fence is closed. Reading needs no Lease.
                 require_nothing(await asyncio.to_thread(function, play))
             else:
                 require_nothing(await play.fence.in_thread(function, play))
@@ -209,52 +229,61 @@ class TaskDecorator:
 
 
 def task(name: str, *, notify: Sequence[Task[Any]] = ()) -> TaskDecorator:
-    """Makes a task of a function that takes the play.
+    """Turns a function that takes the play into a task.
 
-    An `async def` runs on the event loop and must not block: nothing can tell that it will, the watchdog only
-    sees that it did. A plain `def` may block: it runs in a thread, and is begun only while this process
-    leads. It cannot be stopped there, so what it waits for needs a time limit of its own, of a few seconds:
-    an object whose play was stopped meanwhile is not played again before its thread ends, and a process that
-    stops does not give its Lease up while a thread runs, and ends without having waited for it. It looks at
-    things, in check mode too, heeds `play.check`, as no fence can stop it there, and leaves `play.status` and
-    changes of outside systems to tasks on the loop: `await play.call(what, lambda:
-    play.fence.in_thread(...))`.
+    ::
+
+        @task("the greeting is stored")
+        async def store_greeting(play: GreeterPlay) -> None:
+            await play.apply(CONFIG_MAP, {"data": {"greeting": play.object.spec.greeting}})
+
+    An `async def` runs on the event loop and must not block it. A watchdog reports blocking only afterwards.
+
+    A plain `def` runs in a thread and may block. Use it to read from a blocking library:
+
+    - It starts only while this process holds its Lease.
+    - A thread cannot be cancelled. Give each blocking call a timeout of a few seconds. If the reconcile is
+      cancelled, the object is not reconciled again before the thread ends. A process that stops does not
+      wait for the thread, and does not release its Lease while the thread runs.
+    - It must not change outside systems or `play.status`. Do that in an async task, with
+      `await play.call(what, lambda: play.fence.in_thread(...))`.
+    - It also runs in check mode, where the fence cannot stop a change. Check `play.check` yourself.
 
     Args:
-        name: What the task makes true, in words: "seats are booked". It names the task in logs and metrics.
-        notify: Handlers of the playbook, to be run once at the end of a play in which this task has changed
-            something.
+        name: The state that the task ensures, in words: "seats are booked". Logs and metrics show this name.
+        notify: Handlers that run once at the end of a reconcile in which this task changed something.
 
     Raises:
         PlaybookError: The name is missing.
     """
     if not isinstance(name, str) or not name:
-        raise PlaybookError(f'a task needs a name in words, @task("seats are booked"), not {name!r}')
+        raise PlaybookError(f'a task needs a name in words, as in @task("seats are booked"), not {name!r}')
     return TaskDecorator(name, notify)
 
 
 def _is_async(function: Callable[..., Any]) -> bool:
-    """Whether a call returns a coroutine; also of an object with an async `__call__`."""
+    """Returns whether a call returns a coroutine, also for an object with an async `__call__`."""
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004 - the method itself is wanted
+        getattr(function, "__call__", None)  # noqa: B004 - needs the method itself
     )
 
 
 def _require_task_function(name: str, function: Callable[..., Any]) -> None:
-    """Refuses what cannot run as a task when the module is imported.
+    """Rejects a function that cannot be a task, already when the author's module is imported.
 
     Raises:
-        PlaybookError: It is not a function of the play, or a generator.
+        PlaybookError: It is not a function of the play, or it is a generator.
     """
     if not callable(function):
-        raise PlaybookError(f"the task {name!r} is not a function but {function!r}")
+        raise PlaybookError(f"the task {name!r} must be a function, not {function!r}")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise PlaybookError(f"the task {name!r} is a generator and would never run: remove the yield")
+        raise PlaybookError(f"the task {name!r} is a generator, which would never run: remove the yield")
     try:
         inspect.signature(function).bind(object())
     except TypeError as error:
         raise PlaybookError(
-            f"the task {name!r} must be a function of one argument, the play ({error}); a method is not one"
+            f"the task {name!r} must be a function of one argument, the play ({error}). A method cannot be "
+            "a task."
         ) from None
     except ValueError:
-        return  # A function of C without a signature.
+        return  # A C function has no signature to check.

@@ -165,7 +165,7 @@ async def test_a_mistake_outside_of_the_tasks_is_told_logged_and_tried_again(
     key = api.put(TICKET, "t", status={"phase": "Booked"})
     async with operator(api, book):
         await asyncio.sleep(300)
-        message = f"play: unexpected {error}; the operator's log has the details."
+        message = f"play: unexpected {error}. See the operator's log for details."
         assert ready(api, key) == ("False", "UnexpectedError", message)
         assert api.read(TICKET, key)["status"]["phase"] == "Booked", "the rest of the status stays"
         assert "booking" not in api.read(TICKET, key)["status"]

@@ -162,7 +162,7 @@ COROUTINE = (
             "unknowns.example.com is not declared: add it to `owns` or `watches` of the Watch of "
             "tickets.tests.dev",
         ),
-        (soon, "requeue_after is 'soon': give it as a number of seconds"),
+        (soon, "requeue_after is 'soon', but must be a number of seconds"),
         (forgotten_helper, FORGOTTEN.replace("play.apply", "is_gone")),
         (forgotten_helper_in_a_variable, FORGOTTEN.replace("play.apply", "is_gone")),
         (forgotten_helper_in_a_thread, FORGOTTEN.replace("play.apply", "is_gone")),
@@ -269,12 +269,14 @@ async def test_what_cannot_be_a_task_is_refused_at_once() -> None:
         return True
 
     wrong: Any = generator
-    with pytest.raises(PlaybookError, match="is a generator and would never run: remove the yield"):
+    with pytest.raises(PlaybookError, match="is a generator, which would never run: remove the yield"):
         named(wrong)
     wrong = two
     with pytest.raises(PlaybookError, match="must be a function of one argument, the play"):
         named(wrong)
-    with pytest.raises(PlaybookError, match=r'a task needs a name in words, @task\("seats are booked"\)'):
+    with pytest.raises(
+        PlaybookError, match=r'a task needs a name in words, as in @task\("seats are booked"\)'
+    ):
         task(wrong)
     with pytest.raises(PlaybookError, match=r"is not a task. Decorate the function with @task"):
         Playbook(Play, tasks=[wrong])

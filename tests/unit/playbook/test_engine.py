@@ -332,7 +332,7 @@ async def test_a_playbook_without_cleanup_needs_no_finalizer(api: ModelApi, star
 
 
 async def test_cleanup_and_finalizer_go_together(airline: Airline) -> None:
-    with pytest.raises(ValueError, match="cleanup tasks and a finalizer, or neither"):
+    with pytest.raises(ValueError, match="both cleanup tasks and a finalizer, or neither"):
         Playbook(Play, tasks=[], finalizer="a/b")
 
 
@@ -366,7 +366,7 @@ async def test_own_writes_that_the_watch_brings_back_before_their_answer_are_no_
     await start()
     await asyncio.sleep(10)
     assert [call.subresource for call in writes(api)] == ["", "status"]
-    plays = [record for record in caplog.records if record.getMessage().startswith("play: ")]
+    plays = [record for record in caplog.records if record.getMessage().startswith("Reconciled: ")]
     assert len(plays) == 1
     api.put(TICKET, ticket.name, metadata={"finalizers": []})
     await asyncio.sleep(10)
@@ -426,9 +426,9 @@ async def test_the_recap_is_one_line_when_something_changed_and_debug_otherwise(
     caplog.set_level(logging.DEBUG)
     await start(resync=10)
     await asyncio.sleep(100)
-    recaps = [record for record in caplog.records if record.getMessage().startswith("play: ")]
+    recaps = [record for record in caplog.records if record.getMessage().startswith("Reconciled: ")]
     assert [record.levelno for record in recaps][:2] == [logging.INFO, logging.DEBUG]
-    assert recaps[0].getMessage().startswith("play: ok=2 changed=1 skipped=0 failed=0 in ")
+    assert recaps[0].getMessage().startswith("Reconciled: ok=2 changed=1 skipped=0 failed=0 in ")
     assert "seats are booked: book seats" in recaps[0].getMessage()
 
 

@@ -180,15 +180,15 @@ async def test_a_plan_in_progress_and_its_step_are_told(
     assert [(event["reason"], event["note"], event["action"]) for event in api.all(EVENT)] == [
         (
             "PlanInProgress",
-            "The plan upgrade is at the step 'backup': Waiting until backup is done.",
+            "The plan 'upgrade' has reached the step 'backup'. Waiting until backup is done.",
             "upgrade",
         ),
         (
             "PlanInProgress",
-            "The plan upgrade is at the step 'replace': Waiting until replace is done.",
+            "The plan 'upgrade' has reached the step 'replace'. Waiting until replace is done.",
             "upgrade",
         ),
-        ("PlanCompleted", "The plan upgrade is done.", "upgrade"),
+        ("PlanCompleted", "The plan 'upgrade' has finished.", "upgrade"),
     ]
 
 
@@ -207,13 +207,15 @@ async def test_a_defect_of_a_trigger_is_a_failure_of_its_plan(
     upgrade = Plan("upgrade", [waits], when=outdated)
     async with operator(api, Playbook(Play, tasks=[upgrade, log.task("never")])):
         await asyncio.sleep(30)
-        message = "upgrade: unexpected KeyError; the operator's log has the details."
+        message = "upgrade: unexpected KeyError. See the operator's log for details."
         assert ready(api, ticket) == ("False", "UnexpectedError", message)
         assert log == []
         [event] = api.all(EVENT)
         assert (event["reason"], event["action"]) == ("UnexpectedError", "upgrade")
         assert event["series"]["count"] < 20, "with back-off"
-        lines = [each for each in caplog.records if "plan 'upgrade' has a defect" in each.getMessage()]
+        lines = [
+            each for each in caplog.records if "Unexpected error in the plan 'upgrade'" in each.getMessage()
+        ]
         assert [bool(line.exc_info) for line in lines] == [True] + [False] * (len(lines) - 1)
         state["outdated"] = True
         await asyncio.sleep(60)
@@ -420,7 +422,7 @@ async def test_other_conditions_than_ready_are_easy(api: ModelApi, ticket: Objec
 
 
 async def test_ready_is_the_engines() -> None:
-    with pytest.raises(PlaybookError, match="set ready, ready_reason and ready_message"):
+    with pytest.raises(PlaybookError, match=r"set play\.ready, play\.ready_reason and play\.ready_message"):
         play().condition("Ready", True, "Mine")
 
 
@@ -455,5 +457,5 @@ async def test_a_cancellation_that_is_not_the_plays_own_is_a_failure_of_its_task
     assert recap.failure is not None
     assert (recap.failure.reason, recap.step) == ("UnexpectedError", "meddles")
     assert "unexpected CancelledError" in recap.failure.message
-    [line] = [record for record in caplog.records if "has a defect" in record.getMessage()]
+    [line] = [record for record in caplog.records if "Unexpected error in the" in record.getMessage()]
     assert line.exc_info

@@ -214,8 +214,8 @@ async def test_a_field_that_the_server_drops_is_no_claim(
         assert effects == []
         assert ready(api, ticket)[1:] == (
             "StatusNotStored",
-            "The API server did not store status.booking. Apply the operator's CRD, which declares the "
-            "field.",
+            "The API server did not store status.booking. Apply the CRD of this operator's release, "
+            "which declares the field.",
         )
         assert api.read(TICKET, ticket)["status"]["phase"] == "Booking"
 
@@ -256,5 +256,5 @@ async def test_a_manual_play_records_too(api: ModelApi, ticket: ObjectKey) -> No
 
 async def test_a_play_that_no_engine_made_says_so() -> None:
     play: TicketPlay = Play(Ticket(metadata=ObjectMeta(name="t")))
-    with pytest.raises(RuntimeError, match="was made without an engine"):
+    with pytest.raises(RuntimeError, match="was created without an engine"):
         await play.record(TicketStatus(booking="claimed"))

@@ -228,14 +228,14 @@ async def test_a_limit_that_is_not_a_number_of_seconds_is_a_defect(
 async def test_a_routine_wait_leaves_ready_true(api: ModelApi, ticket: ObjectKey, world: World) -> None:
     never = waiting(world, "never", "never")
     async with operator(api, playbook(waiting(world, ready=True, fallback=50), never)):
-        message = "Everything is as the spec asks. Waiting until it is so."
+        message = "The object matches its spec. Waiting until it is so."
         assert ready(api, ticket) == ("True", "Reconciled", message)
         assert len(world.times) == 1
         await asyncio.sleep(60)
         assert len(world.times) == 2
         world.done.update(("it is so", "never"))
         await asyncio.sleep(60)
-        assert ready(api, ticket) == ("True", "Reconciled", "Everything is as the spec asks.")
+        assert ready(api, ticket) == ("True", "Reconciled", "The object matches its spec.")
 
 
 async def test_a_routine_wait_does_not_hide_another(api: ModelApi, ticket: ObjectKey, world: World) -> None:
@@ -300,7 +300,7 @@ async def test_a_job_may_run_without_making_the_object_unready_and_has_its_limit
     async with operator(api, playbook(backup)):
         [job] = api.all(JOB)
         name = job["metadata"]["name"]
-        message = f"Everything is as the spec asks. Waiting until Job {name} has ended."
+        message = f"The object matches its spec. Waiting until Job {name} has ended."
         assert ready(api, ticket) == ("True", "Reconciled", message)
         await asyncio.sleep(605)
         message = (
