@@ -1,4 +1,4 @@
-"""What modules do to objects that exist: delete, scale, evict and patch them, if they belong to the owner."""
+"""Delete, scale, evict and patch: modules that act on existing objects of the owner."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -33,17 +33,17 @@ K = TypeVar("K", bound=KubeObject)
 
 
 class Actions:
-    """Acts on the objects of one reconciled object.
+    """Acts on existing objects of the object that is reconciled, the owner.
 
-    The store decides which object is meant. It may be a moment behind, so an object that does not seem to
-    belong to the owner is read live before it is refused, and every change carries a precondition: an object
-    that has taken the name since is not touched.
+    The object in the store is the one to act on. The store may lag behind by a moment. So an object that does
+    not seem to belong to the owner is read from the API server before it is refused. Every change carries a
+    precondition, so that another object that has the name by then is not changed.
 
     Args:
-        cluster: Where.
-        owner: The metadata of the object that is reconciled.
-        owned: Act on objects of the owner only.
-        check: Change nothing.
+        cluster: The cluster.
+        owner: The metadata of the owner.
+        owned: Whether to act only on objects that belong to the owner.
+        check: Whether to change nothing.
     """
 
     def __init__(self, cluster: Cluster, owner: ObjectMeta, *, owned: bool, check: bool) -> None:
@@ -53,12 +53,12 @@ class Actions:
         self._check = check
 
     async def delete(self, resource: Resource[Any], key: ObjectKey, *, propagation: str) -> bool:
-        """Delete the object that the store shows; return whether there was one to delete.
+        """Deletes the object that the store shows, and returns whether there was one to delete.
 
         Raises:
-            TaskFailed: NotOwned.
-            Conflict: Another object has the name by now: reconcile again.
-            KubeError: The API server cannot be reached or refused.
+            TaskFailed: NotOwned: The object does not belong to the owner.
+            Conflict: Another object has the name now. Reconcile again.
+            KubeError: The API server refused the request or is unreachable.
         """
         live = self._cluster.store(resource).get(key)
         if live is None or live.metadata.deletion_timestamp is not None:
@@ -77,7 +77,7 @@ class Actions:
         if not self._owned:
             await api.delete(resource, seen.key, uid=seen.uid, propagation=propagation)
             return
-        # With the version: whoever takes the object from its owner meanwhile, to keep it, keeps it.
+        # The resourceVersion keeps an object that has been taken over by another owner since.
         try:
             await api.delete(
                 resource,
@@ -98,16 +98,16 @@ class Actions:
             )
 
     async def scale(self, resource: Resource[Any], key: ObjectKey, replicas: int) -> int:
-        """Set the number of replicas of an object; return how many it should have had before.
+        """Sets the desired number of replicas of an object, and returns the previous one.
 
         Raises:
-            TaskFailed: NothingToScale, or NotOwned.
-            Conflict: It changed meanwhile: reconcile again.
-            KubeError: The API server cannot be reached or refused.
+            TaskFailed: NothingToScale: The object does not exist. NotOwned: It does not belong to the owner.
+            Conflict: The object has changed. Reconcile again.
+            KubeError: The API server refused the request or is unreachable.
         """
         live = self._cluster.store(resource).get(key)
         if live is None:
-            raise TaskFailed("NothingToScale", f"There is no {resource.kind} {key} to scale.")
+            raise TaskFailed("NothingToScale", f"Cannot scale {resource.kind} {key}: it does not exist.")
         memory, aspect = self._cluster.memory, f"{resource}/scale"
         try:
             seen = await self._require_owned(resource, live.metadata, "scale")
@@ -121,7 +121,7 @@ class Actions:
             scale = await self._cluster.api.get(scaled, key, subresource="scale")
             version, had = scale.metadata.resource_version, scale.spec.replicas
             if self._owned and version != seen.resource_version:
-                # The patch carries the version of the scale, which is not newer than this.
+                # The patch carries the resourceVersion of the scale, which is not newer than this read.
                 self._refuse_foreign(resource, await self._read(resource, seen), "scale")
         except NotFound as gone:
             raise Conflict(409, "Conflict", f"{resource.kind} {key} has been deleted: {gone}") from gone
@@ -145,12 +145,13 @@ class Actions:
         return had
 
     async def evict(self, resource: Resource[Any], key: ObjectKey, *, grace_seconds: int | None) -> bool:
-        """Evict the pod that the store shows; return whether there was one to evict.
+        """Evicts the pod that the store shows, and returns whether there was one to evict.
 
         Raises:
-            TaskFailed: NotOwned.
-            Conflict: Another pod has the name by now: reconcile again.
-            KubeError: A disruption budget holds it up, or the API server cannot be reached or refused.
+            TaskFailed: NotOwned: The pod does not belong to the owner.
+            Conflict: Another pod has the name now. Reconcile again.
+            KubeError: A disruption budget does not allow the eviction now, or the API server refused the
+                request or is unreachable.
         """
         live = self._cluster.store(resource).get(key)
         if live is None or live.metadata.deletion_timestamp is not None:
@@ -167,20 +168,21 @@ class Actions:
     async def patch(
         self, resource: Resource[K], key: ObjectKey, patch: Mapping[str, Any]
     ) -> tuple[K, Sequence[Difference]]:
-        """Change some fields of the object that the store shows, by a merge patch (RFC 7386).
+        """Changes some fields of the object that the store shows, with a merge patch (RFC 7386).
 
         Returns:
-            The object as stored, in check mode as it is; and what has changed, or would change.
+            The object as stored, in check mode as it is; and the fields that changed, or would change.
 
         Raises:
-            TaskFailed: NothingToPatch, NotOwned, or Immutable.
-            Conflict: The object has changed since it was seen: reconcile again.
-            KubeError: The API server cannot be reached or refused.
+            TaskFailed: NothingToPatch: The object does not exist. NotOwned: It does not belong to the owner.
+                Immutable: The patch changes a field that cannot be changed.
+            Conflict: The object has changed since it was seen. Reconcile again.
+            KubeError: The API server refused the request or is unreachable.
         """
         informer, memory = self._cluster.informer(resource), self._cluster.memory
         live = informer.store.get(key)
         if live is None:
-            raise TaskFailed("NothingToPatch", f"There is no {resource.kind} {key} to patch.")
+            raise TaskFailed("NothingToPatch", f"Cannot patch {resource.kind} {key}: it does not exist.")
         kind, fields, desired = str(resource), _fields(patch), hash(msgspec.json.encode(patch))
         try:
             await self._require_owned(resource, live.metadata, "patch")
@@ -205,7 +207,7 @@ class Actions:
         self._cluster.wrote(self._owner.key, informer, shown)
         if found and corrects:
             self._cluster.contention.corrected(f"{kind}/patch", key, f"{resource.kind} {key}", found)
-        # Also if the server has stored it in another way: it would do so again.
+        # Even if the API server has stored the fields in another form: it would do so again.
         memory.remember_patch(kind, fields, desired, shown.metadata)
         return shown, found
 
@@ -232,19 +234,19 @@ class Actions:
             raise failure from invalid
 
     async def _require_owned(self, resource: Resource[Any], seen: ObjectMeta, action: str) -> ObjectMeta:
-        """Return the metadata of an object as it may be acted on.
+        """Returns the metadata of an object that the module may act on.
 
         Raises:
-            TaskFailed: NotOwned.
-            NotFound: It is gone.
-            Conflict: Another object has the name by now.
+            TaskFailed: NotOwned: The object does not belong to the owner.
+            NotFound: The object no longer exists.
+            Conflict: Another object has the name now.
         """
         if not self._owned or self._cluster.belongs(seen, self._owner):
             return seen
         try:
             live = await self._read(resource, seen)
         except Forbidden:
-            live = seen  # The role lets the operator list the kind and not get it: the store has to do.
+            live = seen  # The operator's role allows it to list the kind, but not to get an object.
         self._refuse_foreign(resource, live, action)
         return live
 
@@ -253,20 +255,17 @@ class Actions:
             return
         hint, controller = "", controller_of(live)
         if controller is not None:
-            group = controller.api_version.rpartition("/")[0]
-            if (
-                not self._cluster.declares(group, controller.kind)
-                and controller.kind != self._cluster.owner.kind
-            ):
-                hint = f" If the {controller.kind} is yours, declare the kind {controller.kind} in the Watch."
+            group, kind = controller.api_version.rpartition("/")[0], controller.kind
+            if not self._cluster.declares(group, kind) and kind != self._cluster.owner.kind:
+                hint = f" If your object owns the {kind}, declare the kind {kind} in the Watch."
         raise not_owned(resource, live, self._cluster.owner, self._owner, action=action, hint=hint)
 
     async def _read(self, resource: Resource[Any], seen: ObjectMeta) -> ObjectMeta:
-        """Return the live metadata of the very object that was seen.
+        """Reads the metadata of the object that was seen from the API server.
 
         Raises:
-            NotFound: It is gone.
-            Conflict: Another object has the name by now.
+            NotFound: The object no longer exists.
+            Conflict: Another object has the name now.
         """
         partial: Resource[PartialObjectMetadata] = replace(resource, view=PartialObjectMetadata)
         live = (await self._cluster.api.get(partial, seen.key)).metadata
@@ -276,7 +275,7 @@ class Actions:
 
 
 def _fields(patch: Mapping[str, Any], path: str = "") -> str:
-    """Return the paths of the fields that a patch states, without their values."""
+    """Returns the paths of the fields that a patch states, without their values."""
     parts = [
         _fields(value, f"{path}.{name}") if isinstance(value, Mapping) and value else f"{path}.{name}"
         for name, value in sorted(patch.items())
@@ -285,7 +284,7 @@ def _fields(patch: Mapping[str, Any], path: str = "") -> str:
 
 
 def _differs(live: Any, patch: Mapping[str, Any]) -> bool:
-    """Return whether a merge patch would change a document."""
+    """Returns whether a merge patch would change a document."""
     if not isinstance(live, Mapping):
         return True
     for name, value in patch.items():

@@ -1,4 +1,4 @@
-"""Server-side apply: makes an object fulfil a manifest.
+"""Server-side apply of a manifest.
 
 The rules are those of kubernetes.io/docs/reference/using-api/server-side-apply.
 """
@@ -36,14 +36,14 @@ NOT_SELECTED = "NotSelected"
 
 
 class Applied(NamedTuple, Generic[K]):
-    """What an apply did.
+    """The result of an apply.
 
     Attributes:
         object: The object as stored; in check mode as it is, or as it would be created.
-        created: It was not there.
-        diff: What has changed, a line per field; empty when nothing has. What somebody else changed between
-            the read and the write is among it.
-        contended: The fight with another client over the object, if there is one.
+        created: Whether the object was created.
+        diff: What changed, one line per field; empty if nothing did. It includes changes by other clients
+            between the read and the write.
+        contended: The fight with another client over the object; None if there is none.
     """
 
     object: K
@@ -53,16 +53,19 @@ class Applied(NamedTuple, Generic[K]):
 
 
 class Apply(Generic[K]):
-    """An apply of a manifest to an object, under the operator's name.
+    """An apply of one manifest, with the operator as field manager.
 
     Args:
-        cluster: Where.
-        resource: The kind; the watch declares it, or LookupError.
-        manifest: What is stated of the object, completed (`pilothouse.playbook.manifest`).
-        owner: The metadata of the object that is played.
-        adopt: Take over an existing object that does not belong to the owner.
-        force: Take fields over from other managers.
-        check: Change nothing.
+        cluster: The cluster.
+        resource: The kind, which the watch declares.
+        manifest: The completed manifest (`pilothouse.playbook.manifest.completed`).
+        owner: The metadata of the object that is reconciled.
+        adopt: Whether to take over an existing object that does not belong to the owner.
+        force: Whether to take fields over from other managers.
+        check: Whether to change nothing.
+
+    Raises:
+        PlaybookError: The watch does not declare the kind.
     """
 
     def __init__(
@@ -89,19 +92,18 @@ class Apply(Generic[K]):
         self._desired = hash(msgspec.json.encode(manifest))
 
     async def run(self) -> Applied[K]:
-        """Makes the object fulfil the manifest.
+        """Applies the manifest, if the object is not known to match it.
 
-        What is not known to fulfil it is read live, whether the store shows it or not: a store is a moment
-        behind, and one with a selector does not show all. Whether a difference is one, the server alone
-        knows: it is asked by the apply itself, which changes nothing where there is none; in check mode by a
-        dry run of it.
+        Unless the object is known to match, it is read from the API server: the store may lag behind, and may
+        have a selector that excludes the object. Only the API server knows whether a difference is real. So
+        the manifest is applied, which changes nothing if it is not; in check mode as a dry run.
 
         Raises:
-            TaskFailed: The name is taken, a field of an existing object cannot be changed, another manager
-                wants the same field, another client keeps deleting the object, or the store would never show
-                the object.
-            Conflict: The object is not the one that was read: play again.
-            KubeError: The API server cannot be reached or refused.
+            TaskFailed: The object belongs to another owner, the manifest changes a field that cannot be
+                changed, another manager owns a field, another client keeps deleting the object, or the watch
+                excludes the object.
+            Conflict: The object is not the one that was read. Reconcile again.
+            KubeError: The API server refused the request or is unreachable.
         """
         live = self._informer.store.get(self._key)
         if live is not None and self._cluster.memory.fulfils(self._aspect, self._desired, live.metadata):
@@ -125,15 +127,15 @@ class Apply(Generic[K]):
             return None
 
     async def _create(self) -> Applied[K]:
-        diff = self._told(additions(self._manifest)) or (f"+ {self._resource.kind} {self._key}",)
+        diff = self._lines(additions(self._manifest)) or (f"+ {self._resource.kind} {self._key}",)
         if self._check:
             return Applied(self._viewed(self._manifest), True, diff)
         recreates = self._cluster.memory.lost(self._aspect, self._desired, self._key)
         if recreates and self._postponed() and (contended := self._contended()):
             raise TaskFailed(CONTENDED, contended.message, retry_after=contended.pause)
-        # An apply cannot say that there must be none (and a POST would leave the fields to another owner than
-        # all later applies have). Without force it is a Conflict if somebody has made one since and states a
-        # field otherwise; if not, the two are merged.
+        # An apply cannot demand that the object does not exist, and a POST would make another field manager
+        # entry than all later applies. Without force the apply is a Conflict if another client has created
+        # the object since, with another value of a field. Otherwise the API server merges the two.
         made = await self._patch(self._manifest, force=self._adopt and self._force)
         if recreates:
             self._cluster.contention.recreated(self._aspect, self._key, self._what)
@@ -145,18 +147,18 @@ class Apply(Generic[K]):
             after = await self._patch_the_very(await self._released(before))
         found = changes(before, after, self._cluster.manager)
         if self._check:
-            return Applied(self._shown(before), False, self._told([*found, *self._handed_over(before)]))
+            return Applied(self._shown(before), False, self._lines([*found, *self._handed_over(before)]))
         if not self._owns(before.metadata):
             self._cluster.contention.taken_over(self._aspect, self._key, self._what)
         elif found and self._corrects(before.metadata):
             self._cluster.contention.corrected(self._aspect, self._key, self._what, found)
-        return Applied(self._remembered(after), False, self._told(found), self._contended())
+        return Applied(self._remembered(after), False, self._lines(found), self._contended())
 
     def _owns(self, live: ObjectMeta) -> bool:
         return owner_uid(live) == self._owner.uid
 
     def _handed_over(self, before: Unstructured) -> Sequence[Difference]:
-        """Return the change of the controller that check mode does not try on the server."""
+        """Returns the change of the controller, which the dry run of check mode leaves out."""
         controller = controller_of(before.metadata)
         if controller is None or self._owns(before.metadata):
             return ()
@@ -165,9 +167,9 @@ class Apply(Generic[K]):
         return (Difference("metadata.ownerReferences", f"{controller.kind} {controller.name}", new),)
 
     async def _released(self, before: Unstructured) -> Unstructured:
-        """Remove the reference to another controller, because the server accepts one controller at most.
+        """Removes the reference to another controller, because the API server accepts only one.
 
-        An apply cannot do that: it leaves the references of other managers in place.
+        An apply keeps the references of other managers.
         """
         controller = controller_of(before.metadata)
         if controller is None or self._owns(before.metadata) or self._check:
@@ -186,7 +188,7 @@ class Apply(Generic[K]):
         )
 
     async def _patch_the_very(self, before: Unstructured) -> Unstructured:
-        # With the UID the server refuses to make anew what has been deleted since.
+        # With the UID, the API server refuses to create an object that has been deleted since.
         metadata = {**self._manifest["metadata"], "uid": before.metadata.uid}
         if self._check and controller_of(before.metadata) and not self._owns(before.metadata):
             # The other controller is still there, and the server would refuse a second one.
@@ -196,13 +198,14 @@ class Apply(Generic[K]):
         except Conflict as conflict:
             if any(cause.reason == "FieldManagerConflict" for cause in conflict.causes):
                 raise TaskFailed(
-                    FIELD_CONFLICT, f"Another manager wants fields of {self._what}: {conflict}"
+                    FIELD_CONFLICT,
+                    f"Another field manager owns fields of {self._what}: {conflict}",
                 ) from conflict
             raise
         except Invalid as invalid:
-            # What the server says of a UID where another object has taken the name meanwhile.
+            # The API server reports the UID as invalid if another object has the name now.
             if any(cause.field == "metadata.uid" for cause in invalid.causes):
-                why = f"{self._resource.kind} {self._key} is another one by now"
+                why = f"{self._resource.kind} {self._key} was replaced by another object"
                 raise Conflict(409, "Conflict", why) from invalid
             manager = self._cluster.manager
             if failure := immutable(self._resource, invalid, self._manifest, before, manager):
@@ -230,7 +233,7 @@ class Apply(Generic[K]):
         return f"{self._resource.kind} {self._key}"
 
     def _corrects(self, seen: ObjectMeta) -> bool:
-        """Whether the object fulfilled this very manifest before: another client has changed it since."""
+        """Returns whether the object matched this manifest before, so that another client changed it."""
         return not self._check and self._cluster.memory.fulfilled_before(self._aspect, self._desired, seen)
 
     def _postponed(self) -> bool:
@@ -239,27 +242,28 @@ class Apply(Generic[K]):
     def _contended(self) -> Contended | None:
         return self._cluster.contention.state(self._aspect, self._key)
 
-    # What is refused before anything is asked for.
+    # Checks before the first request.
 
     def _require_watched(self) -> None:
-        """Refuses what lies outside of the watched namespaces, where a Role may not even let it be read.
+        """Refuses an object outside the watched namespaces, where a Role may not even allow to read it.
 
         Raises:
-            TaskFailed: It does.
+            TaskFailed: NotSelected: The object is in another namespace.
         """
         watched = self._cluster.namespaces
         if self._resource.namespaced and watched and self._key.namespace not in watched:
             raise TaskFailed(
                 NOT_SELECTED,
-                f"{self._resource.kind} {self._key} is not applied: the operator watches the namespaces "
-                f"{', '.join(watched)} alone and would not see it.",
+                f"Cannot apply {self._resource.kind} {self._key}: the operator watches only the namespaces "
+                f"{', '.join(watched)} and would not notice its changes. Add the namespace to "
+                "WATCH_NAMESPACE, or use another namespace.",
             )
 
     def _require_selected(self, live: Unstructured | None) -> None:
-        """Refuses what the watch of its kind would not show: nobody would be told when it changes or goes.
+        """Refuses an object that the selectors of its watch exclude: its changes would not be noticed.
 
         Raises:
-            TaskFailed: It is so.
+            TaskFailed: NotSelected: The selectors exclude the object.
         """
         stated = self._manifest["metadata"]
         held = live.content if live is not None else {"metadata": {}}
@@ -271,21 +275,21 @@ class Apply(Generic[K]):
             selected = " and ".join(filter(None, selectors))
             raise TaskFailed(
                 NOT_SELECTED,
-                f"{self._resource.kind} {self._key} is not applied: its watch selects {selected!r}, which "
-                f"would not show it with the labels {labels}: state what is selected, or select what is "
-                "stated.",
+                f"Cannot apply {self._resource.kind} {self._key}: the watch selects {selected!r}, which "
+                f"excludes the labels {labels}. Change the labels in the manifest, or the selector of the "
+                "watch.",
             )
 
-    # How the object is shown.
+    # The returned object.
 
     def _remembered(self, obj: Unstructured) -> K:
-        """The object, which fulfils the manifest, in its kind's view; remembered as such."""
+        """Returns the object in the view of its kind, and remembers that it matches the manifest."""
         shown = self._shown(obj)
         self._cluster.memory.remember(self._aspect, self._desired, shown.metadata)
         return shown
 
     def _shown(self, obj: Unstructured) -> K:
-        """The object in its kind's view: the very one of the store, where that has come as far."""
+        """Returns the object in the view of its kind: the instance in the store, if it has this version."""
         live = self._informer.store.get(obj.metadata.key)
         if live is not None and live.metadata.resource_version == obj.metadata.resource_version:
             return live
@@ -294,11 +298,11 @@ class Apply(Generic[K]):
     def _viewed(self, content: Mapping[str, Any]) -> K:
         return read_object(self._resource, msgspec.json.encode(content))
 
-    def _told(self, found: Sequence[Difference]) -> Sequence[str]:
-        return [each.told(hidden=is_secret(self._resource, each.path)) for each in found]
+    def _lines(self, found: Sequence[Difference]) -> Sequence[str]:
+        return [each.line(hidden=is_secret(self._resource, each.path)) for each in found]
 
 
 def unstructured(resource: Resource[Any]) -> Resource[Unstructured]:
-    """Return a kind whose objects are read as JSON has them."""
+    """Returns a kind whose objects are decoded as plain JSON."""
     whole: Resource[Unstructured] = replace(resource, view=Unstructured)
     return whole

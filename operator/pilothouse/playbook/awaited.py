@@ -1,11 +1,11 @@
-"""Finds what a task called and did not await: to forget an `await` is a mistake that Python does not report.
+"""Detects forgotten awaits in tasks, which Python does not report as an error.
 
-Each async method of a play, and each call of another task, notes its coroutine with the task that is running.
-When that task ends, every coroutine must have been run to its end. This does not depend on when Python
-collects a coroutine that nobody holds.
+Each call of an async method of the play, or of another task, registers its coroutine with the running task.
+When that task ends, every registered coroutine must have finished. This does not depend on when Python
+collects an unreferenced coroutine.
 
-Coroutines of an author's own functions are noted when they are dropped without having been started. CPython
-does that at the end of the statement, or of the task's function if a variable holds the coroutine.
+Coroutines of an author's own functions are registered when CPython destroys them before they have started:
+at the end of the statement, or of the task's function if a variable refers to the coroutine.
 """
 
 import asyncio
@@ -28,17 +28,18 @@ _HOW = "Write `await` before the call."
 
 
 class PlaybookError(TypeError):
-    """A mistake in a playbook. The object's status shows its text, which says how to fix it."""
+    """A mistake in a playbook. The object's status shows the message, which explains how to fix it."""
 
 
 class Calls:
     """The coroutines that one task has called. A context manager around that task.
 
-    On leaving it, a coroutine that was never started is closed.
+    At its end, it closes the coroutines that were never started.
 
     Raises:
-        PlaybookError: On leaving it: a coroutine was not awaited. It replaces an error of the task, which is
-            likely to be a consequence, unless the play is to be repeated or the task was cancelled.
+        PlaybookError: At the end of the context: a coroutine was not awaited. This replaces an error of the
+            task, which is probably a consequence, unless the engine reconciles again or the task was
+            cancelled.
     """
 
     __slots__ = ("_dropped", "_loop", "_made", "_token")
@@ -50,10 +51,10 @@ class Calls:
         self._token: Token[Calls]
 
     def add(self, name: str, coroutine: _Coroutine) -> None:
-        """Notes a coroutine.
+        """Registers a coroutine.
 
         Raises:
-            PlaybookError: The caller does not run on the event loop of the operator.
+            PlaybookError: The caller does not run on the operator's event loop.
         """
         self._made.append((name, coroutine))
         try:
@@ -68,7 +69,7 @@ class Calls:
             )
 
     def drop(self, name: str) -> None:
-        """Notes a coroutine of another function, which is dropped without having been started."""
+        """Registers a coroutine of another function that was destroyed before it started."""
         self._dropped = self._dropped or name
 
     def __enter__(self) -> None:
@@ -91,7 +92,7 @@ _CALLS: ContextVar[Calls] = ContextVar("pilothouse_calls")
 
 
 def _dropped(coroutine: _Coroutine) -> bool:
-    """Notes a coroutine that is dropped without having been started, if that happens in a task."""
+    """Registers a coroutine that was destroyed before it started, if that happens in a task."""
     calls = _CALLS.get(None)
     if calls is not None:
         calls.drop(getattr(coroutine, "__name__", "a coroutine"))
@@ -102,12 +103,12 @@ on_unawaited(_dropped)
 
 
 def _passes(error: BaseException | None) -> bool:
-    """Whether an error goes before a forgotten await: it explains that, or is none of the task's own."""
+    """Returns whether an error takes precedence over a forgotten await."""
     return isinstance(error, Conflict | SyncError | PlaybookError)
 
 
 def _close(unfinished: list[tuple[str, _Coroutine]]) -> str:
-    """Closes what was never started; returns a sentence about the first that was not awaited, if any."""
+    """Closes coroutines that never started, and returns a sentence about the first that was not awaited."""
     for _, coroutine in unfinished:
         if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
             coroutine.close()
@@ -119,7 +120,7 @@ def _close(unfinished: list[tuple[str, _Coroutine]]) -> str:
 
 
 def note(name: str, coroutine: _Coroutine) -> _Coroutine:
-    """Notes a coroutine with the task that is running, if one is; returns it."""
+    """Registers a coroutine with the running task, if there is one, and returns it."""
     calls = _CALLS.get(None)
     if calls is not None:
         calls.add(name, coroutine)
@@ -127,10 +128,10 @@ def note(name: str, coroutine: _Coroutine) -> _Coroutine:
 
 
 def awaited(owner: C) -> C:
-    """Has a class note the coroutines of its async methods. A class decorator.
+    """Makes the async methods of a class register their coroutines. A class decorator.
 
     Raises:
-        PlaybookError: An async method overrides one that its callers do not await.
+        PlaybookError: An async method overrides a method that its callers do not await.
     """
     for name, method in list(vars(owner).items()):
         if not inspect.iscoroutinefunction(method):
@@ -158,10 +159,10 @@ def _noting(name: str, method: Callable[..., _Coroutine]) -> Callable[..., _Coro
 
 
 def require_awaited(value: object, what: str) -> None:
-    """Refuses a coroutine, which is true whatever it would return.
+    """Rejects a coroutine, which is always true, in place of its result.
 
     Raises:
-        PlaybookError: It is one.
+        PlaybookError: The value is a coroutine.
     """
     if inspect.iscoroutine(value):
         value.close()
@@ -169,10 +170,10 @@ def require_awaited(value: object, what: str) -> None:
 
 
 def require_nothing(returned: object) -> None:
-    """Refuses what a task's function returned.
+    """Rejects a value that a task's function returned.
 
     Raises:
-        PlaybookError: It is not None.
+        PlaybookError: The value is not None.
     """
     if returned is None:
         return

@@ -1,6 +1,6 @@
-"""The cluster as a play's modules reach it: the stores of what the watch declares, and what is known of them.
+"""The cluster as the modules of a play use it: the API, the stores of the watch, and the memory of objects.
 
-What the modules do with it: `pilothouse.playbook.apply` and `pilothouse.playbook.actions`.
+The modules that use it are in `pilothouse.playbook.apply` and `pilothouse.playbook.actions`.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,36 +21,36 @@ K = TypeVar("K", bound=KubeObject)
 Wrote: TypeAlias = Callable[[ObjectKey, Informer[Any], Any], None]
 
 OWNER = "owner"
-"""The index of the watched kinds by the UID of the object that they belong to."""
+"""The index of the watched kinds by the UID of the owner."""
 
-# A Pod of a CronJob is two controllers away from it; a reference cannot be followed in a circle for ever.
+# The length of a chain of controllers: a Pod of a CronJob needs two. The limit also ends a circle.
 _CONTROLLERS = 5
 
 
 class Cluster:
-    """What the modules of a playbook's plays share.
+    """The part of the cluster that the modules of all plays of a playbook share.
 
     Attributes:
-        api: Reaches the API server, behind the fence.
-        fence: Lets changes of outside systems through.
-        owner: The kind that is played.
-        manager: The name under which fields are applied: the operator's.
-        namespaces: Those that the operator watches; empty: all.
-        memory: What the objects were last seen to fulfil.
+        api: The client for the API server. The fence guards its writes.
+        fence: Stops changes of outside systems once this process may have lost its Lease.
+        owner: The kind that the playbook reconciles.
+        manager: The field manager of all applies: the name of the operator.
+        namespaces: The namespaces that the operator watches; empty: all.
+        memory: The manifests that objects were last seen to match.
         contention: The fights with other clients over objects.
-        wrote: Takes what a write for an object returned: the object's key, the informer of the written kind,
-            and what the write returned.
+        wrote: Called after each write for an object, with the key of the object, the informer of the written
+            kind, and the result of the write.
 
     Args:
-        api: See the attribute.
-        fence: See the attribute.
-        owner: See the attribute.
-        manager: See the attribute.
-        informers: The informers of the kinds that the plays read and change.
-        namespaces: See the attribute.
-        wrote: See the attribute; `OwnWrites.wrote_secondary` also lets the key wait until the watch has come
-            as far. Unless given, the informer's store takes the object.
-        owners: The objects of the played kind; shows whether an object was deleted together with its owner.
+        api: The client for the API server.
+        fence: The fence of this process.
+        owner: The kind that the playbook reconciles.
+        manager: The field manager.
+        informers: The informers of the kinds that the playbook reads and changes.
+        namespaces: The namespaces that the operator watches; empty: all.
+        wrote: The attribute of this name. `OwnWrites.wrote_secondary` also makes the key wait until the watch
+            has shown the write. Default: the informer's store takes the written object.
+        owners: The store of the reconciled kind, which shows whether an object was deleted with its owner.
     """
 
     def __init__(
@@ -81,18 +81,25 @@ class Cluster:
             informer.add_handler(partial(self._forget, str(informer.resource)))
 
     def store(self, resource: Resource[K]) -> Store[K]:
-        """The store of a kind that the watch declares.
+        """Returns the store of a kind that the watch declares.
 
         Raises:
-            PlaybookError: The watch does not.
+            PlaybookError: The watch does not declare the kind.
         """
         return self.informer(resource).store
 
     def require_readable(self, resource: Resource[Any], concerns: Callable[[ObjectMeta], bool]) -> None:
-        """Raises TaskFailed if an object does not fit the view, and its metadata concerns the caller.
+        """Refuses to read a kind while an object that concerns the caller does not match the view.
 
-        What was last known of it is out of date, and a task that took it for missing would create or delete
-        what belongs to it.
+        The last known state of the object is out of date. A task that took it for missing could create or
+        delete objects that belong to it.
+
+        Args:
+            resource: The kind.
+            concerns: Returns whether an object with this metadata concerns the caller.
+
+        Raises:
+            TaskFailed: Undecodable: There is such an object.
         """
         for misfit in self.store(resource).misfits:
             if concerns(misfit.metadata):
@@ -100,24 +107,24 @@ class Cluster:
                 raise TaskFailed("Undecodable", f"The operator cannot read {what}: {misfit.why}.")
 
     def informer(self, resource: Resource[K]) -> Informer[K]:
-        """The informer of a kind that the watch declares.
+        """Returns the informer of a kind that the watch declares.
 
         Raises:
-            PlaybookError: The watch does not.
+            PlaybookError: The watch does not declare the kind.
         """
         informer = self._informers.get(_kind(resource))
         if informer is None:
             raise PlaybookError(
-                f"{resource} is not declared: add it to `owns` or `watches` of the Watch of {self.owner}"
+                f"the Watch of {self.owner} does not declare {resource}: add it to `owns` or `watches`"
             )
         return cast("Informer[K]", informer)
 
     def declares(self, group: str, kind: str) -> bool:
-        """Return whether the watch declares a kind."""
+        """Returns whether the watch declares a kind."""
         return (group, kind) in self._informers
 
     def belongs(self, metadata: ObjectMeta, owner: ObjectMeta) -> bool:
-        """Return whether an object belongs to another, directly or through objects that belong to it.
+        """Returns whether an object belongs to another one, directly or through other objects.
 
         A Pod that is controlled by a ReplicaSet belongs to the owner of the Deployment that controls the
         ReplicaSet, if the watch declares ReplicaSets and Deployments.
@@ -132,7 +139,7 @@ class Cluster:
         return False
 
     def _controller(self, metadata: ObjectMeta) -> ObjectMeta | None:
-        """Return the metadata of an object's controller, if a store has it."""
+        """Returns the metadata of an object's controller, if it is in a store."""
         reference = controller_of(metadata)
         if reference is None:
             return None
@@ -147,18 +154,18 @@ class Cluster:
         return known
 
     async def pod_log(self, key: ObjectKey, *, container: str, tail_lines: int | None) -> str:
-        """What a pod's container has written.
+        """Reads the log of a pod's container.
 
         Raises:
-            KubeError: It has not started, or the API server cannot be reached or refused.
+            KubeError: The container has not started, or the API server refused the request or is unreachable.
         """
         return await pod_log(self.api, key, container=container, tail_lines=tail_lines)
 
     def _forget(self, kind: str, old: KubeObject | None, new: KubeObject | None, initial: bool) -> None:
-        """Forgets what is gone: a handler of an informer."""
+        """Forgets a deleted object. A handler of an informer."""
         if new is None and old is not None:
             if not self._has_owner(old.metadata):
-                # The garbage collector, or the cleanup, deletes it with its owner.
+                # The garbage collector or the cleanup has deleted it together with its owner.
                 self.memory.forget(kind, old.metadata.key)
             self.memory.gone(kind, old.metadata.key)
             self.memory.forget(f"{kind}/scale", old.metadata.key)
@@ -168,7 +175,7 @@ class Cluster:
             self.memory.owner_gone(old.metadata.uid)
 
     def _has_owner(self, metadata: ObjectMeta) -> bool:
-        """Return whether an object's controller exists and is not being deleted, as far as that is known."""
+        """Returns whether an object's controller exists and is not being deleted, as far as is known."""
         controller = controller_of(metadata)
         if controller is None or self._owners is None or controller.kind != self.owner.kind:
             return True

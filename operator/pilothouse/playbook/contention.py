@@ -1,8 +1,8 @@
-"""Contention: another client keeps changing fields of an object that the operator sets.
+"""Contention: another client keeps changing fields that the operator sets.
 
-The operator corrects such a change, the other client sees that and changes the field again. Without damping,
-the two would write as fast as the API server responds. So from the third correction on, the operator waits
-between corrections, with a growing pause, and reports the fight at a limited rate.
+The operator corrects such a change, and the other client changes the field again. Without a limit, the two
+would write as fast as the API server answers. So the operator waits before each correction from the third one
+on, with growing pauses, and reports the fight at a limited rate.
 """
 
 import asyncio
@@ -18,16 +18,16 @@ from pilothouse.telemetry import metrics
 CONTENDED = "FieldContended"
 """The reason of the condition Ready, and of the Event, while an object is contended."""
 
-# A user who edits an object manually is corrected once or twice; more corrections are a fight.
+# A manual change is corrected once or twice. More corrections indicate a fight.
 THRESHOLD = 3
-# The pause before a further correction: 1 s, doubled with each one, at most 5 minutes.
+# The pause before the next correction: 1 s, doubled with each one, at most 5 minutes.
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 300.0
 # Without a correction for this long, and for twice the last pause, the fight has ended.
 QUIET_SECONDS = 60.0
-# A fight that goes on is reported again after this time.
+# A fight that continues is reported again after this time.
 REPORT_SECONDS = 300.0
-# Objects whose corrections are counted at the same time; the oldest are forgotten first.
+# The number of objects whose corrections are counted. The oldest are forgotten first.
 LENGTH = 4096
 FIELDS = 3
 
@@ -36,10 +36,10 @@ class Contended(NamedTuple):
     """A fight over an object.
 
     Attributes:
-        message: Which object, which fields and which rivals, for people.
-        pause: Seconds until the object is to be reconciled again: for the next correction, or to find that
-            the fight has ended.
-        report: Whether to write an Event and a log line now.
+        message: The object, the fields and the other clients, for people.
+        pause: Seconds until the object is reconciled again: for the next correction, or to find that the
+            fight has ended.
+        report: Whether to record an Event and a log line now.
     """
 
     message: str
@@ -49,7 +49,7 @@ class Contended(NamedTuple):
 
 @dataclass(slots=True)
 class Fight:
-    """The corrections of one object, in seconds of the event loop."""
+    """The corrections of one object. Times are seconds of the event loop's clock."""
 
     count: int = 0
     last: float = 0.0
@@ -66,7 +66,7 @@ class Fight:
 
     @property
     def ends(self) -> float:
-        """The time at which the fight ends, unless the object is corrected again before."""
+        """The time when the fight ends unless the object is corrected again."""
         return self.last + max(QUIET_SECONDS, 2 * self.pause)
 
 
@@ -82,12 +82,12 @@ class Contention:
         return fight is not None and _now() < fight.last + fight.pause
 
     def wait(self, aspect: str, key: ObjectKey) -> float:
-        """Returns the seconds until the object may be corrected; 0 if it may be now."""
+        """Returns the seconds until the object may be corrected; 0 if it may be corrected now."""
         fight = self._fights.get((aspect, key))
         return 0.0 if fight is None else max(0.0, fight.last + fight.pause - _now())
 
     def state(self, aspect: str, key: ObjectKey) -> Contended | None:
-        """Returns the fight over an object, or None if there is none."""
+        """Returns the fight over an object; None if there is none."""
         fight = self._fights.get((aspect, key))
         if fight is None or fight.count < THRESHOLD:
             return None

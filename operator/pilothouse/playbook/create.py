@@ -1,4 +1,4 @@
-"""Creation: makes an object that must not exist, and recognises what an earlier try has made."""
+"""Creation of an object that must not exist yet, with recognition of an earlier attempt."""
 
 from typing import TypeVar
 
@@ -12,7 +12,7 @@ from pilothouse.playbook.tasks import TaskFailed
 K = TypeVar("K", bound=KubeObject)
 
 CREATED_FROM = "pilothouse.dev/created-from"
-"""The annotation of an object that a playbook created: a digest of the manifest, the owner's UID included."""
+"""The annotation of an object that `create` created: a digest of the manifest with the owner's UID."""
 
 ALREADY_EXISTS = "AlreadyExists"
 
@@ -20,29 +20,28 @@ CREATED_LENGTH = 16
 
 
 def to_be_created(manifest: Json) -> Json:
-    """Return a manifest with its digest among its annotations."""
+    """Returns a manifest with its digest as an annotation."""
     metadata = manifest["metadata"]
     annotations = {**(metadata.get("annotations") or {}), CREATED_FROM: digest(manifest, CREATED_LENGTH)}
     return {**manifest, "metadata": {**metadata, "annotations": annotations}}
 
 
 class Create(Apply[K]):
-    """A creation of an object from a manifest.
+    """A creation of an object from a manifest that `to_be_created` returned.
 
-    A process may be killed after the server has stored the object and before anything has noted that. So the
-    object carries a digest of its manifest: an object of the owner with that digest is the result of an
-    earlier try, and nothing is created. It may have changed since.
-
-    The manifest is one that `to_be_created` returned.
+    A process may be killed after the API server has stored the object and before the operator has recorded
+    that. So the object carries a digest of its manifest. An object of the owner with that digest is the
+    result of an earlier attempt, even if it has changed since, and nothing is created.
     """
 
     async def run(self) -> Applied[K]:
-        """Create the object, unless an earlier try did.
+        """Creates the object, unless an earlier attempt has created it.
 
         Raises:
-            TaskFailed: AlreadyExists; or the store would never show the object.
-            Conflict: It was deleted and created meanwhile: reconcile again.
-            KubeError: The API server cannot be reached or refused.
+            TaskFailed: AlreadyExists: Another object has the name. NotSelected: The watch excludes the
+                object.
+            Conflict: The object was deleted and created again. Reconcile again.
+            KubeError: The API server refused the request or is unreachable.
         """
         live = self._informer.store.get(self._key)
         if live is not None and self._is_made(live.metadata):
@@ -53,17 +52,17 @@ class Create(Apply[K]):
             return made
         before = await self._read()
         if before is None:
-            # The store is behind: what it shows is gone.
+            # The store lags behind: the object that it shows no longer exists.
             made = self._made() if self._check else await self._post()
             if made is None:
-                raise Conflict(409, "Conflict", f"{self._what} was created meanwhile")
+                raise Conflict(409, "Conflict", f"another client has just created {self._what}")
             return made
         if not self._is_made(before.metadata):
             raise self._exists(before.metadata)
         return Applied(self._shown(before), False, ())
 
     async def _post(self) -> Applied[K] | None:
-        """Send the object; return None if there is one of that name."""
+        """Sends the object, and returns None if an object of that name exists."""
         try:
             made = await self._cluster.api.create(
                 self._resource, self._manifest, namespace=self._key.namespace
@@ -74,7 +73,7 @@ class Create(Apply[K]):
         return Applied(made, True, self._made().diff)
 
     def _made(self) -> Applied[K]:
-        diff = self._told(additions(self._manifest)) or (f"+ {self._what}",)
+        diff = self._lines(additions(self._manifest)) or (f"+ {self._what}",)
         return Applied(self._viewed(self._manifest), True, diff)
 
     def _is_made(self, live: ObjectMeta) -> bool:
@@ -91,7 +90,7 @@ class Create(Apply[K]):
             foreign = whose(live, kind, self._owner)
             why = f"it already exists and {foreign}. Delete it, or rename the {kind.kind}"
         elif live.deletion_timestamp is not None:
-            why = "one of that name is being deleted. The operator creates it once that is gone"
+            why = "an object of that name is being deleted. The operator retries until it is gone"
         else:
-            why = "it already exists, and was not created from this manifest. Delete it first"
+            why = "it already exists and was not created from this manifest. Delete it first"
         return TaskFailed(ALREADY_EXISTS, f"Cannot create {self._what}: {why}.")

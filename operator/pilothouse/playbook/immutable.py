@@ -1,7 +1,7 @@
-"""Refusals of a change to an existing object, as a failure that names the fields.
+"""The failure of a change that the API server does not allow on an existing object.
 
 The API server answers a change of a Pod with a dump of both specs, which is long and may contain secrets. The
-failure names the fields instead, and no values.
+failure names only the fields.
 """
 
 import re
@@ -17,16 +17,16 @@ from pilothouse.playbook.tasks import TaskFailed
 
 IMMUTABLE = "Immutable"
 
-# How Kubernetes' validation, and CRDs' rules by convention, word it: the field is not wrong, only too late.
+# How the validation of Kubernetes, and by convention the rules of CRDs, word the refusal of such a change.
 _REFUSED = re.compile(
     r"immutable|may not (?:change|be changed|add or remove)|can ?not be (?:changed|modified|updated)"
     r"|updates to .* are forbidden"
 )
-# What the API server changes in a Pod that exists.
+# The fields of an existing Pod that can be changed.
 _CHANGED_IN_A_POD = re.compile(
     r"spec\.(?:containers|initContainers)\[[^\]]*\]\.image|spec\.activeDeadlineSeconds|spec\.tolerations.*"
 )
-# A sentence names so many fields.
+# The number of fields that the message names.
 _NAMED = 5
 _HOLDS_DATA = {"PersistentVolumeClaim", "PersistentVolume", "Namespace"}
 
@@ -38,17 +38,17 @@ def immutable(
     live: Unstructured,
     manager: str,
 ) -> TaskFailed | None:
-    """Return the failure of a change that the server never makes to an existing object.
+    """Returns the failure of a change of fields that cannot be changed.
 
     Args:
         resource: The kind of the object.
-        refusal: What the server said.
-        desired: The manifest, or the patch.
+        refusal: The answer of the API server.
+        desired: The manifest or the patch.
         live: The object.
-        manager: Who applied the manifest.
+        manager: The field manager that applied the manifest.
 
     Returns:
-        The failure; None when the refusal has another cause.
+        The failure; None if the refusal has another cause.
     """
     causes = [cause for cause in refusal.causes if _REFUSED.search(cause.message)]
     if not causes:
@@ -74,15 +74,16 @@ def immutable(
 
 
 def _differing(desired: Any, live: Any, owned: Mapping[str, Any], path: str) -> Iterator[str]:
-    """Find the fields that an apply would change.
+    """Yields the fields that an apply would change.
 
-    The server alone knows defaults and notations. So this may name a field too many; it is read by people.
+    Only the API server knows defaults and notations. So this may yield a field too many, which is acceptable
+    in a message for people.
 
     Args:
-        desired: What is desired of a field.
-        live: Its value.
-        owned: What the manager owns of it (metav1.FieldsV1).
-        path: Where it is.
+        desired: The desired value of a field.
+        live: Its current value.
+        owned: The part of it that the manager owns (metav1.FieldsV1).
+        path: The path of the field.
     """
     if isinstance(desired, Mapping) and isinstance(live, Mapping):
         for name, value in desired.items():
@@ -128,7 +129,7 @@ def _is_keyed(value: Any) -> bool:
 
 
 def _covers(live: Any, desired: Any) -> bool:
-    """Whether a value is the desired one with defaults added to it."""
+    """Returns whether a value is the desired one, possibly with added defaults."""
     if isinstance(desired, Mapping) and isinstance(live, Mapping):
         return all(_covers(live.get(name), value) for name, value in desired.items())
     if isinstance(desired, list) and isinstance(live, list):

@@ -1,4 +1,4 @@
-"""Jobs that a play runs to their end."""
+"""The manifest and the result of a Job that `run_job` runs."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,19 +15,19 @@ FAILED = "JobFailed"
 
 
 def job_manifest(body: Mapping[str, Any], owner: str) -> Json:
-    """A Job whose name tells its content: what a Job runs cannot be changed, so it needs another name."""
-    asked: Json = msgspec.to_builtins(body)
-    metadata = asked.get("metadata", {})
-    name = child_name(metadata.get("name", owner), digest(asked.get("spec", {})), kind=JOB)
-    return {**asked, "metadata": {**metadata, "name": name}}
+    """Returns a manifest whose name ends with a digest of the spec, because a Job's spec is immutable."""
+    manifest: Json = msgspec.to_builtins(body)
+    metadata = manifest.get("metadata", {})
+    name = child_name(metadata.get("name", owner), digest(manifest.get("spec", {})), kind=JOB)
+    return {**manifest, "metadata": {**metadata, "name": name}}
 
 
 def verdict(job: Job, fallback: float) -> Job:
-    """A Job that has succeeded.
+    """Returns the Job if it has succeeded.
 
     Raises:
-        Waiting: It has not ended.
-        TaskFailed: It has failed.
+        Waiting: The Job has not finished.
+        TaskFailed: JobFailed: The Job has failed.
     """
     name, status = job.metadata.name, job.status
     if status.ended("Complete"):
@@ -35,9 +35,9 @@ def verdict(job: Job, fallback: float) -> Job:
     if failure := status.ended("Failed"):
         raise TaskFailed(
             FAILED,
-            f"Job {name} failed ({failure.reason}): {failure.message.rstrip('.')}. See its Pods' logs, "
-            "then delete it to have it run again.",
+            f"Job {name} failed ({failure.reason}): {failure.message.rstrip('.')}. See the logs of its Pods. "
+            "To run it again, delete it.",
             permanent=True,
         )
-    tries = f", after {status.failed} failed tries" if status.failed else ""
-    raise Waiting(RUNNING, f"Waiting until Job {name} has ended{tries}.", fallback=fallback)
+    tries = f" (failed Pods so far: {status.failed})" if status.failed else ""
+    raise Waiting(RUNNING, f"Waiting until Job {name} has finished{tries}.", fallback=fallback)

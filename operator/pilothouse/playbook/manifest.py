@@ -1,10 +1,10 @@
-"""Manifests: what is asked of an object, compared with what the server holds, field by field.
+"""Manifests: the desired state of an object, compared field by field with the stored one.
 
-Server-side apply (kubernetes.io/docs/reference/using-api/server-side-apply) lets a manager state the fields
-that it cares about. So a manifest is fulfilled when the manager owns the fields that it states, no more and
-no less, and each has its value in the live object; the rest belongs to others. What belongs together, what a
-default is and how a value is written, the server alone knows: so the comparison here may say at no cost that
-all is as it should be, and what an apply changes is seen in the server's answer to it.
+With server-side apply (kubernetes.io/docs/reference/using-api/server-side-apply) a field manager states the
+fields that it owns. So an object matches a manifest if the manager owns exactly the fields of the manifest,
+and each has its value in the object. Other fields belong to other managers. Only the API server knows which
+fields belong together, which values are defaults, and how it writes a value. So the comparison here can only
+find, without a request, that an object surely matches. What an apply changes is taken from its answer.
 """
 
 import base64
@@ -33,10 +33,10 @@ class Difference(NamedTuple):
     """A field that changes.
 
     Attributes:
-        path: The field.
-        live: Its value before; None: it is not there.
-        desired: Its value after; None: it is not there.
-        rivals: The other managers that owned the field before.
+        path: The path of the field.
+        live: The value before; None: it did not exist.
+        desired: The value after; None: it no longer exists.
+        rivals: The other field managers that owned the field before.
     """
 
     path: str
@@ -44,13 +44,13 @@ class Difference(NamedTuple):
     desired: Any
     rivals: tuple[str, ...] = ()
 
-    def told(self, *, hidden: bool = False) -> str:
-        """A line for people: "spec.replicas: 2 -> 3".
+    def line(self, *, hidden: bool = False) -> str:
+        """Returns the line of a diff: "spec.replicas: 2 -> 3".
 
         Args:
-            hidden: The values are nobody's business.
+            hidden: Whether to hide the values.
         """
-        live, desired = _told(self.live, hidden), _told(self.desired, hidden)
+        live, desired = _text(self.live, hidden), _text(self.desired, hidden)
         if self.live is None:
             return f"+ {self.path}: {desired}"
         if self.desired is None:
@@ -61,36 +61,37 @@ class Difference(NamedTuple):
 def completed(
     resource: Resource[Any], body: Mapping[str, Any], kind: Resource[Any], owner: ObjectMeta, *, owned: bool
 ) -> Json:
-    """A manifest of what a body states: with kind, name and namespace, and the reference to its owner.
+    """Completes a manifest with kind, name, namespace, and the reference to the owner.
 
     Args:
-        resource: The kind of what is stated.
-        body: What is stated; the name and namespace are the owner's unless given.
-        kind: The owner's.
-        owner: Its metadata.
-        owned: Whether the object is deleted with its owner. If not, it carries the owner's UID in an
-            annotation instead of an owner reference.
+        resource: The kind of the object.
+        body: The manifest. Default for name and namespace: those of the owner.
+        kind: The kind of the owner.
+        owner: The metadata of the owner.
+        owned: Whether to set an owner reference. If not, the object gets an annotation with the owner's UID.
 
     Raises:
-        PlaybookError: The owner cannot own it, or the name is empty.
-        TaskFailed: It states a field that server-side apply could not keep as stated.
+        PlaybookError: The owner cannot own the object, or the name is empty.
+        TaskFailed: InvalidManifest: The manifest states a field that an apply could not remove later.
     """
-    # As the server reads it, to be compared with what it answers.
-    asked: Json = msgspec.json.decode(msgspec.json.encode(body))
+    # As JSON, to compare it with the answers of the API server.
+    manifest: Json = msgspec.json.decode(msgspec.json.encode(body))
     if holds_secrets(resource):
-        # A copy, because `_normalize` changes what is asked.
-        hide_contents(resource, {name: asked.get(name) for name in ("data", "stringData")})
-    _normalize(resource, asked)
-    metadata = {"name": owner.name, **asked.get("metadata", {})}
+        # A copy, because `_normalize` changes the manifest.
+        hide_contents(resource, {name: manifest.get(name) for name in ("data", "stringData")})
+    _normalize(resource, manifest)
+    metadata = {"name": owner.name, **manifest.get("metadata", {})}
     if not metadata["name"]:
-        raise PlaybookError(f"{resource} to be applied has an empty name: leave it out, or give one")
+        raise PlaybookError(
+            f"the manifest of {resource} has an empty name: remove the field metadata.name, or set it"
+        )
     if resource.namespaced:
         metadata.setdefault("namespace", owner.namespace)
     if owned:
         if owner.namespace and owner.namespace != metadata.get("namespace"):
             raise PlaybookError(
-                f"{kind.kind} {owner.key} cannot own {resource} {metadata['name']} elsewhere than in its "
-                "namespace: apply it with owned=False, and delete it in the cleanup"
+                f"{kind.kind} {owner.key} cannot own {resource} {metadata['name']} in another namespace: use "
+                "owned=False, and delete the object in the cleanup"
             )
         reference = {
             "apiVersion": kind.api_version,
@@ -103,17 +104,17 @@ def completed(
         metadata["ownerReferences"] = [*metadata.get("ownerReferences", ()), reference]
     else:
         metadata["annotations"] = {**(metadata.get("annotations") or {}), OWNER_UID: owner.uid}
-    return {**asked, "apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata}
+    return {**manifest, "apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata}
 
 
 def _normalize(resource: Resource[Any], body: Json) -> None:
-    """Replaces or refuses fields that the server only writes to others, so that apply cannot remove them.
+    """Replaces or refuses fields that the API server copies to other fields: an apply could not remove those.
 
-    The server copies a Secret's `stringData` into `data` and drops it. A key that is no longer stated in
-    `stringData` would stay in `data`, where no manager owns it (issue 108008 of kubernetes/kubernetes).
+    The API server moves a Secret's `stringData` into `data`. A key that is later dropped from `stringData`
+    would stay in `data`, where no manager owns it (issue 108008 of kubernetes/kubernetes).
 
     Raises:
-        TaskFailed: A value of `stringData` is not text, or a pod states `serviceAccount`.
+        TaskFailed: InvalidManifest: A value of `stringData` is not text, or a pod states `serviceAccount`.
     """
     if holds_secrets(resource):
         _without_string_data(body)
@@ -123,7 +124,7 @@ def _normalize(resource: Resource[Any], body: Json) -> None:
             raise TaskFailed(
                 INVALID_MANIFEST,
                 f"The manifest of the {resource.kind} states {path}.serviceAccount, an alias that the API "
-                "server ignores once serviceAccountName is set. State serviceAccountName.",
+                "server ignores once serviceAccountName is set. State serviceAccountName instead.",
             )
 
 
@@ -135,7 +136,7 @@ def _without_string_data(body: Json) -> None:
     if not isinstance(stated, Mapping) or not isinstance(held, Mapping):
         raise TaskFailed(
             INVALID_MANIFEST,
-            "The manifest of the Secret is not valid: state data and stringData as mappings.",
+            "The manifest of the Secret is not valid: data and stringData must be mappings.",
         )
     data = dict(held)
     for name, value in stated.items():
@@ -144,15 +145,15 @@ def _without_string_data(body: Json) -> None:
         if not isinstance(value, str):
             raise TaskFailed(
                 INVALID_MANIFEST,
-                f"The manifest of the Secret is not valid: a value in stringData is of the type "
-                f"{type(value).__name__}. State it as text.",
+                "The manifest of the Secret is not valid: a value in stringData has the type "
+                f"{type(value).__name__}, but must be text.",
             )
         data[name] = base64.b64encode(value.encode()).decode()
     body["data"] = data
 
 
 def _pod_specs(body: Json) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Finds the pod spec of a workload: where containers are stated."""
+    """Yields the pod spec of a workload, with its path."""
     for path in ("spec", "spec.template.spec", "spec.jobTemplate.spec.template.spec"):
         found: Any = body
         for name in path.split("."):
@@ -162,23 +163,23 @@ def _pod_specs(body: Json) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def fulfilled(manifest: Mapping[str, Any], live: Unstructured, manager: str) -> bool:
-    """Whether a live object surely is as a manifest asks, and all that is asked is the manager's.
+    """Returns whether an object surely matches a manifest, and the manager owns exactly its fields.
 
-    False is no certain no. What the server treats as one value (an atomic map or list: its entry in
-    managedFields is empty) must be the same to the last field, although the server may have added defaults
-    there; and it may write a value in another way than it was asked (0.5 as 500m). It takes an apply to find
-    out, which then changes nothing.
+    If this returns False, the object may match nevertheless. A value that the API server treats as a whole
+    (an atomic map or list, whose entry in managedFields is empty) must be equal, although the API server may
+    have added defaults to it. And it may write a value in another form (0.5 as 500m). An apply finds out, and
+    then changes nothing.
     """
     return _fulfilled(_stated(manifest), live.content, managed(live, manager))
 
 
 def changes(before: Unstructured, after: Unstructured, manager: str) -> list[Difference]:
-    """What an apply has changed, or would change, in what managers may state of an object.
+    """Returns what a write has changed, or would change, in the fields that have managers.
 
     Args:
-        before: The object before it.
-        after: What the server answered to it.
-        manager: Who applied.
+        before: The object before the write.
+        after: The answer of the API server.
+        manager: The field manager of the write.
     """
     trees = [
         Tree(_rival(each, manager) if obj is before else "", each["fieldsV1"])
@@ -188,7 +189,7 @@ def changes(before: Unstructured, after: Unstructured, manager: str) -> list[Dif
     ]
     old, new = _stated(before.content), _stated(after.content)
     if not {"f:status"} & managed(after, manager).keys():
-        # Not reached by an apply; others write it at any time.
+        # An apply does not change it, and others write it at any time.
         old.pop("status", None)
         new.pop("status", None)
     found = list(_changes(old, new, trees, ""))
@@ -198,14 +199,14 @@ def changes(before: Unstructured, after: Unstructured, manager: str) -> list[Dif
 
 
 def additions(manifest: Mapping[str, Any]) -> list[Difference]:
-    """What is made with an object of a manifest."""
+    """Returns the fields of an object that is created from a manifest, as differences."""
     stated = _stated(manifest)
     stated.pop("metadata", None)
     return list(_changes({}, stated, (), ""))
 
 
 def managed(live: Unstructured, manager: str) -> Mapping[str, Any]:
-    """The fields (metav1.FieldsV1) that a manager has applied to a live object; empty when it never did."""
+    """Returns the fields (metav1.FieldsV1) that a manager has applied to an object; empty if it never has."""
     for entry in _entries(live):
         if (entry["manager"], entry["operation"], entry.get("subresource", "")) == (manager, "Apply", ""):
             fields: Mapping[str, Any] = entry.get("fieldsV1", {})
@@ -219,7 +220,7 @@ def _entries(obj: Unstructured) -> Sequence[Mapping[str, Any]]:
 
 
 def _stated(obj: Mapping[str, Any]) -> Json:
-    """The part of an object whose fields have owners."""
+    """Returns the part of an object whose fields have managers."""
     part = {name: value for name, value in obj.items() if name not in _UNOWNED}
     metadata = {name: value for name, value in obj["metadata"].items() if name in _OWNED_METADATA}
     return {"metadata": metadata, **part} if metadata else part
@@ -240,12 +241,12 @@ def _fulfilled(desired: Any, live: Any, owned: Mapping[str, Any]) -> bool:
 
 
 def _item_fulfilled(desired: Any, live: Sequence[Any], owned: Mapping[str, Any], parts: Set[str]) -> bool:
-    """Whether an item is in a list that is merged by keys, or as a set."""
+    """Returns whether an item is in a list that is merged by keys or as a set."""
     if not isinstance(desired, Mapping):
         return desired in live and any(
             field.startswith("v:") and msgspec.json.decode(field[2:]) == desired for field in parts
         )
-    # A key that the manifest leaves out has the default of its schema, which only the server knows.
+    # A key that the manifest leaves out has the default of its schema, which only the API server knows.
     keys = {field: _key(field) for field in parts if field.startswith("k:")}
     known = [
         field
@@ -259,37 +260,37 @@ def _item_fulfilled(desired: Any, live: Sequence[Any], owned: Mapping[str, Any],
 
 
 class Tree(NamedTuple):
-    """What a manager owns of a field (metav1.FieldsV1).
+    """The part of a field that a manager owns (metav1.FieldsV1).
 
     Attributes:
-        rival: The manager's name; empty for the one who applies, and for what is owned afterwards.
-        fields: The fields below; empty when it owns the whole.
+        rival: The name of the manager; empty for the operator itself, and for fields owned after the write.
+        fields: The owned subfields; empty if the manager owns the whole field.
     """
 
     rival: str
     fields: Mapping[str, Any]
 
     def below(self, name: str) -> "Tree | None":
-        """Returns what it owns of a part; None for nothing."""
+        """Returns the owned part of a subfield; None if the manager does not own it."""
         if not self.fields:
             return self
         return Tree(self.rival, self.fields[name]) if name in self.fields else None
 
 
 def _rival(entry: Mapping[str, Any], manager: str) -> str:
-    """The manager of an entry of managedFields, unless it is the one who applies."""
+    """Returns the manager of an entry of managedFields; empty if it is the given one."""
     name = str(entry.get("manager", ""))
     return "" if (name, entry.get("operation")) == (manager, "Apply") else name
 
 
 def _changes(old: Any, new: Any, trees: Sequence[Tree], path: str) -> Iterator[Difference]:
-    """Compares two states of a field.
+    """Compares two values of a field.
 
     Args:
-        old: Before.
-        new: After.
-        trees: What managers own of it: shows how the server merges its lists.
-        path: Where it is.
+        old: The value before.
+        new: The value after.
+        trees: The parts of it that managers own, which show how the API server merges its lists.
+        path: The path of the field.
     """
     if old == new:
         return
@@ -339,7 +340,7 @@ def _rivals(trees: Iterable[Tree]) -> tuple[str, ...]:
 
 
 def _key(field: str) -> Mapping[str, Any]:
-    """The keys of a list's item, as managedFields name it; empty for what is none."""
+    """Returns the keys of a list item as stated in managedFields; empty for another field."""
     key: Mapping[str, Any] = msgspec.json.decode(field[2:]) if field.startswith("k:") else {}
     return key
 
@@ -356,14 +357,14 @@ def _join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-def _told(value: Any, hidden: bool) -> str:
+def _text(value: Any, hidden: bool) -> str:
     if hidden:
         return HIDDEN
-    # Before it is truncated: a part of a secret value is not recognized.
+    # Redact before truncating: a part of a secret value would not be recognized.
     text = redacted(value if isinstance(value, str) else msgspec.json.encode(value).decode())
     return text if len(text) <= VALUE_LENGTH else f"{text[: VALUE_LENGTH - 3]}..."
 
 
 def is_secret(resource: Resource[Any], path: str) -> bool:
-    """Whether a field must not be shown: the contents of a Secret, and what somebody else noted of them."""
+    """Returns whether a field must not be shown: the data of a Secret, and annotations that may repeat it."""
     return holds_secrets(resource) and path.startswith(("data", "stringData", "metadata.annotations"))

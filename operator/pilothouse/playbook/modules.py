@@ -23,25 +23,25 @@ T = TypeVar("T", bound=KubeObject)
 K = TypeVar("K", bound=KubeObject)
 W = TypeVar("W", Deployment, StatefulSet)
 
-# Watches report what is waited for. This is for what no watch reports, or reports late. Seconds.
+# Seconds. A watch reports most changes that a task waits for. This is for those that no watch reports.
 FALLBACK = 60.0
-# No watch shows why a pod does not run. Seconds.
+# Seconds. Shorter, because no watch reports why a pod does not run.
 ROLLOUT_FALLBACK = 15.0
 
 WAIT_TIMED_OUT = "WaitTimedOut"
 
-# What tells objects apart: a patch is for the object of its key, as it was seen.
+# A patch must not state these: `patch` sets them from the object that the play has seen.
 _IDENTITY = {"name", "namespace", "uid", "resourceVersion"}
 
 
 @awaited
 class ObjectModules(Generic[T]):
-    """The part of `Play` that reads and changes objects of the cluster.
+    """The methods of `Play` that read and change objects of the cluster.
 
     Attributes:
         object: The object that is reconciled.
-        check: Change nothing, and report what would change.
-        records: Which plans are under way, and since when tasks wait.
+        check: Whether this is check mode: change nothing, and report what would change.
+        records: The plans in progress, and the times when tasks began to wait.
     """
 
     object: T
@@ -50,11 +50,11 @@ class ObjectModules(Generic[T]):
 
     @property
     def cluster(self) -> Cluster:
-        """What the modules reach."""
+        """The cluster that the modules use."""
         raise NotImplementedError
 
     def _report(self, contended: Contended) -> None:
-        """Makes a fight with another client visible; the play goes on."""
+        """Reports a fight with another client. The reconcile continues."""
         raise NotImplementedError
 
     async def apply(
@@ -66,50 +66,57 @@ class ObjectModules(Generic[T]):
         adopt: bool = False,
         force: bool = True,
     ) -> K:
-        """Makes an object be as stated, by server-side apply under the operator's name.
+        """Applies a manifest: creates the object, changes what differs, or does nothing.
 
-        What the body leaves out is left to others, or is taken away if the operator had stated it before. In
-        what the server takes as one value (a Service's selector, the rules of a Role, any list without keys)
-        there are no others: it is as stated to the last field, defaults apart.
+        ::
 
-        An object that is as stated costs no request as long as nobody changes it; one that is not known to be
-        is read once, and applied unless it plainly is as stated. The diff is what the server changed. A
-        creation takes a read and an apply; what somebody else makes between them is noticed where it states
-        a field otherwise, or has another controller.
+            await play.apply(CONFIG_MAP, {"data": {"greeting": "Hello"}})
 
-        Some fields of an existing object never change: of a Pod all but the images, the metadata,
-        activeDeadlineSeconds, and additional tolerations. A manifest that changes another one is the failure
-        `Immutable`, which names the fields. To replace the object, rescue that failure and `delete` it. What
-        the server and others have added to a Pod (defaults, nodeName, injected volumes) is no difference.
+        This is a server-side apply with the operator as field manager. Fields that the manifest leaves out
+        keep their values, unless the operator had applied them before: then the API server removes them. The
+        API server treats some fields as one value, such as the selector of a Service, the rules of a Role, or
+        a list without keys. State these completely.
 
-        Another client may keep changing a field that is stated. From the third correction on, the operator
-        corrects the object with growing pauses of 1 s to 5 minutes, and Ready is False with the reason
-        FieldContended until the object has been left alone for a minute. In the meantime the object that is
-        returned is not as stated.
+        If the object is known to match the manifest and has not changed since, no request is sent. Otherwise
+        the object is read, and applied if it may differ. The diff lists the fields that the API server
+        changed.
+
+        Some fields of an existing object cannot be changed. Of a Pod, only the images, the metadata and
+        activeDeadlineSeconds can, and tolerations can be added. If the manifest changes another field, the
+        task fails with `Immutable`, and the message names the field. To replace the object, catch that
+        failure and `delete` the object. Fields that the API server and others have added to a Pod (defaults,
+        nodeName, injected volumes) are not differences.
+
+        If another client keeps changing a field of the manifest, the operator waits before each correction
+        from the third one on: first 1 s, at most 5 minutes. Ready is False with the reason FieldContended
+        until no correction was needed for a minute. During that time the returned object may differ from the
+        manifest.
 
         Args:
-            resource: The kind; the watch declares it in `owns`.
-            body: What is stated. apiVersion and kind need not be; the name and namespace are the object's own
-                unless given: see `child_name` for others.
-            owned: Delete the object together with this one, by an owner reference. False is for an object
-                that outlives this one (a retained PersistentVolumeClaim), is in another namespace, or has
-                none: it carries the annotation `pilothouse.dev/owner-uid` instead. The garbage collector does
-                not delete it, so the cleanup must. Either way its changes cause a play.
-            adopt: Take over an existing object that does not belong to this one. It may belong to no one, to
-                another object, or to an earlier object of the same name, which had another UID. A controller
-                reference to another object is removed.
-            force: Take fields over from other managers, as the API's documentation advises for controllers.
+            resource: The kind, which the watch declares in `owns`.
+            body: The manifest. apiVersion and kind may be left out. Default for name and namespace: those of
+                the play's object. For other names see `child_name`.
+            owned: Whether to set an owner reference, so that the object is deleted together with the play's
+                object. False is for an object that outlives it (a retained PersistentVolumeClaim), is in
+                another namespace, or has none. It gets the annotation `pilothouse.dev/owner-uid` instead, and
+                the cleanup must delete it. In both cases a change of the object causes a reconcile.
+            adopt: Whether to take over an existing object that does not belong to the play's object. It may
+                belong to no object, to another one, or to an earlier object of the same name, with another
+                UID. A controller reference to another object is removed.
+            force: Whether to take fields over from other field managers, as the Kubernetes documentation
+                recommends for controllers.
 
         Returns:
-            The object as stored; in check mode as it is, or would be made.
+            The object as stored. In check mode: the object as it is, or as it would be created.
 
         Raises:
-            TaskFailed: NameTaken: the object exists and does not belong to this one; Immutable: the server
-                does not change a field of an existing object; FieldConflict: another manager
-                wants the same field; FieldContended: another client keeps deleting the object;
-                NotSelected: the watch's selectors or namespaces would never show it; KubernetesRefused: the
-                API server cannot be reached or refused.
-            Conflict: The object changed meanwhile: leave it to the engine, which plays again.
+            TaskFailed: NameTaken: The object exists and does not belong to the play's object. Immutable: The
+                manifest changes a field of an existing object that cannot be changed. FieldConflict: Another
+                manager owns a field, and `force` is False. FieldContended: Another client keeps deleting the
+                object. NotSelected: The selectors or namespaces of the watch exclude the object.
+                InvalidManifest: The manifest states a field that an apply could not remove later.
+                KubernetesRefused: The API server refused the request or is unreachable.
+            Conflict: The object has changed. Do not catch it: the engine reconciles again.
         """
         metadata = self.object.metadata
         manifest = completed(resource, body, self.cluster.owner, metadata, owned=owned)
@@ -132,31 +139,30 @@ class ObjectModules(Generic[T]):
         return applied.object
 
     async def create(self, resource: Resource[K], body: Mapping[str, Any], *, owned: bool = True) -> K:
-        """Creates an object that must not exist, by one request (POST) that never changes an existing object.
+        """Creates an object that must not exist yet. An existing object is never changed.
 
-        A task may be stopped after the server has stored the object and before the answer arrives. So the
-        object carries a digest of its manifest, which contains the UID of this object, in the annotation
-        `pilothouse.dev/created-from`. If an object of that name belongs to this one and carries that digest,
-        an earlier try has created it: `create` returns it as it is now, and reports no change. Any other
-        object of that name is a failure, also one that is being deleted.
+        The object gets the annotation `pilothouse.dev/created-from`: a digest of the manifest and of the UID
+        of the play's object. If a reconcile is interrupted after the API server has stored the object, the
+        next one finds its digest, returns the object as it is now, and reports no change. Any other object of
+        that name is a failure, even if it is being deleted.
 
-        A later change of the body is a failure as well: guard the call, as in `if play.get(...) is None`.
-        Later changes are made by `patch`, or by `apply`, which takes over the fields that it states; it
-        does not remove a field that only `create` stated.
+        A later change of the manifest is a failure, too. So guard the call, for example with
+        `if play.get(...) is None`. Make later changes with `patch`, or with `apply`. An apply takes over the
+        fields that its manifest states, but does not remove a field that only `create` stated.
 
         Args:
-            resource: The kind; the watch declares it in `owns`.
-            body: The object, as for `apply`.
-            owned: As for `apply`.
+            resource: The kind, which the watch declares in `owns`.
+            body: The manifest, as for `apply`.
+            owned: Whether to set an owner reference, as for `apply`.
 
         Returns:
-            The object as stored; in check mode as it would be made.
+            The object as stored. In check mode: as it would be created.
 
         Raises:
-            TaskFailed: AlreadyExists: another object has the name; NotSelected: the watch's selectors or
-                namespaces would never show it; KubernetesRefused: the API server cannot be reached or
-                refused.
-            Conflict: It was deleted and created meanwhile: leave it to the engine, which plays again.
+            TaskFailed: AlreadyExists: Another object has the name. NotSelected: The selectors or namespaces
+                of the watch exclude the object. KubernetesRefused: The API server refused the request or is
+                unreachable.
+            Conflict: The object was deleted and created again. Do not catch it: the engine reconciles again.
         """
         metadata = self.object.metadata
         manifest = completed(resource, body, self.cluster.owner, metadata, owned=owned)
@@ -176,56 +182,65 @@ class ObjectModules(Generic[T]):
         namespace: str = "",
         owned: bool = True,
     ) -> K:
-        """Changes some fields of an object, by a merge patch (RFC 7386): None removes a field.
+        """Changes some fields of an object with a merge patch (RFC 7386). None removes a field.
 
-        A list is replaced as a whole; to change one container of a Pod, `apply` its manifest. The patch
-        carries the UID and the resourceVersion of the object that the play has seen, so the server refuses
-        it if the object has changed since. If nothing differs no patch is sent, and as long as nobody changes
-        the object, no request.
+        ::
+
+            await play.patch(CONFIG_MAP, "web", {"metadata": {"labels": {"tier": "front"}}})
+
+        A list is replaced as a whole. To change one container of a Pod, `apply` its manifest.
+
+        The patch carries the UID and the resourceVersion of the object that the play has seen, so the API
+        server refuses it if the object has changed since. If nothing differs, no patch is sent. If the object
+        has not changed since that was found out, there is no request at all.
 
         Args:
-            resource: The kind; the watch declares it.
-            name: Its name.
-            body: The fields; not the status.
-            namespace: The object's own unless given.
-            owned: Refuse an object that does not belong to this one. False changes such an object on purpose.
+            resource: The kind, which the watch declares.
+            name: The name of the object.
+            body: The fields to change, without the status.
+            namespace: The namespace of the object. Default: that of the play's object.
+            owned: Whether to refuse an object that does not belong to the play's object.
 
         Returns:
-            The object as stored; in check mode as it is.
+            The object as stored. In check mode: as it is.
 
         Raises:
-            PlaybookError: The patch states the status, or which object it is for.
-            TaskFailed: NothingToPatch: there is no such object; NotOwned: it does not belong to this one;
-                Immutable: the server does not change these fields of an existing object; KubernetesRefused:
-                the API server cannot be reached or refused.
-            Conflict: It changed meanwhile: leave it to the engine, which plays again.
+            PlaybookError: The patch states the status, or the name, namespace, UID or resourceVersion.
+            TaskFailed: NothingToPatch: The object does not exist. NotOwned: It does not belong to the play's
+                object. Immutable: The patch changes a field that cannot be changed. KubernetesRefused: The
+                API server refused the request or is unreachable.
+            Conflict: The object has changed. Do not catch it: the engine reconciles again.
         """
         if "status" in body or _IDENTITY & body.get("metadata", {}).keys():
             raise PlaybookError(
-                f"a patch of {resource.kind} {name} states the status or its identity: state other fields"
+                f"the patch of {resource.kind} {name} must not state the status, name, namespace, uid or "
+                "resourceVersion: remove these fields"
             )
         key = self._key(resource, name, namespace)
         with refusals():
             patched, found = await self._actions(owned=owned).patch(resource, key, body)
         if found:
-            diff = [each.told(hidden=is_secret(resource, each.path)) for each in found]
+            diff = [each.line(hidden=is_secret(resource, each.path)) for each in found]
             RESULT.get().changed(f"patch {resource.kind} {name}", diff)
         self._report_contention(f"{resource}/patch", key)
         return patched
 
     async def read(self, resource: Resource[K], name: str, *, namespace: str = "") -> K | None:
-        """Reads an object from the API server, in check mode too; returns None when there is none.
+        """Reads an object from the API server, also in check mode.
 
-        `get` reads from the store and costs no request, but may be a moment behind. This is for decisions
-        that must not rest on an older state. The operator's role needs the verb `get`.
+        Use it for decisions that need the current state. `get` reads from the store, which costs no request
+        but may lag behind by a moment. The operator's role needs the verb `get`.
 
         Args:
-            resource: The kind, in any view; the watch need not declare it.
-            name: Its name.
-            namespace: The object's own unless given.
+            resource: The kind, with any view. The watch need not declare it.
+            name: The name of the object.
+            namespace: The namespace of the object. Default: that of the play's object.
+
+        Returns:
+            The object; None if it does not exist.
 
         Raises:
-            TaskFailed: KubernetesRefused: the API server cannot be reached or refused.
+            TaskFailed: KubernetesRefused: The API server refused the request or is unreachable.
         """
         with refusals():
             try:
@@ -242,25 +257,35 @@ class ObjectModules(Generic[T]):
         propagation: str = "Background",
         owned: bool = True,
     ) -> bool:
-        """Deletes an object, exactly the one that was seen; returns whether it is gone.
+        """Deletes an object, and returns whether it no longer exists.
 
-        It stays until its finalizers are gone: see `wait_for`.
+        ::
 
-        An object belongs to this one if this one controls it, if it carries this one's UID in the annotation
-        `pilothouse.dev/owner-uid` and has no controller, or if its controller belongs to this one and the
-        watch declares the controller's kind. That also holds for `scale`, `evict` and `patch`.
+            gone = await play.delete(JOB, "backup")
+            play.wait_for("the Job is deleted", gone)
+
+        Only the object that the play has seen is deleted, not another one of the same name. It exists until
+        its finalizers have been removed.
+
+        An object belongs to the play's object if that is its controller, or if it has no controller and its
+        annotation `pilothouse.dev/owner-uid` holds the UID of the play's object. It also belongs to it if its
+        controller does, and the watch declares the controller's kind. The same holds for `scale`, `evict` and
+        `patch`.
 
         Args:
-            resource: The kind; the watch declares it.
-            name: Its name.
-            namespace: The object's own unless given.
-            propagation: Background, Foreground or Orphan: what happens to what it owns.
-            owned: Refuse an object that does not belong to this one. False deletes such an object on purpose.
+            resource: The kind, which the watch declares.
+            name: The name of the object.
+            namespace: The namespace of the object. Default: that of the play's object.
+            propagation: What happens to the objects that it owns: Background, Foreground or Orphan.
+            owned: Whether to refuse an object that does not belong to the play's object.
+
+        Returns:
+            Whether the object no longer exists.
 
         Raises:
-            TaskFailed: NotOwned: the object does not belong to this one; KubernetesRefused: the API server
-                cannot be reached or refused.
-            Conflict: There is another one of that name by now: leave it to the engine, which plays again.
+            TaskFailed: NotOwned: The object does not belong to the play's object. KubernetesRefused: The API
+                server refused the request or is unreachable.
+            Conflict: Another object has the name now. Do not catch it: the engine reconciles again.
         """
         key = self._key(resource, name, namespace)
         with refusals():
@@ -279,22 +304,22 @@ class ObjectModules(Generic[T]):
         namespace: str = "",
         owned: bool = True,
     ) -> None:
-        """Makes a Deployment, or whatever else has the subresource `scale`, have so many replicas.
+        """Sets the replicas of a Deployment, or of another object with the subresource `scale`.
 
-        One that is left as it is costs no request as long as nobody changes it. What applies the same object
-        must not state `replicas`.
+        If the object is known to have this number and has not changed since, no request is sent. A task that
+        applies the same object must leave `replicas` out of its manifest.
 
         Args:
-            resource: The kind; the watch declares it.
-            name: Its name.
-            replicas: How many there shall be; whether they are there by now is what its status tells.
-            namespace: The object's own unless given.
-            owned: Refuse an object that does not belong to this one. False scales such an object on purpose.
+            resource: The kind, which the watch declares.
+            name: The name of the object.
+            replicas: The desired number of replicas. The status of the object shows how many there are.
+            namespace: The namespace of the object. Default: that of the play's object.
+            owned: Whether to refuse an object that does not belong to the play's object.
 
         Raises:
-            TaskFailed: NothingToScale: there is none; NotOwned: it does not belong to this one;
-                KubernetesRefused: the API server cannot be reached or refused.
-            Conflict: It changed meanwhile: leave it to the engine, which plays again.
+            TaskFailed: NothingToScale: The object does not exist. NotOwned: It does not belong to the play's
+                object. KubernetesRefused: The API server refused the request or is unreachable.
+            Conflict: The object has changed. Do not catch it: the engine reconciles again.
         """
         key = self._key(resource, name, namespace)
         with refusals():
@@ -313,22 +338,26 @@ class ObjectModules(Generic[T]):
         grace_seconds: int | None = None,
         owned: bool = True,
     ) -> bool:
-        """Asks a pod to go, where its disruption budgets allow that; returns whether it is gone.
+        """Evicts a pod if its PodDisruptionBudgets allow it, and returns whether it no longer exists.
 
-        It is the very pod that was seen. It goes some time later: see `wait_for`.
+        Only the pod that the play has seen is evicted. It terminates some time later: see `wait_for`.
 
         Args:
-            resource: Pods, in the view that the watch declares.
-            name: Its name.
-            namespace: The object's own unless given.
-            grace_seconds: What it gets to end; None leaves it to the pod.
-            owned: Refuse a pod that does not belong to this object. False evicts such a pod on purpose. A pod
-                of this object's Deployment belongs to it if the watch declares ReplicaSets and Deployments.
+            resource: The kind Pod, with the view that the watch declares.
+            name: The name of the pod.
+            namespace: The namespace of the pod. Default: that of the play's object.
+            grace_seconds: The time that the pod has to terminate; None: the pod's own setting.
+            owned: Whether to refuse a pod that does not belong to the play's object. A pod of a Deployment
+                belongs to the owner of the Deployment if the watch declares ReplicaSets and Deployments.
+
+        Returns:
+            Whether the pod no longer exists.
 
         Raises:
-            TaskFailed: NotOwned: the pod does not belong to this object; KubernetesRefused: a budget does not
-                allow it now, or the API server cannot be reached or refused. The operator retries.
-            Conflict: There is another one of that name by now: leave it to the engine, which plays again.
+            TaskFailed: NotOwned: The pod does not belong to the play's object. KubernetesRefused: A budget
+                does not allow the eviction now, or the API server refused the request or is unreachable. The
+                operator retries.
+            Conflict: Another pod has the name now. Do not catch it: the engine reconciles again.
         """
         key = self._key(resource, name, namespace)
         with refusals():
@@ -340,17 +369,17 @@ class ObjectModules(Generic[T]):
     async def pod_log(
         self, name: str, *, namespace: str = "", container: str = "", tail_lines: int | None = None
     ) -> str:
-        """What a pod's container has written so far, read from the API server, in check mode too.
+        """Returns the log of a pod's container, read from the API server, also in check mode.
 
         Args:
-            name: The pod.
-            namespace: The object's own unless given.
-            container: Which one; may be empty for a pod that has one only.
-            tail_lines: The last so many lines; None: the first 1 MiB.
+            name: The name of the pod.
+            namespace: The namespace of the pod. Default: that of the play's object.
+            container: The name of the container. It may be empty if the pod has only one.
+            tail_lines: The number of lines to read from the end; None: the first 1 MiB of the log.
 
         Raises:
-            TaskFailed: KubernetesRefused: the container has not started, there is no such pod, or the API
-                server cannot be reached or refused.
+            TaskFailed: KubernetesRefused: The container has not started, the pod does not exist, or the API
+                server refused the request or is unreachable.
         """
         key = ObjectKey(namespace or self.object.metadata.namespace, name)
         with refusals():
@@ -359,29 +388,29 @@ class ObjectModules(Generic[T]):
     async def wait_for_rollout(
         self, workload: W, *, fallback: float = ROLLOUT_FALLBACK, within: float | None = None
     ) -> None:
-        """Ends the play unless a workload is rolled out. The condition Ready then says why it is not.
+        """Ends the reconcile, without a failure, unless a workload is rolled out. Ready shows why it is not.
 
         ::
 
             deployment = await play.apply(DEPLOYMENT, manifest)
             await play.wait_for_rollout(deployment)
 
-        A rollout is done when `kubectl rollout status` says so. Until then each play reads the workload's
-        pods, and the claims of pods that cannot be scheduled, from the API server. The reason of Ready is
-        RollingOut, or what is in the way: ImagePullBackOff, CrashLoopBackOff, Unschedulable, VolumePending,
-        QuotaExceeded. The operator needs the permissions to list pods and to get persistentvolumeclaims;
-        without them the condition only says how far the rollout is.
+        The workload is rolled out under the same conditions as for `kubectl rollout status`. Until then each
+        reconcile reads the workload's pods, and the claims of pods that cannot be scheduled, from the API
+        server. The reason of Ready is RollingOut, or the problem: ImagePullBackOff, CrashLoopBackOff,
+        Unschedulable, VolumePending or QuotaExceeded. The operator needs permission to list pods and to get
+        persistentvolumeclaims. Without it the condition only shows the progress of the rollout.
 
         Args:
             workload: The Deployment or StatefulSet, as `apply` or `get` returned it.
-            fallback: Seconds until the next check. Changes of the workload are seen earlier; those of its
-                pods are not.
+            fallback: Seconds until the next check. Changes of the workload cause an earlier one. Changes of
+                its pods do not.
             within: Seconds that the rollout may last, as for `wait_for`; None: no limit.
 
         Raises:
-            Waiting: The rollout is not done.
-            TaskFailed: The Deployment has exceeded its progressDeadlineSeconds, or WaitTimedOut: the rollout
-                has lasted longer than `within`. The engine retries.
+            Waiting: The rollout has not finished.
+            TaskFailed: The Deployment has exceeded its progressDeadlineSeconds. WaitTimedOut: The rollout has
+                lasted longer than `within`. The operator retries.
         """
         rollout = await explained(self.cluster.api, workload)
         if rollout.failed:
@@ -401,46 +430,52 @@ class ObjectModules(Generic[T]):
         within: float | None = None,
         ready: bool = False,
     ) -> Job:
-        """Has a Job run to its end, once per content.
+        """Runs a Job and waits until it has finished. Each spec of the Job runs once.
 
-        Its name ends in a digest of what is stated: another content is another Job, the same content is the
-        same Job. It is deleted with the object, or earlier where the body has a ttlSecondsAfterFinished; one
-        that is gone is run anew, so note in the status that it is done.
+        ::
+
+            await play.run_job({"metadata": {"name": "backup"}, "spec": {"template": {...}}})
+
+        The name of the Job ends with a digest of its spec. So the same spec refers to the same Job, and a
+        changed spec starts another Job. The Job is deleted with the play's object, or earlier if its spec has
+        ttlSecondsAfterFinished. A deleted Job would run again, so record in the status that it has finished.
 
         Args:
-            body: The Job; the watch declares `JOB` in `owns`.
-            owned: As for `apply`. A Job with `owned=False` is not deleted with the object.
-            adopt: As for `apply`.
+            body: The manifest of the Job. The watch declares `JOB` in `owns`.
+            owned: Whether to set an owner reference, as for `apply`. Without it, the cleanup must delete the
+                Job.
+            adopt: Whether to take over an existing Job, as for `apply`.
             fallback: Seconds until the Job is checked again in any case.
-            within: Seconds that the Job may take, as for `wait_for`; None: no limit. It is not stopped.
-            ready: Whether a Job that runs leaves Ready as if there were none, as for `wait_for`.
+            within: Seconds that the Job may take, as for `wait_for`; None: no limit. The Job is not stopped.
+            ready: Whether the wait for the Job is routine and does not affect Ready, as for `wait_for`.
 
         Returns:
             The Job, which has succeeded.
 
         Raises:
-            Waiting: It has not ended.
-            TaskFailed: JobFailed: it is not run again until it is deleted; WaitTimedOut: it has taken longer
-                than `within`; what `apply` raises.
+            Waiting: The Job has not finished.
+            TaskFailed: JobFailed: The Job failed. It does not run again until it is deleted. WaitTimedOut: It
+                has taken longer than `within`. Also the failures of `apply`.
+            Conflict: The Job has changed. Do not catch it: the engine reconciles again.
         """
         job = await self.apply(JOB, job_manifest(body, self.object.metadata.name), owned=owned, adopt=adopt)
         try:
             return verdict(job, fallback)
         except Waiting as running:
             wait = Waiting(running.reason, running.message, fallback=running.fallback, ready=ready)
-        raise self._limited(wait, f"Job {job.metadata.name} has ended", within)
+        raise self._limited(wait, f"Job {job.metadata.name} has finished", within)
 
     def _limited(self, wait: Waiting, what: str, within: float | None, *, detail: str = "") -> Waiting:
-        """Returns a wait that ends in time.
+        """Returns a wait whose next check is not later than its time limit.
 
         Args:
             wait: The wait.
-            what: What is waited for, in words.
+            what: What the task waits for, in words.
             within: Seconds that the wait may last; None: no limit.
-            detail: A further sentence for the failure.
+            detail: Another sentence for the failure.
 
         Raises:
-            TaskFailed: It has lasted longer.
+            TaskFailed: WaitTimedOut: The wait has lasted longer.
         """
         if within is None:
             return wait
@@ -449,7 +484,7 @@ class ObjectModules(Generic[T]):
         if waited < limit:
             fallback = min(wait.fallback, limit - waited)
             return Waiting(wait.reason, wait.message, fallback=fallback, ready=wait.ready)
-        message = f"The wait until {what} has lasted longer than {limit:g} s. The operator keeps checking."
+        message = f"Timed out after {limit:g} s of waiting until {what}. The operator keeps checking."
         raise TaskFailed(WAIT_TIMED_OUT, f"{message} {detail}".rstrip())
 
     def _key(self, resource: Resource[Any], name: str, namespace: str) -> ObjectKey:
@@ -467,7 +502,7 @@ class ObjectModules(Generic[T]):
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """Turns a refusal of the API server into a failure of the task. The engine handles a Conflict."""
+    """Turns a failed request into a failure of the task. A Conflict is left to the engine."""
     try:
         yield
     except Conflict:

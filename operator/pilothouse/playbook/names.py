@@ -1,4 +1,4 @@
-"""Names for the objects that a playbook makes: valid for their kind, and different for different parts."""
+"""Names for the objects that a playbook creates: valid for their kind, and different for different parts."""
 
 import hashlib
 import json
@@ -11,17 +11,17 @@ import msgspec
 from pilothouse.kube import Resource
 
 DIGEST_LENGTH = 8
-# 40 bits. Longer than `digest`, so that a name that ends in one of those is not taken for a digest of parts.
+# 40 bits. Longer than DIGEST_LENGTH, so that a name with such a digest is not mistaken for one with this.
 NAME_DIGEST_LENGTH = 10
 
 
 class NameRule(NamedTuple):
-    """What names a kind has.
+    """The rule for the names of a kind.
 
     Attributes:
-        length: The longest name, in characters.
-        dots: A name may have dots: it is a DNS subdomain, not a DNS label.
-        letter: A name must start with a letter (RFC 1035), not with a digit.
+        length: The length of the longest name.
+        dots: Whether a name may contain dots: it is a DNS subdomain, not a DNS label.
+        letter: Whether a name must start with a letter (RFC 1035), not with a digit.
     """
 
     length: int
@@ -29,7 +29,7 @@ class NameRule(NamedTuple):
     letter: bool = False
 
     def admits(self, name: str) -> bool:
-        """Whether an object of the kind may have this name."""
+        """Returns whether an object of the kind may have this name."""
         return (
             len(name) <= self.length
             and (self.dots or "." not in name)
@@ -42,9 +42,9 @@ _LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _SUBDOMAIN = re.compile(rf"{_LABEL}(\.{_LABEL})*", re.ASCII)
 _DIGEST = re.compile(f"[0-9a-f]{{{NAME_DIGEST_LENGTH}}}")
 
-# A Service's name is a DNS-1035 label. The name of a Job or a Pod becomes the value of a label and a host
-# name. A StatefulSet's becomes the label controller-revision-hash with 11 characters more; a CronJob's
-# becomes that of its Jobs, with 11 characters more (kubernetes pkg/apis/batch/validation).
+# The name of a Service is a DNS-1035 label. The name of a Job or a Pod is also used as a label value and as a
+# host name. The name of a StatefulSet, with 11 more characters, becomes the label controller-revision-hash.
+# The name of a CronJob, with 11 more characters, becomes that of its Jobs (pkg/apis/batch/validation).
 _RULES = {
     ("", "Service"): NameRule(63, letter=True),
     ("", "Namespace"): NameRule(63),
@@ -61,24 +61,24 @@ _ANY = NameRule(52, letter=True)
 
 
 def child_name(*parts: str, kind: Resource[Any] | None = None) -> str:
-    """Makes the name of an object that belongs to another one: `child_name("web", "config")` is "web-config".
+    """Returns the name of an object that belongs to another: `child_name("web", "config")` is "web-config".
 
-    The name is valid for the kind, the same each time, and different for different parts. One word alone,
-    or any name with one word after it, is joined by a hyphen as it is. In all other cases (more parts, a
-    hyphen in the last part, capital letters, other characters, a name that is too long) the joined parts are
-    cleaned and truncated, and a digest of the parts makes the name unique: "web-client-tls-59b2c08f3a".
-    So two lists of parts have the same name only if 40 bits of their SHA-256 are equal.
+    The name is valid for the kind, the same each time, and different for different parts. A name followed by
+    one word is joined by a hyphen. In all other cases (more parts, a hyphen in the last part, capital
+    letters, other characters, a name that is too long) the joined parts are cleaned and truncated, and get a
+    digest of the parts as a suffix: "web-client-tls-59b2c08f3a". So two lists of parts have the same name
+    only if 40 bits of their SHA-256 are equal.
 
     Args:
-        *parts: What the name consists of: the owner's name first, then what the object is for.
-        kind: The kind of the object that gets the name. Unless given, the name fits every kind: it has at
+        *parts: The parts of the name: first the name of the owner, then the purpose of the object.
+        kind: The kind of the object that gets the name. None: the name is valid for every kind. It has at
             most 52 characters, starts with a letter and has no dots.
 
     Raises:
-        ValueError: There are no parts.
+        ValueError: All parts are empty.
     """
     if not any(parts):
-        raise ValueError("a child's name needs a part that is not empty: child_name(owner_name, 'config')")
+        raise ValueError("child_name needs a part that is not empty, as in child_name(owner_name, 'config')")
     rule = _ANY if kind is None else _RULES.get((kind.group, kind.kind), _OTHERS)
     plain = "-".join(parts)
     if _is_unambiguous(parts) and rule.admits(plain):
@@ -89,18 +89,18 @@ def child_name(*parts: str, kind: Resource[Any] | None = None) -> str:
 
 
 def _is_unambiguous(parts: Sequence[str]) -> bool:
-    """Whether the joined name shows what its parts were: it is split at its last hyphen, if it has one."""
+    """Returns whether the parts can be recovered from the joined name, by splitting it at its last hyphen."""
     last = parts[-1]
     return len(parts) <= 2 and "-" not in last and not _DIGEST.fullmatch(last)
 
 
 def _cleaned(text: str, rule: NameRule) -> str:
-    """Returns a text as the start of a name: with a hyphen for what a name must not have."""
+    """Returns a text as the start of a name, with a hyphen in place of invalid characters."""
     labels = re.sub("[^a-z0-9.]+" if rule.dots else "[^a-z0-9]+", "-", text.lower()).split(".")
     cleaned = ".".join(filter(None, (label.strip("-") for label in labels)))
     return f"x-{cleaned}" if not cleaned or (rule.letter and cleaned[0].isdigit()) else cleaned
 
 
 def digest(content: object, length: int = DIGEST_LENGTH) -> str:
-    """Returns a few letters that stand for a content: the same for the same content, in any process."""
+    """Returns a short hash of a content, which is the same in every process."""
     return hashlib.sha256(msgspec.json.encode(content, order="sorted")).hexdigest()[:length]

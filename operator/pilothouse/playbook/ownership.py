@@ -1,9 +1,9 @@
 """Ownership: which objects a playbook may change, one rule for all modules.
 
 An object belongs to the object that is reconciled if that object is its controller (the owner reference with
-`controller: true`), or, where it has no controller, if its annotation `pilothouse.dev/owner-uid` holds the
-UID of that object. UIDs are never reused: what an earlier object of the same name left behind belongs to no
-one until a playbook takes it over.
+`controller: true`), or if it has no controller and its annotation `pilothouse.dev/owner-uid` holds the UID of
+that object. UIDs are never reused: an object that belonged to an earlier object of the same name belongs to
+no object until a playbook takes it over.
 """
 
 from collections.abc import Iterable
@@ -26,28 +26,28 @@ _UID = "uid"
 
 
 def controller_of(metadata: ObjectMeta) -> OwnerReference | None:
-    """Return the reference to the object that controls this one; None when there is none."""
+    """Returns the reference to the object that controls this one; None if there is none."""
     return next((each for each in metadata.owner_references if each.controller), None)
 
 
 def owner_uid(metadata: ObjectMeta) -> str:
-    """Return the UID of the object that this one belongs to; empty when it belongs to none."""
+    """Returns the UID of the object that this one belongs to; empty if it belongs to none."""
     controller = controller_of(metadata)
     return metadata.annotations.get(OWNER_UID, "") if controller is None else controller.uid
 
 
 def owner_uids(obj: KubeObject) -> tuple[str, ...]:
-    """Return what the index OWNER holds of an object: the UID of its owner."""
+    """Returns the values of an object in the index OWNER: the UID of its owner."""
     uid = owner_uid(obj.metadata)
     return (uid,) if uid else ()
 
 
 def owners_of(resource: Resource[Any], store: Store[Any]) -> Mapper[Any]:
-    """Return the mapper from an object to its owner.
+    """Returns the mapper from an object to its owner.
 
     Args:
         resource: The kind of the owner.
-        store: The owners, in which an annotation's UID is looked up.
+        store: The store of the owners, to find the one with the UID of an annotation.
     """
     by_reference = owner_mapper(resource)
 
@@ -66,7 +66,7 @@ def owners_of(resource: Resource[Any], store: Store[Any]) -> Mapper[Any]:
 def name_taken(
     resource: Resource[Any], live: ObjectMeta, kind: Resource[Any], owner: ObjectMeta
 ) -> TaskFailed:
-    """Return the failure of a module that would have to change an object that it did not make.
+    """Returns the failure of a module that would have to change an object of another owner.
 
     Args:
         resource: The kind of the object.
@@ -77,7 +77,7 @@ def name_taken(
     return TaskFailed(
         NAME_TAKEN,
         f"{resource.kind} {live.key} already exists and {whose(live, kind, owner)}. Delete it, or rename "
-        f"the {kind.kind}. A playbook takes it over with adopt=True.",
+        f"the {kind.kind}. To take it over, the playbook can use adopt=True.",
     )
 
 
@@ -90,26 +90,26 @@ def not_owned(
     action: str,
     hint: str = "",
 ) -> TaskFailed:
-    """Return the failure of a module that acts on owned objects only.
+    """Returns the failure of a module that acts only on owned objects.
 
     Args:
         resource: The kind of the object.
         live: Its metadata.
         kind: The kind of the object that is reconciled.
         owner: The metadata of that object.
-        action: What the module does: "delete".
-        hint: A further sentence on what to do.
+        action: The verb of the module, such as "delete".
+        hint: Another sentence on what to do.
     """
     return TaskFailed(
         NOT_OWNED,
         f"Cannot {action} {resource.kind} {live.key}: it {whose(live, kind, owner)}. "
-        f"{action.capitalize()} it manually, or rename the {kind.kind}.{hint} A playbook acts on objects of "
-        "others with owned=False.",
+        f"{action.capitalize()} it manually, or rename the {kind.kind}.{hint} To act on an object of another "
+        "owner, the playbook can use owned=False.",
     )
 
 
 def whose(live: ObjectMeta, kind: Resource[Any], owner: ObjectMeta) -> str:
-    """Return whose object it is that does not belong to the owner: "is controlled by Widget web".
+    """Returns to whom an object belongs that does not belong to the owner: "is controlled by Widget web".
 
     Args:
         live: The metadata of the object.
@@ -122,5 +122,5 @@ def whose(live: ObjectMeta, kind: Resource[Any], owner: ObjectMeta) -> str:
             return f"is controlled by an earlier {kind.kind} {owner.name} (UID {controller.uid})"
         return f"is controlled by {controller.kind} {controller.name}"
     if uid := live.annotations.get(OWNER_UID):
-        return f"belongs to another object, which may be gone (annotation {OWNER_UID}: {uid})"
+        return f"belongs to another object, which may no longer exist (annotation {OWNER_UID}: {uid})"
     return "is not managed by any object"

@@ -1,7 +1,7 @@
-"""What outlives the process that plays an object: which plans are under way, and since when tasks wait.
+"""Records that outlive the process: which plans are in progress, and since when tasks wait.
 
-Both are annotations of the object: any kind has them, they need no field in a schema, and they are written
-with the resourceVersion that was read.
+Both are stored in annotations of the object. Every kind has annotations, they need no field in a schema, and
+they are written with the resourceVersion that was read.
 """
 
 import hashlib
@@ -25,20 +25,20 @@ WAIT_PREFIX = "wait.pilothouse.dev/"
 
 IN_PROGRESS = "InProgress"
 
-# The name of an annotation, after its prefix, has 63 characters at most.
+# The name of an annotation has at most 63 characters after its prefix.
 NAME_LENGTH = 63
 DIGEST_BYTES = 8
 
 Annotate: TypeAlias = Callable[[Any, Mapping[str, str | None]], Awaitable[Any]]
-"""Sets annotations of an object, or removes those that are None, and returns the object as stored."""
+"""A function that sets annotations, or removes those that are None, and returns the stored object."""
 
 
 class Waits(msgspec.Struct, frozen=True):
-    """Since when the tasks of an object wait.
+    """The times since when the tasks of an object wait.
 
     Attributes:
-        generation: The generation of the object's spec. Another one starts all times again.
-        since: The times, in RFC 3339, by task and by what it waits for.
+        generation: The generation of the object. If it changes, all waits start again.
+        since: The times in RFC 3339, by a digest of the task and of the text of the wait.
     """
 
     generation: int = 0
@@ -46,24 +46,24 @@ class Waits(msgspec.Struct, frozen=True):
 
 
 class Records:
-    """The records of one play.
+    """The records of one reconcile.
 
-    A play that cannot write them (check mode, a test without an engine) keeps them in memory.
+    In check mode, and in a test without an engine, they are not written but kept in memory.
 
     Attributes:
-        plans_over: The plans, by name, that this play has finished or that are not due.
+        plans_over: The names of the plans that this reconcile has finished or that are not due.
 
     Args:
-        owner: The operator and, where it has several watches of the kind, the watch.
-        annotate: Writes annotations; None: nothing is written.
+        owner: The name of the operator, and of the watch if the operator has several watches of the kind.
+        annotate: The function that writes annotations; None: nothing is written.
     """
 
     def __init__(self, owner: str = "", annotate: Annotate | None = None) -> None:
         self._owner = owner
         self._annotate = annotate
-        # What this play has recorded: in check mode no annotation shows it.
+        # The plans that this reconcile has recorded. In check mode the annotations do not have them.
         self._plans: dict[str, str] = {}
-        # The waits of this play with a limit.
+        # The waits of this reconcile that have a time limit.
         self._since: dict[str, str] = {}
         self._passed_over: set[str] = set()
         self.plans_over: set[str] = set()
@@ -71,18 +71,18 @@ class Records:
     # Plans.
 
     def finished(self, play: "Play[Any, Any]", plan: Plan[Any]) -> bool:
-        """Whether a plan with `on_change` has finished with the present values and is not under way."""
+        """Returns whether a plan with `on_change` has finished with the current values."""
         return self._state(play, plan) == _target(play, plan)
 
     async def begin(self, play: "Play[Any, Any]", plan: Plan[Any]) -> str:
-        """Records that a plan is under way, unless that is recorded already.
+        """Records that a plan is in progress, unless that is recorded already.
 
         Returns:
-            What `finish` needs; empty for a plan without `on_change`, of which nothing is recorded.
+            The digest to pass to `finish`; empty for a plan without `on_change`, which is not recorded.
 
         Raises:
-            Conflict: The object changed meanwhile: play again.
-            KubeError: The API server cannot be reached or refused the write.
+            Conflict: The object has changed. Reconcile again.
+            KubeError: The API server refused the write or is unreachable.
         """
         if plan.on_change is None:
             return ""
@@ -92,16 +92,21 @@ class Records:
         return target
 
     def pass_over(self, plan: Plan[Any]) -> None:
-        """Notes that a plan is not due, so that its tasks wait no longer."""
+        """Notes that a plan is not due, so that the waits of its tasks are dropped."""
         self.plans_over.add(plan.name)
         self._passed_over.update(task.name for task in tasks_of(plan.tasks))
 
     async def finish(self, play: "Play[Any, Any]", plan: Plan[Any], target: str) -> None:
-        """Records that a plan has finished with the values that it began with.
+        """Records that a plan has finished with the values that it had at its start.
+
+        Args:
+            play: The play.
+            plan: The plan.
+            target: The digest that `begin` returned.
 
         Raises:
-            Conflict: The object changed meanwhile: play again.
-            KubeError: The API server cannot be reached or refused the write.
+            Conflict: The object has changed. Reconcile again.
+            KubeError: The API server refused the write or is unreachable.
         """
         if target:
             await self._record(play, plan, target)
@@ -122,7 +127,7 @@ class Records:
     # Waits.
 
     def waiting_since(self, metadata: ObjectMeta, task: str, what: str) -> datetime:
-        """Returns when a task began to wait for something, which is now unless it is recorded."""
+        """Returns the time when a task began to wait for something: now, unless a time is recorded."""
         key = f"{_digest(task)}.{_digest(metadata.uid, what)}"
         latest = now()
         try:
@@ -133,17 +138,17 @@ class Records:
         return since
 
     async def save_waits(self, play: "Play[Any, Any]", *, ended: bool) -> None:
-        """Records the waits of this play, and drops those that are over.
+        """Records the waits of this reconcile, and drops those that have ended.
 
-        A task that did not run, or failed before it came to its wait, goes on waiting since the same time.
+        The recorded time of a task that did not run, or failed before its wait, is kept.
 
         Args:
             play: The play.
-            ended: Whether all steps of the play have reached their end, so that nothing waits any longer.
+            ended: Whether all tasks have succeeded, so that nothing waits.
 
         Raises:
-            Conflict: The object changed meanwhile: play again.
-            KubeError: The API server cannot be reached or refused the write.
+            Conflict: The object has changed. Reconcile again.
+            KubeError: The API server refused the write or is unreachable.
         """
         metadata = play.object.metadata
         name = WAIT_PREFIX + _annotation_name(self._owner or "operator")
@@ -162,7 +167,7 @@ class Records:
             await self._write(play, {name: value})
 
     def _recorded(self, metadata: ObjectMeta) -> Waits:
-        """The recorded waits; none for another generation, or if a user has changed the annotation."""
+        """Returns the recorded waits; empty for another generation, or if the annotation is not valid."""
         name = WAIT_PREFIX + _annotation_name(self._owner or "operator")
         try:
             waits = msgspec.json.decode(metadata.annotations.get(name, "{}"), type=Waits)
@@ -181,18 +186,18 @@ class Records:
 
 
 def elapsed(since: datetime) -> float:
-    """Returns the seconds since a time, at least 0: another machine's clock may have set it."""
+    """Returns the seconds since a time; at least 0, because the clock of another machine may have set it."""
     return max(0.0, (now() - since).total_seconds())
 
 
 def _target(play: "Play[Any, Any]", plan: Plan[Any]) -> str:
-    """A digest of the values that a plan is to finish with, and of the object: a copy of it starts again."""
+    """Returns a digest of the plan's values and the object's UID, so that a copy starts again."""
     values = plan.on_change(play) if plan.on_change is not None else None
     return _digest(play.object.metadata.uid, msgspec.json.encode(values, order="deterministic"))
 
 
 def _annotation_name(text: str) -> str:
-    """A name for an annotation; different texts have different names."""
+    """Returns a valid name for an annotation. Different texts have different names."""
     name = re.sub("[^a-z0-9.]+", "-", text.lower()).strip("-.")
     if name == text and len(name) <= NAME_LENGTH:
         return name

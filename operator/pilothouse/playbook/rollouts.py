@@ -1,4 +1,4 @@
-"""Why a workload is not rolled out yet: its pods and their claims are read when that is asked."""
+"""Finds out why a workload is not rolled out, from its pods and their claims."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -14,15 +14,15 @@ from pilothouse.views import (
     StatefulSet,
 )
 
-# The reason of one pod is told; the others of a workload are rarely held up by something else.
+# The number of claims to read. Only one problem is shown, and most pods of a workload have the same one.
 CLAIMS = 3
 
 
 async def explained(api: Api, workload: Deployment | StatefulSet) -> Rollout:
-    """How far the rollout of a workload is, and why it is not done.
+    """Returns the progress of a rollout, and why it has not finished.
 
-    A watch on all pods of a cluster would cost more than a request for some of them while a rollout lasts. A
-    failure of these requests is not one of the rollout.
+    The pods are read from the API server only during a rollout, because a watch of all pods would cost more.
+    If these requests fail, the rollout does not fail.
     """
     progress = workload.rolled_out()
     selector = str(workload.spec.selector)
@@ -40,12 +40,12 @@ async def explained(api: Api, workload: Deployment | StatefulSet) -> Rollout:
 
 async def _pods(api: Api, namespace: str, selector: str) -> Sequence[Pod]:
     async for page in api.pages(POD, namespace=namespace, label_selector=selector):
-        return page.items  # Of thousands, the first few hundred tell enough.
+        return page.items  # The first page is enough, even for thousands of pods.
     return ()
 
 
 async def _claims(api: Api, pods: Iterable[Pod]) -> Sequence[PersistentVolumeClaim]:
-    """The claims of the pods that cannot be scheduled."""
+    """Reads the claims of the pods that cannot be scheduled."""
     keys = {
         ObjectKey(pod.metadata.namespace, name)
         for pod in pods

@@ -159,8 +159,8 @@ COROUTINE = (
         (forgotten_helper_as_a_condition, CONDITION),
         (
             undeclared,
-            "unknowns.example.com is not declared: add it to `owns` or `watches` of the Watch of "
-            "tickets.tests.dev",
+            "the Watch of tickets.tests.dev does not declare unknowns.example.com: add it to `owns` or "
+            "`watches`",
         ),
         (soon, "requeue_after is 'soon', but must be a number of seconds"),
         (forgotten_helper, FORGOTTEN.replace("play.apply", "is_gone")),

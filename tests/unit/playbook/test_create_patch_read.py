@@ -101,11 +101,11 @@ async def test_an_object_that_exists_is_never_changed(
             + {
                 "foreign": "it already exists and is not managed by any object. Delete it, or rename "
                 "the Ticket.",
-                "annotated": "it already exists and belongs to another object, which may be gone (annotation "
-                "pilothouse.dev/owner-uid: gone). Delete it, or rename the Ticket.",
-                "another manifest": "it already exists, and was not created from this manifest. "
+                "annotated": "it already exists and belongs to another object, which may no longer exist "
+                "(annotation pilothouse.dev/owner-uid: gone). Delete it, or rename the Ticket.",
+                "another manifest": "it already exists and was not created from this manifest. "
                 "Delete it first.",
-                "deleted": "one of that name is being deleted. The operator creates it once that is gone.",
+                "deleted": "an object of that name is being deleted. The operator retries until it is gone.",
             }[how]
         )
 
@@ -256,7 +256,10 @@ async def test_a_patch_carries_what_the_play_has_seen(api: ModelApi, ticket: Obj
 
 async def test_what_is_not_there_is_not_patched(api: ModelApi, ticket: ObjectKey) -> None:
     async with operator(api, playbook(patch)):
-        assert ready(api, ticket)[1:] == ("NothingToPatch", "There is no Deployment default/web to patch.")
+        assert ready(api, ticket)[1:] == (
+            "NothingToPatch",
+            "Cannot patch Deployment default/web: it does not exist.",
+        )
 
 
 async def test_one_that_is_deleted_meanwhile_is_not_made_anew(api: ModelApi, ticket: ObjectKey) -> None:
@@ -309,7 +312,9 @@ async def test_a_patch_states_neither_the_status_nor_an_identity(
     api: ModelApi, ticket: ObjectKey, body: dict[str, Any]
 ) -> None:
     async def patch_wrongly(play: TicketPlay) -> None:
-        with pytest.raises(PlaybookError, match="states the status or its identity"):
+        with pytest.raises(
+            PlaybookError, match="must not state the status, name, namespace, uid or resourceVersion"
+        ):
             await play.patch(DEPLOYMENT, "web", body)
 
     api.put(DEPLOYMENT, "web", metadata=owned_by(api, ticket))

@@ -34,7 +34,7 @@ def is_fulfilled(manifest: Json, obj: Unstructured) -> bool:
 
 
 def told(before: Unstructured, after: Unstructured) -> list[str]:
-    return [each.told() for each in changes(before, after, OURS)]
+    return [each.line() for each in changes(before, after, OURS)]
 
 
 def pod(*containers: Json) -> Json:
@@ -162,7 +162,7 @@ def test_an_apply_that_only_takes_fields_over_is_told() -> None:
 
 def test_a_long_value_is_cut() -> None:
     [added] = additions({"metadata": {}, "data": {"a": "x" * 10_000}})
-    assert len(added.told()) < 120
+    assert len(added.line()) < 120
 
 
 def test_the_contents_of_a_secret_are_one() -> None:
@@ -205,7 +205,7 @@ def test_an_alias_that_the_server_ignores_is_refused(path: str) -> None:
             body = {name: body}
         return body
 
-    with pytest.raises(TaskFailed, match=rf"{path}\.serviceAccount.*State serviceAccountName"):
+    with pytest.raises(TaskFailed, match=rf"{path}\.serviceAccount.*State serviceAccountName instead"):
         complete(DEPLOYMENT, workload(serviceAccount="web"))
     complete(DEPLOYMENT, workload(serviceAccountName="web"))
     complete(DEPLOYMENT, workload(serviceAccountName="web", serviceAccount="web"))

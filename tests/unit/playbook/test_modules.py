@@ -282,12 +282,12 @@ async def test_what_the_watch_would_never_show_is_not_applied(api: ModelApi, tic
     async with selecting(api, note, namespaces=("default",)):
         _, reason, message = ready(api, ticket)
         assert reason == "NotSelected"
-        assert "its watch selects 'app=web'" in message
+        assert "the watch selects 'app=web'" in message
         assert "{'app': 'db'}" in message
         labels["app"], far = "web", "elsewhere"
         api.before = forbid_elsewhere
         await asyncio.sleep(30)
-        assert "watches the namespaces default alone" in ready(api, ticket)[2]
+        assert "watches only the namespaces default" in ready(api, ticket)[2]
         assert api.all(CONFIG_MAP) == []
         far = "default"
         await asyncio.sleep(60)
@@ -382,7 +382,7 @@ async def test_a_kind_that_the_watch_does_not_declare_is_a_defect_that_is_told(
 
     async with operator(api, playbook(undeclared)):
         assert ready(api, ticket)[1] == "UnexpectedError"
-        assert "pods is not declared: add it to `owns` or `watches`" in caplog.text
+        assert "does not declare pods: add it to `owns` or `watches`" in caplog.text
 
 
 async def test_what_cannot_be_owned_is_a_defect_unless_said_so(api: ModelApi, ticket: ObjectKey) -> None:
@@ -485,7 +485,7 @@ async def test_a_job_runs_once_and_its_end_is_seen(api: ModelApi, ticket: Object
     async with operator(api, playbook(job_is_done)):
         [job] = api.all(JOB)
         name = job["metadata"]["name"]
-        assert ready(api, ticket) == ("False", "JobRunning", f"Waiting until Job {name} has ended.")
+        assert ready(api, ticket) == ("False", "JobRunning", f"Waiting until Job {name} has finished.")
         api.put(JOB, name, status={"conditions": [{"type": "Complete", "status": "True"}]})
         await asyncio.sleep(1)
         assert ready(api, ticket)[0] == "True"
@@ -513,7 +513,7 @@ async def test_a_job_that_failed_is_told_and_run_again_when_somebody_deletes_it(
         status, reason, message = ready(api, ticket)
         assert (status, reason) == ("False", "JobFailed")
         assert message.startswith(
-            f"Job {key.name} failed (BackoffLimitExceeded): It has failed. See its Pods'"
+            f"Job {key.name} failed (BackoffLimitExceeded): It has failed. See the logs of its Pods."
         )
         api.remove(JOB, key)
         await asyncio.sleep(1)
@@ -684,7 +684,7 @@ async def test_what_is_not_there_is_not_scaled(api: ModelApi, ticket: ObjectKey)
         assert ready(api, ticket) == (
             "False",
             "NothingToScale",
-            "There is no Deployment default/web to scale.",
+            "Cannot scale Deployment default/web: it does not exist.",
         )
 
 

@@ -79,7 +79,7 @@ def foreign(api: ModelApi, how: str) -> tuple[dict[str, Any], str]:
             )
         case "annotated":
             return {"annotations": {OWNER_UID: "gone"}}, (
-                f"belongs to another object, which may be gone (annotation {OWNER_UID}: gone)"
+                f"belongs to another object, which may no longer exist (annotation {OWNER_UID}: gone)"
             )
         case _:
             # The annotation cannot take an object from its controller.
@@ -111,7 +111,8 @@ async def test_no_module_changes_an_object_of_others(
         assert (status, reason) == ("False", "NotOwned")
         assert message == (
             f"Cannot {action} {resource.kind} default/web: it {whose}. {action.capitalize()} it manually, or "
-            "rename the Ticket. A playbook acts on objects of others with owned=False."
+            "rename the Ticket. To act on an object of another owner, the playbook can "
+            "use owned=False."
         )
 
 
@@ -145,8 +146,8 @@ async def test_apply_refuses_an_object_of_others_unless_it_adopts_it(
         assert api.read(CONFIG_MAP, WEB) == before
         assert ready(api, ticket)[1:] == (
             "NameTaken",
-            f"ConfigMap default/web already exists and {whose}. Delete it, or rename the Ticket. A playbook "
-            "takes it over with adopt=True.",
+            f"ConfigMap default/web already exists and {whose}. Delete it, or rename the Ticket. To take it "
+            "over, the playbook can use adopt=True.",
         )
         adopt = True
         await asyncio.sleep(60)

@@ -78,7 +78,7 @@ async def test_a_wait_that_lasts_too_long_fails_on_time_and_recovers(
         await asyncio.sleep(597)
         assert ready(api, ticket)[1] == "Waiting"
         await asyncio.sleep(5)
-        message = "The wait until it is so has lasted longer than 600 s. The operator keeps checking."
+        message = "Timed out after 600 s of waiting until it is so. The operator keeps checking."
         assert ready(api, ticket) == ("False", "WaitTimedOut", message)
         checks = len(world.times)
         await asyncio.sleep(3600)
@@ -173,13 +173,13 @@ async def test_waits_at_the_same_time_each_have_their_limit(
         await asyncio.sleep(302)
         assert ready(api, ticket)[1:] == (
             "WaitTimedOut",
-            "The wait until two has lasted longer than 300 s. The operator keeps checking.",
+            "Timed out after 300 s of waiting until two. The operator keeps checking.",
         )
         world.done.add("two")
         await asyncio.sleep(590)
         assert ready(api, ticket)[2] == "Waiting until one."
         await asyncio.sleep(10)
-        assert "until one has lasted longer than 900 s" in ready(api, ticket)[2]
+        assert "Timed out after 900 s of waiting until one." in ready(api, ticket)[2]
 
 
 async def test_of_several_waits_the_earliest_check_counts(
@@ -300,11 +300,11 @@ async def test_a_job_may_run_without_making_the_object_unready_and_has_its_limit
     async with operator(api, playbook(backup)):
         [job] = api.all(JOB)
         name = job["metadata"]["name"]
-        message = f"The object matches its spec. Waiting until Job {name} has ended."
+        message = f"The object matches its spec. Waiting until Job {name} has finished."
         assert ready(api, ticket) == ("True", "Reconciled", message)
         await asyncio.sleep(605)
         message = (
-            f"The wait until Job {name} has ended has lasted longer than 600 s. The operator keeps checking."
+            f"Timed out after 600 s of waiting until Job {name} has finished. The operator keeps checking."
         )
         assert ready(api, ticket) == ("False", "WaitTimedOut", message)
         api.put(JOB, name, status={"conditions": [{"type": "Complete", "status": "True"}]})
@@ -326,6 +326,6 @@ async def test_a_rollout_that_takes_too_long_fails_and_says_why(api: ModelApi, t
         status, reason, message = ready(api, ticket)
         assert (status, reason) == ("False", "WaitTimedOut")
         assert message.startswith(
-            "The wait until Deployment my-ticket is rolled out has lasted longer than 600 s."
+            "Timed out after 600 s of waiting until Deployment my-ticket is rolled out."
         )
         assert not message.endswith("checking.")
