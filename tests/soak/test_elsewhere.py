@@ -154,9 +154,9 @@ def olm_s_identity(kubectl: Kubectl) -> str:
 @pytest.mark.parametrize(
     ("environment", "sentence"),
     [
-        ({"REGISTRY": ""}, "set REGISTRY=host"),
+        ({"REGISTRY": ""}, "REGISTRY=host"),
         ({"REGISTRY": "https://localhost:5001/x"}, "is not a registry path"),
-        ({"KUBECONFIG": "/no/such/file"}, "there is no file /no/such/file"),
+        ({"KUBECONFIG": "/no/such/file"}, "KUBECONFIG=/no/such/file does not exist"),
     ],
 )
 def test_what_is_missing_is_one_sentence(
