@@ -1,4 +1,4 @@
-"""The controller: each key by one worker at a time, retried as its errors ask, disturbed by no other key."""
+"""The controller reconciles each key by one worker at a time, retries failures, and isolates keys."""
 
 import asyncio
 import logging
@@ -30,7 +30,7 @@ def api() -> ModelApi:
 
 
 class Setup:
-    """A running informer and controller; `synced` tells which keys were synced, and when."""
+    """A running informer and controller. `synced` lists the reconciled keys and their times."""
 
     def __init__(self, api: ModelApi, sync: Sync | None, **options: Any) -> None:
         self.loop = asyncio.get_running_loop()
@@ -50,7 +50,7 @@ class Setup:
         return [name for name, _ in self.synced]
 
     async def patch(self, key: ObjectKey, body: dict[str, object], subresource: str = "") -> None:
-        """An own write, as a sync makes it."""
+        """Makes an own write, as a reconcile does."""
         written = await self.api.patch(TICKET, key, body, type=PatchType.MERGE, subresource=subresource)
         self.controller.own_writes.wrote(written)
 
@@ -72,7 +72,7 @@ async def running(api: ModelApi, sync: Sync | None = None, **options: Any) -> As
 
 
 def raising(*errors: Exception | None) -> Sync:
-    """A sync that raises these errors in turn, and then succeeds."""
+    """Returns a sync function that raises these errors in turn, and then succeeds."""
     left = list(errors)
 
     async def sync(setup: Setup, key: ObjectKey) -> Outcome:
@@ -88,7 +88,7 @@ def count(name: str, **labels: str) -> float:
     return metrics.REGISTRY.get_sample_value(name, {"controller": "ticket", **labels}) or 0.0
 
 
-async def test_what_is_there_at_the_start_and_what_comes_is_synced(api: ModelApi) -> None:
+async def test_existing_and_new_objects_are_reconciled(api: ModelApi) -> None:
     api.put(TICKET, "old")
     async with running(api) as setup:
         assert setup.names == ["old"]
@@ -106,7 +106,7 @@ async def test_what_is_there_at_the_start_and_what_comes_is_synced(api: ModelApi
         {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}},
     ],
 )
-async def test_a_meaningful_change_is_synced(api: ModelApi, change: dict[str, Any]) -> None:
+async def test_a_meaningful_change_causes_a_reconcile(api: ModelApi, change: dict[str, Any]) -> None:
     api.put(TICKET, "a", spec={"seats": 1})
     async with running(api) as setup:
         api.put(TICKET, "a", **change)
@@ -115,7 +115,7 @@ async def test_a_meaningful_change_is_synced(api: ModelApi, change: dict[str, An
 
 
 @pytest.mark.parametrize("change", [{"status": {"phase": "Booked"}}, {"metadata": {"labels": {"a": "b"}}}])
-async def test_a_change_of_status_alone_is_not_synced(api: ModelApi, change: dict[str, Any]) -> None:
+async def test_a_change_of_only_the_status_causes_no_reconcile(api: ModelApi, change: dict[str, Any]) -> None:
     api.put(TICKET, "a", spec={"seats": 1})
     async with running(api) as setup:
         api.put(TICKET, "a", **change)
@@ -123,7 +123,7 @@ async def test_a_change_of_status_alone_is_not_synced(api: ModelApi, change: dic
         assert setup.names == ["a"]
 
 
-async def test_own_writes_are_no_reason_for_another_sync(api: ModelApi) -> None:
+async def test_own_writes_cause_no_reconcile(api: ModelApi) -> None:
     async def sync(setup: Setup, key: ObjectKey) -> Outcome:
         await setup.patch(key, {"metadata": {"finalizers": ["ours/f"]}})
         await setup.patch(key, {"status": {"phase": "Booked"}}, "status")
@@ -135,11 +135,11 @@ async def test_own_writes_are_no_reason_for_another_sync(api: ModelApi) -> None:
         assert setup.names == ["a"]
         api.put(TICKET, "a", metadata={"finalizers": ["ours/f", "other/f"]})
         await asyncio.sleep(60)
-        assert setup.names == ["a", "a"], "somebody else's change of the same field is news"
+        assert setup.names == ["a", "a"], "a change of the same field by another client causes a reconcile"
         assert setup.informer.store.get(key) is not None
 
 
-async def test_a_change_during_a_sync_is_synced_afterwards(api: ModelApi) -> None:
+async def test_a_change_during_a_reconcile_causes_another_one_after_it(api: ModelApi) -> None:
     at_once = 0
 
     async def sync(setup: Setup, key: ObjectKey) -> Outcome:
@@ -159,7 +159,7 @@ async def test_a_change_during_a_sync_is_synced_afterwards(api: ModelApi) -> Non
         assert len(setup.synced) == 2
 
 
-async def test_workers_sync_many_keys_at_once_but_no_more_than_there_are(api: ModelApi) -> None:
+async def test_at_most_as_many_keys_as_workers_are_reconciled_at_the_same_time(api: ModelApi) -> None:
     async def sync(setup: Setup, key: ObjectKey) -> Outcome:
         await asyncio.sleep(10)
         return Outcome()
@@ -175,7 +175,7 @@ async def test_workers_sync_many_keys_at_once_but_no_more_than_there_are(api: Mo
         assert len(setup.synced) == 40
 
 
-async def test_an_error_is_retried_with_back_off_and_hurts_no_other_key(api: ModelApi) -> None:
+async def test_an_error_is_retried_with_back_off_and_delays_no_other_key(api: ModelApi) -> None:
     async def sync(setup: Setup, key: ObjectKey) -> Outcome:
         if key.name == "bad":
             raise ValueError("a defect")
@@ -194,14 +194,14 @@ async def test_an_error_is_retried_with_back_off_and_hurts_no_other_key(api: Mod
 
 
 async def await_what_is_cancelled() -> None:
-    """A CancelledError of a playbook's own making: nobody cancels the worker."""
+    """Raises a CancelledError although the worker was not cancelled."""
     other = asyncio.ensure_future(asyncio.sleep(3600))
     await asyncio.sleep(0)
     other.cancel()
     await other
 
 
-async def test_what_a_sync_awaits_and_somebody_cancelled_is_an_error_of_its_key(
+async def test_a_cancelled_awaitable_is_a_failure_of_its_key(
     api: ModelApi, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def sync(setup: Setup, key: ObjectKey) -> Outcome:
@@ -224,7 +224,7 @@ async def test_what_a_sync_awaits_and_somebody_cancelled_is_an_error_of_its_key(
     assert failed[0].exc_info
 
 
-async def test_a_timeout_that_is_told_by_what_is_cancelled_harms_no_worker(
+async def test_a_timeout_report_that_is_cancelled_does_not_end_the_worker(
     api: ModelApi, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def sync(setup: Setup, key: ObjectKey) -> Outcome:
@@ -242,7 +242,7 @@ async def test_a_timeout_that_is_told_by_what_is_cancelled_harms_no_worker(
 
 
 @pytest.mark.parametrize("waits", [True, False])
-async def test_a_sync_that_cancels_its_own_worker_hurts_no_other_key(
+async def test_a_reconcile_that_cancels_its_worker_delays_no_other_key(
     api: ModelApi, waits: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def sync(setup: Setup, key: ObjectKey) -> Outcome:
@@ -260,13 +260,13 @@ async def test_a_sync_that_cancels_its_own_worker_hurts_no_other_key(
         api.put(TICKET, "good")
         await asyncio.sleep(1)
         assert "good" in setup.names
-        assert setup.names.count("bad") > 3, "it is tried again"
+        assert setup.names.count("bad") > 3, "it is retried"
         assert "Unexpected error" in caplog.text
         assert "bad" in caplog.text
 
 
 @pytest.mark.parametrize("wrong", [math.nan, math.inf, "soon"])
-async def test_a_wrong_number_of_seconds_hurts_no_other_key(api: ModelApi, wrong: Any) -> None:
+async def test_an_invalid_delay_affects_no_other_key(api: ModelApi, wrong: Any) -> None:
     async def sync(setup: Setup, key: ObjectKey) -> Outcome:
         if key.name == "bad-outcome":
             return Outcome(wrong)
@@ -285,7 +285,7 @@ async def test_a_wrong_number_of_seconds_hurts_no_other_key(api: ModelApi, wrong
         assert setup.names.count("bad-failure") > 3
 
 
-async def test_a_mapper_that_returns_no_keys_hurts_no_key(
+async def test_a_mapper_that_returns_no_object_keys_is_logged(
     api: ModelApi, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def sync(setup: Setup, key: ObjectKey) -> Outcome:
@@ -300,7 +300,7 @@ async def test_a_mapper_that_returns_no_keys_hurts_no_key(
         assert "The mapper returned 'x'" in caplog.text
 
 
-async def test_whoever_cancels_a_worker_from_outside_ends_the_controller(api: ModelApi) -> None:
+async def test_cancelling_a_worker_from_outside_ends_the_controller(api: ModelApi) -> None:
     async def sync(setup: Setup, key: ObjectKey) -> Outcome:
         worker = asyncio.current_task()
         assert worker is not None
@@ -317,7 +317,7 @@ async def test_whoever_cancels_a_worker_from_outside_ends_the_controller(api: Mo
     informing.cancel()
 
 
-async def test_success_ends_the_back_off(api: ModelApi) -> None:
+async def test_success_resets_the_back_off(api: ModelApi) -> None:
     api.put(TICKET, "a", spec={"seats": 1})
     async with running(api, raising(SyncError("no"), SyncError("no"), None, SyncError("no"))) as setup:
         await asyncio.sleep(1)
@@ -328,7 +328,7 @@ async def test_success_ends_the_back_off(api: ModelApi) -> None:
         assert times[4] - times[3] == pytest.approx(0.005)
 
 
-async def test_an_understood_error_is_one_line_and_a_defect_a_traceback(
+async def test_an_expected_error_is_logged_as_one_line_and_a_defect_with_traceback(
     api: ModelApi, caplog: pytest.LogCaptureFixture
 ) -> None:
     api.put(TICKET, "a")
@@ -344,7 +344,7 @@ async def test_an_understood_error_is_one_line_and_a_defect_a_traceback(
     assert "The airline is closed." in lines[0].getMessage()
 
 
-async def test_a_permanent_error_waits_for_a_change_resyncs_notwithstanding(api: ModelApi) -> None:
+async def test_a_permanent_error_is_retried_after_a_change_and_not_by_resyncs(api: ModelApi) -> None:
     api.put(TICKET, "a", spec={"seats": 1})
     permanent = count("controller_runtime_terminal_reconcile_errors_total")
     async with running(api, raising(PermanentError("Too many seats.")), resync=10.0) as setup:
@@ -358,10 +358,12 @@ async def test_a_permanent_error_waits_for_a_change_resyncs_notwithstanding(api:
         api.put(TICKET, "a", spec={"seats": 2})
         await asyncio.sleep(100)
         assert setup.synced[1][1] == pytest.approx(changed)
-        assert len(setup.synced) > 5, "once it succeeds it is resynced again"
+        assert len(setup.synced) > 5, "after a success, resyncs reconcile it again"
 
 
-async def test_a_conflict_is_a_quiet_retry(api: ModelApi, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_conflict_is_retried_without_a_warning(
+    api: ModelApi, caplog: pytest.LogCaptureFixture
+) -> None:
     api.put(TICKET, "a")
     errors = count("controller_runtime_reconcile_errors_total")
     requeues = count("controller_runtime_reconcile_total", result="requeue")
@@ -373,22 +375,24 @@ async def test_a_conflict_is_a_quiet_retry(api: ModelApi, caplog: pytest.LogCapt
     assert not [record for record in caplog.records if record.levelno > logging.INFO]
 
 
-async def test_conflicts_without_end_are_told(api: ModelApi, caplog: pytest.LogCaptureFixture) -> None:
+async def test_repeated_conflicts_are_logged_as_warnings(
+    api: ModelApi, caplog: pytest.LogCaptureFixture
+) -> None:
     async def sync(setup: Setup, key: ObjectKey) -> Outcome:
         raise Conflict(409, "Conflict", "modified")
 
     api.put(TICKET, "a")
     async with running(api, sync):
         await asyncio.sleep(5)
-    told = [record for record in caplog.records if record.levelno == logging.WARNING]
-    assert [record.getMessage() for record in told] == [
+    warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert [record.getMessage() for record in warnings] == [
         "Conflict, the object has changed, retrying in 1.28 s: modified",
         "Conflict, the object has changed, retrying in 2.56 s: modified",
     ]
 
 
 @pytest.mark.parametrize("seconds", [0, -5])
-async def test_a_sync_that_asks_to_be_called_again_at_once_backs_off(api: ModelApi, seconds: float) -> None:
+async def test_an_immediate_requeue_uses_the_back_off(api: ModelApi, seconds: float) -> None:
     async def sync(setup: Setup, key: ObjectKey) -> Outcome:
         return Outcome(requeue_after=seconds)
 
@@ -401,7 +405,7 @@ async def test_a_sync_that_asks_to_be_called_again_at_once_backs_off(api: ModelA
 @pytest.mark.parametrize(
     "error", [SyncError("closed", retry_after=30), TooManyRequests(429, "", "", retry_after=30)]
 )
-async def test_a_known_time_of_the_next_try_is_kept(api: ModelApi, error: Exception) -> None:
+async def test_retry_after_sets_the_time_of_the_retry(api: ModelApi, error: Exception) -> None:
     api.put(TICKET, "a")
     async with running(api, raising(error)) as setup:
         await asyncio.sleep(100)
@@ -409,7 +413,7 @@ async def test_a_known_time_of_the_next_try_is_kept(api: ModelApi, error: Except
         assert 30 <= second - first <= 33
 
 
-async def test_a_sync_may_ask_to_be_called_again(api: ModelApi) -> None:
+async def test_requeue_after_sets_the_time_of_the_next_reconcile(api: ModelApi) -> None:
     async def sync(setup: Setup, key: ObjectKey) -> Outcome:
         return Outcome(requeue_after=10)
 
@@ -419,13 +423,13 @@ async def test_a_sync_may_ask_to_be_called_again(api: ModelApi) -> None:
         assert len(setup.synced) == 4
 
 
-async def test_of_the_syncs_those_that_are_meant_are_stopped(
+async def test_stop_syncs_cancels_only_matching_reconciles(
     api: ModelApi, caplog: pytest.LogCaptureFixture
 ) -> None:
-    told: list[str] = []
+    timed_out: list[str] = []
 
-    async def tell(key: ObjectKey, seconds: float) -> None:
-        told.append(key.name)
+    async def on_timeout(key: ObjectKey, seconds: float) -> None:
+        timed_out.append(key.name)
 
     async def sync(setup: Setup, key: ObjectKey) -> Outcome:
         if setup.names.count(key.name) == 1:
@@ -434,20 +438,20 @@ async def test_of_the_syncs_those_that_are_meant_are_stopped(
 
     for name in "abc":
         api.put(TICKET, name)
-    async with running(api, sync, on_timeout=tell) as setup:
+    async with running(api, sync, on_timeout=on_timeout) as setup:
         await asyncio.sleep(1)
         setup.controller.stop_syncs(lambda obj: obj.metadata.name != "b")
         await asyncio.sleep(0.001)
         assert {obj.metadata.name for obj in setup.controller.syncing} == {"b"}
         await asyncio.sleep(10)
-        assert Counter(setup.names) == {"a": 2, "b": 1, "c": 2}, "their workers go on"
+        assert Counter(setup.names) == {"a": 2, "b": 1, "c": 2}, "their workers continue"
         await asyncio.sleep(60)
         assert not setup.controller.syncing
-    assert not told
+    assert not timed_out
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-async def test_a_sync_that_takes_too_long_is_stopped_and_retried(
+async def test_a_reconcile_that_times_out_is_cancelled_and_retried(
     api: ModelApi, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def sync(setup: Setup, key: ObjectKey) -> Outcome:
@@ -463,7 +467,7 @@ async def test_a_sync_that_takes_too_long_is_stopped_and_retried(
     assert "Reconcile timed out after 20 s" in caplog.text
 
 
-async def test_a_sync_that_swallows_its_cancellation_is_told_and_stopped_again(
+async def test_a_swallowed_cancellation_is_reported_and_repeated(
     api: ModelApi, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def sync(setup: Setup, key: ObjectKey) -> Outcome:
@@ -485,7 +489,7 @@ async def test_a_sync_that_swallows_its_cancellation_is_told_and_stopped_again(
 
 
 @pytest.mark.parametrize("error", [Unreachable("refused", maybe_sent=False), TypeError("a defect")])
-async def test_a_timeout_that_cannot_be_told_harms_no_worker(
+async def test_a_timeout_that_cannot_be_reported_does_not_end_the_worker(
     api: ModelApi, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
     async def sync(setup: Setup, key: ObjectKey) -> Outcome:
@@ -502,7 +506,7 @@ async def test_a_timeout_that_cannot_be_told_harms_no_worker(
     assert "Could not record the failure in the object's status" in caplog.text
 
 
-async def test_every_key_is_resynced_about_once_a_period_and_never_all_at_once(api: ModelApi) -> None:
+async def test_every_key_is_resynced_about_once_a_period_evenly_spread(api: ModelApi) -> None:
     for n in range(100):
         api.put(TICKET, f"t{n}")
     async with running(api, resync=100.0) as setup:
@@ -518,7 +522,7 @@ async def test_every_key_is_resynced_about_once_a_period_and_never_all_at_once(a
         assert busiest <= 3
 
 
-async def test_what_someone_changed_goes_before_the_initial_list(api: ModelApi) -> None:
+async def test_changed_objects_are_reconciled_before_the_initial_list(api: ModelApi) -> None:
     async def sync(setup: Setup, key: ObjectKey) -> Outcome:
         await asyncio.sleep(1)
         return Outcome()
@@ -532,7 +536,7 @@ async def test_what_someone_changed_goes_before_the_initial_list(api: ModelApi) 
         assert setup.names.index("new") < 10
 
 
-async def test_log_lines_of_a_sync_name_its_object(api: ModelApi) -> None:
+async def test_log_lines_of_a_reconcile_name_its_object(api: ModelApi) -> None:
     seen = []
 
     async def sync(setup: Setup, key: ObjectKey) -> Outcome:
@@ -546,7 +550,7 @@ async def test_log_lines_of_a_sync_name_its_object(api: ModelApi) -> None:
 
 
 async def write_and_lose_the_watch(setup: Setup, key: ObjectKey) -> Outcome:
-    """The first sync writes, and asks for another one, which the watch is behind."""
+    """The first reconcile writes and asks for another one, before the watch has shown the write."""
     if len(setup.synced) == 1:
         await setup.patch(key, {"status": {"phase": "Booked"}}, "status")
         setup.api.connected.clear()
@@ -554,7 +558,7 @@ async def write_and_lose_the_watch(setup: Setup, key: ObjectKey) -> Outcome:
     return Outcome()
 
 
-async def test_after_an_own_write_a_key_waits_until_the_watch_has_seen_it(api: ModelApi) -> None:
+async def test_a_key_waits_until_the_watch_shows_its_own_write(api: ModelApi) -> None:
     api.put(TICKET, "a")
     async with running(api, write_and_lose_the_watch, workers=1) as setup:
         api.put(TICKET, "b")
@@ -562,7 +566,7 @@ async def test_after_an_own_write_a_key_waits_until_the_watch_has_seen_it(api: M
         assert setup.names == ["a"], "it waits"
         setup.controller.queue.add(ObjectKey("default", "other"))
         await asyncio.sleep(0.1)
-        assert setup.names == ["a", "other"], "and holds no worker up"
+        assert setup.names == ["a", "other"], "and does not occupy a worker"
         api.connected.set()
         await asyncio.sleep(0.1)
         assert sorted(setup.names) == ["a", "a", "b", "other"]
@@ -570,9 +574,7 @@ async def test_after_an_own_write_a_key_waits_until_the_watch_has_seen_it(api: M
 
 
 @pytest.mark.parametrize("changed", [False, True])
-async def test_a_key_that_waited_for_its_own_write_comes_back_as_urgent_as_it_was(
-    api: ModelApi, changed: bool
-) -> None:
+async def test_a_parked_key_keeps_its_priority(api: ModelApi, changed: bool) -> None:
     async def sync(setup: Setup, key: ObjectKey) -> Outcome:
         if key.name == "resynced" and api.connected.is_set():
             await setup.patch(key, {"status": {"phase": "Booked"}}, "status")
@@ -599,7 +601,7 @@ async def test_a_key_that_waited_for_its_own_write_comes_back_as_urgent_as_it_wa
         assert place == (3 if changed else 6), setup.names
 
 
-async def test_after_five_seconds_it_is_read_live(api: ModelApi) -> None:
+async def test_after_five_seconds_the_object_is_read_live(api: ModelApi) -> None:
     key = api.put(TICKET, "a", spec={"seats": 1})
     async with running(api, write_and_lose_the_watch) as setup:
         api.put(TICKET, "a", spec={"seats": 7})
@@ -613,7 +615,7 @@ async def test_after_five_seconds_it_is_read_live(api: ModelApi) -> None:
         assert seen.spec.seats == 7
 
 
-async def test_a_live_read_that_somebody_else_cancels_loses_no_key(api: ModelApi) -> None:
+async def test_a_cancelled_live_read_loses_no_key(api: ModelApi) -> None:
     async def cancel(call: Call) -> None:
         api.before = before
         future = asyncio.get_running_loop().create_future()
@@ -631,7 +633,7 @@ async def test_a_live_read_that_somebody_else_cancels_loses_no_key(api: ModelApi
 
 
 class Relisting(ModelApi):
-    """Loses its watch with the next event (`cut`), is away until `relist`, and then lists slowly."""
+    """Closes its watch at the next event (`cut`), is unreachable until `relist`, and then lists slowly."""
 
     cut = slow = False
 
@@ -659,7 +661,7 @@ class Relisting(ModelApi):
         self.cut, self.slow = False, True
 
 
-async def test_what_a_list_after_a_410_brings_is_synced_at_once_and_not_taken_for_own_writes() -> None:
+async def test_changes_in_a_list_after_a_410_are_reconciled_immediately() -> None:
     api = Relisting()
     names = [f"t{n}" for n in range(200)]
     for name in names:
@@ -672,13 +674,13 @@ async def test_what_a_list_after_a_410_brings_is_synced_at_once_and_not_taken_fo
         await asyncio.sleep(0.1)
         api.relist()
         await asyncio.sleep(8)
-        assert 50 < len(setup.synced) < 200, "as the list goes on"
+        assert 50 < len(setup.synced) < 200, "while the list is still being read"
         await asyncio.sleep(20)
         assert sorted(setup.names) == sorted(names)
         assert api.calls == []
 
 
-async def test_an_own_write_from_before_a_list_is_waited_for_all_the_same() -> None:
+async def test_a_key_waits_for_an_own_write_made_before_a_list() -> None:
     api = Relisting()
 
     async def sync(setup: Setup, key: ObjectKey) -> Outcome:
@@ -708,7 +710,7 @@ async def test_an_own_write_from_before_a_list_is_waited_for_all_the_same() -> N
         assert len(api.calls) == 2
 
 
-async def test_an_own_write_of_what_is_gone_by_now_holds_nobody_up_and_is_not_synced() -> None:
+async def test_an_own_write_of_a_deleted_object_delays_no_key_and_causes_no_reconcile() -> None:
     api = Relisting()
 
     async def sync(setup: Setup, key: ObjectKey) -> Outcome:
@@ -733,7 +735,7 @@ async def test_an_own_write_of_what_is_gone_by_now_holds_nobody_up_and_is_not_sy
         assert setup.names == ["a", "a"]
 
 
-async def test_a_deleted_object_leaves_nothing_behind(api: ModelApi) -> None:
+async def test_a_deleted_object_leaves_no_state(api: ModelApi) -> None:
     key = api.put(TICKET, "a")
     async with running(api, raising(PermanentError("no"))) as setup:
         api.remove(TICKET, key)
@@ -745,7 +747,7 @@ async def test_a_deleted_object_leaves_nothing_behind(api: ModelApi) -> None:
         assert controller.queue.add_rate_limited(key) == 0.005
 
 
-async def test_draining_lets_syncs_in_flight_end_and_begins_no_others(api: ModelApi) -> None:
+async def test_draining_lets_running_reconciles_end_and_starts_no_others(api: ModelApi) -> None:
     ended = []
 
     async def sync(setup: Setup, key: ObjectKey) -> Outcome:
@@ -766,7 +768,7 @@ async def test_draining_lets_syncs_in_flight_end_and_begins_no_others(api: Model
     informing.cancel()
 
 
-async def test_settled_syncs_do_not_starve_the_loop(api: ModelApi) -> None:
+async def test_reconciles_that_never_wait_do_not_starve_the_event_loop(api: ModelApi) -> None:
     for n in range(1000):
         api.put(TICKET, f"t{n}")
     setup = Setup(api, None)

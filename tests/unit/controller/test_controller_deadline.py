@@ -24,7 +24,7 @@ async def test_each_task_is_stopped_when_its_own_time_is_over(virtual_time: Virt
     assert await asyncio.gather(*(late(start) for start in (0, 0, 3, 9, 25))) == [10] * 5
 
 
-async def test_who_is_in_time_is_left_alone() -> None:
+async def test_code_that_finishes_in_time_is_not_interrupted() -> None:
     deadline = Deadline(10)
     for _ in range(5):
         with deadline:
@@ -34,7 +34,7 @@ async def test_who_is_in_time_is_left_alone() -> None:
     await asyncio.sleep(100)
 
 
-async def test_a_cancellation_from_elsewhere_goes_before() -> None:
+async def test_an_outside_cancellation_overrides_the_deadline() -> None:
     deadline = Deadline(10)
 
     async def slow_to_end() -> None:
@@ -51,7 +51,7 @@ async def test_a_cancellation_from_elsewhere_goes_before() -> None:
         await task
 
 
-async def test_whatever_a_stopped_task_raises_it_was_late_and_it_may_go_on_afterwards() -> None:
+async def test_an_interrupted_task_raises_deadline_exceeded_whatever_its_cleanup_raises() -> None:
     deadline = Deadline(10)
 
     async def with_a_defect() -> None:
@@ -68,7 +68,7 @@ async def test_whatever_a_stopped_task_raises_it_was_late_and_it_may_go_on_after
     await asyncio.sleep(1)
 
 
-async def test_who_ignores_the_deadline_and_succeeds_has_succeeded() -> None:
+async def test_code_that_swallows_the_cancellation_and_returns_has_succeeded() -> None:
     deadline = Deadline(10)
     with deadline:
         try:
@@ -79,7 +79,7 @@ async def test_who_ignores_the_deadline_and_succeeds_has_succeeded() -> None:
     await asyncio.sleep(1)
 
 
-async def test_who_swallows_the_cancellation_is_told_again_until_it_leaves(
+async def test_code_that_swallows_the_cancellation_is_cancelled_again_until_it_ends(
     virtual_time: VirtualTimeLoop,
 ) -> None:
     swallowed: list[float] = []
@@ -102,23 +102,23 @@ async def test_who_swallows_the_cancellation_is_told_again_until_it_leaves(
     assert swallowed == [20, 30, 40]
 
 
-async def test_a_task_that_is_told_to_stop_leaves_at_once_by_the_error_it_was_given(
+async def test_a_stopped_task_ends_immediately_with_the_given_error(
     virtual_time: VirtualTimeLoop,
 ) -> None:
     deadline = Deadline(10)
 
-    async def told() -> str:
-        with pytest.raises(KeyError, match="told"), deadline:
+    async def stopped() -> str:
+        with pytest.raises(KeyError, match="stop"), deadline:
             await asyncio.sleep(3600)
         await asyncio.sleep(1)
-        return "goes on"
+        return "continues"
 
     began = virtual_time.time()
-    one, two = (asyncio.create_task(told()) for _ in range(2))
+    one, two = (asyncio.create_task(stopped()) for _ in range(2))
     await asyncio.sleep(3)
     for each in (one, two):
-        deadline.stop(each, KeyError("told"))
-    assert [await one, await two] == ["goes on"] * 2
+        deadline.stop(each, KeyError("stop"))
+    assert [await one, await two] == ["continues"] * 2
     assert virtual_time.time() == began + 4
-    deadline.stop(one, KeyError("it is out"))
+    deadline.stop(one, KeyError("it has left"))
     await asyncio.sleep(100)

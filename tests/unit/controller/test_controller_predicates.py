@@ -21,12 +21,12 @@ CASES = [
 
 
 @pytest.mark.parametrize(("predicate", "passing"), CASES)
-def test_a_predicate_passes_its_changes_and_no_others(predicate, passing):
+def test_a_predicate_passes_only_its_changes(predicate, passing):
     assert [new for new in CHANGES if predicate(BEFORE, new)] == passing
     assert not predicate(BEFORE, BEFORE)
 
 
 @pytest.mark.parametrize("predicate", [predicate for predicate, _ in CASES])
-def test_what_appears_or_vanishes_passes_every_predicate(predicate):
+def test_objects_that_appear_or_vanish_pass_every_predicate(predicate):
     assert predicate(None, BEFORE)
     assert predicate(BEFORE, None)

@@ -1,4 +1,4 @@
-"""Objects of other kinds: their changes wake the right keys, and own writes of them are waited for."""
+"""Objects of other kinds: their changes queue the right keys, and keys wait for own writes of them."""
 
 import asyncio
 import logging
@@ -42,7 +42,7 @@ def owned_by(name: str, *, group: str = "tests.dev", kind: str = "Ticket", contr
 
 
 class Setup:
-    """Tickets and their seats; `synced` tells which tickets were synced, and how many seats each saw then."""
+    """Tickets and their seats. `synced` lists the reconciled tickets, and how many seats each found."""
 
     def __init__(self, api: ModelApi, sync: Sync | None) -> None:
         self.api = api
@@ -110,7 +110,7 @@ def api() -> ModelApi:
     return ModelApi()
 
 
-async def test_a_secondary_wakes_its_owner_when_it_appears_changes_and_goes(api: ModelApi) -> None:
+async def test_the_owner_is_reconciled_when_a_secondary_appears_changes_or_vanishes(api: ModelApi) -> None:
     for name in ("a", "b"):
         api.put(TICKET, name)
     async with running(api) as setup:
@@ -126,7 +126,7 @@ async def test_a_secondary_wakes_its_owner_when_it_appears_changes_and_goes(api:
         assert setup.synced == [("a", 1), ("a", 1), ("a", 0)]
 
 
-async def test_what_was_there_at_the_start_wakes_nobody_twice(api: ModelApi) -> None:
+async def test_secondaries_of_the_initial_list_cause_no_second_reconcile(api: ModelApi) -> None:
     api.put(TICKET, "a")
     for name in ("s", "t"):
         api.put(SEAT, name, metadata=owned_by("a"))
@@ -134,7 +134,7 @@ async def test_what_was_there_at_the_start_wakes_nobody_twice(api: ModelApi) -> 
         assert setup.synced == [("a", 2)]
 
 
-async def test_a_secondary_that_moves_wakes_the_old_owner_and_the_new_one(api: ModelApi) -> None:
+async def test_both_owners_are_reconciled_when_a_secondary_changes_its_owner(api: ModelApi) -> None:
     for name in ("a", "b", "c"):
         api.put(TICKET, name)
     api.put(SEAT, "s", metadata=owned_by("a"))
@@ -154,7 +154,7 @@ async def test_a_secondary_that_moves_wakes_the_old_owner_and_the_new_one(api: M
         owned_by("a", controller=False),
     ],
 )
-async def test_only_the_controller_of_the_right_kind_and_group_is_woken(api: ModelApi, owner: Any) -> None:
+async def test_only_an_owner_of_the_right_kind_and_group_is_reconciled(api: ModelApi, owner: Any) -> None:
     api.put(TICKET, "a")
     async with running(api) as setup:
         api.put(SEAT, "s", metadata=owner)
@@ -191,7 +191,7 @@ async def test_any_mapping_and_any_predicate(api: ModelApi) -> None:
         assert sorted(name for name in setup.names if name) == ["a", "b"]
 
 
-async def test_a_mapper_that_fails_hurts_no_other_object(
+async def test_a_failing_mapper_does_not_affect_other_objects(
     api: ModelApi, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(seat: Seat) -> list[ObjectKey]:
@@ -208,7 +208,7 @@ async def test_a_mapper_that_fails_hurts_no_other_object(
     assert "a handler failed on default/bad" in caplog.text
 
 
-async def test_a_permanent_failure_is_tried_again_when_a_secondary_changes(api: ModelApi) -> None:
+async def test_a_permanent_failure_is_retried_when_a_secondary_changes(api: ModelApi) -> None:
     async def sync(setup: Setup, key: ObjectKey) -> None:
         raise PermanentError("there is no seat")
 
@@ -219,8 +219,8 @@ async def test_a_permanent_failure_is_tried_again_when_a_secondary_changes(api: 
         assert setup.synced == [("a", 0), ("a", 1)]
 
 
-async def test_after_it_made_a_secondary_a_key_waits_until_the_watch_shows_it(api: ModelApi) -> None:
-    """Woken at once by something else, it would see a world in which the seat's collection is behind."""
+async def test_a_key_waits_until_the_watch_shows_the_secondary_that_it_created(api: ModelApi) -> None:
+    """If another change queued the key immediately, its reconcile would read a stale store of seats."""
 
     async def sync(setup: Setup, key: ObjectKey) -> None:
         if len(setup.synced) == 1:
@@ -230,13 +230,13 @@ async def test_after_it_made_a_secondary_a_key_waits_until_the_watch_shows_it(ap
 
     api.put(TICKET, "a")
     async with running(api, sync) as setup:
-        assert len(setup.seats.store) == 1, "what it made is there at once"
+        assert len(setup.seats.store) == 1, "the created object is in the store immediately"
         await asyncio.sleep(3)
         assert setup.synced == [("a", 0)], "it waits"
         api.put(TICKET, "other")
         setup.controller.queue.add(ObjectKey("default", "other"))
         await asyncio.sleep(0.1)
-        assert setup.names == ["a", "other"], "nobody else does"
+        assert setup.names == ["a", "other"], "other keys do not wait"
         api.connected.set()
         await asyncio.sleep(0.1)
         assert ("a", 1) in setup.synced
@@ -244,7 +244,7 @@ async def test_after_it_made_a_secondary_a_key_waits_until_the_watch_shows_it(ap
         assert setup.controller.own_writes._secondary == {}
 
 
-async def test_after_five_seconds_all_that_is_missing_is_read_live(api: ModelApi) -> None:
+async def test_after_five_seconds_all_missing_writes_are_read_live(api: ModelApi) -> None:
     async def sync(setup: Setup, key: ObjectKey) -> None:
         if len(setup.synced) == 1:
             api.connected.clear()
@@ -254,7 +254,7 @@ async def test_after_five_seconds_all_that_is_missing_is_read_live(api: ModelApi
 
     key = api.put(TICKET, "a")
     async with running(api, sync) as setup:
-        # Somebody changes the first seat meanwhile.
+        # Another client changes the first seat in between.
         api.put(SEAT, "a", metadata={"labels": {"x": "y"}})
         await asyncio.sleep(100)
         first, second = setup.times[:2]
@@ -268,7 +268,7 @@ async def test_after_five_seconds_all_that_is_missing_is_read_live(api: ModelApi
 @pytest.mark.parametrize(
     "error", [Unreachable("refused", maybe_sent=False), ZeroDivisionError(), SystemExit(1)]
 )
-async def test_a_key_that_cannot_read_live_is_tried_again(api: ModelApi, error: BaseException) -> None:
+async def test_a_failed_live_read_is_retried(api: ModelApi, error: BaseException) -> None:
     async def sync(setup: Setup, key: ObjectKey) -> None:
         if len(setup.synced) == 1:
             api.connected.clear()
@@ -285,13 +285,13 @@ async def test_a_key_that_cannot_read_live_is_tried_again(api: ModelApi, error: 
     api.before = refuse
     async with running(api, sync) as setup:
         await asyncio.sleep(8)
-        assert setup.names == ["a"], "it is not synced on what it could not verify"
+        assert setup.names == ["a"], "it is not reconciled with a store that may be stale"
         await asyncio.sleep(8)
         assert setup.names == ["a", "a"]
         assert not refusals
 
 
-async def test_a_secondary_that_is_gone_again_holds_nobody_up(api: ModelApi) -> None:
+async def test_a_deleted_secondary_delays_no_key(api: ModelApi) -> None:
     async def sync(setup: Setup, key: ObjectKey) -> None:
         if len(setup.synced) == 1:
             api.connected.clear()
@@ -305,10 +305,10 @@ async def test_a_secondary_that_is_gone_again_holds_nobody_up(api: ModelApi) -> 
         assert setup.names == ["a", "a"]
 
 
-async def test_a_missing_kind_of_secondaries_is_said_and_heals(
+async def test_a_missing_secondary_kind_is_logged_and_recovers(
     api: ModelApi, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """No sync runs before all that it reads is known; nothing has to be restarted."""
+    """No reconcile runs before all kinds that it reads are listed, and no restart is needed."""
     caplog.set_level(logging.INFO, "pilothouse.informer")
     refusals: list[KubeError] = [Forbidden(403, "Forbidden", 'User "x" cannot list')] * 3
 
@@ -338,7 +338,7 @@ async def test_a_missing_kind_of_secondaries_is_said_and_heals(
         await cancelled(task)
 
 
-async def test_only_what_is_admitted_is_synced_and_the_rest_when_it_is(api: ModelApi) -> None:
+async def test_only_admitted_objects_are_reconciled_and_others_once_they_are_admitted(api: ModelApi) -> None:
     for name in "abcd":
         api.put(TICKET, name)
     setup = Setup(api, None)

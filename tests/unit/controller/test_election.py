@@ -1,4 +1,4 @@
-"""Leader election: one leader at a time, taken over, kept, lost and given up as client-go does it."""
+"""Leader election: one leader at a time. A Lease is acquired, renewed, lost and released as in client-go."""
 
 import asyncio
 import itertools
@@ -60,7 +60,7 @@ def unreachable() -> Unreachable:
     return Unreachable("connection refused", maybe_sent=False)
 
 
-async def test_an_absent_lease_is_made(api: ModelApi) -> None:
+async def test_a_missing_lease_is_created(api: ModelApi) -> None:
     leader = elector(api)
     await leader.acquire()
     assert leader.leading
@@ -71,7 +71,7 @@ async def test_an_absent_lease_is_made(api: ModelApi) -> None:
     assert metrics.REGISTRY.get_sample_value("leader_election_master_status", {"name": KEY.name}) == 1
 
 
-async def test_a_released_lease_is_taken_at_once(api: ModelApi, virtual_time: VirtualTimeLoop) -> None:
+async def test_a_released_lease_is_taken_immediately(api: ModelApi, virtual_time: VirtualTimeLoop) -> None:
     held_by_other(api, holderIdentity="")
     began = virtual_time.time()
     await elector(api).acquire()
@@ -102,7 +102,7 @@ async def test_a_lease_that_is_renewed_is_not_taken(api: ModelApi) -> None:
     acquiring.cancel()
 
 
-async def test_the_leader_renews_every_two_seconds_and_stays_the_one_who_acquired(api: ModelApi) -> None:
+async def test_the_leader_renews_every_two_seconds_and_keeps_the_acquire_time(api: ModelApi) -> None:
     leader = elector(api)
     async with holding(leader) as task:
         acquired = dict(spec(api))
@@ -116,7 +116,7 @@ async def test_the_leader_renews_every_two_seconds_and_stays_the_one_who_acquire
     assert spec(api)["leaseTransitions"] == 0
 
 
-async def test_a_server_that_fails_most_requests_deposes_nobody(api: ModelApi) -> None:
+async def test_failures_of_most_requests_do_not_depose_the_leader(api: ModelApi) -> None:
     tries = itertools.count()
 
     async def fail(_call: Call) -> None:
@@ -147,7 +147,7 @@ async def test_leadership_is_lost_when_the_lease_is_not_renewed_within_the_deadl
         assert metrics.REGISTRY.get_sample_value("leader_election_master_status", {"name": KEY.name}) == 0
 
 
-async def test_a_loss_is_told_when_the_fence_closes_not_a_period_later(
+async def test_a_loss_is_reported_when_the_fence_closes_and_not_a_period_later(
     api: ModelApi, virtual_time: VirtualTimeLoop
 ) -> None:
     async def down(_call: Call) -> None:
@@ -163,7 +163,7 @@ async def test_a_loss_is_told_when_the_fence_closes_not_a_period_later(
         assert virtual_time.time() == pytest.approx(closes)
 
 
-async def test_a_try_that_hung_for_longer_than_the_period_is_followed_by_the_next_at_once(
+async def test_an_attempt_that_hung_longer_than_the_period_is_followed_by_the_next_immediately(
     api: ModelApi,
 ) -> None:
     hung = 0
@@ -180,7 +180,7 @@ async def test_a_try_that_hung_for_longer_than_the_period_is_followed_by_the_nex
         assert not task.done()
 
 
-async def test_requests_that_hang_lose_it_within_the_deadline_too(
+async def test_hanging_requests_lose_the_lease_within_the_deadline(
     api: ModelApi, virtual_time: VirtualTimeLoop, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def hang(_call: Call) -> None:
@@ -208,7 +208,7 @@ async def test_a_short_outage_is_survived(api: ModelApi) -> None:
         assert not task.done()
 
 
-async def test_a_lease_taken_by_somebody_else_is_lost_at_once(
+async def test_a_lease_that_another_process_has_taken_is_lost_immediately(
     api: ModelApi, virtual_time: VirtualTimeLoop
 ) -> None:
     async with holding(elector(api)) as task:
@@ -228,7 +228,7 @@ async def test_an_edited_lease_is_kept(api: ModelApi) -> None:
     assert api.read(LEASE, KEY)["metadata"]["annotations"] == {"note": "hello"}
 
 
-async def test_a_deleted_lease_is_made_again(api: ModelApi) -> None:
+async def test_a_deleted_lease_is_created_again(api: ModelApi) -> None:
     leader = elector(api)
     async with holding(leader) as task:
         api.remove(LEASE, KEY)
@@ -237,7 +237,7 @@ async def test_a_deleted_lease_is_made_again(api: ModelApi) -> None:
         assert spec(api)["holderIdentity"] == leader.identity
 
 
-async def test_a_renewal_whose_answer_is_lost_does_no_harm(api: ModelApi) -> None:
+async def test_a_renewal_whose_response_is_lost_is_repeated(api: ModelApi) -> None:
     lost = 0
 
     async def lose(call: Call) -> None:
@@ -294,7 +294,7 @@ async def cut_a_change(leader: LeaderElector) -> None:
             await leader.fence.guard(lambda: asyncio.sleep(3600))
 
 
-async def test_a_lease_is_left_to_expire_when_a_change_was_just_cut_on_its_way(
+async def test_a_lease_is_not_released_right_after_an_interrupted_change(
     api: ModelApi, virtual_time: VirtualTimeLoop, caplog: pytest.LogCaptureFixture
 ) -> None:
     leader, standby = elector(api), elector(api, "pod-2")
@@ -311,7 +311,7 @@ async def test_a_lease_is_left_to_expire_when_a_change_was_just_cut_on_its_way(
     assert virtual_time.time() - cut > TIMING.margin
 
 
-async def test_a_change_that_was_cut_long_ago_does_not_hold_the_lease_back(api: ModelApi) -> None:
+async def test_a_change_that_was_interrupted_long_ago_does_not_prevent_the_release(api: ModelApi) -> None:
     leader = elector(api)
     async with holding(leader):
         await cut_a_change(leader)
@@ -320,7 +320,7 @@ async def test_a_change_that_was_cut_long_ago_does_not_hold_the_lease_back(api: 
     assert spec(api)["holderIdentity"] == ""
 
 
-async def test_a_release_leaves_somebody_elses_lease_alone(api: ModelApi) -> None:
+async def test_a_release_does_not_change_the_lease_of_another_process(api: ModelApi) -> None:
     leader = elector(api)
     await leader.acquire()
     held_by_other(api)
@@ -344,7 +344,7 @@ async def test_a_release_without_an_api_server_ends_soon(
 
 @pytest.mark.parametrize("seed", range(20))
 async def test_two_never_lead_at_once_however_the_network_behaves(api: ModelApi, seed: int) -> None:
-    """Each candidate restarts when it loses; requests are delayed, refused, and their answers lost."""
+    """Each candidate restarts when it loses. Requests are delayed or refused, and responses are lost."""
     dice = random.Random(seed)
     leading: set[str] = set()
     terms = 0
@@ -374,4 +374,4 @@ async def test_two_never_lead_at_once_however_the_network_behaves(api: ModelApi,
         await asyncio.sleep(3000)
         for task in tasks:
             task.cancel()
-    assert terms > 3, "there was no trouble to speak of"
+    assert terms > 3, "the faults did not change the leader"

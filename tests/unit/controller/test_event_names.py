@@ -1,4 +1,4 @@
-"""An Event's own name: valid whatever its object is named."""
+"""An Event's name is valid for every name of its object."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Events: aggregated, held to a rate, bounded, and never in anybody's way."""
+"""Events are aggregated, rate limited and bounded, and recording them never waits."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -38,7 +38,7 @@ def written(api: ModelApi) -> list[Json]:
     return api.all(EVENT)
 
 
-async def test_an_event_tells_who_what_and_why(api: ModelApi, recorder: EventRecorder) -> None:
+async def test_an_event_names_its_object_reason_and_reporter(api: ModelApi, recorder: EventRecorder) -> None:
     recorder.record(event())
     await recorder.flush(1)
     [found] = written(api)
@@ -72,7 +72,9 @@ async def test_repetitions_become_one_event_with_a_series(api: ModelApi, recorde
     assert written(api)[0]["series"]["count"] == 100, "the final count is written when the series has ended"
 
 
-async def test_what_comes_back_after_a_silence_is_a_new_event(api: ModelApi, recorder: EventRecorder) -> None:
+async def test_an_event_that_recurs_after_its_series_has_ended_is_new(
+    api: ModelApi, recorder: EventRecorder
+) -> None:
     recorder.record(event())
     await asyncio.sleep(400)
     recorder.record(event())
@@ -80,7 +82,9 @@ async def test_what_comes_back_after_a_silence_is_a_new_event(api: ModelApi, rec
     assert len(written(api)) == 2
 
 
-async def test_a_series_whose_event_has_expired_is_made_again(api: ModelApi, recorder: EventRecorder) -> None:
+async def test_a_series_whose_event_has_expired_is_created_again(
+    api: ModelApi, recorder: EventRecorder
+) -> None:
     recorder.record(event())
     await asyncio.sleep(1)
     api.remove(EVENT, ObjectKey("travel", written(api)[0]["metadata"]["name"]))
@@ -90,7 +94,7 @@ async def test_a_series_whose_event_has_expired_is_made_again(api: ModelApi, rec
     assert found["series"]["count"] == 2
 
 
-async def test_an_object_says_25_things_and_then_one_every_five_minutes(
+async def test_an_object_may_have_25_events_and_then_one_every_five_minutes(
     api: ModelApi, recorder: EventRecorder
 ) -> None:
     for n in range(100):
@@ -106,7 +110,7 @@ async def test_an_object_says_25_things_and_then_one_every_five_minutes(
     assert len(written(api)) == 27
 
 
-async def test_a_long_note_is_cut_to_1024_bytes_of_whole_characters(
+async def test_a_long_note_is_truncated_to_1024_bytes_of_whole_characters(
     api: ModelApi, recorder: EventRecorder
 ) -> None:
     recorder.record(event("ö" * 2000))
@@ -117,7 +121,7 @@ async def test_a_long_note_is_cut_to_1024_bytes_of_whole_characters(
 
 
 @pytest.mark.parametrize("field", ["reason", "action"])
-async def test_a_long_word_is_cut_to_128_bytes_of_whole_characters(
+async def test_a_long_reason_is_truncated_to_128_bytes_of_whole_characters(
     api: ModelApi, recorder: EventRecorder, field: str
 ) -> None:
     recorder.record(event(**{field: "ö" * 100 + "\ud83d"}))
@@ -126,7 +130,7 @@ async def test_a_long_word_is_cut_to_128_bytes_of_whole_characters(
     assert found[field] == "ö" * 64
 
 
-async def test_a_note_that_has_no_encoding_is_told_as_far_as_it_has(
+async def test_characters_of_a_note_that_cannot_be_encoded_are_replaced(
     api: ModelApi, recorder: EventRecorder
 ) -> None:
     recorder.record(event("Gate \ud83d is closed."))
@@ -135,7 +139,7 @@ async def test_a_note_that_has_no_encoding_is_told_as_far_as_it_has(
     assert found["note"] == "Gate ? is closed."
 
 
-async def test_recording_is_instant_and_bounded_while_the_api_server_hangs(
+async def test_recording_never_waits_and_is_bounded_while_the_api_server_hangs(
     api: ModelApi, recorder: EventRecorder, virtual_time: VirtualTimeLoop
 ) -> None:
     async def hang(_call: Call) -> None:
@@ -152,7 +156,7 @@ async def test_recording_is_instant_and_bounded_while_the_api_server_hangs(
     assert len(recorder._queue) == 999 or len(recorder._queue) == 1000
 
 
-async def test_an_event_is_tried_again_when_the_server_was_away(
+async def test_an_event_is_retried_when_the_api_server_was_unreachable(
     api: ModelApi, recorder: EventRecorder
 ) -> None:
     failures = iter([Unreachable("down", maybe_sent=False)])
@@ -181,7 +185,7 @@ async def test_a_refused_event_is_dropped_and_the_next_one_written(
     assert [found["note"] for found in written(api)] == ["good"]
 
 
-async def test_the_events_of_cluster_scoped_objects_go_to_default(
+async def test_events_of_cluster_scoped_objects_are_written_to_default(
     api: ModelApi, recorder: EventRecorder
 ) -> None:
     regarding = ObjectReference("v1", "Node", ObjectKey("", "node-1"), "uid")

@@ -1,4 +1,4 @@
-"""The fence: a change happens in time or not at all, whatever happens to the process that makes it."""
+"""The fence: a change happens in time or not at all, even if the process freezes or is cut off."""
 
 import asyncio
 import logging
@@ -24,7 +24,7 @@ LEASE_KEY = ObjectKey("operators", "tickets")
 
 
 class World:
-    """What lies outside: remembers every change that arrives, when, and from whom."""
+    """The outside system: records every change that arrives, its time and its sender."""
 
     def __init__(self) -> None:
         self.landed: list[tuple[float, str]] = []
@@ -48,12 +48,14 @@ def api() -> ModelApi:
     return ModelApi()
 
 
-async def test_a_change_in_time_is_made_and_answers(world: World, virtual_time: VirtualTimeLoop) -> None:
+async def test_a_change_in_time_is_made_and_returns_its_result(
+    world: World, virtual_time: VirtualTimeLoop
+) -> None:
     assert await Fence().guard(world.change("me", 3600)) == "done"
     assert await Fence(virtual_time.time() + 10).guard(world.change("me", 9)) == "done"
 
 
-async def test_after_its_time_no_change_is_begun(world: World) -> None:
+async def test_no_change_begins_after_the_fence_has_closed(world: World) -> None:
     began = False
 
     async def effect() -> None:
@@ -65,7 +67,7 @@ async def test_after_its_time_no_change_is_begun(world: World) -> None:
     assert not began
 
 
-async def test_a_change_under_way_is_stopped_when_the_time_is_over(
+async def test_a_running_change_is_interrupted_when_the_fence_closes(
     world: World, virtual_time: VirtualTimeLoop
 ) -> None:
     began = virtual_time.time()
@@ -75,7 +77,9 @@ async def test_a_change_under_way_is_stopped_when_the_time_is_over(
     assert not world.landed
 
 
-async def test_a_renewed_lease_lets_a_long_change_go_on(world: World, virtual_time: VirtualTimeLoop) -> None:
+async def test_a_renewed_lease_lets_a_long_change_continue(
+    world: World, virtual_time: VirtualTimeLoop
+) -> None:
     fence = Fence(virtual_time.time() + 10)
     change = asyncio.create_task(fence.guard(world.change("me", 25)))
     for _ in range(4):
@@ -84,7 +88,9 @@ async def test_a_renewed_lease_lets_a_long_change_go_on(world: World, virtual_ti
     assert await change == "done"
 
 
-async def test_a_fence_that_closes_stops_all_at_once(world: World, virtual_time: VirtualTimeLoop) -> None:
+async def test_a_closing_fence_interrupts_all_changes_at_the_same_time(
+    world: World, virtual_time: VirtualTimeLoop
+) -> None:
     fence = Fence()
     changes = [asyncio.create_task(fence.guard(world.change("me", 60))) for _ in range(5)]
     await asyncio.sleep(1)
@@ -95,10 +101,10 @@ async def test_a_fence_that_closes_stops_all_at_once(world: World, virtual_time:
     assert virtual_time.time() == began
 
 
-async def test_a_step_that_was_ready_before_the_time_was_over_is_not_made_after_it(
+async def test_a_step_that_was_ready_in_time_does_not_run_after_the_fence_has_closed(
     virtual_time: VirtualTimeLoop,
 ) -> None:
-    """A blocked loop runs what is ready before it looks at its timers."""
+    """A blocked event loop runs the callbacks that are ready before it checks its timers."""
     fence = Fence(virtual_time.time() + 10)
     connected = asyncio.Event()
     sent = False
@@ -117,7 +123,7 @@ async def test_a_step_that_was_ready_before_the_time_was_over_is_not_made_after_
     assert not sent
 
 
-async def test_an_effect_that_ignores_being_stopped_makes_no_further_change(
+async def test_an_effect_that_swallows_the_interruption_makes_no_further_change(
     virtual_time: VirtualTimeLoop,
 ) -> None:
     fence = Fence(virtual_time.time() + 10)
@@ -136,7 +142,7 @@ async def test_an_effect_that_ignores_being_stopped_makes_no_further_change(
     assert sent == 1
 
 
-async def test_who_is_cancelled_ends_as_cancelled(world: World) -> None:
+async def test_a_cancelled_caller_ends_with_cancelled_error(world: World) -> None:
     fence = Fence()
     change = asyncio.create_task(fence.guard(world.change("me", 60)))
     await asyncio.sleep(1)
@@ -150,7 +156,7 @@ async def test_who_is_cancelled_ends_as_cancelled(world: World) -> None:
     assert not world.landed
 
 
-async def test_errors_of_the_effect_are_its_own() -> None:
+async def test_errors_of_the_effect_are_passed_on() -> None:
     async def refused() -> None:
         await asyncio.sleep(0)
         raise Unreachable("no route", maybe_sent=False)
@@ -187,7 +193,7 @@ def client_that_gives_up(seconds: float) -> Callable[[], Awaitable[None]]:
         soon(5, Unreachable("the connection was lost", maybe_sent=True)),
     ],
 )
-async def test_of_a_change_that_was_cut_on_its_way_it_is_known_when(
+async def test_the_time_of_an_interrupted_change_is_recorded(
     effect: Callable[[], Awaitable[None]], virtual_time: VirtualTimeLoop
 ) -> None:
     fence = Fence()
@@ -198,7 +204,7 @@ async def test_of_a_change_that_was_cut_on_its_way_it_is_known_when(
     assert fence.last_cut == pytest.approx(cut, abs=0.01)
 
 
-async def test_of_changes_that_a_closed_fence_stops_it_is_known_at_once(
+async def test_the_time_is_recorded_immediately_when_a_closed_fence_interrupts_changes(
     world: World, virtual_time: VirtualTimeLoop
 ) -> None:
     fence = Fence()
@@ -213,7 +219,7 @@ async def test_of_changes_that_a_closed_fence_stops_it_is_known_at_once(
     "effect",
     [soon(5), soon(5, KeyError("refused")), soon(5, Unreachable("connection refused", maybe_sent=False))],
 )
-async def test_a_change_that_was_answered_or_never_sent_was_not_cut(
+async def test_a_change_that_was_answered_or_never_sent_does_not_count_as_interrupted(
     effect: Callable[[], Awaitable[None]],
 ) -> None:
     fence = Fence()
@@ -243,7 +249,7 @@ async def test_a_fenced_client_reads_and_does_not_write(api: ModelApi) -> None:
 
 
 class Process:
-    """An operator's process whose syncs change something outside, and then the object."""
+    """An operator's process whose reconciles make an outside change, and then change the object."""
 
     def __init__(self, api: ModelApi, world: World, name: str, *, seconds: float) -> None:
         self.name = name
@@ -282,10 +288,10 @@ def holder(api: ModelApi) -> str:
     return name.partition("_")[0]
 
 
-async def test_keys_that_meet_a_closed_fence_wait_and_fill_no_log(
+async def test_keys_that_meet_a_closed_fence_wait_without_log_lines(
     api: ModelApi, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A shard may be lost in the middle of its syncs, and the process goes on."""
+    """A replica may lose a shard during its reconciles, and the process keeps running."""
     for n in range(50):
         api.put(TICKET, f"t{n}")
     fence = Fence()
@@ -366,7 +372,7 @@ async def test_a_leader_frozen_in_the_middle_of_a_change_does_not_make_it_after_
 
 @pytest.mark.parametrize("seed", range(20))
 async def test_no_change_lands_while_the_lease_names_another(api: ModelApi, seed: int) -> None:
-    """Processes freeze, requests are delayed, refused, and their answers lost; processes that end restart."""
+    """Processes freeze, requests are delayed or refused, responses are lost, and ended processes restart."""
     dice = random.Random(seed)
     strays: list[str] = []
 
@@ -414,7 +420,7 @@ async def test_no_change_lands_while_the_lease_names_another(api: ModelApi, seed
                 assert isinstance(process.task.exception(), LeadershipLost)
                 processes[other] = Process(api, world, other, seconds=0)
     assert not strays
-    assert len(leaders) > 1, "there was no trouble to speak of"
+    assert len(leaders) > 1, "the faults did not change the leader"
     assert len(world.landed) > 10
     for process in processes.values():
         process.frozen.thaw()

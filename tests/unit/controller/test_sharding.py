@@ -1,4 +1,4 @@
-"""Sharding: every object is handled by one replica, never by two, whoever comes, goes, dies or freezes."""
+"""Sharding: one replica reconciles an object, never two, while replicas start, stop, die or freeze."""
 
 import asyncio
 from collections import Counter
@@ -27,7 +27,7 @@ names = st.sets(st.text("abcdef0123456789", min_size=1, max_size=8), min_size=1,
 
 
 @given(replicas=names, shards=st.integers(1, 40))
-def test_every_shard_goes_to_one_replica_and_no_replica_has_two_more_than_another(
+def test_every_shard_has_one_replica_and_replicas_differ_by_at_most_one_shard(
     replicas: set[str], shards: int
 ) -> None:
     assigned = assign(replicas, shards)
@@ -35,17 +35,17 @@ def test_every_shard_goes_to_one_replica_and_no_replica_has_two_more_than_anothe
     load = Counter(dict.fromkeys(replicas, 0))
     load.update(assigned.values())
     assert max(load.values()) - min(load.values()) <= 1
-    assert assign(sorted(replicas, reverse=True), shards) == assigned, "all replicas work out the same"
+    assert assign(sorted(replicas, reverse=True), shards) == assigned, "all replicas calculate the same"
 
 
-def test_a_replica_that_goes_leaves_most_of_the_others_shards_where_they_are() -> None:
+def test_few_other_shards_move_when_a_replica_stops() -> None:
     before = assign({"a", "b", "c"}, 60)
     after = assign({"a", "b"}, 60)
     moved = [shard for shard in before if before[shard] != "c" and before[shard] != after[shard]]
     assert len(moved) <= 20
 
 
-def test_without_replicas_nobody_has_a_shard() -> None:
+def test_without_replicas_no_shard_is_assigned() -> None:
     assert assign(set(), 8) == {}
 
 
@@ -56,7 +56,7 @@ def test_an_object_stays_in_its_shard_and_objects_spread() -> None:
 
 
 class Replica:
-    """An operator's process that works on its shards, and tells a shared journal what it is at."""
+    """An operator's process that reconciles its shards, and records its work in a shared journal."""
 
     shards = SHARDS
 
@@ -96,12 +96,12 @@ class Replica:
         await self.task
 
     def kill(self) -> None:
-        """It is gone, and says goodbye to nobody: whatever it still does reaches nobody either."""
+        """Kills the process: it releases nothing, and nothing that it still does has an effect."""
         self.frozen.freeze()
 
 
 class Journal:
-    """Who syncs what right now, and who has changed the world outside; names every overlap."""
+    """Records which replica reconciles an object and which has made outside changes, and all overlaps."""
 
     def __init__(self) -> None:
         self.at: dict[ObjectKey, str] = {}
@@ -120,7 +120,7 @@ class Journal:
             self.begun[who] -= 1
             self.effects.append((asyncio.get_running_loop().time(), who, key))
             if self.at.get(key, who) != who:
-                self.overlaps.append(f"{who} changes what {self.at[key]} syncs: {key}")
+                self.overlaps.append(f"{who} changes what {self.at[key]} reconciles: {key}")
 
         return effect
 
@@ -170,7 +170,7 @@ def every_object_has_one_handler(journal: Journal, since: float, *replicas: Repl
 
 
 @pytest.mark.usefixtures("virtual_time")
-async def test_objects_have_one_handler_while_replicas_come_go_and_die(
+async def test_each_object_has_one_replica_while_replicas_start_stop_and_die(
     api: ModelApi, journal: Journal
 ) -> None:
     time = asyncio.get_running_loop().time
@@ -201,7 +201,7 @@ async def test_objects_have_one_handler_while_replicas_come_go_and_die(
         in_flight = [who for who in journal.at.values() if who == replica.name]
         assert journal.begun[replica.name] <= len(in_flight)
 
-    # One goes as told: the others have its objects within seconds.
+    # One stops regularly: the others reconcile its objects within seconds.
     await replicas.pop("pod-0").terminate()
     await asyncio.sleep(8)
     settled = time()
@@ -231,7 +231,9 @@ async def test_objects_have_one_handler_while_replicas_come_go_and_die(
 
 
 @pytest.mark.usefixtures("virtual_time")
-async def test_a_new_object_is_handled_by_its_shards_holder_alone(api: ModelApi, journal: Journal) -> None:
+async def test_a_new_object_is_reconciled_only_by_the_holder_of_its_shard(
+    api: ModelApi, journal: Journal
+) -> None:
     replicas = [Replica(api, journal, name) for name in ("pod-0", "pod-1")]
     await asyncio.sleep(20)
     key = api.put(TICKET, "new", metadata={"uid": "brand-new"})
@@ -243,7 +245,7 @@ async def test_a_new_object_is_handled_by_its_shards_holder_alone(api: ModelApi,
 
 
 @pytest.mark.usefixtures("virtual_time")
-async def test_outside_of_a_sync_nothing_is_changed(api: ModelApi, journal: Journal) -> None:
+async def test_changes_outside_of_a_reconcile_are_fenced(api: ModelApi, journal: Journal) -> None:
     replica = Replica(api, journal, "pod-0")
     await asyncio.sleep(10)
     with pytest.raises(Fenced):
@@ -252,7 +254,7 @@ async def test_outside_of_a_sync_nothing_is_changed(api: ModelApi, journal: Jour
 
 
 class Booker(Replica):
-    """Looks whether an object is booked, for a while, and books it, which takes a while, too."""
+    """Reads whether an object is booked, and books it. Both take some time."""
 
     def __init__(self, api: ModelApi, desk: "Desk", name: str) -> None:
         self._desk = desk
@@ -270,7 +272,7 @@ class Booker(Replica):
 
 
 class Desk:
-    """Where objects are booked. What it is asked for it does, whether or not anybody waits for it."""
+    """Where objects are booked. It carries out every request, even if the client stopped waiting."""
 
     def __init__(self, look_seconds: float = 0, book_seconds: float = 0) -> None:
         self.bookings: list[tuple[ObjectKey, str]] = []
@@ -306,7 +308,7 @@ def one_object_in_each_shard() -> ModelApi:
 
 
 @pytest.mark.usefixtures("virtual_time")
-async def test_by_what_a_sync_saw_in_one_term_nothing_is_changed_in_the_next() -> None:
+async def test_a_reconcile_that_began_in_one_term_changes_nothing_in_the_next() -> None:
     api, desk = one_object_in_each_shard(), Desk(look_seconds=60)
     replica = Booker(api, desk, "pod-0")
     await asyncio.sleep(10)
@@ -333,7 +335,7 @@ async def test_by_what_a_sync_saw_in_one_term_nothing_is_changed_in_the_next() -
 
 
 @pytest.mark.usefixtures("virtual_time")
-async def test_syncs_that_outlast_a_hand_over_are_stopped_and_what_they_asked_for_lands_before_the_next_looks(
+async def test_reconciles_that_outlast_a_hand_over_are_cancelled_and_land_before_the_next_reads(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     api, desk = one_object_in_each_shard(), Desk(book_seconds=9)
@@ -356,7 +358,7 @@ async def test_syncs_that_outlast_a_hand_over_are_stopped_and_what_they_asked_fo
 
 
 @pytest.mark.usefixtures("virtual_time")
-async def test_a_stop_in_the_middle_of_a_hand_over_leaves_nothing_that_renews() -> None:
+async def test_no_lease_is_renewed_after_a_stop_during_a_hand_over() -> None:
     api, desk = one_object_in_each_shard(), Desk(book_seconds=9)
     first = Booker(api, desk, "pod-0")
     await asyncio.sleep(0.1)
@@ -372,7 +374,7 @@ async def test_a_stop_in_the_middle_of_a_hand_over_leaves_nothing_that_renews() 
 
 
 class Reporter(Replica):
-    """Has one shard, looks at an object for three seconds, and says so."""
+    """Has one shard, reconciles an object for three seconds, and records an Event."""
 
     shards = 1
 
@@ -414,7 +416,7 @@ async def test_a_replica_without_a_shard_writes_no_events(
     api.before = before
     await eventually(lambda: reported(api) == ["held", "lost"], within=90)
 
-    # It is frozen with an Event on its lips, and another replica has its shard meanwhile.
+    # It is frozen right after it has recorded an Event, and another replica takes its shard.
     replica.frozen.freeze()
     replica.report("frozen")
     other = Reporter(api, journal, "pod-1")
@@ -431,7 +433,7 @@ async def test_a_replica_without_a_shard_writes_no_events(
 
 
 @pytest.mark.usefixtures("virtual_time")
-async def test_events_of_the_last_shard_are_written_before_it_is_given_away(
+async def test_events_are_written_before_the_last_shard_is_handed_over(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api = ModelApi()
@@ -454,7 +456,7 @@ async def test_events_of_the_last_shard_are_written_before_it_is_given_away(
 
 
 @pytest.mark.usefixtures("virtual_time")
-async def test_what_was_recorded_is_written_before_the_leases_are_given_up(journal: Journal) -> None:
+async def test_recorded_events_are_written_before_the_leases_are_released(journal: Journal) -> None:
     api = ModelApi()
     replica = Reporter(api, journal, "pod-0")
     await asyncio.sleep(10)
@@ -465,7 +467,7 @@ async def test_what_was_recorded_is_written_before_the_leases_are_given_up(journ
 
 
 @pytest.mark.usefixtures("virtual_time")
-async def test_an_outage_of_the_list_moves_nothing(api: ModelApi, journal: Journal) -> None:
+async def test_no_shard_moves_while_the_list_is_unreachable(api: ModelApi, journal: Journal) -> None:
     replicas = [Replica(api, journal, name) for name in ("pod-0", "pod-1")]
     await asyncio.sleep(20)
     held = [each.held for each in replicas]
@@ -486,7 +488,7 @@ async def test_an_outage_of_the_list_moves_nothing(api: ModelApi, journal: Journ
 
 
 @pytest.mark.usefixtures("virtual_time")
-async def test_who_was_cut_off_from_the_list_takes_nobody_for_dead_because_of_that() -> None:
+async def test_a_replica_that_could_not_reach_the_list_counts_no_other_as_dead() -> None:
     api = ModelApi()
     one, two = (Replicas(api, ObjectKey("operators", "list"), name, 15) for name in ("one", "two"))
     everybody = {one.own, two.own}

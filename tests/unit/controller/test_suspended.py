@@ -1,4 +1,4 @@
-"""A machine is suspended, as a laptop that sleeps, and wakes up: its Lease may be gone."""
+"""A machine is suspended and wakes up, such as a laptop: its Lease may be lost."""
 
 import asyncio
 import time
@@ -28,14 +28,14 @@ def take_over(api: ModelApi, holder: str = "other", renewed: str = "2020-01-01T0
     api.put(LEASE, KEY.name, KEY.namespace, spec=spec)
 
 
-async def test_the_real_clock_goes_on_in_suspension() -> None:
+async def test_the_real_clock_counts_suspended_time() -> None:
     clock = boottime(asyncio.get_running_loop())
     kind = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
     before = time.clock_gettime(kind)
     assert before <= clock() <= time.clock_gettime(kind)
 
 
-async def test_a_change_is_not_begun_after_the_machine_slept(virtual_time: VirtualTimeLoop) -> None:
+async def test_no_change_begins_after_the_machine_slept(virtual_time: VirtualTimeLoop) -> None:
     fence = Fence(virtual_time.boottime() + 10)
     assert fence.open
     virtual_time.suspend(11)
@@ -52,7 +52,7 @@ async def test_a_change_is_not_begun_after_the_machine_slept(virtual_time: Virtu
     assert made == []
 
 
-async def test_a_change_under_way_makes_no_further_step_after_the_machine_slept(
+async def test_a_running_change_takes_no_further_step_after_the_machine_slept(
     virtual_time: VirtualTimeLoop,
 ) -> None:
     fence = Fence(virtual_time.boottime() + 10)
@@ -97,13 +97,15 @@ async def test_a_leader_that_wakes_up_has_lost_its_lease(
     with pytest.raises(LeadershipLost):
         await holding
     await leader.release()
-    assert api.read(LEASE, KEY)["spec"]["holderIdentity"] == "other", "it does not give away another's Lease"
+    assert api.read(LEASE, KEY)["spec"]["holderIdentity"] == "other", (
+        "it does not release the Lease of another process"
+    )
 
 
-async def test_a_renewal_that_was_answered_before_the_sleep_opens_nothing(
+async def test_a_renewal_that_was_answered_before_the_sleep_does_not_open_the_fence(
     api: ModelApi, virtual_time: VirtualTimeLoop
 ) -> None:
-    """The server has stored it; the machine slept before it read the answer."""
+    """The API server has stored the Lease, and the machine slept before it read the response."""
     leader = LeaderElector(api, KEY, "pod-1", TIMING)
     await leader.acquire()
 
@@ -146,10 +148,10 @@ async def test_a_candidate_that_wakes_up_does_not_take_a_lease_that_was_renewed(
     assert virtual_time.boottime() - began >= 15, "it waits the whole duration after it saw the renewal"
 
 
-async def test_an_answer_from_before_the_sleep_takes_no_lease(
+async def test_a_response_from_before_the_sleep_takes_no_lease(
     api: ModelApi, virtual_time: VirtualTimeLoop
 ) -> None:
-    """It shows the Lease unchanged for an hour, and the leader has renewed it since."""
+    """The response shows a Lease unchanged for an hour, but the leader has renewed it since."""
     take_over(api)
     candidate = LeaderElector(api, KEY, "pod-1", TIMING)
     acquiring = asyncio.create_task(candidate.acquire())
@@ -170,7 +172,7 @@ async def test_an_answer_from_before_the_sleep_takes_no_lease(
     acquiring.cancel()
 
 
-async def test_a_candidate_that_wakes_up_takes_a_lease_that_nobody_renewed(
+async def test_a_candidate_that_wakes_up_takes_a_lease_that_was_not_renewed(
     api: ModelApi, virtual_time: VirtualTimeLoop
 ) -> None:
     take_over(api)
@@ -183,7 +185,7 @@ async def test_a_candidate_that_wakes_up_takes_a_lease_that_nobody_renewed(
     assert virtual_time.time() - began <= 2 * 2.2, "it need not wait again"
 
 
-async def test_a_replica_that_wakes_up_takes_nobody_for_dead(
+async def test_a_replica_that_wakes_up_counts_no_other_as_dead(
     api: ModelApi, virtual_time: VirtualTimeLoop
 ) -> None:
     first, second = (Replicas(api, KEY, name, TIMING.duration) for name in ("one", "two"))

@@ -1,4 +1,4 @@
-"""What blocks in a thread outlives the sync that began it: its key is not synced by two at once."""
+"""A thread may outlive its reconcile. Until it has ended, its key is not reconciled again."""
 
 import asyncio
 import threading
@@ -30,16 +30,16 @@ def api() -> ModelApi:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Waits for what a thread does: in real time, while the virtual clock stands still."""
+    """Waits in real time until a thread has made the condition true, while the virtual clock is stopped."""
     for _ in range(2000):
         if condition():
             return
         await asyncio.to_thread(time.sleep, 0.005)
-    raise AssertionError("the thread did not do it")
+    raise AssertionError("the thread did not make the condition true")
 
 
 class Hanging:
-    """A function that blocks until it is let go, the first so many times."""
+    """A function whose first `times` calls block until `let_go` is called."""
 
     def __init__(self, times: int = 1) -> None:
         self.ran: list[str] = []
@@ -60,10 +60,10 @@ class Hanging:
 
 
 class Setup:
-    """A running informer and controller, whose syncs block in threads; `told` are the keys that timed out."""
+    """A running informer and controller whose reconciles block in threads. `timed_out` lists their keys."""
 
     def __init__(self, api: ModelApi, blocks: Callable[[str], None]) -> None:
-        self.told: list[str] = []
+        self.timed_out: list[str] = []
         self.fence = Fence()
         self._blocks = blocks
         informer = Informer(api, TICKET)
@@ -74,7 +74,7 @@ class Setup:
             self.sync,
             workers=1,
             sync_timeout=SYNC_TIMEOUT,
-            on_timeout=self.tell,
+            on_timeout=self.on_timeout,
         )
         self.tasks = [asyncio.create_task(part) for part in (informer.run(), self.controller.run())]
 
@@ -82,8 +82,8 @@ class Setup:
         await self.fence.in_thread(self._blocks, key.name)
         return Outcome()
 
-    async def tell(self, key: ObjectKey, seconds: float) -> None:
-        self.told.append(key.name)
+    async def on_timeout(self, key: ObjectKey, seconds: float) -> None:
+        self.timed_out.append(key.name)
 
     async def end(self) -> None:
         for each in self.tasks:
@@ -91,7 +91,7 @@ class Setup:
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
 
-async def test_a_key_is_not_synced_again_while_a_thread_of_it_runs(
+async def test_a_key_is_blocked_while_a_thread_of_its_reconcile_runs(
     api: ModelApi, virtual_time: VirtualTimeLoop, caplog: pytest.LogCaptureFixture
 ) -> None:
     blocks = Hanging()
@@ -100,7 +100,7 @@ async def test_a_key_is_not_synced_again_while_a_thread_of_it_runs(
     await until(lambda: blocks.ran == ["a"])
     virtual_time._jumping.clock += SYNC_TIMEOUT
     await asyncio.sleep(0.01)
-    assert setup.told == ["a"], "that is told at once"
+    assert setup.timed_out == ["a"], "the timeout is reported immediately"
     api.put(TICKET, "a", spec={"seats": 2})
     api.put(TICKET, "b")
     await until(lambda: "b" in blocks.ran)
@@ -111,12 +111,14 @@ async def test_a_key_is_not_synced_again_while_a_thread_of_it_runs(
     blocks.let_go()
     await until(lambda: blocks.ran == ["a", "b", "a"])
     await asyncio.sleep(600)
-    assert (blocks.ran, setup.told) == (["a", "b", "a"], ["a"])
+    assert (blocks.ran, setup.timed_out) == (["a", "b", "a"], ["a"])
     assert list(setup.controller.syncing) == []
     await setup.end()
 
 
-async def test_nor_after_a_fence_has_closed_upon_it(api: ModelApi, virtual_time: VirtualTimeLoop) -> None:
+async def test_a_key_is_blocked_by_a_thread_after_its_fence_has_closed(
+    api: ModelApi, virtual_time: VirtualTimeLoop
+) -> None:
     blocks = Hanging()
     api.put(TICKET, "a")
     setup = Setup(api, blocks)
@@ -131,7 +133,7 @@ async def test_nor_after_a_fence_has_closed_upon_it(api: ModelApi, virtual_time:
     await setup.end()
 
 
-async def test_a_thread_that_had_not_begun_holds_nobody_up(
+async def test_a_thread_that_had_not_begun_blocks_no_key(
     api: ModelApi, virtual_time: VirtualTimeLoop
 ) -> None:
     pool, ends = ThreadPoolExecutor(1), threading.Event()
@@ -144,7 +146,7 @@ async def test_a_thread_that_had_not_begun_holds_nobody_up(
         # Back-off and deadline pass in turn; the clock stands still while something is in the pool.
         virtual_time._jumping.clock += 0 if turn % 50 else SYNC_TIMEOUT
         await asyncio.sleep(0)
-    assert setup.told[:3] == ["a"] * 3, "it is tried again, and held by nothing"
+    assert setup.timed_out[:3] == ["a"] * 3, "it is retried, and no thread blocks it"
     assert blocks.ran == []
     ends.set()
     await asyncio.sleep(60)
@@ -153,7 +155,7 @@ async def test_a_thread_that_had_not_begun_holds_nobody_up(
 
 
 class LateExecutor(ThreadPoolExecutor):
-    """Has a thread that has taken up its work, and not come to its first instruction."""
+    """An executor whose thread has accepted its work but not run the first instruction."""
 
     def __init__(self) -> None:
         super().__init__(1)
@@ -166,7 +168,7 @@ class LateExecutor(ThreadPoolExecutor):
         return future
 
 
-async def test_what_is_given_up_before_its_first_instruction_does_not_begin(
+async def test_a_function_that_is_cancelled_before_its_first_instruction_does_not_run(
     virtual_time: VirtualTimeLoop,
 ) -> None:
     late = LateExecutor()
@@ -184,7 +186,7 @@ async def test_what_is_given_up_before_its_first_instruction_does_not_begin(
     assert ran == []
 
 
-async def test_what_ends_by_itself_leaves_nothing_behind() -> None:
+async def test_a_finished_thread_is_not_left_running() -> None:
     left = threads_left()
     assert await to_thread(lambda: "done") == "done"
     with pytest.raises(ZeroDivisionError):
@@ -192,7 +194,7 @@ async def test_what_ends_by_itself_leaves_nothing_behind() -> None:
     assert left == []
 
 
-async def test_blocking_tasks_of_a_playbook_hold_their_key_also_from_a_parallel_group(
+async def test_blocking_tasks_of_a_parallel_group_block_their_key(
     api: ModelApi, virtual_time: VirtualTimeLoop
 ) -> None:
     blocks = Hanging(times=2)
