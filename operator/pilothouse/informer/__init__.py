@@ -1,4 +1,4 @@
-"""A kind's objects, kept up to date in memory by a list and a watch: what controllers read."""
+"""Stores of a kind's objects, kept up to date by a list and a watch. Controllers read from them."""
 
 from pilothouse.informer.factory import InformerFactory
 from pilothouse.informer.index import DEFECTS, IndexFunc

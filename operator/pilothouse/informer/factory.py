@@ -1,4 +1,4 @@
-"""One watch per kind for a whole process."""
+"""Shared informers: one watch per kind for the whole process."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ T = TypeVar("T", bound=KubeObject)
 
 
 class Selection(NamedTuple):
-    """The objects that one watch brings."""
+    """The objects that one watch covers."""
 
     group: str
     version: str
@@ -24,20 +24,20 @@ class Selection(NamedTuple):
 
 
 class InformerFactory:
-    """Hands out informers, and runs one list and watch for all that see the same objects.
+    """Creates informers, and runs one list and watch for all informers of the same objects.
 
-    Who asks for the same view of the same objects gets the same informer. Who asks for another view gets an
-    informer of its own, fed by the same watch, which then reads the union of the views; see
-    `pilothouse.informer.views`. Ask before `run`.
+    Two requests for the same view of the same objects return the same informer. A request for another view
+    returns a separate informer that is fed by the same watch. That watch then decodes the union of the views;
+    see `pilothouse.informer.views`. Request all informers before `run`.
 
     Args:
-        client: `pilothouse.kube.Client`, or a model of it.
+        client: A `pilothouse.kube.Client`, or a model of it.
     """
 
     def __init__(self, client: Api) -> None:
         self._client = client
         self._informers: dict[tuple[Selection, type, Transform[Any]], Informer[Any]] = {}
-        # The informer of each selection that is run: the first one, which feeds the others.
+        # The first informer of each selection. It runs, and feeds the others.
         self._running: dict[Selection, Informer[Any]] = {}
         self._started = False
 
@@ -50,19 +50,19 @@ class InformerFactory:
         field_selector: str = "",
         transform: Transform[T] = drop_last_applied,
     ) -> Informer[T]:
-        """Return the informer of a kind, in a view, made now or when somebody else asked for the same.
+        """Returns the informer for a view of a kind. An equal request returns the same informer.
 
         Args:
-            resource: the kind and its view.
-            namespaces: which to see; none means all.
-            label_selector: objects to see, such as `app=web`.
-            field_selector: objects to see, such as `metadata.name=web`.
-            transform: drops from each object what nobody reads, before it is stored.
+            resource: The kind and its view.
+            namespaces: The namespaces to watch. Empty: all.
+            label_selector: The label selector of the objects, such as `app=web`.
+            field_selector: The field selector of the objects, such as `metadata.name=web`.
+            transform: Removes unneeded parts of each object before it is stored.
 
         Raises:
-            TypeError: the view contradicts another one of the same objects, or it or a Struct in it is not
-                frozen; the message names the field or the class.
-            RuntimeError: the watches run already.
+            TypeError: The view contradicts another view of the same objects, or the view or a Struct in it is
+                not frozen. The message names the field or the class.
+            RuntimeError: The watches are already running.
         """
         selection = Selection(
             resource.group,
@@ -76,7 +76,9 @@ class InformerFactory:
         if known is not None:
             return known
         if self._started:
-            raise RuntimeError(f"the watches run already; ask for the informer of {resource} before that")
+            raise RuntimeError(
+                f"the watches are already running; request the informer of {resource} before `run`"
+            )
         informer = Informer(
             self._client,
             resource,
@@ -92,14 +94,14 @@ class InformerFactory:
         return informer
 
     def __iter__(self) -> Iterator[Informer[Any]]:
-        """Go over the watches: one informer of each, which knows whether it is synced and why it fails."""
+        """Iterates over the running informers, one for each watch."""
         return iter(self._running.values())
 
     @property
     def waiting_for(self) -> list[str]:
-        """What is not completely read yet, and why, as sentences for people; empty once all is."""
+        """One text for each kind that has not been listed completely yet, with the reason."""
         return [
-            f"{informer.resource} are not all read yet"
+            f"{informer.resource} have not been listed yet"
             + (f": {informer.failing}" if informer.failing else "")
             for informer in self
             if not informer.synced
@@ -107,20 +109,20 @@ class InformerFactory:
 
     @property
     def failing(self) -> list[str]:
-        """What has been read and cannot be read at present, and why, as sentences for people.
+        """One text for each kind that was listed and cannot be read now, with the reason.
 
-        A kind or a right that was taken away, for example. What was last seen stays in the stores.
+        For example, its CRD or the operator's permission was removed. The stores keep the last known objects.
         """
         return [informer.failing for informer in self if informer.synced and informer.failing]
 
     async def run(self) -> None:
-        """List and watch everything that was asked for, for ever; ends only by cancellation."""
+        """Lists and watches all requested objects until it is cancelled."""
         self._started = True
         async with asyncio.TaskGroup() as group:
             for informer in self:
                 group.create_task(informer.run())
 
     async def wait_synced(self) -> None:
-        """Return once every store has held its whole collection."""
+        """Waits until every store has been filled by a complete list."""
         for informer in self:
             await informer.wait_synced()

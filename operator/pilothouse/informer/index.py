@@ -1,4 +1,4 @@
-"""Indexes: objects found by a value in them, such as the pods of a node."""
+"""Indexes: lookup of objects by a value in them, such as pods by node name."""
 
 import asyncio
 import logging
@@ -13,42 +13,45 @@ log = logging.getLogger(__name__)
 T = TypeVar("T", bound=KubeObject)
 
 DEFECTS = (Exception, asyncio.CancelledError, SystemExit)
-"""What an author's function may raise by mistake. It has no await, so a CancelledError is its own, too."""
+"""The errors that an author's function may raise by mistake.
+
+The function has no await, so a CancelledError comes from the function itself.
+"""
 
 IndexFunc: TypeAlias = Callable[[T], Iterable[Hashable]]
-"""Returns the values by which an object is to be found: none, one or several. It depends on nothing but the
-object."""
+"""Returns the values by which an object can be looked up: none, one or several. The result must depend only
+on the object."""
 
 
 class Index(Generic[T]):
-    """The keys of a store's objects by one of their values, kept up to date change by change.
+    """The keys of a store's objects by value. It is updated with each change of the store.
 
-    An object on which the function fails is logged, and found by no value; the others are not touched.
+    If the function fails for an object, the error is logged and the object is not in the index.
 
     Attributes:
-        values: returns an object's values.
+        values: Returns an object's values.
 
     Args:
-        name: the index's name, for the log.
-        values: see the attribute.
+        name: The index's name, for the log.
+        values: Returns an object's values.
     """
 
     def __init__(self, name: str, values: IndexFunc[T]) -> None:
         self._name = name
         self.values = values
-        # Dictionaries, because they keep an order, so that the same history is read the same way.
+        # Dictionaries instead of sets, because they are ordered: the same history gives the same results.
         self._keys: dict[Hashable, dict[ObjectKey, None]] = {}
 
     def keys(self, value: Hashable) -> Iterable[ObjectKey]:
-        """Return the keys of the objects that have a value."""
+        """Returns the keys of the objects that have the value."""
         return self._keys.get(value, ())
 
     def change(self, key: ObjectKey, old: T | None, new: T | None) -> None:
-        """Take a change of the object of that key; None: it was not there, or is no more."""
+        """Updates the index for a change of an object. `old` or `new` is None if the object did not exist."""
         before = self._of(key, old)
         after = self._of(key, new)
         for value in before - after:
-            # Absent if the function, against its contract, returns something else for the same object.
+            # Missing if the function violates its contract and returns different values for the same object.
             keys = self._keys.get(value, {})
             keys.pop(key, None)
             if not keys:
@@ -62,5 +65,5 @@ class Index(Generic[T]):
         try:
             return set(self.values(obj))
         except DEFECTS as error:
-            log_defect(log, error, "index %s failed on %s, which it does not hold", self._name, key)
+            log_defect(log, error, "Index %s failed on %s; the index does not contain it", self._name, key)
             return set()

@@ -1,4 +1,4 @@
-"""The informer: a store of one kind, fed by a reflector per namespace or one for all."""
+"""The informer: a store of one kind, filled by one reflector per namespace, or one for all namespaces."""
 
 import asyncio
 from collections.abc import Sequence
@@ -14,27 +14,27 @@ T = TypeVar("T", bound=KubeObject)
 
 
 class Informer(Generic[T]):
-    """Keeps a store of a kind like the server's, from a list and a watch, and tells handlers of every change.
+    """Keeps a store of a kind in sync with the API server, and calls handlers for every change.
 
-    Trouble never ends it: a missing kind or permission, a lost connection or a forgotten version is said in
-    `failing` and in the log, tried again with back-off, and heals by itself.
+    Errors never end it. After a missing kind or permission, a lost connection or an expired version, it
+    reports the error in `failing` and in the log, retries with back-off, and recovers.
 
     Attributes:
-        resource: the kind and its view.
-        store: the objects as last seen.
-        label_selector: objects to see, as given.
-        field_selector: objects to see, as given.
+        resource: The kind and its view.
+        store: The objects as last seen.
+        label_selector: The label selector of the objects.
+        field_selector: The field selector of the objects.
 
     Args:
-        client: `pilothouse.kube.Client`, or a model of it.
-        resource: the kind and its view.
-        namespaces: which to see; none means all.
-        label_selector: objects to see, such as `app=web`.
-        field_selector: objects to see, such as `metadata.name=web`.
-        transform: drops from each object what nobody reads, before it is stored.
+        client: A `pilothouse.kube.Client`, or a model of it.
+        resource: The kind and its view.
+        namespaces: The namespaces to watch. Empty: all.
+        label_selector: The label selector of the objects, such as `app=web`.
+        field_selector: The field selector of the objects, such as `metadata.name=web`.
+        transform: Removes unneeded parts of each object before it is stored.
 
     Raises:
-        TypeError: the view, or a Struct in it, is not frozen; the message names the class.
+        TypeError: The view, or a Struct in it, is not frozen. The message names the class.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Informer(Generic[T]):
         self.label_selector = label_selector
         self.field_selector = field_selector
         self.store: Store[T] = Store(str(resource), transform)
-        # Who is fed by this informer's watch: itself, and informers of other views.
+        # The informers that this informer's watch feeds: itself, and informers of other views.
         self._fed: list[Informer[Any]] = [self]
         scopes = dict.fromkeys(namespaces) if resource.namespaced and namespaces else [""]
         self._reflectors: list[Reflector[Any]] = [
@@ -68,12 +68,12 @@ class Informer(Generic[T]):
         ]
 
     def feed(self, other: "Informer[Any]") -> None:
-        """Feed another informer of the same objects in another view, too, which then needs no watch.
+        """Feeds another informer, with another view of the same objects, from this informer's watch.
 
-        Call it before either runs; only this one is run then. See `pilothouse.informer.views`.
+        Call it before `run`, and then run only this informer. See `pilothouse.informer.views`.
 
         Raises:
-            TypeError: the views contradict each other; the message names field and types.
+            TypeError: The views contradict each other. The message names the field and the types.
         """
         resource = union([each.resource for each in (*self._fed, other)])
         self._fed.append(other)
@@ -84,42 +84,40 @@ class Informer(Generic[T]):
 
     @property
     def synced(self) -> bool:
-        """Whether the store has once held the whole collection. Stays true."""
+        """Whether the store has been filled by a complete list. It stays true afterwards."""
         return all(reflector.listed.is_set() for reflector in self._reflectors)
 
     @property
     def failing(self) -> str:
-        """Why the collection cannot be read at present, as a sentence for people; empty when it can."""
+        """Why the objects cannot be read at the moment, for people. Empty if they can be read."""
         return "; ".join(reflector.failing for reflector in self._reflectors if reflector.failing)
 
     def add_handler(self, handler: Handler[T]) -> None:
-        """Tell `handler` (old, new, initial) of every change of the store; see `Store.add_handler`."""
+        """Adds a handler that is called for every change of the store; see `Store.add_handler`."""
         self.store.add_handler(handler)
 
     async def run(self) -> None:
-        """List and watch for ever; ends only by cancellation."""
+        """Lists and watches until it is cancelled."""
         async with asyncio.TaskGroup() as group:
             for reflector in self._reflectors:
                 group.create_task(reflector.run(), name=f"reflector {reflector}")
 
     async def wait_synced(self) -> None:
-        """Return once the store has held the whole collection."""
+        """Waits until the store has been filled by a complete list."""
         for reflector in self._reflectors:
             await reflector.listed.wait()
 
     async def wait_reached(self, resource_version: str, within: float, namespace: str = "") -> bool:
-        """Wait until the store shows everything up to a version, such as the one that an own write returned.
+        """Waits until the store includes all changes up to a version, such as that of an own write.
 
         Args:
-            resource_version: the version to reach.
-            within: seconds to wait at most; client-go's informers are seldom more than some milliseconds
-                behind.
-            namespace: where the write was; with an informer of several namespaces only that one is waited
-                for.
+            resource_version: The version to reach.
+            within: The maximum time to wait, in seconds. Stores are usually a few milliseconds behind.
+            namespace: The namespace of the write. An informer of several namespaces waits only for this one.
 
         Returns:
-            Whether it was reached in time; if not, read from the server. False for a version without an
-            order.
+            Whether the version was reached in time. If not, read from the API server. False for a version
+            that has no order.
         """
         reached = ordered(resource_version)
         if resource_version and not reached:

@@ -1,4 +1,4 @@
-"""How far a collection has been seen, and who waits for it to get further."""
+"""How far a collection has been seen, and who waits for which version."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -12,9 +12,9 @@ class _Waiter:
 
 
 class Progress:
-    """The last seen version of each scope: one for all namespaces (its name is empty), or one for each.
+    """The last seen version of each scope: a namespace, or all namespaces (an empty name).
 
-    Versions of a kind are ordered as integers, over all namespaces (KEP-5504).
+    The versions of a kind are ordered as integers across all namespaces (KEP-5504).
     """
 
     def __init__(self) -> None:
@@ -22,36 +22,33 @@ class Progress:
         self._waiters: set[_Waiter] = set()
 
     def seen(self, namespace: str = "") -> int:
-        """Return how far a namespace has been seen; with no namespace, the one seen least far.
-
-        0 before any list.
-        """
+        """Returns the last seen version of a namespace, or the lowest one of all. 0 before the first list."""
         if namespace and "" not in self._seen:
             return self._seen.get(namespace, 0)
         return min(self._seen.values(), default=0)
 
     def reset(self, scope: str, version: int) -> None:
-        """Note what a list shows; it may be less than before, when etcd was restored from a backup."""
+        """Sets the version of a list. It can be lower than before if etcd was restored from a backup."""
         self._seen[scope] = version
         self._wake()
 
     def advance(self, scope: str, version: int) -> None:
-        """Note that the watch has come to a version."""
+        """Raises the last seen version after a watch event."""
         if version > self._seen.get(scope, 0):
             self._seen[scope] = version
             if self._waiters:
                 self._wake()
 
     async def wait(self, version: int, namespace: str, within: float) -> bool:
-        """Wait until a namespace (or all) has been seen up to a version.
+        """Waits until a version of a namespace, or of all namespaces, has been seen.
 
         Args:
-            version: the resourceVersion to reach.
-            namespace: where; empty for all.
-            within: seconds to wait at most.
+            version: The resourceVersion to reach.
+            namespace: The namespace. Empty: all.
+            within: The maximum time to wait, in seconds.
 
         Returns:
-            Whether it was reached in time.
+            Whether the version was reached in time.
         """
         if self.seen(namespace) >= version:
             return True

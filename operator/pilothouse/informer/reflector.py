@@ -1,17 +1,18 @@
-"""The reflector: list, then watch, for ever; after any trouble it goes on from where it was, or lists again.
+"""The reflector: lists, then watches. After an error it continues where it was, or lists again.
 
-Where the server can stream the list, list and first watch are one request; else the list is read in pages.
+If the API server can stream lists, the list and the first watch are one request. Otherwise the list is read
+in pages.
 
 ::
 
-               all has been read
+               the list is complete
     ┌─> LISTING ─────────────> WATCHING <┐
-    │    ^  │ any error,        │    │   │ the stream ended, as each does within a minute, or broke;
+    │    ^  │ any error,        │    │   │ the stream ended (each does within a minute) or broke;
     │    └──┘ after a pause     │    └───┘ any other error, after a pause: from the last version
     └───────────────────────────┘
-      after a pause: the version is ahead of the server (etcd was restored) or not understood (400),
-      the kind is gone (404), the stream carries what is not an event, or an unexpected error;
-      immediately: the version is forgotten (410), or the list had no version
+      after a pause: the version is ahead of the server (etcd was restored) or invalid (400),
+      the kind does not exist (404), the stream contains something else than events, or an unexpected error;
+      immediately: the version has expired (410), or the list had no version
 
 A kind that cannot be watched (405) is listed every 30 s instead. No error ends a reflector.
 """
@@ -51,23 +52,24 @@ log = logging.getLogger(__name__)
 T = TypeVar("T", bound=KubeObject)
 T_contra = TypeVar("T_contra", bound=KubeObject, contravariant=True)
 
-# client-go, tools/cache/reflector.go: 800 ms, doubled up to 30 s, plus up to as much again. It forgets them
-# after 2 minutes of health only: from the third restart of a server in a row, it is blind for a minute each.
+# client-go, tools/cache/reflector.go: 800 ms, doubled up to 30 s, plus a jitter of up to 100 %. client-go
+# resets the pause only after 2 healthy minutes. So from the third restart of an API server in a row, it
+# misses a minute of changes each time. We reset it after every useful watch.
 FIRST_PAUSE = 0.8
 LONGEST_PAUSE = 30.0
-# client-go's VeryShortWatchError: a stream that ends this soon with nothing in it is trouble, not routine.
+# client-go's VeryShortWatchError: a stream that ends this soon without an event is an error.
 SHORT_WATCH_SECONDS = 1.0
-# Before a stream that brought something and ended as soon is taken up again: nobody is asked without a pause.
+# The pause after a stream that ended this soon with an event. Without it, requests would follow immediately.
 BREATH_SECONDS = 0.1
-# Streamed lists that, in a row, did not come to their end. The next one is then read in pages: a server that
-# ignores the question and falls silent cannot be told from one in trouble, and must not be asked for ever.
+# After this many incomplete streamed lists in a row, the next list is read in pages. A server that ignores
+# the parameter and stays silent cannot be distinguished from a broken one.
 STREAM_TRIES = 2
-# Between two lists of a kind that the server does not let anyone watch, such as OLM's PackageManifest.
+# The pause between two lists of a kind that cannot be watched, such as OLM's PackageManifest.
 POLL_SECONDS = 30.0
 
 
 class Selectors(TypedDict):
-    """What a reflector asks for."""
+    """The selection of objects that a reflector requests."""
 
     namespace: str
     label_selector: str
@@ -75,16 +77,16 @@ class Selectors(TypedDict):
 
 
 class Sink(Protocol[T_contra]):
-    """Takes what a reflector learns; `Store` documents the calls."""
+    """The receiver of a reflector's objects and events. `Store` documents the methods."""
 
     def begin_list(self, scope: str) -> None:
         """A list begins."""
 
     def listed(self, obj: T_contra, scope: str) -> None:
-        """The list shows an object."""
+        """The list contains an object."""
 
     def keep(self, misfit: Misfit, scope: str) -> None:
-        """An object is there, and does not fit the view."""
+        """An object exists, but does not fit the view."""
 
     def end_list(self, resource_version: str, scope: str) -> None:
         """The list is complete."""
@@ -93,51 +95,51 @@ class Sink(Protocol[T_contra]):
         """An object appeared or changed."""
 
     def remove(self, metadata: ObjectMeta, scope: str) -> None:
-        """An object is gone."""
+        """An object was deleted."""
 
     def bookmark(self, resource_version: str, scope: str) -> None:
-        """The watch has come to a version."""
+        """The watch has reached a version."""
 
 
 class State(Enum):
-    """What a reflector is doing; the module's picture shows the transitions."""
+    """The state of a reflector. The module's docstring shows the transitions."""
 
     LISTING = auto()
     WATCHING = auto()
 
 
 class Backoff:
-    """The pause before the next attempt: exponential, jittered, forgotten once a watch was of use."""
+    """The pause before the next attempt: exponential with jitter, and reset after a useful watch."""
 
     def __init__(self) -> None:
         self._pause = FIRST_PAUSE
 
     def next(self, asked_for: float = 0.0) -> float:
-        """Return the seconds to wait now.
+        """Returns the seconds to wait now.
 
         Args:
-            asked_for: the seconds for which the server wants to be left alone. Kept to up to LONGEST_PAUSE: a
-                server that still has no time then says so again, and one that errs blinds nobody for long.
+            asked_for: The seconds that the API server requested (Retry-After). Limited to LONGEST_PAUSE, so
+                that a wrong value does not stop the watch for long. A busy server will request it again.
         """
-        pause = self._pause * random.uniform(1, 2)  # noqa: S311 - spreads load, guards nothing
+        pause = self._pause * random.uniform(1, 2)  # noqa: S311 - spreads load, not used for security
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
         return max(pause, min(asked_for, LONGEST_PAUSE))
 
     def reset(self) -> None:
-        """Begin with the shortest pause again."""
+        """Resets the pause to the shortest one."""
         self._pause = FIRST_PAUSE
 
 
 class Reflector(Generic[T]):
-    """Keeps one scope of a sink (a namespace, or everything) like the server's collection.
+    """Keeps one scope of a sink (a namespace, or all namespaces) in sync with the API server.
 
     Args:
-        client: lists and watches.
-        resource: the kind.
-        sink: keeps what is learnt.
-        namespace: the scope; empty for all.
-        label_selector: what to see of it.
-        field_selector: what to see of it.
+        client: The client that lists and watches.
+        resource: The kind.
+        sink: The receiver of objects and events.
+        namespace: The scope. Empty: all namespaces.
+        label_selector: The label selector of the objects.
+        field_selector: The field selector of the objects.
     """
 
     def __init__(
@@ -157,16 +159,16 @@ class Reflector(Generic[T]):
         self._selectors = Selectors(
             namespace=namespace, label_selector=label_selector, field_selector=field_selector
         )
-        # Whether the server streams its lists, as far as is known, and how often it was tried for this one.
+        # Whether the server streams lists, as far as is known, and the number of attempts for this list.
         self._streams = True
         self._stream_tries = 0
-        # The version that was asked for is forgotten, and nothing has been read since.
+        # The requested version has expired, and nothing has been read since.
         self._expired = False
         self._backoff = Backoff()
         self._resource_version = ""
-        # Whether the list had a version. Without one, nothing says what happened between list and watch.
+        # Whether the list had a version. Without one, changes between the list and the watch can be missed.
         self._versioned = True
-        # The stream carried something that is not an event; and whether that the kind is polled was logged.
+        # Whether the stream contained something else than events; and whether polling has been logged.
         self._stream_broken = False
         self._polled = False
         self.state = State.LISTING
@@ -175,12 +177,12 @@ class Reflector(Generic[T]):
         self._gauge = metrics.WATCH_FAILING.labels(resource=str(resource))
 
     def feed(self, resource: Resource[T], sink: Sink[T]) -> None:
-        """Read another view of the kind, for another sink. Before `run`."""
+        """Sets another view and another sink. Call it before `run`."""
         self._resource = resource
         self._sink = sink
 
     async def run(self) -> None:
-        """List and watch until cancelled."""
+        """Lists and watches until it is cancelled."""
         while True:
             try:
                 if self.state is State.WATCHING:
@@ -190,7 +192,7 @@ class Reflector(Generic[T]):
                 else:
                     await self._list()
             except WatchListUnsupported as error:
-                log.debug("%s: listing in pages: %s", self, error)
+                log.debug("Listing %s in pages: %s", self, error)
                 self._streams = False
             except KubeError as error:
                 if isinstance(error, MethodNotAllowed) and self.state is State.WATCHING:
@@ -204,15 +206,15 @@ class Reflector(Generic[T]):
                 asked_for = error.retry_after if isinstance(error, ApiError) else None
                 await asyncio.sleep(self._backoff.next(asked_for or 0.0))
             except Exception as error:
-                # A defect. Other kinds go on; this one is read again from the start.
+                # A defect. Other kinds are not affected; this kind is listed again.
                 self.state = State.LISTING
                 self._stream_broken = True
                 if self._fail(f"unexpected {type(error).__name__}: {error}; please report this as a bug"):
-                    log.error("the traceback of that error", exc_info=error)
+                    log.error("Traceback of the unexpected error", exc_info=error)
                 await asyncio.sleep(self._backoff.next())
 
     async def _stream(self) -> None:
-        """Lists and watches in one stream (KEP-3157), which neither side has to hold as a whole."""
+        """Lists and watches in one stream (KEP-3157). Neither side has to hold the whole list in memory."""
         self._stream_tries += 1
         self._sink.begin_list(self._namespace)
         try:
@@ -224,9 +226,9 @@ class Reflector(Generic[T]):
         self._after_stream()
 
     async def _list(self) -> None:
-        """Lists in pages; if the server forgets their moment on the way, all at once, as client-go does.
+        """Lists in pages. If the continue token expires, lists again without pages.
 
-        See FullListIfExpired in its tools/pager: page by page, a slow server would forget it again.
+        This is FullListIfExpired of client-go's tools/pager: with a slow server, pages would expire again.
         """
         self._resource_version = ""
         try:
@@ -234,7 +236,7 @@ class Reflector(Generic[T]):
         except Expired as error:
             if not self._resource_version:
                 raise
-            log.info("%s: listing again, without pages: %s", self, error)
+            log.info("Listing %s again, without pages: %s", self, error)
             await self._read(self._client.pages(self._resource, **self._selectors, limit=0))
         self._end_list()
 
@@ -254,29 +256,29 @@ class Reflector(Generic[T]):
         self._after_stream()
 
     def _after_stream(self) -> None:
-        """Lists again after a stream that cannot be continued: what happened since its end has no version."""
+        """Switches to listing if the stream cannot be continued, because the list had no version."""
         if not self._versioned:
             self.state = State.LISTING
 
     async def _poll(self, error: MethodNotAllowed) -> None:
-        """Lists again after a while, because the kind cannot be watched."""
+        """Waits before the next list of a kind that cannot be watched."""
         if not self._polled:
-            log.warning("%s cannot be watched, listing it every %g s instead: %s", self, POLL_SECONDS, error)
+            log.warning("Cannot watch %s; listing every %g s instead: %s", self, POLL_SECONDS, error)
             self._polled = True
         self.state = State.LISTING
         self._heal()
         await asyncio.sleep(POLL_SECONDS)
 
     async def _follow(self, stream: AsyncGenerator[WatchEvent[T], None]) -> None:
-        """Takes what a stream brings until it ends, or breaks after it had been of use: that is routine, too.
+        """Processes a stream until it ends, or breaks after it had been useful, which is routine.
 
-        A connection may be cut at any time; whoever paused then would be blind meanwhile. If the server is
-        gone, the next attempt tells. After a stream that carried something that is not an event, the first
-        event does not count: it only means that the server has accepted the watch.
+        A connection may be cut at any time. A pause then would delay changes without need: if the server is
+        down, the next attempt fails. After a stream that contained something else than events, the first
+        event does not count as recovery, because it only means that the server accepted the watch.
         """
         loop = asyncio.get_running_loop()
         started, events = loop.time(), 0
-        trouble = Unreachable("the server ended the watch at once, without an event", maybe_sent=True)
+        failure = Unreachable("the API server ended the watch immediately, without an event", maybe_sent=True)
         try:
             async with aclosing(stream):
                 async for event in stream:
@@ -287,11 +289,11 @@ class Reflector(Generic[T]):
             if events:
                 self._recovered()
         except Unreachable as error:
-            log.debug("%s: the watch broke: %s", self, error)
-            trouble = error
+            log.debug("Watch of %s broke: %s", self, error)
+            failure = error
         short = loop.time() - started < SHORT_WATCH_SECONDS
         if self.state is State.LISTING or not events or (short and events == 1):
-            raise trouble
+            raise failure
         self._backoff.reset()
         self._expired = False
         if short:
@@ -335,19 +337,19 @@ class Reflector(Generic[T]):
         return self.state
 
     def _is_routine(self, error: KubeError) -> bool:
-        """Whether it is a version that was forgotten during an absence: a list brings everything.
+        """Whether the error is an expired version after a disconnection. Listing again fixes it.
 
-        If that expires, too, or the watch after it does, it is trouble.
+        If that list, or the watch after it, expires as well, the error is not routine.
         """
         if not isinstance(error, Expired) or self._expired:
             return False
         self._expired = True
-        log.info("%s: listing again: %s", self, error)
+        log.info("Listing %s again: %s", self, error)
         return True
 
     def _fail(self, why: str) -> bool:
-        """Reports that the kind cannot be read at present; returns whether that is news."""
-        sentence = f"{self} cannot be read: {why}; retrying until it works"
+        """Reports that the kind cannot be read. Returns whether the reason is new."""
+        sentence = f"{self} cannot be read: {why}; retrying"
         is_news = sentence != self.failing
         if is_news:
             log.warning("%s", sentence)
@@ -357,7 +359,7 @@ class Reflector(Generic[T]):
         return is_news
 
     def _recovered(self) -> None:
-        """Notes that the watch works."""
+        """Records that the watch works."""
         self._stream_broken = self._polled = False
         self._heal()
 
@@ -375,9 +377,9 @@ def _explain(error: KubeError, resource: Resource[T]) -> str:
     match error:
         case NotFound():
             return (
-                f"the server does not know {resource} in version {resource.version}, "
-                "so its CustomResourceDefinition is missing or does not serve that version"
+                f"the API server does not serve {resource} in version {resource.version}; "
+                "install its CustomResourceDefinition, or check which versions it serves"
             )
         case Forbidden():
-            return f"the service account needs the verbs list and watch on {resource}: {error}"
+            return f"the service account needs permission to list and watch {resource}: {error}"
     return str(error)

@@ -1,6 +1,6 @@
-"""The objects of a kind as last seen, read by reference.
+"""The store: the objects of a kind as last seen.
 
-Views are frozen, so nobody can change what another reads.
+All readers share the objects. Views are frozen, so no reader can change an object for the others.
 """
 
 import logging
@@ -16,56 +16,58 @@ from pilothouse.telemetry import log_defect, metrics
 
 log = logging.getLogger(__name__)
 
-# The stores of each resource, of which the metric shows the sum: one kind may be read in several ways.
+# The stores of each resource. The metric shows their sum, because a kind may have several views.
 _STORES: dict[str, "WeakSet[Store[Any]]"] = {}
 
 T = TypeVar("T", bound=KubeObject)
 
 Handler = Callable[[T | None, T | None, bool], None]
-"""Told of a change: (old, new, initial).
+"""Called for a change with (old, new, initial).
 
-`old` None: it appeared. `new` None: it is gone, and `old` is its last state. `initial`: learnt from a list
-(the first, or one after the watch had lost its thread), not from a watch."""
+If `old` is None, the object is new. If `new` is None, the object was deleted, and `old` is its last known
+state. `initial` is true if the change comes from a list instead of a watch: the first list, or a later one
+after the watch could not be continued."""
 
 MisfitHandler: TypeAlias = Callable[[ObjectKey, Misfit | None], None]
-"""Told of an object that does not fit the view; None: it fits now, or is gone."""
+"""Called for an object that does not fit the view, and with None when it fits again or is deleted."""
 
 Transform: TypeAlias = Callable[[T], T]
-"""Returns an object as it is to be stored, without what nobody reads; its identity (namespace, name, uid,
-resourceVersion) must stay."""
+"""Returns an object without the parts that are not needed, before it is stored. The identity (namespace,
+name, uid, resourceVersion) must not change."""
 
 
 class Store(Generic[T]):
-    """Objects by key. Changed by the informer, and by `observe` with what own writes returned.
+    """Objects by key. The informer updates it, and `observe` adds the results of own writes.
 
-    Handlers are called once per change of the store, in the order of the changes, and synchronously: they
-    note a key and return. An exception in one is logged, and hurts neither the others nor the stream.
+    Handlers are called once per change, in the order of the changes. The call is synchronous, so a handler
+    should only enqueue a key and return. An exception in a handler is logged, and does not affect other
+    handlers or the watch.
 
-    Where versions have no order (see `pilothouse.kube.ordered`), every event counts as newer than what is
-    stored, and own writes are not waited for: after one, the store may show an older state for a moment.
+    If versions have no order (see `pilothouse.kube.ordered`), every event counts as newer than the stored
+    object, and own writes are not waited for: the store may show an older state for a moment.
 
     Args:
-        name: the resource, for the metric `pilothouse_store_objects`.
-        transform: applied to every object before it is stored, wherever it comes from. An object on which it
-            fails is logged, and stays as it was last stored.
+        name: The resource, for the metric `pilothouse_store_objects`.
+        transform: A function applied to every object before it is stored. If it fails for an object, the
+            error is logged and the store keeps the object's last state.
     """
 
     def __init__(self, name: str, transform: Transform[T] | None = None) -> None:
         self._name = name
         self.progress = Progress()
         self._transform = transform
-        # By namespace and name: an ObjectKey for each object would cost 80 bytes of some 1,000.
+        # By namespace and name: an ObjectKey would take 80 bytes per object, which itself takes about 1,000.
         self._objects: dict[str, dict[str, T]] = {}
         self._handlers: list[Handler[T]] = []
         self._indexes: dict[str, Index[T]] = {}
-        # Versions of own writes that no event or list has confirmed yet.
+        # The versions of own writes that no event or list has confirmed yet.
         self._unconfirmed: dict[ObjectKey, int] = {}
-        # Whose were made before the list that is being read: whatever it shows of them is newer. A list that
-        # was begun before such a write must not undo it.
+        # The keys whose own writes were made before the current list began. The state in the list is newer.
+        # Conversely, a list must not undo an own write that was made after the list began.
         self._older_than_list: set[ObjectKey] = set()
-        # While a scope is listed: what it holds and the list has not shown yet.
+        # For each scope that is being listed: the known keys that the list has not contained so far.
         self._unlisted: dict[str, dict[ObjectKey, None]] = {}
-        # What is there, too, and does not fit the view.
+        # The existing objects that do not fit the view.
         self._misfits: dict[ObjectKey, Misfit] = {}
         self._misfit_handlers: list[MisfitHandler] = []
         alive = _STORES.setdefault(name, WeakSet())
@@ -73,24 +75,24 @@ class Store(Generic[T]):
         metrics.STORE_OBJECTS.labels(name).set_function(lambda: sum(map(len, alive)))
 
     def get(self, key: ObjectKey) -> T | None:
-        """Return the object, None when there is none."""
+        """Returns the object, or None if it does not exist."""
         namespace, name = key
         objects = self._objects.get(namespace)
         return None if objects is None else objects.get(name)
 
     def unconfirmed(self, key: ObjectKey) -> bool:
-        """Whether the object is as an own write returned it, and no event or list has shown it since."""
+        """Whether the object is the result of an own write that no event or list has confirmed yet."""
         version = self._unconfirmed.get(key) if self._unconfirmed else None
         return version is not None and version > self.progress.seen(key.namespace)
 
     def keys(self) -> list[ObjectKey]:
-        """Return the keys of all objects, as of now."""
+        """Returns the keys of all objects."""
         return [
             ObjectKey(namespace, name) for namespace, objects in self._objects.items() for name in objects
         ]
 
     def values(self) -> list[T]:
-        """Return all objects, as of now."""
+        """Returns all objects."""
         return list(chain.from_iterable(objects.values() for objects in self._objects.values()))
 
     def __len__(self) -> int:
@@ -98,74 +100,75 @@ class Store(Generic[T]):
 
     @property
     def resource_version(self) -> str:
-        """How far the collection has been seen, in lists, events and bookmarks; empty before a list.
+        """The last version seen in lists, events and bookmarks. Empty before the first list.
 
-        With several namespaces it is the one that has come least far.
+        With several namespaces, it is the lowest of their versions.
         """
         return str(self.progress.seen() or "")
 
     def add_handler(self, handler: Handler[T]) -> None:
-        """Tell `handler` of every change from now on, and of what is here already, as initial.
+        """Adds a handler that is called for every change.
 
-        Handlers read the store as it is after the change, indexes included.
+        It is called immediately for each object that is already in the store, with `initial` set. When a
+        handler is called, the store and its indexes already include the change.
         """
         self._handlers.append(handler)
         for obj in self.values():
             _call(handler, None, obj, True)
 
     def misfit(self, key: ObjectKey) -> Misfit | None:
-        """Return the object if it does not fit the view; `get` returns what was last known of it, or None."""
+        """Returns the object if it does not fit the view. `get` returns its last known state, or None."""
         return self._misfits.get(key) if self._misfits else None
 
     @property
     def misfits(self) -> list[Misfit]:
-        """All objects that do not fit the view, as of now."""
+        """All objects that do not fit the view."""
         return list(self._misfits.values())
 
     def add_misfit_handler(self, handler: MisfitHandler) -> None:
-        """Tell `handler` of every object that does not fit the view, and when it does so or is gone."""
+        """Adds a handler for objects that do not fit the view; see `MisfitHandler`."""
         self._misfit_handlers.append(handler)
         for misfit in self.misfits:
             handler(misfit.metadata.key, misfit)
 
     def add_index(self, name: str, values: IndexFunc[T]) -> None:
-        """Let objects be found by what `values` returns for them; see `by_index`.
+        """Adds an index: `by_index` then finds objects by the values that a function returns for them.
 
         Args:
-            name: the index's name in this store.
-            values: returns an object's values: none, one or several.
+            name: The index's name in this store.
+            values: Returns an object's values: none, one or several.
 
         Raises:
-            ValueError: there is an index of that name with another function already.
+            ValueError: An index of that name with another function already exists.
         """
         if name in self._indexes:
             if self._indexes[name].values == values:
                 return
-            raise ValueError(f"there is an index {name!r} with another function already")
+            raise ValueError(f"an index {name!r} with another function already exists; use another name")
         index = self._indexes[name] = Index(name, values)
         for obj in self.values():
             index.change(obj.metadata.key, None, obj)
 
     def by_index(self, name: str, value: Hashable) -> list[T]:
-        """Return the objects that have a value in an index, the longest known first.
+        """Returns the objects that have a value in an index, in the order in which they got it.
 
         Raises:
-            KeyError: there is no index of that name.
+            KeyError: There is no index of that name.
         """
         keys = self._indexes[name].keys(value)
         return [self._objects[key.namespace][key.name] for key in keys]
 
     def observe(self, obj: T) -> None:
-        """Take what an own write returned, if it is newer than what is known; handlers are told now.
+        """Stores the result of an own write if it is newer than the stored object, and calls the handlers.
 
-        The event that follows it is then no change, and nobody is told twice. An older version is ignored. So
-        is an object that is not here although the watch has already come past its version: it has been
-        deleted since. Give only objects that the informer's namespaces and selectors admit.
+        The watch event that follows is then not a change, so handlers are not called twice. An older version
+        is ignored. An unknown object is also ignored if the watch has already passed its version, because it
+        has been deleted since. Pass only objects that match the informer's namespaces and selectors.
         """
         key, new = obj.metadata.key, version(obj)
         old = self.get(key)
         if not new:
-            # Its version has no order. What is stored was read before the write, so the write is newer.
+            # The version has no order. The stored object was read before the write, so the write is newer.
             if old is not None and _differs(obj, old):
                 self._put(key, obj, old, initial=False)
             return
@@ -174,15 +177,15 @@ class Store(Generic[T]):
         self._unconfirmed[key] = new
         self._older_than_list.discard(key)
         if old is None:
-            # Made since a list began: unless the list shows it, it is newer than the list, or gone again.
+            # Created after a list began. If the list lacks it, it is newer than the list or already deleted.
             for scope in self._unlisted.keys() & {"", key.namespace}:
                 self._unlisted[scope][key] = None
         self._put(key, obj, old, initial=False)
 
-    # What follows is for the reflector of one scope: a namespace, or (empty) all.
+    # The reflector of a scope calls the following methods. A scope is a namespace, or all (empty).
 
     def upsert(self, obj: T, scope: str) -> None:
-        """Take an ADDED or MODIFIED event. The echo of an own write, or anything older, changes nothing."""
+        """Applies an ADDED or MODIFIED event. The event of an own write, or an older one, changes nothing."""
         key, new = obj.metadata.key, version(obj)
         if self._unconfirmed and new >= self._unconfirmed.get(key, new + 1):
             del self._unconfirmed[key]
@@ -194,7 +197,7 @@ class Store(Generic[T]):
         self.progress.advance(scope, new)
 
     def remove(self, metadata: ObjectMeta, scope: str) -> None:
-        """Take a DELETED event. Ignored when an own write has already made a newer object of that name."""
+        """Applies a DELETED event. It is ignored if an own write has already created a newer object."""
         key, gone = metadata.key, ordered(metadata.resource_version)
         old = self.get(key)
         if old is not None and (not gone or version(old) <= gone):
@@ -203,23 +206,23 @@ class Store(Generic[T]):
         self._advance(scope, gone)
 
     def bookmark(self, resource_version: str, scope: str) -> None:
-        """Note how far the watch has come."""
+        """Records the version that the watch has reached."""
         self._advance(scope, ordered(resource_version))
 
     def begin_list(self, scope: str) -> None:
-        """Note that a list begins, also after one that did not end.
+        """Begins a list, possibly after one that did not end.
 
-        Only own writes observed from now on can be newer than it.
+        Only own writes that are observed from now on can be newer than the list.
         """
         self._older_than_list.update(key for key in self._unconfirmed if scope in ("", key.namespace))
         known = (*self.keys(), *self._misfits)
         self._unlisted[scope] = dict.fromkeys(key for key in known if scope in ("", key.namespace))
 
     def listed(self, obj: T, scope: str) -> None:
-        """Take an object that the list shows, whatever was believed before; newer own writes excepted.
+        """Stores an object of the list, unless an own write is newer.
 
-        Its version may be lower than what was known, when etcd was restored. Handlers are told of what
-        differs, as initial. Objects go in one by one, so that a large list is nowhere held as a whole.
+        Its version may be lower than the stored one if etcd was restored. Handlers are called if it differs,
+        with `initial` set. Objects are stored one by one, so a large list is never held as a whole.
         """
         key, shown = obj.metadata.key, version(obj)
         self._unlisted[scope].pop(key, None)
@@ -233,10 +236,10 @@ class Store(Generic[T]):
             self._fits(key)
 
     def keep(self, misfit: Misfit, scope: str) -> None:
-        """Take note that an object is there which does not fit the view: what was last known of it stays.
+        """Records an object that exists but does not fit the view. Its last known state stays in the store.
 
-        A list that showed it as missing would have its owner clean up after it. What was known of an earlier
-        object of that name goes.
+        If it were treated as deleted, controllers would clean up after it. The state of an earlier object of
+        the same name is removed.
         """
         key = misfit.metadata.key
         known = self.get(key)
@@ -246,9 +249,10 @@ class Store(Generic[T]):
         self._does_not_fit(key, misfit)
 
     def end_list(self, resource_version: str, scope: str) -> None:
-        """Note that the list is complete, and shows the scope at a version.
+        """Ends a list, which shows the scope at a version.
 
-        What it did not show has vanished while nobody watched: handlers are told, as initial.
+        Objects that it did not contain were deleted while there was no watch. Handlers are called for them,
+        with `initial` set.
         """
         shown = ordered(resource_version)
         for key in self._unlisted.pop(scope):
@@ -263,11 +267,11 @@ class Store(Generic[T]):
         self.progress.reset(scope, shown)
 
     def _newer_than_list(self, key: ObjectKey, shown: int) -> bool:
-        """Whether an own write was made after the list that shows a version of its object, or none."""
+        """Whether the object's own write is newer than the list, which shows it at a version or not (0)."""
         return key not in self._older_than_list and self._unconfirmed.get(key, 0) > shown
 
     def _advance(self, scope: str, version: int) -> None:
-        # A streamed list tells what is deleted meanwhile: that does not say how far all has been seen.
+        # During a streamed list, the version of a deletion does not mean that the list is complete so far.
         if scope not in self._unlisted:
             self.progress.advance(scope, version)
 
@@ -276,7 +280,7 @@ class Store(Generic[T]):
             try:
                 new = self._transform(new)
             except DEFECTS as error:
-                log_defect(log, error, "%s cannot be prepared for the store, which keeps what it had", key)
+                log_defect(log, error, "The transform failed on %s; the store keeps the last state", key)
                 why = f"the transform of the watch failed with {type(error).__name__}"
                 self._does_not_fit(key, Misfit(new.metadata, why))
                 return
@@ -295,12 +299,12 @@ class Store(Generic[T]):
         self._misfits[key] = misfit
         if old is not None and _alike(old, misfit):
             return
-        log.warning("%s %s is left out until it is corrected: %s", self._name, key, misfit.why)
+        log.warning("Ignoring %s %s until it is corrected: %s", self._name, key, misfit.why)
         for handler in self._misfit_handlers:
             handler(key, misfit)
 
     def _fits(self, key: ObjectKey) -> None:
-        """An object fits the view, or is gone."""
+        """Records that an object fits the view or is deleted."""
         if self._misfits and self._misfits.pop(key, None) is not None:
             for handler in self._misfit_handlers:
                 handler(key, None)
@@ -322,7 +326,7 @@ class Store(Generic[T]):
 
 
 def _alike(old: Misfit, new: Misfit) -> bool:
-    """Whether there is nothing new about an object that does not fit the view."""
+    """Whether an object that does not fit the view has no changes that matter."""
     before, after = old.metadata, new.metadata
     return (old.why, before.uid, before.generation, before.deletion_timestamp, before.finalizers) == (
         new.why,
@@ -334,7 +338,7 @@ def _alike(old: Misfit, new: Misfit) -> bool:
 
 
 def _differs(new: KubeObject, old: KubeObject) -> bool:
-    """Whether two states of an object differ: by their versions, or by their fields where there are none."""
+    """Whether two states of an object differ, by version, or by their fields if there is no version."""
     shown = new.metadata.resource_version
     return shown != old.metadata.resource_version if shown else new != old
 
@@ -344,4 +348,4 @@ def _call(handler: Handler[T], old: T | None, new: T | None, initial: bool) -> N
         handler(old, new, initial)
     except DEFECTS as error:
         known = [obj.metadata.key for obj in (new, old) if obj is not None]
-        log_defect(log, error, "a handler failed on %s; nothing else did", *known[:1])
+        log_defect(log, error, "A handler failed on %s; other handlers are not affected", *known[:1])

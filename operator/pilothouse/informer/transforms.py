@@ -1,4 +1,4 @@
-"""What is taken off objects before they are stored."""
+"""Functions that remove unneeded parts of objects before they are stored."""
 
 from typing import Any, TypeVar, cast
 
@@ -9,14 +9,14 @@ from pilothouse.kube import EMPTY, KubeObject
 T = TypeVar("T", bound=KubeObject)
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-"""The whole object once more, as `kubectl apply` was given it."""
+"""The annotation in which `kubectl apply` keeps a copy of the whole manifest."""
 
 
 def drop_last_applied(obj: T) -> T:
-    """Return the object without `kubectl apply`'s copy of it.
+    """Returns the object without the annotation in which `kubectl apply` keeps a copy of the manifest.
 
-    Only kubectl reads that annotation. It is often the largest part of an object, and it changes with every
-    apply, so that it also makes changes of no interest look like ones of annotations.
+    Only kubectl reads this annotation. It is often the largest part of an object. It also changes with every
+    apply, so irrelevant changes would look like changes of annotations.
     """
     metadata = obj.metadata
     if LAST_APPLIED not in metadata.annotations:

@@ -1,13 +1,13 @@
 """Several views of one kind, fed by one watch.
 
-The watch reads the *union* of the views: a struct with every field that one of them has, made when the views
-are declared. Each object that comes is converted to every view, and each view has a store of its own. So a
-reader gets what a watch of its own would bring: an object of its own type, with its own defaults, names,
-methods and checks, on which `replace`, `==` and `type()` do what its author expects, at no cost per read.
-What an own write returned goes into the store of the view that read it, and needs no field of the others.
+The watch decodes the *union* of the views: a struct with every field of every view, created when the views
+are declared. Each object is then converted to every view, and each view has its own store. So every reader
+gets the same as from its own watch: objects of its own type, with its own defaults, names, methods and
+checks. `replace`, `==` and `type()` work as expected, and reads cost nothing. The result of an own write goes
+into the store of the view that it was read into, and does not need the fields of other views.
 
-The union itself is not kept. Where two views have a field of the same type (`metadata: ObjectMeta`, as a
-rule) both hold the very same value, so a second view costs little more than its own fields.
+The union itself is not stored. If two views have a field of the same type (usually `metadata: ObjectMeta`),
+they share the value, so a second view costs little more than its own fields.
 """
 
 import logging
@@ -30,35 +30,36 @@ T = TypeVar("T", bound=KubeObject)
 
 
 class _Union(Struct, frozen=True):
-    """The base of all unions: an absent field is UNSET, so that each view's own default applies."""
+    """The base of all unions. An absent field is UNSET, so that the default of each view applies."""
 
 
 def union(resources: Sequence[Resource[Any]]) -> Resource[Any]:
-    """Return the resource whose view has every field of these views of one kind.
+    """Returns a resource whose view has every field of the given views of one kind.
 
     Raises:
-        TypeError: two views give a field types that no value has both of; the message names field and types.
+        TypeError: Two views declare incompatible types for a field. The message names the field and the
+            types.
     """
     first = resources[0]
     return replace(first, view=reduce(partial(_merge, str(first)), [each.view for each in resources]))
 
 
 class Reader(NamedTuple, Generic[T]):
-    """Who reads a shared watch: in which view, into what."""
+    """A reader of a shared watch: its view and its sink."""
 
     view: type[T]
     sink: Sink[T]
 
 
 class Fanout:
-    """Gives every object that a shared watch brings to each reader, in the reader's own view.
+    """Passes every object of a shared watch to each reader, converted to the reader's view.
 
-    Of an object that does not fit a reader's view, that reader keeps what it last knew, with a count in
-    `pilothouse_undecodable_objects_total`; other readers have it.
+    If an object does not fit a reader's view, this reader keeps the last known state, and the object is
+    counted in `pilothouse_undecodable_objects_total`. Other readers still get the object.
 
     Args:
-        resource: what the watch reads: the union.
-        readers: who reads it.
+        resource: The resource of the watch, with the union as its view.
+        readers: The readers of the watch.
     """
 
     def __init__(self, resource: Resource[Any], readers: Sequence[Reader[Any]]) -> None:
@@ -66,12 +67,12 @@ class Fanout:
         self._readers = readers
 
     def begin_list(self, scope: str) -> None:
-        """Tell all readers that a list begins."""
+        """Begins a list for all readers."""
         for reader in self._readers:
             reader.sink.begin_list(scope)
 
     def listed(self, obj: KubeObject, scope: str) -> None:
-        """Give an object of a list to all readers."""
+        """Passes an object of a list to all readers."""
         wire = _wire(obj)
         for reader in self._readers:
             view = self._view(obj, wire, reader)
@@ -81,34 +82,34 @@ class Fanout:
                 reader.sink.listed(view, scope)
 
     def keep(self, misfit: Misfit, scope: str) -> None:
-        """Tell all readers that an object is there which does not fit the union of their views."""
+        """Passes an object that does not fit the union of the views to all readers."""
         for reader in self._readers:
             reader.sink.keep(misfit, scope)
 
     def end_list(self, resource_version: str, scope: str) -> None:
-        """Tell all readers that the list is complete."""
+        """Ends a list for all readers."""
         for reader in self._readers:
             reader.sink.end_list(resource_version, scope)
 
     def upsert(self, obj: KubeObject, scope: str) -> None:
-        """Give an object that appeared or changed to all readers."""
+        """Passes an object that was added or changed to all readers."""
         wire = _wire(obj)
         for reader in self._readers:
             view = self._view(obj, wire, reader)
             if isinstance(view, Misfit):
                 reader.sink.keep(view, scope)
-                # The stream has come so far for those, too, who cannot read the object.
+                # The stream has reached this version also for a reader that cannot decode the object.
                 reader.sink.bookmark(obj.metadata.resource_version, scope)
             else:
                 reader.sink.upsert(view, scope)
 
     def remove(self, metadata: ObjectMeta, scope: str) -> None:
-        """Tell all readers that an object is gone."""
+        """Passes the deletion of an object to all readers."""
         for reader in self._readers:
             reader.sink.remove(metadata, scope)
 
     def bookmark(self, resource_version: str, scope: str) -> None:
-        """Tell all readers how far the watch has come."""
+        """Passes the version that the watch has reached to all readers."""
         for reader in self._readers:
             reader.sink.bookmark(resource_version, scope)
 
@@ -123,7 +124,7 @@ class Fanout:
 
 
 def _wire(value: Any) -> Any:
-    """Return a union as a dict of wire names, absent fields left out. What views share stays as it is."""
+    """Returns a union as a dict by wire name, without absent fields. Shared values stay unchanged."""
     if isinstance(value, _Union):
         pairs = zip(value.__struct_encode_fields__, value.__struct_fields__, strict=True)
         values = ((wire, getattr(value, name)) for wire, name in pairs)
@@ -136,10 +137,10 @@ def _wire(value: Any) -> Any:
 
 
 def _merge(path: str, left: Any, right: Any) -> Any:
-    """Return the type that holds what either type reads of a field."""
+    """Returns the type that contains what both types read of a field."""
     if left == right:
         return left
-    # Bounds and descriptions belong to one view, which checks them when the object is converted to it.
+    # Bounds and descriptions belong to one view. They are checked when the object is converted to that view.
     left, right = _bare(left), _bare(right)
     if left == right:
         return left
@@ -153,7 +154,7 @@ def _merge(path: str, left: Any, right: Any) -> Any:
         return origin[tuple(parts)]
     raise TypeError(
         f"two views of one kind contradict each other: {path} is {_name(left)} in one and {_name(right)} "
-        "in the other; give the field one type"
+        "in the other; declare the same type in both"
     )
 
 

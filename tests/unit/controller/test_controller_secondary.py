@@ -205,7 +205,7 @@ async def test_a_failing_mapper_does_not_affect_other_objects(
         api.put(SEAT, "good")
         await asyncio.sleep(1)
         assert setup.names == ["a", "a"]
-    assert "a handler failed on default/bad" in caplog.text
+    assert "A handler failed on default/bad" in caplog.text
 
 
 async def test_a_permanent_failure_is_retried_when_a_secondary_changes(api: ModelApi) -> None:
@@ -327,8 +327,8 @@ async def test_a_missing_secondary_kind_is_logged_and_recovers(
     informing = asyncio.create_task(setup.factory.run())
     await eventually(lambda: setup.seats.failing)
     assert setup.tickets.synced
-    assert setup.factory.waiting_for == [f"seats.tests.dev are not all read yet: {setup.seats.failing}"]
-    assert "needs the verbs list and watch on seats.tests.dev" in setup.seats.failing
+    assert setup.factory.waiting_for == [f"seats.tests.dev have not been listed yet: {setup.seats.failing}"]
+    assert "needs permission to list and watch seats.tests.dev" in setup.seats.failing
     await setup.factory.wait_synced()
     working = asyncio.create_task(setup.controller.run())
     await asyncio.sleep(1)

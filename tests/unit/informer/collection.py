@@ -1,4 +1,4 @@
-"""A kind's collection as a server holds it, and a client that lists and watches it with scripted trouble."""
+"""A kind's collection, and a client that lists and watches it with scripted failures."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -32,7 +32,7 @@ THINGS = Resource("testing.pilothouse.dev", "v1", "Thing", "things", Thing)
 
 
 class Collection:
-    """Objects, their history, and the trouble to come.
+    """Objects, their history, and the failures to come.
 
     Attributes:
         refusals: raised, in turn, by the next lists and watches before they answer.
@@ -65,7 +65,7 @@ class Collection:
 
     @property
     def api(self) -> Api:
-        """The collection as a reflector's client: it answers lists and watches, and nothing else."""
+        """The collection as a reflector's client. It supports only lists and watches."""
         return cast("Api", self)
 
     # What the reflector calls.
@@ -154,17 +154,17 @@ class Collection:
     # What happens on the server.
 
     def cut(self, trouble: KubeError | None) -> None:
-        """Cut one watch: with an error, or None for an end such as every watch comes to."""
+        """Ends one watch, with an error or normally (None)."""
         self.cuts.append(trouble)
         self._wake()
 
     def lose(self) -> None:
-        """Go away for a while: an open watch breaks, and the next list or watch reaches nobody."""
+        """Simulates an outage: open watches break, and the next lists and watches fail."""
         self.refusals.append(LOST)
         self.cut(LOST)
 
     def put(self, name: str, namespace: str = "ns") -> Thing:
-        """Create or change an object and return it as stored."""
+        """Creates or changes an object and returns it as stored."""
         key = ObjectKey(namespace, name)
         self.version += 1
         kind = EventType.MODIFIED if key in self.objects else EventType.ADDED
@@ -173,7 +173,7 @@ class Collection:
         return self.objects[key]
 
     def remove(self, name: str, namespace: str = "ns") -> None:
-        """Delete an object, if there is one."""
+        """Deletes an object if it exists."""
         obj = self.objects.pop(ObjectKey(namespace, name), None)
         if obj is not None:
             self.version += 1
@@ -181,11 +181,11 @@ class Collection:
             self._tell(EventType.DELETED, Thing(last))
 
     def forget(self) -> None:
-        """Forget the history, as compaction does: watches that are open have it, new ones do not."""
+        """Drops the history, as compaction does. Open watches continue, new ones expire."""
         self.oldest = self.version
 
     def restore(self) -> None:
-        """Go back to an empty etcd whose versions begin anew."""
+        """Replaces etcd with an empty one, in which versions start again."""
         self.version, self.oldest = 5, 0
         self.objects.clear()
         self.history.clear()
@@ -209,7 +209,7 @@ class Collection:
 
 
 def shadow(told: dict[ObjectKey, Thing]) -> Any:
-    """Return a handler that rebuilds the store from what it is told; each step must fit the last."""
+    """Returns a handler that rebuilds the store from its calls, and checks that they are consistent."""
 
     def handler(old: Thing | None, new: Thing | None, initial: bool) -> None:
         last = new or old

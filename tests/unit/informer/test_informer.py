@@ -1,4 +1,4 @@
-"""The informer's promises, on a model of the server under virtual time."""
+"""The informer's promises, on a model of the API server under virtual time."""
 
 import asyncio
 import logging
@@ -86,7 +86,7 @@ async def test_lists_then_watches(collection, informer):
 
 
 @pytest.mark.parametrize("streams", [False, True])
-async def test_what_no_longer_fits_the_view_stays_as_last_known_until_it_is_deleted(streams):
+async def test_an_object_that_no_longer_fits_the_view_stays_as_last_known_until_it_is_deleted(streams):
     collection = Collection(streams=streams)
     informer = Informer(collection.api, THINGS)
     kept, remade = collection.put("kept"), collection.put("remade")
@@ -122,7 +122,7 @@ async def test_what_no_longer_fits_the_view_stays_as_last_known_until_it_is_dele
     assert contents(informer) == {}
 
 
-async def test_a_late_handler_is_told_what_is_there(collection, informer):
+async def test_a_handler_added_late_is_called_for_existing_objects(collection, informer):
     collection.put("a")
     async with running(informer):
         await informer.wait_synced()
@@ -131,7 +131,7 @@ async def test_a_late_handler_is_told_what_is_there(collection, informer):
     assert told == [(None, "a", True)]
 
 
-async def test_an_ended_stream_is_taken_up_where_it_was(collection, informer):
+async def test_a_watch_continues_after_the_stream_ended(collection, informer):
     async with running(informer):
         await informer.wait_synced()
         collection.put("a")
@@ -144,7 +144,7 @@ async def test_an_ended_stream_is_taken_up_where_it_was(collection, informer):
     assert [each[0] for each in collection.asked] == ["list", "watch", "watch"]
 
 
-async def test_a_stream_that_breaks_after_it_was_of_use_is_taken_up_at_once(collection, informer):
+async def test_a_watch_continues_immediately_after_a_useful_stream_broke(collection, informer):
     async with running(informer):
         await informer.wait_synced()
         for number in range(60):
@@ -162,7 +162,7 @@ async def test_a_stream_that_breaks_after_it_was_of_use_is_taken_up_at_once(coll
     assert {each[0] for each in collection.asked[1:]} == {"watch"}
 
 
-async def test_a_stream_that_breaks_at_once_is_taken_up_after_a_pause(collection, informer):
+async def test_a_watch_continues_after_a_pause_if_the_stream_broke_immediately(collection, informer):
     async with running(informer):
         await informer.wait_synced()
         collection.cut(LOST)
@@ -172,7 +172,7 @@ async def test_a_stream_that_breaks_at_once_is_taken_up_after_a_pause(collection
         assert 0.7 <= now() - started <= 1.7
 
 
-async def test_a_streamed_list_that_ends_early_is_trouble():
+async def test_a_streamed_list_that_ends_early_is_reported():
     collection = Collection(streams=True)
     collection.put("a")
     collection.ends_lists = 1
@@ -184,7 +184,7 @@ async def test_a_streamed_list_that_ends_early_is_trouble():
     assert collection.asked == [("stream", ""), ("stream", "")]
 
 
-async def test_a_server_that_ended_one_streamed_list_early_is_asked_for_the_next_one_too():
+async def test_one_streamed_list_that_ended_early_does_not_disable_streaming():
     collection = Collection(streams=True)
     collection.put("a")
     collection.ends_lists = 1
@@ -201,8 +201,8 @@ async def test_a_server_that_ended_one_streamed_list_early_is_asked_for_the_next
     assert [each[0] for each in collection.asked if each[0] != "watch"] == ["stream"] * 4
 
 
-async def test_a_list_that_twice_did_not_come_to_its_end_is_read_in_pages_and_the_next_one_streamed_again():
-    """A server may ignore the question, and say nothing more: it would never be read."""
+async def test_after_two_incomplete_streams_a_list_is_read_in_pages_and_the_next_one_is_streamed():
+    """A server may ignore the parameter and send nothing. The kind would never be listed."""
     collection = Collection(streams=True)
     collection.put("a")
     collection.ends_lists = 2
@@ -219,7 +219,7 @@ async def test_a_list_that_twice_did_not_come_to_its_end_is_read_in_pages_and_th
     assert [each[0] for each in collection.asked][-1] == "stream"
 
 
-async def test_a_list_that_expires_between_its_pages_is_read_at_once(collection, informer):
+async def test_a_list_that_expires_between_pages_is_read_without_pages(collection, informer):
     told: dict[ObjectKey, Thing] = {}
     informer.add_handler(shadow(told))
     collection.put("a")
@@ -236,7 +236,7 @@ async def test_a_list_that_expires_between_its_pages_is_read_at_once(collection,
     assert [each[0] for each in collection.asked] == ["list", "list at once", "watch"]
 
 
-async def test_a_version_that_was_forgotten_is_listed_at_once(collection, informer):
+async def test_an_expired_version_is_listed_again_immediately(collection, informer):
     async with running(informer):
         await informer.wait_synced()
         collection.put("a")
@@ -252,8 +252,8 @@ async def test_a_version_that_was_forgotten_is_listed_at_once(collection, inform
 
 
 @pytest.mark.parametrize("streams", [False, True])
-async def test_watches_that_expire_after_each_list_are_trouble(streams):
-    """Listing takes longer than the server remembers: it is not asked for list after list without a pause."""
+async def test_watches_that_expire_after_each_list_are_reported(streams):
+    """If listing takes longer than the server keeps its history, there is a pause between lists."""
     collection = Collection(streams=streams)
     collection.put("a")
     collection.expires_watches = 1000
@@ -267,7 +267,7 @@ async def test_watches_that_expire_after_each_list_are_trouble(streams):
         assert informer.failing == ""
 
 
-async def test_a_server_that_ends_each_stream_after_an_event_is_given_a_breath(collection, informer):
+async def test_there_is_a_pause_if_the_server_ends_each_stream_after_one_event(collection, informer):
     async with running(informer):
         await informer.wait_synced()
         for number in range(20):
@@ -286,7 +286,7 @@ async def test_a_server_that_ends_each_stream_after_an_event_is_given_a_breath(c
 
 
 @pytest.mark.parametrize("streams", [False, True])
-async def test_lists_that_expire_again_and_again_are_trouble(streams):
+async def test_lists_that_expire_repeatedly_are_reported(streams):
     collection = Collection(streams=streams)
     collection.put("a")
     informer = Informer(collection.api, THINGS)
@@ -309,7 +309,7 @@ async def test_lists_that_expire_again_and_again_are_trouble(streams):
         assert informer.failing == "", "one is routine"
 
 
-async def test_a_server_that_is_gone_is_asked_again_after_a_pause(collection, informer):
+async def test_an_unreachable_server_is_retried_after_a_pause(collection, informer):
     async with running(informer):
         await informer.wait_synced()
         collection.put("a")
@@ -331,7 +331,7 @@ async def test_a_server_that_is_gone_is_asked_again_after_a_pause(collection, in
 @pytest.mark.parametrize(
     "refused", [TooManyRequests(429, retry_after=12.0), ServerError(503, retry_after=12.0)]
 )
-async def test_a_server_that_says_when_it_wants_to_be_asked_again_is_left_alone_so_long(streams, refused):
+async def test_retry_after_is_respected(streams, refused):
     collection = Collection(streams=streams)
     informer = Informer(collection.api, THINGS)
     collection.refusals.append(refused)
@@ -347,7 +347,7 @@ async def test_a_server_that_says_when_it_wants_to_be_asked_again_is_left_alone_
         assert 11.8 <= now() - started < 13, "a watch"
 
 
-async def test_a_server_that_wants_minutes_is_asked_after_half_of_one(collection, informer):
+async def test_retry_after_is_limited_to_30_s(collection, informer):
     collection.refusals.append(TooManyRequests(429, retry_after=300.0))
     async with running(informer):
         started = now()
@@ -355,9 +355,7 @@ async def test_a_server_that_wants_minutes_is_asked_after_half_of_one(collection
         assert 30 <= now() - started < 31
 
 
-async def test_the_pause_grows_to_half_a_minute_and_is_forgotten_once_a_watch_was_of_use(
-    collection, informer
-):
+async def test_the_pause_grows_to_30_s_and_is_reset_by_a_useful_watch(collection, informer):
     collection.refusals += [LOST] * 12
     async with running(informer):
         started, gaps = now(), []
@@ -376,17 +374,17 @@ async def test_the_pause_grows_to_half_a_minute_and_is_forgotten_once_a_watch_wa
         assert now() - started <= 1.7
 
 
-async def test_a_watch_that_ends_at_once_is_trouble(collection, informer):
+async def test_a_watch_that_ends_immediately_is_reported(collection, informer):
     for _ in range(5):
         collection.cut(None)
     async with running(informer):
-        await eventually(lambda: "ended the watch at once" in informer.failing)
+        await eventually(lambda: "ended the watch immediately" in informer.failing)
         await asyncio.sleep(100)
         assert informer.failing == ""
     assert len(collection.asked) == 7
 
 
-async def test_a_forgotten_version_is_listed_again(collection, informer):
+async def test_an_expired_version_is_listed_again(collection, informer):
     told: dict[ObjectKey, Thing] = {}
     events: list[tuple[str, bool, bool]] = []
     informer.add_handler(shadow(told))
@@ -432,12 +430,14 @@ async def test_a_restored_etcd_goes_back_in_versions(collection, informer):
     [
         (
             NotFound(404, "NotFound", "the server could not find the requested resource"),
-            "CustomResourceDefinition is missing",
+            "install its CustomResourceDefinition",
         ),
-        (Forbidden(403, "Forbidden", 'User "x" cannot list'), "needs the verbs list and watch"),
+        (Forbidden(403, "Forbidden", 'User "x" cannot list'), "needs permission to list and watch"),
     ],
 )
-async def test_what_is_missing_is_said_once_and_heals(collection, informer, refusal, sentence, caplog):
+async def test_a_missing_kind_or_permission_is_logged_once_and_recovers(
+    collection, informer, refusal, sentence, caplog
+):
     caplog.set_level(logging.INFO, "pilothouse.informer")
     collection.put("a")
     collection.refusals += [refusal] * 6
@@ -452,7 +452,7 @@ async def test_what_is_missing_is_said_once_and_heals(collection, informer, refu
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 
 
-async def test_a_kind_that_goes_and_comes_back(collection, informer):
+async def test_a_kind_that_is_removed_and_installed_again(collection, informer):
     collection.put("a")
     async with running(informer):
         await informer.wait_synced()
@@ -465,7 +465,7 @@ async def test_a_kind_that_goes_and_comes_back(collection, informer):
     assert informer.failing == ""
 
 
-async def test_a_handler_that_fails_hurts_nobody(collection, informer, caplog):
+async def test_a_failing_handler_does_not_affect_others(collection, informer, caplog):
     told: dict[ObjectKey, Thing] = {}
 
     def broken(old: Thing | None, new: Thing | None, initial: bool) -> None:
@@ -478,11 +478,11 @@ async def test_a_handler_that_fails_hurts_nobody(collection, informer, caplog):
         collection.put("a")
         await settled(informer, collection)
     assert told == collection.objects
-    assert "a handler failed on ns/a" in caplog.text
+    assert "A handler failed on ns/a" in caplog.text
     assert "ZeroDivisionError" in caplog.text
 
 
-async def test_several_namespaces_are_watched_apart(collection):
+async def test_several_namespaces_have_separate_watches(collection):
     informer = Informer(collection.api, THINGS, namespaces=["one", "two", "one"])
     for namespace in ("one", "two", "three"):
         collection.put("a", namespace)
@@ -516,7 +516,7 @@ async def test_waiting_for_a_version(collection, informer):
         assert informer.store.get(made.metadata.key) == made, "reached means that the store shows it"
 
 
-async def test_own_writes_are_seen_at_once_and_told_once(collection, informer):
+async def test_own_writes_are_in_the_store_immediately_and_handled_once(collection, informer):
     told: list[str] = []
     informer.add_handler(lambda old, new, initial: told.append(new.metadata.resource_version))
     collection.lag = 3
@@ -535,7 +535,7 @@ async def test_own_writes_are_seen_at_once_and_told_once(collection, informer):
     assert told == ["11", "12"]
 
 
-async def test_an_answer_that_comes_after_the_deletion_raises_no_ghost(collection, informer):
+async def test_the_result_of_an_own_write_is_ignored_after_the_deletion(collection, informer):
     async with running(informer):
         await informer.wait_synced()
         answer = collection.put("a")
@@ -545,7 +545,7 @@ async def test_an_answer_that_comes_after_the_deletion_raises_no_ghost(collectio
         assert len(informer.store) == 0
 
 
-async def test_the_end_of_an_earlier_object_spares_its_successor(collection, informer):
+async def test_the_deletion_of_an_earlier_object_does_not_remove_its_successor(collection, informer):
     told: list[Thing | None] = []
     collection.put("a")
     collection.lag = 3
@@ -604,7 +604,7 @@ async def test_a_server_that_streams_lists_and_watches_in_one_request():
     assert collection.asked == [("stream", ""), ("watch", "", "12")]
 
 
-async def test_a_streamed_list_counts_only_when_it_has_come_to_its_end():
+async def test_a_streamed_list_counts_only_once_it_is_complete():
     collection = Collection(streams=True)
     told: dict[ObjectKey, Thing] = {}
     for name in ("a", "b", "c"):
@@ -628,7 +628,7 @@ async def test_a_streamed_list_counts_only_when_it_has_come_to_its_end():
     assert [each[0] for each in collection.asked] == ["stream", "stream"]
 
 
-async def test_what_is_deleted_while_its_list_is_streamed_is_gone():
+async def test_an_object_that_is_deleted_during_a_streamed_list_is_removed():
     collection = Collection(streams=True)
     for name in ("a", "b"):
         collection.put(name)
@@ -641,7 +641,7 @@ async def test_what_is_deleted_while_its_list_is_streamed_is_gone():
         assert contents(informer) == collection.objects
 
 
-async def test_a_server_that_does_not_stream_is_asked_for_that_once(collection, informer):
+async def test_streaming_is_tried_once_if_the_server_does_not_support_it(collection, informer):
     collection.put("a")
     started = now()
     async with running(informer):

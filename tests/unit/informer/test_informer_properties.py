@@ -1,4 +1,4 @@
-"""Whatever happens to the stream, and in whatever order, the store ends as the server's collection."""
+"""After any sequence of changes and failures, the store equals the server's collection."""
 
 import asyncio
 from contextlib import suppress

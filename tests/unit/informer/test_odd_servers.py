@@ -1,4 +1,4 @@
-"""Servers that do not follow Kubernetes' rules: no answer ends a reflector, and another kind goes on."""
+"""Servers that break Kubernetes' rules: no response ends a reflector or affects another kind."""
 
 import asyncio
 import json
@@ -46,7 +46,7 @@ def event(kind: str, obj: Any) -> bytes:
 
 
 class Server:
-    """Serves two kinds: ODD as a test scripts it, and PLAIN by the rules.
+    """Serves two kinds: ODD as a test scripts it, and PLAIN according to the rules.
 
     Attributes:
         page: The list of ODD.
@@ -99,7 +99,7 @@ class Setup:
         return {obj.metadata.name: obj.size for obj in self.odd.store.values()}
 
     async def plain_goes_on(self, version: int) -> None:
-        """The other kind's watch still brings what changes."""
+        """Checks that the other kind's watch still works."""
         self.server.news.put_nowait(event("MODIFIED", thing("calm", str(version), size=version)))
 
         def seen() -> bool:
@@ -135,7 +135,7 @@ async def setup(quick: None) -> AsyncIterator[Setup]:
 
 
 async def test_opaque_versions_work(setup: Setup) -> None:
-    """KEP-5504 promises ordered integers for the API server's own kinds only."""
+    """KEP-5504 guarantees ordered integers only for kinds that are stored in etcd."""
     server = setup.server
     server.page = page(thing("one", "eyJhIjoiMSJ9"), thing("two", "zz"), resourceVersion="bGlzdA")
     server.watch = [
@@ -170,9 +170,9 @@ async def test_a_kind_that_cannot_be_watched_is_polled(setup: Setup, caplog: Any
     await eventually(lambda: setup.names() == {"two": 1})
     await eventually(lambda: server.watches > 3)
     assert not setup.factory.failing
-    said = [each.getMessage() for each in caplog.records if "cannot be watched" in each.getMessage()]
+    said = [each.getMessage() for each in caplog.records if "Cannot watch" in each.getMessage()]
     assert len(said) == 1
-    assert said[0].startswith("odds.odd.example.com cannot be watched, listing it every")
+    assert said[0].startswith("Cannot watch odds.odd.example.com; listing every")
     await setup.plain_goes_on(8)
 
 
@@ -195,7 +195,7 @@ BROKEN: dict[str, list[bytes]] = {
 
 
 @pytest.mark.parametrize("chunks", BROKEN.values(), ids=BROKEN)
-async def test_a_stream_of_something_else_is_said_and_lists_go_on(
+async def test_a_stream_of_something_else_is_reported_and_listing_continues(
     setup: Setup, chunks: list[bytes], caplog: Any
 ) -> None:
     server = setup.server
@@ -228,7 +228,7 @@ LISTS: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("body", LISTS.values(), ids=LISTS)
-async def test_a_list_that_is_none_takes_nothing_away(setup: Setup, body: bytes) -> None:
+async def test_a_response_that_is_not_a_list_removes_no_object(setup: Setup, body: bytes) -> None:
     server = setup.server
 
     def failing() -> list[str]:
@@ -245,7 +245,7 @@ async def test_a_list_that_is_none_takes_nothing_away(setup: Setup, body: bytes)
     await eventually(lambda: setup.names() == {"two": 1} and not setup.factory.failing)
 
 
-async def test_an_html_page_is_called_so(setup: Setup) -> None:
+async def test_an_html_page_is_recognized(setup: Setup) -> None:
     setup.server.watch = [b"<html>\n"]
     await eventually(lambda: setup.factory.failing)
     assert "an HTML page, so a proxy or a login page answered" in setup.factory.failing[0]
@@ -258,7 +258,7 @@ async def test_items_may_be_null(setup: Setup) -> None:
 
 
 async def test_malformed_metadata_does_not_hide_other_objects(setup: Setup) -> None:
-    """The object stays as it was last known: it is still there."""
+    """The object still exists, so its last known state is kept."""
     await eventually(lambda: setup.names() == {"one": 1})
     odd = thing("one", labels=5, resourceVersion=9)
     setup.server.page, setup.server.watch = page(odd, thing("two"), resourceVersion="9"), [b"again\n"]
@@ -266,7 +266,9 @@ async def test_malformed_metadata_does_not_hide_other_objects(setup: Setup) -> N
 
 
 @pytest.mark.parametrize("raised", [KeyError("k"), RecursionError(), asyncio.CancelledError(), SystemExit(3)])
-async def test_an_authors_function_that_raises_ends_no_watch(setup: Setup, raised: BaseException) -> None:
+async def test_an_exception_in_an_authors_function_does_not_end_the_watch(
+    setup: Setup, raised: BaseException
+) -> None:
     def fails(*_: object) -> Any:
         raise raised
 
@@ -278,10 +280,10 @@ async def test_an_authors_function_that_raises_ends_no_watch(setup: Setup, raise
     await setup.plain_goes_on(8)
 
 
-async def test_a_defect_in_a_sink_is_said_and_lists_go_on(
+async def test_a_defect_in_a_sink_is_reported_and_listing_continues(
     setup: Setup, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
-    """What nobody has foreseen, too."""
+    """Unforeseen exceptions do not end the reflector either."""
     await eventually(lambda: setup.odd.synced)
     broken = {"on": True}
     end_list: Callable[..., None] = setup.odd.store.end_list

@@ -1,4 +1,4 @@
-"""Indexes and transforms: whatever feeds the store, by_index shows what a scan would."""
+"""Indexes and transforms: by_index always finds the same objects as a scan."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ script = st.lists(
 
 
 @given(script, st.integers(0, 12))
-def test_an_index_shows_what_a_scan_would(changes: Any, added: int) -> None:
+def test_an_index_finds_the_same_objects_as_a_scan(changes: Any, added: int) -> None:
     store: Store[Thing] = Store("things")
     version = 0
     for number, (step, objects) in enumerate(changes):
@@ -63,7 +63,7 @@ def test_an_index_shows_what_a_scan_would(changes: Any, added: int) -> None:
         assert found == {obj.metadata.key for obj in store.values() if value in by_label(obj)}
 
 
-def test_handlers_read_an_index_as_it_is_after_the_change() -> None:
+def test_handlers_see_indexes_that_include_the_change() -> None:
     store: Store[Thing] = Store("things")
     store.add_index("label", by_label)
     seen: list[int] = []
@@ -75,25 +75,27 @@ def test_handlers_read_an_index_as_it_is_after_the_change() -> None:
     assert seen == [1, 2, 1, 0]
 
 
-def test_an_index_of_a_name_that_is_taken_is_refused() -> None:
+def test_a_second_index_of_the_same_name_is_refused() -> None:
     store: Store[Thing] = Store("things")
     store.add_index("label", by_label)
     store.add_index("label", by_label)
-    with pytest.raises(ValueError, match="an index 'label' with another function already"):
+    with pytest.raises(ValueError, match="an index 'label' with another function already exists"):
         store.add_index("label", lambda obj: ())
 
 
-def test_an_object_on_which_an_index_fails_is_missing_from_it_alone(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_object_on_which_an_index_fails_is_missing_only_from_that_index(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     store: Store[Thing] = Store("things")
     store.add_index("x", lambda obj: [obj.metadata.labels["x"]])
     store.upsert(thing("bad", 1), "")
     store.upsert(thing("good", 2, {"x": "1"}), "")
     assert [obj.metadata.name for obj in store.by_index("x", "1")] == ["good"]
     assert len(store) == 2
-    assert "index x failed on ns/bad" in caplog.text
+    assert "Index x failed on ns/bad" in caplog.text
 
 
-def test_whatever_brings_an_object_it_is_transformed_before_anybody_sees_it() -> None:
+def test_every_object_is_transformed_before_it_is_visible() -> None:
     store: Store[Thing] = Store("things", without_labels)
     told: list[Thing | None] = []
     store.add_handler(lambda old, new, initial: told.append(new))
@@ -106,7 +108,9 @@ def test_whatever_brings_an_object_it_is_transformed_before_anybody_sees_it() ->
     assert told == list(store.values())
 
 
-def test_an_object_on_which_the_transform_fails_stays_as_it_was(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_object_on_which_the_transform_fails_keeps_its_last_state(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     def only_odd(obj: Thing) -> Thing:
         if int(obj.metadata.resource_version) % 2 == 0:
             raise ZeroDivisionError
@@ -122,10 +126,10 @@ def test_an_object_on_which_the_transform_fails_stays_as_it_was(caplog: pytest.L
     store.listed(thing("a", 2), "")
     store.end_list("2", "")
     assert store.get(ObjectKey("ns", "a")) is first, "the list showed it: it has not vanished"
-    assert "ns/a cannot be prepared" in caplog.text
+    assert "The transform failed on ns/a" in caplog.text
 
 
-def test_what_comes_in_the_middle_of_a_list_does_not_say_how_far_all_has_been_seen() -> None:
+def test_events_during_a_list_do_not_advance_the_seen_version() -> None:
     store: Store[Thing] = Store("things")
     store.begin_list("")
     store.listed(thing("a", 5), "")
@@ -149,7 +153,7 @@ A = ObjectKey("ns", "a")
 
 
 @pytest.mark.parametrize("how", ["event", "newer event", "bookmark", "deletion", "list", "list without it"])
-def test_an_own_write_is_unconfirmed_until_it_is_seen_in_whatever_way(how: str) -> None:
+def test_an_own_write_is_unconfirmed_until_an_event_or_list_includes_it(how: str) -> None:
     store: Store[Thing] = Store("things")
     store.begin_list("")
     store.listed(thing("a", 1), "")
@@ -181,7 +185,7 @@ def test_an_own_write_is_unconfirmed_until_it_is_seen_in_whatever_way(how: str) 
     assert store._older_than_list == set()
 
 
-def test_an_own_write_made_while_a_list_is_read_is_confirmed_by_what_is_newer_alone() -> None:
+def test_an_own_write_during_a_list_is_confirmed_only_by_a_newer_state() -> None:
     store: Store[Thing] = Store("things")
     store.begin_list("")
     store.observe(thing("a", 5))
@@ -200,7 +204,7 @@ def test_an_own_write_made_while_a_list_is_read_is_confirmed_by_what_is_newer_al
     assert store.get(A) == thing("a", 2)
 
 
-def test_what_a_list_brings_is_newer_than_what_has_been_seen_and_no_own_write() -> None:
+def test_an_object_of_a_list_is_not_an_own_write() -> None:
     store: Store[Thing] = Store("things")
     store.begin_list("")
     store.listed(thing("a", 9), "")

@@ -1,4 +1,4 @@
-"""Several views of one kind on one watch: each reader gets what a watch of its own would bring."""
+"""Several views of one kind on one watch: each reader gets the same as from its own watch."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -102,7 +102,7 @@ VIEWS: tuple[type[Any], ...] = (Plan, Cost, PartialObjectMetadata)
 
 @pytest.mark.parametrize("fields", [{}, {"spec": {}}, {"spec": {"seats": 3}, "status": {}}, WHOLE])
 @pytest.mark.parametrize("views", [(Plan, Cost), (Cost, Plan), VIEWS, VIEWS[::-1], (Plan, Plan)])
-async def test_each_reader_gets_what_it_would_have_decoded_itself(
+async def test_each_reader_gets_the_same_as_from_its_own_decoder(
     fields: dict[str, Any], views: tuple[type[Any], ...]
 ) -> None:
     obj = {"metadata": {"name": "a", "namespace": "ns", "uid": "u", "resourceVersion": "7"}, **fields}
@@ -120,7 +120,7 @@ async def test_each_reader_gets_what_it_would_have_decoded_itself(
         assert got.metadata is first.metadata, "what views share is held once"
 
 
-async def test_one_view_is_used_as_it_is() -> None:
+async def test_a_single_view_is_used_unchanged() -> None:
     assert union([resource(Plan), resource(Plan)]).view is Plan
 
 
@@ -162,13 +162,13 @@ class Box(msgspec.Struct, Generic[T], frozen=True):
 @pytest.mark.parametrize("view", [UnfrozenView, UnfrozenInside, UnfrozenArgument])
 async def test_a_view_that_is_not_frozen_is_refused_when_declared(view: type[Any]) -> None:
     with pytest.raises(
-        TypeError, match=r"^Unfrozen(View)? is not frozen, .*: declare it as class .*, frozen=True\)$"
+        TypeError, match=r"^Unfrozen(View)? is not frozen, .*; declare it as class .*, frozen=True\)$"
     ):
         InformerFactory(ModelApi()).informer(resource(view))
 
 
-async def test_an_object_as_json_has_it_is_for_single_reads() -> None:
-    with pytest.raises(TypeError, match="an informer cannot keep objects as Unstructured: declare a view"):
+async def test_unstructured_objects_are_refused() -> None:
+    with pytest.raises(TypeError, match="an informer cannot store objects as Unstructured; declare a view"):
         InformerFactory(ModelApi()).informer(resource(Unstructured))
 
 
@@ -177,7 +177,7 @@ class Boxed(msgspec.Struct, frozen=True):
     box: Box[PlanPart]
 
 
-async def test_a_frozen_view_may_hold_itself() -> None:
+async def test_a_frozen_view_may_contain_itself() -> None:
     InformerFactory(ModelApi()).informer(resource(Boxed))
 
 
@@ -190,7 +190,9 @@ async def test_views_that_contradict_each_other_are_refused_when_declared() -> N
         factory.informer(resource(NoPlan))
 
 
-async def test_what_does_not_fit_one_view_is_left_out_there_alone(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_object_that_does_not_fit_one_view_is_ignored_only_there(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     shared = union([resource(Plan), resource(Cost)])
     plans, costs = Store[Plan]("tickets"), Store[Cost]("tickets")
     fanout = Fanout(shared, [Reader(Plan, plans), Reader(Cost, costs)])
@@ -209,7 +211,7 @@ async def test_what_does_not_fit_one_view_is_left_out_there_alone(caplog: pytest
     assert len(caplog.records) == 1
 
 
-async def test_what_no_longer_fits_one_view_is_kept_there_when_listed_and_dropped_when_deleted() -> None:
+async def test_an_object_that_no_longer_fits_one_view_is_kept_there_until_it_is_deleted() -> None:
     shared = union([resource(Plan), resource(Cost)])
     plans, costs = Store[Plan]("tickets"), Store[Cost]("tickets")
     fanout = Fanout(shared, [Reader(Plan, plans), Reader(Cost, costs)])
@@ -244,7 +246,7 @@ async def running(factory: InformerFactory) -> AsyncIterator[None]:
 
 
 class Asked(ModelApi):
-    """A model that remembers who listed and watched what."""
+    """A model that records all lists and watches."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -259,7 +261,7 @@ class Asked(ModelApi):
         return super().watch(resource, **options)
 
 
-async def test_all_who_see_the_same_objects_share_one_watch() -> None:
+async def test_informers_of_the_same_objects_share_one_watch() -> None:
     api = Asked()
     factory = InformerFactory(api)
     plans: Informer[Plan] = factory.informer(resource(Plan))
@@ -296,21 +298,21 @@ async def test_all_who_see_the_same_objects_share_one_watch() -> None:
         assert cost() == CostSpec("Mumbai", 5, 9.5)
         api.remove(resource(Plan), key)
         await eventually(lambda: len(plans.store) == len(costs.store) == 0)
-        with pytest.raises(RuntimeError, match="run already"):
+        with pytest.raises(RuntimeError, match="already running"):
             factory.informer(resource(PartialObjectMetadata))
 
 
-async def test_what_cannot_be_read_is_said_for_every_watch_and_heals() -> None:
+async def test_unreadable_kinds_are_reported_for_every_watch_and_recover() -> None:
     collection = Collection()
     factory = InformerFactory(collection.api)
     informer: Informer[Thing] = factory.informer(THINGS)
     collection.put("a")
     collection.refusals += [NotFound(404, "NotFound", "the server could not find the requested resource")] * 3
-    assert factory.waiting_for == ["things.testing.pilothouse.dev are not all read yet"]
+    assert factory.waiting_for == ["things.testing.pilothouse.dev have not been listed yet"]
     async with running(factory):
         await asyncio.sleep(1)
         (sentence,) = factory.waiting_for
-        assert "its CustomResourceDefinition is missing" in sentence
+        assert "install its CustomResourceDefinition" in sentence
         await factory.wait_synced()
         assert factory.waiting_for == []
         assert len(informer.store) == 1

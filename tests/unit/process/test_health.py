@@ -49,8 +49,11 @@ async def test_a_process_whose_loop_runs_is_healthy(server: HealthServer) -> Non
 
 async def test_a_process_is_ready_unless_there_is_a_reason(server: HealthServer, reasons: list[str]) -> None:
     assert await get(server, "/readyz?verbose") == (200, "ok\n")
-    reasons += ["flighttickets are not all read yet", "the kind is unknown"]
-    assert await get(server, "/readyz") == (503, "flighttickets are not all read yet\nthe kind is unknown\n")
+    reasons += ["flighttickets have not been listed yet", "the kind is unknown"]
+    assert await get(server, "/readyz") == (
+        503,
+        "flighttickets have not been listed yet\nthe kind is unknown\n",
+    )
     assert (await get(server, "/healthz"))[0] == 200
 
 

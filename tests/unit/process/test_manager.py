@@ -90,7 +90,7 @@ async def test_a_process_is_not_ready_until_its_stores_are_filled_and_says_why(a
     api.connected.clear()
     process = Process(api)
     await asyncio.sleep(1)
-    assert process.not_ready == ["tickets.tests.dev are not all read yet"]
+    assert process.not_ready == ["tickets.tests.dev have not been listed yet"]
     assert process.began == []
     api.connected.set()
     await asyncio.sleep(1)
@@ -109,7 +109,7 @@ async def test_a_kind_that_cannot_be_read_is_named_with_its_reason(
     process = Process(api)
     await asyncio.sleep(1)
     [reason] = process.not_ready
-    assert "tickets.tests.dev are not all read yet: " in reason
+    assert "tickets.tests.dev have not been listed yet: " in reason
     assert "forbidden" in reason
     await process.terminate()
 
@@ -144,7 +144,7 @@ class Taking(ModelApi):
 @pytest.mark.parametrize(
     ("refusal", "said"),
     [
-        (Forbidden(403, "Forbidden", "no"), "the service account needs the verbs list and watch"),
+        (Forbidden(403, "Forbidden", "no"), "the service account needs permission to list and watch"),
         (NotFound(404, "NotFound", "no"), "its CustomResourceDefinition is missing"),
     ],
 )
