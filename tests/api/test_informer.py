@@ -169,7 +169,7 @@ async def test_a_missing_kind_is_said_and_heals(client: Client, namespace: str):
     informer = Informer(client, gadgets, namespaces=[namespace])
     async with running(informer), asyncio.timeout(90):
         await eventually(lambda: informer.failing)
-        assert "its CustomResourceDefinition is missing" in informer.failing
+        assert "install its CustomResourceDefinition" in informer.failing
         assert f"gadgets.testing.pilothouse.dev in namespace {namespace}" in informer.failing
         assert not informer.synced
         await install(client, crd(gadgets))

@@ -145,7 +145,7 @@ class Taking(ModelApi):
     ("refusal", "said"),
     [
         (Forbidden(403, "Forbidden", "no"), "the service account needs permission to list and watch"),
-        (NotFound(404, "NotFound", "no"), "its CustomResourceDefinition is missing"),
+        (NotFound(404, "NotFound", "no"), "install its CustomResourceDefinition"),
     ],
 )
 async def test_a_kind_that_is_removed_later_is_reported_and_the_process_stays_ready(
