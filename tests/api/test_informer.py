@@ -107,7 +107,7 @@ async def test_restart_of_the_server_loses_nothing(api_server, client: Client, n
         await informer.wait_reached(first.metadata.resource_version, 5)
         api_server.stop("kube-apiserver")
         await eventually(lambda: informer.failing)
-        assert "gave no answer" in informer.failing
+        assert "no response from the API server" in informer.failing
         assert informer.synced, "what was known stays known"
         api_server.start_api_server()
         await asyncio.to_thread(api_server.wait_ready)

@@ -1,4 +1,4 @@
-"""A typed client for the Kubernetes API over aiohttp. Objects are read into views; errors say what to do."""
+"""A typed client for the Kubernetes API, based on aiohttp. It decodes objects into views."""
 
 from pilothouse.kube.answers import EventType, Misfit, Page, WatchEvent
 from pilothouse.kube.api import Api, PatchType

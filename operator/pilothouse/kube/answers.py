@@ -1,7 +1,7 @@
-"""What the server answers, read into views: objects, pages, and the lines of a watch.
+"""Decodes the API server's responses into views: objects, pages, and the lines of a watch.
 
-Of an object that does not fit its view, pages and watches have only its metadata and the reason, with a count
-in `pilothouse_undecodable_objects_total`: one bad object must not hide the others.
+If an object does not fit its view, a page or watch contains its metadata and the reason instead, and it is
+counted in `pilothouse_undecodable_objects_total`. So one invalid object does not hide the others.
 """
 
 import logging
@@ -27,9 +27,9 @@ _END_OF_LIST = "k8s.io/initial-events-end"
 
 
 class EventType(StrEnum):
-    """What a line of a watch says.
+    """The type of a watch event.
 
-    END_OF_LIST is the bookmark after the last of the objects that were there when a `watch_list` began.
+    END_OF_LIST is the bookmark after the last object that existed when a `watch_list` began.
     """
 
     ADDED = "ADDED"
@@ -43,7 +43,7 @@ class Misfit(NamedTuple):
     """An object that does not fit the view.
 
     Attributes:
-        metadata: What can be read of its metadata.
+        metadata: The readable part of its metadata.
         why: Which field does not fit, and why.
     """
 
@@ -52,9 +52,12 @@ class Misfit(NamedTuple):
 
 
 class Page(NamedTuple, Generic[T]):
-    """Some objects of a collection, and the version of the collection that all its pages show.
+    """A page of a list: some objects of a collection, and the collection's version, the same for all pages.
 
-    `misfits` are there, too, and do not fit the view.
+    Attributes:
+        items: The objects.
+        resource_version: The version of the collection.
+        misfits: The objects that do not fit the view.
     """
 
     items: list[T]
@@ -63,10 +66,14 @@ class Page(NamedTuple, Generic[T]):
 
 
 class WatchEvent(NamedTuple, Generic[T]):
-    """A change. A bookmark has no object: it only says how far the stream has come.
+    """An event of a watch.
 
-    `misfit` is in the place of an object that does not fit the view. Whoever holds the object keeps what was
-    last known of it, until it is corrected or DELETED.
+    Attributes:
+        type: The type of the event.
+        object: The object. None for a bookmark, and for an object that does not fit the view.
+        resource_version: The version that the stream has reached.
+        misfit: Set instead of `object` for an object that does not fit the view. A store keeps the object's
+            last known state until it is corrected or DELETED.
     """
 
     type: EventType
@@ -82,29 +89,32 @@ _CHANGES = {each.value: each for each in (EventType.ADDED, EventType.MODIFIED, E
 
 
 def read_object(resource: Resource[T], body: bytes) -> T:
-    """Return an object.
+    """Decodes an object.
 
     Raises:
-        Undecodable: it does not fit the view.
+        Undecodable: The object does not fit the view.
     """
     decode: Callable[[bytes], T] = codec.codec(resource.view).object
     try:
         return decode(body)
     except Exception as error:  # a view's own checks may raise anything
         refused = codec.undecodable(resource, body, error)
-        # The decoder's error may quote a value, and a traceback shows what an error was raised from.
+        # The decoder's error may quote a value, and tracebacks include the cause of an error.
         raise refused from (None if holds_secrets(resource) else error)
 
 
 def read_page(resource: Resource[T], body: bytes) -> tuple[Page[T], str]:
-    """Return a page of a list, and where the next one starts; empty after the last.
+    """Decodes a page of a list.
+
+    Returns:
+        The page, and the continue token of the next one. The token is empty after the last page.
 
     Raises:
-        Undecodable: it is not a list, or an object in it has no name.
+        Undecodable: The response is not a list, or an object in it has no name.
     """
     try:
         read = codec.codec(resource.view).list(body)
-    except Exception:  # found out object by object
+    except Exception:  # decoded again, object by object
         return _page_with_misfits(resource, body)
     items = read.items or []
     if not all(each.metadata.name for each in items):
@@ -113,22 +123,22 @@ def read_page(resource: Resource[T], body: bytes) -> tuple[Page[T], str]:
 
 
 def event_reader(resource: Resource[T]) -> Callable[[bytes], WatchEvent[T]]:
-    """Return a function that reads a line of a watch.
+    """Returns a function that decodes a line of a watch.
 
-    It raises an ApiError for a line that carries one, and Undecodable for a line that is not an event of a
-    known type about an object with a name.
+    The function raises the ApiError for an ERROR event, and Undecodable for a line that is not an event of a
+    known type for an object with a name.
     """
     decode = codec.codec(resource.view).event
 
     def read(line: bytes) -> WatchEvent[T]:
-        # Lines of these two carry no object of the kind.
+        # Bookmarks and errors contain no object of the kind.
         if not line.startswith((_BOOKMARK, _ERROR)):
             try:
                 event = decode(line)
                 metadata = event.object.metadata
                 if metadata.name:
                     return WatchEvent(_CHANGES[event.type], event.object, metadata.resource_version)
-            except Exception:  # noqa: S110 - a line that needs a closer look
+            except Exception:  # noqa: S110 - the line is decoded again below
                 pass
         return _without_object(resource, line)
 
@@ -153,7 +163,12 @@ def _page_with_misfits(resource: Resource[T], body: bytes) -> tuple[Page[T], str
 
 
 def _without_object(resource: Resource[T], line: bytes) -> WatchEvent[T]:
-    """Return the event of a line that carries no readable object: a bookmark, an error, or a misfit."""
+    """Returns the event of a line without a readable object: a bookmark, or an object that does not fit.
+
+    Raises:
+        ApiError: The line is an ERROR event.
+        Undecodable: The line is not a valid event.
+    """
     try:
         event = codec.raw_event(line)
         status = msgspec.json.decode(event.object, type=Status) if event.type == "ERROR" else None
@@ -181,11 +196,11 @@ def _without_object(resource: Resource[T], line: bytes) -> WatchEvent[T]:
 
 
 def _nameless(resource: Resource[T]) -> Undecodable:
-    return Undecodable(f"the server sent an object of {resource} without metadata.name")
+    return Undecodable(f"the API server sent an object of {resource} without metadata.name")
 
 
 def _misfit(resource: Resource[T], metadata: ObjectMeta, error: Undecodable) -> Misfit:
     metrics.UNDECODABLE_OBJECTS.labels(str(resource)).inc()
-    # Whoever keeps the object logs it as a warning, once: the object may change many times a second.
-    log.debug("%s; it is left out until it is corrected", error)
+    # At level debug, because the object may change many times a second. The store logs a warning once.
+    log.debug("Ignoring the object until it is corrected: %s", error)
     return Misfit(metadata, str(error))

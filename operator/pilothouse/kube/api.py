@@ -1,4 +1,4 @@
-"""The API server as the runtime calls it: one protocol, which tests replace by a model."""
+"""The protocol through which the framework calls the API server. Tests use a model that implements it."""
 
 from collections.abc import AsyncGenerator, Mapping
 from enum import StrEnum
@@ -13,7 +13,7 @@ T = TypeVar("T", bound=KubeObject)
 
 
 class PatchType(StrEnum):
-    """The format of a patch. The value is its content type."""
+    """The format of a patch. The value is the content type."""
 
     MERGE = "application/merge-patch+json"
     JSON = "application/json-patch+json"
@@ -21,10 +21,10 @@ class PatchType(StrEnum):
 
 
 class Api(Protocol):
-    """The calls that the runtime makes. `Client` is the real implementation and documents the errors."""
+    """The calls that the framework makes. `Client` is the real implementation, and documents the errors."""
 
     async def get(self, resource: Resource[T], key: ObjectKey, *, subresource: str = "") -> T:
-        """Read one object."""
+        """Reads an object."""
 
     def pages(
         self,
@@ -35,7 +35,7 @@ class Api(Protocol):
         field_selector: str = "",
         limit: int = ...,
     ) -> AsyncGenerator[Page[T], None]:
-        """List a collection, page by page. A limit of 0 asks for a single page."""
+        """Lists a collection page by page. With a limit of 0, there is a single page."""
 
     def watch_list(
         self,
@@ -45,7 +45,7 @@ class Api(Protocol):
         label_selector: str = "",
         field_selector: str = "",
     ) -> AsyncGenerator[WatchEvent[T], None]:
-        """Yield existing objects as ADDED, then END_OF_LIST, then changes. May raise WatchListUnsupported."""
+        """Yields existing objects as ADDED, END_OF_LIST, then changes. May raise WatchListUnsupported."""
 
     def watch(
         self,
@@ -56,10 +56,10 @@ class Api(Protocol):
         label_selector: str = "",
         field_selector: str = "",
     ) -> AsyncGenerator[WatchEvent[T], None]:
-        """Yield the changes after a version. The first event is a BOOKMARK: the server accepted the watch."""
+        """Yields the changes after a version. The first event is a BOOKMARK: the watch was accepted."""
 
     async def create(self, resource: Resource[T], body: object, *, namespace: str = "") -> T:
-        """Create an object and return it as stored."""
+        """Creates an object and returns it as stored."""
 
     async def patch(
         self,
@@ -73,7 +73,7 @@ class Api(Protocol):
         force: bool = False,
         dry_run: bool = False,
     ) -> T:
-        """Change some fields of an object and return it as stored, or as a dry run would store it."""
+        """Changes some fields of an object and returns it as stored, or as a dry run would store it."""
 
     async def delete(
         self,
@@ -85,7 +85,7 @@ class Api(Protocol):
         propagation: str = "Background",
         grace_seconds: int | None = None,
     ) -> None:
-        """Request the deletion of an object."""
+        """Requests the deletion of an object."""
 
     async def request(
         self,
@@ -97,4 +97,4 @@ class Api(Protocol):
         accept: str = JSON,
         deadline: float = DEADLINE,
     ) -> bytes:
-        """Send any request and return the raw answer."""
+        """Sends a request and returns the response's body."""

@@ -1,4 +1,4 @@
-"""The typed client: objects are read into the view that their `Resource` declares."""
+"""The typed client. It decodes objects into the view that their `Resource` declares."""
 
 from collections.abc import Mapping
 from types import TracebackType
@@ -17,15 +17,16 @@ T = TypeVar("T", bound=KubeObject)
 
 
 class Client(Reader):
-    """Speaks to one API server.
+    """A client for one API server. Use it as an async context manager.
 
-    An async context manager; all methods raise `KubeError`s and nothing else of their own. Every request has
-    a deadline of 30 s, retries included; a caller that has less time wraps the call in `asyncio.timeout`.
+    All errors of its methods are `KubeError`s. A request times out after 30 s, including retries. For a
+    shorter limit, wrap the call in `asyncio.timeout`.
 
     Args:
-        config: the server and the credentials.
-        user_agent: `program/version`; the part before the slash is the field manager of server-side applies.
-        connections: requests in flight at most; watches come on top.
+        config: The API server's address and the credentials.
+        user_agent: The user agent, `program/version`. The part before the slash is the field manager of
+            server-side applies.
+        connections: The maximum number of concurrent requests. Watches do not count.
     """
 
     def __init__(self, config: ClientConfig, *, user_agent: str, connections: int = 32) -> None:
@@ -43,16 +44,16 @@ class Client(Reader):
         await self._transport.__aexit__(kind, error, traceback)
 
     async def create(self, resource: Resource[T], body: object, *, namespace: str = "") -> T:
-        """Create an object and return it as stored.
+        """Creates an object and returns it as stored.
 
         Args:
-            resource: the kind.
-            body: the object: a Struct, a dict, or JSON as bytes; with apiVersion and kind.
-            namespace: where, for a namespaced kind.
+            resource: The kind.
+            body: The object, with apiVersion and kind: a Struct, a dict, or JSON as bytes.
+            namespace: The namespace, for a namespaced kind.
 
         Raises:
-            AlreadyExists: there is one of that name.
-            Invalid: it breaks the schema or a rule; `causes` name the fields.
+            AlreadyExists: An object of that name exists.
+            Invalid: The object violates the schema or a rule. `causes` names the fields.
         """
         answer = await self._transport.request(
             "POST", resource.path(namespace), body=_json(body), accept=accepted(resource)
@@ -71,23 +72,23 @@ class Client(Reader):
         force: bool = False,
         dry_run: bool = False,
     ) -> T:
-        """Change some fields of an object and return it as stored.
+        """Changes some fields of an object and returns it as stored.
 
         Args:
-            resource: the kind.
-            key: the object.
-            body: the patch: a Struct, a dict, a list (JSON patch), or JSON as bytes. A
-                `metadata.resourceVersion` in a merge patch or an apply makes the server refuse when the
-                object has changed since.
-            type: what kind of patch it is.
-            subresource: such as `status`.
-            field_manager: who owns the fields; by default this program.
-            force: take fields over from another manager (APPLY only).
-            dry_run: change nothing, and return what would be stored.
+            resource: The kind.
+            key: The object's namespace and name.
+            body: The patch: a Struct, a dict, a list (JSON patch), or JSON as bytes. With a
+                `metadata.resourceVersion` in a merge patch or an apply, the API server refuses the request
+                if the object has changed since that version.
+            type: The format of the patch.
+            subresource: A subresource, such as `status`.
+            field_manager: The field manager. By default, the program's name.
+            force: Whether to take over fields from another field manager (APPLY only).
+            dry_run: Whether to change nothing, and return the object as it would be stored.
 
         Raises:
-            Conflict: the object has changed since it was read, or another manager owns a field.
-            NotFound: there is no such object (APPLY creates it instead).
+            Conflict: The object has changed since it was read, or another field manager owns a field.
+            NotFound: The object does not exist. (APPLY creates it instead.)
         """
         params = {}
         if field_manager or type is PatchType.APPLY:
@@ -116,19 +117,19 @@ class Client(Reader):
         propagation: str = "Background",
         grace_seconds: int | None = None,
     ) -> None:
-        """Ask for an object's deletion. It is gone once its finalizers are.
+        """Requests the deletion of an object. The object exists until its finalizers are removed.
 
         Args:
-            resource: the kind.
-            key: the object.
-            uid: delete this object only, not another that has taken its name.
-            resource_version: delete it only as it was read.
-            propagation: `Background`, `Foreground` or `Orphan`: what happens to what it owns.
-            grace_seconds: for pods; None leaves it to the object.
+            resource: The kind.
+            key: The object's namespace and name.
+            uid: The UID of the object. If it is given, another object of the same name is not deleted.
+            resource_version: The version of the object. If it is given, a newer version is not deleted.
+            propagation: How owned objects are deleted: `Background`, `Foreground` or `Orphan`.
+            grace_seconds: The grace period of a pod, in seconds. None: the pod's own.
 
         Raises:
-            NotFound: there is no such object.
-            Conflict: a precondition does not hold.
+            NotFound: The object does not exist.
+            Conflict: The object has another UID or version.
         """
         preconditions = {"uid": uid, "resourceVersion": resource_version}
         options: dict[str, object] = {
@@ -152,16 +153,16 @@ class Client(Reader):
         accept: str = JSON,
         deadline: float = DEADLINE,
     ) -> bytes:
-        """Send any request and return the raw answer: for odd endpoints.
+        """Sends a request and returns the response's body, for endpoints that have no method of their own.
 
         Args:
-            method: the HTTP verb.
-            path: from the server's root, such as `/version`.
-            params: the query.
-            body: a Struct, a dict, a list, or JSON as bytes; None for none.
-            content_type: of the body.
-            accept: the content types that the answer may have.
-            deadline: seconds for the whole, retries included.
+            method: The HTTP method.
+            path: The path from the server's root, such as `/version`.
+            params: The query parameters.
+            body: The body: a Struct, a dict, a list, or JSON as bytes. None: no body.
+            content_type: The content type of the body.
+            accept: The accepted content types of the response.
+            deadline: The timeout in seconds, including retries.
         """
         return await self._transport.request(
             method,

@@ -1,6 +1,6 @@
-"""JSON to views and back.
+"""Decoding of JSON into views, and encoding.
 
-A decoder is built once per view: building costs a millisecond, decoding microseconds.
+A decoder is built once per view, because building it takes a millisecond and decoding only microseconds.
 """
 
 import re
@@ -21,34 +21,34 @@ from pilothouse.telemetry.redaction import redacted
 T = TypeVar("T", bound=KubeObject)
 E = TypeVar("E")
 
-# Where msgspec found the mistake.
+# The end of msgspec's error message: the path of the wrong value.
 _PLACE = re.compile(r" - at `[^`]*`$")
 
 encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
 
 
 def encodable(text: str) -> str:
-    """A text with a question mark for what JSON's encoding does not have: lone surrogates."""
+    """Returns the text with each lone surrogate, which JSON cannot encode, replaced by a question mark."""
     return text if text.isascii() else text.encode(errors="replace").decode()
 
 
 class ListMeta(msgspec.Struct, rename="camel"):
-    """metav1.ListMeta: the version of the collection, and where the next page starts."""
+    """metav1.ListMeta: the version of the collection, and the continue token of the next page."""
 
     resource_version: str = ""
     continue_: str = msgspec.field(name="continue", default="")
 
 
 class ObjectList(msgspec.Struct, Generic[T]):
-    """A page as the server sends it."""
+    """A page of a list as the API server sends it."""
 
     metadata: ListMeta
-    # Required: an answer that is not a list must not be read as an empty one. Go writes null for no items.
+    # Required, so that a response that is not a list is not decoded as an empty one. Go may write null.
     items: list[T] | None
 
 
 class RawList(msgspec.Struct):
-    """A page whose objects are looked at one by one, because one of them does not fit the view."""
+    """A page whose objects are decoded one by one, because one of them does not fit the view."""
 
     metadata: ListMeta
     items: list[msgspec.Raw] | None
@@ -62,7 +62,7 @@ class Event(msgspec.Struct, Generic[E], gc=False):
 
 
 class Head(msgspec.Struct):
-    """What can be said of an object that does not fit its view."""
+    """The readable part of an object that does not fit its view."""
 
     metadata: ObjectMeta = msgspec.field(default_factory=ObjectMeta)
 
@@ -83,9 +83,9 @@ _METADATA = {each.encode_name: each for each in msgspec.structs.fields(ObjectMet
 
 
 def metadata_of(body: bytes) -> ObjectMeta:
-    """Return the metadata of an object that does not fit its view, without the fields that are malformed.
+    """Returns the metadata of an object that does not fit its view, without malformed fields.
 
-    Without a name, nothing identifies the object.
+    If the name is empty, the object cannot be identified.
     """
     try:
         return _head(body).metadata
@@ -103,33 +103,33 @@ def metadata_of(body: bytes) -> ObjectMeta:
 
 
 def unreadable(what: str, body: bytes, error: Exception) -> Undecodable:
-    """Return the error for bytes that are not what the API server should send."""
+    """Returns the error for a response that is not what the API server should send."""
     hint = ""
     if body.lstrip()[:1] == b"<":
-        hint = "; it is an HTML page, so a proxy or a login page answered: check the server's address"
+        hint = "; it is an HTML page, probably from a proxy or a login page: check the API server's address"
     return Undecodable(shorten(redacted(f"{what} cannot be read: {error}{hint}"), MESSAGE_LIMIT))
 
 
 @lru_cache(maxsize=256)
 def codec(view: type[T]) -> Codec[T]:
-    """Return the decoders of a view."""
+    """Returns the decoders of a view."""
 
     def decoder(kind: Any) -> Callable[[bytes], Any]:
         return msgspec.json.Decoder(kind, dec_hook=_unstructured).decode
 
-    # What the views are is known at run time only.
+    # The views are known only at run time.
     return Codec(decoder(view), decoder(ObjectList[view]), decoder(Event[view]))  # type: ignore[valid-type]
 
 
 def _unstructured(kind: type, value: Any) -> Any:
-    """Reads the one view that is no Struct; msgspec itself checks what else comes here."""
+    """Decodes `Unstructured`, the only view that is not a Struct. msgspec checks all other values."""
     return Unstructured(value) if kind is Unstructured and isinstance(value, dict) else value
 
 
 def undecodable(resource: Resource[Any], body: bytes, error: Exception) -> Undecodable:
-    """Return the error for an object that does not fit its view, with the object's name if it has one.
+    """Returns the error for an object that does not fit its view, with the object's name if it has one.
 
-    Of a Secret it names the place only: the error may quote a value.
+    For a Secret, it contains only the path of the field, because the decoder's error may quote a value.
     """
     metadata = metadata_of(body)
     what = f"{resource} {metadata.key if metadata.name else '(unnamed)'}"

@@ -1,4 +1,4 @@
-"""Where the API server is and how to speak to it: from a pod's service account, or from a kubeconfig."""
+"""The API server's address and credentials, from a pod's service account or from a kubeconfig."""
 
 import os
 from dataclasses import dataclass, field
@@ -13,16 +13,16 @@ SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 @dataclass(frozen=True)
 class ClientConfig:
-    """How to reach one API server.
+    """The settings for connections to one API server.
 
     Attributes:
-        server: its URL, without a path in most clusters, such as `https://10.96.0.1:443`.
-        tls: verifies the server and gives the client's certificate, if any; None for plain HTTP.
-        token: gives the bearer token; None when the certificate says who we are.
-        namespace: the pod's own, or the kubeconfig context's.
-        server_hostname: the name to verify in the server's certificate when it is not the URL's host.
-        proxy: the URL of an HTTP proxy on the way, `http://` or `https://`; empty for none.
-        headers: sent with each request, besides the token: basic authentication and impersonation.
+        server: The URL, such as `https://10.96.0.1:443`. In most clusters it has no path.
+        tls: The TLS settings, with the client certificate if there is one. None for plain HTTP.
+        token: The source of the bearer token. None if there is no token, for example with a certificate.
+        namespace: The namespace of the pod or of the kubeconfig's context.
+        server_hostname: The name to verify in the server's certificate. None: the host in the URL.
+        proxy: The URL of an HTTP proxy, `http://` or `https://`. Empty: no proxy.
+        headers: Headers for each request besides the token, for basic authentication and impersonation.
     """
 
     server: str
@@ -30,31 +30,31 @@ class ClientConfig:
     token: TokenSource | None = None
     namespace: str = "default"
     server_hostname: str | None = None
-    # Its URL may hold a password.
+    # The URL may contain a password.
     proxy: str = field(default="", repr=False)
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     @classmethod
     def load(cls) -> "ClientConfig":
-        """Return the service account's configuration inside a pod, the kubeconfig's elsewhere.
+        """Loads the service account's configuration in a pod, and the kubeconfig elsewhere.
 
         Raises:
-            ConfigError: when neither can be loaded.
+            ConfigError: The configuration cannot be loaded.
         """
         return cls.in_cluster() if "KUBERNETES_SERVICE_HOST" in os.environ else cls.from_kubeconfig()
 
     @classmethod
     def in_cluster(cls, service_account: Path | None = None) -> "ClientConfig":
-        """Return the configuration that the kubelet gives every pod.
+        """Loads the configuration that the kubelet provides in every pod.
 
-        Token and CA are read again while the process runs: the kubelet rotates them. The proxy variables of
-        the environment do not apply: the server's address is inside the cluster.
+        Token and CA are read again when the kubelet rotates them. The environment's proxy variables are not
+        used, because the API server's address is inside the cluster.
 
         Args:
-            service_account: the folder of token, ca.crt and namespace; by default where the kubelet puts it.
+            service_account: The directory with token, ca.crt and namespace. By default, the kubelet's.
 
         Raises:
-            ConfigError: outside of a pod, or when the pod has no service account token.
+            ConfigError: The process does not run in a pod, or the pod has no service account token.
         """
         service_account = service_account or SERVICE_ACCOUNT
         tls = TlsFiles(ca_file=str(service_account / "ca.crt"))
@@ -64,11 +64,11 @@ class ClientConfig:
             namespace = (service_account / "namespace").read_text().strip()
             (service_account / "token").open().close()
         except KeyError as error:
-            raise ConfigError(f"{error.args[0]} is not set: this process does not run in a pod") from error
+            raise ConfigError(f"{error.args[0]} is not set, so this process does not run in a pod") from error
         except OSError as error:
             raise ConfigError(
-                f"the service account in {service_account} cannot be read ({error}); "
-                "does the pod set automountServiceAccountToken: false?"
+                f"cannot read the service account in {service_account} ({error}); "
+                "check that the pod does not set automountServiceAccountToken: false"
             ) from error
         return cls(
             server=f"https://{f'[{host}]' if ':' in host else host}:{port}",
@@ -79,21 +79,21 @@ class ClientConfig:
 
     @classmethod
     def from_kubeconfig(cls, path: str | None = None, context: str | None = None) -> "ClientConfig":
-        """Return a kubeconfig's configuration, as kubectl reads it.
+        """Loads a kubeconfig, by the same rules as kubectl.
 
-        The proxy variables of the environment apply unless the cluster has a proxy-url. Needs PyYAML for
-        files that are not JSON, which the operator's image leaves out.
+        The environment's proxy variables are used unless the cluster has a proxy-url. Files that are not JSON
+        require PyYAML, which is not in the operator's image.
 
         Args:
-            path: the file; None reads KUBECONFIG (a list of files, of which the first to have a name counts
-                and those that are missing do not), else ~/.kube/config.
-            context: a context's name; None is the current one.
+            path: The file. None: the files in KUBECONFIG, or ~/.kube/config. If several files define the same
+                name, the first one counts. Missing files in a list are ignored.
+            context: The context's name. None: the current context.
 
         Raises:
-            ConfigError: when PyYAML or the file is missing, the file does not say enough, or it asks for what
-                is not supported: a SOCKS proxy, or an auth-provider.
+            ConfigError: PyYAML or the file is missing, the file is incomplete, or it uses an unsupported
+                feature: a SOCKS proxy or an auth-provider.
         """
-        # Only on a host: a pod does not pay for it.
+        # Imported only on a host, to save memory in a pod.
         from pilothouse.kube import kubeconfig
 
         return cls(**kubeconfig.read(path, context))

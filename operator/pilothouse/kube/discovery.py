@@ -1,4 +1,4 @@
-"""What the server serves: from a kind's name, as a person writes it, to its resource."""
+"""Discovery: finds the resource of a kind by the name that a user types."""
 
 from collections.abc import Iterator
 from typing import NamedTuple, TypeVar
@@ -12,7 +12,7 @@ from pilothouse.kube.resource import Resource
 
 T = TypeVar("T", bound=KubeObject)
 
-# Aggregated discovery (KEP-3352), since Kubernetes 1.30: all groups in one answer, the best version first.
+# Aggregated discovery (KEP-3352), since Kubernetes 1.30: all groups in one response, preferred version first.
 _ACCEPT = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 
 
@@ -56,11 +56,11 @@ class _Served(NamedTuple):
 class Discovery:
     """Finds resources by kind, plural, singular or short name, as kubectl does.
 
-    Asks the server twice at the first question (core group, all others), and again only for a name that is
-    not known: its CRD may be new.
+    The first lookup sends two requests (core group, other groups). Later lookups send them again only for an
+    unknown name, because its CRD may be new.
 
     Args:
-        client: speaks to the API server.
+        client: The client for the API server.
     """
 
     def __init__(self, client: Api) -> None:
@@ -68,17 +68,17 @@ class Discovery:
         self._served: list[_Served] = []
 
     async def resolve(self, name: str, view: type[T]) -> Resource[T]:
-        """Return the resource that a name stands for, in the version that the server prefers.
+        """Returns the resource with the given name, in the version that the API server prefers.
 
-        Among several groups the server's order decides, core first; `NAME.GROUP` names one.
+        If several groups have the name, the server's order decides, core first. `NAME.GROUP` selects a group.
 
         Args:
-            name: a kind, plural, singular or short name in any case, such as `FlightTicket`, `pods`, `deploy`
-                or `flighttickets.flights.com`.
-            view: what its objects are read into.
+            name: A kind, plural, singular or short name in upper or lower case, such as `FlightTicket`,
+                `pods`, `deploy` or `flighttickets.flights.com`.
+            view: The view that objects are decoded into.
 
         Raises:
-            NotFound: the server serves nothing of that name.
+            NotFound: The API server serves no kind of that name.
         """
         best = (await self._find(name))[0]
         return Resource(best.group, best.version, best.kind, best.plural, view, namespaced=best.namespaced)
@@ -92,8 +92,8 @@ class Discovery:
             raise NotFound(
                 404,
                 "NotFound",
-                f"the server serves no kind named {name!r}: is its CustomResourceDefinition installed? "
-                "'kubectl api-resources' lists what is served",
+                f"the API server has no kind named {name!r}: install its CustomResourceDefinition, or check "
+                "the name with 'kubectl api-resources'",
             )
         return found
 

@@ -1,25 +1,25 @@
-"""What can go wrong between a controller and the API server.
+"""The errors of the client.
 
 ::
 
     KubeError
     ├── ConfigError            the credentials or the address cannot be loaded
-    ├── Undecodable            an answer that does not fit the type that reads it
-    ├── Unreachable            no answer: connection refused, lost, timed out
-    ├── WatchListUnsupported   the server does not stream its lists
-    └── ApiError               the server answered, and said no
+    ├── Undecodable            the response does not fit the type that decodes it
+    ├── Unreachable            no response: connection refused, lost, timed out
+    ├── WatchListUnsupported   the server does not stream lists
+    └── ApiError               the server refused the request
         ├── BadRequest         400
         ├── Unauthorized       401
         ├── Forbidden          403
         ├── NotFound           404
-        ├── MethodNotAllowed   405  the kind is served, and not with this verb
-        ├── NotAcceptable      406  the server cannot answer in that form
+        ├── MethodNotAllowed   405  the kind does not support this verb
+        ├── NotAcceptable      406  the server does not support this content type
         ├── Conflict           409  the object has changed since it was read
         ├── AlreadyExists      409
         ├── Expired            410  the resourceVersion or the page is too old
         ├── RequestEntityTooLarge 413
-        ├── UnsupportedMediaType  415  this kind of patch is not served
-        ├── Invalid            422  the object breaks its schema or a rule
+        ├── UnsupportedMediaType  415  the server does not support this type of patch
+        ├── Invalid            422  the object violates its schema or a rule
         ├── TooManyRequests    429
         └── ServerError        5xx
 """
@@ -33,13 +33,19 @@ from pilothouse.kube import secrets
 from pilothouse.kube.retry_after import bounded, retry_after_seconds
 from pilothouse.telemetry.redaction import redacted, without_values
 
-# Long enough for every sentence the API server writes, short enough for a log line, a condition or an Event.
+# Long enough for every message of the API server, short enough for a log line, a condition or an Event.
 MESSAGE_LIMIT = 1024
 _TEXT_LIMIT = 200
 
 
 class Cause(NamedTuple):
-    """One reason of a refusal: the field (such as `spec.number`), what is wrong, and the code for it."""
+    """One cause of a refusal.
+
+    Attributes:
+        field: The field, such as `spec.number`.
+        message: What is wrong.
+        reason: The code, such as `FieldValueInvalid`.
+    """
 
     field: str
     message: str
@@ -47,25 +53,25 @@ class Cause(NamedTuple):
 
 
 class KubeError(Exception):
-    """Base of all errors of this package. Secret values that are known are hidden in the text."""
+    """The base of all errors of this package. Known secret values are hidden in the text."""
 
     def __init__(self, message: str = "") -> None:
         super().__init__(redacted(message))
 
 
 class ConfigError(KubeError):
-    """The cluster's address or credentials could not be loaded; the message says which and what to do."""
+    """The cluster's address or credentials cannot be loaded. The message names the cause and the fix."""
 
 
 class Undecodable(KubeError):
-    """An answer does not fit the type that reads it; the message names the object and the field."""
+    """A response does not fit the type that decodes it. The message names the object and the field."""
 
 
 class Unreachable(KubeError):
-    """The API server gave no answer.
+    """The API server did not respond.
 
     Attributes:
-        maybe_sent: True when the request may have been carried out; False when it was certainly never sent.
+        maybe_sent: Whether the server may have executed the request. False: it was certainly not sent.
     """
 
     def __init__(self, message: str, *, maybe_sent: bool) -> None:
@@ -74,22 +80,23 @@ class Unreachable(KubeError):
 
 
 class WatchListUnsupported(KubeError):
-    """The server does not stream the objects that are there before the changes: list in pages, then watch."""
+    """The server does not stream existing objects before changes. List in pages, then watch."""
 
 
 class ApiError(KubeError):
     """The API server refused a request.
 
-    The text is the server's own sentence, truncated to 1024 characters, and what to do about it where the
-    server does not say.
+    The text is the server's message, truncated to 1024 characters. If the message does not say what to do,
+    the text continues with the fix.
 
     Attributes:
-        remedy: what to do, for all errors of the class; empty where the server's sentence says it.
-        status: the HTTP status.
-        reason: metav1.Status.reason, such as `AlreadyExists`; empty when the answer was not a Status.
-        message: the same as the text.
-        causes: what is wrong with which field, for an object that was refused.
-        retry_after: seconds after which the server wants to be asked again, if it said so; 300 at most.
+        remedy: The fix that all errors of the class add to the text. Empty: the server's message is enough.
+        status: The HTTP status.
+        reason: The reason in the metav1.Status, such as `AlreadyExists`. Empty: the response was not a
+            Status.
+        message: The text of the error.
+        causes: The fields that are wrong, for a refused object.
+        retry_after: The seconds after which the server asks clients to retry, at most 300. None: it did not.
     """
 
     remedy = ""
@@ -102,7 +109,7 @@ class ApiError(KubeError):
         causes: tuple[Cause, ...] = (),
         retry_after: float | None = None,
     ) -> None:
-        sentence = message or f"the API server answered {status} {reason}".rstrip()
+        sentence = message or f"the API server returned {status} {reason}".rstrip()
         super().__init__(f"{sentence}; {self.remedy}" if self.remedy else sentence)
         self.status = status
         self.reason = reason
@@ -121,12 +128,12 @@ class Unauthorized(ApiError):
     """401: the credentials are missing, wrong or expired."""
 
     remedy = (
-        "its credentials are missing, wrong or expired: check the service account's token or the kubeconfig"
+        "the credentials are missing, wrong or expired: check the service account's token or the kubeconfig"
     )
 
 
 class Forbidden(ApiError):
-    """403: the credentials are good, and RBAC or an admission plugin does not allow the request."""
+    """403: the credentials are valid, but RBAC or an admission plugin does not allow the request."""
 
 
 class NotFound(ApiError):
@@ -134,19 +141,21 @@ class NotFound(ApiError):
 
 
 class MethodNotAllowed(ApiError):
-    """405: the kind is served, and not with this verb, such as a list of what can only be created."""
+    """405: the kind does not support this verb. For example, some kinds can be created but not listed."""
 
-    remedy = "the kind does not offer this verb; 'kubectl api-resources -o wide' lists those that it does"
+    remedy = (
+        "the kind does not support this verb; 'kubectl api-resources -o wide' shows the verbs of each kind"
+    )
 
 
 class NotAcceptable(ApiError):
-    """406: the server cannot answer in the form that was asked for."""
+    """406: the server cannot respond in any of the accepted content types."""
 
-    remedy = "the server cannot answer in this form; a kind of an aggregated API may lack it"
+    remedy = "the server does not support this content type; a kind of an aggregated API may lack it"
 
 
 class Conflict(ApiError):
-    """409: the object has changed since it was read. Read it again and decide again."""
+    """409: the object has changed since it was read. Read it again and retry."""
 
 
 class AlreadyExists(ApiError):
@@ -154,37 +163,34 @@ class AlreadyExists(ApiError):
 
 
 class Expired(ApiError):
-    """410: the resourceVersion or the continue token is older than what the server remembers. List again."""
+    """410: the resourceVersion or the continue token has expired. List again."""
 
 
 class RequestEntityTooLarge(ApiError):
-    """413: the object is larger than the server or etcd takes (3 MiB and 1.5 MiB by default)."""
+    """413: the object exceeds the limit of the API server (3 MiB by default) or of etcd (1.5 MiB)."""
 
-    remedy = "make the object smaller, or split it: the API server takes 3 MiB and etcd 1.5 MiB"
+    remedy = "make the object smaller, or split it: the limit is 3 MiB in the API server and 1.5 MiB in etcd"
 
 
 class UnsupportedMediaType(ApiError):
-    """415: the server does not take a body of this type: strategic merge patches of custom resources."""
+    """415: the server does not support this content type. Custom resources have no strategic merge patch."""
 
-    remedy = "patch with another type: merge, JSON and apply patches are served for every kind"
+    remedy = "use another patch type: every kind supports merge, JSON and apply patches"
 
 
 class Invalid(ApiError):
-    """422: the object breaks its schema or a validation rule; `causes` name the fields."""
+    """422: the object violates its schema or a validation rule. `causes` names the fields."""
 
 
 class TooManyRequests(ApiError):
-    """429: the server sheds load, or an eviction is held up by a disruption budget.
+    """429: the server sheds load, or a disruption budget does not allow an eviction.
 
-    The request was not carried out.
+    The request was not executed.
     """
 
 
 class ServerError(ApiError):
-    """5xx: the server, or something between, failed.
-
-    A request that changes things may have been carried out.
-    """
+    """5xx: the server, or a proxy before it, failed. A write may have been executed."""
 
 
 _BY_STATUS: dict[int, type[ApiError]] = {
@@ -215,7 +221,7 @@ class _StatusDetails(msgspec.Struct, rename="camel"):
 
 
 class Status(msgspec.Struct, tag_field="kind", tag="Status"):
-    """metav1.Status: how the API server says that, and why, it refused."""
+    """metav1.Status: the body of a refusal."""
 
     code: int = 0
     reason: str = ""
@@ -229,14 +235,14 @@ _decode_status = msgspec.json.Decoder(Status).decode
 def api_error(
     status: int, body: bytes, *, retry_after: str = "", path: str = "", sent: bytes | None = None
 ) -> ApiError:
-    """Return the error for an answer.
+    """Returns the error for a response.
 
     Args:
-        status: The HTTP status of the answer. The code of a Status in the body overrides it.
-        body: The answer's body. Only a Status's sentence, or the start of a plain text, becomes part of the
-            message.
+        status: The HTTP status of the response. The code of a Status in the body overrides it.
+        body: The response's body. Only the message of a Status, or the start of a plain text, becomes part of
+            the error.
         retry_after: The Retry-After header.
-        path: The path of the request. What the server quotes of a Secret is left out.
+        path: The path of the request. For a Secret, values that the server quotes are left out.
         sent: The body of the request.
     """
     seconds = retry_after_seconds(retry_after)
@@ -264,7 +270,7 @@ def api_error(
 
 
 def _cleaner(path: str, sent: bytes) -> Callable[[str], str]:
-    """Return what hides secret values in a text. It has to come before the text is shortened."""
+    """Returns a function that hides secret values in a text. Call it before the text is shortened."""
     if not secrets.is_secret_path(path):
         return redacted
     return lambda text: redacted(without_values(text, lambda: secrets.values_of(sent)))
@@ -280,12 +286,12 @@ def _class(status: int, reason: str) -> type[ApiError]:
 
 def _plain_text(status: int, body: bytes, clean: Callable[[str], str]) -> str:
     text = clean(body.decode(errors="replace").strip())
-    # A proxy's page or some other JSON is of no use to a reader and may hold what a log must not.
+    # A proxy's page or other JSON does not help the reader, and may contain secrets.
     if not text or text[0] in "{[<":
-        return f"the API server answered {status} without saying why"
-    return f"the API server answered {status}: {shorten(text, _TEXT_LIMIT)}"
+        return f"the API server returned {status} without a reason"
+    return f"the API server returned {status}: {shorten(text, _TEXT_LIMIT)}"
 
 
 def shorten(text: str, limit: int) -> str:
-    """Return the text, cut to `limit` characters with an ellipsis when it is longer."""
+    """Returns the text, truncated to `limit` characters including an ellipsis."""
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,7 +1,7 @@
-"""Exec plugins: programs that a kubeconfig names and that print credentials, a token or a client certificate.
+"""Exec plugins: programs in a kubeconfig that print credentials (a token or a client certificate).
 
-The contract is client-go's (plugin/pkg/client/auth/exec, API group client.authentication.k8s.io): the program
-runs at the first request, when what it gave has expired, and when the server answers 401.
+The contract is that of client-go (plugin/pkg/client/auth/exec, API group client.authentication.k8s.io). The
+program runs for the first request, when the credentials have expired, and when the server returns 401.
 """
 
 import asyncio
@@ -21,9 +21,9 @@ from pilothouse.kube.errors import ConfigError
 from pilothouse.kube.tls import TlsFiles
 from pilothouse.telemetry import hide_everywhere, now
 
-# A plugin may wait for a person who logs in with a browser.
+# The timeout of a plugin. It is long, because a user may have to log in with a browser.
 SECONDS = 300.0
-# Requests in flight are refused together, and plugins may give what has expired: one run serves them all.
+# The minimum time between two runs. Concurrent requests are refused at the same time, and one run is enough.
 PAUSE_SECONDS = 2.0
 
 
@@ -42,16 +42,16 @@ class _ExecCredential(msgspec.Struct, rename="camel"):
 
 @dataclass(frozen=True)
 class ExecCommand:
-    """How a plugin is run.
+    """The command that runs a plugin.
 
     Attributes:
         source: The kubeconfig and the user, for errors.
         api_version: The version of the contract, such as `client.authentication.k8s.io/v1`.
         command: The program.
-        arguments: What it is given.
-        environment: Variables on top of this process's own.
-        interactive_mode: `Never`, `IfAvailable` or `Always`: whether it reads this process's standard input.
-        cluster: What it is told of the cluster; None: nothing.
+        arguments: The program's arguments.
+        environment: Environment variables, in addition to those of this process.
+        interactive_mode: Whether it uses this process's standard input: `Never`, `IfAvailable` or `Always`.
+        cluster: The information about the cluster that it receives. None: it receives none.
         install_hint: What to do if the program is missing.
     """
 
@@ -66,10 +66,10 @@ class ExecCommand:
 
 
 class ExecPlugin:
-    """The credentials that a plugin gives: a `TokenSource`, and a certificate for `PluginTls`.
+    """The credentials of a plugin: a `TokenSource`, and a certificate for `PluginTls`.
 
     Args:
-        command: How it is run.
+        command: The command that runs the plugin.
     """
 
     def __init__(self, command: ExecCommand) -> None:
@@ -80,17 +80,22 @@ class ExecPlugin:
 
     @property
     def certificate(self) -> tuple[str, str] | None:
-        """The certificate and its key, as PEM; None if it gives none, or before `token`."""
+        """The certificate and its key, as PEM. None before the first run, or if the plugin prints none."""
         given = self._given
         if given is None or not given.client_certificate_data:
             return None
         return given.client_certificate_data, given.client_key_data
 
     async def token(self, *, refused: bool = False) -> str:
-        """Return the token, empty if it gives none. Runs the plugin if necessary; requests share one run.
+        """Returns the token, or an empty text if there is none. Runs the plugin if necessary.
+
+        Concurrent requests share one run.
+
+        Args:
+            refused: Whether the server has returned 401 for the last credentials.
 
         Raises:
-            ConfigError: The plugin cannot be run, or gives no credentials; the message names the kubeconfig
+            ConfigError: The plugin cannot be run, or prints no credentials. The message names the kubeconfig
                 and the user.
         """
         current = asyncio.get_running_loop().time()
@@ -100,7 +105,7 @@ class ExecPlugin:
         is_over = given is not None and given.expiration_timestamp and given.expiration_timestamp <= now()
         if given is None or refused or is_over:
             if self._running is None:
-                # A task of its own: a request that gives up does not lose what a person has just typed.
+                # In its own task, so that a cancelled request does not discard what a user has just typed.
                 self._running = asyncio.get_running_loop().create_task(self._run())
                 self._running.add_done_callback(self._ran)
             given = await asyncio.shield(self._running)
@@ -117,11 +122,11 @@ class ExecPlugin:
 
 
 class PluginTls:
-    """TLS settings with the certificate that a plugin gives: other settings whenever it gives another one.
+    """TLS settings with the certificate of a plugin. They change when the plugin prints another certificate.
 
     Args:
         base: The settings without a certificate.
-        plugin: Gives the certificate.
+        plugin: The plugin that prints the certificate.
     """
 
     def __init__(self, base: TlsFiles, plugin: ExecPlugin) -> None:
@@ -130,7 +135,7 @@ class PluginTls:
         self._certificate: tuple[str, str] | None = None
 
     def context(self, *, refused: bool = False) -> ssl.SSLContext:
-        """Return the settings for new connections; see `TlsFiles.context`."""
+        """Returns the settings for new connections; see `TlsFiles.context`."""
         if (certificate := self._plugin.certificate) != self._certificate:
             self._certificate = certificate
             data, key = certificate or (None, None)
@@ -139,18 +144,18 @@ class PluginTls:
 
 
 def run(command: ExecCommand) -> _Status:
-    """Run a plugin and return what it gives. Blocks. Its standard error stays this process's.
+    """Runs a plugin and returns the credentials. Blocks. The plugin inherits this process's standard error.
 
     Raises:
-        ConfigError: It cannot be run, fails, or prints something else. The message has nothing of what it
-            prints: that may be a secret.
+        ConfigError: The plugin cannot be run, fails, or prints something else. The message does not contain
+            its output, which may be secret.
     """
     failed = f"{command.source}: the exec plugin {command.command!r}"
     is_terminal = sys.stdin is not None and sys.stdin.isatty()
     if command.interactive_mode == "Always" and not is_terminal:
         raise ConfigError(
-            f"{failed} needs a terminal (interactiveMode: Always), and standard input is none: "
-            "use credentials that need no person"
+            f"{failed} needs a terminal (interactiveMode: Always), but standard input is not a terminal: "
+            "use credentials that do not need a login"
         )
     is_interactive = is_terminal and command.interactive_mode != "Never"
     spec: dict[str, Any] = {"interactive": is_interactive}
@@ -170,10 +175,10 @@ def run(command: ExecCommand) -> _Status:
     except FileNotFoundError:
         hint = " ".join(command.install_hint.split())
         raise ConfigError(
-            f"{failed} is not installed{': ' + hint if hint else ', or is not in PATH: install it'}"
+            f"{failed} was not found{': ' + hint if hint else ': install it, or add it to PATH'}"
         ) from None
     except subprocess.TimeoutExpired:
-        raise ConfigError(f"{failed} did not end within {SECONDS:g} s: run it manually to see why") from None
+        raise ConfigError(f"{failed} timed out after {SECONDS:g} s: run it manually to see why") from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{failed} cannot be run: {error}") from None
     if done.returncode:
@@ -185,25 +190,32 @@ def _read(command: ExecCommand, failed: str, output: bytes) -> _Status:
     try:
         given = msgspec.json.decode(output, type=_ExecCredential)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise ConfigError(f"{failed} does not print an ExecCredential as JSON: run it manually") from None
+        raise ConfigError(
+            f"{failed} did not print an ExecCredential as JSON: run it manually to see why"
+        ) from None
     if given.kind != "ExecCredential" or given.api_version != command.api_version:
         raise ConfigError(
-            f"{failed} prints kind {given.kind[:50]!r} of {given.api_version[:50]!r}: it must print "
+            f"{failed} printed the kind {given.kind[:50]!r} of {given.api_version[:50]!r}: it must print an "
             f"ExecCredential of {command.api_version!r}, the exec.apiVersion"
         )
     status = given.status or _Status()
     for secret in (status.token, status.client_key_data):
         hide_everywhere(secret)
     if bool(status.client_certificate_data) != bool(status.client_key_data):
-        raise ConfigError(f"{failed} prints a certificate without its key, or a key without its certificate")
+        raise ConfigError(
+            f"{failed} printed a certificate without its key, or a key without its certificate: "
+            "run it manually to see why"
+        )
     if not status.token and not status.client_certificate_data:
-        raise ConfigError(f"{failed} prints neither a token nor a certificate: run it manually to see why")
+        raise ConfigError(f"{failed} printed neither a token nor a certificate: run it manually to see why")
     if status.client_certificate_data:
         try:
             TlsFiles(cert_data=status.client_certificate_data, key_data=status.client_key_data).context()
         except (OSError, ValueError) as error:
-            raise ConfigError(f"{failed} prints a certificate and key that cannot be used: {error}") from None
+            raise ConfigError(f"{failed} printed an unusable certificate or key: {error}") from None
     expires = status.expiration_timestamp
     if expires is not None and expires.tzinfo is None:
-        raise ConfigError(f"{failed} prints an expirationTimestamp without a time zone: RFC 3339 needs one")
+        raise ConfigError(
+            f"{failed} printed an expirationTimestamp without a time zone: RFC 3339 requires one"
+        )
     return status

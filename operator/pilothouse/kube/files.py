@@ -1,8 +1,7 @@
-"""Files that are replaced while the process runs: mounted Secrets, ConfigMaps and service account tokens.
+"""Files that are rotated while the process runs: mounted Secrets, ConfigMaps and service account tokens.
 
-The kubelet updates a mounted volume by swapping a symbolic link, so a file changes as a whole, and several
-files change together. Other tools replace files one at a time; then a certificate can be present with the
-wrong key for a moment.
+The kubelet updates a mounted volume by swapping a symbolic link, so all its files change at the same time.
+Other tools replace files one by one, so a certificate may have the wrong key for a moment.
 """
 
 import logging
@@ -21,17 +20,17 @@ Stamp = tuple[int, int, int] | None
 
 
 class RotatedFiles(Generic[T]):
-    """A value that is read from files and read again when one of them has changed.
+    """A value that is read from files, and read again when one of them has changed.
 
-    If changed files cannot be read, the last good value stays in use, with one warning in the log. The next
-    check tries again.
+    If changed files cannot be read, the last valid value stays in use, and a warning is logged once. The next
+    check reads them again.
 
     Args:
         paths: The files. The value is read again when any of them has changed.
-        read: Reads the value. It raises OSError (ssl.SSLError is one) or ValueError for files that are
+        read: Reads the value. It raises OSError (which includes ssl.SSLError) or ValueError if the files are
             unusable.
         clock: Returns the time in seconds.
-        period: The files are checked at most once in this many seconds. 0 checks them at each call.
+        period: The minimum time between two checks of the files, in seconds. 0: check at each call.
     """
 
     def __init__(
@@ -52,10 +51,11 @@ class RotatedFiles(Generic[T]):
         self._warning = ""
 
     def get(self, *, now: bool = False) -> T:
-        """Return the value as the files have it.
+        """Returns the current value.
 
         Args:
-            now: Check the files even if the period is not over. For a value that a server has refused.
+            now: Whether to check the files even if the period is not over, because a server refused the
+                value.
 
         Raises:
             OSError: A file cannot be read, and there is no earlier value.
@@ -68,7 +68,7 @@ class RotatedFiles(Generic[T]):
         return cast("T", self._value)
 
     def _check(self) -> None:
-        # Taken before the files are read: a change in between is found by the next check.
+        # Taken before the files are read, so that the next check detects a change in between.
         stamps = tuple(_stamp(path) for path in self._paths)
         if self._value is not None and stamps == self._stamps:
             return
@@ -78,7 +78,7 @@ class RotatedFiles(Generic[T]):
             if self._value is None:
                 raise
             if str(error) != self._warning:
-                log.warning("keeping the last good content of %s: %s", self, error)
+                log.warning("Keeping the last valid content of %s: %s", self, error)
             self._warning = str(error)
             return
         self._stamps, self._warning = stamps, ""

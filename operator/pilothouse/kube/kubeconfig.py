@@ -1,7 +1,7 @@
-"""Kubeconfig files, read as client-go reads them (tools/clientcmd). Only on a host.
+"""Kubeconfig files, read by the rules of client-go (tools/clientcmd). Only used on a host.
 
-What kubectl takes is either supported or refused by a sentence that names the file, the entry and the field.
-Nothing is ignored, but for fields that Kubernetes does not define: a warning names those.
+A feature that kubectl supports is either supported, or refused with an error that names the file, the entry
+and the field. Only fields that Kubernetes does not define are ignored, with a warning.
 """
 
 import base64
@@ -26,16 +26,17 @@ from pilothouse.telemetry import hide_everywhere
 log = logging.getLogger(__name__)
 
 EXEC_VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
-# client-go, tools/clientcmd: the cluster's extension that is handed to exec plugins.
+# client-go, tools/clientcmd: the cluster's extension that is passed to exec plugins.
 _EXEC_EXTENSION = "client.authentication.k8s.io/exec"
-# What the name of a header may have besides letters and digits (RFC 9110, token), but for the percent sign.
+# The characters besides letters and digits in the name of a header (RFC 9110, token), except the percent
+# sign.
 _HEADER_CHARACTERS = "!#$&'*+-.^_`|~"
 _EXAMPLE = "https://10.0.0.1:6443"
-_REMEDY = "set KUBECONFIG to a file that kubectl can use"
+_FIX = "set KUBECONFIG to a file that kubectl can use"
 
 
 class Settings(TypedDict):
-    """What a kubeconfig's context says, under the names of `ClientConfig`."""
+    """The settings of a kubeconfig's context, with the names of `ClientConfig`."""
 
     server: str
     tls: TlsSource | None
@@ -47,18 +48,18 @@ class Settings(TypedDict):
 
 
 class _Entry(msgspec.Struct, rename="kebab"):
-    """Part of a kubeconfig; client-go's api/v1 types are the reference."""
+    """The base of the parts of a kubeconfig. client-go's api/v1 types are the reference."""
 
 
 class Extension(_Entry):
-    """Something that a tool keeps in a kubeconfig."""
+    """Additional data that a tool keeps in a kubeconfig."""
 
     name: str = ""
     extension: Any = None
 
 
 class Cluster(_Entry):
-    """Where an API server is, and how it proves who it is."""
+    """An API server's address, and how to verify its identity."""
 
     server: str = ""
     tls_server_name: str = ""
@@ -66,13 +67,13 @@ class Cluster(_Entry):
     certificate_authority: str = ""
     certificate_authority_data: str = ""
     proxy_url: str = ""
-    # Answers are never compressed: see Transport.
+    # Without effect, because responses are never compressed; see Transport.
     disable_compression: bool = False
     extensions: list[Extension] = []
 
 
 class EnvVar(_Entry):
-    """A variable for an exec plugin."""
+    """An environment variable for an exec plugin."""
 
     name: str = ""
     value: str = ""
@@ -91,14 +92,14 @@ class Exec(_Entry, rename="camel"):
 
 
 class AuthProvider(_Entry):
-    """What client-go had before exec plugins."""
+    """The predecessor of exec plugins in client-go."""
 
     name: str = ""
     config: dict[str, Any] = {}
 
 
 class User(_Entry):
-    """Who the client is."""
+    """The client's credentials."""
 
     client_certificate: str = ""
     client_certificate_data: str = ""
@@ -118,7 +119,7 @@ class User(_Entry):
 
 
 class Context(_Entry):
-    """A cluster, a user and a namespace, together."""
+    """A combination of a cluster, a user and a namespace."""
 
     cluster: str = ""
     user: str = ""
@@ -127,28 +128,28 @@ class Context(_Entry):
 
 
 class NamedCluster(_Entry):
-    """A cluster's name, and the cluster."""
+    """A cluster with its name."""
 
     name: str
     cluster: Cluster = msgspec.field(default_factory=Cluster)
 
 
 class NamedUser(_Entry):
-    """A user's name, and the user."""
+    """A user with its name."""
 
     name: str
     user: User = msgspec.field(default_factory=User)
 
 
 class NamedContext(_Entry):
-    """A context's name, and the context."""
+    """A context with its name."""
 
     name: str
     context: Context = msgspec.field(default_factory=Context)
 
 
 class Kubeconfig(_Entry):
-    """A whole file."""
+    """A kubeconfig file."""
 
     current_context: str = ""
     clusters: list[NamedCluster] = []
@@ -161,11 +162,11 @@ E = TypeVar("E", Cluster, User, Context)
 
 @dataclass(frozen=True)
 class Found(Generic[E]):
-    """An entry and where it is.
+    """An entry of a kubeconfig, and the file that it is in.
 
     Attributes:
-        file: The file that it is in.
-        what: What it is, for errors, such as `user 'admin'`.
+        file: The file.
+        what: The kind and name of the entry, for errors, such as `user 'admin'`.
         entry: The entry.
     """
 
@@ -175,40 +176,40 @@ class Found(Generic[E]):
 
     @property
     def source(self) -> str:
-        """The file and the entry, as errors begin."""
+        """The beginning of errors: the file and the entry."""
         return f"the kubeconfig {self.file} cannot be used: {self.what}"
 
     def wrong(self, why: str) -> ConfigError:
-        """Return the error for something wrong with the entry."""
+        """Returns the error for a problem with the entry."""
         return ConfigError(f"{self.source}: {why}")
 
     def path(self, name: str) -> Path:
-        """Return a path that the entry names; a relative one begins in the folder of the file."""
+        """Returns a path from the entry. A relative path is relative to the directory of the file."""
         return self.file.absolute().parent / name
 
     def decoded(self, field: str, text: str) -> str:
-        """Return what a `-data` field holds.
+        """Returns the decoded content of a `-data` field.
 
         Raises:
-            ConfigError: It is not base64.
+            ConfigError: The field is not base64.
         """
         try:
             return base64.b64decode("".join(text.split()), validate=True).decode()
         except (binascii.Error, ValueError):
             raise self.wrong(
-                f"its {field} is not PEM in base64: copy it again from where it came from"
+                f"its {field} is not a PEM text in base64: copy it again from its source"
             ) from None
 
 
 def read(path: str | None, context: str | None) -> Settings:
-    """Return what a kubeconfig describes; see `ClientConfig.from_kubeconfig`."""
+    """Returns the settings of a kubeconfig; see `ClientConfig.from_kubeconfig`."""
     chosen, cluster, user = _choose(_load(path), context)
     server, is_secure = _server(cluster)
     _validate_user(user)
-    # As client-go: nothing secret goes over a connection that anyone can read.
+    # As in client-go, credentials are not sent over an unencrypted connection.
     token, tls, headers = _credentials(cluster, user) if is_secure else (None, None, ())
     if not is_secure and user.entry != User():
-        log.warning("%s: its credentials are not sent, because the server is an http URL", user.what)
+        log.warning("Not sending the credentials of %s, because the server is an http URL", user.what)
     return Settings(
         server=server,
         tls=tls,
@@ -224,10 +225,9 @@ def read(path: str | None, context: str | None) -> Settings:
 
 
 def _load(path: str | None) -> list[tuple[Path, Kubeconfig]]:
-    """Return the files that exist, in the order in which they count.
+    """Returns the existing files, in order of precedence.
 
-    As client-go: of KUBECONFIG's list, files that are missing or empty are left out; a file that is named
-    otherwise has to be there.
+    As in client-go, files of a list in KUBECONFIG may be missing or empty. A single file must exist.
     """
     files = _files(path)
     if all(config == Kubeconfig() for _, config in files):
@@ -243,7 +243,7 @@ def _files(path: str | None) -> list[tuple[Path, Kubeconfig]]:
         return [(file, _parse(file))]
     files = [(name, _parse(name)) for name in names if name.exists()]
     if not files:
-        raise ConfigError(f"KUBECONFIG is {listed!r}: none of its files exists; {_REMEDY}")
+        raise ConfigError(f"KUBECONFIG is {listed!r}, but none of these files exists; {_FIX}")
     return files
 
 
@@ -272,7 +272,7 @@ def _parse(file: Path) -> Kubeconfig:
 
 
 def _decode(content: bytes) -> Any:
-    """JSON or YAML. The errors of the parsers quote the file, which may hold secrets, so they are dropped."""
+    """Decodes JSON or YAML. The parsers' errors are dropped, because they may quote secrets in the file."""
     content = content.removeprefix(b"\xef\xbb\xbf")
     try:
         return msgspec.json.decode(content)
@@ -282,8 +282,8 @@ def _decode(content: bytes) -> Any:
         import yaml
     except ImportError as error:
         raise ConfigError(
-            "reading a kubeconfig needs PyYAML, which is not installed here: install it "
-            "(pip install 'pilothouse[host]'), or run inside a pod"
+            "reading a kubeconfig requires PyYAML, which is not installed: run "
+            "pip install 'pilothouse[host]', or run the operator in a pod"
         ) from error
     try:
         return yaml.safe_load(content)
@@ -293,7 +293,7 @@ def _decode(content: bytes) -> Any:
 
 
 def _without_nulls(value: Any) -> Any:
-    """Go reads null as if the field were not there."""
+    """Returns the value without fields that are null, which Go treats as absent."""
     if isinstance(value, dict):
         return {str(key): _without_nulls(each) for key, each in value.items() if each is not None}
     if isinstance(value, list):
@@ -314,7 +314,7 @@ def _warn_of_unknown_fields(file: Path, parsed: Mapping[str, Any]) -> None:
             unknown += sorted(execs - {known.encode_name for known in msgspec.structs.fields(Exec)})
             if unknown:
                 log.warning(
-                    "the kubeconfig %s has unknown fields, which are ignored: %s of %s %r",
+                    "Ignoring unknown fields of the kubeconfig %s: %s of %s %r",
                     file,
                     ", ".join(unknown),
                     field,
@@ -323,7 +323,7 @@ def _warn_of_unknown_fields(file: Path, parsed: Mapping[str, Any]) -> None:
 
 
 def _unusable(file: Path, why: str) -> ConfigError:
-    return ConfigError(f"the kubeconfig {file} cannot be used: {why}; {_REMEDY}")
+    return ConfigError(f"the kubeconfig {file} cannot be used: {why}; {_FIX}")
 
 
 # The entries.
@@ -332,7 +332,7 @@ def _unusable(file: Path, why: str) -> ConfigError:
 def _choose(
     files: list[tuple[Path, Kubeconfig]], name: str | None
 ) -> tuple[Found[Context], Found[Cluster], Found[User]]:
-    """Return the entries of a context. Of several files, the first one that has a name counts."""
+    """Returns the entries of a context. If several files define a name, the first one counts."""
     contexts = _first((file, each.name, each.context) for file, config in files for each in config.contexts)
     clusters = _first((file, each.name, each.cluster) for file, config in files for each in config.clusters)
     users = _first((file, each.name, each.user) for file, config in files for each in config.users)
@@ -340,7 +340,7 @@ def _choose(
         ((config.current_context, file) for file, config in files if config.current_context),
         ("", files[0][0]),
     )
-    known = f"it has {', '.join(map(repr, contexts))}" if contexts else "it has none"
+    known = f"it has {', '.join(map(repr, contexts))}" if contexts else "it has no contexts"
     chosen = name or current
     if not chosen:
         raise ConfigError(
@@ -348,9 +348,9 @@ def _choose(
             f"choose a context with 'kubectl config use-context' ({known})"
         )
     if chosen not in contexts:
-        field = "there is no context" if name else "its current-context is not a context:"
+        problem = "it has no context" if name else "its current-context does not exist:"
         raise ConfigError(
-            f"the kubeconfig {first} cannot be used: {field} {chosen!r}: "
+            f"the kubeconfig {first} cannot be used: {problem} {chosen!r}: "
             f"choose another with 'kubectl config use-context' ({known})"
         )
     file, context = contexts[chosen]
@@ -388,28 +388,28 @@ def _server(cluster: Found[Cluster]) -> tuple[str, bool]:
         parts = urlsplit(server)
         _ = parts.port
     except ValueError:
-        raise cluster.wrong(
-            f"its server {server!r} is not a URL: use one such as https://10.0.0.1:6443"
-        ) from None
+        raise cluster.wrong(f"its server {server!r} is not a URL: use a URL such as {_EXAMPLE}") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise cluster.wrong(f"its server {server!r} is not an http or https URL: use one such as {_EXAMPLE}")
+        raise cluster.wrong(
+            f"its server {server!r} is not an http or https URL: use a URL such as {_EXAMPLE}"
+        )
     if parts.query or parts.fragment or parts.username:
-        raise cluster.wrong("its server is a URL with a user, a query or a fragment: remove that")
+        raise cluster.wrong("its server is a URL with a user, a query or a fragment: remove that part")
     return server, parts.scheme == "https"
 
 
 def _proxy(cluster: Found[Cluster], server: str) -> str:
-    """Return the proxy's URL: proxy-url, else what the environment says, as kubectl does."""
+    """Returns the proxy's URL from proxy-url or else from the environment, as kubectl does."""
     given = cluster.entry.proxy_url
     proxy = given or proxy_from_environment(server, os.environ)
     scheme = urlsplit(proxy).scheme if "://" in proxy else ""
     if proxy and scheme not in ("http", "https"):
-        # Not the URL itself: it may hold a password.
+        # Without the URL itself, which may contain a password.
         field = "proxy-url" if given else "proxy in the environment (HTTPS_PROXY or HTTP_PROXY)"
         what = f"a {scheme} proxy" if scheme else "not a URL"
         raise cluster.wrong(
-            f"its {field} is {what}, and only http and https proxies are supported: "
-            "use one of those, or tunnel the connection"
+            f"its {field} is {what}, but only http and https proxies are supported: "
+            "use such a proxy, or a tunnel"
         )
     return proxy
 
@@ -424,11 +424,14 @@ def _validate_user(user: Found[User]) -> None:
     if given.token and (given.username or given.password):
         raise user.wrong("it has both a token and a username or password: remove one of them")
     if given.password and not given.username:
-        raise user.wrong("it has a password and no username: set both")
+        raise user.wrong("it has a password but no username: set both")
     if (
         given.impersonate_uid or given.impersonate_groups or given.impersonate_extra
     ) and not given.impersonate:
-        raise user.wrong("it has as-uid, as-groups or as-user-extra without as: set as to the user's name")
+        raise user.wrong(
+            "it has as-uid, as-groups or as-user-extra, but not 'as': set 'as' to the name of the user to "
+            "impersonate"
+        )
 
 
 # Credentials.
@@ -454,7 +457,7 @@ def _credentials(
         return token, tls, headers
     if token or headers or tls.cert_file or tls.cert_data:
         # client-go, plugin/pkg/client/auth/exec: UpdateTransportConfig.
-        log.warning("%s: its exec plugin is not used, because it has other credentials, too", user.what)
+        log.warning("Not using the exec plugin of %s, because it also has other credentials", user.what)
         return token, tls, headers
     plugin = ExecPlugin(_exec_command(cluster, user, given.exec))
     return plugin, PluginTls(tls, plugin), headers
@@ -533,7 +536,7 @@ def _exec_command(cluster: Found[Cluster], user: Found[User], given: Exec) -> Ex
         mode = "IfAvailable"
     if mode not in ("Never", "IfAvailable", "Always"):
         raise user.wrong(f"its exec.interactiveMode is {mode!r}: use Never, IfAvailable or Always")
-    # As client-go: with a separator in it, it is a path; one that is relative begins at the file.
+    # As in client-go, a command with a separator is a path. If relative, it is relative to the kubeconfig.
     command = str(user.path(given.command)) if os.sep in given.command else given.command
     return ExecCommand(
         source=user.source,
@@ -548,7 +551,7 @@ def _exec_command(cluster: Found[Cluster], user: Found[User], given: Exec) -> Ex
 
 
 def _cluster_info(found: Found[Cluster]) -> Mapping[str, Any]:
-    """What an exec plugin is told of the cluster: ExecCredential's spec.cluster."""
+    """Returns the information about the cluster for an exec plugin: ExecCredential's spec.cluster."""
     cluster = found.entry
     authority = cluster.certificate_authority_data
     if cluster.certificate_authority:
@@ -568,7 +571,7 @@ def _cluster_info(found: Found[Cluster]) -> Mapping[str, Any]:
 
 
 def _impersonation(user: User) -> Iterable[tuple[str, str]]:
-    """The headers of client-go's transport.NewImpersonatingRoundTripper."""
+    """Yields the headers of client-go's transport.NewImpersonatingRoundTripper."""
     if not user.impersonate:
         return
     yield "Impersonate-User", user.impersonate

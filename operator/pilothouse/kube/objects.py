@@ -1,7 +1,8 @@
-"""The parts of the Kubernetes API's types that every kind shares.
+"""The API types that all kinds share, such as metadata and conditions.
 
-Values that most objects of a kind have in common (namespace, finalizers, the words of a condition) are kept
-once and not once per object: in a store of 10,000 FlightTickets that is 3 of 13 MiB, for a microsecond each.
+Values that are equal in most objects of a kind (namespace, finalizers, the type of a condition) are kept in
+memory only once. In a store of 10,000 FlightTickets this saves 3 of 13 MiB, and costs a microsecond per
+object.
 """
 
 from collections.abc import Mapping
@@ -14,27 +15,27 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import msgspec
 from msgspec.structs import force_setattr
 
-# One empty mapping for all objects: a dict per object would cost 64 bytes each in a store of many.
+# One empty mapping for all objects. A dict per object would take 64 bytes each.
 EMPTY: Mapping[str, str] = MappingProxyType({})
 
-# Digits. etcd's revisions have 19 at most; Python refuses to convert thousands.
+# The maximum number of digits. etcd's revisions have at most 19. Python refuses to convert thousands.
 _LONGEST = 100
 
 
 @lru_cache(maxsize=1024)
 def _shared(values: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the first of all equal tuples."""
+    """Returns the first of all equal tuples."""
     return values
 
 
 @lru_cache(maxsize=1024)
 def _shared_time(value: datetime) -> datetime:
-    """Return the first of all equal times: what was made in one go was made in the same second."""
+    """Returns the first of all equal times. Objects of one manifest are created in the same second."""
     return value
 
 
 class ObjectKey(NamedTuple):
-    """Namespace and name: what a queue holds and a store is read by.
+    """The namespace and name of an object: the key in queues and stores.
 
     The namespace of a cluster-scoped object is empty.
     """
@@ -47,7 +48,7 @@ class ObjectKey(NamedTuple):
 
 
 class OwnerReference(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defaults=True):
-    """metav1.OwnerReference: the object that owns another, and whose deletion deletes it."""
+    """metav1.OwnerReference: the owner of an object. When it is deleted, the object is deleted, too."""
 
     api_version: str
     kind: str
@@ -58,12 +59,13 @@ class OwnerReference(msgspec.Struct, frozen=True, gc=False, rename="camel", omit
 
 
 class ObjectMeta(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defaults=True):
-    """The fields of metav1.ObjectMeta that controllers read. All have defaults: a view holds what is there.
+    """The fields of metav1.ObjectMeta that controllers read. All have defaults, because any may be absent.
 
     Attributes:
-        resource_version: the version of the object; see `ordered`.
-        generation: grows with every change of the spec.
-        deletion_timestamp: when the object was asked to go; it stays until its finalizers are gone.
+        resource_version: The version of the object; see `ordered`.
+        generation: A number that increases with every change of the spec.
+        deletion_timestamp: The time at which deletion was requested. The object exists until its finalizers
+            are removed.
     """
 
     name: str = ""
@@ -92,9 +94,9 @@ class ObjectMeta(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_def
 
 
 class Condition(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """metav1.Condition: one aspect of an object's state, with a reason for machines and a message for people.
+    """metav1.Condition: one aspect of an object's state, with a reason for programs and a message for people.
 
-    Every field is written, empty ones too: the schema of a condition requires them.
+    Every field is encoded, even if it is empty, because the schema of a condition requires it.
     """
 
     type: str
@@ -105,7 +107,7 @@ class Condition(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     observed_generation: int = 0
 
     def __post_init__(self) -> None:
-        # Not in a loop: ten thousand of them are read at a start.
+        # Not in a loop, for speed: ten thousand conditions may be decoded at start-up.
         force_setattr(self, "type", intern(self.type))
         force_setattr(self, "status", intern(self.status))
         force_setattr(self, "reason", intern(self.reason))
@@ -113,7 +115,7 @@ class Condition(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 
 class KubeObject(Protocol):
-    """What a view of a kind must have: its metadata. The rest is whatever its reader needs."""
+    """The protocol of views: every view has metadata. The other fields are up to the view."""
 
     __struct_fields__: ClassVar[tuple[str, ...]]
 
@@ -123,19 +125,19 @@ class KubeObject(Protocol):
 
 
 class PartialObjectMetadata(msgspec.Struct, frozen=True, gc=False):
-    """The view of a controller that reads nothing but metadata: of owned objects, or of another's kind."""
+    """The view of a controller that reads only metadata, for example of owned objects."""
 
     metadata: ObjectMeta
 
 
 class Unstructured:
-    """The view of who looks at fields that no type names: an object as JSON has it.
+    """A view that contains the whole object as decoded JSON, for fields that are not known in advance.
 
-    For single reads and patches: informers keep Structs, whose fields they can tell apart.
+    It is for single reads and patches. Informers need a Struct.
 
     Attributes:
-        content: the object, not to be changed.
-        metadata: its metadata.
+        content: The object. Do not change it.
+        metadata: The object's metadata.
     """
 
     __slots__ = ("content", "metadata")
@@ -147,15 +149,15 @@ class Unstructured:
 
 
 def version(obj: KubeObject) -> int:
-    """Return the object's resourceVersion as an integer (KEP-5504), 0 if it has no order; see `ordered`."""
+    """Returns the object's resourceVersion as an integer (KEP-5504), or 0 if it is opaque; see `ordered`."""
     return ordered(obj.metadata.resource_version)
 
 
 def ordered(resource_version: str) -> int:
-    """Return a resourceVersion as an integer. 0 if it is missing or opaque: then it has no order.
+    """Returns a resourceVersion as an integer, or 0 if it is missing or opaque, and so has no order.
 
-    What the API server stores in etcd has versions that are ordered integers (KEP-5504). Aggregated API
-    servers may use any text, or none.
+    The versions of objects in etcd are ordered integers (KEP-5504). Aggregated API servers may use any text,
+    or no version.
     """
     if resource_version.isdecimal() and resource_version.isascii() and len(resource_version) < _LONGEST:
         return int(resource_version)

@@ -1,6 +1,6 @@
-"""Changes to private attributes of libraries: all that this package makes, in one place.
+"""All changes to private attributes of libraries, in one module.
 
-None of them is an API, so a new release may rename or ignore any of them without an error.
+These attributes are not part of an API: a new release may rename or ignore them without an error.
 tests/unit/kube/test_patches.py and tests/unit/playbook/test_awaited.py fail when that happens. Checked with
 CPython 3.11 and aiohttp 3.14.
 """
@@ -19,18 +19,18 @@ PLAIN_BUFFER_BYTES = 64 * 1024
 
 
 def shrink_read_buffers() -> None:
-    """Make asyncio's read buffers smaller, for the whole process.
+    """Makes asyncio's read buffers smaller, for the whole process.
 
-    A TLS connection has a zeroed, and so resident, buffer of 256 KiB: 10 MiB for 32 connections, with this 3
-    MiB. A plain connection allocates a buffer of 256 KiB for each read: above malloc's threshold, so each
-    read maps memory and unmaps it again.
+    By default, a TLS connection has a resident buffer of 256 KiB: 10 MiB for 32 connections, instead of 3 MiB
+    with this change. A plain connection allocates 256 KiB for each read. This exceeds malloc's threshold, so
+    each read maps memory and unmaps it again.
     """
     SSLProtocol.max_size = TLS_BUFFER_BYTES
     _SelectorSocketTransport.max_size = PLAIN_BUFFER_BYTES
 
 
 def never_resend(session: aiohttp.ClientSession) -> None:
-    """Stop aiohttp from sending a PUT or DELETE again when a connection that it reuses breaks.
+    """Prevents aiohttp from retrying a PUT or DELETE when a reused connection breaks.
 
     aiohttp has no public setting for this; its own tests use this attribute.
     """
@@ -38,13 +38,13 @@ def never_resend(session: aiohttp.ClientSession) -> None:
 
 
 def on_unawaited(handler: Callable[[Coroutine[Any, Any, Any]], bool]) -> None:
-    """Has a function called with each coroutine that is dropped without having been started.
+    """Sets a function that is called for each coroutine that is discarded without having been started.
 
-    Python only warns of those, once for each line. It calls what is replaced here to do so, in the context
-    of the code that dropped the coroutine.
+    Python itself only logs a warning, once for each line. This replaces the function that it calls for the
+    warning. The call happens in the context of the code that discarded the coroutine.
 
     Args:
-        handler: Returns whether it has dealt with the coroutine. If not, Python warns.
+        handler: Returns whether it has handled the coroutine. If not, Python warns.
     """
     warn = warnings._warn_unawaited_coroutine  # type: ignore[attr-defined]
 

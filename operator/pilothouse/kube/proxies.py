@@ -1,4 +1,4 @@
-"""The proxy that the environment asks for, by the rules of Go's net/http, which kubectl follows."""
+"""The proxy from the environment, by the rules of Go's net/http, which kubectl uses."""
 
 import ipaddress
 from collections.abc import Mapping
@@ -6,15 +6,16 @@ from urllib.parse import urlsplit
 
 
 def proxy_from_environment(url: str, variables: Mapping[str, str]) -> str:
-    """Return the URL of the proxy for a URL, empty for none.
+    """Returns the URL of the proxy for a URL, or an empty text for no proxy.
 
-    HTTPS_PROXY or HTTP_PROXY names it, by the URL's scheme. NO_PROXY lists the hosts that are reached without
-    it: names (with their subdomains), IP addresses, networks such as 10.96.0.0/12, each with or without a
-    port, or `*` for all. This machine itself is always reached without it. The lower-case names count, too.
+    HTTPS_PROXY or HTTP_PROXY contains the proxy, depending on the URL's scheme. NO_PROXY lists the hosts that
+    are reached without a proxy: names (with their subdomains), IP addresses, networks such as 10.96.0.0/12,
+    each with or without a port, or `*` for all. The local host never uses the proxy. The variables may have
+    lower-case names.
 
     Args:
-        url: What is to be reached.
-        variables: The environment.
+        url: The URL of the request.
+        variables: The environment variables.
     """
     parts = urlsplit(url)
     host, scheme = (parts.hostname or "").lower(), parts.scheme
@@ -55,7 +56,7 @@ def _matches(entry: str, host: str, port: int) -> bool:
         except ValueError:
             return False
     name, colon, number = entry.rpartition(":")
-    # An IPv6 address has colons of its own: with a port, it stands in brackets.
+    # An IPv6 address contains colons. With a port, it is in brackets.
     if colon and number.isdecimal() and (":" not in name or name.startswith("[")):
         if int(number) != port:
             return False

@@ -1,4 +1,4 @@
-"""The half of the client that reads: objects, pages, and what changes."""
+"""The reading half of the client: get, list and watch."""
 
 import random
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -18,41 +18,42 @@ from pilothouse.kube.objects import KubeObject, ObjectKey
 from pilothouse.kube.resource import Resource
 from pilothouse.kube.transport import IDLE_SECONDS, JSON, Transport
 
-# A server sends bookmarks 60 s apart (measured: 59.3 to 61.0 s, and some are left out) and one 2 s before a
-# watch's end (k8s.io/apiserver, cacheWatcher.nextBookmarkTime). In watches of 5 to 10 minutes, as client-go's
-# are, a minute's silence is thus normal. In a life of less than IDLE_SECONDS it is not, and each watch ends
-# at a fresh version, for one request a minute. Random, so that watches do not renew in step.
+# The API server sends bookmarks every 60 s (measured: 59.3 to 61.0 s, and some are omitted) and one 2 s
+# before the end of a watch (k8s.io/apiserver, cacheWatcher.nextBookmarkTime). So in client-go's watches of 5
+# to 10 minutes, a minute of silence is normal. In a watch shorter than IDLE_SECONDS it is not, and each watch
+# ends at a recent version, at the cost of one request a minute. Random, so that watches are not renewed
+# together.
 WATCH_SECONDS = (45, 55)
-# A list may take longer than that: client-go's 5 to 10 minutes.
+# A list may take longer: 5 to 10 minutes, as in client-go.
 WATCH_LIST_SECONDS = (300, 600)
 
 T = TypeVar("T", bound=KubeObject)
 
-# The metadata client of client-go asks so; an aggregated API that cannot answers with whole objects.
+# As in client-go's metadata client. An aggregated API that does not support it returns whole objects.
 _METADATA = f"application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,{JSON}"
 _METADATA_LIST = f"application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,{JSON}"
 
 
 class Reader:
-    """Reads from one API server; `Client` is one that also writes.
+    """Reads from an API server. `Client` adds writes.
 
     Args:
-        transport: carries the requests.
+        transport: The transport for the requests.
     """
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
     async def get(self, resource: Resource[T], key: ObjectKey, *, subresource: str = "") -> T:
-        """Return the object as it is now, from the server.
+        """Reads an object from the API server.
 
         Args:
-            resource: the kind.
-            key: the object.
-            subresource: such as `scale`, for a resource whose view reads that (see `scale_of`).
+            resource: The kind.
+            key: The object's namespace and name.
+            subresource: A subresource, such as `scale`, if the view is for it (see `scale_of`).
 
         Raises:
-            NotFound: there is none of that name, or the kind is unknown.
+            NotFound: The object does not exist, or the kind is unknown.
         """
         path = resource.path(*key, subresource)
         return read_object(resource, await self._transport.request("GET", path, accept=accepted(resource)))
@@ -66,20 +67,20 @@ class Reader:
         field_selector: str = "",
         limit: int = 500,
     ) -> AsyncGenerator[Page[T], None]:
-        """List a collection, page by page; all pages show it at one moment.
+        """Lists a collection page by page. All pages show the collection at the same version.
 
-        Of an object that does not fit the view, the page has only the metadata, with a warning in the log and
-        a count in `pilothouse_undecodable_objects_total`: one bad object must not hide the others.
+        If an object does not fit the view, the page contains only its metadata and the reason, and it is
+        counted in `pilothouse_undecodable_objects_total`. So one invalid object does not hide the others.
 
         Args:
-            resource: the kind.
-            namespace: empty for all.
-            label_selector: such as `app=web,tier!=cache`.
-            field_selector: such as `metadata.name=web`.
-            limit: objects per page; 0: all on one.
+            resource: The kind.
+            namespace: The namespace. Empty: all.
+            label_selector: The label selector, such as `app=web,tier!=cache`.
+            field_selector: The field selector, such as `metadata.name=web`.
+            limit: The number of objects per page. 0: all objects on one page.
 
         Raises:
-            Expired: listing took so long that the server forgot the moment (5 min); start again.
+            Expired: Listing took longer than the server keeps the version (5 minutes). List again.
         """
         params = _selectors(label_selector, field_selector)
         if limit:
@@ -102,24 +103,23 @@ class Reader:
         field_selector: str = "",
         idle: float = IDLE_SECONDS,
     ) -> AsyncGenerator[WatchEvent[T], None]:
-        """Yield what changes after `resource_version`, until the server ends the stream (within a minute).
+        """Yields the changes after `resource_version` until the API server ends the stream (within a minute).
 
-        The first event is a BOOKMARK at `resource_version`: it says that the server has accepted the watch.
-        Silence of `idle` seconds ends the stream as if the server had; go on from the last event's
-        `resource_version`.
+        The first event is a BOOKMARK at `resource_version`, when the server has accepted the watch. To
+        continue after the end of the stream, watch again from the last event's `resource_version`.
 
         Args:
-            resource: the kind.
-            resource_version: from a list or an earlier event.
-            namespace: empty for all.
-            label_selector: as in `pages`.
-            field_selector: as in `pages`.
-            idle: seconds.
+            resource: The kind.
+            resource_version: The version of a list or an earlier event.
+            namespace: The namespace. Empty: all.
+            label_selector: The label selector, as in `pages`.
+            field_selector: The field selector, as in `pages`.
+            idle: The stream ends when nothing has been received for this many seconds.
 
         Raises:
-            Expired: the server no longer knows what followed `resource_version`; list again.
-            ApiError: it refused, or ended the stream with an error.
-            Unreachable: it could not be reached, or the connection broke.
+            Expired: The server does not keep the changes since `resource_version` any more. List again.
+            ApiError: The server refused the watch, or ended the stream with an error.
+            Unreachable: The server could not be reached, or the connection broke.
         """
         params = _selectors(label_selector, field_selector) | {"resourceVersion": resource_version}
         read = event_reader(resource)
@@ -137,25 +137,26 @@ class Reader:
         field_selector: str = "",
         idle: float = IDLE_SECONDS,
     ) -> AsyncGenerator[WatchEvent[T], None]:
-        """Yield every object as ADDED, then END_OF_LIST, then what changes, as `watch` does: in one stream.
+        """Yields every object as ADDED, then END_OF_LIST, then changes as `watch` does, in one stream.
 
-        What came before END_OF_LIST is a list only once that has come; it carries the list's version. It
-        replaces `pages` and the first `watch`; a stream that ended after END_OF_LIST goes on with `watch`.
-        For 10,000 objects it costs this process what pages cost, and the server a fifth less CPU.
+        It replaces `pages` and the first `watch`. The objects are a complete list only after END_OF_LIST,
+        which has the list's version. If the stream ends after END_OF_LIST, continue with `watch`. For 10,000
+        objects, it costs this process as much as pages, and the API server a fifth less CPU.
 
         Args:
-            resource: the kind.
-            namespace: empty for all.
-            label_selector: as in `pages`.
-            field_selector: as in `pages`.
-            idle: seconds of silence that end the stream, as in `watch`.
+            resource: The kind.
+            namespace: The namespace. Empty: all.
+            label_selector: The label selector, as in `pages`.
+            field_selector: The field selector, as in `pages`.
+            idle: The stream ends when nothing has been received for this many seconds.
 
         Raises:
-            WatchListUnsupported: the server refused to, or ignored the question: it sent a bookmark without
-                END_OF_LIST; use `pages` and `watch`. Kubernetes has it by default in 1.32 and since 1.34.
-            ApiError: the server refused for another reason, or ended the stream with an error.
-            Unreachable: it could not be reached, the connection broke, or the stream ended before
-                END_OF_LIST, as when the server is restarted.
+            WatchListUnsupported: The server refused the request or ignored the parameter (it sent a bookmark
+                without END_OF_LIST). Use `pages` and `watch`. Kubernetes supports it by default in 1.32 and
+                since 1.34.
+            ApiError: The server refused for another reason, or ended the stream with an error.
+            Unreachable: The server could not be reached, the connection broke, or the stream ended before
+                END_OF_LIST, for example because the server was restarted.
         """
         params = _selectors(label_selector, field_selector) | {
             "resourceVersion": "",
@@ -171,19 +172,17 @@ class Reader:
                     listed = listed or event.type is EventType.END_OF_LIST
                     if not listed and event.type is EventType.BOOKMARK:
                         raise WatchListUnsupported(
-                            f"the server streamed {resource} and did not say where the list ends"
+                            f"the API server streamed {resource} without marking the end of the list"
                         )
                     yield event
         except (BadRequest, Invalid) as error:
             if listed:
                 raise
             raise WatchListUnsupported(
-                f"the server does not stream the list of {resource}: {error}"
+                f"the API server does not stream the list of {resource}: {error}"
             ) from error
         if not listed:
-            raise Unreachable(
-                f"the stream of {resource} ended before all that is there was told", maybe_sent=True
-            )
+            raise Unreachable(f"the stream of {resource} ended before the list was complete", maybe_sent=True)
 
     def _watch(
         self,
@@ -204,7 +203,7 @@ class Reader:
 
 
 def accepted(resource: Resource[T]) -> str:
-    """Return the content types in which an object of the resource may be answered."""
+    """Returns the accepted content types for an object of the resource."""
     return _METADATA if resource.metadata_only else JSON
 
 

@@ -1,4 +1,4 @@
-"""Where a kind lives in the API, and the type that its objects are read into."""
+"""How a client reaches a kind, and the view that its objects are decoded into."""
 
 import re
 from dataclasses import dataclass
@@ -9,26 +9,27 @@ from pilothouse.kube.objects import KubeObject, PartialObjectMetadata, Unstructu
 
 T = TypeVar("T", bound=KubeObject)
 
-#: Nearly every name; RBAC's have colons, too.
+#: Matches nearly every name. Names of RBAC objects may contain colons.
 _PLAIN = re.compile(r"[-.:_a-zA-Z0-9]+", re.ASCII).fullmatch
 
 
 @dataclass(frozen=True)
 class Resource(Generic[T]):
-    """A kind as the API server serves it, and the *view* of it that a controller reads.
+    """A kind that the API server serves, and the *view* that its objects are decoded into.
 
-    Two resources of one kind may have different views; each decodes and keeps only what its view declares.
-    With a view of the metadata alone, such as `PartialObjectMetadata`, only that is sent.
+    Two resources of the same kind may have different views. Each decodes and keeps only the fields of its
+    view. With a view of only the metadata, such as `PartialObjectMetadata`, the API server sends only the
+    metadata.
 
     Attributes:
-        group: the API group, empty for the core group.
-        version: the API version, such as `v1`.
-        kind: the kind, such as `FlightTicket`.
-        plural: its name in paths, such as `flighttickets`.
-        view: the msgspec Struct that its objects are decoded into; has `metadata: ObjectMeta`. It and the
-            Structs in it are frozen, or no informer takes it: what a store holds is read by reference. So
-            mappings and lists in it must not be changed either; `msgspec.structs.replace` makes another.
-        namespaced: whether its objects live in namespaces.
+        group: The API group. Empty for the core group.
+        version: The API version, such as `v1`.
+        kind: The kind, such as `FlightTicket`.
+        plural: The name in paths, such as `flighttickets`.
+        view: The msgspec Struct that objects are decoded into, with `metadata: ObjectMeta`. For an informer,
+            it and the Structs in it must be frozen, because all readers of a store share its objects. For the
+            same reason, do not change mappings and lists in it; `msgspec.structs.replace` creates a copy.
+        namespaced: Whether objects of the kind are namespaced.
     """
 
     group: str
@@ -40,38 +41,38 @@ class Resource(Generic[T]):
 
     @property
     def api_version(self) -> str:
-        """Group and version as objects carry them, such as `flights.com/v1`."""
+        """The group and version as in an object's apiVersion, such as `flights.com/v1`."""
         return f"{self.group}/{self.version}" if self.group else self.version
 
     @property
     def metadata_only(self) -> bool:
-        """Whether the view reads nothing but metadata: then the server sends nothing else."""
+        """Whether the view has only metadata. Then the API server sends only the metadata."""
         return self.view.__struct_fields__ == ("metadata",)
 
     def partial(self) -> "Resource[PartialObjectMetadata]":
-        """Return the same kind in a view of the metadata alone, for objects that are applied and not read."""
+        """Returns the same kind with a view of only the metadata, for objects that are applied, not read."""
         return Resource(
             self.group, self.version, self.kind, self.plural, PartialObjectMetadata, self.namespaced
         )
 
     def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
-        """Return the path of the collection, of one object in it, or of an object's subresource.
+        """Returns the path of the collection, of an object, or of an object's subresource.
 
         Args:
-            namespace: the object's namespace; empty means all namespaces for a collection, and is the only
-                choice for a cluster-scoped kind.
-            name: the object's name; empty for the collection.
-            subresource: such as `status`; needs a name.
+            namespace: The object's namespace. Empty for a cluster-scoped kind, and for a collection in all
+                namespaces.
+            name: The object's name. Empty for the collection.
+            subresource: A subresource, such as `status`. It requires a name.
 
         Raises:
-            ValueError: when the parts do not fit each other or could not be one segment of a path.
+            ValueError: The arguments contradict each other, or one is not valid in a path.
         """
         if namespace and not self.namespaced:
-            raise ValueError(f"{self} is cluster-scoped: it has no objects in namespace {namespace!r}")
+            raise ValueError(f"{self} is cluster-scoped, so it has no objects in namespace {namespace!r}")
         if name and self.namespaced and not namespace:
-            raise ValueError(f"{self} {name!r} needs a namespace: objects of this kind live in namespaces")
+            raise ValueError(f"{self} is namespaced, so {name!r} needs a namespace")
         if subresource and not name:
-            raise ValueError(f"subresource {subresource!r} needs the name of a {self}")
+            raise ValueError(f"subresource {subresource!r} of {self} needs an object's name")
         root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
         path = (
             f"{root}/namespaces/{_segment(namespace)}/{self.plural}" if namespace else f"{root}/{self.plural}"
@@ -85,15 +86,15 @@ class Resource(Generic[T]):
 
 
 def unstructured(resource: Resource[T]) -> Resource[Unstructured]:
-    """Returns the same kind, read as JSON has it."""
+    """Returns the same kind with the view `Unstructured`."""
     kind, plural = resource.kind, resource.plural
     return Resource(resource.group, resource.version, kind, plural, Unstructured, resource.namespaced)
 
 
 def can_be_name(value: str) -> bool:
-    """Whether an object may have this name, by the API server's own rule for names in paths.
+    """Whether an object can have this name, by the API server's rule for names in paths.
 
-    The rule is apimachinery's (api/validation/path): anything else could escape its segment of the path.
+    The rule is apimachinery's (api/validation/path). Other texts could change the path of a request.
     """
     return value not in (".", "..") and "/" not in value and "%" not in value
 
@@ -101,7 +102,7 @@ def can_be_name(value: str) -> bool:
 def _segment(value: str) -> str:
     if not can_be_name(value):
         raise ValueError(
-            f"{value!r} cannot be a name: names do not contain '/' or '%', and are not '.' or '..'"
+            f"{value!r} is not a valid name: a name must not contain '/' or '%', or be '.' or '..'"
         )
-    # What is left may mean something in a URL: a '?' in a name begins no query.
+    # Other characters with a meaning in URLs, such as '?', are escaped.
     return value if _PLAIN(value) else quote(value, safe=":", errors="replace")

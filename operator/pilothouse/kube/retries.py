@@ -1,11 +1,10 @@
-"""Which requests are sent again: those where repeating cannot do anything twice.
+"""Decides which requests are retried: those that a retry cannot execute twice.
 
-- any verb after 429 with Retry-After (load shedding: not carried out), after a 401 once with fresh
-  credentials, and when it was certainly never sent, as after a refused connection;
-- GET also after 5xx, a lost connection or no answer.
+- Any request after 429 with Retry-After (load shedding, so it was not executed), once after 401 with new
+  credentials, and if it was certainly not sent, for example because the connection was refused.
+- A GET also after 5xx, a lost connection or a timeout.
 
-Everything else is reported, with `Unreachable.maybe_sent` telling a caller whether the request may have had
-an effect.
+All other errors are raised. `Unreachable.maybe_sent` is true if the request may have been executed.
 """
 
 import random
@@ -17,13 +16,13 @@ _FIRST_PAUSE = 0.2
 
 
 def retry_pause(error: KubeError, method: str, attempt: int, *, refused: bool) -> float | None:
-    """Return the seconds to wait before the same request is sent again; None when it must not be."""
+    """Returns the seconds to wait before a request is retried, or None if it must not be retried."""
     backoff = _FIRST_PAUSE * (1 << (attempt - 1)) * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
     match error:
         case Unauthorized():
             return None if refused else 0.0
         case TooManyRequests():
-            # Without Retry-After it is an eviction held up by a disruption budget: a matter for the caller.
+            # Without Retry-After, a disruption budget does not allow an eviction. The caller handles that.
             if error.retry_after is not None:
                 return error.retry_after
             return backoff if method == "GET" else None

@@ -1,4 +1,4 @@
-"""When a server wants to be asked again."""
+"""The Retry-After header: when a server asks clients to retry."""
 
 import math
 from datetime import UTC, datetime
@@ -6,16 +6,16 @@ from email.utils import parsedate_to_datetime
 
 from pilothouse.telemetry import now
 
-# A day, or a date of a server whose clock is wrong, would stop a controller for good. A server that still
-# has no time after five minutes says so again.
+# A day, or a date from a server with a wrong clock, would stop a controller for too long. A server that is
+# still busy after five minutes sends the header again.
 LONGEST_SECONDS = 300.0
 
 
 def retry_after_seconds(text: str) -> float | None:
-    """The seconds that a Retry-After header asks for: a number of them, or a date (RFC 9110, 10.2.3).
+    """Returns the delay of a Retry-After header, which is a number of seconds or a date (RFC 9110, 10.2.3).
 
     Returns:
-        0 to 300 seconds; None when the header is neither, or empty.
+        The delay, 0 to 300 seconds. None: the header is empty or invalid.
     """
     try:
         return bounded(float(text))
@@ -25,7 +25,7 @@ def retry_after_seconds(text: str) -> float | None:
 
 
 def bounded(seconds: float) -> float | None:
-    """The seconds to wait, 0 to 300; None when they are no number or have no end."""
+    """Returns the seconds limited to 0 to 300, or None if they are infinite or NaN."""
     return min(max(seconds, 0.0), LONGEST_SECONDS) if math.isfinite(seconds) else None
 
 
@@ -34,5 +34,5 @@ def _date(text: str) -> datetime | None:
         date = parsedate_to_datetime(text)
     except (ValueError, OverflowError):
         return None
-    # The oldest of the three forms has no zone; all of them are GMT.
+    # The oldest of the three date formats has no time zone. All of them are in GMT.
     return date if date.tzinfo else date.replace(tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""What must not be shown of v1 Secrets: their values, and what the API server quotes of them."""
+"""Hides the values of v1 Secrets, also where the API server quotes them."""
 
 import base64
 import binascii
@@ -11,12 +11,12 @@ import msgspec
 from pilothouse.kube.resource import Resource
 from pilothouse.telemetry.redaction import HIDDEN, Value, hide
 
-# The API server's rule for keys (apimachinery, IsConfigMapKey). What breaks it may be a value.
+# The API server's rule for keys (apimachinery, IsConfigMapKey). An invalid key may be a misplaced value.
 _KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
 _PATH = re.compile(r"/api/v1/(namespaces/[^/]+/)?secrets(/[^/]+)?")
-# What an admission webhook or policy says is its author's text, which may quote anything.
+# The message of an admission webhook or policy is its author's text, which may quote anything.
 _DENIED = re.compile(r"(denied (?:the )?request[^:]*: ).*", re.DOTALL)
-# apimachinery, util/validation/field: errors that quote the value, and what follows it.
+# apimachinery, util/validation/field: errors that quote the value, and the text after it.
 _QUOTING = re.compile(r"((?:Invalid|Unsupported|Duplicate) value|Not found|Internal error)\b.*", re.DOTALL)
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|`[^`]*`', re.DOTALL)
 # structured-merge-diff: ".stringData.pin: expected string, got &value.valueUnstructured{Value:1234}".
@@ -25,21 +25,21 @@ _SUBSCRIPT = re.compile(r"\[([^\]]*)\]")
 
 
 def holds_secrets(resource: Resource[Any]) -> bool:
-    """Whether a kind is v1 Secret."""
+    """Whether the kind is v1 Secret."""
     return (resource.group, resource.kind) == ("", "Secret")
 
 
 def is_secret_path(path: str) -> bool:
-    """Whether a request's path is that of v1 Secrets."""
+    """Whether a request's path is a path of v1 Secrets."""
     return _PATH.fullmatch(path) is not None
 
 
 def hide_contents(resource: Resource[Any], obj: object) -> None:
-    """Hides the values of a Secret in every text while the present object is worked on.
+    """Hides the values of a Secret in every text while the current object is being reconciled.
 
     Args:
-        resource: The kind; other kinds than Secret are ignored.
-        obj: The Secret as JSON has it, or in a view of it; not to be changed later.
+        resource: The kind. Kinds other than Secret are ignored.
+        obj: The Secret as decoded JSON or in a view. It must not be changed later.
     """
     if holds_secrets(resource):
         hide(lambda: values_of(obj))
@@ -62,14 +62,15 @@ def values_of(obj: object) -> Iterator[Value]:
 
 
 def refusal(message: str, causes: Sequence[str] = ()) -> str:
-    """Returns what the API server said of a Secret without the values that it quotes.
+    """Returns the API server's message about a Secret without the values that it quotes.
 
-    The fields, the reasons and the name of a denying webhook or policy are kept. Sentences that quote only
+    The fields, the reasons and the name of a denying webhook or policy are kept. Messages that quote only
     names (not found, RBAC, conflict) are returned unchanged.
 
     Args:
-        message: The server's sentence.
-        causes: Its parts for the fields, without values. Joined here, no value can blur where one ends.
+        message: The server's message.
+        causes: Its causes by field, without values. They replace the server's own list, in which a value
+            could hide the end of a cause.
     """
     denied = _DENIED.sub(rf"\1{HIDDEN}", message)
     if denied != message:
@@ -85,13 +86,13 @@ def refusal(message: str, causes: Sequence[str] = ()) -> str:
 def cause(field: str, message: str) -> tuple[str, str]:
     """Returns a cause of a Secret's refusal without the values that it quotes; see `refusal`."""
     if not field:
-        # A policy's own text.
+        # The text of an admission policy.
         return "", HIDDEN
     return _SUBSCRIPT.sub(_subscript, field), _unquoted(_GOT.sub(f"got {HIDDEN}", message))
 
 
 def _unquoted(text: str) -> str:
-    # What follows a quoted value is not kept either: a value may look like anything.
+    # The text after a quoted value is dropped as well, because it may be a part of the value.
     return _QUOTED.sub(HIDDEN, _QUOTING.sub(rf"\1: {HIDDEN}", text))
 
 
@@ -100,7 +101,7 @@ def _subscript(match: re.Match[str]) -> str:
 
 
 def _values(value: object) -> Iterator[Value]:
-    """Yields all texts and numbers in what should be a mapping of texts, and keys that cannot be keys."""
+    """Yields all texts and numbers in a value that should be a mapping of texts, and invalid keys."""
     if isinstance(value, Mapping):
         for name, each in value.items():
             if not _KEY.fullmatch(name):
@@ -121,7 +122,7 @@ def _decoded(value: str) -> Iterator[bytes]:
     try:
         yield base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError):
-        # It was stated as plain text by mistake, and is hidden as such.
+        # It is plain text by mistake, and is hidden as such.
         return
 
 

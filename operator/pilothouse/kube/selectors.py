@@ -1,4 +1,4 @@
-"""Label and field selectors, as the API server reads them."""
+"""Label and field selectors, evaluated as in the API server."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from pilothouse.kube.errors import BadRequest
 
 Matches: TypeAlias = Callable[[Mapping[str, Any]], bool]
-"""Tells whether an object, as JSON has it, is selected."""
+"""Whether an object, as decoded JSON, is selected."""
 
 _SETS = re.compile(r"^\s*([^\s()]+)\s+(in|notin)\s*\(([^()]*)\)\s*$")
 _PAIRS = re.compile(r"^\s*([^\s!=]+)\s*(==|=|!=)\s*([^\s!=()]*)\s*$")
@@ -19,14 +19,15 @@ _COMMAS = re.compile(r",(?![^(]*\))")
 
 @lru_cache(maxsize=256)
 def matcher(label_selector: str, field_selector: str) -> Matches:
-    """Return what tells whether both selectors admit an object.
+    """Returns a function that returns whether both selectors match an object.
 
     Args:
-        label_selector: such as `app=web,tier!=cache,env in (a,b),!old,cores>4`.
-        field_selector: such as `metadata.name=web,status.phase!=Failed`; any field of a plain value.
+        label_selector: The label selector, such as `app=web,tier!=cache,env in (a,b),!old,cores>4`.
+        field_selector: The field selector, such as `metadata.name=web,status.phase!=Failed`. It can use any
+            field with a scalar value.
 
     Raises:
-        BadRequest: a selector cannot be read.
+        BadRequest: A selector cannot be parsed.
     """
     labels = [_label_rule(part) for part in _COMMAS.split(label_selector) if part.strip()]
     fields = [_field_rule(part) for part in field_selector.split(",") if part.strip()]

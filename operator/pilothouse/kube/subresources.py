@@ -1,4 +1,4 @@
-"""The subresources that are more than another part of an object: scale, eviction, log."""
+"""The subresources scale, eviction and log, which have types or formats of their own."""
 
 from dataclasses import replace
 from typing import Any
@@ -11,25 +11,25 @@ from pilothouse.kube.resource import Resource
 from pilothouse.kube.transport import DEADLINE
 
 PODS = Resource("", "v1", "Pod", "pods", PartialObjectMetadata)
-# 1 MiB: an operator quotes the end of a log, it does not collect logs.
+# 1 MiB. An operator quotes the end of a log, but does not collect logs.
 LOG_BYTES = 1024 * 1024
 
 
 class ScaleSpec(msgspec.Struct, frozen=True, gc=False):
-    """How many there should be."""
+    """The desired number of replicas."""
 
     replicas: int = 0
 
 
 class ScaleStatus(msgspec.Struct, frozen=True, gc=False):
-    """How many there are, and the label selector that finds them."""
+    """The current number of replicas, and the label selector of their pods."""
 
     replicas: int = 0
     selector: str = ""
 
 
 class Scale(msgspec.Struct, frozen=True, gc=False):
-    """autoscaling/v1 Scale: how many replicas a thing of any kind should have, and has."""
+    """autoscaling/v1 Scale: the desired and current number of replicas of an object of any kind."""
 
     metadata: ObjectMeta
     spec: ScaleSpec = ScaleSpec()
@@ -37,7 +37,7 @@ class Scale(msgspec.Struct, frozen=True, gc=False):
 
 
 def scale_of(resource: Resource[Any]) -> Resource[Scale]:
-    """Return the resource whose objects are read through their `scale` subresource.
+    """Returns the resource for reading and changing the subresource `scale` of a kind.
 
     ::
 
@@ -51,18 +51,18 @@ def scale_of(resource: Resource[Any]) -> Resource[Scale]:
 
 
 async def evict(client: Api, pod: ObjectKey, *, uid: str = "", grace_seconds: int | None = None) -> None:
-    """Ask a pod to go where its disruption budgets allow that. It is gone some time later.
+    """Evicts a pod if its disruption budgets allow it. The pod terminates afterwards.
 
     Args:
-        client: speaks to the API server.
-        pod: the pod.
-        uid: this pod only, not another that has taken its name.
-        grace_seconds: what it gets to end; None leaves it to the pod.
+        client: The client for the API server.
+        pod: The pod's namespace and name.
+        uid: The pod's UID. If it is given, another pod of the same name is not evicted.
+        grace_seconds: The grace period in seconds. None: the pod's own.
 
     Raises:
-        TooManyRequests: a disruption budget does not allow it now; `causes` name it. Try again later.
-        NotFound: there is no such pod.
-        Conflict: the pod of that name has another uid; said after the 10 s for which the server tries.
+        TooManyRequests: A disruption budget does not allow the eviction now. `causes` names it. Retry later.
+        NotFound: The pod does not exist.
+        Conflict: The pod of this name has another UID. The API server retries for 10 s before it reports it.
     """
     options: dict[str, object] = {"preconditions": {"uid": uid}} if uid else {}
     if grace_seconds is not None:
@@ -88,22 +88,22 @@ async def pod_log(
     limit_bytes: int = LOG_BYTES,
     deadline: float = DEADLINE,
 ) -> str:
-    """Return what a container has written so far.
+    """Returns the log of a container.
 
     Args:
-        client: speaks to the API server.
-        pod: the pod.
-        container: which one; may be empty for a pod that has one only.
-        previous: of the run before the last restart.
-        tail_lines: the last so many lines; None for all.
-        since_seconds: what was written in the last so many seconds; None for all.
-        timestamps: begin each line with its time.
-        limit_bytes: the first so many bytes of what remains.
-        deadline: seconds for the whole.
+        client: The client for the API server.
+        pod: The pod's namespace and name.
+        container: The container's name. It may be empty if the pod has only one container.
+        previous: Whether to read the log of the run before the last restart.
+        tail_lines: The number of lines from the end of the log. None: all.
+        since_seconds: The age of the oldest line, in seconds. None: all lines.
+        timestamps: Whether each line begins with its time.
+        limit_bytes: The maximum size, in bytes. The rest of the log is cut off.
+        deadline: The timeout in seconds.
 
     Raises:
-        BadRequest: the pod has several containers and none was named, or the container has not started.
-        NotFound: there is no such pod.
+        BadRequest: The pod has several containers and none was named, or the container has not started.
+        NotFound: The pod does not exist.
     """
     params = {"limitBytes": str(limit_bytes)}
     if container:

@@ -1,4 +1,4 @@
-"""TLS connections to a cluster, from files that may be rotated while the process runs, or from data."""
+"""TLS settings for a cluster, from files that may be rotated while the process runs, or from data."""
 
 import ssl
 import tempfile
@@ -8,36 +8,36 @@ from typing import Protocol
 
 from pilothouse.kube.files import RotatedFiles
 
-# How long a rotated file may go unnoticed. The kubelet itself takes a minute to update a mounted file.
+# The seconds between two checks of the files. The kubelet takes a minute to update a mounted file.
 LOOK_SECONDS = 60.0
 
 
 class TlsSource(Protocol):
-    """Gives the TLS settings for the next connection."""
+    """A source of TLS settings."""
 
     def context(self, *, refused: bool = False) -> ssl.SSLContext:
-        """Return the settings for new connections: another object once they have changed.
+        """Returns the settings for new connections. It is a new object if they have changed.
 
         Args:
-            refused: The server answered 401, so what is remembered may be stale.
+            refused: Whether the server has returned 401, so cached settings may be outdated.
 
         Raises:
-            OSError: There are none: a file cannot be read, or is not a certificate or key.
-            ValueError: There are none: data or a key are unusable.
+            OSError: A file cannot be read, or is not a certificate or key.
+            ValueError: The data or the key are unusable.
         """
 
 
 @dataclass
 class TlsFiles:
-    """The CA that verifies the server and the client's certificate, read again when their files change.
+    """TLS settings with a CA and a client certificate, which are read again when their files change.
 
     Attributes:
-        ca_file: The cluster's CA. None trusts the system's CAs, unless there is `ca_data`.
-        cert_file: The client's certificate, with its chain. None: no certificate, or `cert_data`.
-        key_file: The certificate's key. None: `key_data`, or it is in `cert_file`.
-        verify: False trusts any server, as a kubeconfig may request.
+        ca_file: The cluster's CA. If neither it nor `ca_data` is set, the system's CAs are trusted.
+        cert_file: The client certificate with its chain. None: no certificate, or `cert_data`.
+        key_file: The certificate's key. None: the key is in `key_data` or in `cert_file`.
+        verify: Whether to verify the server's certificate. A kubeconfig may disable this.
         ca_data: The CA as PEM text, instead of a file.
-        cert_data: The client's certificate as PEM text, instead of a file.
+        cert_data: The client certificate as PEM text, instead of a file.
         key_data: The key as PEM text, instead of a file.
     """
 
@@ -55,13 +55,13 @@ class TlsFiles:
         self._files = RotatedFiles(names, self._load, period=LOOK_SECONDS)
 
     def context(self, *, refused: bool = False) -> ssl.SSLContext:
-        """Return the settings for new connections: a new object when a file has changed.
+        """Returns the settings for new connections. It is a new object if a file has changed.
 
-        Connections made with an earlier object continue. A pool that keeps them apart closes them when they
-        become idle. Files that are only partly rotated leave the earlier settings in use.
+        Connections with earlier settings continue. The connection pool closes them when they become idle.
+        While files are only partly rotated, the earlier settings stay in use.
 
         Args:
-            refused: The server answered 401: check the files now, not within 60 s.
+            refused: Whether the server has returned 401. The files are then checked now, not within 60 s.
 
         Raises:
             OSError: A file cannot be read or is not a certificate or key (ssl.SSLError is an OSError), and
@@ -74,7 +74,7 @@ class TlsFiles:
         context = tls_context(ca_file=self.ca_file, ca_data=self.ca_data, verify=self.verify)
         if not (self.cert_file or self.cert_data):
             return context
-        # OpenSSL reads certificates and keys from files only. These are private, and gone in a moment.
+        # OpenSSL reads certificates and keys only from files. These files are private, and deleted below.
         with tempfile.TemporaryDirectory(prefix="pilothouse-") as folder:
             certificate = self.cert_file or _written(folder, "tls.crt", self.cert_data)
             key = self.key_file or (self.key_data and _written(folder, "tls.key", self.key_data))
@@ -90,8 +90,8 @@ def _written(folder: str, name: str, text: str | None) -> str:
 
 
 def _no_passphrase() -> str:
-    """Called for an encrypted key; without it, OpenSSL would ask for the passphrase on the terminal."""
-    raise ValueError("the client key is encrypted: give one without a passphrase")
+    """Refuses an encrypted key. Without this function, OpenSSL would prompt for the passphrase."""
+    raise ValueError("the client key is encrypted: use a key without a passphrase")
 
 
 def tls_context(
@@ -102,15 +102,15 @@ def tls_context(
     key_file: str | None = None,
     verify: bool = True,
 ) -> ssl.SSLContext:
-    """Return the TLS settings for a cluster; the arguments are those of `TlsFiles`.
+    """Returns the TLS settings for a cluster. The arguments are those of `TlsFiles`.
 
     Raises:
-        OSError: A file cannot be read or is not what it should be (ssl.SSLError is an OSError).
+        OSError: A file cannot be read, or is not a certificate or key (ssl.SSLError is an OSError).
     """
     context = ssl.create_default_context(cafile=ca_file, cadata=ca_data)
     if ca_file is not None or ca_data is not None:
-        # Python 3.13 made this flag a default; it refuses the CAs of many clusters for want of a key usage
-        # extension. Chain, dates and host name are verified as before.
+        # This flag is a default since Python 3.13. It refuses the CAs of many clusters, because they have no
+        # key usage extension. Chain, dates and host name are still verified.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if not verify:
         context.check_hostname = False

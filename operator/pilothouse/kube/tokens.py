@@ -1,4 +1,4 @@
-"""Bearer tokens: who we are, as far as it may change while the process runs."""
+"""Bearer tokens, which may change while the process runs."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -9,19 +9,19 @@ from pilothouse.kube.errors import ConfigError
 from pilothouse.kube.files import RotatedFiles
 from pilothouse.telemetry.redaction import hide_everywhere
 
-# client-go, transport/token_source.go: the kubelet rotates a projected token at 80 % of its life, ten minutes
-# at least.
+# client-go, transport/token_source.go. The kubelet rotates a projected token after 80 % of its lifetime,
+# which is at least ten minutes.
 TOKEN_SECONDS = 60.0
 
 
 class TokenSource(Protocol):
-    """Gives the bearer token for the next request."""
+    """A source of bearer tokens."""
 
     async def token(self, *, refused: bool = False) -> str:
-        """Return the token; empty sends none.
+        """Returns the token for the next request. If it is empty, no token is sent.
 
         Args:
-            refused: the server answered 401 to the last one, so whatever is remembered is stale.
+            refused: Whether the server has returned 401 for the last token, so a cached token is outdated.
         """
 
 
@@ -35,12 +35,12 @@ class StaticToken:
         hide_everywhere(self.value)
 
     async def token(self, *, refused: bool = False) -> str:
-        """Return the token."""
+        """Returns the token."""
         return self.value
 
 
 class FileToken:
-    """A token in a file that is rotated: checked every 60 s, and when the server refuses the last one.
+    """A token in a rotated file, which is checked every 60 s, and when the server refuses the last token.
 
     Args:
         path: The file.
@@ -48,14 +48,14 @@ class FileToken:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        # A projected token is a kilobyte in memory (tmpfs). Reading it costs less than a thread would.
+        # Read without a thread, because a projected token is a file of 1 kB in memory (tmpfs).
         self._file = RotatedFiles([path], self._read, clock=_loop_time, period=TOKEN_SECONDS)
 
     async def token(self, *, refused: bool = False) -> str:
-        """Return the token as the file had it within the last 60 s.
+        """Returns the token in the file, which was checked within the last 60 s.
 
         Raises:
-            ConfigError: The file cannot be read or is empty, and no earlier token is known.
+            ConfigError: The file cannot be read or is empty, and there is no earlier token.
         """
         try:
             return self._file.get(now=refused)

@@ -1,4 +1,4 @@
-"""HTTP to the API server: connections, credentials, deadlines. The only module that knows aiohttp."""
+"""HTTP requests to the API server: connections, credentials and timeouts. Only this module uses aiohttp."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -27,21 +27,21 @@ from pilothouse.kube.retries import ATTEMPTS, retry_pause
 from pilothouse.kube.sockets import Sockets
 from pilothouse.telemetry import metrics
 
-# Seconds. A request through a healthy server takes milliseconds; etcd's own limit for a slow one is 5 to 10
-# s, the server's for any request that is not a watch is 60 s.
+# Seconds. With a healthy server, a request takes milliseconds. etcd's limit for a slow request is 5 to 10 s,
+# and the API server's limit for a request that is not a watch is 60 s.
 DEADLINE = 30.0
 CONNECT_SECONDS = 10.0
-# Watches are asked for a shorter life than this (`reader`): one that is silent for so long is stuck, though
-# its connection be alive up to a proxy on the way, and that is noticed within a minute.
+# The requested duration of a watch is shorter (`reader`). So a watch that is silent for this long is stuck,
+# even if its connection to a proxy is alive. It is detected within a minute.
 IDLE_SECONDS = 58.0
-# An idle connection is kept so long for the next request.
+# How long an idle connection is kept for the next request.
 KEEP_SECONDS = 30.0
 
 shrink_read_buffers()
 
 JSON = "application/json"
 
-# Failures before the request left this process, or its proxy.
+# Failures that occur before the request leaves this process or the proxy.
 _NOT_SENT = (
     aiohttp.ClientConnectorError,
     aiohttp.ConnectionTimeoutError,
@@ -49,14 +49,14 @@ _NOT_SENT = (
     aiohttp.InvalidURL,
 )
 
-# UnicodeError: a host name that cannot be encoded, such as one with an empty label.
+# UnicodeError is raised for a host name that cannot be encoded, for example with an empty label.
 _FAILURES = (aiohttp.ClientError, TimeoutError, OSError, UnicodeError)
 
 # Bytes. aiohttp warns about a larger body that is given as bytes, because it would be written in one go
 # (aiohttp/payload.py, TOO_LARGE_BYTES_BODY).
 _LARGE = 2**20
 
-# Finding a metric's child by its labels costs more than counting in it; there are few label sets.
+# Cached, because looking up a series by its labels costs more than an increment. There are few label sets.
 _requests = lru_cache(maxsize=256)(metrics.REQUESTS.labels)
 _request_seconds = lru_cache(maxsize=256)(metrics.REQUEST_SECONDS.labels)
 
@@ -67,12 +67,12 @@ def _payload(body: bytes | None) -> bytes | BytesIO | None:
 
 
 class Transport:
-    """A pool of connections to one API server. An async context manager; closed, it holds nothing.
+    """A pool of connections to one API server. Use it as an async context manager.
 
     Args:
-        config: the server and the credentials.
-        user_agent: names this program in the server's audit log and, up to the slash, as field manager.
-        connections: requests in flight at most; watches have connections of their own.
+        config: The API server's address and the credentials.
+        user_agent: The name of this program in the server's audit log, `program/version`.
+        connections: The maximum number of concurrent requests. Watches have separate connections.
     """
 
     def __init__(self, config: ClientConfig, *, user_agent: str, connections: int) -> None:
@@ -81,9 +81,9 @@ class Transport:
         self._base = self._server.raw_path.rstrip("/")
         self._host = self._server.raw_authority
         self._connections = connections
-        # Uncompressed: on a cluster's network, gzip costs both sides more than it saves (client-go's
+        # Without compression: on a cluster's network, gzip costs both sides more than it saves (client-go's
         # DisableCompression, which controller-runtime sets for the same reason).
-        # A header may come several times: Impersonate-Group.
+        # A list, because a header such as Impersonate-Group can occur several times.
         self._headers = [
             ("User-Agent", user_agent),
             ("Accept", JSON),
@@ -93,12 +93,12 @@ class Transport:
         self._sockets = Sockets()
         self._requests: aiohttp.ClientSession | None = None
         self._watches: aiohttp.ClientSession | None = None
-        # One for each length that requests ask for; there are few.
+        # One for each timeout that requests use. There are few.
         self._deadlines: dict[float, Deadline] = {}
 
     async def __aenter__(self) -> Self:
         self._requests = self._session(self._connections)
-        # A watch holds its connection for minutes: in a common pool, many would starve the requests.
+        # A watch uses its connection for minutes. In a common pool, many watches would block the requests.
         self._watches = self._session(0)
         return self
 
@@ -141,20 +141,20 @@ class Transport:
         accept: str = JSON,
         deadline: float = DEADLINE,
     ) -> bytes:
-        """Send a request, again where `retries` allows it, and return the body of the answer.
+        """Sends a request, retries it if `retries` allows it, and returns the response's body.
 
         Args:
-            method: the HTTP verb.
-            path: from the server's root, already escaped.
-            params: the query.
-            body: what to send.
-            content_type: of the body.
-            accept: the content types that the answer may have.
-            deadline: seconds for the whole, retries included.
+            method: The HTTP method.
+            path: The escaped path from the server's root.
+            params: The query parameters.
+            body: The body of the request.
+            content_type: The content type of the body.
+            accept: The accepted content types of the response.
+            deadline: The timeout in seconds, including retries.
 
         Raises:
-            ApiError: the server refused; the subclass says how.
-            Unreachable: no answer within the deadline.
+            ApiError: The server refused the request. The subclass corresponds to the HTTP status.
+            Unreachable: The server did not respond before the timeout.
         """
         headers = {}
         if body is not None:
@@ -238,20 +238,20 @@ class Transport:
     async def stream(
         self, path: str, *, params: Mapping[str, str], accept: str = JSON, idle: float = IDLE_SECONDS
     ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Open an answer that does not end by itself, and yield its lines.
+        """Opens a streaming response and yields an iterator over its lines.
 
-        Entering waits until the server has accepted (30 s at most). The lines end when the server ends the
-        stream, or when nothing has come for `idle` seconds: then the connection is taken for dead.
+        Entering the context waits until the server has accepted the request, at most 30 s. The lines end when
+        the server ends the stream, or when nothing has been received for `idle` seconds.
 
         Args:
-            path: from the server's root.
-            params: the query.
-            accept: the content types that the answer may have.
-            idle: seconds of silence after which the stream is given up.
+            path: The path from the server's root.
+            params: The query parameters.
+            accept: The accepted content types of the response.
+            idle: The seconds of silence after which the connection is considered dead.
 
         Raises:
-            ApiError: the server refused.
-            Unreachable: it could not be reached, or the connection broke, also while the lines are read.
+            ApiError: The server refused the request.
+            Unreachable: The server could not be reached, or the connection broke, also during the iteration.
         """
         refused = False
         while True:
@@ -283,8 +283,8 @@ class Transport:
                 raise api_error(response.status, body, retry_after=response.headers.get("Retry-After", ""))
             yield self._lines(response, path)
         finally:
-            # Not released for another request: the server may have much more to say on it. Nor closed with a
-            # TLS farewell, which would wait for a server that may be gone.
+            # The connection cannot be reused, because the server may send more. It is aborted, because
+            # closing TLS properly would wait for a server that may be dead.
             if response.connection is not None and response.connection.transport is not None:
                 response.connection.transport.abort()
             response.close()
@@ -297,7 +297,7 @@ class Transport:
             raise self._unreachable(error, f"GET {path}", DEADLINE) from error
 
     async def _lines(self, response: aiohttp.ClientResponse, path: str) -> AsyncIterator[bytes]:
-        # Parts of a line that is longer than one read are joined once, when its end has come.
+        # The parts of a long line are collected, and joined only once at its end.
         parts: list[bytes] = []
         try:
             async for chunk in response.content.iter_any():
@@ -321,11 +321,11 @@ class Transport:
 
     def _open(self, session: aiohttp.ClientSession | None) -> aiohttp.ClientSession:
         if session is None:
-            raise RuntimeError("the client is not open: use it inside 'async with'")
+            raise RuntimeError("the client is not open; use it inside 'async with'")
         return session
 
     def _url(self, path: str, params: Mapping[str, str] | None) -> URL:
-        # Not parsed from a string: with a new name in each, that costs 3 us a request.
+        # Parsing the URL from a string would take 3 us per request, because each path is new.
         url = self._server.with_path(self._base + path, encoded=True)
         return URL(f"{url}?{urlencode(params)}", encoded=True) if params else url
 
@@ -337,18 +337,18 @@ class Transport:
         if self._config.tls is None:
             return True
         try:
-            # The pool keeps connections of different settings apart: after a rotation, requests use new ones,
-            # and the old ones are closed once they have been idle for a while.
+            # The pool separates connections by their TLS settings. After a rotation, requests use new ones,
+            # and the old ones are closed when they have been idle for a while.
             return self._config.tls.context(refused=refused)
         except (OSError, ValueError) as error:
-            raise ConfigError(f"the cluster's TLS files cannot be read: {error}") from error
+            raise ConfigError(f"cannot read the cluster's TLS files: {error}") from error
 
     def _unreachable(self, error: Exception, what: str, seconds: float) -> Unreachable:
         if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ClientError):
-            why = f"no answer within {seconds:.0f} s"
+            why = f"timed out after {seconds:.0f} s"
         else:
             why = str(error) or type(error).__name__
         maybe_sent = not isinstance(error, _NOT_SENT)
         return Unreachable(
-            f"{what}: the API server {self._host} gave no answer: {why}", maybe_sent=maybe_sent
+            f"{what}: no response from the API server {self._host}: {why}", maybe_sent=maybe_sent
         )

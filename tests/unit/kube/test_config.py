@@ -50,7 +50,7 @@ def test_in_cluster_over_ipv6(service_account, monkeypatch):
 
 def test_outside_of_a_cluster(service_account, monkeypatch):
     monkeypatch.delenv("KUBERNETES_SERVICE_PORT")
-    with pytest.raises(ConfigError, match=r"KUBERNETES_SERVICE_PORT is not set: .* not run in a pod"):
+    with pytest.raises(ConfigError, match=r"KUBERNETES_SERVICE_PORT is not set, so .* not run in a pod"):
         ClientConfig.in_cluster(service_account)
 
 

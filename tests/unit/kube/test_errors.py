@@ -75,7 +75,7 @@ def test_what_the_server_leaves_unsaid_is_said(code, advice):
 
 
 def test_a_status_without_a_sentence_still_says_something():
-    assert str(answer(409, "Conflict", "")) == "the API server answered 409 Conflict"
+    assert str(answer(409, "Conflict", "")) == "the API server returned 409 Conflict"
 
 
 def test_long_sentences_are_cut():
@@ -98,7 +98,7 @@ def test_retry_after_from_header_or_status():
 
 def test_plain_text_is_shown_in_part():
     error = api_error(502, b"upstream connect error " + b"z" * 5000)
-    assert str(error).startswith("the API server answered 502: upstream connect error zzz")
+    assert str(error).startswith("the API server returned 502: upstream connect error zzz")
     assert len(str(error)) < 300
 
 

@@ -195,11 +195,11 @@ async def test_a_beta_plugin_needs_no_mode(plugin: Plugin) -> None:
 
 
 PRINTED: dict[str, tuple[Any, str]] = {
-    "no JSON": ("s3cret", "does not print an ExecCredential as JSON"),
-    "another kind": ({"apiVersion": VERSION, "kind": "Secret"}, "prints kind 'Secret' of"),
+    "no JSON": ("s3cret", "did not print an ExecCredential as JSON"),
+    "another kind": ({"apiVersion": VERSION, "kind": "Secret"}, "printed the kind 'Secret' of"),
     "another version": (
         {"apiVersion": "client.authentication.k8s.io/v1beta1", "kind": "ExecCredential", "status": {}},
-        "it must print ExecCredential of 'client.authentication.k8s.io/v1'",
+        "it must print an ExecCredential of 'client.authentication.k8s.io/v1'",
     ),
     "no status": ({"apiVersion": VERSION, "kind": "ExecCredential"}, "neither a token nor a certificate"),
     "half a pair": (
@@ -212,7 +212,7 @@ PRINTED: dict[str, tuple[Any, str]] = {
             "kind": "ExecCredential",
             "status": {"clientKeyData": "s3cret", "clientCertificateData": "x"},
         },
-        "a certificate and key that cannot be used",
+        "printed an unusable certificate or key",
     ),
     "a local time": (
         {
@@ -245,22 +245,22 @@ async def test_a_plugin_that_fails_or_is_missing(plugin: Plugin, monkeypatch: py
     with pytest.raises(ConfigError, match="failed with exit code 3: run it manually") as caught:
         await plugin.token(plugin.config())
     assert "s3cret" not in str(caught.value)
-    with pytest.raises(ConfigError, match=r"'no-such-plugin' is not installed: see https://example/install$"):
+    with pytest.raises(ConfigError, match=r"'no-such-plugin' was not found: see https://example/install$"):
         await plugin.token(
             plugin.config(command="no-such-plugin", installHint="see\nhttps://example/install")
         )
-    with pytest.raises(ConfigError, match="'no-such-plugin' is not installed, or is not in PATH: install it"):
+    with pytest.raises(ConfigError, match="'no-such-plugin' was not found: install it, or add it to PATH"):
         await plugin.token(plugin.config(command="no-such-plugin"))
     plugin.program.chmod(0o600)
     with pytest.raises(ConfigError, match=r"cannot be run: .*Permission denied"):
         await plugin.token(plugin.config())
     with pytest.raises(
-        ConfigError, match=r"needs a terminal \(interactiveMode: Always\), and standard input is"
+        ConfigError, match=r"needs a terminal \(interactiveMode: Always\), but standard input is"
     ):
         await plugin.token(plugin.config(interactiveMode="Always"))
     monkeypatch.setattr("pilothouse.kube.exec_plugin.SECONDS", 0.05)
     plugin.script("exec sleep 5")
-    with pytest.raises(ConfigError, match=r"did not end within 0\.05 s"):
+    with pytest.raises(ConfigError, match=r"timed out after 0\.05 s"):
         await plugin.token(plugin.config())
 
 

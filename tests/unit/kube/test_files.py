@@ -67,7 +67,7 @@ def test_unusable_files_keep_the_last_good_value(
         file.unlink()
     assert [files.get(), files.get()] == ["one", "one"]
     [record] = caplog.records
-    assert f"keeping the last good content of {file}: " in record.getMessage()
+    assert f"Keeping the last valid content of {file}: " in record.getMessage()
     replace(file, "two")
     assert files.get() == "two"
 

@@ -140,7 +140,7 @@ async def test_files_caught_half_rotated_change_nothing(authority, server, files
         certificate, key = authority.issue("second")
         shutil.copy(certificate, files.cert_file)
         assert await name(client) == "first"
-        assert "keeping the last good content of" in caplog.text
+        assert "Keeping the last valid content of" in caplog.text
         shutil.copy(key, files.key_file)
         assert await name(client) == "second"
 
@@ -164,7 +164,7 @@ def test_files_are_looked_at_once_a_minute_and_when_refused(authority, files, mo
 async def test_missing_files_are_said(server, tmp_path):
     files = TlsFiles(ca_file=str(tmp_path / "none.crt"))
     async with Client(config(server, files), user_agent="tests/1") as client:
-        with pytest.raises(ConfigError, match="TLS files cannot be read"):
+        with pytest.raises(ConfigError, match="cannot read the cluster's TLS files"):
             await name(client)
 
 

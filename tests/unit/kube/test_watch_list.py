@@ -71,7 +71,7 @@ async def test_a_server_that_ignores_the_question(server, client):
     """It watches from now, or sends what there is and never says that this was all."""
     server.will(server.stream(line("ADDED", body("a", 6)), bookmark(9), silent=True))
     events: list[WatchEvent[Widget]] = []
-    with pytest.raises(WatchListUnsupported, match="did not say where the list ends"):
+    with pytest.raises(WatchListUnsupported, match="without marking the end of the list"):
         await collect(client, events)
     assert brief(events) == [("ADDED", "a", "6")]
 
@@ -79,7 +79,7 @@ async def test_a_server_that_ignores_the_question(server, client):
 async def test_a_stream_that_ends_within_the_list_is_trouble_and_no_lack(server, client):
     server.will(server.stream(line("ADDED", body("a", 6))))
     events: list[WatchEvent[Widget]] = []
-    with pytest.raises(Unreachable, match="ended before all that is there was told"):
+    with pytest.raises(Unreachable, match="ended before the list was complete"):
         await collect(client, events)
     assert brief(events) == [("ADDED", "a", "6")]
 
@@ -89,7 +89,7 @@ async def test_so_is_one_that_falls_silent_within_the_list(server, client):
     events = client.watch_list(WIDGETS, idle=0.1)
     async with aclosing(events):
         await anext(events)
-        with pytest.raises(Unreachable, match="ended before all that is there was told"):
+        with pytest.raises(Unreachable, match="ended before the list was complete"):
             await anext(events)
 
 

@@ -177,7 +177,7 @@ async def test_a_rotated_certificate_is_served_to_the_next_client(
     assert await certified(server, authority) == "second"
     (tmp_path / "tls.key").write_text("broken")
     assert await certified(server, authority) == "second"
-    assert "keeping the last good content of" in caplog.text
+    assert "Keeping the last valid content of" in caplog.text
     mount(authority, "third", tmp_path)
     assert await certified(server, authority) == "third"
     caplog.clear()
