@@ -1,4 +1,4 @@
-"""What docs/howto/declare-a-kind.md declares is a CRD that says what the page says."""
+"""The CRD of docs/howto/declare-a-kind.md has the properties that the page describes."""
 
 from datetime import timedelta
 from typing import Any
@@ -33,26 +33,26 @@ FIELDS = SCHEMA["properties"]
         ("tolerations", {"items": core_schema("Toleration"), "x-kubernetes-list-type": "atomic"}),
     ],
 )
-def test_a_field_has_the_words_that_are_declared(name: str, words: dict[str, Any]) -> None:
+def test_a_field_has_the_declared_keywords(name: str, words: dict[str, Any]) -> None:
     assert FIELDS[name].items() >= words.items()
 
 
-def test_a_key_of_a_list_is_required_and_nothing_else() -> None:
+def test_only_the_key_of_a_list_is_required() -> None:
     assert FIELDS["pages"]["items"]["required"] == ["path"]
     assert "required" not in SCHEMA
 
 
-def test_rules_stand_where_they_are_declared() -> None:
+def test_rules_belong_to_the_declared_values() -> None:
     def messages(schema: Any) -> list[str]:
         return [rule["message"] for rule in schema["x-kubernetes-validations"]]
 
-    assert messages(FIELDS["host"]) == ["a site keeps its host: make another site"]
+    assert messages(FIELDS["host"]) == ["host cannot be changed: create another WebSite"]
     assert messages(SCHEMA) == [
-        "name the site, for example host: www.example.com",
-        "/admin is the operator's own: take another path",
+        "set host, for example to www.example.com",
+        "/admin is reserved for the operator: use another path",
     ]
     whole = STORED["schema"]["openAPIV3Schema"]
-    assert messages(whole) == ["say which site, for example spec: {host: www.example.com}"]
+    assert messages(whole) == ["set spec, for example to {host: www.example.com}"]
     assert "x-kubernetes-validations" not in OLD["schema"]["openAPIV3Schema"]["properties"]["spec"]
 
 
@@ -74,5 +74,5 @@ def test_one_version_is_stored_and_has_the_selectable_fields() -> None:
     assert OLD["deprecated"]
 
 
-def test_texts_are_read_where_they_are_used() -> None:
+def test_quantities_and_durations_are_parsed_where_they_are_used() -> None:
     assert EXAMPLE["cached"](EXAMPLE["WebSiteSpec"]()) == (64 * 1024 * 1024, timedelta(minutes=10))

@@ -248,7 +248,7 @@ async def test_a_response_that_is_not_a_list_removes_no_object(setup: Setup, bod
 async def test_an_html_page_is_recognized(setup: Setup) -> None:
     setup.server.watch = [b"<html>\n"]
     await eventually(lambda: setup.factory.failing)
-    assert "an HTML page, so a proxy or a login page answered" in setup.factory.failing[0]
+    assert "an HTML page, probably from a proxy or a login page" in setup.factory.failing[0]
 
 
 async def test_items_may_be_null(setup: Setup) -> None:

@@ -8,7 +8,7 @@ _KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "
 
 
 class Authority:
-    """A CA in a folder of its own. It is such as some clouds make: without a key usage extension."""
+    """A CA in its own directory. Like the CAs of some clouds, it has no key usage extension."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

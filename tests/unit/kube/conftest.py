@@ -1,4 +1,4 @@
-"""A local HTTP server that answers as a test scripts it, for what no real API server does on demand."""
+"""A local HTTP server with scripted responses, for behavior that a real API server rarely shows."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,7 +14,7 @@ Answer = web.Response | Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class ScriptedServer:
-    """Answers requests in turn; the last answer stays. Remembers what was asked."""
+    """Sends the scripted responses in order, and repeats the last one. Records the requests."""
 
     def __init__(self) -> None:
         self.requests: list[web.Request] = []
@@ -61,7 +61,7 @@ class ScriptedServer:
 
 
 def drop(request: web.Request) -> Any:
-    """Break the connection without an answer."""
+    """Closes the connection without a response."""
 
     async def answer() -> web.StreamResponse:
         assert request.transport is not None
@@ -81,7 +81,7 @@ async def server() -> AsyncIterator[ScriptedServer]:
 
 @pytest.fixture
 async def connect(server: ScriptedServer) -> AsyncIterator[Callable[..., Awaitable[Client]]]:
-    """A function that makes clients of the server."""
+    """Returns a function that creates clients of the server."""
     clients = []
 
     async def make(token: TokenSource | None = None, url: str = "") -> Client:
@@ -101,5 +101,5 @@ async def client(connect: Callable[[], Awaitable[Client]]) -> Client:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Retries follow at once: what is tested is that they happen, not how long they wait."""
+    """Retries have no delay, because the tests check whether they happen, not when."""
     monkeypatch.setattr("pilothouse.kube.retries._FIRST_PAUSE", 0.001)

@@ -8,7 +8,7 @@ SERVER = "https://c.example:6443/"
 
 
 def kubeconfig(folder: Path, user: dict[str, Any], **cluster: Any) -> str:
-    """Write a kubeconfig with one cluster and one user, and two contexts, and return its path."""
+    """Writes a kubeconfig with one cluster, one user and two contexts, and returns its path."""
     path = folder / "kubeconfig"
     path.write_text(
         json.dumps(

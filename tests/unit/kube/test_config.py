@@ -13,7 +13,7 @@ from tests.unit.kube.kubeconfigs import kubeconfig
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory):
-    """A CA certificate such as some clouds make: without the key usage that Python 3.13 asks for."""
+    """Returns a CA certificate without the key usage that Python 3.13 requires, as in some clouds."""
     folder = tmp_path_factory.mktemp("ca")
     make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     files = ["-keyout", folder / "ca.key", "-out", folder / "ca.crt", "-subj", "/CN=test-ca", "-days", "2"]

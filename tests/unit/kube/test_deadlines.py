@@ -1,4 +1,4 @@
-"""No call waits for ever: what a request, and the opening of a watch, may take when nothing else is said.
+"""No call waits forever: the default timeouts of requests and of opening a watch.
 
 Each test ends a call that would last as long as the server is silent; seconds are shortened, not waited for.
 """
@@ -44,7 +44,7 @@ STREAMS: dict[str, Callable[[Client], Awaitable[object]]] = {
 
 @pytest.fixture(autouse=True)
 def silence(server: ScriptedServer) -> None:
-    """The server accepts, and never answers."""
+    """The server accepts the connection and never responds."""
 
     async def hang(request: web.Request) -> web.StreamResponse:
         await server.closing.wait()
@@ -54,7 +54,7 @@ def silence(server: ScriptedServer) -> None:
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-async def test_a_request_is_given_up_after_half_a_minute_unless_told_otherwise(
+async def test_a_request_times_out_after_30_s_by_default(
     call: Callable[[Client], Awaitable[object]],
     server: ScriptedServer,
     client: Client,
@@ -75,7 +75,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("open_", STREAMS.values(), ids=STREAMS)
-async def test_a_watch_that_is_not_accepted_is_given_up(
+async def test_a_watch_that_is_not_accepted_times_out(
     open_: Callable[[Client], Awaitable[object]], server: ScriptedServer, client: Client
 ) -> None:
     async with asyncio.timeout(PATIENCE):
@@ -87,7 +87,7 @@ async def test_a_watch_that_is_not_accepted_is_given_up(
 
 @pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("open_", STREAMS.values(), ids=STREAMS)
-async def test_a_refusal_of_a_watch_whose_reason_never_comes_is_given_up(
+async def test_a_refusal_of_a_watch_without_its_body_times_out(
     open_: Callable[[Client], Awaitable[object]], server: ScriptedServer, client: Client
 ) -> None:
     async def refuse(request: web.Request) -> web.StreamResponse:

@@ -1,4 +1,4 @@
-"""Names to resources."""
+"""Discovery finds resources by name."""
 
 from typing import Any
 
@@ -49,14 +49,14 @@ async def test_any_name_of_a_kind_finds_it(discovery, name):
     assert await discovery.resolve(name, PartialObjectMetadata) == expected
 
 
-async def test_the_core_group_goes_first_and_another_can_be_named(discovery):
+async def test_the_core_group_has_precedence_and_another_can_be_selected(discovery):
     assert (await discovery.resolve("pods", PartialObjectMetadata)).api_version == "v1"
     found = await discovery.resolve("pods.metrics.k8s.io", PartialObjectMetadata)
     assert (found.api_version, found.kind) == ("metrics.k8s.io/v1beta1", "PodMetrics")
     assert not (await discovery.resolve("no", PartialObjectMetadata)).namespaced
 
 
-async def test_the_server_is_asked_once_and_again_for_a_new_kind(server, discovery):
+async def test_discovery_is_repeated_only_for_an_unknown_name(server, discovery):
     await discovery.resolve("pods", PartialObjectMetadata)
     await discovery.resolve("ft", PartialObjectMetadata)
     assert [request.path for request in server.requests] == ["/api", "/apis"]
@@ -68,6 +68,6 @@ async def test_the_server_is_asked_once_and_again_for_a_new_kind(server, discove
     assert len(server.requests) == 4
 
 
-async def test_an_unknown_name_says_what_to_look_at(discovery):
+async def test_the_error_for_an_unknown_name_says_what_to_check(discovery):
     with pytest.raises(NotFound, match=r"'ghosts'.*kubectl api-resources"):
         await discovery.resolve("ghosts", PartialObjectMetadata)

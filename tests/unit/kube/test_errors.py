@@ -1,4 +1,4 @@
-"""From an answer to an error: class, sentence, causes, and nothing that a log must not hold."""
+"""The error for a response: class, message, causes, and no secrets."""
 
 import json
 
@@ -70,15 +70,15 @@ def test_class_by_status_and_reason(code, reason, expected):
         (415, "merge, JSON and apply patches"),
     ],
 )
-def test_what_the_server_leaves_unsaid_is_said(code, advice):
+def test_errors_say_what_to_do_if_the_server_does_not(code, advice):
     assert advice in str(answer(code, message="the server does not allow this"))
 
 
-def test_a_status_without_a_sentence_still_says_something():
+def test_a_status_without_a_message_has_a_default_message():
     assert str(answer(409, "Conflict", "")) == "the API server returned 409 Conflict"
 
 
-def test_long_sentences_are_cut():
+def test_long_messages_are_truncated():
     error = answer(422, "Invalid", "x" * 5000, causes=[{"field": "spec", "message": "y" * 5000}])
     assert len(str(error)) == MESSAGE_LIMIT
     assert str(error).endswith("…")

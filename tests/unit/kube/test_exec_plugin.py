@@ -1,4 +1,4 @@
-"""Exec plugins: what they are told, what they give, and when they run again."""
+"""Exec plugins: their input, their output, and when they run again."""
 
 import asyncio
 import json
@@ -31,7 +31,7 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Plugin:
-    """A program that prints what is in a file, and notes that it ran and what it was told."""
+    """A program that prints the content of a file, and records its runs and its input."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -95,7 +95,7 @@ def plugin(tmp_path: Path) -> Plugin:
     return Plugin(tmp_path)
 
 
-async def test_a_token_without_an_end_is_kept_until_it_is_refused(plugin: Plugin) -> None:
+async def test_a_token_without_an_expiry_is_kept_until_it_is_refused(plugin: Plugin) -> None:
     plugin.gives_token("one")
     config = plugin.config()
     assert plugin.runs == 0, "at the first request only"
@@ -127,7 +127,7 @@ async def test_requests_share_one_run(plugin: Plugin, monkeypatch: pytest.Monkey
     assert plugin.runs == 1
 
 
-async def test_a_request_that_gives_up_does_not_lose_the_login(plugin: Plugin) -> None:
+async def test_a_cancelled_request_does_not_cancel_the_plugin(plugin: Plugin) -> None:
     plugin.script('while [ ! -e "$FOLDER/typed" ]; do sleep 0.01; done; cat "$FOLDER/answer"')
     plugin.gives_token("one")
     config = plugin.config()
@@ -140,7 +140,7 @@ async def test_a_request_that_gives_up_does_not_lose_the_login(plugin: Plugin) -
     assert plugin.runs == 1
 
 
-async def test_what_it_is_told(plugin: Plugin, authority: Authority) -> None:
+async def test_the_input_of_a_plugin(plugin: Plugin, authority: Authority) -> None:
     plugin.gives_token("t")
     extension = {"name": "client.authentication.k8s.io/exec", "extension": {"audience": "x"}}
     cluster = {
@@ -226,7 +226,7 @@ PRINTED: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize(("answer", "words"), PRINTED.values(), ids=PRINTED)
-async def test_an_answer_that_is_none_is_one_sentence(plugin: Plugin, answer: Any, words: str) -> None:
+async def test_an_invalid_output_is_reported_in_one_sentence(plugin: Plugin, answer: Any, words: str) -> None:
     plugin.prints(answer)
     with pytest.raises(ConfigError, match=words) as caught:
         await plugin.token(plugin.config())
@@ -264,7 +264,7 @@ async def test_a_plugin_that_fails_or_is_missing(plugin: Plugin, monkeypatch: py
         await plugin.token(plugin.config())
 
 
-async def test_concurrent_failures_are_told_to_each(plugin: Plugin) -> None:
+async def test_concurrent_requests_all_get_the_error(plugin: Plugin) -> None:
     plugin.script("exit 1")
     config = plugin.config()
     found = await asyncio.gather(*(plugin.token(config) for _ in range(3)), return_exceptions=True)
@@ -273,7 +273,7 @@ async def test_concurrent_failures_are_told_to_each(plugin: Plugin) -> None:
 
 
 class Bouncer:
-    """Takes those whom the CA has certified, and answers 401 to some of them."""
+    """Accepts clients with a certificate of the CA, and returns 401 to some of them."""
 
     def __init__(self) -> None:
         self.unwelcome: set[str] = set()
@@ -308,7 +308,7 @@ def certified(plugin: Plugin, authority: Authority, name: str, seconds: float | 
 async def test_a_client_certificate_is_renewed_on_expiry_and_when_refused(
     plugin: Plugin, bouncer: Bouncer, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """gardenlogin, tsh and others give certificates that live for minutes."""
+    """gardenlogin, tsh and others print certificates that expire within minutes."""
     certified(plugin, authority, "first", seconds=600)
     cluster = {
         "server": f"https://127.0.0.1:{bouncer.port}",
@@ -332,7 +332,9 @@ async def test_a_client_certificate_is_renewed_on_expiry_and_when_refused(
         assert plugin.runs == 3
 
 
-async def test_a_watch_renews_them_too(plugin: Plugin, bouncer: Bouncer, authority: Authority) -> None:
+async def test_a_watch_renews_certificates_too(
+    plugin: Plugin, bouncer: Bouncer, authority: Authority
+) -> None:
     certified(plugin, authority, "first-watch")
     cluster = {
         "server": f"https://127.0.0.1:{bouncer.port}",

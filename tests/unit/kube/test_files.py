@@ -1,4 +1,4 @@
-"""Files that are replaced while the process runs."""
+"""Files that are rotated while the process runs."""
 
 from pathlib import Path
 
@@ -56,7 +56,7 @@ def test_files_are_checked_once_per_period_and_on_request(file: Path) -> None:
 
 
 @pytest.mark.parametrize("trouble", ["bad", None])
-def test_unusable_files_keep_the_last_good_value(
+def test_with_unusable_files_the_last_valid_value_is_kept(
     file: Path, trouble: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     files = RotatedFiles([file], Reader(file))
@@ -72,7 +72,7 @@ def test_unusable_files_keep_the_last_good_value(
     assert files.get() == "two"
 
 
-def test_a_file_that_comes_back_unchanged_is_no_trouble(file: Path) -> None:
+def test_a_file_that_reappears_unchanged_causes_no_warning(file: Path) -> None:
     files = RotatedFiles([file], Reader(file))
     files.get()
     away = file.rename(file.with_name("away"))

@@ -1,4 +1,4 @@
-"""Connections whose other end is gone without a word."""
+"""Connections to a peer that has disappeared without closing them."""
 
 import asyncio
 import ctypes
@@ -16,7 +16,7 @@ _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding
 
 
 def vanish(connection: socket.socket) -> None:
-    """Make the kernel drop whatever comes for this end, before TCP sees it, as if its host had lost power."""
+    """Makes the kernel drop all packets for this end, as if its host had lost power."""
     drop = ctypes.create_string_buffer(bytes.fromhex("0600000000000000"))  # BPF: return 0 bytes
 
     class Program(ctypes.Structure):
@@ -26,7 +26,7 @@ def vanish(connection: socket.socket) -> None:
     connection.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, bytes(program))
 
 
-def test_the_other_end_is_given_up_within_a_minute():
+def test_a_dead_peer_is_detected_within_a_minute():
     made = sockets.keepalive_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ()))
     with made:
         options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_USER_TIMEOUT)
@@ -39,14 +39,14 @@ def test_the_other_end_is_given_up_within_a_minute():
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same socket options with seconds in place of quarters of a minute."""
+    """Sets the same socket options with 1 s instead of 15 s."""
     monkeypatch.setattr(sockets, "DEAD_SECONDS", 2)
     monkeypatch.setattr(sockets, "_PROBE_SECONDS", 1)
 
 
 @pytest.mark.usefixtures("hasty")
-async def test_a_watch_notices_that_the_server_is_gone():
-    """Neither end says anything; the watch itself would wait for 58 s."""
+async def test_a_watch_detects_a_dead_server():
+    """Neither end sends anything. The watch itself would wait for 58 s."""
     opened: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""Kubeconfigs: what kubectl takes is supported, or refused by name in one sentence."""
+"""Kubeconfigs: a feature of kubectl is supported, or refused by name in one sentence."""
 
 import base64
 import ssl
@@ -38,7 +38,7 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def load(tmp_path: Path) -> Load:
-    """A function that loads a kubeconfig with a user and fields of its cluster."""
+    """Returns a function that loads a kubeconfig with a user and fields of its cluster."""
 
     def loaded(user: dict[str, Any] | None = None, **cluster: Any) -> ClientConfig:
         return ClientConfig.from_kubeconfig(kubeconfig(tmp_path, user or {}, **cluster))
@@ -76,7 +76,7 @@ def test_certificates_may_be_data(load: Load, authority: Authority) -> None:
     assert "PRIVATE KEY" not in repr(config)
 
 
-async def test_relative_paths_begin_at_the_file(
+async def test_relative_paths_are_relative_to_the_file(
     tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     certificate, key = authority.issue("relative")
@@ -100,13 +100,13 @@ def test_a_server_may_have_a_path(load: Load) -> None:
     assert load(server="https://rancher.example/k8s/clusters/c-1/").server.endswith("/k8s/clusters/c-1")
 
 
-def test_a_cluster_that_trusts_anyone(load: Load) -> None:
+def test_a_cluster_without_certificate_verification(load: Load) -> None:
     config = load(**{"insecure-skip-tls-verify": True})
     assert config.tls is not None
     assert config.tls.context().verify_mode is ssl.CERT_NONE
 
 
-def test_compression_is_never_asked_for(load: Load) -> None:
+def test_compression_is_never_requested(load: Load) -> None:
     assert load(**{"disable-compression": True})
 
 
@@ -146,7 +146,7 @@ async def test_basic_authentication_and_impersonation_are_headers(
 
 
 def test_credentials_are_not_sent_in_the_clear(load: Load, caplog: pytest.LogCaptureFixture) -> None:
-    """As kubectl."""
+    """Same as in kubectl."""
     config = load({"token": "t"}, server="http://c.example:8080")
     assert (config.tls, config.token) == (None, None)
     assert "Not sending the credentials of user 'u'" in caplog.text
@@ -213,7 +213,7 @@ def entries(server: str, token: str) -> str:
     )
 
 
-async def test_of_several_files_the_first_that_has_a_name_counts(
+async def test_the_first_of_several_files_that_defines_a_name_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = write(tmp_path / "first", entries("https://first", "one"))
@@ -259,7 +259,7 @@ def test_without_any_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         ClientConfig.from_kubeconfig()
 
 
-def test_json_needs_no_yaml_and_may_have_tabs(tmp_path: Path) -> None:
+def test_json_does_not_require_pyyaml_and_may_contain_tabs(tmp_path: Path) -> None:
     path = Path(kubeconfig(tmp_path, {"token": "t"}))
     path.write_bytes(b"\xef\xbb\xbf" + path.read_text().replace(", ", ",\n\t").encode())
     assert ClientConfig.from_kubeconfig(str(path)).token is not None
@@ -372,7 +372,7 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("user", "cluster", "words"), REFUSED.values(), ids=REFUSED)
-def test_what_is_not_supported_is_refused_by_name(
+def test_unsupported_features_are_refused_by_name(
     tmp_path: Path, user: dict[str, Any], cluster: dict[str, Any], words: str
 ) -> None:
     path = kubeconfig(tmp_path, user, **cluster)
@@ -412,7 +412,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("content", "words"), BROKEN.values(), ids=BROKEN)
-def test_what_is_no_kubeconfig_is_one_sentence(tmp_path: Path, content: str, words: str) -> None:
+def test_an_invalid_kubeconfig_is_reported_in_one_sentence(tmp_path: Path, content: str, words: str) -> None:
     path = write(tmp_path / "kubeconfig", content)
     with pytest.raises(ConfigError, match=words) as caught:
         ClientConfig.from_kubeconfig(str(path))
@@ -423,18 +423,18 @@ def test_what_is_no_kubeconfig_is_one_sentence(tmp_path: Path, content: str, wor
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"[" * 100_000, b"\x00"])
-def test_bytes_that_are_no_text(tmp_path: Path, content: bytes) -> None:
+def test_bytes_that_are_not_text(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "kubeconfig").write_bytes(content)
     with pytest.raises(ConfigError, match="it is not a kubeconfig"):
         ClientConfig.from_kubeconfig(str(tmp_path / "kubeconfig"))
 
 
-def test_a_folder_is_no_kubeconfig(tmp_path: Path) -> None:
+def test_a_directory_is_not_a_kubeconfig(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=f"the kubeconfig {tmp_path} cannot be used: Is a directory"):
         ClientConfig.from_kubeconfig(str(tmp_path))
 
 
-def test_an_encrypted_key_is_refused_and_no_passphrase_is_asked_for(
+def test_an_encrypted_key_is_refused_without_a_prompt(
     load: Load, authority: Authority, tmp_path: Path
 ) -> None:
     certificate, key = authority.issue("encrypted")
@@ -445,8 +445,8 @@ def test_an_encrypted_key_is_refused_and_no_passphrase_is_asked_for(
         load({"client-certificate": str(certificate), "client-key": str(locked)})
 
 
-def test_an_exec_plugin_gives_way_to_other_credentials(load: Load, caplog: pytest.LogCaptureFixture) -> None:
-    """As kubectl; but it is said."""
+def test_other_credentials_override_an_exec_plugin(load: Load, caplog: pytest.LogCaptureFixture) -> None:
+    """Same as in kubectl, except for the warning."""
     config = load({"exec": EXEC, "token": "t"})
     assert not isinstance(config.token, ExecPlugin)
     assert "Not using the exec plugin of user 'u'" in caplog.text

@@ -1,4 +1,4 @@
-"""The private attributes of libraries that this package changes still do what they are changed for."""
+"""The changed private attributes of libraries still have the intended effect."""
 
 import ast
 import asyncio
@@ -20,7 +20,7 @@ from tests.unit.kube.authority import Authority
 
 
 class Chunks(asyncio.Protocol):
-    """Notes the size of each read, until the other side closes."""
+    """Records the size of each read until the peer closes the connection."""
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
@@ -69,7 +69,7 @@ async def test_a_tls_connection_has_the_smaller_buffer(tmp_path: Path) -> None:
 
 
 class Breaking:
-    """Answers the first request on each connection and breaks the connection at the second."""
+    """Responds to the first request on each connection, and closes the connection at the second."""
 
     def __init__(self) -> None:
         self.requests: list[bytes] = []
@@ -93,7 +93,7 @@ async def breaking() -> AsyncIterator[Breaking]:
         yield serving
 
 
-async def test_a_delete_on_a_broken_connection_is_not_sent_again(breaking: Breaking) -> None:
+async def test_a_delete_on_a_broken_connection_is_not_retried(breaking: Breaking) -> None:
     async with aiohttp.ClientSession() as session:
         never_resend(session)
         await (await session.get(breaking.url)).read()
@@ -102,8 +102,8 @@ async def test_a_delete_on_a_broken_connection_is_not_sent_again(breaking: Break
     assert breaking.requests == [b"GET", b"DELETE"]
 
 
-async def test_without_the_change_aiohttp_sends_it_again(breaking: Breaking) -> None:
-    """When this fails, the change is no longer needed."""
+async def test_without_the_change_aiohttp_retries_it(breaking: Breaking) -> None:
+    """If this test fails, the change is no longer needed."""
     async with aiohttp.ClientSession() as session:
         await (await session.get(breaking.url)).read()
         await (await session.delete(breaking.url)).read()
@@ -131,7 +131,7 @@ def test_no_other_module_assigns_to_private_attributes_of_libraries() -> None:
 
 
 def _own_names(tree: ast.Module) -> set[str]:
-    """Attributes that the module sets on its own objects."""
+    """Returns the attributes that the module sets on its own objects."""
     return {
         node.attr
         for node in ast.walk(tree)

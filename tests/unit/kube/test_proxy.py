@@ -1,4 +1,4 @@
-"""A proxy between client and API server."""
+"""A proxy between the client and the API server."""
 
 import asyncio
 import base64
@@ -13,7 +13,7 @@ from tests.unit.kube.authority import Authority
 
 
 class Tunnels:
-    """An HTTP proxy that knows CONNECT, and refuses whom it does not know. Remembers where it led."""
+    """An HTTP proxy that supports CONNECT and refuses unknown users. Records the targets."""
 
     def __init__(self, credentials: str) -> None:
         self._wanted = base64.b64encode(credentials.encode())
@@ -66,7 +66,7 @@ async def tls_server(authority: Authority) -> AsyncIterator[int]:
 
 @pytest.mark.parametrize(("user", "allowed"), [("me:s3cret", True), ("me:wrong", False)])
 async def test_requests_go_through_the_proxy(tmp_path: Path, user: str, allowed: bool) -> None:
-    """The server's certificate is verified end to end: the proxy sees nothing."""
+    """The server's certificate is verified end to end, so the proxy cannot read the requests."""
     authority, proxy = Authority(tmp_path), Tunnels("me:s3cret")
     certificate, key = authority.issue("client")
     tls = TlsFiles(str(authority.ca_file), str(certificate), str(key))

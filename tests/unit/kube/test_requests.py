@@ -1,4 +1,4 @@
-"""Requests over a real connection: credentials, deadlines, what is sent again and what never is."""
+"""Requests over a real connection: credentials, timeouts and retries."""
 
 import asyncio
 import json
@@ -51,7 +51,7 @@ async def test_get_reads_the_view(server, client):
     assert "Authorization" not in request.headers
 
 
-async def test_patch_carries_its_type_and_manager(server, client):
+async def test_patch_sends_its_type_and_field_manager(server, client):
     server.will(ok())
     await client.patch(
         WIDGETS, KEY, {"spec": {"size": 2}}, type=PatchType.APPLY, subresource="status", force=True
@@ -65,7 +65,7 @@ async def test_patch_carries_its_type_and_manager(server, client):
 
 
 async def test_a_body_over_1_mib_is_sent_whole(server, client):
-    """A custom resource may have up to 1.5 MiB. aiohttp warns about bytes of that size, which fails here."""
+    """A custom resource may have up to 1.5 MiB. aiohttp's warning about such bodies would fail the test."""
     large = {"data": {"text": "x" * 1_400_000}}
     server.will(ok())
     await client.patch(WIDGETS, KEY, large, type=PatchType.MERGE)
@@ -73,14 +73,14 @@ async def test_a_body_over_1_mib_is_sent_whole(server, client):
     assert server.requests[-1].content_type == "application/merge-patch+json"
 
 
-async def test_a_dry_run_says_so(server, client):
+async def test_a_dry_run_is_requested(server, client):
     server.will(ok())
     await client.patch(WIDGETS, KEY, {}, type=PatchType.APPLY, dry_run=True)
     [request] = server.requests
     assert dict(request.query) == {"fieldManager": "tests", "dryRun": "All"}
 
 
-async def test_an_object_can_be_read_as_it_is(server, client):
+async def test_an_object_can_be_read_unstructured(server, client):
     whole = Resource(WIDGETS.group, WIDGETS.version, WIDGETS.kind, WIDGETS.plural, Unstructured)
     server.will(ok(), ok([1]))
     read = await client.get(whole, KEY)
@@ -89,7 +89,7 @@ async def test_an_object_can_be_read_as_it_is(server, client):
         await client.get(whole, KEY)
 
 
-async def test_delete_carries_its_preconditions(server, client):
+async def test_delete_sends_its_preconditions(server, client):
     server.will(ok({"kind": "Status", "status": "Success"}))
     await client.delete(WIDGETS, KEY, uid="u-1", grace_seconds=0)
     assert server.bodies == [
@@ -99,33 +99,33 @@ async def test_delete_carries_its_preconditions(server, client):
 
 
 @pytest.mark.parametrize("code", [500, 502, 503, 504])
-async def test_get_is_sent_again_after_server_errors(server, client, code):
+async def test_get_is_retried_after_server_errors(server, client, code):
     server.will(refuse(code), refuse(code), ok())
     assert (await client.get(WIDGETS, KEY)).spec.size == 1
     assert len(server.requests) == 3
 
 
-async def test_get_gives_up_after_five(server, client):
+async def test_get_fails_after_five_attempts(server, client):
     server.will(refuse(500, "InternalError"))
     with pytest.raises(ServerError, match="InternalError"):
         await client.get(WIDGETS, KEY)
     assert len(server.requests) == 5
 
 
-async def test_get_is_sent_again_after_a_lost_connection(server, client):
+async def test_get_is_retried_after_a_lost_connection(server, client):
     server.will(drop, drop, ok())
     assert (await client.get(WIDGETS, KEY)).spec.size == 1
 
 
 @pytest.mark.parametrize("trouble", [refuse(500), refuse(503, headers={"Retry-After": "0"})])
-async def test_a_write_is_never_sent_again_after_a_server_error(server, client, trouble):
+async def test_a_write_is_not_retried_after_a_server_error(server, client, trouble):
     server.will(trouble, ok())
     with pytest.raises(ServerError):
         await client.create(WIDGETS, ONE, namespace="ns")
     assert len(server.requests) == 1
 
 
-async def test_a_write_whose_reply_was_lost_may_have_happened(server, client):
+async def test_a_write_whose_response_was_lost_may_have_been_executed(server, client):
     server.will(drop, ok())
     with pytest.raises(Unreachable) as caught:
         await client.patch(WIDGETS, KEY, {}, type=PatchType.MERGE)
@@ -134,8 +134,8 @@ async def test_a_write_whose_reply_was_lost_may_have_happened(server, client):
 
 
 @pytest.mark.parametrize("verb", ["PUT", "DELETE", "POST", "PATCH"])
-async def test_nor_is_it_on_a_connection_that_was_open_before(server, client, verb):
-    """There aiohttp would send PUT and DELETE again by itself: twice to an object of the same name."""
+async def test_a_write_is_not_retried_on_a_reused_connection(server, client, verb):
+    """By default, aiohttp would retry a PUT or DELETE there, possibly on another object of the same name."""
     server.will(ok(), drop, ok())
     await client.get(WIDGETS, KEY)
     with pytest.raises(Unreachable):
@@ -143,7 +143,7 @@ async def test_nor_is_it_on_a_connection_that_was_open_before(server, client, ve
     assert len(server.requests) == 2
 
 
-async def test_a_write_to_a_closed_port_was_never_sent(connect):
+async def test_a_write_to_a_closed_port_was_not_sent(connect):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     client = await connect(url=f"http://127.0.0.1:{port}")
@@ -152,7 +152,7 @@ async def test_a_write_to_a_closed_port_was_never_sent(connect):
     assert not caught.value.maybe_sent
 
 
-async def test_any_verb_waits_as_long_as_a_429_asks(server, client):
+async def test_any_verb_respects_the_retry_after_of_a_429(server, client):
     server.will(refuse(429, "TooManyRequests", {"Retry-After": "1"}), ok())
     started = asyncio.get_running_loop().time()
     await client.create(WIDGETS, ONE, namespace="ns")
@@ -160,7 +160,7 @@ async def test_any_verb_waits_as_long_as_a_429_asks(server, client):
     assert len(server.requests) == 2
 
 
-async def test_a_429_that_asks_for_more_than_the_deadline_is_raised(server, client):
+async def test_a_429_with_a_retry_after_beyond_the_timeout_is_raised(server, client):
     server.will(refuse(429, "TooManyRequests", {"Retry-After": "60"}))
     with pytest.raises(TooManyRequests) as caught:
         await client.get(WIDGETS, KEY)
@@ -168,7 +168,7 @@ async def test_a_429_that_asks_for_more_than_the_deadline_is_raised(server, clie
     assert len(server.requests) == 1
 
 
-async def test_a_refused_eviction_is_for_the_caller(server, client):
+async def test_a_refused_eviction_is_raised(server, client):
     server.will(refuse(429, "TooManyRequests", causes=[{"reason": "DisruptionBudget", "message": "budget"}]))
     with pytest.raises(TooManyRequests) as caught:
         await client.request("POST", "/api/v1/namespaces/ns/pods/p/eviction", body={})
@@ -176,7 +176,7 @@ async def test_a_refused_eviction_is_for_the_caller(server, client):
     assert len(server.requests) == 1
 
 
-async def test_a_silent_server_is_given_up_at_the_deadline(server, client):
+async def test_a_request_to_a_silent_server_times_out(server, client):
     async def hang(request: web.Request) -> web.StreamResponse:
         await server.closing.wait()
         return web.Response()
@@ -187,8 +187,8 @@ async def test_a_silent_server_is_given_up_at_the_deadline(server, client):
     server.closing.set()
 
 
-async def test_a_slow_server_is_given_up_at_the_deadline(server, client):
-    """The deadline is for the whole answer: one byte now and then does not buy more time."""
+async def test_a_request_to_a_slow_server_times_out(server, client):
+    """The timeout is for the whole response. Single bytes do not extend it."""
 
     async def trickle(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
@@ -218,7 +218,7 @@ async def test_the_token_is_read_again_when_refused(server, connect, tmp_path):
     assert sent == ["Bearer old", "Bearer old", "Bearer old", "Bearer new"]
 
 
-async def test_a_bad_token_is_refused_after_one_more_try(server, connect):
+async def test_a_bad_token_is_retried_once(server, connect):
     client = await connect(token=StaticToken("bad"))
     server.will(refuse(401, "Unauthorized"))
     with pytest.raises(Unauthorized):
@@ -226,7 +226,7 @@ async def test_a_bad_token_is_refused_after_one_more_try(server, connect):
     assert len(server.requests) == 2
 
 
-async def test_an_answer_that_does_not_fit_names_object_and_field(server, client):
+async def test_the_error_for_a_response_that_does_not_fit_names_object_and_field(server, client):
     server.will(ok(body("one", 7, size="many")))
     with pytest.raises(Undecodable, match=r"ns/one cannot be read.*`int`.*\$\.spec\.size"):
         await client.get(WIDGETS, KEY)
@@ -269,7 +269,7 @@ async def test_requests_are_counted(server, client):
     assert [count(code) - was for code, was in zip(codes, before, strict=True)] == [1, 1, 1]
 
 
-async def test_a_closed_client_says_so(server, connect):
+async def test_a_closed_client_raises_an_error(server, connect):
     client = await connect()
     await client.__aexit__(None, None, None)
     with pytest.raises(RuntimeError, match="async with"):

@@ -22,7 +22,7 @@ def test_paths():
     assert (str(WIDGETS), str(NODES)) == ("widgets.testing.pilothouse.dev", "nodes")
 
 
-def test_a_name_says_nothing_but_a_name():
+def test_a_name_cannot_change_the_path():
     base = "/apis/testing.pilothouse.dev/v1/namespaces/ns/widgets"
     assert WIDGETS.path("ns", "a?dryRun=All#b") == f"{base}/a%3FdryRun%3DAll%23b"
     assert WIDGETS.path("ns", "a b\ud83d") == f"{base}/a%20b%3F"
@@ -32,7 +32,7 @@ def test_a_name_says_nothing_but_a_name():
 @pytest.mark.parametrize(
     "arguments", [("", "a"), ("ns", "", "status"), ("ns", "a/b"), ("ns", ".."), ("n%2f", "a")]
 )
-def test_paths_that_make_no_sense(arguments):
+def test_invalid_arguments_of_a_path_are_refused(arguments):
     with pytest.raises(ValueError, match=r"namespace|name"):
         WIDGETS.path(*arguments)
 
@@ -65,15 +65,15 @@ def test_metadata_round_trip():
     assert version(Widget(ObjectMeta())) == 0
 
 
-def test_metadata_is_frozen_and_shares_what_is_empty():
+def test_metadata_is_frozen_and_shares_empty_values():
     one, two = ObjectMeta(), ObjectMeta()
     with pytest.raises(AttributeError):
         one.name = "b"  # type: ignore[misc]  # that it fails is the test
     assert one.labels is two.annotations
 
 
-def test_what_objects_have_in_common_is_kept_once():
-    """A store of many objects counts on it; see the module's docstring."""
+def test_equal_values_are_kept_once():
+    """This saves memory in large stores; see the module's docstring."""
     text = b'{"name":"%d","namespace":"a-namespace","finalizers":["x/y"]}'
     one, two = (msgspec.json.decode(text % number, type=ObjectMeta) for number in (1, 2))
     assert one.namespace is two.namespace
@@ -84,7 +84,7 @@ def test_what_objects_have_in_common_is_kept_once():
     assert three.reason is four.reason
 
 
-def test_conditions_are_written_whole():
+def test_conditions_are_encoded_with_all_fields():
     """The schema of metav1.Condition requires the message, even an empty one."""
     condition = Condition("Ready", "True", "Booked", "", datetime(2026, 1, 2, tzinfo=UTC))
     assert json.loads(msgspec.json.encode(condition)) == {

@@ -1,4 +1,4 @@
-"""Which requests are sent again after which trouble: the rules of the transport, cell by cell."""
+"""Which requests are retried after which failures: all combinations."""
 
 import asyncio
 import socket
@@ -43,7 +43,7 @@ TROUBLES = {
 
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize("trouble", TROUBLES)
-async def test_sent_again_where_that_is_safe(server, connect, verb, trouble):
+async def test_requests_are_retried_where_that_is_safe(server, connect, verb, trouble):
     answer, again = TROUBLES[trouble]
     client = await connect(token=StaticToken("t"))
     server.will(answer, web.json_response({}))
@@ -58,8 +58,8 @@ async def test_sent_again_where_that_is_safe(server, connect, verb, trouble):
 
 
 @pytest.mark.parametrize("verb", VERBS)
-async def test_any_verb_is_sent_again_when_it_was_never_sent(server, connect, verb, monkeypatch):
-    """The connection is refused; meanwhile the server starts on that port."""
+async def test_any_verb_is_retried_if_it_was_not_sent(server, connect, verb, monkeypatch):
+    """The connection is refused, and then the server starts on that port."""
     monkeypatch.setattr("pilothouse.kube.retries._FIRST_PAUSE", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -80,8 +80,8 @@ async def test_any_verb_is_sent_again_when_it_was_never_sent(server, connect, ve
         await runner.cleanup()
 
 
-async def test_a_caller_with_less_time_cuts_a_request_short(server, client):
-    """So do fences: what they cut must not go on behind their back, nor spoil the next request."""
+async def test_a_caller_can_set_a_shorter_timeout(server, client):
+    """Fences do the same. A cancelled request must not continue, nor affect the next one."""
     arrived = asyncio.Event()
 
     async def hang(request: web.Request) -> web.StreamResponse:

@@ -1,4 +1,4 @@
-"""Retry-After in all its forms; whatever a server says, a pause has an end."""
+"""All formats of Retry-After, and the limit of the delay."""
 
 from datetime import UTC, datetime
 
@@ -35,11 +35,11 @@ def test_seconds_and_dates(nine_o_clock: None, header: str, seconds: float) -> N
 
 
 @pytest.mark.parametrize("header", ["", "soon", "inf", "-inf", "nan", "9" * 400, "²", "Sun, 99 Mar 2026"])
-def test_what_is_neither_counts_as_none(header: str) -> None:
+def test_an_invalid_header_is_ignored(header: str) -> None:
     assert retry_after_seconds(header) is None
 
 
 @given(st.text(st.sampled_from("0123456789 ,:-+.eGMTSunMar"), max_size=40) | st.text(max_size=40))
-def test_nothing_makes_a_pause_without_an_end(header: str) -> None:
+def test_the_delay_is_always_finite(header: str) -> None:
     seconds = retry_after_seconds(header)
     assert seconds is None or 0 <= seconds <= 300

@@ -1,4 +1,4 @@
-"""What the API server says of a Secret names fields and reasons, and never a value."""
+"""Errors about a Secret name fields and reasons, and never contain a value."""
 
 import base64
 import json
@@ -87,7 +87,7 @@ SAID = [
 
 
 @pytest.mark.parametrize(("code", "message", "causes", "remains"), SAID)
-def test_values_that_nobody_stated_here_are_hidden_too(
+def test_values_from_other_clients_are_hidden_too(
     code: int, message: str, causes: list[tuple[str, str]], remains: str
 ) -> None:
     error = refused(message, *causes, code=code)
@@ -112,7 +112,7 @@ def test_values_that_nobody_stated_here_are_hidden_too(
         (409, "AlreadyExists", 'secrets "web" already exists'),
     ],
 )
-def test_sentences_that_quote_only_names_are_kept(code: int, reason: str, message: str) -> None:
+def test_messages_that_quote_only_names_are_kept(code: int, reason: str, message: str) -> None:
     assert str(refused(message, code=code, reason=reason)) == message
 
 
@@ -127,7 +127,7 @@ def test_sentences_that_quote_only_names_are_kept(code: int, reason: str, messag
     ],
 )
 @pytest.mark.parametrize("quote", [VALUE, ENCODED, f"x {VALUE}"])
-def test_what_was_sent_is_hidden_in_any_sentence(sent: Any, quote: str) -> None:
+def test_sent_values_are_hidden_in_any_message(sent: Any, quote: str) -> None:
     if quote == ENCODED and ENCODED not in str(sent) and VALUE not in str(sent):
         return
     error = refused(f"the server cannot handle {quote}", code=400, sent=sent)
@@ -145,7 +145,7 @@ def test_a_long_value_is_hidden_before_the_message_is_shortened() -> None:
     assert "kkk" not in str(error)
 
 
-def test_errors_about_other_objects_hide_the_values_of_a_stated_secret() -> None:
+def test_errors_about_other_objects_hide_the_values_of_an_applied_secret() -> None:
     secret = Resource("", "v1", "Secret", "secrets", Secret)
     with object_context("Site", "default", "web"):
         hide_contents(secret, {"data": {"password": ENCODED}})

@@ -1,4 +1,4 @@
-"""Scale, eviction, log, metadata-only views and lists: what is asked of the server."""
+"""Scale, eviction, log, metadata-only views and lists: the requests to the server."""
 
 from typing import Any
 
@@ -50,7 +50,7 @@ async def test_evict(server, client):
     ]
 
 
-async def test_an_eviction_that_a_budget_holds_up_is_for_the_caller(server, client):
+async def test_an_eviction_that_a_disruption_budget_refuses_is_raised(server, client):
     causes = [{"reason": "DisruptionBudget", "message": "the budget web needs 2 pods"}]
     refusal = status(429, "TooManyRequests", "Cannot evict pod", causes=causes)
     server.will(web.json_response(refusal, status=429))
@@ -92,7 +92,7 @@ async def test_log_by_default_is_bounded(server, client):
     assert dict(server.requests[0].query) == {"limitBytes": "1048576"}
 
 
-async def test_a_view_of_the_metadata_asks_for_no_more(server, client):
+async def test_a_view_of_the_metadata_requests_only_metadata(server, client):
     one = {"kind": "PartialObjectMetadata", "metadata": body("one", 7)["metadata"]}
     answers: list[Any] = [one, {"metadata": {"resourceVersion": "9"}, "items": [one]}]
     server.will(*map(web.json_response, answers), server.stream(), web.json_response(one))
@@ -107,7 +107,7 @@ async def test_a_view_of_the_metadata_asks_for_no_more(server, client):
     assert kinds == [single, asked.format("PartialObjectMetadataList"), single, single]
 
 
-async def test_a_view_of_more_asks_for_whole_objects(server, client):
+async def test_a_view_with_more_fields_requests_whole_objects(server, client):
     server.will(web.json_response(body("one", 7)))
     await client.get(WIDGETS, KEY)
     assert server.requests[0].headers.getall("Accept") == ["application/json"]
@@ -123,7 +123,7 @@ async def test_list_joins_the_pages(server, client):
     assert {request.query["labelSelector"] for request in server.requests} == {"a=b"}
 
 
-async def test_all_on_one_page_is_a_list_without_a_limit(server, client):
+async def test_a_list_without_a_limit_has_one_page(server, client):
     server.will(
         web.json_response({"metadata": {"resourceVersion": "9"}, "items": [body("a", 1), body("b", 2)]})
     )

@@ -1,4 +1,4 @@
-"""Certificates that are rotated while the client runs, against a server that asks for them."""
+"""Certificates that are rotated while the client runs, with a server that requires them."""
 
 import asyncio
 import gc
@@ -31,7 +31,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 class NamingServer:
-    """Says who the client is, and on which of its connections. Counts those that are open."""
+    """Returns the client's name and the number of its connection. Counts open connections."""
 
     def __init__(self) -> None:
         self.open: set[Any] = set()
@@ -73,7 +73,7 @@ async def server(authority: Authority) -> AsyncIterator[NamingServer]:
 
 @pytest.fixture
 def files(authority: Authority, tmp_path: Path) -> TlsFiles:
-    """The files of a client called `first`, where a rotation will replace them."""
+    """The files of a client named `first`, which a rotation replaces."""
     ca, certificate, key = (str(tmp_path / name) for name in ("ca.crt", "tls.crt", "tls.key"))
     replace_files(authority, [ca, certificate, key], "first")
     return TlsFiles(ca, certificate, key)
@@ -95,7 +95,7 @@ def rotate(authority: Authority, files: TlsFiles, who: str) -> None:
 
 @pytest.fixture
 def watchful(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files are looked at before each request, and idle connections closed soon."""
+    """Files are checked before each request, and idle connections are closed soon."""
     monkeypatch.setattr("pilothouse.kube.tls.LOOK_SECONDS", 0.0)
     monkeypatch.setattr("pilothouse.kube.transport.KEEP_SECONDS", 0.2)
 
@@ -134,7 +134,7 @@ async def test_a_rotated_authority_is_trusted(authority, server, files, tmp_path
 
 
 @pytest.mark.usefixtures("watchful")
-async def test_files_caught_half_rotated_change_nothing(authority, server, files, caplog):
+async def test_with_half_rotated_files_the_earlier_settings_are_kept(authority, server, files, caplog):
     async with Client(config(server, files), user_agent="tests/1") as client:
         assert await name(client) == "first"
         certificate, key = authority.issue("second")
@@ -145,7 +145,7 @@ async def test_files_caught_half_rotated_change_nothing(authority, server, files
         assert await name(client) == "second"
 
 
-def test_files_are_looked_at_once_a_minute_and_when_refused(authority, files, monkeypatch):
+def test_files_are_checked_once_a_minute_and_when_refused(authority, files, monkeypatch):
     clock = [1000.0]
     monkeypatch.setattr(files._files, "_clock", lambda: clock[0])
     first = files.context()
@@ -161,7 +161,7 @@ def test_files_are_looked_at_once_a_minute_and_when_refused(authority, files, mo
     assert files.context(refused=True) is not second
 
 
-async def test_missing_files_are_said(server, tmp_path):
+async def test_missing_files_are_reported(server, tmp_path):
     files = TlsFiles(ca_file=str(tmp_path / "none.crt"))
     async with Client(config(server, files), user_agent="tests/1") as client:
         with pytest.raises(ConfigError, match="cannot read the cluster's TLS files"):
@@ -169,8 +169,8 @@ async def test_missing_files_are_said(server, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:Sending a large body")  # aiohttp's opinion; the server is to refuse it
-async def test_a_closed_client_holds_no_connection_that_still_says_farewell(authority):
-    """The server has refused before it has read all, as it does with what is too large, and reads no more."""
+async def test_a_closed_client_leaves_no_connection_that_is_still_closing(authority):
+    """The server refuses a large request before it has read all of it, and stops reading."""
     over = asyncio.Event()
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -196,7 +196,7 @@ async def test_a_closed_client_holds_no_connection_that_still_says_farewell(auth
 
 
 def open_connections(port: int) -> int:
-    """How many connections to a port this process has open."""
+    """Returns the number of open connections of this process to a port."""
     sockets = [each for each in gc.get_objects() if isinstance(each, socket.socket) and each.fileno() >= 0]
     return sum(_peer(each) == ("127.0.0.1", port) for each in sockets)
 

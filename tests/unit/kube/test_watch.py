@@ -1,4 +1,4 @@
-"""The watch over a real connection: lines in pieces, ends of all kinds, silence, objects that do not fit."""
+"""The watch over a real connection: partial lines, ends of all kinds, silence, objects that do not fit."""
 
 import json
 from contextlib import aclosing
@@ -73,14 +73,14 @@ async def test_a_line_of_a_megabyte(server, client):
     assert brief(events)[1:] == [("ADDED", "big", "6"), ("BOOKMARK", "", "7")]
 
 
-async def test_a_forgotten_version_in_the_stream(server, client):
+async def test_an_expired_version_in_the_stream(server, client):
     gone = status(410, "Expired", "too old resource version: 5 (9)")
     server.will(server.stream(line("ERROR", gone)))
     with pytest.raises(Expired, match="too old"):
         await collect(client, [])
 
 
-async def test_a_forgotten_version_at_once(server, client):
+async def test_an_expired_version_in_the_response(server, client):
     server.will(web.json_response(status(410, "Expired", "too old resource version"), status=410))
     events: list[WatchEvent[Widget]] = []
     with pytest.raises(Expired):
@@ -117,7 +117,7 @@ async def test_silence_ends_the_stream(server, client):
     server.closing.set()
 
 
-async def test_an_object_that_does_not_fit_stops_nothing(server, client):
+async def test_an_object_that_does_not_fit_does_not_end_the_watch(server, client):
     bad, worse = body("bad", 6, size="many"), body("bad", 8, size="more")
     server.will(server.stream(line("MODIFIED", bad), line("ADDED", body("good", 7)) + line("DELETED", worse)))
     events: list[WatchEvent[Widget]] = []
@@ -147,7 +147,7 @@ async def test_a_refused_token_is_renewed_once(server, connect):
 
 
 @pytest.mark.parametrize("code", [429, 503])
-async def test_a_refusal_says_when_the_server_wants_to_be_asked_again(server, client, code):
+async def test_the_error_of_a_refused_watch_has_the_retry_after(server, client, code):
     server.will(
         web.json_response(status(code, "Busy", "not now"), status=code, headers={"Retry-After": "12"})
     )
@@ -157,8 +157,8 @@ async def test_a_refusal_says_when_the_server_wants_to_be_asked_again(server, cl
         assert (caught.value.status, caught.value.retry_after) == (code, 12)
 
 
-async def test_many_watches_leave_the_requests_their_connections(server, client):
-    """A watch holds a connection for minutes; a pool shared with requests would run dry."""
+async def test_many_watches_do_not_block_requests(server, client):
+    """A watch uses a connection for minutes, and would exhaust a pool that is shared with requests."""
     server.will(server.stream(silent=True))
     streams = [client.watch(WIDGETS, resource_version="5") for _ in range(40)]
     for stream in streams:

@@ -1,4 +1,4 @@
-"""The streamed list over a real connection: where it ends, and every way in which a server may lack it."""
+"""The streamed list over a real connection: its end, and servers that do not support it."""
 
 from contextlib import aclosing
 
@@ -30,7 +30,7 @@ async def collect(client: Client, into: list[WatchEvent[Widget]]) -> None:
             into.append(event)  # noqa: PERF401 - what came before an error counts too
 
 
-async def test_the_list_ends_with_a_mark_and_changes_follow(server, client):
+async def test_the_list_ends_with_a_bookmark_and_changes_follow(server, client):
     server.will(
         server.stream(
             line("ADDED", body("a", 6)),
@@ -67,8 +67,8 @@ async def test_a_server_that_refuses_in_the_stream(server, client):
         await collect(client, [])
 
 
-async def test_a_server_that_ignores_the_question(server, client):
-    """It watches from now, or sends what there is and never says that this was all."""
+async def test_a_server_that_ignores_the_parameter(server, client):
+    """It watches from now on, or sends existing objects without marking the end."""
     server.will(server.stream(line("ADDED", body("a", 6)), bookmark(9), silent=True))
     events: list[WatchEvent[Widget]] = []
     with pytest.raises(WatchListUnsupported, match="without marking the end of the list"):
@@ -76,7 +76,7 @@ async def test_a_server_that_ignores_the_question(server, client):
     assert brief(events) == [("ADDED", "a", "6")]
 
 
-async def test_a_stream_that_ends_within_the_list_is_trouble_and_no_lack(server, client):
+async def test_a_stream_that_ends_within_the_list_is_an_error(server, client):
     server.will(server.stream(line("ADDED", body("a", 6))))
     events: list[WatchEvent[Widget]] = []
     with pytest.raises(Unreachable, match="ended before the list was complete"):
@@ -84,7 +84,7 @@ async def test_a_stream_that_ends_within_the_list_is_trouble_and_no_lack(server,
     assert brief(events) == [("ADDED", "a", "6")]
 
 
-async def test_so_is_one_that_falls_silent_within_the_list(server, client):
+async def test_a_stream_that_becomes_silent_within_the_list_is_an_error(server, client):
     server.will(server.stream(line("ADDED", body("a", 6)), silent=True))
     events = client.watch_list(WIDGETS, idle=0.1)
     async with aclosing(events):
@@ -104,7 +104,7 @@ async def test_an_object_that_does_not_fit_is_part_of_the_list(server, client):
     assert "ns/bad cannot be read" in events[0].misfit.why
 
 
-async def test_other_trouble_is_not_taken_for_a_lack(server, client):
+async def test_other_errors_do_not_mean_missing_support(server, client):
     server.will(web.json_response(status(403, "Forbidden", "cannot watch"), status=403))
     with pytest.raises(Forbidden):
         await collect(client, [])
@@ -113,7 +113,7 @@ async def test_other_trouble_is_not_taken_for_a_lack(server, client):
         await collect(client, [])
 
 
-async def test_trouble_after_the_list_is_a_watchs(server, client):
+async def test_errors_after_the_list_are_errors_of_the_watch(server, client):
     gone = line("ERROR", status(410, "Expired", "too old"))
     server.will(server.stream(end_of_list(9), gone))
     events: list[WatchEvent[Widget]] = []

@@ -18,7 +18,7 @@ WIDGETS = Resource("testing.pilothouse.dev", "v1", "Widget", "widgets", Widget)
 
 
 def body(name: str, version: int, size: object = 1) -> dict[str, object]:
-    """A widget as the server sends it, with fields that the view does not read."""
+    """Returns a widget as the server sends it, with fields that the view does not have."""
     return {
         "apiVersion": "testing.pilothouse.dev/v1",
         "kind": "Widget",
@@ -34,7 +34,7 @@ def body(name: str, version: int, size: object = 1) -> dict[str, object]:
 
 
 def status(code: int, reason: str, message: str, **details: object) -> dict[str, object]:
-    """A metav1.Status, as refusals carry it."""
+    """Returns a metav1.Status, as in refusals."""
     return {
         "kind": "Status",
         "apiVersion": "v1",
