@@ -1,4 +1,4 @@
-"""The client against the real API server: reading, writing, and being refused."""
+"""The client with the real API server: reads, writes and refusals."""
 
 import asyncio
 import json
@@ -54,13 +54,13 @@ async def test_an_unknown_name_is_not_found(client, namespace):
         await client.get(WIDGETS, ObjectKey(namespace, "none"))
 
 
-async def test_creating_twice_is_refused(client, namespace):
+async def test_creating_an_existing_object_is_refused(client, namespace):
     await client.create(WIDGETS, widget("one"), namespace=namespace)
     with pytest.raises(AlreadyExists):
         await client.create(WIDGETS, widget("one"), namespace=namespace)
 
 
-async def test_a_broken_rule_names_the_field(client, namespace):
+async def test_a_violated_rule_names_the_field(client, namespace):
     with pytest.raises(Invalid) as caught:
         await client.create(WIDGETS, widget("big", 11), namespace=namespace)
     [cause] = caught.value.causes
@@ -68,7 +68,7 @@ async def test_a_broken_rule_names_the_field(client, namespace):
     assert "less than or equal to 10" in cause.message
 
 
-async def test_pages_show_one_moment(client, namespace):
+async def test_all_pages_show_the_same_version(client, namespace):
     made = await make(client, namespace, 7)
     pages = []
     async with aclosing(client.pages(WIDGETS, namespace=namespace, limit=3)) as stream:
@@ -95,7 +95,7 @@ async def test_selectors(client, namespace):
     assert await names(field_selector="metadata.name=blue") == ["blue"]
 
 
-async def test_watch_tells_every_change_in_order(client, namespace):
+async def test_watch_yields_every_change_in_order(client, namespace):
     first = await client.create(WIDGETS, widget("one"), namespace=namespace)
     events = client.watch(WIDGETS, resource_version=first.metadata.resource_version, namespace=namespace)
     async with aclosing(events), asyncio.timeout(10):
@@ -112,7 +112,7 @@ async def test_watch_tells_every_change_in_order(client, namespace):
     assert versions == sorted(versions)
 
 
-async def test_watch_carries_an_object_of_more_than_a_read_buffer(client, namespace):
+async def test_watch_yields_an_object_larger_than_a_read_buffer(client, namespace):
     notes = {f"note-{number}": "x" * 60_000 for number in range(4)}
     first = await client.create(WIDGETS, widget("one"), namespace=namespace)
     events = client.watch(WIDGETS, resource_version=first.metadata.resource_version, namespace=namespace)
@@ -124,7 +124,7 @@ async def test_watch_carries_an_object_of_more_than_a_read_buffer(client, namesp
     assert dict(event.object.metadata.annotations) == notes
 
 
-async def test_a_forgotten_version_is_expired(client, namespace):
+async def test_a_compacted_version_is_expired(client, namespace):
     await make(client, namespace, 1)
     events = client.watch(WIDGETS, resource_version="1", namespace=namespace)
     with pytest.raises(Expired):
@@ -132,7 +132,7 @@ async def test_a_forgotten_version_is_expired(client, namespace):
             pass
 
 
-async def test_a_page_that_was_compacted_away_is_expired(api_server, client, namespace):
+async def test_a_compacted_page_is_expired(api_server, client, namespace):
     await make(client, namespace, 4)
     pages = client.pages(WIDGETS, namespace=namespace, limit=2)
     async with aclosing(pages):
@@ -156,7 +156,7 @@ async def test_a_stale_patch_conflicts(client, namespace):
     assert (await client.get(WIDGETS, old.metadata.key)).spec.size == 2
 
 
-async def test_status_is_written_apart_from_the_spec(client, namespace):
+async def test_status_and_spec_are_written_separately(client, namespace):
     made = await client.create(WIDGETS, widget("one", 4), namespace=namespace)
     patched = await client.patch(
         WIDGETS,
@@ -201,7 +201,7 @@ async def test_a_finalizer_holds_a_deleted_object(client, namespace):
         await client.get(WIDGETS, made.metadata.key)
 
 
-async def test_delete_spares_another_object_of_the_name(client, namespace):
+async def test_delete_does_not_delete_another_object_of_the_same_name(client, namespace):
     made = await client.create(WIDGETS, widget("one"), namespace=namespace)
     with pytest.raises(Conflict):
         await client.delete(WIDGETS, made.metadata.key, uid="00000000-0000-0000-0000-000000000000")
@@ -216,7 +216,7 @@ async def test_a_wrong_token_is_unauthorized(api_server):
             await stranger.get(WIDGETS, ObjectKey("default", "one"))
 
 
-async def test_missing_permission_says_who_may_not_do_what(api_server, client, namespace):
+async def test_a_missing_permission_is_named(api_server, client, namespace):
     accounts = f"/api/v1/namespaces/{namespace}/serviceaccounts"
     await client.request("POST", accounts, body={"metadata": {"name": "guest"}})
     request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
@@ -242,7 +242,7 @@ async def test_kubeconfig(api_server, namespace, client):
         ("POST", "", "application/json", 4 * 1024 * 1024, RequestEntityTooLarge),
     ],
 )
-async def test_requests_that_the_server_does_not_take(
+async def test_requests_that_the_server_does_not_support(
     client, namespace, verb, path, content_type, size, expected
 ):
     await client.create(WIDGETS, widget("one"), namespace=namespace)
@@ -251,8 +251,8 @@ async def test_requests_that_the_server_does_not_take(
         await client.request(verb, WIDGETS.path(namespace) + path, body=body, content_type=content_type)
 
 
-async def test_an_object_that_breaks_its_view_hides_no_other(client, namespace, caplog):
-    """A CRD may be looser than the view: the seed's accepts whatever its schema does not name."""
+async def test_an_object_that_does_not_fit_its_view_does_not_hide_others(client, namespace, caplog):
+    """A CRD may accept more than the view: the seed's CRD accepts unknown fields."""
     loose = crd(WIDGETS)
     name = loose["metadata"]["name"]
     version = loose["spec"]["versions"][0]

@@ -1,4 +1,4 @@
-"""The API server dies and comes back on its port while requests run."""
+"""The API server is restarted on its port while requests are running."""
 
 import asyncio
 from collections import Counter
@@ -23,7 +23,7 @@ async def widgets(client):
 
 
 async def test_the_pool_survives_a_restart_of_the_server(api_server, client, namespace):
-    """Requests fail with an error that says so and never hang; then all work at the first try."""
+    """Requests fail with a clear error and never hang. After the restart, all succeed immediately."""
     felt: list[KubeError] = []
     late: list[KubeError] = []
     served: Counter[bool] = Counter()
@@ -33,7 +33,7 @@ async def test_the_pool_survives_a_restart_of_the_server(api_server, client, nam
         number = after = 0
         while after < AFTERWARDS:
             number += 1
-            # What began while the server was away may still end so after it is back.
+            # A request that began during the outage may still fail after the restart.
             was_back = back.is_set()
             after += was_back
             try:

@@ -1,4 +1,4 @@
-"""Streamed lists and metadata-only views against the real API server."""
+"""Streamed lists and metadata-only views with the real API server."""
 
 import asyncio
 from contextlib import aclosing, suppress
@@ -21,7 +21,7 @@ async def widgets(client):
 
 
 async def test_watch_list(client, namespace, kubernetes):
-    """The newest Kubernetes streams its lists; the oldest says at once that it does not."""
+    """The newest Kubernetes streams lists. The oldest refuses immediately."""
     made = await make(client, namespace, 3)
     events = client.watch_list(WIDGETS, namespace=namespace)
     async with aclosing(events), asyncio.timeout(20):
@@ -67,7 +67,7 @@ async def test_metadata_only(client, namespace):
     assert (event.type, event.object) == (EventType.MODIFIED, changed)
 
 
-async def test_metadata_only_is_all_that_is_sent(client, namespace):
+async def test_the_server_sends_only_the_metadata(client, namespace):
     await client.create(WIDGETS, widget("one", 7), namespace=namespace)
     seen = []
     ask = client._transport.request

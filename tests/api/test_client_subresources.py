@@ -1,4 +1,4 @@
-"""Discovery, scale, eviction and log against the real API server, which has no node."""
+"""Discovery, scale, eviction and log with the real API server, which has no node."""
 
 import pytest
 
@@ -49,7 +49,7 @@ async def test_scopes(client):
         await discovery.resolve("ghosts", PartialObjectMetadata)
 
 
-async def test_a_kind_that_is_installed_later_is_found_in_its_best_version(client):
+async def test_a_kind_that_is_installed_later_is_found_in_its_preferred_version(client):
     discovery = Discovery(client)
     await discovery.resolve("pods", PartialObjectMetadata)
     manifest = crd(kind("doohickey"))
@@ -88,7 +88,7 @@ async def test_eviction(client, namespace):
         await client.get(PODS, made.metadata.key)
 
 
-async def test_a_budget_holds_an_eviction_up(client, namespace):
+async def test_a_disruption_budget_refuses_an_eviction(client, namespace):
     made = await pod(client, namespace)
     ready = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
     await client.patch(PODS, made.metadata.key, {"status": ready}, type=PatchType.MERGE, subresource="status")

@@ -1,4 +1,4 @@
-"""The FlightTicket's CRD at a real API server, over the CRD and the tickets that users had before."""
+"""The FlightTicket's CRD on a real API server, as an upgrade of the CRD and tickets that users had before."""
 
 import json
 from typing import Any
@@ -25,7 +25,7 @@ def ticket(name: str, spec: dict[str, Any] | None) -> dict[str, Any]:
     return head if spec is None else {**head, "spec": spec}
 
 
-# Everything that the users' CRD lets in, though no flight can be booked by it.
+# Specs that the earlier CRD accepts, although no flight can be booked with them.
 OLD: dict[str, dict[str, Any] | None] = {
     "no-from": {"to": "London", "number": 2},
     "no-number": {"from": "Mumbai", "to": "London"},
@@ -36,7 +36,7 @@ OLD: dict[str, dict[str, Any] | None] = {
 
 
 async def remove(client: Client) -> None:
-    """Deletes the kind with all its tickets, so that each test begins without it."""
+    """Deletes the kind with all tickets, so that each test begins without it."""
 
     async def gone() -> bool:
         try:
@@ -54,7 +54,7 @@ async def install_seed(client: Client) -> None:
 
 
 async def install_ours(client: Client, namespace: str) -> None:
-    """Puts our CRD where there is another one or none, as OLM does, and waits until it is in force."""
+    """Installs or replaces the CRD, as OLM does, and waits until it is effective."""
     try:
         present = json.loads(await client.request("GET", NAME))
     except NotFound:
@@ -79,18 +79,18 @@ async def without_the_kind(client: Client) -> None:
     await remove(client)
 
 
-async def test_the_server_takes_it_whole(client: Client, namespace: str) -> None:
+async def test_the_server_accepts_the_whole_crd(client: Client, namespace: str) -> None:
     await install_ours(client, namespace)
     stored = json.loads(await client.request("GET", NAME))
     assert "NonStructuralSchema" not in [condition["type"] for condition in stored["status"]["conditions"]]
     version, ours = stored["spec"]["versions"][0], OURS["spec"]["versions"][0]
-    # Nothing was dropped as unknown.
+    # No field was dropped as unknown.
     assert version["schema"] == ours["schema"]
     assert version["additionalPrinterColumns"] == ours["additionalPrinterColumns"]
     assert stored["spec"]["names"] == OURS["spec"]["names"]
 
 
-async def test_the_seeds_manifests_work_word_for_word(client: Client, namespace: str) -> None:
+async def test_the_seeds_manifests_work_unchanged(client: Client, namespace: str) -> None:
     await install_seed(client)
     before = await client.create(TICKETS, seed.TICKET, namespace=namespace)
     await install_ours(client, namespace)
@@ -115,7 +115,7 @@ WRONG = (
 )
 
 
-async def test_a_wrong_ticket_is_refused_by_field(client: Client, namespace: str) -> None:
+async def test_the_refusal_of_an_invalid_ticket_names_the_field(client: Client, namespace: str) -> None:
     await install_ours(client, namespace)
     for spec, field, message in WRONG:
         with pytest.raises(Invalid) as caught:
@@ -124,7 +124,7 @@ async def test_a_wrong_ticket_is_refused_by_field(client: Client, namespace: str
         assert any(found == field and message in text for found, text in causes), (spec, causes)
 
 
-async def test_an_old_incomplete_ticket_can_be_worked_on_and_go(client: Client, namespace: str) -> None:
+async def test_an_old_incomplete_ticket_can_be_reconciled_and_deleted(client: Client, namespace: str) -> None:
     await install_seed(client)
     for name, spec in OLD.items():
         await client.create(TICKETS, ticket(name, spec), namespace=namespace)
@@ -150,7 +150,7 @@ async def test_an_old_incomplete_ticket_can_be_worked_on_and_go(client: Client, 
             await client.get(TICKETS, key)
 
 
-async def test_an_old_incomplete_ticket_is_held_to_the_rules_once_its_spec_changes(
+async def test_rules_apply_to_an_old_incomplete_ticket_once_its_spec_changes(
     client: Client, namespace: str
 ) -> None:
     await install_seed(client)
@@ -162,14 +162,14 @@ async def test_an_old_incomplete_ticket_is_held_to_the_rules_once_its_spec_chang
     assert mended.spec.from_ == "Mumbai"
 
 
-async def test_a_spec_cannot_be_taken_away(client: Client, namespace: str) -> None:
+async def test_a_spec_cannot_be_removed(client: Client, namespace: str) -> None:
     await install_ours(client, namespace)
     created = await client.create(TICKETS, seed.TICKET, namespace=namespace)
     with pytest.raises(KubeError, match="say which flight to book"):
         await patch(client, created.metadata.key, {"spec": None})
 
 
-async def test_status_and_spec_do_not_touch_each_other(client: Client, namespace: str) -> None:
+async def test_writes_of_status_and_spec_do_not_affect_each_other(client: Client, namespace: str) -> None:
     await install_ours(client, namespace)
     created = await client.create(
         TICKETS, {**seed.TICKET, "status": {"phase": "Booked"}}, namespace=namespace

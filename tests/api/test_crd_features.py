@@ -1,4 +1,4 @@
-"""Every CRD that the types make, at a real API server, and what each part of a declaration does there."""
+"""All generated CRDs on a real API server, and the effect of each part of a declaration."""
 
 import json
 from typing import Any
@@ -44,7 +44,7 @@ async def raw(client: Client, namespace: str, name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.resource.kind)
-async def test_the_server_takes_every_crd_whole(client: Client, kind: Kind[Any]) -> None:
+async def test_the_server_accepts_every_whole_crd(client: Client, kind: Kind[Any]) -> None:
     ours: dict[str, Any] = crd(kind)
     await install(client, ours)
 
@@ -55,10 +55,10 @@ async def test_the_server_takes_every_crd_whole(client: Client, kind: Kind[Any])
         return found if conditions["Established"] == "True" else None
 
     stored = await eventually(established)
-    # Nothing was dropped as unknown.
+    # No field was dropped as unknown.
     assert stored["spec"]["versions"] == ours["spec"]["versions"]
     assert stored["spec"]["names"] == ours["spec"]["names"]
-    # What is accepted is what is served: a short name that another kind has would be left out.
+    # All accepted names are served. A short name of another kind would be missing.
     assert stored["status"]["acceptedNames"] == ours["spec"]["names"]
 
 
@@ -93,7 +93,7 @@ WRONG = (
 
 
 @pytest.mark.parametrize(("spec", "field", "message"), WRONG, ids=[field for _, field, _ in WRONG])
-async def test_what_is_wrong_is_refused_by_field(
+async def test_the_refusal_of_an_invalid_object_names_the_field(
     client: Client, sinks: str, spec: dict[str, Any], field: str, message: str
 ) -> None:
     with pytest.raises(Invalid) as caught:
@@ -102,7 +102,7 @@ async def test_what_is_wrong_is_refused_by_field(
     assert any(found.startswith(field) and message in text for found, text in causes), causes
 
 
-async def test_a_pods_parts_pass_unchanged_and_without_defaults(client: Client, sinks: str) -> None:
+async def test_core_types_are_stored_unchanged_and_without_defaults(client: Client, sinks: str) -> None:
     pod = {
         "affinity": {
             "podAntiAffinity": {
@@ -124,13 +124,13 @@ async def test_a_pods_parts_pass_unchanged_and_without_defaults(client: Client, 
     }
     created = await create(client, sinks, pod=pod)
     stored = (await raw(client, sinks, created.metadata.name))["spec"]["pod"]
-    # The key of a list needs a value to be told by.
+    # The key of a list item needs a value.
     pod["template"]["spec"]["containers"][0]["ports"][0]["protocol"] = "TCP"  # type: ignore[index]
     assert stored == pod
     assert json.loads(msgspec.json.encode(created.spec.pod)) == pod
 
 
-async def test_lists_and_watches_are_narrowed_by_selectable_fields(client: Client, sinks: str) -> None:
+async def test_lists_and_watches_can_select_by_selectable_fields(client: Client, sinks: str) -> None:
     red = await create(client, sinks, colour="Red", size=4)
     await create(client, sinks, colour="Blue")
     for selector in ("spec.colour=Red", "spec.size=4", "spec.colour!=Blue"):
@@ -138,7 +138,7 @@ async def test_lists_and_watches_are_narrowed_by_selectable_fields(client: Clien
         assert [each["metadata"]["name"] for each in found["items"]] == [red.metadata.name], selector
 
 
-async def test_is_scaled_as_kubectl_does(client: Client, sinks: str) -> None:
+async def test_objects_can_be_scaled_like_with_kubectl(client: Client, sinks: str) -> None:
     created = await create(client, sinks, size=4)
     path = SINKS.path(sinks, created.metadata.name, "scale")
     scale = json.loads(await client.request("GET", path))
@@ -147,7 +147,7 @@ async def test_is_scaled_as_kubectl_does(client: Client, sinks: str) -> None:
     assert (await client.get(SINKS, created.metadata.key)).spec.size == 5
 
 
-async def test_an_older_version_shows_the_same_objects_and_a_patch_keeps_the_rest(
+async def test_an_older_version_serves_the_same_objects_and_a_patch_keeps_other_fields(
     client: Client, sinks: str
 ) -> None:
     created = await create(client, sinks, size=4, word="on")
@@ -159,7 +159,7 @@ async def test_an_older_version_shows_the_same_objects_and_a_patch_keeps_the_res
     assert (spec.size, spec.word) == (5, "on")
 
 
-async def test_a_rule_speaks_of_the_whole_object(client: Client, sinks: str) -> None:
+async def test_a_rule_for_the_whole_object(client: Client, sinks: str) -> None:
     body = {"apiVersion": SINKS.api_version, "kind": "Sink", "metadata": {"name": "forbidden"}}
     with pytest.raises(KubeError, match="take another name"):
         await client.create(SINKS, body, namespace=sinks)
@@ -191,7 +191,7 @@ async def test_the_howtos_rules_say_what_to_write_instead(client: Client, namesp
 
 
 @pytest.mark.parametrize("since", ["0000-01-01T00:00:00Z", "2026-01-01T00:00:00+99:99"])
-async def test_a_moment_that_nobody_could_decode_is_refused(client: Client, sinks: str, since: str) -> None:
+async def test_a_time_that_cannot_be_decoded_is_refused(client: Client, sinks: str, since: str) -> None:
     with pytest.raises(Invalid, match=r"spec\.since"):
         await create(client, sinks, since=since)
 

@@ -1,4 +1,4 @@
-"""The informer against the real API server."""
+"""The informer with the real API server."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -35,7 +35,7 @@ async def running(informer: Informer[Any]) -> AsyncIterator[Informer[Any]]:
 
 
 def recorder(informer: Informer[Widget]) -> list[tuple[str, str, bool]]:
-    """Collect what handlers are told: (what happened, name, initial)."""
+    """Returns a list that collects the calls of a handler: (what happened, name, initial)."""
     told: list[tuple[str, str, bool]] = []
 
     def handler(old: Widget | None, new: Widget | None, initial: bool) -> None:
@@ -66,7 +66,7 @@ async def test_store_follows_the_collection(client: Client, namespace: str):
     assert told[1:] == [("added", "after", False), ("changed", "after", False), ("deleted", "after", False)]
 
 
-async def test_an_own_write_is_told_once(client: Client, namespace: str):
+async def test_an_own_write_is_handled_once(client: Client, namespace: str):
     informer = Informer(client, WIDGETS, namespaces=[namespace])
     told = recorder(informer)
     async with running(informer), asyncio.timeout(20):
@@ -121,8 +121,10 @@ async def test_restart_of_the_server_loses_nothing(api_server, client: Client, n
     assert [name for _, name, _ in told] == ["first", "second"]
 
 
-async def test_what_vanished_unseen_is_told_as_deleted(api_server, client: Client, namespace: str):
-    """The watch is cut, things happen, and the server forgets them before the informer is back: 410."""
+async def test_an_object_deleted_during_an_outage_is_handled_as_deleted(
+    api_server, client: Client, namespace: str
+):
+    """The watch is cut, objects change, and the history is compacted before the informer is back: 410."""
     made = await make(client, namespace, 3)
     informer = Informer(client, WIDGETS, namespaces=[namespace])
     told = recorder(informer)
@@ -145,8 +147,10 @@ async def test_what_vanished_unseen_is_told_as_deleted(api_server, client: Clien
     }
 
 
-async def test_bookmarks_move_a_quiet_collection(client: Client, namespace: str, monkeypatch):
-    """Writes elsewhere raise the versions; the bookmark before each stream's end brings them here."""
+async def test_bookmarks_advance_the_version_of_a_quiet_collection(
+    client: Client, namespace: str, monkeypatch
+):
+    """Writes to other kinds raise the version. A bookmark before the end of each stream reports it."""
     monkeypatch.setattr("pilothouse.kube.reader.WATCH_SECONDS", (5, 5))
     monkeypatch.setattr("pilothouse.kube.reader.WATCH_LIST_SECONDS", (5, 5))
     elsewhere = await client.create(WIDGETS, widget("elsewhere"), namespace="default")
@@ -164,7 +168,7 @@ async def test_bookmarks_move_a_quiet_collection(client: Client, namespace: str,
     assert len(informer.store) == 0
 
 
-async def test_a_missing_kind_is_said_and_heals(client: Client, namespace: str):
+async def test_a_missing_kind_is_reported_and_recovers(client: Client, namespace: str):
     gadgets = kind("gadget")
     informer = Informer(client, gadgets, namespaces=[namespace])
     async with running(informer), asyncio.timeout(90):
@@ -200,7 +204,7 @@ LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 async def test_views_share_a_watch_that_streams_its_list(
     client: Client, namespace: str, kubernetes: str, monkeypatch
 ):
-    """Each store holds what its view would have read by itself; the oldest Kubernetes lists in pages."""
+    """Each store has the same content as with its own watch. The oldest Kubernetes lists in pages."""
 
     def pages(*_: object, **__: object) -> None:
         raise AssertionError("the list was not streamed")
@@ -237,7 +241,7 @@ async def test_views_share_a_watch_that_streams_its_list(
             await task
 
 
-async def test_a_controller_of_metadata_alone_follows_its_owners(client: Client, namespace: str):
+async def test_a_controller_that_reads_only_metadata_follows_owners(client: Client, namespace: str):
     owner = await client.create(WIDGETS, widget("owner"), namespace=namespace)
     informer = Informer(client, NAMED, namespaces=[namespace])
     mapped = owner_mapper(WIDGETS)

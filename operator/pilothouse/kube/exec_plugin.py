@@ -87,7 +87,7 @@ class ExecPlugin:
         return given.client_certificate_data, given.client_key_data
 
     async def token(self, *, refused: bool = False) -> str:
-        """Returns the token, or an empty text if there is none. Runs the plugin if necessary.
+        """Returns the token, or an empty string if there is none. Runs the plugin if necessary.
 
         Concurrent requests share one run.
 

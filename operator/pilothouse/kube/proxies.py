@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 
 def proxy_from_environment(url: str, variables: Mapping[str, str]) -> str:
-    """Returns the URL of the proxy for a URL, or an empty text for no proxy.
+    """Returns the URL of the proxy for a URL, or an empty string for no proxy.
 
     HTTPS_PROXY or HTTP_PROXY contains the proxy, depending on the URL's scheme. NO_PROXY lists the hosts that
     are reached without a proxy: names (with their subdomains), IP addresses, networks such as 10.96.0.0/12,

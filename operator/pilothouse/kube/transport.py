@@ -52,7 +52,7 @@ _NOT_SENT = (
 # UnicodeError is raised for a host name that cannot be encoded, for example with an empty label.
 _FAILURES = (aiohttp.ClientError, TimeoutError, OSError, UnicodeError)
 
-# Bytes. aiohttp warns about a larger body that is given as bytes, because it would be written in one go
+# In bytes. aiohttp warns about a larger body of type bytes, because it would be written in one piece
 # (aiohttp/payload.py, TOO_LARGE_BYTES_BODY).
 _LARGE = 2**20
 
@@ -62,7 +62,7 @@ _request_seconds = lru_cache(maxsize=256)(metrics.REQUEST_SECONDS.labels)
 
 
 def _payload(body: bytes | None) -> bytes | BytesIO | None:
-    """Return a body as aiohttp takes it without a warning: it sends a large one in pieces."""
+    """Returns a body in the type that aiohttp sends without a warning: large bodies are sent in chunks."""
     return BytesIO(body) if body is not None and len(body) > _LARGE else body
 
 

@@ -108,7 +108,7 @@ class Deployment(msgspec.Struct, frozen=True, gc=False):
         return rollout(name, self._missing(), [*self._problems()], pods=own, claims=claims)
 
     def _missing(self) -> str:
-        """Returns what is missing, or an empty text (kubectl: pkg/polymorphichelpers/rollout_status.go)."""
+        """Returns what is missing, or an empty string (kubectl: pkg/polymorphichelpers/rollout_status.go)."""
         spec, status = self.spec, self.status
         if self.metadata.generation > status.observed_generation:
             return UNSEEN
@@ -222,7 +222,7 @@ class StatefulSet(msgspec.Struct, frozen=True, gc=False):
         return rollout(f"StatefulSet {self.metadata.name}", self._missing(), (), pods=own, claims=claims)
 
     def _missing(self) -> str:
-        """Returns what is missing, or an empty text (kubectl: pkg/polymorphichelpers/rollout_status.go)."""
+        """Returns what is missing, or an empty string (kubectl: pkg/polymorphichelpers/rollout_status.go)."""
         spec, status = self.spec, self.status
         if not status.observed_generation or self.metadata.generation > status.observed_generation:
             return UNSEEN

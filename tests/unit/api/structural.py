@@ -18,10 +18,10 @@ def complaints(schema: dict[str, Any], value: Any, path: str = "") -> Iterator[s
     if not isinstance(value, TYPES[schema["type"]]) or (
         isinstance(value, bool) and schema["type"] != "boolean"
     ):
-        yield f"{path}: {value!r} is no {schema['type']}"
+        yield f"{path}: {value!r} is not of type {schema['type']}"
         return
     if value not in schema.get("enum", [value]):
-        yield f"{path}: {value!r} is none of {schema['enum']}"
+        yield f"{path}: {value!r} is not one of {schema['enum']}"
     if schema["type"] in ("integer", "number"):
         if value < schema.get("minimum", value):
             yield f"{path}: {value} is below {schema['minimum']}"

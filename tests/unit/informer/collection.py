@@ -43,7 +43,7 @@ class Collection:
         expires_pages: how many lists in several pages it forgets after the first one.
         lag: seconds that each page and each event is late.
         misfits: objects that do not fit the view.
-        asked: for what: ("stream", namespace), ("list", namespace), ("list at once", namespace) or
+        asked: for what: ("stream", namespace), ("list", namespace), ("list without pages", namespace) or
             ("watch", namespace, version).
     """
 
@@ -73,7 +73,7 @@ class Collection:
     async def pages(
         self, resource: Resource[Any], *, namespace: str, limit: int = 500, **_: str
     ) -> AsyncGenerator[Page[Any], None]:
-        self.asked.append(("list" if limit else "list at once", namespace))
+        self.asked.append(("list" if limit else "list without pages", namespace))
         self._refuse()
         objects = [obj for obj in self.objects.values() if namespace in ("", obj.metadata.namespace)]
         version = str(self.version)
@@ -106,7 +106,7 @@ class Collection:
         if self.ends_lists:
             self.ends_lists -= 1
             return
-        # What has happened meanwhile comes before the end of the list.
+        # Changes during the list come before its end.
         for event in [each for each in self.history if self._is_news(each[1], namespace, seen)]:
             seen = int(event[1].metadata.resource_version)
             yield self._event(*event)
@@ -132,7 +132,7 @@ class Collection:
             raise Expired(410, "Expired", "too old resource version")
         while True:
             if self.cuts:
-                # Taken where it is seen: no other watch can have had it meanwhile.
+                # Removed when it is sent, so that no other watch gets it.
                 cut = self.cuts.pop(0)
                 if cut is None:
                     return
@@ -153,9 +153,9 @@ class Collection:
 
     # What happens on the server.
 
-    def cut(self, trouble: KubeError | None) -> None:
+    def cut(self, failure: KubeError | None) -> None:
         """Ends one watch, with an error or normally (None)."""
-        self.cuts.append(trouble)
+        self.cuts.append(failure)
         self._wake()
 
     def lose(self) -> None:
@@ -208,7 +208,7 @@ class Collection:
             raise self.refusals.pop(0)
 
 
-def shadow(told: dict[ObjectKey, Thing]) -> Any:
+def shadow(handled: dict[ObjectKey, Thing]) -> Any:
     """Returns a handler that rebuilds the store from its calls, and checks that they are consistent."""
 
     def handler(old: Thing | None, new: Thing | None, initial: bool) -> None:
@@ -216,10 +216,10 @@ def shadow(told: dict[ObjectKey, Thing]) -> Any:
         assert last is not None
         key = last.metadata.key
         if new is None:
-            assert key in told, f"{key} was deleted twice"
-            del told[key]
+            assert key in handled, f"{key} was deleted twice"
+            del handled[key]
             return
-        assert told.get(key) == old, f"{key} changed from {old}, and was {told.get(key)}"
-        told[key] = new
+        assert handled.get(key) == old, f"{key} changed from {old}, and was {handled.get(key)}"
+        handled[key] = new
 
     return handler

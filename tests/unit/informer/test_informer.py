@@ -72,8 +72,8 @@ async def settled(informer: Informer[Thing], collection: Collection, within: flo
 async def test_lists_then_watches(collection, informer):
     collection.put("a")
     collection.put("b")
-    told: list[tuple[bool, bool, bool]] = []
-    informer.add_handler(lambda old, new, initial: told.append((old is None, new is None, initial)))
+    handled: list[tuple[bool, bool, bool]] = []
+    informer.add_handler(lambda old, new, initial: handled.append((old is None, new is None, initial)))
     async with running(informer):
         assert not informer.synced
         await informer.wait_synced()
@@ -81,7 +81,7 @@ async def test_lists_then_watches(collection, informer):
         collection.put("a")
         collection.remove("b")
         await settled(informer, collection)
-    assert told == [(True, False, True), (True, False, True), (False, False, False), (False, True, False)]
+    assert handled == [(True, False, True), (True, False, True), (False, False, False), (False, True, False)]
     assert informer.store.resource_version == "14"
 
 
@@ -90,18 +90,18 @@ async def test_an_object_that_no_longer_fits_the_view_stays_as_last_known_until_
     collection = Collection(streams=streams)
     informer = Informer(collection.api, THINGS)
     kept, remade = collection.put("kept"), collection.put("remade")
-    told: list[tuple[str, bool]] = []
+    handled: list[tuple[str, bool]] = []
     async with running(informer):
         await informer.wait_synced()
 
-        def tell(old: Thing | None, new: Thing | None, initial: bool) -> None:
+        def handle(old: Thing | None, new: Thing | None, initial: bool) -> None:
             last = new or old
             assert last is not None
-            told.append((last.metadata.name, new is None))
+            handled.append((last.metadata.name, new is None))
 
-        informer.add_handler(tell)
-        told.clear()
-        # Changed where nobody watched: a list shows it, and then an event.
+        informer.add_handler(handle)
+        handled.clear()
+        # Changed during an outage of the watch: first a list shows it, and then an event.
         collection.misfits |= {kept.metadata.key, remade.metadata.key}
         collection.lose()
         await eventually(lambda: informer.failing)
@@ -112,13 +112,13 @@ async def test_an_object_that_no_longer_fits_the_view_stays_as_last_known_until_
         collection.version = 14
         collection.forget()
         await eventually(lambda: informer.store.resource_version == "14", within=60)
-        assert told == [("remade", True)], "an object of that name, and not the one that was known"
+        assert handled == [("remade", True)], "an object of the same name with another UID"
         assert collection.put("kept").metadata.resource_version == "15"
         await eventually(lambda: informer.store.resource_version == "15")
         assert contents(informer) == {kept.metadata.key: kept}
         collection.remove("kept")
-        await eventually(lambda: len(told) == 2)
-    assert told[1] == ("kept", True)
+        await eventually(lambda: len(handled) == 2)
+    assert handled[1] == ("kept", True)
     assert contents(informer) == {}
 
 
@@ -126,9 +126,9 @@ async def test_a_handler_added_late_is_called_for_existing_objects(collection, i
     collection.put("a")
     async with running(informer):
         await informer.wait_synced()
-        told: list[tuple[object, str, bool]] = []
-        informer.add_handler(lambda old, new, initial: told.append((old, new.metadata.name, initial)))
-    assert told == [(None, "a", True)]
+        handled: list[tuple[object, str, bool]] = []
+        informer.add_handler(lambda old, new, initial: handled.append((old, new.metadata.name, initial)))
+    assert handled == [(None, "a", True)]
 
 
 async def test_a_watch_continues_after_the_stream_ended(collection, informer):
@@ -220,20 +220,20 @@ async def test_after_two_incomplete_streams_a_list_is_read_in_pages_and_the_next
 
 
 async def test_a_list_that_expires_between_pages_is_read_without_pages(collection, informer):
-    told: dict[ObjectKey, Thing] = {}
-    informer.add_handler(shadow(told))
+    handled: dict[ObjectKey, Thing] = {}
+    informer.add_handler(shadow(handled))
     collection.put("a")
     collection.put("b")
     collection.expires_pages = 1
     collection.lag = 1
     async with running(informer):
         await asyncio.sleep(1.5)
-        assert set(told) == {ObjectKey("ns", "a")}, "the first page"
+        assert set(handled) == {ObjectKey("ns", "a")}, "the first page"
         collection.remove("a")
         await informer.wait_synced()
-        assert told == collection.objects, "what the first page showed is gone"
+        assert handled == collection.objects, "objects of the first page that were deleted are removed"
         assert informer.failing == ""
-    assert [each[0] for each in collection.asked] == ["list", "list at once", "watch"]
+    assert [each[0] for each in collection.asked] == ["list", "list without pages", "watch"]
 
 
 async def test_an_expired_version_is_listed_again_immediately(collection, informer):
@@ -385,9 +385,9 @@ async def test_a_watch_that_ends_immediately_is_reported(collection, informer):
 
 
 async def test_an_expired_version_is_listed_again(collection, informer):
-    told: dict[ObjectKey, Thing] = {}
+    handled: dict[ObjectKey, Thing] = {}
     events: list[tuple[str, bool, bool]] = []
-    informer.add_handler(shadow(told))
+    informer.add_handler(shadow(handled))
     for name in ("kept", "changed", "deleted"):
         collection.put(name)
     async with running(informer):
@@ -404,13 +404,13 @@ async def test_an_expired_version_is_listed_again(collection, informer):
         collection.forget()
         await settled(informer, collection)
     assert sorted(events) == [("changed", False, True), ("deleted", True, True), ("new", False, True)]
-    assert told == collection.objects
+    assert handled == collection.objects
     assert informer.failing == "", "a relist after an absence is routine"
 
 
 async def test_a_restored_etcd_goes_back_in_versions(collection, informer):
-    told: dict[ObjectKey, Thing] = {}
-    informer.add_handler(shadow(told))
+    handled: dict[ObjectKey, Thing] = {}
+    informer.add_handler(shadow(handled))
     for number in range(5):
         collection.put(f"old-{number}")
     async with running(informer):
@@ -422,7 +422,7 @@ async def test_a_restored_etcd_goes_back_in_versions(collection, informer):
         collection.refusals.append(TOO_LARGE)
         await settled(informer, collection)
         assert informer.store.resource_version == "6"
-    assert told == collection.objects
+    assert handled == collection.objects
 
 
 @pytest.mark.parametrize(
@@ -466,18 +466,18 @@ async def test_a_kind_that_is_removed_and_installed_again(collection, informer):
 
 
 async def test_a_failing_handler_does_not_affect_others(collection, informer, caplog):
-    told: dict[ObjectKey, Thing] = {}
+    handled: dict[ObjectKey, Thing] = {}
 
     def broken(old: Thing | None, new: Thing | None, initial: bool) -> None:
         raise ZeroDivisionError
 
     informer.add_handler(broken)
-    informer.add_handler(shadow(told))
+    informer.add_handler(shadow(handled))
     async with running(informer):
         await informer.wait_synced()
         collection.put("a")
         await settled(informer, collection)
-    assert told == collection.objects
+    assert handled == collection.objects
     assert "A handler failed on ns/a" in caplog.text
     assert "ZeroDivisionError" in caplog.text
 
@@ -517,8 +517,8 @@ async def test_waiting_for_a_version(collection, informer):
 
 
 async def test_own_writes_are_in_the_store_immediately_and_handled_once(collection, informer):
-    told: list[str] = []
-    informer.add_handler(lambda old, new, initial: told.append(new.metadata.resource_version))
+    handled: list[str] = []
+    informer.add_handler(lambda old, new, initial: handled.append(new.metadata.resource_version))
     collection.lag = 3
     async with running(informer):
         await informer.wait_synced()
@@ -527,12 +527,12 @@ async def test_own_writes_are_in_the_store_immediately_and_handled_once(collecti
         assert informer.store.get(mine.metadata.key) == mine
         assert informer.store.resource_version == "10", "the watch has not come so far"
         assert await informer.wait_reached(mine.metadata.resource_version, 5)
-        assert told == ["11"]
+        assert handled == ["11"]
         theirs = collection.put("a")
         await eventually(lambda: informer.store.get(mine.metadata.key) == theirs)
         informer.store.observe(mine)
         assert informer.store.get(mine.metadata.key) == theirs, "an old answer changes nothing"
-    assert told == ["11", "12"]
+    assert handled == ["11", "12"]
 
 
 async def test_the_result_of_an_own_write_is_ignored_after_the_deletion(collection, informer):
@@ -546,19 +546,19 @@ async def test_the_result_of_an_own_write_is_ignored_after_the_deletion(collecti
 
 
 async def test_the_deletion_of_an_earlier_object_does_not_remove_its_successor(collection, informer):
-    told: list[Thing | None] = []
+    handled: list[Thing | None] = []
     collection.put("a")
     collection.lag = 3
     async with running(informer):
         await informer.wait_synced()
-        informer.add_handler(lambda old, new, initial: told.append(new))
-        told.clear()
+        informer.add_handler(lambda old, new, initial: handled.append(new))
+        handled.clear()
         collection.remove("a")
         successor = collection.put("a")
         informer.store.observe(successor)
         await informer.wait_reached(successor.metadata.resource_version, 20)
         assert informer.store.get(successor.metadata.key) == successor
-    assert told == [successor], "nobody is told that the name is gone"
+    assert handled == [successor], "the handler is not called for a deletion"
 
 
 async def test_a_list_does_not_undo_an_own_write(collection, informer):
@@ -589,28 +589,28 @@ async def test_a_server_that_streams_lists_and_watches_in_one_request():
     collection = Collection(streams=True)
     collection.put("a")
     informer = Informer(collection.api, THINGS)
-    told: list[tuple[list[str], bool]] = []
+    handled: list[tuple[list[str], bool]] = []
     informer.add_handler(
-        lambda old, new, initial: told.append(([each.metadata.name for each in (new,) if each], initial))
+        lambda old, new, initial: handled.append(([each.metadata.name for each in (new,) if each], initial))
     )
     async with running(informer):
         await informer.wait_synced()
-        assert (told, informer.store.resource_version) == ([(["a"], True)], "11")
+        assert (handled, informer.store.resource_version) == ([(["a"], True)], "11")
         collection.put("b")
         await settled(informer, collection)
         collection.cut(None)
         await eventually(lambda: collection.asked[-1] == ("watch", "", "12"))
-    assert told == [(["a"], True), (["b"], False)]
+    assert handled == [(["a"], True), (["b"], False)]
     assert collection.asked == [("stream", ""), ("watch", "", "12")]
 
 
 async def test_a_streamed_list_counts_only_once_it_is_complete():
     collection = Collection(streams=True)
-    told: dict[ObjectKey, Thing] = {}
+    handled: dict[ObjectKey, Thing] = {}
     for name in ("a", "b", "c"):
         collection.put(name)
     informer = Informer(collection.api, THINGS)
-    informer.add_handler(shadow(told))
+    informer.add_handler(shadow(handled))
     collection.lag = 1
     async with running(informer):
         await asyncio.sleep(1.5)
@@ -624,7 +624,7 @@ async def test_a_streamed_list_counts_only_once_it_is_complete():
         await settled(informer, collection)
         await informer.wait_synced()
         assert informer.store.resource_version == changed.metadata.resource_version
-    assert told == collection.objects
+    assert handled == collection.objects
     assert [each[0] for each in collection.asked] == ["stream", "stream"]
 
 
@@ -646,7 +646,7 @@ async def test_streaming_is_tried_once_if_the_server_does_not_support_it(collect
     started = now()
     async with running(informer):
         await informer.wait_synced()
-        assert now() == started, "it is no trouble"
+        assert now() == started, "missing support is not an error"
         collection.streams = True
         collection.cut(LOST)
         collection.forget()

@@ -41,8 +41,8 @@ async def observe_later(informer: Informer[Thing], obj: Thing, delay: float) -> 
 async def play(script: list[tuple[object, ...]], scopes: list[str], streams: bool) -> None:
     collection = Collection(streams=streams)
     informer = Informer(collection.api, THINGS, namespaces=scopes)
-    told: dict[ObjectKey, Thing] = {}
-    informer.add_handler(shadow(told))
+    handled: dict[ObjectKey, Thing] = {}
+    informer.add_handler(shadow(handled))
     async with asyncio.TaskGroup() as group:
         run = group.create_task(informer.run())
         answers = []
@@ -59,24 +59,24 @@ async def play(script: list[tuple[object, ...]], scopes: list[str], streams: boo
                     await asyncio.sleep(delay)
                 case ("lag", float(delay)):
                     collection.lag = delay
-                case ("cut", None | KubeError() as trouble):
-                    collection.cut(trouble)
-                case ("refuse", KubeError() as trouble):
-                    collection.refusals.append(trouble)
+                case ("cut", None | KubeError() as failure):
+                    collection.cut(failure)
+                case ("refuse", KubeError() as failure):
+                    collection.refusals.append(failure)
                 case ("forget",):
                     collection.forget()
                 case _:
-                    raise AssertionError(f"{step} is no step of a script")
+                    raise AssertionError(f"{step} is not a step of a script")
         await asyncio.gather(*answers)
         collection.lag = 0
         await eventually(
-            lambda: informer.synced and told == collection.objects and not informer.failing,
+            lambda: informer.synced and handled == collection.objects and not informer.failing,
             within=3600,
             every=10,
-            describe=lambda: f"{told}\nis not\n{collection.objects}\n{collection.asked[-10:]}",
+            describe=lambda: f"{handled}\nis not\n{collection.objects}\n{collection.asked[-10:]}",
         )
         stored = {obj.metadata.key: obj for obj in informer.store.values()}
-        assert stored == told, "handlers were told something else than what is stored"
+        assert stored == handled, "the handlers' calls do not match the store"
         run.cancel()
         with suppress(asyncio.CancelledError):
             await run

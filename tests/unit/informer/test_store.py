@@ -97,15 +97,15 @@ def test_an_object_on_which_an_index_fails_is_missing_only_from_that_index(
 
 def test_every_object_is_transformed_before_it_is_visible() -> None:
     store: Store[Thing] = Store("things", without_labels)
-    told: list[Thing | None] = []
-    store.add_handler(lambda old, new, initial: told.append(new))
+    handled: list[Thing | None] = []
+    store.add_handler(lambda old, new, initial: handled.append(new))
     store.begin_list("")
     store.listed(thing("listed", 1, {"x": "1"}), "")
     store.end_list("1", "")
     store.upsert(thing("watched", 2, {"x": "1"}), "")
     store.observe(thing("written", 3, {"x": "1"}))
     assert [obj.metadata.labels for obj in store.values()] == [{}, {}, {}]
-    assert told == list(store.values())
+    assert handled == list(store.values())
 
 
 def test_an_object_on_which_the_transform_fails_keeps_its_last_state(

@@ -24,7 +24,7 @@ class Authority:
         return certificate, key
 
     def server_context(self, name: str) -> ssl.SSLContext:
-        """Return a server's settings: it takes whom this CA has certified, and nobody else."""
+        """Returns the settings of a server that accepts only clients with a certificate of this CA."""
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=self.ca_file)
         context.load_cert_chain(*self.issue(name))
         # Python 3.13 would refuse such a CA.

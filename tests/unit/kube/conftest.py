@@ -38,7 +38,7 @@ class ScriptedServer:
         self.bodies.append(await request.read())
         answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         if isinstance(answer, web.Response):
-            # A response can be sent once; the last answer is sent for ever.
+            # A response object can be sent only once, but the last response is repeated.
             return web.Response(status=answer.status, headers=answer.headers, body=answer.body)
         return await answer(request)
 

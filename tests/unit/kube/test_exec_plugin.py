@@ -69,8 +69,8 @@ class Plugin:
 
     @property
     def info(self) -> dict[str, Any]:
-        told: dict[str, Any] = json.loads((self.folder / "info").read_text())
-        return told
+        info: dict[str, Any] = json.loads((self.folder / "info").read_text())
+        return info
 
     def exec(self, **fields: Any) -> dict[str, Any]:
         return {
@@ -151,9 +151,9 @@ async def test_the_input_of_a_plugin(plugin: Plugin, authority: Authority) -> No
     }
     await plugin.token(plugin.config(cluster, provideClusterInfo=True))
     assert (plugin.info["apiVersion"], plugin.info["kind"]) == (VERSION, "ExecCredential")
-    told = plugin.info["spec"]["cluster"]
-    assert told.pop("certificate-authority-data").startswith("LS0t")
-    assert told == {
+    cluster = plugin.info["spec"]["cluster"]
+    assert cluster.pop("certificate-authority-data").startswith("LS0t")
+    assert cluster == {
         "server": "https://c.example:6443/",
         "tls-server-name": "name",
         "proxy-url": "http://p:1",

@@ -55,14 +55,14 @@ def test_files_are_checked_once_per_period_and_on_request(file: Path) -> None:
     assert files.get(now=True) == "three"
 
 
-@pytest.mark.parametrize("trouble", ["bad", None])
+@pytest.mark.parametrize("failure", ["bad", None])
 def test_with_unusable_files_the_last_valid_value_is_kept(
-    file: Path, trouble: str | None, caplog: pytest.LogCaptureFixture
+    file: Path, failure: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     files = RotatedFiles([file], Reader(file))
     assert files.get() == "one"
-    if trouble:
-        replace(file, trouble)
+    if failure:
+        replace(file, failure)
     else:
         file.unlink()
     assert [files.get(), files.get()] == ["one", "one"]
@@ -81,11 +81,11 @@ def test_a_file_that_reappears_unchanged_causes_no_warning(file: Path) -> None:
     assert files.get() == "one"
 
 
-@pytest.mark.parametrize(("trouble", "error"), [("bad", ValueError), (None, FileNotFoundError)])
+@pytest.mark.parametrize(("failure", "error"), [("bad", ValueError), (None, FileNotFoundError)])
 def test_without_an_earlier_value_the_error_is_raised(
-    file: Path, trouble: str | None, error: type[Exception]
+    file: Path, failure: str | None, error: type[Exception]
 ) -> None:
-    replace(file, trouble) if trouble else file.unlink()
+    replace(file, failure) if failure else file.unlink()
     files = RotatedFiles([file], Reader(file))
     with pytest.raises(error):
         files.get()

@@ -298,7 +298,7 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"certificate-authority": "none.crt"},
         "its certificate-authority .*none.crt cannot be",
     ),
-    "a CA that is none": (
+    "an invalid CA": (
         {},
         {"certificate-authority-data": "c3VyZQ=="},
         "certificate-authority-data is not a PEM",

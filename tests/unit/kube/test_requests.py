@@ -117,9 +117,9 @@ async def test_get_is_retried_after_a_lost_connection(server, client):
     assert (await client.get(WIDGETS, KEY)).spec.size == 1
 
 
-@pytest.mark.parametrize("trouble", [refuse(500), refuse(503, headers={"Retry-After": "0"})])
-async def test_a_write_is_not_retried_after_a_server_error(server, client, trouble):
-    server.will(trouble, ok())
+@pytest.mark.parametrize("failure", [refuse(500), refuse(503, headers={"Retry-After": "0"})])
+async def test_a_write_is_not_retried_after_a_server_error(server, client, failure):
+    server.will(failure, ok())
     with pytest.raises(ServerError):
         await client.create(WIDGETS, ONE, namespace="ns")
     assert len(server.requests) == 1

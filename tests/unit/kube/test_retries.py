@@ -19,7 +19,7 @@ def refuse(code: int, retry_after: str | None = None) -> web.Response:
 
 
 # Trouble -> the verbs that are sent again after it.
-TROUBLES = {
+FAILURES = {
     "429 with Retry-After": (refuse(429, "0"), VERBS),
     "429": (refuse(429), ("GET",)),
     "500": (refuse(500), ("GET",)),
@@ -42,9 +42,9 @@ TROUBLES = {
 
 
 @pytest.mark.parametrize("verb", VERBS)
-@pytest.mark.parametrize("trouble", TROUBLES)
-async def test_requests_are_retried_where_that_is_safe(server, connect, verb, trouble):
-    answer, again = TROUBLES[trouble]
+@pytest.mark.parametrize("failure", FAILURES)
+async def test_requests_are_retried_where_that_is_safe(server, connect, verb, failure):
+    answer, again = FAILURES[failure]
     client = await connect(token=StaticToken("t"))
     server.will(answer, web.json_response({}))
     if verb in again:

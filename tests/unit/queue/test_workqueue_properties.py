@@ -41,7 +41,7 @@ class Plan:
     async def work(self) -> None:
         while True:
             key = await self.queue.get()
-            assert key not in self.busy, f"{key} was handed to two workers at once"
+            assert key not in self.busy, f"{key} was taken by two workers at the same time"
             self.busy.add(key)
             self.seen[key] = self.produced[key]
             try:
