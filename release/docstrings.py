@@ -115,7 +115,7 @@ def _value(package: str, name: str, member: Any) -> list[str]:
                 text = inspect.cleandoc(below) or _comment(source.splitlines()[: node.lineno - 1])
                 shown = [f"`{member!r}`", ""] if isinstance(member, str | int | float) else []
                 if not (text or shown):
-                    raise TypeError(f"{name} is exported and nothing says what it is")
+                    raise TypeError(f"{name} is exported and has no docstring or comment")
                 return [f"## `{name}`", "", *shown, *_markdown(text)]
     raise TypeError(f"{package}.{name} is not assigned in the package")
 

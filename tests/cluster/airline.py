@@ -20,7 +20,7 @@ _DEADLINE = 60.0
 
 
 class ClusterAirline:
-    """Talks to the booking API's Service; the port-forward is made anew when the airline's pod was."""
+    """A client of the booking API's Service. If the airline's pod changes, the port-forward is restarted."""
 
     def __init__(self, kubectl: Kubectl) -> None:
         self._kubectl = kubectl
@@ -29,36 +29,36 @@ class ClusterAirline:
         self._url = ""
 
     def close(self) -> None:
-        """Ends the port-forward."""
+        """Stops the port-forward."""
         if self._forward:
             self._forward.kill()
             self._forward.communicate()
             self._forward = None
 
     def audit(self, *references: str) -> Counter[str]:
-        """What happened under these references, counted by action: created, changed, cancelled, closed."""
+        """Returns how often each action happened to the references: created, changed, cancelled, closed."""
         wanted = set(references)
         return Counter(entry["action"] for entry in self._entries() if entry["reference"] in wanted)
 
     def booking(self, reference: str) -> dict[str, Any] | None:
-        """The booking with a reference."""
+        """Returns the booking with a reference."""
         found = self.request("GET", f"/bookings?reference={reference}")["items"]
         return found[0] if found else None
 
     def hold(self, stage: str) -> None:
-        """From now on a POST stays unanswered, before or after it was carried out, until `release`."""
+        """Holds every POST, before or after it is executed, until `release` is called."""
         self.request("PUT", "/faults", {"hold": {"stage": stage, "methods": ["POST"]}})
 
     def held(self) -> int:
-        """How many requests are held."""
+        """Returns how many requests are held."""
         return int(self.request("GET", "/faults")["held"])
 
     def release(self) -> None:
-        """Switches the faults off and lets what is held go on."""
+        """Turns the faults off, and continues the held requests."""
         self.request("DELETE", "/faults")
 
     def scale(self, replicas: int) -> None:
-        """Takes the airline down (0) or brings it back (1), and waits until that is so."""
+        """Stops (0) or starts (1) the airline, and waits until it has stopped or started."""
         self.close()
         self._kubectl("scale", "deployment/booking-api", "-n", airline.NAMESPACE, f"--replicas={replicas}")
         if replicas:
@@ -69,7 +69,7 @@ class ClusterAirline:
         self._kubectl(*words, "--timeout=90s", timeout=100)
 
     def request(self, method: str, path: str, body: object = None) -> Any:
-        """One request, tried until the deadline while the airline cannot be reached."""
+        """Sends a request. While the airline cannot be reached, retries until the deadline."""
         deadline = time.monotonic() + _DEADLINE
         while True:
             try:

@@ -1,4 +1,4 @@
-"""The commands of this checkout, as a person gives them."""
+"""Runs the commands of this checkout, as a user does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from devcluster.folders import CHECKOUT
 from devcluster.kubectl import Kubectl
 
-#: A command that is told to end may wait so long for what it has started itself.
+#: Seconds for a command to end. It may have to wait for its own child processes.
 _END_SECONDS = 60.0
 
 
@@ -23,10 +23,10 @@ def inv(
     """Runs `inv WORDS` on the cluster of a kubectl.
 
     Args:
-        kubectl: Whose cluster.
+        kubectl: Selects the cluster.
         words: The command.
-        timeout: Seconds.
-        umask: Of the process; this one's unless given.
+        timeout: Seconds until the command is killed.
+        umask: The umask of the process. Default: that of this process.
     """
     return subprocess.run(
         _argv(words),
@@ -42,12 +42,12 @@ def inv(
 
 @contextmanager
 def running(kubectl: Kubectl, *words: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Starts `inv WORDS` on the cluster of a kubectl, and ends it in order if it still runs at the end.
+    """Runs `inv WORDS` on the cluster of a kubectl while the block runs, then stops it gracefully.
 
     Args:
-        kubectl: Whose cluster.
+        kubectl: Selects the cluster.
         words: The command.
-        log: Takes what it writes.
+        log: The file for its output.
     """
     with log.open("wb") as sink:
         process = subprocess.Popen(

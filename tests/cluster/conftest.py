@@ -1,4 +1,4 @@
-"""The installation that all tests on the cluster share."""
+"""The installation that all cluster tests share."""
 
 from collections.abc import Iterator
 
@@ -9,6 +9,6 @@ from tests.cluster.flights import Flights, installed
 
 @pytest.fixture(scope="session")
 def flights() -> Iterator[Flights]:
-    """pilothouse-flights, installed by OLM over a CRD and a ticket that a user had made by hand."""
+    """pilothouse-flights, installed by OLM after a user has created the CRD and a ticket manually."""
     with installed() as found:
         yield found

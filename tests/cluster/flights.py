@@ -1,4 +1,4 @@
-"""pilothouse-flights on the real cluster, installed by OLM: what tests and benchmarks do with it."""
+"""pilothouse-flights on the real cluster, installed by OLM: helpers for tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NAMESPACE = "pilothouse-test"
 
 @dataclass
 class Flights:
-    """The installed operator, and what a test needs to try it."""
+    """The installed operator, and helpers for tests."""
 
     kubectl: Kubectl
     package: Package
@@ -36,7 +36,7 @@ class Flights:
     seed_uid: str
 
     def create(self, name: str, **spec: object) -> str:
-        """Creates a ticket in the test namespace; returns its UID, its reference at the airline."""
+        """Creates a ticket in the test namespace. Returns its UID, which is its reference at the airline."""
         ticket = {
             "apiVersion": "flights.com/v1",
             "kind": "FlightTicket",
@@ -52,13 +52,13 @@ class Flights:
         self.kubectl("patch", "flightticket", name, "-n", NAMESPACE, "--type=merge", "-p", patch)
 
     def delete(self, name: str, *, wait: bool = True) -> None:
-        """Deletes a ticket, and waits until it is gone."""
+        """Deletes a ticket, and waits until it no longer exists."""
         self.kubectl(
             "delete", "flightticket", name, "-n", NAMESPACE, f"--wait={str(wait).lower()}", timeout=90
         )
 
     def ticket(self, name: str, namespace: str = NAMESPACE) -> dict[str, Any]:
-        """The ticket, or an empty object when there is none."""
+        """Returns the ticket, or an empty object if it does not exist."""
         text = self.kubectl("get", "flightticket", name, "-n", namespace, "--ignore-not-found", "-o", "json")
         found: dict[str, Any] = json.loads(text) if text.strip() else {}
         return found
@@ -66,7 +66,7 @@ class Flights:
     def wait_phase(
         self, name: str, phase: str, *, namespace: str = NAMESPACE, seconds: float = 60
     ) -> dict[str, Any]:
-        """Waits until a ticket is in a phase for its present generation, and returns it."""
+        """Waits until a ticket is in a phase for its current generation, and returns it."""
 
         def reached() -> dict[str, Any] | None:
             ticket = self.ticket(name, namespace)
@@ -77,7 +77,7 @@ class Flights:
         return self.until(reached, f"{namespace}/{name} is {phase}", seconds)
 
     def until(self, condition: Callable[[], T | None], what: str, seconds: float = 60) -> T:
-        """Waits for a condition and returns what it returned; on failure says what the cluster looks like."""
+        """Waits for a condition and returns its result. A failure shows the state of the cluster."""
         deadline = time.monotonic() + seconds
         while True:
             found = condition()
@@ -90,26 +90,26 @@ class Flights:
             time.sleep(0.1)
 
     def operator_pods(self) -> list[dict[str, Any]]:
-        """The operator's pods."""
+        """Returns the operator's pods."""
         return operator_pods(self.kubectl, self.package)
 
 
 def operator_pods(kubectl: Kubectl, package: Package) -> list[dict[str, Any]]:
-    """The pods of a package's operator."""
+    """Returns the pods of a package's operator."""
     words = ("pods", "-n", packages.NAMESPACE, "-l", package.selector)
     items: list[dict[str, Any]] = kubectl.read(*words)["items"]
     return items
 
 
 def ready_condition(ticket: dict[str, Any]) -> dict[str, Any]:
-    """The Ready condition of a ticket."""
+    """Returns the Ready condition of a ticket."""
     found: dict[str, Any] = next(c for c in ticket["status"]["conditions"] if c["type"] == "Ready")
     return found
 
 
 @contextmanager
 def installed() -> Iterator[Flights]:
-    """The seed's CRD and ticket made by hand, then the operator installed by OLM over them."""
+    """Creates the seed's CRD and ticket manually, then installs the operator through OLM."""
     target = targets.ensure()
     kubectl = target.kubectl
     package = find("pilothouse-flights")
@@ -129,20 +129,20 @@ def installed() -> Iterator[Flights]:
         yield Flights(kubectl, package, published, service, seed_uid)
     finally:
         service.close()
-        if not target.local:  # where a ticket of this name is somebody's own, the next run would refuse it
+        if not target.local:  # On other clusters the next run would refuse this ticket as a user's.
             kubectl("delete", "flightticket", DEMO_TICKET[1], "-n", DEMO_TICKET[0], "--wait=false")
 
 
 def uninstall(kubectl: Kubectl, package: Package, ours: set[tuple[str, str]]) -> None:
-    """Takes everything of an earlier run away.
+    """Removes everything that an earlier run has left.
 
     Args:
-        kubectl: The cluster.
-        package: What is uninstalled.
-        ours: The tickets that may be deleted besides those in the test namespace.
+        kubectl: Runs kubectl against the cluster.
+        package: The package to uninstall.
+        ours: The tickets that may be deleted, besides those in the test namespace.
 
     Raises:
-        ClusterError: there are other tickets, somebody's.
+        ClusterError: There are tickets of a user.
     """
     if not kubectl("get", "crd", "flighttickets.flights.com", "--ignore-not-found"):
         install.unsubscribe(kubectl, package)
@@ -152,13 +152,13 @@ def uninstall(kubectl: Kubectl, package: Package, ours: set[tuple[str, str]]) ->
     for place in places:
         if place not in ours and place[0] != NAMESPACE:
             raise ClusterError(
-                f"ticket {'/'.join(place)} is not a test's: delete it, or test on another cluster"
+                f"ticket {'/'.join(place)} was not created by a test. Delete it, or test on another cluster"
             )
     for namespace, name in places:
         kubectl("delete", "flightticket", name, "-n", namespace, "--wait=false")
     gone = _tickets_gone(kubectl, seconds=60)
     install.unsubscribe(kubectl, package)
-    if not gone:  # no operator was there to take its finalizer away
+    if not gone:  # There was no operator to remove the finalizers.
         for item in kubectl.read("flighttickets", "-A")["items"]:
             words = ("patch", "flightticket", item["metadata"]["name"], "-n", item["metadata"]["namespace"])
             kubectl(*words, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')

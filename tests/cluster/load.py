@@ -1,4 +1,4 @@
-"""Many tickets at once, and what the operator wrote for them: for tests and benchmarks."""
+"""Creates many tickets, and counts the operator's writes to them: for tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from typing import Any
 from flights_operator.types import FLIGHT_TICKET, FlightTicket, Phase
 from pilothouse.kube import Client, ClientConfig, EventType
 
-#: Requests in flight at once, so that the API server and not the client is what takes the time.
+#: The number of concurrent requests. With fewer, the client would be the bottleneck.
 IN_FLIGHT = 32
 RESOURCE = FLIGHT_TICKET.resource
 
 
 async def open_client(kubeconfig: Path) -> Client:
-    """A client of the cluster; the caller enters it."""
+    """Returns a client of the cluster. The caller enters it."""
     config = await asyncio.to_thread(ClientConfig.from_kubeconfig, str(kubeconfig))
     return Client(config, user_agent="pilothouse-load/1", connections=IN_FLIGHT)
 
 
 async def create_tickets(client: Client, namespace: str, count: int) -> None:
-    """Creates so many tickets, as fast as the API server takes them."""
-    await _at_once([create_ticket(client, namespace, f"many-{number}") for number in range(count)])
+    """Creates the given number of tickets, as fast as the API server accepts them."""
+    await _concurrently([create_ticket(client, namespace, f"many-{number}") for number in range(count)])
 
 
 async def delete_tickets(client: Client, namespace: str, seconds: float = 300) -> None:
-    """Deletes every ticket of a namespace, and waits until the operator has let all of them go."""
+    """Deletes every ticket of a namespace, and waits until the operator has removed all finalizers."""
     tickets = await _tickets(client, namespace)
-    await _at_once([client.delete(RESOURCE, ticket.metadata.key) for ticket in tickets])
+    await _concurrently([client.delete(RESOURCE, ticket.metadata.key) for ticket in tickets])
     deadline = time.monotonic() + seconds
     while left := await _tickets(client, namespace):
         if time.monotonic() > deadline:
@@ -51,7 +51,7 @@ async def create_ticket(client: Client, namespace: str, name: str) -> FlightTick
 
 
 async def wait_booked(client: Client, namespace: str, count: int, seconds: float = 300) -> list[FlightTicket]:
-    """Waits until so many tickets of a namespace are booked, and returns all of its tickets."""
+    """Waits until the given number of tickets in a namespace is booked, and returns all of its tickets."""
     deadline = time.monotonic() + seconds
     while True:
         tickets = await _tickets(client, namespace)
@@ -67,7 +67,7 @@ async def _tickets(client: Client, namespace: str) -> list[FlightTicket]:
     return [ticket async for page in client.pages(RESOURCE, namespace=namespace) for ticket in page.items]
 
 
-async def _at_once(work: Sequence[Coroutine[Any, Any, object]]) -> None:
+async def _concurrently(work: Sequence[Coroutine[Any, Any, object]]) -> None:
     gate = asyncio.Semaphore(IN_FLIGHT)
 
     async def one(job: Coroutine[Any, Any, object]) -> None:
@@ -78,7 +78,7 @@ async def _at_once(work: Sequence[Coroutine[Any, Any, object]]) -> None:
 
 
 class Writes:
-    """Counts the writes to each ticket of a namespace, its creation not among them, as a watch sees them."""
+    """Counts the writes to each ticket of a namespace, without its creation, from a watch."""
 
     def __init__(self, client: Client, namespace: str) -> None:
         self.of: Counter[str] = Counter()
@@ -97,7 +97,7 @@ class Writes:
         await asyncio.wait([self._task])
 
     async def settle(self, quiet: float = 3.0) -> None:
-        """Waits until nothing has been written for so many seconds."""
+        """Waits until nothing has been written for the given number of seconds."""
         seen = -1
         while seen != self._seen:
             seen = self._seen
@@ -106,7 +106,7 @@ class Writes:
                 self._task.result()
 
     async def _count(self, version: str) -> None:
-        while True:  # the server ends a watch after some minutes, and at once when its reader is slow
+        while True:  # The API server ends a watch after some minutes, and immediately if its reader is slow.
             watch = self._client.watch(RESOURCE, resource_version=version, namespace=self._namespace)
             async for event in watch:
                 version = event.resource_version

@@ -1,4 +1,4 @@
-"""A seeded sample of the fault matrix on the real node: the pod that OLM made, under the hook of faults."""
+"""A seeded sample of the fault matrix on the real node. A hook in the operator's pod injects the faults."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from tests.cluster.flights import Flights
 pytestmark = pytest.mark.timeout(900)
 
 SEED = 20260102
-#: Tickets, each created, changed and deleted: 9 calls without faults, those of the first play included.
+#: The number of tickets. Each is created, changed and deleted, which takes 9 calls without faults.
 TICKETS = 8
-#: Each kill costs the container a longer pause before it is started again: 10 s, 20 s.
+#: After each kill the kubelet waits longer before it restarts the container: 10 s, 20 s.
 KILLS = [Fault.KILLED_BEFORE, Fault.KILLED_AFTER]
 OTHERS = [
     Fault.REPLY_LOST,
@@ -28,8 +28,8 @@ OTHERS = [
     Fault.WATCH_CUT,
     Fault.WATCH_EXPIRED,
 ]
-#: Only a change can meet a conflict, and of two calls in a row one is. After the kills: the processes go on
-#: from fault to fault, and one that meets none would have a kill repeated.
+#: Only a change can fail with a conflict, and one of two consecutive calls is a change. These come after the
+#: kills: a process continues with the next fault, and a fault that has no effect would repeat a kill.
 LAST = [(3, Fault.CONFLICT), (1, Fault.CONFLICT)]
 HOOK = "operator-faults"
 FILES = [
@@ -43,7 +43,7 @@ FILES = [
 
 
 def sample() -> str:
-    """Faults in a drawn order, some calls apart, as the hook reads them."""
+    """Returns faults in random order, some calls apart, in the hook's format."""
     draw = random.Random(SEED)
     faults = KILLS + OTHERS
     draw.shuffle(faults)
@@ -53,7 +53,7 @@ def sample() -> str:
 
 @pytest.fixture
 def under_faults(flights: Flights) -> Iterator[None]:
-    """The Subscription mounts the hook into the operator's pod, and leaves it as it was afterwards."""
+    """Mounts the hook into the operator's pod through the Subscription, and removes it afterwards."""
     kubectl, name = flights.kubectl, flights.package.name
     before = kubectl.read("subscription", name, "-n", packages.NAMESPACE)["spec"].get("config")
     files = [f"--from-file={path}" for path in FILES]
@@ -85,9 +85,9 @@ def under_faults(flights: Flights) -> Iterator[None]:
 
 
 def configure(flights: Flights, config: object) -> None:
-    """Sets the Subscription's config, and waits until OLM has rolled the operator out with it."""
+    """Sets the config of the Subscription, and waits until OLM has rolled out the operator with it."""
     name, kubectl = flights.package.name, flights.kubectl
-    # Null first: a merge patch would keep the fields of the config that was there.
+    # Set to null first, because a merge patch would keep fields of the old config.
     for value in (None, config):
         patch = json.dumps({"spec": {"config": value}})
         kubectl("patch", "subscription", name, "-n", packages.NAMESPACE, "--type=merge", "-p", patch)
@@ -100,7 +100,7 @@ def configure(flights: Flights, config: object) -> None:
             ("FAULTS_STRUCK" in json.dumps(deployment["spec"])) == faulty
             and status.get("observedGeneration") == deployment["metadata"]["generation"]
             and status.get("updatedReplicas") == status.get("readyReplicas") == status.get("replicas") == 1
-            and len(flights.operator_pods()) == 1  # the Deployment does not count the pod that is ending
+            and len(flights.operator_pods()) == 1  # The Deployment does not count a terminating pod.
         )
 
     flights.until(rolled_out, "OLM has rolled out the operator with another config", seconds=120)

@@ -1,4 +1,4 @@
-"""A play that runs a Job and reads its pod's log, where a kubelet runs pods and serves logs."""
+"""A playbook that runs a Job and reads its pod's log, on a node with a kubelet."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from tests.unit.tickets import TICKET, Ticket
 pytestmark = pytest.mark.timeout(300)
 
 POD = Resource("", "v1", "Pod", "pods", PartialObjectMetadata)
-# batch/v1: what the Job controller puts on the pods of a Job.
+# The label that the Job controller sets on the pods of a Job (batch/v1).
 JOB_NAME = "batch.kubernetes.io/job-name"
 TICKET_NAME = "tests.dev/ticket"
 KEY = ObjectKey(NAMESPACE, "counts")
 
 
 def tickets_of(pod: PartialObjectMetadata, stores: Stores) -> Sequence[ObjectKey]:
-    """A pod belongs to its Job: of the ticket it knows by its label alone."""
+    """Maps a pod to its ticket by label, because the pod's owner is the Job."""
     name = pod.metadata.labels.get(TICKET_NAME)
     return [ObjectKey(pod.metadata.namespace, name)] if name else []
 
@@ -41,7 +41,7 @@ def job_names_of(pod: PartialObjectMetadata) -> Sequence[str]:
 
 
 def counting(image: str) -> Playbook[TicketPlay]:
-    """A playbook that has a Job count a ticket's seats, and puts what the Job writes into the status."""
+    """Returns a playbook whose Job counts a ticket's seats. The Job's output goes to the status."""
 
     async def seats_are_counted(play: TicketPlay) -> None:
         container = {
@@ -64,7 +64,7 @@ def counting(image: str) -> Playbook[TicketPlay]:
 
 @asynccontextmanager
 async def operator(client: Client, book: Playbook[Any]) -> AsyncIterator[None]:
-    """An operator on this host, for a while."""
+    """Runs an operator on this host while the block runs."""
     settings = Settings(watch_namespaces=(NAMESPACE,), health_host="127.0.0.1", health_port=0)
     manager = Manager("tickets", settings, client)
     pods = Secondary(POD, mapper=tickets_of, selector=TICKET_NAME, indexes={"job": job_names_of})
@@ -75,7 +75,7 @@ async def operator(client: Client, book: Playbook[Any]) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def ticket(flights: Flights, client: Client) -> AsyncIterator[str]:
-    """A ticket for three seats; yields its UID, and leaves nothing of it."""
+    """Creates a ticket for three seats and yields its UID. Deletes everything afterwards."""
     await install(client, CRD)
     with suppress(NotFound):
         await client.delete(TICKET, KEY)
@@ -89,7 +89,7 @@ async def ticket(flights: Flights, client: Client) -> AsyncIterator[str]:
     try:
         yield made.metadata.uid
     finally:
-        # The garbage collector learns of a new kind within half a minute: too late for this one's objects.
+        # The garbage collector discovers a new kind within half a minute, too late for these objects.
         flights.kubectl("delete", "job", "-l", TICKET_NAME, "-n", NAMESPACE, "--wait=false")
         flights.kubectl("delete", "crd", str(TICKET), "--timeout=30s")
 

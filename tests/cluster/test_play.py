@@ -15,17 +15,17 @@ pytestmark = pytest.mark.timeout(900)
 
 
 def play(flights: Flights, *words: str) -> subprocess.CompletedProcess[str]:
-    """Runs `inv play` as a person does."""
+    """Runs `inv play`, as a user does."""
     return inv(flights.kubectl, "play", *words)
 
 
 def pause(flights: Flights, name: str, *, on: bool) -> None:
-    """Has the operator leave a ticket alone, or take it up again."""
+    """Pauses a ticket, or ends the pause."""
     annotation = f"{PAUSED}=true" if on else f"{PAUSED}-"
     flights.kubectl("annotate", "flightticket", name, "-n", NAMESPACE, "--overwrite", annotation)
 
 
-def test_a_check_tells_what_a_play_would_do_and_does_none_of_it(flights: Flights) -> None:
+def test_check_shows_the_changes_of_a_play_and_makes_none(flights: Flights) -> None:
     uid = flights.create("checked")
     flights.wait_phase("checked", "Booked")
     settled = play(flights, f"ft/{NAMESPACE}/checked", "--check", "--diff")
@@ -33,9 +33,9 @@ def test_a_check_tells_what_a_play_would_do_and_does_none_of_it(flights: Flights
 
     pause(flights, "checked", on=True)
     flights.change("checked", number=4)
-    told = play(flights, "flightticket/checked", "-n", NAMESPACE, "--check", "--output", "json")
-    assert told.returncode == 2, told
-    document = json.loads(told.stdout)
+    checked = play(flights, "flightticket/checked", "-n", NAMESPACE, "--check", "--output", "json")
+    assert checked.returncode == 2, checked
+    document = json.loads(checked.stdout)
     assert document["changes"]
     assert ["seats: 2 -> 4"] in [task["diff"] for task in document["tasks"]]
     assert dict(flights.airline.audit(uid)) == {"created": 1}, "nothing was changed at the airline"
@@ -47,7 +47,7 @@ def test_a_check_tells_what_a_play_would_do_and_does_none_of_it(flights: Flights
     flights.delete("checked")
 
 
-def test_while_the_operator_leads_a_play_is_refused_with_the_holder_and_the_remedy(flights: Flights) -> None:
+def test_while_the_operator_leads_a_play_is_refused_with_the_holder_and_the_fix(flights: Flights) -> None:
     flights.create("refused")
     flights.wait_phase("refused", "Booked")
     refused = play(flights, f"ft/{NAMESPACE}/refused")
@@ -55,7 +55,7 @@ def test_while_the_operator_leads_a_play_is_refused_with_the_holder_and_the_reme
     assert refused.returncode == 1
     assert refused.stdout == ""
     assert pod["metadata"]["name"] in refused.stderr
-    assert "add --check" in refused.stderr
+    assert "Use --check" in refused.stderr
     assert "pilothouse.dev/reconcile" in refused.stderr
     assert "Traceback" not in refused.stderr
     flights.delete("refused")

@@ -17,24 +17,26 @@ pytestmark = pytest.mark.timeout(900)
 
 
 def replicas(flights: Flights) -> int:
-    """How many replicas the operator's Deployment asks for."""
+    """Returns the number of replicas in the spec of the operator's Deployment."""
     words = ("deployment", flights.package.name, "-n", packages.NAMESPACE, "-o", "jsonpath={.spec.replicas}")
     return int(flights.kubectl("get", *words))
 
 
-def test_it_takes_over_books_starts_anew_at_a_change_and_gives_back(flights: Flights, tmp_path: Path) -> None:
+def test_take_over_books_restarts_on_a_change_and_restores_the_deployment(
+    flights: Flights, tmp_path: Path
+) -> None:
     log = tmp_path / "log"
     assert replicas(flights) == 1
 
-    def told(process: subprocess.Popen[bytes], what: str) -> None:
-        def said() -> bool:
+    def logs(process: subprocess.Popen[bytes], text: str) -> None:
+        def logged() -> bool:
             assert process.poll() is None, log.read_text()
-            return what in log.read_text()
+            return text in log.read_text()
 
-        flights.until(said, f"it tells {what!r}")
+        flights.until(logged, f"the log contains {text!r}")
 
     with running(flights.kubectl, "run", "flights", "--take-over", log=log) as process:
-        told(process, "paused")
+        logs(process, "paused")
         flights.until(lambda: not flights.operator_pods(), "the operator's pod is gone")
         uid = flights.create("on-the-host")
         flights.wait_phase("on-the-host", "Booked")
@@ -44,10 +46,10 @@ def test_it_takes_over_books_starts_anew_at_a_change_and_gives_back(flights: Fli
         flights.kubectl(
             "scale", f"deployment/{flights.package.name}", "-n", packages.NAMESPACE, "--replicas=1"
         )
-        told(process, "had been scaled up again; paused it")
+        logs(process, "had been scaled up again; paused it")
         # Only the modification time changes, not the content.
         (CHECKOUT / "operator" / "flights_operator" / "__main__.py").touch()
-        told(process, "the sources have changed: restarting")
+        logs(process, "the sources have changed: restarting")
         flights.change("on-the-host", number=4)
         flights.wait_phase("on-the-host", "Booked")
         # The airline gets another pod, so the port-forward must be restarted.

@@ -1,4 +1,4 @@
-"""`inv new`, and on as the new project's README says: image, manifests, sample, a play in the pod."""
+"""`inv new`, then the steps of the new project's README: image, manifests, sample, manual play."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from tests.cluster.commands import inv
 pytestmark = pytest.mark.timeout(600)
 
 NAMES = Names("scaffold-trial", "trial.pilothouse.dev", "Trial")
-#: Where the sample is, which is not the operator's own namespace: its rights have to reach farther.
+#: The namespace of the sample. It is not the operator's, so the permissions must cover other namespaces.
 NAMESPACE = "scaffold-trial-objects"
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A new operator's folder, and what its author does with it."""
+    """The folder of a new operator, and its author's steps."""
 
     kubectl: Kubectl
     folder: Path
@@ -38,21 +38,21 @@ class Trial:
         return done.stdout
 
     def config(self, verb: str, room: str = "", *options: str) -> None:
-        """Applies or deletes config/ or a room of it."""
+        """Applies or deletes config/ or one of its folders."""
         self.kubectl(verb, "-k", str(self.folder / "config" / room), *options, timeout=120)
 
     def read(self, kind: str) -> dict[str, Any]:
-        """The sample, or what was made of it, by kind; empty when there is none."""
+        """Returns the sample, or the object that the operator created for it; empty if it does not exist."""
         found = self.kubectl("get", kind, "sample", "-n", NAMESPACE, "--ignore-not-found", "-o", "json")
         decoded: dict[str, Any] = json.loads(found or "{}")
         return decoded
 
     def until(self, condition: Callable[[], object], what: str, seconds: float = 60) -> None:
-        """Waits; on failure says what the operator and its pods look like."""
+        """Waits for a condition. A failure shows the state of the operator and its pods."""
         wait_until(condition, seconds, lambda: f"{what}\n{self.scene()}\n")
 
     def scene(self) -> str:
-        """What the cluster and the operator say, for who must find out why."""
+        """Returns the state of the cluster and the operator's log, for failures."""
         own = ("-n", NAMES.name)
         views = (
             ("get", "pods", *own, "-o", "wide"),
@@ -71,7 +71,7 @@ class Trial:
 
 @pytest.fixture
 def trial(tmp_path: Path) -> Iterator[Trial]:
-    """A new operator, made under a strict umask; what is in the cluster of it goes again, come what may."""
+    """A new operator, created with a strict umask. Its objects are always deleted from the cluster."""
     kubectl = targets.ensure().kubectl
     folder = tmp_path / "trial"
     words = ("new", NAMES.name, f"--group={NAMES.group}", f"--kind={NAMES.kind}", f"--output={folder}")
@@ -82,7 +82,7 @@ def trial(tmp_path: Path) -> Iterator[Trial]:
     try:
         yield found
     finally:
-        try:  # the objects first, as the README says: while there is an operator to clean up after them
+        try:  # The objects first, as the README says, while the operator can clean up.
             kubectl("delete", "namespace", NAMESPACE, "--timeout=60s", timeout=70)
         finally:
             found.config("delete", "", "--ignore-not-found", "--timeout=90s")
@@ -104,17 +104,17 @@ def test_a_new_operator_is_built_and_runs_in_a_pod(trial: Trial) -> None:
     assert "forbidden" not in log.lower(), log
 
     trial.config("delete", "samples", "-n", NAMESPACE, "--timeout=60s")
-    trial.until(lambda: not trial.read("configmap"), "the ConfigMap went with the sample")
+    trial.until(lambda: not trial.read("configmap"), "the ConfigMap is deleted with the sample")
 
 
 def runs(trial: Trial) -> bool:
-    """Whether the operator's Deployment has its pod ready."""
+    """Returns whether the pod of the operator's Deployment is ready."""
     words = ("deployment", NAMES.name, "-n", NAMES.name, "-o", "jsonpath={.status.readyReplicas}")
     return trial.kubectl("get", *words) == "1"
 
 
 def ready(trial: Trial) -> bool:
-    """Whether the sample's Ready is True for its present generation."""
+    """Returns whether the sample's condition Ready is True for its current generation."""
     found = trial.read(f"trials.{NAMES.group}")
     conditions = found.get("status", {}).get("conditions", ())
     current = found.get("status", {}).get("observedGeneration") == found["metadata"]["generation"]

@@ -1,4 +1,4 @@
-"""operator-sdk's own six tests of the bundle, as pods in the cluster."""
+"""The six scorecard tests of operator-sdk, which run as pods in the cluster."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The operator from plain manifests: kubectl apply -k config/flights. Runs last: OLM's installation goes."""
+"""The operator from plain manifests: kubectl apply -k config/flights. Uninstalls OLM's, so it runs last."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_plain_manifests_run_the_operator_and_book(flights: Flights) -> None:
         flights.delete("without-olm")
         assert flights.airline.booking(uid) is None
     finally:
-        # Not -k: that would delete the CRD first, and with it every ticket of the cluster.
+        # Not with -k, which would delete the CRD first, and with it every ticket in the cluster.
         kubectl("delete", "flightticket", "my-flight-ticket", "-n", "default", "--timeout=60s", timeout=70)
         kubectl("delete", "namespace", NAMESPACE, "--timeout=90s", timeout=100)
         kubectl("delete", "clusterrole,clusterrolebinding", "-l", "app.kubernetes.io/part-of=pilothouse")

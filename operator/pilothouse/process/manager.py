@@ -129,10 +129,10 @@ class Manager:
         )
 
     def claim(self, claim: Claim) -> None:
-        """Notes what a watch writes. Call it before its controller is added.
+        """Registers what a watch writes. Call this before its controller is added.
 
         Raises:
-            ValueError: Another watch writes the same; the sentence says what to do.
+            ValueError: Another watch writes the same. The text says what to do.
         """
         require_unclaimed(claim, self._claims)
         self._claims.append(claim)

@@ -106,20 +106,20 @@ def test_a_failed_task_is_shown_and_is_exit_code_1(
 ) -> None:
     api.put(TICKET, "large", spec={"seats": 11})
     assert run("play", "Ticket/large", "--check", "--output", "json") == 1
-    told = json.loads(capsys.readouterr().out)
-    assert told["failure"] == {
+    document = json.loads(capsys.readouterr().out)
+    assert document["failure"] == {
         "reason": "TooManySeats",
         "message": "11 seats: ask for 10 at most.",
         "permanent": True,
     }
-    assert [(each["task"], each["state"]) for each in told["tasks"]] == [("spec is sound", "failed")]
-    assert (told["kind"], told["namespace"], told["name"], told["check"]) == (
+    assert [(each["task"], each["state"]) for each in document["tasks"]] == [("spec is sound", "failed")]
+    assert (document["kind"], document["namespace"], document["name"], document["check"]) == (
         "Ticket",
         "default",
         "large",
         True,
     )
-    assert told["status"]["phase"] == "Failed"
+    assert document["status"]["phase"] == "Failed"
 
 
 @pytest.mark.parametrize(

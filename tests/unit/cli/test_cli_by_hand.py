@@ -61,7 +61,7 @@ async def test_all_that_a_play_does_happens_under_the_lease(
     assert api.read(LEASE, LEASE_KEY)["spec"]["holderIdentity"] == "", "given up at the end"
 
 
-async def test_it_is_refused_at_once_while_another_process_leads(
+async def test_it_is_refused_immediately_while_another_process_leads(
     api: ModelApi, airline: Airline, ticket: ObjectKey, hand: Hand, watch: Watch
 ) -> None:
     hold_lease(api, "2999-01-01T00:00:00.000000Z")
@@ -139,12 +139,12 @@ async def test_a_deletion_is_played_and_what_remains_for_others_is_refused(
     await hand.play(watch, ticket)
     api.put(TICKET, ticket.name, metadata={"finalizers": [FINALIZER, "others.dev/hold"]})
     api.remove(TICKET, ticket)
-    told = await hand.check(watch, ticket)
-    assert (told.finalizers, told.changes) == ([f"-{FINALIZER}"], True)
+    checked = await hand.check(watch, ticket)
+    assert (checked.finalizers, checked.changes) == ([f"-{FINALIZER}"], True)
     assert airline.effects == ["book"]
     played = await hand.play(watch, ticket)
     assert played.finalizers == [f"-{FINALIZER}"]
-    for status in (told.status, played.status):
+    for status in (checked.status, played.status):
         assert "Deleting" in str(status["conditions"])
     assert airline.effects == ["book", "cancel"]
     for refused in (hand.check, hand.play):
@@ -157,13 +157,13 @@ async def test_the_status_of_an_object_without_other_finalizers_is_not_written(
 ) -> None:
     await hand.play(watch, ticket)
     api.remove(TICKET, ticket)
-    told = await hand.check(watch, ticket)
-    assert (told.finalizers, told.status) == ([f"-{FINALIZER}"], {})
+    checked = await hand.check(watch, ticket)
+    assert (checked.finalizers, checked.status) == ([f"-{FINALIZER}"], {})
     assert (await hand.play(watch, ticket)).status == {}
     assert not api.exists(TICKET, ticket)
 
 
-async def test_what_a_process_may_no_longer_do_it_does_not(
+async def test_a_process_that_has_lost_the_lease_changes_nothing(
     api: ModelApi, airline: Airline, ticket: ObjectKey, hand: Hand, watch: Watch
 ) -> None:
     async def lose_lease(what: str) -> None:
@@ -200,8 +200,8 @@ async def test_what_the_object_owns_is_read_and_kept_too(
         await play.apply(CONFIG_MAP, {"data": {"seats": str(play.object.spec.seats)}})
 
     watch = Watch(TICKET, playbook_of(configure), owns=[CONFIG_MAP])
-    told = await hand.check(watch, ticket)
-    assert told.recap.results[0].message == "create ConfigMap my-ticket"
+    checked = await hand.check(watch, ticket)
+    assert checked.recap.results[0].message == "create ConfigMap my-ticket"
     assert api.all(CONFIG_MAP) == []
     await hand.play(watch, ticket)
     assert [each["data"] for each in api.all(CONFIG_MAP)] == [{"seats": "2"}]
@@ -221,7 +221,7 @@ async def test_a_defect_of_check_mode_in_a_task_changes_nothing(
     assert api.exists(TICKET, ticket)
 
 
-async def test_a_blocking_task_runs_in_check_mode_and_heeds_it(
+async def test_a_blocking_task_runs_in_check_mode_and_can_test_it(
     api: ModelApi, ticket: ObjectKey, hand: Hand
 ) -> None:
     ran: list[tuple[bool, bool]] = []
@@ -235,9 +235,11 @@ async def test_a_blocking_task_runs_in_check_mode_and_heeds_it(
             changed.append("file")
 
     watch = Watch(TICKET, Playbook(TicketPlay, tasks=[write_file]))
-    told = await hand.check(watch, ticket)
-    assert [(each.state, each.diff) for each in told.recap.results] == [(State.CHANGED, ("write the file",))]
-    assert told.changes
+    checked = await hand.check(watch, ticket)
+    assert [(each.state, each.diff) for each in checked.recap.results] == [
+        (State.CHANGED, ("write the file",))
+    ]
+    assert checked.changes
     assert (ran, changed) == ([(True, False)], [])
     await hand.play(watch, ticket)
     assert (ran[1:], changed) == ([(False, False)], ["file"])
@@ -324,8 +326,8 @@ async def test_a_kind_that_is_owned_and_mapped_too_is_read_once(
 
     api.put(CONFIG_MAP, "far", namespace="elsewhere")
     watches = [Secondary(CONFIG_MAP, lambda config_map, stores: ())]
-    told = await hand.check(Watch(TICKET, playbook_of(look), owns=[CONFIG_MAP], watches=watches), ticket)
-    assert told.recap.failure is None
+    checked = await hand.check(Watch(TICKET, playbook_of(look), owns=[CONFIG_MAP], watches=watches), ticket)
+    assert checked.recap.failure is None
 
 
 async def test_a_task_that_awaits_a_cancelled_task_fails(
@@ -343,7 +345,7 @@ async def test_a_task_that_awaits_a_cancelled_task_fails(
 
 
 def notifying(*troubles: Exception) -> Playbook[TicketPlay]:
-    """A change, its handler `reload`, in whose way is one trouble after the other, and what comes after."""
+    """Returns a playbook whose handler fails with the given errors in turn. A conflict fails a task instead."""
     left = list(troubles)
     written: list[int] = []
 
@@ -359,20 +361,18 @@ def notifying(*troubles: Exception) -> Playbook[TicketPlay]:
             written.append(1)
             play.changed("write")
 
-    @task("something is in the way")
-    async def in_the_way(play: TicketPlay) -> None:
+    @task("the obstacle is removed")
+    async def remove_obstacle(play: TicketPlay) -> None:
         if left and isinstance(left[0], Conflict):
             raise left.pop(0)
 
-    return Playbook(Play, tasks=[write, in_the_way])
+    return Playbook(Play, tasks=[write, remove_obstacle])
 
 
 CONFLICT = Conflict(409, "Conflict", "modified")
 
 
-async def test_a_handler_that_a_play_did_not_come_to_is_run_by_the_next_try(
-    ticket: ObjectKey, hand: Hand
-) -> None:
+async def test_a_handler_that_did_not_run_is_run_by_the_next_try(ticket: ObjectKey, hand: Hand) -> None:
     played = await hand.play(Watch(TICKET, notifying(CONFLICT)), ticket)
     assert [each.task for each in played.recap.results if each.diff] == ["it is reloaded"]
     assert played.due == []
@@ -392,7 +392,7 @@ async def test_an_unfinished_handler_is_reported(ticket: ObjectKey, hand: Hand, 
     assert _exit_code(played) == 1
 
 
-async def test_so_is_one_that_no_try_came_to(
+async def test_a_handler_that_no_try_has_run_is_reported(
     ticket: ObjectKey, hand: Hand, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(Refused, match="changed during each of 5 plays"):
@@ -400,7 +400,7 @@ async def test_so_is_one_that_no_try_came_to(
     assert "Ticket default/my-ticket: Handlers still due: it is reloaded" in caplog.text
 
 
-async def test_and_one_whose_play_takes_too_long(
+async def test_a_handler_is_reported_if_the_play_times_out(
     api: ModelApi, ticket: ObjectKey, caplog: pytest.LogCaptureFixture
 ) -> None:
     @task("it is reloaded")

@@ -1,4 +1,4 @@
-"""The Lease is renewed over connections of its own: requests that hang do not keep a renewal waiting."""
+"""The Lease has connections of its own, so that requests that hang do not delay its renewal."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""The catalog's upgrade graph: one newest version, which every older one reaches in one step."""
+"""The catalog's upgrade graph: every older version can be upgraded to the newest in one step."""
 
 from release import catalog
 from release.packages import PACKAGES

@@ -1,4 +1,4 @@
-"""What operator-sdk does not look at in a ClusterServiceVersion, and reviewers do."""
+"""Properties of a ClusterServiceVersion that reviewers check and operator-sdk does not."""
 
 import base64
 import gzip
@@ -16,7 +16,7 @@ from devcluster.toolchain import TOOLS
 from release.documents import load
 from release.packages import PACKAGES, Package, version
 
-# OLM keeps an unpacked bundle in one ConfigMap; operator-framework/api warns from 85 % of 1 MiB.
+# OLM stores an unpacked bundle in one ConfigMap. operator-framework/api warns from 85 % of 1 MiB.
 SIZE_LIMIT = 0.85 * (1 << 20)
 DIGEST = re.compile(r"quay\.io/pilothouse/[a-z-]+@sha256:[0-9a-f]{64}")
 
@@ -45,7 +45,7 @@ def test_is_named_after_its_package_and_version(package: Package, csv: dict[str,
     assert csv["spec"]["version"] == version()
 
 
-def test_claims_the_oldest_kubernetes_that_the_tests_run_on(csv: dict[str, Any]) -> None:
+def test_requires_the_oldest_kubernetes_that_the_tests_run_on(csv: dict[str, Any]) -> None:
     claimed, tested = csv["spec"]["minKubeVersion"], TOOLS["kubernetes-oldest"].version
     assert claimed == re.sub(r"v(\d+\.\d+)\.\d+", r"\1.0", tested)
 
@@ -57,7 +57,7 @@ def test_the_readme_names_the_kubernetes_versions_that_the_tests_run_on() -> Non
     assert f"| tests | Kubernetes {oldest} | Kubernetes {newest} |" in readme
 
 
-def test_tells_a_catalog_what_it_is(csv: dict[str, Any]) -> None:
+def test_has_the_metadata_of_a_catalog_entry(csv: dict[str, Any]) -> None:
     annotations = csv["metadata"]["annotations"]
     assert annotations["capabilities"] in {
         "Basic Install",
@@ -132,7 +132,7 @@ def test_pods_are_labelled_with_the_package(package: Package, csv: dict[str, Any
     assert labels["app.kubernetes.io/name"] == package.name
 
 
-def test_watches_where_the_operator_group_says(csv: dict[str, Any], pod: dict[str, Any]) -> None:
+def test_watches_the_namespaces_of_the_operator_group(csv: dict[str, Any], pod: dict[str, Any]) -> None:
     assert [mode["type"] for mode in csv["spec"]["installModes"] if mode["supported"]] == [
         "OwnNamespace",
         "SingleNamespace",
@@ -170,7 +170,7 @@ def test_has_one_drawn_icon(csv: dict[str, Any]) -> None:
     assert ElementTree.fromstring(base64.b64decode(icon["base64data"])).tag.endswith("svg")  # noqa: S314 - our own
 
 
-def test_asks_for_a_namespace_that_its_pods_may_live_in(csv: dict[str, Any]) -> None:
+def test_suggests_a_namespace_that_admits_its_pods(csv: dict[str, Any]) -> None:
     template = json.loads(csv["metadata"]["annotations"]["operatorframework.io/suggested-namespace-template"])
     assert template["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
     assert (
@@ -179,7 +179,7 @@ def test_asks_for_a_namespace_that_its_pods_may_live_in(csv: dict[str, Any]) -> 
     )
 
 
-def test_fits_into_the_config_map_that_olm_keeps_it_in(package: Package) -> None:
+def test_fits_into_the_config_map_of_olm(package: Package) -> None:
     files = [path for path in package.bundle.rglob("*.yaml") if path.parent.name in ("manifests", "metadata")]
     size = sum(len(base64.b64encode(gzip.compress(path.read_bytes()))) for path in files)
     assert 0 < size < SIZE_LIMIT

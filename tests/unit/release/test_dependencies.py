@@ -1,4 +1,4 @@
-"""What runs in the image imports what pyproject.toml depends on, and docs/architecture.md says why."""
+"""The image's imports match the dependencies in pyproject.toml, and docs/architecture.md explains them."""
 
 import ast
 import re
@@ -13,9 +13,9 @@ from devcluster.folders import CHECKOUT
 PROJECT: dict[str, Any] = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
 PAGE = (CHECKOUT / "docs" / "architecture.md").read_text().partition("## Dependencies")[2]
 OURS = {"pilothouse", "flights_operator"}
-#: For authors of operators; not in the image.
+#: For authors of operators. Not in the image.
 AUTHORS = {CHECKOUT / "operator" / "pilothouse" / name for name in ("testing", "packaging")}
-#: On a host only, and asked for when it is needed: pilothouse.kube.kubeconfig.
+#: Needed only on a host, and imported only there: pilothouse.kube.kubeconfig.
 OPTIONAL = {"yaml"}
 
 
@@ -31,13 +31,13 @@ def imported(path: Path) -> Iterator[str]:
             yield node.module.partition(".")[0]
 
 
-def test_what_the_image_imports_is_what_it_depends_on() -> None:
+def test_imports_of_the_image_match_its_dependencies() -> None:
     sources = [path for path in (CHECKOUT / "operator").rglob("*.py") if not AUTHORS & {*path.parents}]
     found = {name.replace("_", "-") for path in sources for name in set(imported(path)) - OURS}
     assert found - sys.stdlib_module_names - OPTIONAL == names(PROJECT["project"]["dependencies"])
 
 
-def test_the_page_says_why_each_is_there() -> None:
+def test_the_page_explains_each_dependency() -> None:
     image, _, extras = PAGE.partition("In the extras of the wheel:")
     rows = set(re.findall(r"^\| ([\w-]+) \|", image, re.MULTILINE)) - {"package"}
     assert rows == names(PROJECT["project"]["dependencies"])

@@ -1,4 +1,4 @@
-"""What a reviewer looks for in the Dockerfiles, and versions that must go together."""
+"""Rules for the Dockerfiles, and versions that must match."""
 
 import json
 import re
@@ -9,14 +9,14 @@ from release.documents import load
 
 
 def instructions(name: str) -> list[tuple[str, str]]:
-    """The last stage's instructions, each with its arguments on one line."""
+    """Returns the instructions of the last stage, each with its arguments on one line."""
     text = re.sub(r"^\s*#.*\n", "", (CHECKOUT / name).read_text(), flags=re.MULTILINE).replace("\\\n", " ")
     lines = [(line.split()[0], line.partition(" ")[2].strip()) for line in text.splitlines() if line.strip()]
     last = max(index for index, (word, _) in enumerate(lines) if word == "FROM")
     return lines[last:]
 
 
-def test_the_image_runs_as_a_number_without_a_shell() -> None:
+def test_the_image_runs_as_a_numeric_user_without_a_shell() -> None:
     final = dict(instructions("Dockerfile"))
     assert final["USER"] == "65532:65532"
     assert json.loads(final["ENTRYPOINT"]) == ["python3", "-m"]
@@ -24,7 +24,7 @@ def test_the_image_runs_as_a_number_without_a_shell() -> None:
     assert "RUN" not in final
 
 
-def test_the_image_says_what_it_is() -> None:
+def test_the_image_has_labels_and_a_license() -> None:
     (labels,) = [arguments for word, arguments in instructions("Dockerfile") if word == "LABEL"]
     names = set(re.findall(r'(\S+)="', labels))
     assert {"name", "vendor", "version", "release", "summary", "description", "maintainer"} <= names
@@ -35,7 +35,7 @@ def test_the_image_says_what_it_is() -> None:
     assert ("COPY", "LICENSE /licenses/LICENSE") in instructions("Dockerfile")
 
 
-def test_only_locked_wheels_get_in() -> None:
+def test_only_locked_wheels_are_installed() -> None:
     text = (CHECKOUT / "Dockerfile").read_text()
     assert "--require-hashes" in text
     assert "--only-binary=:all:" in text

@@ -1,4 +1,4 @@
-"""The reference pages are what the docstrings say."""
+"""The reference pages contain the docstrings."""
 
 import pytest
 

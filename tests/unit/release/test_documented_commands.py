@@ -1,4 +1,4 @@
-"""Documented commands that install a CustomResourceDefinition use server-side apply: any size installs."""
+"""Documented commands install CustomResourceDefinitions with server-side apply, which has no size limit."""
 
 import re
 import subprocess
@@ -7,7 +7,7 @@ import pytest
 
 from devcluster.folders import CHECKOUT
 
-# Folders that hold no CustomResourceDefinition.
+# Folders without a CustomResourceDefinition.
 OTHERS = ("samples", "booking_api", "config/olm")
 FILES = subprocess.run(
     ["git", "ls-files", "README.md", "docs", "examples", "config"],

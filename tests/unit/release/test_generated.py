@@ -1,4 +1,4 @@
-"""The committed files are what their sources make of them."""
+"""The generated files are up to date with their sources."""
 
 import yaml
 
@@ -7,11 +7,11 @@ from release.documents import check
 from release.packages import PACKAGES
 
 
-def test_the_types_and_the_files_made_from_them_agree() -> None:
+def test_generated_files_match_the_types() -> None:
     check(generate.files(), "inv generate")
 
 
-def test_bundle_labels_say_what_the_annotations_say() -> None:
+def test_bundle_labels_match_the_annotations() -> None:
     for package in PACKAGES.values():
         text = (package.bundle.parent.parent / "bundle.Dockerfile").read_text().replace("\\\n", " ")
         labels = dict(

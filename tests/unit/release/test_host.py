@@ -30,15 +30,15 @@ KUBECTL = Kubectl(Path("kubectl"), Path("config"))
 
 @pytest.fixture
 def commands(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What kubectl was told."""
-    told: list[str] = []
+    """The arguments of each call of kubectl."""
+    calls: list[str] = []
 
     def call(self: Kubectl, *words: str) -> str:
-        told.append(" ".join(words))
+        calls.append(" ".join(words))
         return ""
 
     monkeypatch.setattr(Kubectl, "__call__", call)
-    return told
+    return calls
 
 
 def test_without_an_airline_in_the_cluster_one_is_started_here_and_takes_the_key(
@@ -61,7 +61,7 @@ def test_without_an_airline_in_the_cluster_one_is_started_here_and_takes_the_key
 
         assert answers()
         found._process.kill()
-        _until(answers)  # Started again, where the operator knows it to be.
+        _until(answers)  # Restarted on the same port.
     with pytest.raises(urllib.error.URLError):
         urllib.request.urlopen(request, timeout=10)
 

@@ -1,4 +1,4 @@
-"""Alerts ask for metrics that exist, and each is explained."""
+"""Alerts use metrics that exist, and each alert is documented."""
 
 import re
 
@@ -9,7 +9,7 @@ from release.metrics import described
 METRIC = re.compile(r"\b(\w+)\{")
 
 
-def test_alerts_ask_for_metrics_that_exist_and_each_is_explained() -> None:
+def test_alerts_use_existing_metrics_and_are_documented() -> None:
     names = {each.name + ("_bucket" if each.type == "histogram" else "") for each in described()}
     (group,) = load(CHECKOUT / "config" / "base" / "prometheus" / "alerts.yaml")["spec"]["groups"]
     asked = {name for rule in group["rules"] for name in METRIC.findall(rule["expr"])}

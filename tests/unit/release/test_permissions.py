@@ -1,4 +1,4 @@
-"""What the operator may do, by config/ and by the bundle: nothing by wildcard, nothing unused."""
+"""The operator's permissions in config/ and in the bundle: no wildcards, none unused."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -30,7 +30,7 @@ def test_no_rule_has_a_wildcard(rule: dict[str, list[str]]) -> None:
     assert not any("*" in word for words in rule.values() for word in words)
 
 
-def test_the_bundle_grants_what_is_used_and_no_more() -> None:
+def test_the_bundle_grants_only_used_permissions() -> None:
     package = PACKAGES["pilothouse-flights"]
     csv = load(package.bundle / "manifests" / f"{package.name}.clusterserviceversion.yaml")
     (granted,) = csv["spec"]["install"]["spec"]["permissions"]
@@ -42,7 +42,7 @@ def test_the_bundle_grants_what_is_used_and_no_more() -> None:
     assert found == MAY
 
 
-def test_a_lease_of_another_name_cannot_be_touched() -> None:
+def test_leases_with_other_names_cannot_be_changed() -> None:
     package = PACKAGES["pilothouse-flights"]
     csv = load(package.bundle / "manifests" / f"{package.name}.clusterserviceversion.yaml")
     leases = [

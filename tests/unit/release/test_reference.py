@@ -84,7 +84,7 @@ class Some:
         """Nothing."""
 
 
-def test_settings_are_read_from_their_words() -> None:
+def test_settings_are_read_from_the_strings_below_them() -> None:
     assert list(settings(Some)) == [
         Setting("SOME_URL", "where it is.", ""),
         Setting("SOME_WAIT", "how long,\nseconds.", "2"),
@@ -95,14 +95,14 @@ def test_settings_are_read_from_their_words() -> None:
     ]
 
 
-def test_the_defaults_that_are_shown_are_those_that_hold() -> None:
+def test_the_documented_defaults_are_the_actual_ones() -> None:
     pod = {"KUBERNETES_SERVICE_HOST": "10.96.0.1"}
     shown = {each.name: each.default for each in settings(Settings) if each.default}
     assert {"HEALTH_ADDRESS", "LEADER_ELECT", "LEASE_DURATION", "RESYNC_PERIOD"} <= set(shown)
-    told = Settings.load(pod | shown)
+    loaded = Settings.load(pod | shown)
     usual = Watch(FLIGHT_TICKET, tasks=[])
-    assert (told.resync, told.workers) == (usual.resync, usual.workers)
-    assert replace(told, resync=None, workers=None) == Settings.load(pod)
+    assert (loaded.resync, loaded.workers) == (usual.resync, usual.workers)
+    assert replace(loaded, resync=None, workers=None) == Settings.load(pod)
 
 
 @dataclass(frozen=True)

@@ -75,10 +75,10 @@ def test_it_is_paused_again_if_olm_scales_it_up(capsys: pytest.CaptureFixture[st
     found = deployment(3)
     cluster = Cluster(found)
     with standing_in(cluster, FLIGHTS, take_over=True) as stand_in:
-        cluster.deployments[:] = [anew := deployment(1)]
+        cluster.deployments[:] = [second := deployment(1)]
         stand_in.check()
-        assert anew == deployment(0, **{REPLICAS: "3"})
-    assert anew == deployment(3)
+        assert second == deployment(0, **{REPLICAS: "3"})
+    assert second == deployment(3)
     assert "pilothouse/pilothouse-flights had been scaled up again; paused it" in capsys.readouterr().err
 
 
@@ -132,8 +132,8 @@ def test_a_deployment_installed_later_keeps_its_own_replicas() -> None:
     with standing_in(cluster, FLIGHTS, take_over=True) as stand_in:
         cluster.deployments.clear()
         stand_in.check()
-        cluster.deployments.append(anew := deployment(1))
-    assert anew == deployment(1)
+        cluster.deployments.append(second := deployment(1))
+    assert second == deployment(1)
 
 
 def test_a_deployment_that_was_uninstalled_is_not_restored(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""The wheel: what is in it, and a project that stands on nothing else, outside of the checkout."""
+"""The wheel: its content, and a project outside of the checkout that depends only on the wheel."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
 
 
 def run(*command: str | Path, cwd: Path) -> str:
-    """Runs a command as somebody would who knows nothing of the checkout."""
+    """Runs a command without any reference to the checkout."""
     variables = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "MYPY"))}
     done = subprocess.run(
         command, cwd=cwd, env=variables, capture_output=True, text=True, check=False, timeout=100
@@ -37,7 +37,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def scripts(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The programs of a new environment that has the wheel, in the locked versions of its dependencies."""
+    """The scripts of a new virtual environment with the wheel and the locked dependencies."""
     folder = tmp_path_factory.mktemp("environment")
     run(UV, "venv", "--quiet", "--python", sys.executable, "venv", cwd=folder)
     words = ("--quiet", "--python", "venv/bin/python", "--constraints", CHECKOUT / "requirements" / "dev.txt")
@@ -45,7 +45,7 @@ def scripts(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "venv" / "bin"
 
 
-def test_the_wheel_holds_the_framework_and_nothing_else(wheel: Path) -> None:
+def test_the_wheel_contains_only_the_framework(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names} == {"pilothouse", f"pilothouse-{version()}.dist-info"}
     assert {"pilothouse/py.typed", "pilothouse/testing/plugin.py", "pilothouse/packaging/runtime.txt"} <= {
@@ -79,8 +79,8 @@ def test_a_new_project_passes_its_tests_and_strict_mypy_outside_of_the_checkout(
     )
 
 
-def test_the_pieces_of_the_wheel_that_run_in_the_image_need_no_extra(wheel: Path, tmp_path: Path) -> None:
-    """As the Dockerfile installs it: without what is for authors."""
+def test_the_modules_that_run_in_the_image_need_no_extra(wheel: Path, tmp_path: Path) -> None:
+    """Installs the wheel like the Dockerfile, without the parts for authors."""
     with zipfile.ZipFile(wheel) as archive:
         for name in archive.namelist():
             if not name.startswith(("pilothouse/testing", "pilothouse/packaging")):
