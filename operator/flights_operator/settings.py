@@ -12,17 +12,17 @@ class FlightsSettings:
     """The settings. Each attribute names its variable. Durations are in seconds, or have units ("10m")."""
 
     url: str
-    """AIRLINE_URL: the base URL of the booking API, for example http://booking-api.airline.svc."""
+    """AIRLINE_URL: The base URL of the booking API, for example http://booking-api.airline.svc."""
     key_file: Path
-    """AIRLINE_API_KEY_FILE: the file with the API key, from a mounted Secret. The operator reads it
+    """AIRLINE_API_KEY_FILE: The file with the API key, from a mounted Secret. The operator reads it
     again when it is rotated."""
     timeout: float = 5.0
-    """AIRLINE_TIMEOUT: the longest time that one request may take, in seconds."""
+    """AIRLINE_TIMEOUT: The longest time that one request may take, in seconds."""
     connections: int = 16
-    """AIRLINE_CONNECTIONS: the maximum number of open connections. The default is that of
+    """AIRLINE_CONNECTIONS: The maximum number of open connections. The default is that of
     MAX_CONCURRENT_RECONCILES."""
     rate: int = 100
-    """AIRLINE_RATE: the maximum number of requests per second. After a quiet period, a burst may
+    """AIRLINE_RATE: The maximum number of requests per second. After a quiet period, a burst may
     have twice as many."""
     # RESYNC_PERIOD is a setting of every operator. Here it is also how often a booked ticket is compared with
     # its booking.

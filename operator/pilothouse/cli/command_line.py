@@ -96,7 +96,7 @@ def _parser(name: str, settings: Sequence[type], wrong: int) -> "ArgumentParser"
     add_flags(parser, *settings, Settings)
     commands = parser.add_subparsers(dest="command", metavar="play | explain")
     add_play_arguments(commands.add_parser("play", help="reconcile one object manually"))
-    add_explain_arguments(commands.add_parser("explain", help="show the tasks of a kind in their order"))
+    add_explain_arguments(commands.add_parser("explain", help="show the tasks of a kind in order"))
     return parser
 
 

@@ -15,11 +15,11 @@ class LeaseTiming:
     """The durations of an election, in seconds. The defaults are controller-runtime's (pkg/manager)."""
 
     duration: float = 15.0
-    """LEASE_DURATION: how long other replicas wait after the Lease last changed before they take it."""
+    """LEASE_DURATION: How long other replicas wait after the Lease last changed before they take it."""
     renew_deadline: float = 10.0
-    """RENEW_DEADLINE: how long the leader tries to renew the Lease before it stops leading."""
+    """RENEW_DEADLINE: How long the leader tries to renew the Lease before it stops leading."""
     retry_period: float = 2.0
-    """RETRY_PERIOD: the time between two attempts to acquire or renew the Lease."""
+    """RETRY_PERIOD: The time between two attempts to acquire or renew the Lease."""
 
     @property
     def margin(self) -> float:

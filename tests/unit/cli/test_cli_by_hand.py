@@ -345,7 +345,7 @@ async def test_a_task_that_awaits_a_cancelled_task_fails(
 
 
 def notifying(*troubles: Exception) -> Playbook[TicketPlay]:
-    """Returns a playbook whose handler fails with the given errors in turn. A conflict fails a task instead."""
+    """Returns a playbook whose handler fails with the errors in turn. A conflict fails a task instead."""
     left = list(troubles)
     written: list[int] = []
 

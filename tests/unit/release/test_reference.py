@@ -15,8 +15,10 @@ REASON = re.compile(
     r'TaskFailed\(\s*"(\w+)"|ready_reason = "(\w+)"|READY, None, "(\w+)"|^[A-Z_]+ = "([A-Z][a-z]+[A-Z]\w+)"$',
     re.MULTILINE,
 )
-# Reasons of Events only, and reasons of modules, plans and waits that the flights' playbook does not use.
+# Reasons that occur only in Events or in docstrings, and reasons of modules, plans and waits that the flights
+# operator does not use.
 UNUSED = {
+    "NoSeats",
     "StatusContended",
     "UnknownFinalizer",
     "Reconciled",
