@@ -694,7 +694,7 @@ async def test_an_object_is_created_by_a_post_that_no_restart_repeats(
     async with operator(api_server, ticket, plays.playbook):
         await plays.another()
         message = await plays.ready("AlreadyExists")
-        assert "it already exists, and was not created from this manifest" in message
+        assert "it already exists and was not created from this manifest" in message
     assert await raw(client, CONFIG_MAP, ticket) == made
 
 

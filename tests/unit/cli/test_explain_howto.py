@@ -22,6 +22,8 @@ from pilothouse.testing import ModelApi
 from tests.unit.playbook.configured import CONFIG_MAP, SECRET
 
 HOWTO = Path(__file__).parents[3] / "docs" / "howto"
+# The later pages continue the example of the first one.
+PAGES = ("write-a-task.md", "plans-and-waits.md", "watch-objects.md")
 
 
 SETTINGS = Settings(leader_elect=True, pod_namespace="operators", pod_name="p")
@@ -29,15 +31,16 @@ SETTINGS = Settings(leader_elect=True, pod_namespace="operators", pod_name="p")
 
 @pytest.fixture
 def example(tmp_path: Path) -> dict[str, Any]:
-    """What write-a-task.md shows, piece after piece, as one module."""
-    pieces = re.findall(r"```python\n(.*?)```", (HOWTO / "write-a-task.md").read_text(), re.DOTALL)
+    """The Python blocks of the pages, joined to one module."""
+    text = "".join((HOWTO / page).read_text() for page in PAGES)
+    pieces = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     module = tmp_path / "greeter.py"
     module.write_text("\n\n".join(pieces))
     return runpy.run_path(str(module))
 
 
 @pytest.mark.usefixtures("virtual_time")
-async def test_the_example_is_explained_and_played(api: ModelApi, example: dict[str, Any]) -> None:
+async def test_explain_prints_the_example_and_a_play_runs_it(api: ModelApi, example: dict[str, Any]) -> None:
     watch, greeter = example["WATCH"], example["GREETER"]
 
     text = as_text(watch)
@@ -45,7 +48,7 @@ async def test_the_example_is_explained_and_played(api: ModelApi, example: dict[
     assert "3. upgrade (a plan, when the version changes, in order)" in text
     assert (
         "handlers, each once at the end if a task that notifies it has changed something\n"
-        "  1. readers are told" in text
+        "  1. readers are notified" in text
     )
 
     key = api.put(greeter, "g", spec={"greeting": "Hello"})
@@ -75,7 +78,7 @@ def ready(api: ModelApi, greeter: Any, key: ObjectKey) -> tuple[str, str]:
 
 
 @pytest.mark.usefixtures("virtual_time")
-async def test_the_plans_do_what_the_page_says(api: ModelApi, example: dict[str, Any]) -> None:
+async def test_the_plans_behave_as_the_page_describes(api: ModelApi, example: dict[str, Any]) -> None:
     greeter = example["GREETER"]
     key = api.put(greeter, "g", spec={"greeting": "Hello", "version": 1})
     data = ObjectKey("default", "data")
@@ -95,7 +98,7 @@ async def test_the_plans_do_what_the_page_says(api: ModelApi, example: dict[str,
         api.put(CONFIG_MAP, "backup")
         await asyncio.sleep(1000)
         assert ready(api, greeter, key) == ("True", "Reconciled")
-        # What a task after the plan states is restored; what the finished plan has applied is not.
+        # The object of a task after the plan is restored. An object that the finished plan applied is not.
         api.remove(CONFIG_MAP, data)
         api.remove(CONFIG_MAP, ObjectKey("default", "readers"))
         await asyncio.sleep(1)
@@ -103,7 +106,7 @@ async def test_the_plans_do_what_the_page_says(api: ModelApi, example: dict[str,
 
 
 @pytest.mark.usefixtures("virtual_time")
-async def test_a_routine_wait_of_the_page_leaves_ready_alone(api: ModelApi, example: dict[str, Any]) -> None:
+async def test_a_routine_wait_keeps_ready_true(api: ModelApi, example: dict[str, Any]) -> None:
     greeter = example["GREETER"]
     key = api.put(greeter, "g", spec={})
     async with running(api, Watch(greeter, tasks=[example["check_hourly"]], owns=[CONFIG_MAP])):
@@ -133,8 +136,8 @@ async def test_a_greeter_is_reconciled_when_its_secret_changes(
 
 
 @pytest.mark.usefixtures("virtual_time")
-async def test_what_is_decided_is_carried_out(api: ModelApi, example: dict[str, Any]) -> None:
-    example["test_each_observation_is_led_towards_what_is_asked"]()
+async def test_the_task_carries_out_the_decisions(api: ModelApi, example: dict[str, Any]) -> None:
+    example["test_every_observation_leads_to_the_desired_version"]()
     greeter, data = example["GREETER"], example["DATA"]
     watch = Watch(greeter, Playbook(Play, tasks=[example["settle_data"]]))
     key = api.put(greeter, "g", spec={"version": 4})
@@ -147,13 +150,13 @@ async def test_what_is_decided_is_carried_out(api: ModelApi, example: dict[str, 
         data.update({} if stored is None else {uid: stored})
         before = dict(data)
         expected = "ok" if stored == after else "changed"
-        [told] = (await hand.check(watch, key)).recap.results
-        assert (str(told.state), data) == (expected, before)
+        [checked] = (await hand.check(watch, key)).recap.results
+        assert (str(checked.state), data) == (expected, before)
         [done] = (await hand.play(watch, key)).recap.results
         assert (str(done.state), data) == (expected, {uid: after})
 
 
-def test_the_diagram_of_flight_tickets_is_the_present_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_diagram_of_flight_tickets_is_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:
     command = ["explain", "FlightTicket", "--format", "mermaid"]
     assert main(NAME, watches, command, variables={}, placeholders=PLACEHOLDERS) == 0
     [drawn] = re.findall(r"```mermaid\n(.*?)```", (HOWTO / "play-by-hand.md").read_text(), re.DOTALL)
@@ -163,7 +166,7 @@ def test_the_diagram_of_flight_tickets_is_the_present_one(capsys: pytest.Capture
 
 
 @pytest.mark.usefixtures("virtual_time")
-async def test_what_is_claimed_is_created_and_patched(api: ModelApi, example: dict[str, Any]) -> None:
+async def test_a_claimed_object_is_created_and_patched(api: ModelApi, example: dict[str, Any]) -> None:
     greeter = example["GREETER"]
     watch = Watch(greeter, Playbook(Play, tasks=[example["make_volume"]]), owns=[CONFIG_MAP])
     key = api.put(greeter, "g", spec={"version": 4})
