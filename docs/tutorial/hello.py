@@ -1,4 +1,4 @@
-"""An operator in 40 lines: a Hello becomes a ConfigMap that greets somebody."""
+"""An operator in 40 lines: for each Hello, it keeps a ConfigMap with a greeting."""
 
 from typing import Annotated
 
@@ -8,7 +8,7 @@ from pilothouse import CONFIG_MAP, Kind, ObjectMeta, Play, Status, Watch, field,
 
 
 class HelloSpec(msgspec.Struct, frozen=True):
-    who: Annotated[str, field("Who is greeted.", minLength=1)] = "world"
+    who: Annotated[str, field("Whom to greet.", minLength=1)] = "world"
 
 
 class Hello(msgspec.Struct, frozen=True):
@@ -17,7 +17,7 @@ class Hello(msgspec.Struct, frozen=True):
     status: Status = Status()
 
 
-HELLO = Kind(Hello, group="tutorial.pilothouse.dev", version="v1", description="Greets somebody.")
+HELLO = Kind(Hello, group="tutorial.pilothouse.dev", version="v1", description="Greets someone by name.")
 
 
 @task("the ConfigMap greets")

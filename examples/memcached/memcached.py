@@ -1,4 +1,4 @@
-"""A Memcached becomes a Deployment of memcached servers: the Operator SDK's first example, as a playbook."""
+"""Keeps a Deployment for each Memcached: the first example of the Operator SDK, as a playbook."""
 
 from typing import Annotated, Any
 
@@ -10,16 +10,18 @@ from pilothouse.api import Scale
 
 
 class MemcachedSpec(msgspec.Struct, frozen=True):
-    """What people ask for."""
+    """The desired state."""
 
-    size: Annotated[int, field("How many servers run.", minimum=0, maximum=5, format="int32")] = 1
-    version: Annotated[str, field("Their version.", pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$")] = "1.6.39"
+    size: Annotated[int, field("The number of servers.", minimum=0, maximum=5, format="int32")] = 1
+    version: Annotated[str, field("The version of memcached.", pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$")] = (
+        "1.6.39"
+    )
 
 
 class MemcachedStatus(Status, frozen=True):
-    """What there is."""
+    """The observed state."""
 
-    ready: Annotated[int, field("How many servers are ready.", format="int32")] = 0
+    ready: Annotated[int, field("The number of ready servers.", format="int32")] = 0
     version: Annotated[str, field("The version that all servers run.")] = ""
 
 
@@ -27,8 +29,10 @@ class Memcached(msgspec.Struct, frozen=True):
     """A cache in the cluster."""
 
     metadata: ObjectMeta = ObjectMeta()
-    spec: Annotated[MemcachedSpec, field("What to run.")] = MemcachedSpec()
-    status: Annotated[MemcachedStatus, field("What runs, written by the operator.")] = MemcachedStatus()
+    spec: Annotated[MemcachedSpec, field("The desired state.")] = MemcachedSpec()
+    status: Annotated[MemcachedStatus, field("The observed state, written by the operator.")] = (
+        MemcachedStatus()
+    )
 
 
 MEMCACHED = Kind(

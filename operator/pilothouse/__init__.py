@@ -1,11 +1,11 @@
 """Pilothouse: a framework for Kubernetes operators written as playbooks of Python tasks.
 
-What a first operator needs is imported from here::
+Import the names that most operators need from here::
 
     from pilothouse import CONFIG_MAP, Kind, ObjectMeta, Play, Status, Watch, field, main, task
 
-Each name is imported from its package when it is first used, so that `import pilothouse` costs nothing and
-`import pilothouse.kube` does not load the rest. The packages have more for advanced use.
+Each name is imported from its package when it is first used. So `import pilothouse` is fast, and
+`import pilothouse.kube` does not load the other packages. The packages have more names for advanced use.
 """
 
 from importlib import import_module
@@ -115,7 +115,7 @@ __all__ = [
 
 
 if not TYPE_CHECKING:
-    # A type checker that saw this function would take any misspelled name for one of the module's.
+    # Hidden from type checkers: with this function, they would accept every misspelled name.
     def __getattr__(name: str) -> object:
         """Imports a public name from its package (PEP 562)."""
         home = _HOME_OF.get(name)

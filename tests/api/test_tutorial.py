@@ -1,7 +1,4 @@
-"""The tutorial does what it says: its commands are run as they stand in it.
-
-And every piece of code that it shows is from its program.
-"""
+"""Runs the commands of the tutorial, and checks that its code is part of its program."""
 
 import asyncio
 import os
@@ -43,19 +40,19 @@ OTHER = ObjectKey("default", "second")
 
 
 class Command(NamedTuple):
-    """A command of the page, and what the page shows of its output; empty where it shows nothing."""
+    """A command of the page, and the output that the page shows (empty if it shows none)."""
 
     text: str
     shown: str
 
     @property
     def code(self) -> int:
-        """How the command ends, by the page."""
+        """The exit code that the page states."""
         return 2 if "--check" in self.text else 0
 
 
 def commands(block: str) -> list[Command]:
-    """The commands of a console block; one goes on until its here-document ends."""
+    """Returns the commands of a console block. A command includes its here-document."""
     found = re.findall(r"^\$ ([^\n]*<<END\n.*?^END|.*?)\n(.*?)(?=^\$ |\Z)", block, re.MULTILINE | re.DOTALL)
     return [Command(text, shown.strip()) for text, shown in found]
 
@@ -65,12 +62,12 @@ SETUP, INSTALL, RUN, ASK, MEDDLE, TAKE, GIVE, STOPPED, DELETE = BLOCKS
 
 
 class Reader(NamedTuple):
-    """Somebody who types what the tutorial shows, into a new shell each time, set up as the page says."""
+    """A reader who runs each command of the tutorial in a new shell, with the page's setup."""
 
     environment: dict[str, str]
 
     async def starts(self, command: Command) -> Process:
-        """Start a command, in a group of processes of its own."""
+        """Starts a command in its own process group."""
         script = "\n".join(["shopt -s expand_aliases", *self._setup(), command.text])
         return await asyncio.create_subprocess_exec(
             "bash", "-c", script,
@@ -78,7 +75,7 @@ class Reader(NamedTuple):
         )  # fmt: skip
 
     def _setup(self) -> list[str]:
-        """The page's setup, with the kubeconfig and the Python of this test in the places of the reader's."""
+        """Returns the page's setup, with the kubeconfig and the Python of this test."""
         ours = {
             "export KUBECONFIG=...": f"export KUBECONFIG={self.environment['KUBECONFIG']}",
             "alias python=../../.venv/bin/python": f"alias python={sys.executable}",
@@ -88,16 +85,16 @@ class Reader(NamedTuple):
         return [ours.get(text, text) for text in texts]
 
     async def types(self, block: list[Command]) -> list[str]:
-        """Run a block's commands and return what they print.
+        """Runs the commands of a block and returns their output.
 
-        Those of which the page shows the output only look: they are repeated until they print that.
+        A command whose output the page shows only reads. It is repeated until it prints that output.
         """
         return [await self._runs(command) for command in block]
 
     async def _runs(self, command: Command) -> str:
         if command.shown:
             assert command.text.startswith("kubectl get "), (
-                f"{command.text!r} changes something: show no output"
+                f"{command.text!r} is not a kubectl get: do not show its output in the page"
             )
             return await eventually(lambda: self._prints_what_is_shown(command), within=30, every=0.2)
         code, printed = await self._ends(command)
@@ -116,7 +113,7 @@ class Reader(NamedTuple):
 
 
 def _words(table: str) -> list[list[str]]:
-    """What a table says; columns are as wide as they need to be, and ages differ."""
+    """Returns the words of a table, without column widths and ages, which may differ."""
     return [re.sub(r"\b\d+s$", "AGE", line.rstrip()).split() for line in table.strip().splitlines()]
 
 
@@ -138,14 +135,14 @@ async def reader(api_server: ApiServer, client: Client, tmp_path: Path) -> Async
     await reader.types(INSTALL)
     await eventually(lambda: client.request("GET", HELLOS.path()), within=30)
     yield reader
-    # No garbage collector runs here.
+    # The API server of the tests has no garbage collector.
     for key in (KEY, OTHER):
         await client.delete(CONFIG_MAPS, key)
 
 
 @asynccontextmanager
 async def operating(reader: Reader) -> AsyncIterator[Process]:
-    """Run the tutorial's program, and end it by `kill -9`."""
+    """Runs the tutorial's program, and kills it with SIGKILL at the end."""
     [command] = RUN
     process = await reader.starts(command)
     try:
@@ -155,7 +152,7 @@ async def operating(reader: Reader) -> AsyncIterator[Process]:
         await process.wait()
 
 
-async def test_what_the_tutorial_does(reader: Reader, client: Client) -> None:
+async def test_the_commands_of_the_tutorial(reader: Reader, client: Client) -> None:
     async def greeting() -> str:
         return (await client.get(CONFIG_MAPS, KEY)).data["greeting"]
 
@@ -168,13 +165,13 @@ async def test_what_the_tutorial_does(reader: Reader, client: Client) -> None:
         await reader.types(TAKE)
         await reader.types(GIVE)
         assert operator.returncode is None
-    explained, _, told = await reader.types(STOPPED)
+    explained, _, checked = await reader.types(STOPPED)
     assert "the ConfigMap greets" in explained
-    assert "Hello, Pune!" in told
+    assert "Hello, Pune!" in checked
     assert await greeting() == "Hello, Mumbai!"
     async with operating(reader):
         await eventually(greets_pune, within=30)
-    # The ConfigMap's owner is what has it collected.
+    # In a cluster, the garbage collector deletes the ConfigMap because of its owner.
     (owner,) = (await client.get(CONFIG_MAPS, KEY)).metadata.owner_references
     assert owner.uid == (await client.get(HELLOS, KEY)).metadata.uid
     await reader.types(DELETE)
@@ -183,7 +180,7 @@ async def test_what_the_tutorial_does(reader: Reader, client: Client) -> None:
             await client.get(HELLOS, key)
 
 
-def test_what_the_tutorial_shows_is_in_its_program() -> None:
+def test_the_code_of_the_tutorial_is_in_its_program() -> None:
     program = (FOLDER / "hello.py").read_text()
     pieces = re.findall(r"```python\n(.*?)\n```", PAGE, re.DOTALL)
     assert pieces

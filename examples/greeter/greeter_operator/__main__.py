@@ -1,4 +1,4 @@
-"""The operator's process: python3 -m greeter_operator; --help tells what it can do."""
+"""The operator's process: python3 -m greeter_operator. --help lists its commands."""
 
 from greeter_operator.playbook import watch
 from pilothouse import main

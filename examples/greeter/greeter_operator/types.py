@@ -1,4 +1,4 @@
-"""demo.pilothouse.dev/v1: what a Greeting is. CRD and bundle are written from it: see the README."""
+"""The kind Greeting, demo.pilothouse.dev/v1. The CRD and the bundle are generated from this file."""
 
 from typing import Annotated
 
@@ -8,45 +8,47 @@ from pilothouse import Column, Kind, ManagedResource, ObjectMeta, Rule, Status, 
 
 
 class GreetingSpec(msgspec.Struct, frozen=True):
-    """What people ask for."""
+    """The desired state, which users write."""
 
     message: Annotated[
-        str, field("What to say, at most 1000 characters.", title="Message", maxLength=1000)
+        str, field("The message, at most 1000 characters.", title="Message", maxLength=1000)
     ] = ""
 
 
 class GreetingStatus(Status, frozen=True):
-    """What there is. The framework fills in observedGeneration and conditions."""
+    """The observed state, which the operator writes. The framework sets observedGeneration and conditions."""
 
     config_map: Annotated[str, field("The ConfigMap that holds the message.", title="ConfigMap")] = ""
 
 
 class Greeting(msgspec.Struct, frozen=True):
-    """The view of it that the operator reads."""
+    """The view of a Greeting that the operator reads."""
 
     metadata: ObjectMeta = ObjectMeta()
     spec: Annotated[
         GreetingSpec,
         field(
-            "What to say.",
+            "The desired state.",
             rules=[
                 Rule(
                     "has(self.message) && self.message != ''",
-                    "say something, for example message: Hello",
+                    "set a message, for example message: Hello",
                     field_path=".message",
                     reason="FieldValueRequired",
                 )
             ],
         ),
     ] = GreetingSpec()
-    status: Annotated[GreetingStatus, field("What there is, written by the operator.")] = GreetingStatus()
+    status: Annotated[GreetingStatus, field("The observed state, written by the operator.")] = (
+        GreetingStatus()
+    )
 
 
 GREETING: Kind[Greeting] = Kind(
     Greeting,
     group="demo.pilothouse.dev",
     version="v1",
-    description="A Greeting asks for a message, which the operator puts into a ConfigMap of the same name.",
+    description="A Greeting has a message, which the operator writes into a ConfigMap of the same name.",
     columns=(
         Column("Message", ".spec.message"),
         Column("Ready", '.status.conditions[?(@.type=="Ready")].status'),

@@ -1,4 +1,4 @@
-"""The playbook on a model of the API server, under virtual time; and with a fault at each of its calls."""
+"""Runs the playbook on a model of the API server in virtual time, also with a fault at each of its calls."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,42 +11,42 @@ KEY = ObjectKey("default", "sample")
 
 
 class Life(Scenario):
-    """A person makes a Greeting, changes it, breaks what was made of it, and deletes it."""
+    """A user creates a Greeting, changes it and deletes it. Another client changes its ConfigMap."""
 
     def __init__(self) -> None:
-        self.said: list[str | None] = []
+        self.messages: list[str | None] = []
 
     def watches(self, process: Process) -> Sequence[Watch]:
-        """What a new process of the operator watches."""
+        """Returns what a new process of the operator watches."""
         return [watch()]
 
     def play(self, user: ModelApi) -> Iterator[str | float]:
-        """What the person does; each name is a step after which all must settle."""
+        """Makes the changes. After each yield, the operator has reconciled everything."""
         user.put(GREETING.resource, KEY.name, spec={"message": "Hello"})
-        yield "made"
-        self.look(user)
+        yield "created"
+        self.note(user)
         user.put(GREETING.resource, KEY.name, spec={"message": "Good evening"})
         yield "changed"
-        self.look(user)
+        self.note(user)
         user.put(CONFIG_MAP, KEY.name, data={"message": "Go away"})
-        yield "broken by somebody else"
-        self.look(user)
+        yield "changed by another client"
+        self.note(user)
         user.remove(GREETING.resource, KEY)
         yield "deleted"
-        self.look(user)
+        self.note(user)
 
-    def look(self, user: ModelApi) -> None:
-        """Notes what the ConfigMap says."""
+    def note(self, user: ModelApi) -> None:
+        """Records the message in the ConfigMap. None means that there is no ConfigMap."""
         found = user.exists(CONFIG_MAP, KEY)
-        self.said.append(user.read(CONFIG_MAP, KEY)["data"]["message"] if found else None)
+        self.messages.append(user.read(CONFIG_MAP, KEY)["data"]["message"] if found else None)
 
 
-def test_the_config_map_always_says_what_the_object_asks_for() -> None:
+def test_the_config_map_always_has_the_message_of_the_object() -> None:
     life = Life()
     run = play(life)
     assert run.failure == ""
-    assert life.said == ["Hello", "Good evening", "Good evening", None]
+    assert life.messages == ["Hello", "Good evening", "Good evening", None]
 
 
-def test_whatever_goes_wrong_it_ends_the_same() -> None:
+def test_every_fault_at_every_call_ends_in_the_same_state() -> None:
     explore(Life).require_converged()

@@ -1,4 +1,4 @@
-"""The memcached operator on the model of the API server, and with a fault at each of its calls."""
+"""The memcached operator on a model of the API server, also with a fault at each of its calls."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -16,48 +16,48 @@ REPLICA_SET = Resource("apps", "v1", "ReplicaSet", "replicasets", PartialObjectM
 
 
 class Life(Scenario):
-    """A user creates a Memcached, scales it, asks for an image that does not exist, and deletes it."""
+    """A user creates a Memcached, scales it, sets a version that does not exist, and deletes it."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, int, str]] = []
 
     def watches(self, process: Process) -> Sequence[Watch]:
-        """What a new process of the operator watches."""
+        """Returns what a new process of the operator watches."""
         return [watch()]
 
     def play(self, user: ModelApi) -> Iterator[str | float]:
-        """What the user and the Deployment's controller do."""
+        """Makes the changes of the user and of the Deployment's controller."""
         user.put(CACHE, KEY.name, spec={"size": 2})
         yield "created"
-        self.look(user)
+        self.note(user)
         roll_out(user)
         yield "rolled out"
-        self.look(user)
+        self.note(user)
         user.put(CACHE, KEY.name, spec={"size": 3, "version": "9.9.9"})
         yield "changed"
         roll_out(user, available=2)
         put_pod_without_image(user)
         yield "no such image"
-        self.look(user)
+        self.note(user)
         user.put(CACHE, KEY.name, spec={"size": 3})
         yield "changed back"
         user.remove(POD, BROKEN)
         roll_out(user)
         yield "rolled out again"
-        self.look(user)
+        self.note(user)
         user.remove(CACHE, KEY)
         yield "deleted"
         assert not user.exists(DEPLOYMENT, KEY)
 
-    def look(self, user: ModelApi) -> None:
-        """Notes what the user sees."""
+    def note(self, user: ModelApi) -> None:
+        """Records what the user sees."""
         status = user.read(CACHE, KEY)["status"]
         [ready] = status["conditions"]
         self.seen.append((ready["reason"], status.get("ready", 0), status.get("version", "")))
 
 
 def roll_out(user: ModelApi, *, available: int | None = None) -> None:
-    """Does what the Deployment's controller does: reports how far the present spec is."""
+    """Acts as the Deployment's controller: reports the progress of the rollout."""
     deployment = user.read(DEPLOYMENT, KEY)
     size = deployment["spec"]["replicas"]
     available = size if available is None else available
@@ -75,7 +75,7 @@ def roll_out(user: ModelApi, *, available: int | None = None) -> None:
 
 
 def put_pod_without_image(user: ModelApi) -> None:
-    """Does what the ReplicaSet's controller and the kubelet do: a pod whose image cannot be pulled."""
+    """Acts as the ReplicaSet's controller and the kubelet: creates a Pod whose image cannot be pulled."""
     replica_set = user.put(REPLICA_SET, "sample-9", metadata=owned_by(user, DEPLOYMENT, KEY))
     labels = user.read(DEPLOYMENT, KEY)["spec"]["selector"]["matchLabels"]
     waiting = {"reason": "ImagePullBackOff", "message": "manifest unknown"}
@@ -88,12 +88,12 @@ def put_pod_without_image(user: ModelApi) -> None:
 
 
 def owned_by(user: ModelApi, resource: Resource[Any], key: ObjectKey) -> dict[str, Any]:
-    """The metadata of an object that another controls."""
+    """Returns metadata with a controller reference to another object."""
     owner = {"apiVersion": resource.api_version, "kind": resource.kind, "name": key.name, "controller": True}
     return {"ownerReferences": [{**owner, "uid": user.read(resource, key)["metadata"]["uid"]}]}
 
 
-def test_what_the_user_sees() -> None:
+def test_the_user_sees_reason_ready_servers_and_version() -> None:
     life = Life()
     run = play(life)
     assert run.failure == ""
@@ -105,7 +105,7 @@ def test_what_the_user_sees() -> None:
     ]
 
 
-def test_whatever_goes_wrong_it_ends_the_same() -> None:
+def test_every_fault_at_every_call_ends_in_the_same_state() -> None:
     explore(Life).require_converged()
 
 
