@@ -1,4 +1,4 @@
-"""What happens around the tasks: finalizer, status, Events, deletion, and what does not happen at all."""
+"""The engine around the tasks: finalizer, status, Events, deletion, and the number of requests."""
 
 import asyncio
 import logging
@@ -25,7 +25,7 @@ def ready(obj: Json) -> Json:
 
 
 def writes(api: ModelApi) -> list[Call]:
-    """The writes to tickets, Events left out."""
+    """Returns the writes of tickets, without Events."""
     return [call for call in api.writes if call.resource == str(TICKET)]
 
 
@@ -155,7 +155,7 @@ async def test_deletion_cleans_up_and_lets_the_object_go(
     assert len(writes(api)) == 1
 
 
-async def test_an_object_that_is_deleted_before_it_was_seen_is_left_alone(
+async def test_an_object_that_is_deleted_without_our_finalizer_is_not_reconciled(
     api: ModelApi, airline: Airline, start: Start
 ) -> None:
     key = api.put(TICKET, "t", spec={"seats": 1}, metadata={"finalizers": ["other/f"]})
@@ -165,7 +165,7 @@ async def test_an_object_that_is_deleted_before_it_was_seen_is_left_alone(
     assert airline.effects == []
 
 
-async def test_a_failing_cleanup_keeps_the_object_and_says_why(
+async def test_a_failing_cleanup_keeps_the_object_and_reports_why(
     api: ModelApi, airline: Airline, ticket: ObjectKey, start: Start
 ) -> None:
     await start()
@@ -185,7 +185,7 @@ async def test_a_failing_cleanup_keeps_the_object_and_says_why(
     assert airline.bookings == {}
 
 
-async def test_a_failure_ends_the_play_sets_ready_and_is_retried(
+async def test_a_failure_ends_the_reconcile_sets_ready_and_is_retried(
     api: ModelApi, airline: Airline, ticket: ObjectKey, start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def down(what: str) -> None:
@@ -235,7 +235,7 @@ async def test_a_permanent_failure_waits_for_the_spec(api: ModelApi, airline: Ai
     assert obj["status"]["phase"] == "Failed"
     assert ready(obj)["reason"] == "TooManySeats"
     assert len(writes(api)) == 2
-    assert "count" not in api.all(EVENT)[0].get("series", {}), "it was played once"
+    assert "count" not in api.all(EVENT)[0].get("series", {}), "it was reconciled once"
     api.put(TICKET, "t", spec={"seats": 4})
     await asyncio.sleep(1)
     assert list(airline.bookings.values()) == [4]
@@ -258,7 +258,7 @@ async def test_a_defect_in_a_task_shows_its_kind_and_not_its_text(
     assert [record for record in caplog.records if record.exc_info]
 
 
-async def test_ready_tells_when_it_changed_not_when_it_was_looked_at(
+async def test_ready_has_the_time_of_its_last_change_of_status(
     api: ModelApi, ticket: ObjectKey, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times = iter(datetime(2026, 1, 1, hour, 0, 0, 123456, UTC) for hour in range(24))
@@ -276,7 +276,7 @@ async def test_ready_tells_when_it_changed_not_when_it_was_looked_at(
     assert ready(api.read(TICKET, ticket))["lastTransitionTime"] == "2026-01-01T01:00:00Z"
 
 
-async def test_a_paused_object_is_left_alone_its_deletion_included(
+async def test_a_paused_object_is_neither_reconciled_nor_cleaned_up(
     api: ModelApi, airline: Airline, start: Start
 ) -> None:
     key = api.put(TICKET, "t", spec={"seats": 1}, metadata={"annotations": {PAUSED: "true"}})
@@ -300,7 +300,7 @@ async def test_a_paused_object_is_left_alone_its_deletion_included(
     assert not api.exists(TICKET, key)
 
 
-async def test_an_annotation_forces_a_play_even_after_a_permanent_failure(
+async def test_an_annotation_forces_a_reconcile_even_after_a_permanent_failure(
     api: ModelApi, airline: Airline, start: Start
 ) -> None:
     plays = 0
@@ -331,12 +331,12 @@ async def test_a_playbook_without_cleanup_needs_no_finalizer(api: ModelApi, star
     assert call.subresource == "status"
 
 
-async def test_cleanup_and_finalizer_go_together(airline: Airline) -> None:
+async def test_a_cleanup_needs_a_finalizer_and_a_finalizer_a_cleanup(airline: Airline) -> None:
     with pytest.raises(ValueError, match="both cleanup tasks and a finalizer, or neither"):
         Playbook(Play, tasks=[], finalizer="a/b")
 
 
-async def test_cleanup_may_take_several_plays(api: ModelApi, start: Start) -> None:
+async def test_a_cleanup_may_take_several_reconciles(api: ModelApi, start: Start) -> None:
     plays = 0
 
     @task("gone in a while")
@@ -355,7 +355,7 @@ async def test_cleanup_may_take_several_plays(api: ModelApi, start: Start) -> No
     assert not api.exists(TICKET, key)
 
 
-async def test_own_writes_that_the_watch_brings_back_before_their_answer_are_no_news(
+async def test_own_writes_that_the_watch_shows_before_their_response_cause_no_reconcile(
     api: ModelApi, airline: Airline, ticket: ObjectKey, start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def slow(call: Call) -> None:
@@ -373,7 +373,7 @@ async def test_own_writes_that_the_watch_brings_back_before_their_answer_are_no_
     assert api.read(TICKET, ticket)["metadata"]["finalizers"] == [FINALIZER], "a lost finalizer is restored"
 
 
-async def test_a_conflict_in_a_task_is_played_again_and_is_no_failure(
+async def test_a_conflict_in_a_task_is_retried_and_not_reported_as_a_failure(
     api: ModelApi, airline: Airline, ticket: ObjectKey, start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     conflicts = iter([Conflict(409, "Conflict", "modified")])
@@ -390,7 +390,7 @@ async def test_a_conflict_in_a_task_is_played_again_and_is_no_failure(
     assert not [record for record in caplog.records if record.levelno > logging.INFO]
 
 
-async def test_a_conflict_is_played_again_without_fuss(
+async def test_a_conflict_is_retried_without_a_report(
     api: ModelApi, airline: Airline, ticket: ObjectKey, start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def meddle(call: Call) -> None:
@@ -406,7 +406,7 @@ async def test_a_conflict_is_played_again_without_fuss(
     assert not [record for record in caplog.records if record.levelno > logging.INFO]
 
 
-async def test_an_object_that_vanishes_while_it_is_played_is_no_error(
+async def test_an_object_that_vanishes_during_its_reconcile_is_no_failure(
     api: ModelApi, airline: Airline, ticket: ObjectKey, start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def vanish(call: Call) -> None:
@@ -446,7 +446,7 @@ async def test_tasks_are_counted_and_timed(api: ModelApi, ticket: ObjectKey, sta
     )
 
 
-async def test_a_play_that_is_stopped_for_its_length_says_so_and_is_tried_again(
+async def test_a_reconcile_that_times_out_is_reported_and_retried(
     api: ModelApi, airline: Airline, ticket: ObjectKey, start: Start
 ) -> None:
     airline.before = Airline.delay(3600)

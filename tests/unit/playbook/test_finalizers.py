@@ -1,4 +1,4 @@
-"""Finalizer names: which are refused, and what becomes of the names that earlier releases stored."""
+"""Finalizers: invalid names are refused, and names that earlier releases stored are removed."""
 
 import asyncio
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ OTHERS = "example.com/protection"
 
 @task("nothing is left")
 async def clean(play: TicketPlay) -> None:
-    """Has nothing to do."""
+    """Does nothing."""
 
 
 def book(finalizer: str, retired: Sequence[str] = ()) -> Playbook[Any]:
@@ -46,7 +46,7 @@ def book(finalizer: str, retired: Sequence[str] = ()) -> Playbook[Any]:
         ("exämple.com/cleanup", "DNS name"),
     ],
 )
-def test_a_name_that_the_api_server_refuses_is_refused_at_the_start(name: str, why: str) -> None:
+def test_a_name_that_the_api_server_would_refuse_is_refused_at_start(name: str, why: str) -> None:
     with pytest.raises(ValueError, match=rf"The API server would refuse the finalizer .*{why}.*domain/name"):
         book(name)
     with pytest.raises(ValueError, match=why):
@@ -54,7 +54,7 @@ def test_a_name_that_the_api_server_refuses_is_refused_at_the_start(name: str, w
 
 
 @pytest.mark.parametrize("name", ["a/b", f"{'a' * 63}.com/{'b' * 63}", f"{'a' * 253}/c", "a.b-c.d/X_1.y-Z"])
-def test_a_name_that_the_api_server_takes_is_taken(name: str) -> None:
+def test_a_name_that_the_api_server_accepts_is_accepted(name: str) -> None:
     assert book(name).finalizers.current == name
 
 
@@ -69,7 +69,7 @@ def test_a_name_is_declared_once_and_retired_names_are_a_sequence() -> None:
 
 @pytest.mark.usefixtures("virtual_time")
 class TestRetired:
-    """Objects that a release with another finalizer has left."""
+    """Objects with a finalizer that an earlier release stored."""
 
     async def test_the_old_name_is_replaced_by_the_write_that_stores_the_new_one(
         self, api: ModelApi, ticket: ObjectKey, start: Start
@@ -83,14 +83,14 @@ class TestRetired:
         await asyncio.sleep(60)
         assert api.calls == [], "a settled object costs no request"
 
-    async def test_both_names_are_left_by_a_rollback_and_only_the_old_one_is_removed(
+    async def test_after_a_rollback_only_the_retired_name_is_removed(
         self, api: ModelApi, ticket: ObjectKey, start: Start
     ) -> None:
         api.put(TICKET, ticket.name, metadata={"finalizers": [FINALIZER, OLD]})
         await start(book(FINALIZER, [OLD]))
         assert api.read(TICKET, ticket)["metadata"]["finalizers"] == [FINALIZER]
 
-    async def test_an_object_that_only_the_old_name_holds_is_cleaned_up(
+    async def test_an_object_with_only_the_old_name_is_cleaned_up(
         self, api: ModelApi, airline: Airline, ticket: ObjectKey, start: Start
     ) -> None:
         api.put(TICKET, ticket.name, metadata={"finalizers": [OLD]})
@@ -119,7 +119,7 @@ class TestRetired:
         assert not api.exists(TICKET, gone)
         assert api.read(TICKET, ticket)["metadata"].get("finalizers") is None
 
-    async def test_an_undeclared_name_of_our_domain_that_holds_a_deleted_object_is_reported_once(
+    async def test_an_unknown_finalizer_of_our_domain_on_a_deleted_object_is_reported_once(
         self, api: ModelApi, ticket: ObjectKey, start: Start
     ) -> None:
         api.put(TICKET, ticket.name, metadata={"finalizers": [OLD, OTHERS]})

@@ -1,4 +1,4 @@
-"""Kinds that belong to other controllers, and kinds without a status: played and reported by Events."""
+"""Kinds of other controllers, and kinds without a status: results are reported by Events."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -61,7 +61,7 @@ async def operator(api: ModelApi, watch: Watch, **settings: Any) -> AsyncIterato
 
 
 class Seen:
-    """A playbook that notes what it has seen."""
+    """A playbook that records the objects that it reconciles."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[Any, bool]] = []
@@ -96,9 +96,7 @@ def events(api: ModelApi) -> list[tuple[str, str]]:
     ("group", "ours"),
     [("", False), ("apps", False), ("batch", False), ("events.k8s.io", False), ("tests.dev", True)],
 )
-async def test_the_status_is_written_for_kinds_of_ones_own_unless_told_otherwise(
-    group: str, ours: bool
-) -> None:
+async def test_by_default_the_status_is_written_for_own_kinds_only(group: str, ours: bool) -> None:
     resource = replace(TICKET, group=group)
     assert Watch(resource, Playbook(Play, tasks=[])).writes_status is ours
     assert Watch(resource, Playbook(Play, tasks=[]), writes_status=not ours).writes_status is not ours
@@ -111,7 +109,7 @@ async def test_a_status_without_the_fields_that_the_engine_writes_is_refused(res
         Watch(resource, Playbook(Play, tasks=[]), writes_status=True)
 
 
-async def test_a_pod_keeps_its_conditions_and_is_played_when_its_status_changes(
+async def test_a_pod_keeps_its_conditions_and_is_reconciled_when_its_status_changes(
     api: ModelApi, seen: Seen
 ) -> None:
     api.put(POD, "web", metadata={"generation": 1}, status={"phase": "Running", "conditions": [READY]})
@@ -126,7 +124,7 @@ async def test_a_pod_keeps_its_conditions_and_is_played_when_its_status_changes(
         assert api.calls == [], "a settled object costs no request"
 
 
-async def test_a_config_map_is_played_when_its_data_changes_cleaned_up_and_settled(
+async def test_a_config_map_is_reconciled_when_its_data_changes_and_cleaned_up(
     api: ModelApi, seen: Seen
 ) -> None:
     api.put(CONFIG_MAP, "web", data={"a": "1"})
@@ -146,7 +144,7 @@ async def test_a_config_map_is_played_when_its_data_changes_cleaned_up_and_settl
         assert events(api) == []
 
 
-async def test_a_failure_is_an_event_and_logged_once(
+async def test_a_failure_is_reported_by_an_event_and_logged_once(
     api: ModelApi, seen: Seen, caplog: pytest.LogCaptureFixture
 ) -> None:
     api.put(CONFIG_MAP, "web", data={"a": "1"})
@@ -158,7 +156,7 @@ async def test_a_failure_is_an_event_and_logged_once(
         assert not any(settled for _, settled in seen.seen)
 
 
-async def test_a_pause_is_an_event(api: ModelApi, seen: Seen) -> None:
+async def test_a_pause_is_reported_by_an_event(api: ModelApi, seen: Seen) -> None:
     api.put(CONFIG_MAP, "web", metadata={"annotations": {PAUSED: "true"}})
     async with operator(api, Watch(CONFIG_MAP, seen.playbook(FINALIZER), resync=10)):
         await asyncio.sleep(1200)
@@ -169,7 +167,7 @@ async def test_a_pause_is_an_event(api: ModelApi, seen: Seen) -> None:
         assert len(seen.seen) == 1
 
 
-async def test_a_timeout_and_a_defect_are_events(api: ModelApi) -> None:
+async def test_a_timeout_and_a_defect_are_reported_by_events(api: ModelApi) -> None:
     class Defect(Play[Any, Any]):
         def __init__(self, object: Any, **engine: Any) -> None:  # noqa: A002
             super().__init__(object, **engine)

@@ -1,4 +1,4 @@
-"""Two writers of one status: refused within a process where it is certain, else damped and reported."""
+"""Two writers of one status: refused at start if both are certain to write it, else damped and reported."""
 
 import asyncio
 import logging
@@ -40,7 +40,7 @@ def noting(phase: str, **options: Any) -> Watch:
 
 @task("it is clean")
 async def clean(play: TicketPlay) -> None:
-    """Has nothing to do."""
+    """Does nothing."""
 
 
 def manager_of(api: ModelApi, *watches: Watch) -> Manager:
@@ -95,7 +95,7 @@ async def test_two_watches_that_write_the_status_of_the_same_objects_are_refused
         ({"namespaces": ["a"]}, {"namespaces": ["b"]}),
     ],
 )
-async def test_two_watches_that_may_select_different_objects_are_taken(
+async def test_two_watches_that_may_select_different_objects_are_accepted(
     api: ModelApi, one: dict[str, Any], other: dict[str, Any]
 ) -> None:
     manager_of(api, noting("one", **one), noting("two", **other))
@@ -126,12 +126,12 @@ async def test_two_watches_that_turn_out_to_select_one_object_are_damped_and_rep
         assert {reason for reason, _ in events(api)} == {"StatusContended"}
         assert "status.conditions, status.phase of Ticket default/web" in events(api)[0][1]
         assert "another watch of the kind, or a second installation" in events(api)[0][1]
-        told = [each for each in caplog.records if each.levelno >= logging.WARNING]
-        assert len(told) < 40, "at a bounded rate"
+        warnings = [each for each in caplog.records if each.levelno >= logging.WARNING]
+        assert len(warnings) < 40, "at a limited rate"
 
 
 async def rival(api: ModelApi, *, every: float, fast: bool = False) -> None:
-    """Writes Ready=False, as soon as it is another one."""
+    """Writes Ready=False whenever it has another value."""
     key = ObjectKey("default", "web")
     ends = asyncio.get_running_loop().time() + 600
     while asyncio.get_running_loop().time() < ends:

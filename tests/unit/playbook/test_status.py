@@ -1,4 +1,4 @@
-"""The patch of a status: what differs and nothing else."""
+"""The merge patch of a status contains only the differences."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -47,7 +47,7 @@ def test_the_patch_makes_the_old_into_the_new(old: Nested, new: Nested) -> None:
     assert (patch == {}) == (before == after)
 
 
-def test_a_field_that_became_empty_is_taken_away() -> None:
+def test_a_field_that_became_empty_is_removed() -> None:
     old = TicketStatus(phase="Booked", booking="B-1")
     assert merge_patch(old, TicketStatus(phase="Pending")) == {"phase": "Pending", "booking": None}
 
@@ -56,27 +56,27 @@ def settled(status: TicketStatus, generation: int, *aspects: Aspect) -> TicketSt
     return with_conditions(status, generation, aspects, observed_generation=generation)
 
 
-def test_the_same_status_is_no_patch() -> None:
+def test_an_equal_status_gives_an_empty_patch() -> None:
     one = settled(TicketStatus(), 3, Aspect(READY, True, "Booked", "Yes."))
     again = settled(one, 3, Aspect(READY, True, "Booked", "Yes."))
     assert again is one
     assert merge_patch(one, again) == {}
 
 
-def test_a_message_of_any_length_is_accepted() -> None:
+def test_a_long_message_is_truncated() -> None:
     status = settled(TicketStatus(), 1, Aspect(READY, False, "Long", "x" * 100_000))
     assert len(status.conditions[0].message) < 32768
     assert settled(status, 1, Aspect(READY, False, "Long", "x" * 100_000)) is status
 
 
-def test_a_message_that_has_no_encoding_is_told_as_far_as_it_has() -> None:
+def test_characters_of_a_message_that_cannot_be_encoded_are_replaced() -> None:
     aspect = Aspect(READY, False, "Closed", "Gate \ud83d is closed.")
     status = settled(TicketStatus(), 1, aspect)
     assert status.conditions[0].message == "Gate ? is closed."
     assert settled(status, 1, aspect) is status
 
 
-def test_conditions_that_nobody_speaks_of_stay() -> None:
+def test_other_conditions_are_not_changed() -> None:
     one = settled(TicketStatus(), 1, Aspect(READY, True, "Booked", ""), Aspect("Seated", None, "Asked", ""))
     other = settled(one, 2, Aspect(READY, False, "Full", ""))
     assert [(each.type, each.status, each.observed_generation) for each in other.conditions] == [
@@ -85,7 +85,7 @@ def test_conditions_that_nobody_speaks_of_stay() -> None:
     ]
 
 
-def test_the_time_of_a_condition_is_that_of_its_last_change_of_status() -> None:
+def test_last_transition_time_is_the_time_of_the_last_change_of_status() -> None:
     one = settled(TicketStatus(), 1, Aspect(READY, True, "Booked", ""))
     long_ago = msgspec.structs.replace(
         one.conditions[0], last_transition_time=datetime(2020, 1, 1, tzinfo=UTC)
@@ -97,7 +97,7 @@ def test_the_time_of_a_condition_is_that_of_its_last_change_of_status() -> None:
     assert other.conditions[0].last_transition_time > long_ago.last_transition_time
 
 
-def test_what_was_not_acted_on_is_not_observed() -> None:
+def test_observed_generation_stays_unless_it_is_given() -> None:
     status = with_conditions(TicketStatus(observed_generation=4), 5, [Aspect(READY, None, "Paused", "")])
     assert (status.observed_generation, status.conditions[0].observed_generation) == (4, 5)
 
@@ -113,7 +113,7 @@ def test_a_subclass_of_status_inherits_how_it_is_written() -> None:
     assert msgspec.json.decode(msgspec.json.encode(status), type=SiteStatus) == status
 
 
-def test_the_schema_of_a_status_is_kubernetes_own() -> None:
+def test_the_schema_of_a_status_is_that_of_kubernetes() -> None:
     fields = structural_schema(SiteStatus)["properties"]
     assert fields["readyReplicas"] == {"type": "integer"}
     assert (fields["observedGeneration"]["format"], fields["observedGeneration"]["minimum"]) == ("int64", 0)

@@ -1,4 +1,4 @@
-"""What the API server refuses to the engine itself is visible on the object, and retried with back-off."""
+"""Writes of the engine that the API server refuses are reported on the object and retried with back-off."""
 
 import asyncio
 import logging
@@ -38,7 +38,7 @@ REFUSALS = [
 
 
 class Refusing:
-    """Refuses writes of tickets: of their metadata (""), or of their status ("status")."""
+    """Refuses writes of tickets: of their metadata ("") or of their status ("status")."""
 
     def __init__(self, api: ModelApi, error: Exception, *subresources: str) -> None:
         self.error: Exception | None = error
@@ -62,7 +62,7 @@ def retries(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
 
 
 @pytest.mark.parametrize("error", REFUSALS, ids=lambda error: str(error.status))
-async def test_a_refused_finalizer_is_a_condition_and_an_event_with_the_servers_words(
+async def test_a_refused_finalizer_is_reported_by_a_condition_and_an_event_that_quote_the_api_server(
     api: ModelApi,
     airline: Airline,
     ticket: ObjectKey,
@@ -88,7 +88,7 @@ async def test_a_refused_finalizer_is_a_condition_and_an_event_with_the_servers_
 
 
 @pytest.mark.parametrize("error", REFUSALS, ids=lambda error: str(error.status))
-async def test_a_finalizer_that_cannot_be_removed_is_said_by_the_object_that_hangs(
+async def test_a_finalizer_that_cannot_be_removed_is_reported_on_the_object(
     api: ModelApi, airline: Airline, ticket: ObjectKey, start: Start, error: ApiError
 ) -> None:
     await start()
@@ -106,7 +106,7 @@ async def test_a_finalizer_that_cannot_be_removed_is_said_by_the_object_that_han
 
 
 @pytest.mark.parametrize("error", [ServerError(500), Unreachable("reset", maybe_sent=True)], ids=repr)
-async def test_an_error_that_passes_is_not_reported(
+async def test_an_error_that_passes_without_intervention_is_not_reported(
     api: ModelApi, ticket: ObjectKey, start: Start, error: Exception
 ) -> None:
     refusing = Refusing(api, error, "", "status")
@@ -122,7 +122,7 @@ async def test_an_error_that_passes_is_not_reported(
     assert events(api) == []
 
 
-async def test_an_object_that_is_gone_meanwhile_is_no_trouble(
+async def test_an_object_that_is_deleted_in_between_is_not_reported(
     api: ModelApi, ticket: ObjectKey, start: Start
 ) -> None:
     async def vanishes(call: Call) -> None:
@@ -153,7 +153,7 @@ STATUS_REFUSALS = [
 
 
 @pytest.mark.parametrize("error", STATUS_REFUSALS, ids=lambda error: type(error).__name__)
-async def test_a_status_that_is_refused_leaves_the_rest_and_says_so(
+async def test_a_refused_status_is_reported_and_the_stored_status_stays(
     api: ModelApi, ticket: ObjectKey, start: Start, error: Exception
 ) -> None:
     earlier = await start(with_pages(10))
@@ -174,10 +174,10 @@ async def test_a_status_that_is_refused_leaves_the_rest_and_says_so(
     assert ("Warning", "StatusNotWritten", message) in events(api)
 
 
-async def test_a_status_that_can_never_be_written_is_an_event(
+async def test_a_status_that_can_never_be_written_is_reported_by_an_event(
     api: ModelApi, ticket: ObjectKey, start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The role lacks the right to write it, for example."""
+    """For example, the role lacks the permission."""
     refusing = Refusing(api, Forbidden(403, "Forbidden", "cannot patch tickets/status"), "status")
     await start()
     await asyncio.sleep(300)
@@ -188,7 +188,7 @@ async def test_a_status_that_can_never_be_written_is_an_event(
     assert refusing.tries < 50, "with back-off"
 
 
-async def test_a_last_status_that_is_refused_does_not_hold_the_object_back(
+async def test_a_refused_last_status_does_not_prevent_the_deletion(
     api: ModelApi, airline: Airline, ticket: ObjectKey, start: Start
 ) -> None:
     api.put(TICKET, ticket.name, metadata={"finalizers": ["example.com/other"]})
@@ -210,7 +210,7 @@ async def test_a_paused_object_whose_status_is_refused_is_reported(
     assert "every Ticket needs the label team" in events(api)[0][2]
 
 
-async def test_a_timeout_is_an_event_where_the_status_cannot_be_written(
+async def test_a_timeout_is_reported_by_an_event_if_the_status_cannot_be_written(
     api: ModelApi, airline: Airline, ticket: ObjectKey, start: Start
 ) -> None:
     airline.before = Airline.delay(1000)

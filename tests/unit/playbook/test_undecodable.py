@@ -34,7 +34,7 @@ def events(api: ModelApi) -> list[tuple[str, str]]:
     return [(each["regarding"]["name"], each["reason"]) for each in api.all(EVENT)]
 
 
-async def test_an_object_that_becomes_undecodable_says_so_and_is_not_played(
+async def test_an_object_that_becomes_undecodable_is_reported_and_not_reconciled(
     api: ModelApi, airline: Airline, ticket: ObjectKey, start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     await start(resync=10)
@@ -51,7 +51,9 @@ async def test_an_object_that_becomes_undecodable_says_so_and_is_not_played(
     assert stored["unknown"] == {"kept": True}
     assert events(api) == [("my-ticket", "Undecodable")]
     assert airline.effects == ["book", "book"], "the other ticket is booked, and this one left alone"
-    assert len([each for each in caplog.records if "is left out" in each.getMessage()]) == 1, "logged once"
+    assert len([each for each in caplog.records if "until it is corrected" in each.getMessage()]) == 1, (
+        "logged once"
+    )
     api.calls.clear()
     await asyncio.sleep(600)
     assert api.calls == [], "it is said once"
@@ -61,7 +63,7 @@ async def test_an_object_that_becomes_undecodable_says_so_and_is_not_played(
     assert ready(api, ticket)[0] == "True"
 
 
-async def test_a_release_whose_view_stored_objects_do_not_fit_says_so_at_its_start(
+async def test_stored_objects_that_a_new_release_cannot_decode_are_reported_at_its_start(
     api: ModelApi, ticket: ObjectKey, start: Start
 ) -> None:
     api.put(TICKET, ticket.name, spec={"seats": None})
@@ -74,7 +76,7 @@ async def test_a_release_whose_view_stored_objects_do_not_fit_says_so_at_its_sta
     assert len([call for call in api.writes if call.subresource == "status"]) == 1, "a restart writes nothing"
 
 
-async def test_a_deleted_object_that_cannot_be_decoded_keeps_its_finalizer_and_says_what_to_do(
+async def test_an_undecodable_deleted_object_keeps_its_finalizer_and_reports_what_to_do(
     api: ModelApi, airline: Airline, ticket: ObjectKey, start: Start
 ) -> None:
     await start()
@@ -92,7 +94,7 @@ async def test_a_deleted_object_that_cannot_be_decoded_keeps_its_finalizer_and_s
     assert not api.exists(TICKET, ticket)
 
 
-async def test_a_deleted_object_that_is_not_ours_to_clean_up_is_left_alone(
+async def test_an_undecodable_deleted_object_without_our_finalizer_is_not_reported(
     api: ModelApi, ticket: ObjectKey, start: Start
 ) -> None:
     api.put(TICKET, ticket.name, metadata={"finalizers": ["example.com/other"]}, spec={"seats": "many"})
@@ -101,7 +103,7 @@ async def test_a_deleted_object_that_is_not_ours_to_clean_up_is_left_alone(
     assert api.calls == []
 
 
-async def test_one_whose_finalizer_was_removed_manually_is_gone_and_a_new_one_is_played(
+async def test_after_its_finalizer_was_removed_manually_a_new_object_is_reconciled(
     api: ModelApi, airline: Airline, ticket: ObjectKey, start: Start
 ) -> None:
     await start()
@@ -117,7 +119,7 @@ async def test_one_whose_finalizer_was_removed_manually_is_gone_and_a_new_one_is
 
 
 @pytest.mark.parametrize("conditions", ["none", {"a": 1}, ["x"]])
-async def test_a_status_that_is_no_status_leaves_an_event(
+async def test_an_undecodable_status_is_reported_by_an_event(
     api: ModelApi, ticket: ObjectKey, start: Start, conditions: object
 ) -> None:
     api.put(TICKET, ticket.name, status={"conditions": conditions})
@@ -127,7 +129,7 @@ async def test_a_status_that_is_no_status_leaves_an_event(
     assert api.read(TICKET, ticket)["status"]["conditions"] == conditions
 
 
-async def test_a_status_that_must_not_be_written_leaves_an_event(
+async def test_a_status_that_must_not_be_written_is_reported_by_an_event(
     api: ModelApi, ticket: ObjectKey, start: Start
 ) -> None:
     async def refuse(call: Call) -> None:
@@ -194,7 +196,7 @@ def fails(*_: Any) -> Any:
     raise KeyError("it")
 
 
-async def test_a_mapper_that_fails_on_one_object_is_an_event_of_it_and_wakes_the_owner(
+async def test_a_mapper_failure_is_reported_by_an_event_and_the_owner_is_reconciled(
     api: ModelApi, ticket: ObjectKey, caplog: pytest.LogCaptureFixture
 ) -> None:
     played: list[str] = []
@@ -214,7 +216,7 @@ async def test_a_mapper_that_fails_on_one_object_is_an_event_of_it_and_wakes_the
     process.cancel()
 
 
-async def test_a_predicate_that_fails_plays_and_a_transform_that_fails_is_said_by_the_object(
+async def test_a_failing_predicate_causes_a_reconcile_and_a_failing_transform_is_reported(
     api: ModelApi, ticket: ObjectKey, caplog: pytest.LogCaptureFixture
 ) -> None:
     process = await run(api, Watch(TICKET, Playbook(Play, tasks=[]), predicate=fails))

@@ -1,4 +1,4 @@
-"""What a watch declares: which objects are played, where, and behind which fence."""
+"""A watch declares which objects are reconciled, in which namespaces, and which changes count."""
 
 import asyncio
 import math
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("virtual_time")
 async def played(
     api: ModelApi, watch: Callable[[Playbook[TicketPlay]], Watch], **settings: object
 ) -> list[str]:
-    """The names of what an operator with such a watch plays."""
+    """Returns the names of the objects that an operator with the given watch reconciles."""
     names: list[str] = []
 
     @task("noted")
@@ -69,14 +69,14 @@ def tickets(api: ModelApi) -> None:
         ({"namespaces": ("elsewhere",)}, ["elsewhere/far"]),
     ],
 )
-async def test_only_what_is_selected_is_played(
+async def test_only_selected_objects_are_reconciled(
     api: ModelApi, options: dict[str, str], names: list[str]
 ) -> None:
     assert await played(api, lambda book: Watch(TICKET, book, **options)) == names  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("tickets")
-async def test_the_operators_setting_goes_before_the_watchs_namespaces(api: ModelApi) -> None:
+async def test_the_operators_setting_overrides_the_namespaces_of_the_watch(api: ModelApi) -> None:
     def watch(book: Playbook[TicketPlay]) -> Watch:
         return Watch(TICKET, book, namespaces=("elsewhere",))
 
@@ -123,10 +123,10 @@ async def book_twice(play: TicketPlay) -> None:
 
 @pytest.mark.parametrize("function", [book, book_twice])
 @pytest.mark.parametrize("until", [-math.inf, 10.0])
-async def test_who_may_lead_no_more_changes_nothing_and_says_nothing(
+async def test_a_deposed_leader_changes_nothing_and_reports_nothing(
     api: ModelApi, ticket: ObjectKey, function: Function, until: float
 ) -> None:
-    """Neither the outside system nor, by a status, the object: both are the next leader's."""
+    """Neither the outside system nor the object's status: the next leader writes both."""
     fence = Fence(asyncio.get_running_loop().time() + until)
     store: Store[Ticket] = Store("tickets")
     store.observe(await api.get(TICKET, ticket))
@@ -147,7 +147,9 @@ async def test_who_may_lead_no_more_changes_nothing_and_says_nothing(
         [Secondary(TICKET), Secondary(TICKET, field_selector="metadata.name=a")],
     ],
 )
-async def test_a_kind_declared_twice_and_not_alike_is_refused(secondaries: list[Secondary]) -> None:
+async def test_a_kind_that_is_declared_twice_with_different_views_is_refused(
+    secondaries: list[Secondary],
+) -> None:
     with pytest.raises(ValueError, match=r"declares .* twice, with different views, selectors or transforms"):
         Watch(TICKET, Playbook(Play, tasks=[]), watches=secondaries)
 
@@ -177,7 +179,7 @@ async def test_two_watches_of_a_kind_have_names_and_metrics_of_their_own(api: Mo
     await asyncio.gather(process, return_exceptions=True)
 
 
-async def test_an_object_that_leaves_the_selection_with_our_finalizer_is_told(
+async def test_an_object_that_leaves_the_selection_with_our_finalizer_is_logged(
     api: ModelApi, caplog: pytest.LogCaptureFixture
 ) -> None:
     def book(name: str) -> ObjectKey:
@@ -196,8 +198,8 @@ async def test_an_object_that_leaves_the_selection_with_our_finalizer_is_told(
     api.remove(TICKET, goes)
     api.put(TICKET, leaves.name, metadata={"labels": {}})
     await asyncio.sleep(1)
-    [told] = [each.getMessage() for each in caplog.records if "finalizer" in each.getMessage()]
-    assert told.startswith(
+    [warning] = [each.getMessage() for each in caplog.records if "finalizer" in each.getMessage()]
+    assert warning.startswith(
         "Ticket default/leaves has the finalizer tests.dev/booking and is no longer selected by 'color=red'"
     )
     process.cancel()
@@ -216,7 +218,7 @@ def without_labels(ticket: Ticket) -> Ticket:
         ({"predicate": labels_changed, "transform": without_labels}, 1),
     ],
 )
-async def test_a_watch_says_which_further_changes_matter_and_what_is_kept(
+async def test_predicate_and_transform_of_a_watch(
     api: ModelApi, ticket: ObjectKey, options: dict[str, Any], plays: int
 ) -> None:
     labels: list[int] = []
@@ -237,7 +239,7 @@ async def test_a_watch_says_which_further_changes_matter_and_what_is_kept(
 
 
 @pytest.mark.parametrize(("predicate", "plays"), [(any_change, 2), (generation_changed, 1)])
-async def test_a_secondary_says_which_of_its_changes_matter(
+async def test_the_predicate_of_a_secondary(
     api: ModelApi, ticket: ObjectKey, predicate: Predicate[Any], plays: int
 ) -> None:
     played: list[None] = []
