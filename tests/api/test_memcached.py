@@ -34,7 +34,11 @@ async def shell(script: str, kubectl: Kubectl, folder: Path) -> str:
         (folder / "kubectl").symlink_to(toolchain.binary("kubectl"))
     process = await asyncio.create_subprocess_exec(
         *["bash", "-c", script],
-        env={"PATH": f"{folder}:{os.environ['PATH']}", "KUBECONFIG": str(kubectl.kubeconfig)},
+        env={
+            "PATH": f"{folder}:{os.environ['PATH']}",
+            "HOME": str(folder),  # for the cache of kubectl
+            "KUBECONFIG": str(kubectl.kubeconfig),
+        },
         cwd=FOLDER,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
