@@ -1,4 +1,4 @@
-"""The modules of plays against a real API server: what server-side apply really owns, merges and refuses."""
+"""The modules against a real API server: what server-side apply owns, merges and refuses."""
 
 import json
 from collections import Counter
@@ -38,7 +38,7 @@ MERGE = PatchType.MERGE
 
 
 class Thing(msgspec.Struct, frozen=True, gc=False):
-    """A view for what is only applied."""
+    """A view of objects that are only applied."""
 
     metadata: ObjectMeta
 
@@ -49,7 +49,7 @@ POLICY = Resource("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies",
 
 
 class CountingClient(Client):
-    """Counts an operator's requests for other objects than tickets."""
+    """Counts an operator's requests for objects other than tickets."""
 
     def __init__(self, *args: Any, **keywords: Any) -> None:
         super().__init__(*args, **keywords)
@@ -94,7 +94,7 @@ async def operator(
 
 
 class Plays:
-    """Has a ticket played when a person asks for it, and notes what each play changed."""
+    """Reconciles a ticket on request, and records what each reconcile changed."""
 
     def __init__(self, client: Client, key: ObjectKey, function: Function) -> None:
         self._client = client
@@ -116,14 +116,14 @@ class Plays:
         return playbook(self.play)
 
     async def another(self) -> None:
-        """Returns when the ticket has been played again, at a person's request."""
+        """Requests another reconcile of the ticket and waits for it."""
         self._asked += 1
         body = {"metadata": {"annotations": {RECONCILE: str(self._asked)}}}
         await self._client.patch(TICKET, self._key, body, type=MERGE)
         await eventually(lambda: self._seen == str(self._asked))
 
     async def ready(self, reason: str, text: str = "") -> str:
-        """The message of Ready, once its reason is this and the message contains a text."""
+        """Waits until Ready has the reason and its message contains the text, and returns the message."""
 
         async def message() -> str:
             conditions = (await raw(self._client, TICKET, self._key)).get("status", {}).get("conditions", [])
@@ -140,7 +140,7 @@ async def raw(client: Client, resource: Resource[Any], key: ObjectKey) -> dict[s
 
 
 def deployment(image: str = "web:1", **env: str) -> dict[str, Any]:
-    """One that the server writes in its own way: quantities, defaults, lists with keys."""
+    """A Deployment that the API server writes in another form: quantities, defaults, lists with keys."""
     container = {
         "name": "web",
         "image": image,
@@ -154,7 +154,7 @@ def deployment(image: str = "web:1", **env: str) -> dict[str, Any]:
 
 
 def atomic_parts(*, extra: bool, image: str = "web:1") -> dict[Resource[Any], dict[str, Any]]:
-    """Objects with parts that the server takes as one value; `extra` is something more in each."""
+    """Objects with parts that the API server treats as one value. `extra` adds something to each."""
 
     def more(**fields: Any) -> dict[str, Any]:
         return fields if extra else {}
@@ -193,7 +193,7 @@ async def test_a_settled_deployment_costs_nothing_and_a_restart_one_read_and_no_
     async with operator(api_server, ticket, plays.playbook) as own:
         for _ in range(3):
             await plays.another()
-        # The server writes 0.5 as 500m: so it is asked to apply once, finds all as it is and changes nothing.
+        # The API server writes 0.5 as 500m, so one apply is sent, which changes nothing.
         assert own.counts == {"get deployments": 1, "patch deployments": 1}
         assert (await raw(client, DEPLOYMENT, ticket)) == made
     assert plays.diffs == []
@@ -214,10 +214,10 @@ async def test_a_settled_config_map_is_read_once_after_a_restart_and_not_written
         assert own.counts == {"get configmaps": 1}
 
 
-async def test_what_is_no_longer_stated_of_what_the_server_takes_as_one_value_goes(
+async def test_a_part_dropped_from_an_atomic_value_is_removed(
     api_server: ApiServer, client: Client, ticket: ObjectKey
 ) -> None:
-    """What grants or lets in too much, for one: what is dropped from a manifest must not stay."""
+    """A rule or an access that is dropped from a manifest must not stay."""
     stated = atomic_parts(extra=True)
 
     async def state(play: TicketPlay) -> None:
@@ -233,7 +233,7 @@ async def test_what_is_no_longer_stated_of_what_the_server_takes_as_one_value_go
         diffs = list(plays.diffs)
         asked = dict(own.counts)
         await plays.another()
-        assert own.counts == asked, "all is remembered as fulfilled"
+        assert own.counts == asked, "all objects are known to match"
     service, role, policy, deployed = [await raw(client, each, ticket) for each in stated]
     assert service["spec"]["selector"] == {"app": "web"}
     assert "resourceNames" not in role["rules"][0]
@@ -250,7 +250,7 @@ async def test_what_is_no_longer_stated_of_what_the_server_takes_as_one_value_go
     ]
 
 
-async def test_who_adds_to_what_the_server_takes_as_one_value_is_put_right(
+async def test_additions_of_others_to_an_atomic_value_are_removed(
     api_server: ApiServer, client: Client, ticket: ObjectKey
 ) -> None:
     async def serve(play: TicketPlay) -> None:
@@ -267,10 +267,10 @@ async def test_who_adds_to_what_the_server_takes_as_one_value_is_put_right(
         await eventually(put_right)
 
 
-async def test_check_mode_tells_no_change_where_an_apply_makes_none_and_changes_nothing(
+async def test_check_mode_reports_no_change_if_an_apply_makes_none(
     api_server: ApiServer, client: Client, ticket: ObjectKey
 ) -> None:
-    """Quantities, defaults in lists that are one value, and a Secret's stringData are read back otherwise."""
+    """Quantities, defaults in atomic lists, and a Secret's stringData are read back in another form."""
     password, image = "hunter2", "web:1"
 
     async def state(play: TicketPlay) -> None:
@@ -307,7 +307,7 @@ async def test_check_mode_tells_no_change_where_an_apply_makes_none_and_changes_
     assert [await raw(client, each, ticket) for each in (*owns[1:3], SERVICE, ROLE, POLICY)] == made
 
 
-async def test_a_key_that_is_no_longer_stated_in_string_data_is_removed(
+async def test_a_key_dropped_from_string_data_is_removed(
     api_server: ApiServer, client: Client, ticket: ObjectKey
 ) -> None:
     stated = {"stringData": {"a": "1", "b": "2"}, "data": {"b": "b2xk", "c": "Yw=="}}
@@ -330,7 +330,7 @@ async def test_a_key_that_is_no_longer_stated_in_string_data_is_removed(
         await eventually(restored)
 
 
-async def test_what_others_change_is_put_right_and_what_is_theirs_stays(
+async def test_changes_of_others_are_corrected_and_their_own_fields_stay(
     api_server: ApiServer, client: Client, ticket: ObjectKey
 ) -> None:
     env = {"COLOR": "blue", "SIZE": "big"}
@@ -388,10 +388,10 @@ async def test_without_force_the_other_manager_is_named(
         assert ".data.a" in message
 
 
-async def test_an_object_that_has_gone_is_not_made_anew_by_a_change_of_the_one_that_was_seen(
+async def test_an_apply_to_a_deleted_object_does_not_create_it_again(
     api_server: ApiServer, client: Client, ticket: ObjectKey
 ) -> None:
-    """The UID in an apply makes the server refuse it for another object, or for none."""
+    """The API server refuses an apply with a UID if the object is another one or does not exist."""
     data = {"a": "1"}
 
     async def configure(play: TicketPlay) -> None:
@@ -419,7 +419,7 @@ async def test_an_object_that_has_gone_is_not_made_anew_by_a_change_of_the_one_t
             return bool(found) and found["metadata"]["uid"] != first and found["data"] == {"a": "2"}
 
         await eventually(anew)
-        assert own.counts["patch configmaps"] == 3, "made, refused, made anew"
+        assert own.counts["patch configmaps"] == 3, "created, refused, created again"
 
 
 async def test_a_secret_is_applied_and_deleted(
@@ -514,7 +514,7 @@ async def test_objects_of_others_are_neither_deleted_nor_scaled_nor_patched(
 async def test_an_object_of_another_controller_is_taken_over_on_purpose(
     api_server: ApiServer, client: Client, ticket: ObjectKey
 ) -> None:
-    """The server accepts one controller: that of others is removed first."""
+    """The API server accepts only one controller, so that of others is removed first."""
     reference = {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -698,7 +698,7 @@ async def test_an_object_is_created_by_a_post_that_no_restart_repeats(
     assert await raw(client, CONFIG_MAP, ticket) == made
 
 
-async def test_a_patch_reports_what_it_changed_and_meets_no_other_version(
+async def test_a_patch_reports_its_changes_and_is_refused_for_another_version(
     api_server: ApiServer, client: Client, ticket: ObjectKey
 ) -> None:
     patched: list[str] = []
@@ -720,7 +720,7 @@ async def test_a_patch_reports_what_it_changed_and_meets_no_other_version(
         writes = own.counts["patch configmaps"]
         await plays.another()
         assert own.counts["patch configmaps"] == writes == 2
-        # A change of others and the patch at the same time: the server refuses the one that has not seen it.
+        # Another client changes the object before the patch, which the API server then refuses.
         await client.patch(TICKET, ticket, {"spec": {"seats": 2}}, type=MERGE)
         await client.patch(CONFIG_MAP, ticket, {"data": {"theirs": "x"}}, type=MERGE)
 
@@ -732,7 +732,7 @@ async def test_a_patch_reports_what_it_changed_and_meets_no_other_version(
         assert (await raw(client, CONFIG_MAP, ticket))["data"] == {"a": "1", "theirs": "x"}
 
 
-async def test_a_claim_is_stored_before_the_effect_and_causes_no_play(
+async def test_a_claim_is_stored_before_the_effect_and_causes_no_reconcile(
     api_server: ApiServer, client: Client, ticket: ObjectKey
 ) -> None:
     seen: list[dict[str, Any]] = []

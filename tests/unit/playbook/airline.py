@@ -28,7 +28,7 @@ class Airline:
 
     @staticmethod
     def delay(seconds: float) -> Callable[[str], Awaitable[None]]:
-        """Something to be awaited before each call: it takes a while."""
+        """Returns a hook that delays each call."""
 
         async def wait(what: str) -> None:
             await asyncio.sleep(seconds)

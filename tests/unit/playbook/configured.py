@@ -60,7 +60,7 @@ async def operator(
     watches: Sequence[Secondary] = (),
     resync: float = 0.0,
 ) -> AsyncIterator[None]:
-    """An operator's process, for a while."""
+    """Runs an operator's process within the block."""
     manager = Manager("tickets", Settings(health_host="127.0.0.1", health_port=0), api)
     add_watch(manager, Watch(TICKET, book, resync=resync, owns=owns, watches=watches))
     process = asyncio.create_task(manager.run(asyncio.Event()))
@@ -76,7 +76,7 @@ async def operator(
 
 
 def owned_by(api: ModelApi, owner: ObjectKey, resource: Resource[Any] = TICKET) -> dict[str, Any]:
-    """The metadata of an object that another controls."""
+    """Returns the metadata of an object that another one controls."""
     reference = {
         "apiVersion": resource.api_version,
         "kind": resource.kind,

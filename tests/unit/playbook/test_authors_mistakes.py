@@ -1,4 +1,4 @@
-"""What an author may give by mistake is refused where it is given: a defect of that task, or of that play."""
+"""An author's mistakes are refused where they are made: the task fails, or the reconcile."""
 
 import asyncio
 import logging
@@ -61,7 +61,7 @@ async def leave_the_program(play: TicketPlay) -> None:
 
 
 class Panic(BaseException):
-    """What libraries that are not written in Python raise, such as PyO3's PanicException."""
+    """A BaseException of a library that is not written in Python, such as PyO3's PanicException."""
 
 
 async def panic(play: TicketPlay) -> None:
@@ -159,7 +159,7 @@ async def set_what_cannot_be_compared(play: Any) -> None:
         (playbook(set_what_cannot_be_compared), "TypeError"),
     ],
 )
-async def test_a_mistake_outside_of_the_tasks_is_told_logged_and_tried_again(
+async def test_a_mistake_outside_of_the_tasks_is_reported_logged_and_retried(
     api: ModelApi, book: Playbook[Any], error: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     key = api.put(TICKET, "t", status={"phase": "Booked"})
@@ -167,7 +167,7 @@ async def test_a_mistake_outside_of_the_tasks_is_told_logged_and_tried_again(
         await asyncio.sleep(300)
         message = f"play: unexpected {error}. See the operator's log for details."
         assert ready(api, key) == ("False", "UnexpectedError", message)
-        assert api.read(TICKET, key)["status"]["phase"] == "Booked", "the rest of the status stays"
+        assert api.read(TICKET, key)["status"]["phase"] == "Booked", "the rest of the status is kept"
         assert "booking" not in api.read(TICKET, key)["status"]
         told = [call.subresource for call in api.writes if call.resource == str(TICKET)]
         assert told == ["status"], "it is written once"
@@ -179,7 +179,7 @@ async def test_a_mistake_outside_of_the_tasks_is_told_logged_and_tried_again(
         assert 9 < len(tries) < 20, "with back-off"
 
 
-async def test_it_stays_in_the_log_when_the_status_cannot_be_told(
+async def test_a_failure_is_logged_if_the_status_cannot_be_written(
     api: ModelApi, ticket: ObjectKey, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def down(call: Call) -> None:
@@ -215,7 +215,7 @@ async def give_a_sentence_as_reason(play: Any) -> None:
     play.ready_reason = "all is well"
 
 
-async def test_a_status_that_the_server_refuses_is_told_by_the_status(
+async def test_a_status_that_the_server_refuses_is_reported_in_the_status(
     api: ModelApi, ticket: ObjectKey, caplog: pytest.LogCaptureFixture
 ) -> None:
     refuse_reasons_with_spaces(api)
@@ -237,7 +237,7 @@ async def encode_nothing(play: Any) -> None:
 
 
 @pytest.mark.parametrize("mistake", [give_a_sentence_as_reason, encode_nothing])
-async def test_a_last_status_that_cannot_be_written_holds_nothing_back(
+async def test_a_last_status_that_cannot_be_written_does_not_block_the_deletion(
     api: ModelApi, mistake: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     refuse_reasons_with_spaces(api)
@@ -250,7 +250,7 @@ async def test_a_last_status_that_cannot_be_written_holds_nothing_back(
         assert caplog.text.count("Removing the finalizer although the last status cannot be written") == 1
 
 
-async def test_a_timeout_is_told_although_the_playbook_cannot_say_what_it_means(api: ModelApi) -> None:
+async def test_a_timeout_is_reported_even_if_the_hook_fails(api: ModelApi) -> None:
     async def hang(play: Any) -> None:
         await asyncio.sleep(3600)
 
@@ -260,7 +260,7 @@ async def test_a_timeout_is_told_although_the_playbook_cannot_say_what_it_means(
         assert ready(api, key)[:2] == ("False", "Timeout")
 
 
-async def test_who_swallows_the_cancellation_for_ever_is_told_by_the_status(api: ModelApi) -> None:
+async def test_a_task_that_swallows_cancellation_is_reported_in_the_status(api: ModelApi) -> None:
     stubborn = True
 
     async def swallow(play: Any) -> None:
@@ -275,7 +275,7 @@ async def test_who_swallows_the_cancellation_for_ever_is_told_by_the_status(api:
         stubborn = False
 
 
-async def test_a_wrong_number_that_passed_by_is_tried_again_with_back_off(
+async def test_an_invalid_number_is_retried_with_back_off(
     api: ModelApi, ticket: ObjectKey, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def set_the_attribute(play: Any) -> None:

@@ -1,4 +1,4 @@
-"""A module that is called and not awaited, and whatever else a task's function does wrong, fails the task."""
+"""A forgotten await, and other mistakes in the function of a task, fail the task."""
 
 import asyncio
 import functools
@@ -198,7 +198,7 @@ async def test_it_fails_the_task_with_a_sentence(
         assert not any(each.exc_info for each in caplog.records)
 
 
-async def test_what_is_awaited_later_or_by_gather_is_no_mistake(api: ModelApi, ticket: ObjectKey) -> None:
+async def test_a_coroutine_awaited_later_or_by_gather_is_accepted(api: ModelApi, ticket: ObjectKey) -> None:
     async def gathered(play: Any) -> None:
         first = play.apply(CONFIG_MAP, DATA)
         second = asyncio.create_task(play.call("sleep", lambda: asyncio.sleep(1)))
@@ -226,7 +226,7 @@ async def test_a_plain_def_may_wait(api: ModelApi, ticket: ObjectKey) -> None:
 
 class Helpful(Play[Any, Any]):
     async def look_up(self) -> None:
-        """A method of an author's own."""
+        """A method that an author has added."""
 
 
 async def test_a_method_of_the_authors_own_play_counts_too(api: ModelApi, ticket: ObjectKey) -> None:
@@ -258,7 +258,7 @@ async def test_a_partial_and_an_object_with_an_async_call_run_on_the_loop(
         assert found["data"] == {"b": "1"}
 
 
-async def test_what_cannot_be_a_task_is_refused_at_once() -> None:
+async def test_a_function_that_cannot_be_a_task_is_refused_immediately() -> None:
     def generator(play: Any) -> Iterator[None]:
         yield
 
@@ -285,7 +285,7 @@ async def test_what_cannot_be_a_task_is_refused_at_once() -> None:
         Plan("deploy", [another], when=wrong)
 
 
-async def test_an_async_hook_is_refused_at_once() -> None:
+async def test_an_async_hook_is_refused_immediately() -> None:
     with pytest.raises(
         PlaybookError, match=r"Wrong.failed is an async def, but its caller does not await it"
     ):

@@ -1,4 +1,4 @@
-"""Check mode tells what would be done and does none of it."""
+"""Check mode reports what would change, and changes nothing."""
 
 import asyncio
 
@@ -28,7 +28,9 @@ def present(api: ModelApi, key: ObjectKey) -> Ticket:
     return msgspec.convert(api.read(TICKET, key), Ticket)
 
 
-async def test_nothing_is_written_and_all_is_told(api: ModelApi, airline: Airline, ticket: ObjectKey) -> None:
+async def test_nothing_is_written_and_all_changes_are_reported(
+    api: ModelApi, airline: Airline, ticket: ObjectKey
+) -> None:
     before = dict(api.read(TICKET, ticket))
     recap, status = await reconciler(api, airline).check(present(api, ticket))
     assert api.calls == []
@@ -63,7 +65,7 @@ async def test_a_deletion_is_checked_too(
     assert api.exists(TICKET, ticket)
 
 
-async def test_a_failure_is_told_and_nothing_else(api: ModelApi, airline: Airline) -> None:
+async def test_only_the_failure_is_reported(api: ModelApi, airline: Airline) -> None:
     @task("fails")
     async def fails(play: TicketPlay) -> None:
         raise TaskFailed("Broken", "It is broken.", permanent=True)

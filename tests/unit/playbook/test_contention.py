@@ -1,4 +1,4 @@
-"""Another client keeps rewriting what the operator states: visible, at a bounded rate and a bounded speed."""
+"""Another client keeps changing a field that the operator sets: the fight is reported and slowed down."""
 
 import asyncio
 import logging
@@ -32,7 +32,7 @@ async def seats_are_noted(play: TicketPlay) -> None:
 
 
 async def rewrite(api: ModelApi, key: ObjectKey, value: str) -> None:
-    """The rival writes the field that the operator states."""
+    """The other client writes the field that the operator sets."""
     body = {"data": {"seats": value}}
     await api.patch(CONFIG_MAP, key, body, type=PatchType.MERGE, field_manager=RIVAL)
 
@@ -87,7 +87,7 @@ async def test_once_the_rival_is_gone_the_object_is_corrected_and_ready_again(
         assert api.read(CONFIG_MAP, ticket)["data"] == {"seats": "2"}
         await asyncio.sleep(3 * LONGEST_PAUSE)
         assert ready(api, ticket)[0] == "True"
-        # What comes later is a user again.
+        # A later change is treated as that of a user again.
         await rewrite(api, ticket, "7")
         await asyncio.sleep(0.5)
         assert api.read(CONFIG_MAP, ticket)["data"] == {"seats": "2"}

@@ -87,7 +87,7 @@ async def test_an_object_that_exists_is_never_changed(
         api.put(CONFIG_MAP, "web", data={"mine": "yes"})
     before = api.read(CONFIG_MAP, WEB)
     if not shown:
-        # The watch is behind: it does not show the object yet.
+        # The watch lags behind and does not show the object yet.
         api.server.collection(CONFIG_MAP).objects.pop(WEB)
         api.before = _restore(api, before)
     async with operator(api, playbook(create)):
@@ -119,7 +119,7 @@ def _restore(api: ModelApi, obj: Any) -> Callable[[Call], Any]:
 
 
 async def test_a_creation_whose_answer_was_lost_is_recognised(api: ModelApi, ticket: ObjectKey) -> None:
-    """Also where the watch shows the object late, and another client has changed it meanwhile."""
+    """Also if the watch shows the object late, and another client has changed it since."""
     lost = iter([True])
 
     async def lose(call: Call) -> None:
@@ -137,7 +137,7 @@ async def test_a_creation_whose_answer_was_lost_is_recognised(api: ModelApi, tic
         api.connected.set()
 
 
-async def test_an_owner_that_was_made_anew_does_not_recognise_what_the_earlier_one_created(
+async def test_a_recreated_owner_does_not_recognize_objects_of_the_earlier_one(
     api: ModelApi, ticket: ObjectKey
 ) -> None:
     async def keep(play: TicketPlay) -> None:
@@ -217,14 +217,14 @@ async def test_a_patch_changes_its_fields_alone_and_then_costs_nothing(
         asked = len(requests(api, DEPLOYMENT))
         api.put(DEPLOYMENT, "web", status={"replicas": 1})
         await asyncio.sleep(10)
-        assert len(requests(api, DEPLOYMENT)) == asked, "its status is no matter"
+        assert len(requests(api, DEPLOYMENT)) == asked, "a change of the status costs no request"
         api.put(DEPLOYMENT, "web", spec={"replicas": 7})
         await asyncio.sleep(5)
         assert api.read(DEPLOYMENT, WEB)["spec"] == {"replicas": 2}
 
 
 async def test_a_patch_carries_what_the_play_has_seen(api: ModelApi, ticket: ObjectKey) -> None:
-    """Whatever happens between the play's look and the patch, nobody's change is overwritten unseen."""
+    """A change between the read and the patch is never overwritten unseen."""
     struck: list[Call] = []
 
     async def strike(call: Call) -> None:
@@ -254,7 +254,7 @@ async def test_a_patch_carries_what_the_play_has_seen(api: ModelApi, ticket: Obj
         assert write.body["metadata"].keys() == {"uid", "resourceVersion"}
 
 
-async def test_what_is_not_there_is_not_patched(api: ModelApi, ticket: ObjectKey) -> None:
+async def test_patching_a_missing_object_fails(api: ModelApi, ticket: ObjectKey) -> None:
     async with operator(api, playbook(patch)):
         assert ready(api, ticket)[1:] == (
             "NothingToPatch",
@@ -262,7 +262,9 @@ async def test_what_is_not_there_is_not_patched(api: ModelApi, ticket: ObjectKey
         )
 
 
-async def test_one_that_is_deleted_meanwhile_is_not_made_anew(api: ModelApi, ticket: ObjectKey) -> None:
+async def test_an_object_deleted_before_the_patch_is_not_created_again(
+    api: ModelApi, ticket: ObjectKey
+) -> None:
     async def delete(call: Call) -> None:
         if call.resource == str(DEPLOYMENT) and call.writes and api.exists(DEPLOYMENT, WEB):
             api.remove(DEPLOYMENT, WEB)
@@ -343,7 +345,7 @@ async def test_a_patch_of_a_secret_shows_no_value(api: ModelApi, ticket: ObjectK
         assert diffs == ["data.password: (hidden) -> (hidden)"]
 
 
-async def test_what_is_forgotten_with_an_object_is_not_taken_for_the_next_one(
+async def test_the_memory_of_a_deleted_object_is_not_used_for_the_next_one(
     api: ModelApi, ticket: ObjectKey
 ) -> None:
     owned = owned_by(api, ticket)
@@ -359,7 +361,7 @@ async def test_what_is_forgotten_with_an_object_is_not_taken_for_the_next_one(
 
 
 def pods_hardly_change(resource: Resource[Any], new: Any, old: Any) -> list[Cause]:
-    """As the server's validation of Pods, in short."""
+    """Refuses changes of a Pod as the API server does, in short form."""
     if resource.kind != "Pod" or old is None:
         return []
     specs = [
@@ -399,7 +401,7 @@ async def test_the_fields_of_a_pod_that_cannot_change_are_named_without_their_va
         api.put(POD, "web", spec=spec)
         diffs.clear()
         await asyncio.sleep(20)
-        assert ready(api, ticket)[0] == "True", "what others add is no difference"
+        assert ready(api, ticket)[0] == "True", "additions of others are not a difference"
         assert diffs == []
         container["image"] = "etcd:2"
         await asyncio.sleep(20)
@@ -479,9 +481,7 @@ async def test_a_field_that_the_server_names_is_named(
         assert api.read(CONFIG_MAP, ticket)["data"] == {"a": "1"}
 
 
-async def test_what_is_wrong_for_another_reason_stays_the_servers_sentence(
-    api: ModelApi, ticket: ObjectKey
-) -> None:
+async def test_another_refusal_keeps_the_message_of_the_server(api: ModelApi, ticket: ObjectKey) -> None:
     def refuse(resource: Resource[Any], new: Any, old: Any) -> list[Cause]:
         wrong = resource.kind == "ConfigMap" and old is not None and new["data"]["a"] == "2"
         return [Cause("data.a", "Invalid value: must be odd", "FieldValueInvalid")] if wrong else []
@@ -541,7 +541,7 @@ async def test_a_read_that_is_refused_is_a_failure_and_not_an_absence(
 
 
 @pytest.mark.parametrize("module", ["create", "patch", "record", "delete"])
-async def test_a_process_that_may_no_longer_lead_changes_nothing(
+async def test_a_process_that_may_have_lost_its_lease_changes_nothing(
     api: ModelApi, ticket: ObjectKey, module: str
 ) -> None:
     reached: list[str] = []

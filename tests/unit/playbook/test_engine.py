@@ -143,7 +143,7 @@ async def test_other_parts_of_the_status_and_other_finalizers_stay(
     assert api.calls == [], "what others hold back is no longer ours"
 
 
-async def test_deletion_cleans_up_and_lets_the_object_go(
+async def test_deletion_cleans_up_and_removes_the_finalizer(
     api: ModelApi, airline: Airline, ticket: ObjectKey, start: Start
 ) -> None:
     await start()
@@ -205,7 +205,9 @@ async def test_a_failure_ends_the_reconcile_sets_ready_and_is_retried(
     assert event["reason"] == "AirlineDown"
     assert event["action"] == "booking is known"
     assert event["series"]["count"] >= 2
-    assert not [record for record in caplog.records if record.exc_info], "no traceback for what is understood"
+    assert not [record for record in caplog.records if record.exc_info], (
+        "an expected failure has no traceback"
+    )
     airline.before = Airline().before
     await asyncio.sleep(120)
     obj = api.read(TICKET, ticket)
@@ -284,7 +286,7 @@ async def test_a_paused_object_is_neither_reconciled_nor_cleaned_up(
     await asyncio.sleep(100)
     obj = api.read(TICKET, key)
     assert (ready(obj)["status"], ready(obj)["reason"]) == ("Unknown", "Paused")
-    assert "observedGeneration" not in obj["status"], "nothing was acted on"
+    assert "observedGeneration" not in obj["status"], "the spec was not reconciled"
     assert [call.subresource for call in writes(api)] == ["status"], "it is said once"
     assert airline.effects == []
     api.put(TICKET, "t", metadata={"annotations": {}})

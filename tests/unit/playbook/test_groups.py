@@ -1,4 +1,4 @@
-"""Groups, plans and handlers: what runs when, at the same time or not at all, and how it is told."""
+"""Groups, plans and handlers: when they run, in which order, and what they report."""
 
 import asyncio
 import logging
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("virtual_time")
 
 
 class Log(list[str]):
-    """What tasks did, in order."""
+    """The log of the tasks, in order."""
 
     def task(
         self, name: str, *, changes: bool = False, notify: tuple[Task[TicketPlay], ...] = ()
@@ -109,7 +109,7 @@ async def test_the_others_of_a_parallel_group_end_before_the_first_failure_ends_
     assert str(recap).startswith("ok=1 changed=0 skipped=0 failed=2 in ")
 
 
-async def test_a_failure_goes_before_a_wait(log: Log) -> None:
+async def test_a_failure_takes_precedence_over_a_wait(log: Log) -> None:
     @task("waits")
     async def waits(play: TicketPlay) -> None:
         play.wait_for("it is so", condition=False)
@@ -120,14 +120,14 @@ async def test_a_failure_goes_before_a_wait(log: Log) -> None:
     assert recap.step == "b"
 
 
-async def test_a_conflict_in_a_parallel_group_is_played_again_when_all_have_ended(log: Log) -> None:
+async def test_a_conflict_in_a_parallel_group_is_raised_when_all_members_have_ended(log: Log) -> None:
     conflict = Conflict(409, "Conflict", "modified")
     with pytest.raises(Conflict):
         await run(Group("all", [log.failing("a", conflict), log.task("b")], parallel=True))
     assert log[-1] == "b ends"
 
 
-async def test_who_cancels_a_play_cancels_all_of_a_parallel_group(log: Log) -> None:
+async def test_cancelling_a_reconcile_cancels_all_members_of_a_parallel_group(log: Log) -> None:
     running = asyncio.create_task(run(Group("all", [log.task("a"), log.task("b")], parallel=True)))
     await asyncio.sleep(0.5)
     running.cancel()
@@ -137,7 +137,7 @@ async def test_who_cancels_a_play_cancels_all_of_a_parallel_group(log: Log) -> N
     assert log == ["a begins", "b begins"]
 
 
-async def test_a_plan_runs_when_its_trigger_says_so(log: Log) -> None:
+async def test_a_plan_runs_when_its_trigger_is_true(log: Log) -> None:
     upgrade = Plan("upgrade", [log.task("a")], when=lambda play: play.object.metadata.generation == 2)
     recap = await run(upgrade)
     assert (log, recap.results) == ([], [])
@@ -147,7 +147,7 @@ async def test_a_plan_runs_when_its_trigger_says_so(log: Log) -> None:
     assert (recap.plan, newer.plan) == ("", "")
 
 
-async def test_a_plan_in_progress_and_its_step_are_told(
+async def test_a_plan_in_progress_and_its_step_are_reported(
     api: ModelApi, ticket: ObjectKey, caplog: pytest.LogCaptureFixture
 ) -> None:
     done: set[str] = set()
@@ -263,7 +263,7 @@ async def test_a_notified_handler_runs_although_a_later_task_ends_the_play(log: 
     assert (recap.failure is None, recap.waiting is None) == (how == "waits", how == "fails")
 
 
-async def test_a_notification_is_not_lost_with_a_play_that_did_not_come_to_it(
+async def test_a_notification_is_kept_if_the_reconcile_does_not_reach_the_handler(
     api: ModelApi, ticket: ObjectKey
 ) -> None:
     troubles = iter(["conflict", "failure"])
@@ -295,7 +295,7 @@ async def test_a_notification_is_not_lost_with_a_play_that_did_not_come_to_it(
 
 
 async def test_a_process_that_is_killed_before_a_handler_forgets_it(api: ModelApi, ticket: ObjectKey) -> None:
-    """As the docs say: the next process finds the change made, and nothing notifies the handler again."""
+    """As documented: the next process finds nothing to change, so nothing notifies the handler again."""
     written = 0
     reloads: list[str] = []
 

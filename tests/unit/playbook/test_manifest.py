@@ -23,7 +23,7 @@ OURS = "tickets"
 
 
 def live(content: Json, owned: Json | None = None, manager: str = OURS) -> Unstructured:
-    """An object as the server would show it, with what `manager` has applied."""
+    """Returns an object as the API server would return it, with the fields that `manager` has applied."""
     entry = {"manager": manager, "operation": "Apply", "fieldsV1": owned or {}}
     metadata = {"name": "x", "namespace": "default", **content.get("metadata", {}), "managedFields": [entry]}
     return Unstructured({**content, "metadata": metadata})
@@ -58,7 +58,7 @@ DATA: Json = {"f:data": {"f:a": {}}}
     [
         ({"data": {"a": "1"}}, {"data": {"a": "1", "theirs": "x"}}, DATA, True),
         ({"data": {"a": "1"}}, {"data": {"a": "2"}}, DATA, False),
-        ({"data": {"a": "1"}}, {"data": {"a": "1"}}, {}, False),  # somebody else's
+        ({"data": {"a": "1"}}, {"data": {"a": "1"}}, {}, False),  # of another manager
         ({"data": {"a": "1"}}, {"data": {"a": "1", "b": "2"}}, {"f:data": {"f:a": {}, "f:b": {}}}, False),
         ({}, {"data": {"a": "1"}}, DATA, False),
         ({"data": {"a": "1", "b": None}}, {"data": {"a": "1"}}, DATA, True),
@@ -69,7 +69,7 @@ DATA: Json = {"f:data": {"f:a": {}}}
             {"f:metadata": {"f:labels": {"f:a": {}}}},
             True,
         ),
-        # Lists: merged by key, as sets, or as a whole, as the server says that it does.
+        # Lists that the API server merges by key, as sets, or as a whole.
         (pod(WEB), pod({"name": "side"}, {**WEB, "tty": False}), CONTAINERS, True),
         (pod({**WEB, "image": "web:2"}), pod(WEB), CONTAINERS, False),
         (pod({**WEB, "tty": True}), pod({**WEB, "tty": True}), CONTAINERS, False),
@@ -78,7 +78,7 @@ DATA: Json = {"f:data": {"f:a": {}}}
         ({"s": ["a"]}, {"s": ["x", "a"]}, {"f:s": {'v:"a"': {}}}, True),
         ({"s": ["a"]}, {"s": ["a", "b"]}, {"f:s": {'v:"a"': {}, 'v:"b"': {}}}, False),
         ({"s": ["b"]}, {"s": ["a", "b"]}, {"f:s": {'v:"a"': {}}}, False),
-        # What is one value to the server is the same to the last field.
+        # A value that the API server treats as a whole must be equal.
         ({"spec": {"args": ["a", "b"]}}, {"spec": {"args": ["a", "b"]}}, {"f:spec": {"f:args": {}}}, True),
         (
             {"spec": {"selector": {"app": "x"}}},
@@ -116,7 +116,7 @@ def test_a_key_that_only_the_servers_default_completes_is_matched_by_the_rest() 
     assert not is_fulfilled(manifest, live({"spec": {"ports": ports[:1]}}, owned))
 
 
-def test_what_another_manager_has_applied_is_its_own() -> None:
+def test_fields_of_another_manager_are_not_ours() -> None:
     obj = live({"data": {"a": "1"}}, DATA, manager="other")
     assert told(obj, live({"data": {"a": "1"}})) == []
     assert not is_fulfilled({"data": {"a": "1"}}, obj)
@@ -149,23 +149,21 @@ def test_what_another_manager_has_applied_is_its_own() -> None:
         ({"rules": [{"a": 1, "b": 2}]}, {"rules": [{"a": 1}]}, {"f:rules": {}}, ["- rules[0].b: 2"]),
     ],
 )
-def test_what_changes_is_told_field_by_field(
-    before: Json, after: Json, owned: Json, lines: list[str]
-) -> None:
+def test_changes_are_listed_by_field(before: Json, after: Json, owned: Json, lines: list[str]) -> None:
     assert told(live(before, owned), live(after, owned)) == lines
 
 
-def test_an_apply_that_only_takes_fields_over_is_told() -> None:
+def test_an_apply_that_only_takes_fields_over_is_listed() -> None:
     before, after = live({"data": {"a": "1"}}), live({"data": {"a": "1"}}, DATA)
     assert told(before, after) == ["+ metadata.managedFields: tickets"]
 
 
-def test_a_long_value_is_cut() -> None:
+def test_a_long_value_is_truncated() -> None:
     [added] = additions({"metadata": {}, "data": {"a": "x" * 10_000}})
     assert len(added.line()) < 120
 
 
-def test_the_contents_of_a_secret_are_one() -> None:
+def test_the_contents_of_a_secret_are_secret() -> None:
     assert is_secret(SECRET, "data.password")
     assert is_secret(SECRET, "stringData.password")
     assert is_secret(SECRET, "metadata.annotations.kubectl.kubernetes.io/last-applied-configuration")
@@ -178,7 +176,7 @@ def complete(resource: Resource[Any], body: Json) -> Json:
 
 
 def test_string_data_is_stated_as_data() -> None:
-    """The server copies it there; only what is stated in `data` is removed when it is no longer stated."""
+    """Otherwise the API server copies it there, and a key that is dropped later would stay."""
     made = complete(
         SECRET, {"data": {"a": "b2xk", "c": "Yw=="}, "stringData": {"a": "new", "b": "ö", "d": None}}
     )
@@ -188,7 +186,7 @@ def test_string_data_is_stated_as_data() -> None:
 
 
 @pytest.mark.parametrize("value", [8675309, True, ["hunter2"], {"a": "hunter2"}, "hunter2"])
-def test_string_data_that_is_no_text_is_refused_without_its_value(value: Any) -> None:
+def test_string_data_that_is_not_text_is_refused_without_its_value(value: Any) -> None:
     stated = value if value == "hunter2" else {"pin": value}
     with pytest.raises(TaskFailed, match="Secret is not valid") as refused:
         complete(SECRET, {"stringData": stated})
@@ -220,18 +218,18 @@ contents = st.dictionaries(st.sampled_from(["data", "spec", "rules"]), values, m
 
 
 @given(contents)
-def test_an_object_is_always_as_it_is(content: Json) -> None:
+def test_an_object_matches_itself(content: Json) -> None:
     assert told(live(content), live(content)) == []
 
 
 @given(contents, contents)
-def test_every_change_is_told(before: Json, after: Json) -> None:
+def test_every_change_is_listed(before: Json, after: Json) -> None:
     assert bool(told(live(before), live(after))) == (before != after)
 
 
 @given(contents, contents)
-def test_without_owners_only_the_same_is_fulfilled(manifest: Json, held: Json) -> None:
-    """Whatever the server treats as one value: all of it has to be as it is asked."""
+def test_without_subfields_only_an_equal_value_matches(manifest: Json, held: Json) -> None:
+    """A value that the API server treats as a whole must be equal."""
     owned: Json = {f"f:{name}": {} for name in manifest}
     assert is_fulfilled(manifest, live(held, owned)) == (
         bool(manifest) and {name: held.get(name) for name in manifest} == manifest

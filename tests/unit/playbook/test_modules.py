@@ -1,4 +1,4 @@
-"""What a play does to other objects: apply, delete, wait_for, run_job; and what it reads."""
+"""Modules that act on other objects: apply, delete, scale, evict, wait_for, run_job, and reads."""
 
 import asyncio
 import logging
@@ -57,7 +57,9 @@ async def seats_are_noted(play: TicketPlay) -> None:
     await play.apply(CONFIG_MAP, {"data": {"seats": str(play.object.spec.seats)}})
 
 
-async def test_an_object_is_made_with_its_owners_name_and_reference(api: ModelApi, ticket: ObjectKey) -> None:
+async def test_an_object_is_created_with_its_owners_name_and_reference(
+    api: ModelApi, ticket: ObjectKey
+) -> None:
     async with operator(api, playbook(seats_are_noted)):
         made = api.read(CONFIG_MAP, ticket)
         assert made["data"] == {"seats": "2"}
@@ -74,7 +76,7 @@ async def test_an_object_is_made_with_its_owners_name_and_reference(api: ModelAp
         assert ready(api, ticket)[0] == "True"
 
 
-async def test_what_is_as_it_should_be_costs_one_read_after_a_restart_and_then_nothing(
+async def test_an_object_that_matches_costs_one_read_after_a_restart(
     api: ModelApi, ticket: ObjectKey, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with operator(api, playbook(seats_are_noted), resync=10):
@@ -88,7 +90,7 @@ async def test_what_is_as_it_should_be_costs_one_read_after_a_restart_and_then_n
     assert not [record for record in caplog.records if "change ConfigMap" in record.getMessage()]
 
 
-async def test_what_somebody_else_changes_is_put_right_and_told_field_by_field(
+async def test_a_change_by_another_client_is_corrected_and_reported_by_field(
     api: ModelApi, ticket: ObjectKey, config_map: ObjectKey
 ) -> None:
     diffs: list[str] = []
@@ -104,7 +106,7 @@ async def test_what_somebody_else_changes_is_put_right_and_told_field_by_field(
     assert diffs == ["+ data.seats: 2", "data.seats: 7 -> 2"]
 
 
-async def test_a_field_that_is_no_longer_stated_is_taken_away(api: ModelApi, ticket: ObjectKey) -> None:
+async def test_a_field_dropped_from_the_manifest_is_removed(api: ModelApi, ticket: ObjectKey) -> None:
     stated = {"a": "1", "b": "2"}
 
     async def state(play: TicketPlay) -> None:
@@ -116,9 +118,7 @@ async def test_a_field_that_is_no_longer_stated_is_taken_away(api: ModelApi, tic
         assert api.read(CONFIG_MAP, ticket)["data"] == {"a": "1"}
 
 
-async def test_a_key_that_is_no_longer_stated_in_string_data_is_removed(
-    api: ModelApi, ticket: ObjectKey
-) -> None:
+async def test_a_key_dropped_from_string_data_is_removed(api: ModelApi, ticket: ObjectKey) -> None:
     stated = {"a": "1", "b": "2"}
 
     async def state(play: TicketPlay) -> None:
@@ -131,12 +131,10 @@ async def test_a_key_that_is_no_longer_stated_in_string_data_is_removed(
         assert api.read(SECRET, ticket)["data"] == {"a": "MQ=="}
         asked = len(requests(api, SECRET))
         await asyncio.sleep(60)
-        assert len(requests(api, SECRET)) == asked, "settled, it costs no request"
+        assert len(requests(api, SECRET)) == asked, "a settled object costs no request"
 
 
-async def test_what_is_no_longer_stated_of_an_atomic_map_is_taken_away(
-    api: ModelApi, ticket: ObjectKey
-) -> None:
+async def test_a_key_dropped_from_an_atomic_map_is_removed(api: ModelApi, ticket: ObjectKey) -> None:
     selector = {"app": "web", "tier": "front"}
     diffs: list[str] = []
 
@@ -150,7 +148,7 @@ async def test_what_is_no_longer_stated_of_an_atomic_map_is_taken_away(
         await asyncio.sleep(60)
         assert api.read(SERVICE, ticket)["spec"]["selector"] == {"app": "web"}
         assert diffs == ["- spec.selector.tier: front"]
-        # Who changes a part of it owns the whole.
+        # A client that changes a part of it owns the whole.
         body = {"spec": {"selector": {"theirs": "z"}}}
         await api.patch(SERVICE, ticket, body, type=PatchType.MERGE, field_manager="somebody")
         await asyncio.sleep(1)
@@ -161,7 +159,7 @@ async def test_what_is_no_longer_stated_of_an_atomic_map_is_taken_away(
         assert len(requests(api, SERVICE)) == asked
 
 
-async def test_in_check_mode_the_server_is_asked_what_an_apply_would_change(
+async def test_check_mode_finds_the_changes_of_an_apply_by_a_dry_run(
     api: ModelApi, ticket: ObjectKey
 ) -> None:
     stated = {"app": "web", "tier": "front"}
@@ -212,7 +210,7 @@ async def test_a_status_that_grows_causes_no_read(api: ModelApi, ticket: ObjectK
         assert len(requests(api, DEPLOYMENT)) == asked
 
 
-async def test_an_object_of_somebody_else_is_left_alone(api: ModelApi, ticket: ObjectKey) -> None:
+async def test_an_object_of_another_client_is_not_changed(api: ModelApi, ticket: ObjectKey) -> None:
     api.put(CONFIG_MAP, ticket.name, data={"mine": "yes"})
     async with operator(api, playbook(seats_are_noted)):
         assert api.read(CONFIG_MAP, ticket)["data"] == {"mine": "yes"}
@@ -242,7 +240,9 @@ async def selecting(
         await asyncio.gather(process, return_exceptions=True)
 
 
-async def test_what_the_store_cannot_show_is_not_taken_over(api: ModelApi, ticket: ObjectKey) -> None:
+async def test_an_object_that_the_selector_excludes_is_not_taken_over(
+    api: ModelApi, ticket: ObjectKey
+) -> None:
     async def note(play: TicketPlay) -> None:
         await play.apply(CONFIG_MAP, LABELLED)
 
@@ -252,7 +252,7 @@ async def test_what_the_store_cannot_show_is_not_taken_over(api: ModelApi, ticke
         assert api.read(CONFIG_MAP, ticket)["data"] == {"mine": "yes"}
 
 
-async def test_what_somebody_makes_at_the_same_moment_is_not_taken_over(
+async def test_an_object_created_by_another_client_at_the_same_moment_is_not_taken_over(
     api: ModelApi, ticket: ObjectKey
 ) -> None:
     async def be_faster(call: Call) -> None:
@@ -267,12 +267,14 @@ async def test_what_somebody_makes_at_the_same_moment_is_not_taken_over(
 
 
 async def forbid_elsewhere(call: Call) -> None:
-    """As a Role does, which reaches no further than the watched namespaces."""
+    """Refuses reads outside the watched namespaces, as a Role does."""
     if call.key.namespace == "elsewhere":
         raise Forbidden(403, "Forbidden", "no")
 
 
-async def test_what_the_watch_would_never_show_is_not_applied(api: ModelApi, ticket: ObjectKey) -> None:
+async def test_an_object_that_the_watch_would_exclude_is_not_applied(
+    api: ModelApi, ticket: ObjectKey
+) -> None:
     labels = {"app": "db"}
     far = "default"
 
@@ -296,10 +298,10 @@ async def test_what_the_watch_would_never_show_is_not_applied(api: ModelApi, tic
 
 
 @pytest.mark.parametrize("anothers", [False, True])
-async def test_one_that_is_deleted_while_it_is_looked_at_is_made_anew_without_a_failure(
+async def test_an_object_deleted_around_the_read_is_created_again_without_a_failure(
     api: ModelApi, ticket: ObjectKey, anothers: bool
 ) -> None:
-    """A moment before the read, and a moment after it, when somebody else has taken the name."""
+    """It is deleted just before the read, or just after it, when another object has taken the name."""
     verb = "patch" if anothers else "get"
     gone = False
 
@@ -328,7 +330,7 @@ async def test_one_that_is_deleted_while_it_is_looked_at_is_made_anew_without_a_
         assert api.all(EVENT) == []
 
 
-async def test_it_may_be_taken_over_when_asked_for(api: ModelApi, ticket: ObjectKey) -> None:
+async def test_adopt_takes_an_object_over(api: ModelApi, ticket: ObjectKey) -> None:
     async def adopt(play: TicketPlay) -> None:
         await play.apply(CONFIG_MAP, {"data": {"ours": "too"}}, adopt=True)
 
@@ -350,7 +352,7 @@ async def test_without_force_another_managers_field_is_a_failure_that_names_it(
         status, reason, message = ready(api, ticket)
         assert (status, reason) == ("False", "FieldConflict")
         assert "data.seats" in message
-        assert len(requests(api, CONFIG_MAP)) < 20, "it is tried with back-off"
+        assert len(requests(api, CONFIG_MAP)) < 20, "the operator retries with back-off"
 
 
 async def test_a_secrets_values_are_never_shown(
@@ -374,7 +376,7 @@ async def test_a_secrets_values_are_never_shown(
     assert not [each for each in told if value in each or "b3RoZXI=" in each]
 
 
-async def test_a_kind_that_the_watch_does_not_declare_is_a_defect_that_is_told(
+async def test_a_kind_that_the_watch_does_not_declare_is_reported(
     api: ModelApi, ticket: ObjectKey, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def undeclared(play: TicketPlay) -> None:
@@ -385,7 +387,7 @@ async def test_a_kind_that_the_watch_does_not_declare_is_a_defect_that_is_told(
         assert "does not declare pods: add it to `owns` or `watches`" in caplog.text
 
 
-async def test_what_cannot_be_owned_is_a_defect_unless_said_so(api: ModelApi, ticket: ObjectKey) -> None:
+async def test_an_owner_in_another_namespace_needs_owned_false(api: ModelApi, ticket: ObjectKey) -> None:
     body = {"metadata": {"name": "far", "namespace": "elsewhere"}, "data": {"a": "b"}}
     owned = True
 
@@ -412,7 +414,7 @@ async def test_an_object_is_deleted_once_and_exactly_that_one(api: ModelApi, tic
         await asyncio.sleep(60)
         [call] = requests(api, CONFIG_MAP)
         assert (call.verb, call.key) == ("delete", old)
-        assert not gone[-1], "its finalizer holds it"
+        assert not gone[-1], "its finalizer keeps it"
         api.put(CONFIG_MAP, "old", metadata={"finalizers": []})
         api.remove(CONFIG_MAP, old)
         await asyncio.sleep(60)
@@ -420,7 +422,7 @@ async def test_an_object_is_deleted_once_and_exactly_that_one(api: ModelApi, tic
         assert len(requests(api, CONFIG_MAP)) == 1
 
 
-async def test_one_that_took_the_name_of_what_was_seen_is_not_deleted(
+async def test_another_object_with_the_name_of_the_one_that_was_seen_is_not_deleted(
     api: ModelApi, ticket: ObjectKey
 ) -> None:
     async def take_the_name(call: Call) -> None:
@@ -442,7 +444,7 @@ async def test_one_that_took_the_name_of_what_was_seen_is_not_deleted(
         assert api.all(EVENT) == []
 
 
-async def test_a_wait_is_no_failure_and_the_watch_ends_it(
+async def test_a_wait_does_not_fail_and_the_watch_ends_it(
     api: ModelApi, ticket: ObjectKey, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def deployed(play: TicketPlay) -> None:
@@ -461,7 +463,9 @@ async def test_a_wait_is_no_failure_and_the_watch_ends_it(
         assert not [record for record in caplog.records if record.levelno > logging.INFO]
 
 
-async def test_what_no_watch_tells_is_looked_at_again_after_a_while(api: ModelApi, ticket: ObjectKey) -> None:
+async def test_a_condition_that_no_watch_reports_is_checked_after_the_fallback(
+    api: ModelApi, ticket: ObjectKey
+) -> None:
     answers = iter([False, False, True])
 
     async def answered(play: TicketPlay) -> None:
@@ -495,10 +499,10 @@ async def test_a_job_runs_once_and_its_end_is_seen(api: ModelApi, ticket: Object
         body["spec"]["template"]["spec"]["restartPolicy"] = "OnFailure"
         api.put(TICKET, ticket.name, spec={"seats": 3})
         await asyncio.sleep(1)
-        assert len(api.all(JOB)) == 2, "another content is another Job"
+        assert len(api.all(JOB)) == 2, "a changed spec starts another Job"
 
 
-async def test_a_job_that_failed_is_told_and_run_again_when_somebody_deletes_it(
+async def test_a_failed_job_is_reported_and_runs_again_after_its_deletion(
     api: ModelApi, ticket: ObjectKey
 ) -> None:
     async def job_is_done(play: TicketPlay) -> None:
@@ -521,7 +525,7 @@ async def test_a_job_that_failed_is_told_and_run_again_when_somebody_deletes_it(
         assert api.read(JOB, key)["metadata"]["uid"] != job["metadata"]["uid"]
 
 
-async def test_what_is_read_comes_from_stores(api: ModelApi, ticket: ObjectKey) -> None:
+async def test_get_owned_and_list_read_from_the_stores(api: ModelApi, ticket: ObjectKey) -> None:
     seen: list[Any] = []
 
     async def look(play: TicketPlay) -> None:
@@ -548,7 +552,9 @@ async def test_what_is_read_comes_from_stores(api: ModelApi, ticket: ObjectKey) 
         assert [call.key.name for call in api.calls if call.verb == "get"] == ["a", "b"], "to make them"
 
 
-async def test_a_secondary_object_wakes_whom_its_mapper_names(api: ModelApi, ticket: ObjectKey) -> None:
+async def test_a_secondary_object_reconciles_the_objects_that_its_mapper_names(
+    api: ModelApi, ticket: ObjectKey
+) -> None:
     plays = 0
 
     async def counted(play: TicketPlay) -> None:
@@ -614,7 +620,9 @@ async def test_what_the_server_refuses_a_module_can_be_rescued(api: ModelApi, ti
         assert ready(api, ticket)[0] == "True"
 
 
-async def test_a_conflict_passes_a_rescue_and_is_played_again(api: ModelApi, ticket: ObjectKey) -> None:
+async def test_a_conflict_passes_a_rescue_and_causes_another_reconcile(
+    api: ModelApi, ticket: ObjectKey
+) -> None:
     calls = 0
     rescued = False
 
@@ -638,7 +646,7 @@ async def test_a_conflict_passes_a_rescue_and_is_played_again(api: ModelApi, tic
         assert api.read(CONFIG_MAP, ticket)["data"] == {"seats": "2"}
 
 
-async def test_a_server_that_says_when_to_come_back_is_heeded(api: ModelApi, ticket: ObjectKey) -> None:
+async def test_a_retry_after_of_the_server_is_respected(api: ModelApi, ticket: ObjectKey) -> None:
     async def shed_load(call: Call) -> None:
         if call.resource == str(CONFIG_MAP):
             raise TooManyRequests(429, "TooManyRequests", "slow down", retry_after=60)
@@ -676,7 +684,7 @@ async def test_a_deployment_is_scaled_and_then_costs_nothing(api: ModelApi, tick
         assert api.read(DEPLOYMENT, ObjectKey("default", "web"))["spec"] == {"replicas": 2}
 
 
-async def test_what_is_not_there_is_not_scaled(api: ModelApi, ticket: ObjectKey) -> None:
+async def test_scaling_a_missing_object_fails(api: ModelApi, ticket: ObjectKey) -> None:
     async def scale(play: TicketPlay) -> None:
         await play.scale(DEPLOYMENT, "web", 2)
 
@@ -688,7 +696,7 @@ async def test_what_is_not_there_is_not_scaled(api: ModelApi, ticket: ObjectKey)
         )
 
 
-async def test_a_pod_is_evicted_once_it_has_said_what_it_had_to_say(api: ModelApi, ticket: ObjectKey) -> None:
+async def test_a_pod_is_evicted_after_its_log_was_read(api: ModelApi, ticket: ObjectKey) -> None:
     gone: list[bool] = []
     said: list[str] = []
 
@@ -708,7 +716,7 @@ async def test_a_pod_is_evicted_once_it_has_said_what_it_had_to_say(api: ModelAp
     assert write.body["deleteOptions"]["preconditions"]["uid"]
 
 
-async def test_in_check_mode_nothing_is_scaled_nor_evicted(api: ModelApi, ticket: ObjectKey) -> None:
+async def test_check_mode_neither_scales_nor_evicts(api: ModelApi, ticket: ObjectKey) -> None:
     async def both(play: TicketPlay) -> None:
         await play.scale(DEPLOYMENT, "web", 2)
         await play.evict(POD, "web-1")

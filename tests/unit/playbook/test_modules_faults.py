@@ -1,4 +1,4 @@
-"""Whatever happens at whichever call of the modules, the same objects come of it."""
+"""Every fault at every call of the modules leads to the same objects."""
 
 import json
 import re
@@ -66,7 +66,7 @@ async def roll_out(play: TicketPlay) -> None:
 
 
 def is_migrated(play: TicketPlay) -> bool:
-    """Whether the Deployment has the seats already."""
+    """Returns whether the Deployment has the seats already."""
     deployment = play.get(DEPLOYMENT, play.object.metadata.name)
     return deployment is not None and deployment.spec.get("replicas") == play.object.spec.seats
 
@@ -93,7 +93,7 @@ class Deployed(Scenario):
         return [Watch(TICKET, playbook(*self.tasks), resync=60, owns=OWNS)]
 
     def effects(self) -> Sequence[str]:
-        """What was made, deleted or given another spec: a Job that is run again does its work twice."""
+        """The objects created, deleted or changed: a Job that runs again does its work twice."""
         if self._user is None:
             return ()
         return [
@@ -114,7 +114,7 @@ class Deployed(Scenario):
         yield "fewer seats are asked for"
 
     def state(self, api: ModelApi) -> object:
-        """What the user cares for: an object made anew by a repeated play is as good."""
+        """The part that matters to the user: an object that a repeated reconcile created again is as good."""
         return {
             str(resource): sorted((_content(each) for each in api.all(resource)), key=str)
             for resource in self.kinds
@@ -143,7 +143,7 @@ def test_every_fault_at_every_call_leads_to_the_same_objects() -> None:
     matrix = explore(Deployed)
     matrix.require_converged()
     assert suffered(matrix) == set(Fault)
-    # ConfigMaps, Secret, Job, Deployment, statuses; once more with fewer seats, and the guard's deletion.
+    # ConfigMaps, Secret, Job, Deployment, statuses; again with fewer seats, and the guard's deletion.
     assert len(matrix.sites) >= 12
 
 
@@ -160,7 +160,7 @@ async def evict(play: TicketPlay) -> None:
 
 
 class Scaled(Deployed):
-    """A ticket that scales what others keep, and evicts their pod: what makes it anew is the user, too."""
+    """A ticket that scales a Deployment of others, and evicts their pod, which the user creates again."""
 
     tasks = (scale, evict)
     kinds = (TICKET, DEPLOYMENT, POD)
@@ -186,7 +186,7 @@ class Scaled(Deployed):
         yield "it is scaled again, and that pod is gone, too"
 
 
-def test_every_fault_at_every_call_scales_and_evicts_but_once() -> None:
+def test_every_fault_at_every_call_scales_and_evicts_only_once() -> None:
     matrix = explore(Scaled)
     matrix.require_converged()
     assert suffered(matrix) == set(Fault)
@@ -196,7 +196,7 @@ def test_every_fault_at_every_call_scales_and_evicts_but_once() -> None:
 
 
 class Claimed(Deployed):
-    """A ticket that claims a number before it creates what has that number in its name, then patches it."""
+    """A ticket that claims a number, creates an object with that number in its name, and patches it."""
 
     kinds = (TICKET, CONFIG_MAP)
 
@@ -204,7 +204,7 @@ class Claimed(Deployed):
         @task("a number is claimed")
         async def claim(play: TicketPlay) -> None:
             if not play.status.booking:
-                # Another process would claim another one: so the claim must be stored before it is used.
+                # Another process would claim another number, so the claim must be stored before it is used.
                 await play.record(replace(play.status, booking=f"number-{process.number}"))
 
         @task("the number is taken")
@@ -228,7 +228,7 @@ class Claimed(Deployed):
     def state(self, api: ModelApi) -> object:
         numbers = [each["metadata"]["name"] for each in api.all(CONFIG_MAP)]
         claimed = [each["status"]["booking"] for each in api.all(TICKET)]
-        assert numbers == claimed, "what was claimed was created, and nothing else"
+        assert numbers == claimed, "exactly the claimed objects were created"
         return re.sub("number-[0-9]+", "number", json.dumps(super().state(api), sort_keys=True))
 
     def play(self, user: ModelApi) -> Iterator[str | float]:
@@ -239,7 +239,7 @@ class Claimed(Deployed):
         yield "other seats are noted"
 
 
-def test_every_fault_at_every_call_claims_creates_and_patches_but_once() -> None:
+def test_every_fault_at_every_call_claims_creates_and_patches_only_once() -> None:
     matrix = explore(Claimed)
     matrix.require_converged()
     assert suffered(matrix) == set(Fault)
@@ -250,7 +250,7 @@ def test_every_fault_at_every_call_claims_creates_and_patches_but_once() -> None
 
 
 class Retained(Deployed):
-    """A ticket that keeps data which outlives it, until its cleanup deletes that."""
+    """A ticket with data that outlives it until the cleanup deletes the data."""
 
     kinds = (TICKET, CONFIG_MAP)
 
@@ -288,7 +288,7 @@ def test_every_fault_at_every_call_deletes_what_outlives_its_owner() -> None:
 
 
 class Careless(Deployed):
-    """The planted defect: a name that only the process knows which has made it up."""
+    """The planted defect: a name that only the process that invented it knows."""
 
     def watches(self, process: Process) -> Sequence[Watch]:
         name = f"config-{process.number}"
@@ -305,13 +305,13 @@ class Careless(Deployed):
         yield "it is applied"
 
 
-def test_a_playbook_whose_names_change_is_found_out() -> None:
+def test_a_playbook_whose_names_change_is_detected() -> None:
     with pytest.raises(AssertionError, match="runs failed"):
         explore(Careless, faults=[Fault.KILLED_AFTER]).require_converged()
 
 
 class Forgetful(Deployed):
-    """The planted defect: each process has the Job run anew, because it does not know that it has run."""
+    """The planted defect: each process runs the Job again, because it does not know that it has run."""
 
     def watches(self, process: Process) -> Sequence[Watch]:
         done = False
@@ -333,6 +333,6 @@ class Forgetful(Deployed):
         yield "the job runs"
 
 
-def test_a_playbook_that_runs_a_job_twice_is_found_out() -> None:
+def test_a_playbook_that_runs_a_job_twice_is_detected() -> None:
     with pytest.raises(AssertionError, match=r"happened too often\.\s[\s\S]*jobs\.batch"):
         explore(Forgetful, faults=[Fault.KILLED_AFTER]).require_converged()

@@ -1,4 +1,4 @@
-"""Names of children: valid for their kind, unchanged where they can be, and never the same by accident."""
+"""Names of children: valid for their kind, unchanged if possible, and never equal by accident."""
 
 import re
 from typing import Any
@@ -18,7 +18,7 @@ def kind(group: str, name: str) -> Resource[Any]:
     return Resource(group, "v1", name, name.lower() + "s", PartialObjectMetadata)
 
 
-# What the API server accepts (apimachinery, util/validation; kubernetes, pkg/apis/*/validation).
+# The names that the API server accepts (apimachinery, util/validation; kubernetes, pkg/apis/*/validation).
 VALID: dict[Resource[Any] | None, tuple[int, str]] = {
     None: (52, "[a-z]([-a-z0-9]*[a-z0-9])?"),
     kind("", "Service"): (63, "[a-z]([-a-z0-9]*[a-z0-9])?"),

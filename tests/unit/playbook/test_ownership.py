@@ -1,4 +1,4 @@
-"""One rule says which objects a playbook may change, and every module keeps it."""
+"""One rule for all modules decides which objects a playbook may change."""
 
 import asyncio
 from typing import Any
@@ -65,7 +65,7 @@ PODS = [Secondary(POD, lambda pod, stores: [ObjectKey("default", "my-ticket")])]
 
 
 def foreign(api: ModelApi, how: str) -> tuple[dict[str, Any], str]:
-    """The metadata of an object that is not the ticket's, and what a refusal says about it."""
+    """Returns the metadata of an object that does not belong to the ticket, and the words of the refusal."""
     match how:
         case "unmanaged":
             return {}, "is not managed by any object"
@@ -223,7 +223,7 @@ async def test_what_outlives_its_owner_carries_its_uid_and_causes_plays(
             assert "ownerReferences" not in metadata
             api.put(resource, key.name, namespace=key.namespace, spec={"a": "2"})
             await asyncio.sleep(1)
-            assert api.read(resource, key)["spec"] == {"a": "1"}, "its change has caused a play"
+            assert api.read(resource, key)["spec"] == {"a": "1"}, "its change has caused a reconcile"
     assert found[-1] == ["elsewhere/web", "web"]
     api.calls.clear()
     played = await Hand("tickets", Settings(leader_elect=True), api).check(
@@ -243,7 +243,9 @@ async def test_who_removes_the_annotation_of_an_object_causes_a_play(
         assert ready(api, ticket)[0] == "True"
         api.put(CONFIG_MAP, "web", metadata={"annotations": {}})
         await asyncio.sleep(1)
-        assert ready(api, ticket)[1] == "NameTaken", "it was taken from the ticket, which leaves it alone"
+        assert ready(api, ticket)[1] == "NameTaken", (
+            "another owner took it over, so the ticket does not change it"
+        )
 
 
 async def test_a_cleanup_deletes_what_outlives_the_object(api: ModelApi, ticket: ObjectKey) -> None:
@@ -266,7 +268,7 @@ async def test_a_cleanup_deletes_what_outlives_the_object(api: ModelApi, ticket:
         assert not api.exists(TICKET, ticket)
 
 
-async def test_an_owner_that_was_made_anew_does_not_get_the_data_of_the_earlier_one(
+async def test_a_recreated_owner_does_not_get_the_data_of_the_earlier_one(
     api: ModelApi, ticket: ObjectKey
 ) -> None:
     adopt = False
@@ -321,7 +323,7 @@ async def test_a_pod_belongs_to_the_owner_of_its_deployment_where_the_watch_show
     declared = [*PODS, Secondary(REPLICA_SET, lambda _, stores: ())]
     async with operator(api, playbook(evict), watches=declared):
         assert not api.exists(POD, WEB)
-        # A ReplicaSet that has taken the name is another one.
+        # Another ReplicaSet has taken the name.
         api.put(
             POD,
             "web",
@@ -336,9 +338,7 @@ async def test_a_pod_belongs_to_the_owner_of_its_deployment_where_the_watch_show
         assert ready(api, ticket)[1] == "NotOwned"
 
 
-async def test_whoever_takes_an_object_from_its_owner_before_it_is_deleted_keeps_it(
-    api: ModelApi, ticket: ObjectKey
-) -> None:
+async def test_an_object_taken_over_before_its_deletion_is_kept(api: ModelApi, ticket: ObjectKey) -> None:
     async def take(call: Call) -> None:
         if call.verb == "delete" and api.read(CONFIG_MAP, WEB)["metadata"].get("ownerReferences"):
             api.put(CONFIG_MAP, "web", metadata={"ownerReferences": []})
@@ -351,7 +351,7 @@ async def test_whoever_takes_an_object_from_its_owner_before_it_is_deleted_keeps
         assert ready(api, ticket)[1] == "NotOwned"
 
 
-async def test_whoever_takes_a_deployment_from_its_owner_before_it_is_scaled_keeps_its_replicas(
+async def test_a_deployment_taken_over_before_it_is_scaled_keeps_its_replicas(
     api: ModelApi, ticket: ObjectKey
 ) -> None:
     async def take(call: Call) -> None:
@@ -396,7 +396,7 @@ async def test_an_object_whose_stored_metadata_does_not_show_the_owner_is_read_l
 
 
 @pytest.mark.parametrize("gone", [True, False])
-async def test_an_object_of_others_that_goes_while_it_is_looked_at_is_no_failure(
+async def test_a_foreign_object_deleted_during_the_check_is_not_a_failure(
     api: ModelApi, ticket: ObjectKey, gone: bool
 ) -> None:
     struck = False
@@ -432,13 +432,13 @@ async def test_a_role_that_may_not_read_the_object_does_not_hide_whose_it_is(
         assert ready(api, ticket)[1] == "NotOwned"
 
 
-async def test_what_is_not_there_costs_no_request(api: ModelApi, ticket: ObjectKey) -> None:
+async def test_a_missing_object_costs_no_request(api: ModelApi, ticket: ObjectKey) -> None:
     async with operator(api, playbook(delete, evict), watches=PODS, resync=5):
         await asyncio.sleep(60)
         assert requests(api, CONFIG_MAP) == requests(api, POD) == []
 
 
-async def test_a_take_over_that_meets_a_conflict_is_played_again(api: ModelApi, ticket: ObjectKey) -> None:
+async def test_a_take_over_that_meets_a_conflict_is_repeated(api: ModelApi, ticket: ObjectKey) -> None:
     struck: list[Call] = []
 
     async def conflict(call: Call) -> None:
@@ -457,7 +457,7 @@ async def test_a_take_over_that_meets_a_conflict_is_played_again(api: ModelApi, 
 
 
 @pytest.mark.parametrize("owned", [True, False])
-async def test_two_owners_that_take_an_object_from_each_other_are_slowed_down_and_told(
+async def test_two_owners_that_take_an_object_from_each_other_are_slowed_down_and_reported(
     api: ModelApi, ticket: ObjectKey, owned: bool
 ) -> None:
     async def adopt(play: TicketPlay) -> None:
@@ -476,7 +476,7 @@ async def test_two_owners_that_take_an_object_from_each_other_are_slowed_down_an
 
 
 @pytest.mark.parametrize("how", ["scale", "patch"])
-async def test_a_client_that_keeps_changing_what_is_scaled_or_patched_is_slowed_down_and_told(
+async def test_a_client_that_keeps_changing_scaled_or_patched_fields_is_slowed_down_and_reported(
     api: ModelApi, ticket: ObjectKey, how: str
 ) -> None:
     async def change(play: TicketPlay) -> None:

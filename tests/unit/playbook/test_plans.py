@@ -1,4 +1,4 @@
-"""Plans with `on_change`: due from a change of the spec until they have finished with what it says last."""
+"""Plans with `on_change`: due from a change of the spec until they have finished with the last values."""
 
 import asyncio
 from collections.abc import Callable
@@ -50,7 +50,7 @@ def playbook(*steps: Step[Any]) -> Playbook[TicketPlay]:
 def counting(
     log: list[str], name: str, failure: Callable[[], BaseException | None] = lambda: None
 ) -> Task[Any]:
-    """A task that notes that it ran, and fails if there is a failure."""
+    """A task that logs its run, and fails if a failure is set."""
 
     @task(name)
     async def run(play: TicketPlay) -> None:
@@ -75,7 +75,7 @@ def ask(api: ModelApi, number: int) -> None:
     api.put(TICKET, KEY.name, spec={"seats": number})
 
 
-async def test_a_spec_that_is_put_back_half_way_has_the_plan_run_again(
+async def test_a_spec_that_is_changed_back_half_way_runs_the_plan_again(
     api: ModelApi, ticket: ObjectKey
 ) -> None:
     async with operator(api, playbook(upgrade())):
@@ -92,7 +92,7 @@ async def test_a_spec_that_is_put_back_half_way_has_the_plan_run_again(
         assert annotations(api)[ANNOTATION] != IN_PROGRESS
 
 
-async def test_a_new_process_knows_that_a_plan_is_under_way(api: ModelApi, ticket: ObjectKey) -> None:
+async def test_a_new_process_knows_that_a_plan_is_in_progress(api: ModelApi, ticket: ObjectKey) -> None:
     async with operator(api, playbook(upgrade())):
         ask(api, 2)
         await asyncio.sleep(1)
@@ -117,7 +117,7 @@ async def test_a_finished_plan_is_not_due_and_costs_nothing(api: ModelApi, ticke
         assert writes == []
 
 
-async def test_that_a_plan_is_under_way_is_stored_before_its_first_effect(
+async def test_the_start_of_a_plan_is_stored_before_its_first_effect(
     api: ModelApi, ticket: ObjectKey
 ) -> None:
     seen: list[str] = []
@@ -133,9 +133,7 @@ async def test_that_a_plan_is_under_way_is_stored_before_its_first_effect(
     assert seen == [IN_PROGRESS, IN_PROGRESS]
 
 
-async def test_a_killed_process_is_followed_by_one_that_runs_the_plan(
-    api: ModelApi, ticket: ObjectKey
-) -> None:
+async def test_after_a_killed_process_the_next_one_runs_the_plan(api: ModelApi, ticket: ObjectKey) -> None:
     @task("takes for ever")
     async def endless(play: TicketPlay) -> None:
         await asyncio.sleep(3600)
@@ -161,9 +159,7 @@ async def test_a_copy_of_an_object_starts_again(api: ModelApi, ticket: ObjectKey
         assert len(log) == 2
 
 
-async def test_a_user_who_removes_the_annotation_has_the_plan_run_again(
-    api: ModelApi, ticket: ObjectKey
-) -> None:
+async def test_removing_the_annotation_runs_the_plan_again(api: ModelApi, ticket: ObjectKey) -> None:
     log: list[str] = []
     async with operator(api, playbook(upgrade(counting(log, "a")))):
         api.put(TICKET, KEY.name, metadata={"annotations": {}})
@@ -171,7 +167,7 @@ async def test_a_user_who_removes_the_annotation_has_the_plan_run_again(
         assert len(log) == 2
 
 
-async def test_an_annotation_that_is_no_news_causes_no_play(api: ModelApi, ticket: ObjectKey) -> None:
+async def test_an_own_annotation_causes_no_reconcile(api: ModelApi, ticket: ObjectKey) -> None:
     log: list[str] = []
     async with operator(api, playbook(counting(log, "each play"), upgrade(counting(log, "a")))):
         await asyncio.sleep(10)
@@ -249,7 +245,7 @@ async def test_a_refused_record_is_shown_on_the_object_and_nothing_is_done(
 
 
 async def test_a_plan_may_have_both_triggers(api: ModelApi, ticket: ObjectKey) -> None:
-    """What it applied is gone: `when` has it repeated."""
+    """`when` runs the plan again after the object that it applied was deleted."""
     gone = upgrade(when=lambda play: play.get(CONFIG_MAP, KEY.name) is None)
     async with operator(api, playbook(gone)):
         api.remove(CONFIG_MAP, KEY)
@@ -269,9 +265,7 @@ async def test_a_plan_may_have_both_triggers(api: ModelApi, ticket: ObjectKey) -
         ),
     ],
 )
-async def test_a_plan_that_could_not_be_kept_track_of_is_refused(
-    make: Callable[[], object], message: str
-) -> None:
+async def test_a_plan_that_could_not_be_recorded_is_refused(make: Callable[[], object], message: str) -> None:
     with pytest.raises(TypeError, match=message):
         make()
 
@@ -343,10 +337,10 @@ async def test_a_permanent_failure_of_an_independent_plan_leaves_the_rest_its_re
 
 
 @pytest.mark.parametrize("permanent", [True, False])
-async def test_what_waits_beside_a_failed_plan_is_checked_at_its_own_time(
+async def test_a_wait_beside_a_failed_plan_is_checked_at_its_own_time(
     api: ModelApi, ticket: ObjectKey, permanent: bool
 ) -> None:
-    """The back-off of the failed one grows to minutes."""
+    """The back-off of the failed plan grows to minutes."""
     times: list[float] = []
     loop = asyncio.get_running_loop()
 
@@ -364,7 +358,7 @@ async def test_what_waits_beside_a_failed_plan_is_checked_at_its_own_time(
         assert len(times) > 90
 
 
-async def test_a_failed_blocking_task_keeps_to_its_back_off_whatever_asked_for_another_play(
+async def test_a_failed_blocking_task_keeps_its_back_off_despite_other_requests(
     api: ModelApi, ticket: ObjectKey
 ) -> None:
     log: list[str] = []

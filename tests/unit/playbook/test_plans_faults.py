@@ -1,4 +1,4 @@
-"""Whatever happens at whichever call, plans finish with the last spec, and waits end in time."""
+"""Under every fault at every call, plans finish with the last spec, and waits end in time."""
 
 from collections.abc import Iterator, Sequence
 
@@ -20,7 +20,7 @@ async def roll_out(play: TicketPlay) -> None:
 
 
 class Reverted(Deployed):
-    """An upgrade that waits half-way, and a spec that is put back; an independent plan that waits, too."""
+    """An upgrade that waits half-way, and a spec that is changed back; an independent plan waits, too."""
 
     controllers = ()
 
@@ -48,7 +48,7 @@ class Reverted(Deployed):
 
 
 def differs(play: TicketPlay) -> bool:
-    """Whether what the plan has applied is not there any more: a write may land after its timeout."""
+    """Returns whether the objects of the plan no longer exist: a write may land after its timeout."""
     data, deployment = play.get(CONFIG_MAP, KEY.name), play.get(DEPLOYMENT, KEY.name)
     if data is None or deployment is None:
         return True
@@ -56,7 +56,7 @@ def differs(play: TicketPlay) -> bool:
 
 
 class PutBackAtOnce(Reverted):
-    """As before, but the user is quick: the spec is put back at any instruction of the plan.
+    """As before, but the user is quick: the spec is changed back at any instruction of the plan.
 
     The plan also repairs what it has applied.
     """
@@ -79,12 +79,12 @@ class PutBackAtOnce(Reverted):
         assert user.read(DEPLOYMENT, KEY)["spec"] == {"replicas": 2}
 
     def effects(self) -> Sequence[str]:
-        """What is made depends on when the spec is put back."""
+        """The created objects depend on when the spec is changed back."""
         return ()
 
 
 class Limited(Scenario):
-    """A wait in a plan that times out and then comes true; every object is compared, but for times."""
+    """A wait in a plan that times out and then comes true; all objects are compared, except for times."""
 
     def watches(self, process: Process) -> Sequence[Watch]:
         @task("the config is there")
@@ -114,7 +114,7 @@ def test_a_plan_finishes_with_the_last_spec_under_every_fault() -> None:
     assert suffered(matrix) == set(Fault)
 
 
-def test_a_plan_finishes_with_the_last_spec_however_soon_that_is_put_back() -> None:
+def test_a_plan_finishes_with_the_last_spec_however_soon_it_is_changed_back() -> None:
     matrix = explore(PutBackAtOnce)
     matrix.require_converged()
     assert suffered(matrix) == set(Fault)

@@ -1,4 +1,4 @@
-"""A status that is written in the middle of a play: a durable claim before an outside effect."""
+"""A status that is written during the reconcile: a durable claim before an effect outside."""
 
 import asyncio
 from typing import Any
@@ -27,7 +27,7 @@ async def claim(play: TicketPlay) -> None:
         await play.record(replace(play.status, booking="claimed"))
 
 
-async def test_a_record_is_stored_when_it_returns_and_causes_no_play(
+async def test_a_record_is_stored_when_it_returns_and_causes_no_reconcile(
     api: ModelApi, ticket: ObjectKey
 ) -> None:
     plays: list[tuple[str, str, str]] = []
@@ -49,7 +49,7 @@ async def test_a_record_is_stored_when_it_returns_and_causes_no_play(
         assert ready(api, ticket)[0] == "True"
 
 
-async def test_a_record_of_what_is_stored_costs_nothing(api: ModelApi, ticket: ObjectKey) -> None:
+async def test_recording_the_stored_status_costs_nothing(api: ModelApi, ticket: ObjectKey) -> None:
     async def always(play: TicketPlay) -> None:
         await play.record(replace(play.status, booking="claimed"))
 
@@ -68,7 +68,7 @@ async def test_without_an_argument_the_status_is_recorded_as_it_is(api: ModelApi
         assert ready(api, ticket)[0] == "True"
 
 
-async def test_whatever_becomes_of_the_play_the_record_stays(api: ModelApi, ticket: ObjectKey) -> None:
+async def test_a_record_survives_the_failure_of_the_reconcile(api: ModelApi, ticket: ObjectKey) -> None:
     """A failure, a timeout and a status that the server refuses."""
     how = "fail"
 
@@ -104,7 +104,7 @@ async def test_whatever_becomes_of_the_play_the_record_stays(api: ModelApi, tick
 async def test_a_record_that_is_cut_off_by_the_timeout_is_not_undone(
     api: ModelApi, ticket: ObjectKey
 ) -> None:
-    """The write has landed, and its answer never comes."""
+    """The API server has stored the write, and its answer is lost."""
 
     async def hang(call: Call) -> None:
         if call.subresource == "status" and call.body["status"].get("booking"):
@@ -133,7 +133,7 @@ async def test_a_record_whose_answer_is_lost_is_found_by_the_next_play(
         assert ready(api, ticket)[0] == "True"
 
 
-async def test_an_object_that_changed_is_played_again_before_anything_is_claimed(
+async def test_an_object_that_changed_is_reconciled_again_before_a_claim(
     api: ModelApi, ticket: ObjectKey
 ) -> None:
     effects: list[int] = []
@@ -191,7 +191,7 @@ async def test_a_record_that_is_refused_is_a_failure_of_the_task(api: ModelApi, 
         assert ready(api, ticket)[0] == "True"
 
 
-async def test_a_field_that_the_server_drops_is_no_claim(
+async def test_a_field_that_the_server_drops_fails_the_record(
     api: ModelApi, ticket: ObjectKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As with the CRD of an earlier release."""
@@ -239,9 +239,7 @@ async def test_tasks_at_the_same_time_record_without_losing_anything(
         assert api.all(EVENT) == []
 
 
-async def test_in_check_mode_nothing_is_recorded_and_the_status_is_told(
-    api: ModelApi, ticket: ObjectKey
-) -> None:
+async def test_check_mode_records_nothing_and_keeps_the_status(api: ModelApi, ticket: ObjectKey) -> None:
     told = await Hand("tickets", Settings(), api).check(Watch(TICKET, playbook(claim)), ticket)
     assert told.status["booking"] == "claimed"
     assert api.writes == []
@@ -254,7 +252,7 @@ async def test_a_manual_play_records_too(api: ModelApi, ticket: ObjectKey) -> No
     assert api.read(TICKET, ticket)["status"]["booking"] == "claimed"
 
 
-async def test_a_play_that_no_engine_made_says_so() -> None:
+async def test_a_play_without_an_engine_cannot_record() -> None:
     play: TicketPlay = Play(Ticket(metadata=ObjectMeta(name="t")))
     with pytest.raises(RuntimeError, match="was created without an engine"):
         await play.record(TicketStatus(booking="claimed"))

@@ -1,4 +1,4 @@
-"""A play waits for a rollout, and the object says why the pods do not run."""
+"""A task waits for a rollout, and the status of the object shows why the pods do not run."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -30,7 +30,7 @@ async def servers_run(play: TicketPlay) -> None:
 
 
 def report(api: ModelApi, **status: Any) -> None:
-    """Does what the Deployment's controller does: reports how far the present spec is."""
+    """Acts as the Deployment controller: reports the progress of the current spec."""
     generation = api.read(DEPLOYMENT, KEY)["metadata"]["generation"]
     counts = {"replicas": 1, "updatedReplicas": 1, "availableReplicas": 0}
     api.put(DEPLOYMENT, KEY.name, status={"observedGeneration": generation, **counts, **status})
@@ -42,7 +42,7 @@ def put_pod(api: ModelApi, *, volumes: Any = (), **status: Any) -> None:
     api.put(POD, "web-5d-x", metadata=metadata, spec={"volumes": list(volumes)}, status=status)
 
 
-async def test_it_waits_says_why_and_goes_on(api: ModelApi, ticket: ObjectKey) -> None:
+async def test_it_waits_with_the_reason_and_continues(api: ModelApi, ticket: ObjectKey) -> None:
     async with operator(api, playbook(servers_run), owns=[DEPLOYMENT]):
         assert ready(api, ticket) == (
             "False",
@@ -52,7 +52,7 @@ async def test_it_waits_says_why_and_goes_on(api: ModelApi, ticket: ObjectKey) -
         report(api)
         await asyncio.sleep(1)
         assert ready(api, ticket)[2] == "Deployment web: 0 of 1 updated pods are available."
-        # No watch shows this: the next check does.
+        # No watch reports this, so the next check finds it.
         waiting = {"reason": "ErrImagePull", "message": "manifest unknown"}
         put_pod(api, containerStatuses=[{"name": "app", "image": "i", "state": {"waiting": waiting}}])
         await asyncio.sleep(16)
@@ -64,7 +64,7 @@ async def test_it_waits_says_why_and_goes_on(api: ModelApi, ticket: ObjectKey) -
         assert ready(api, ticket)[0] == "True"
         settled = len(api.calls)
         await asyncio.sleep(300)
-        assert len(api.calls) == settled, "a rollout that is done costs no request"
+        assert len(api.calls) == settled, "a finished rollout costs no request"
 
 
 async def test_an_exceeded_deadline_is_a_failure_and_is_retried(api: ModelApi, ticket: ObjectKey) -> None:
@@ -105,7 +105,7 @@ async def test_the_claims_of_a_pod_that_cannot_be_scheduled_are_read(
         )
 
 
-async def test_without_the_permission_it_says_how_far_the_rollout_is(
+async def test_without_the_permission_it_shows_the_progress_of_the_rollout(
     api: ModelApi, ticket: ObjectKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pages = api.pages

@@ -1,4 +1,4 @@
-"""A Secret's value is in no condition, Event, log line, diff, report or metric, whatever goes wrong."""
+"""The value of a Secret never appears in a condition, Event, log line, diff, report or metric."""
 
 import asyncio
 import base64
@@ -60,7 +60,7 @@ FORMS = [{"stringData": {"password": VALUE}}, {"data": {"password": ENCODED}}]
 
 @pytest.fixture
 def lines(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
-    """What is logged, at every level: as the process writes it, and as it is handed to any handler."""
+    """The log at every level: as the process writes it, and as other handlers receive it."""
     caplog.set_level(logging.DEBUG)
     written: list[str] = []
 
@@ -68,7 +68,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
         def emit(self, record: logging.LogRecord) -> None:
             written.append(self.format(record))
             if record.name != Play.log.name:
-                # What the runtime logs hides it from the handlers of other libraries, too.
+                # The runtime's own records hide it from the handlers of other libraries, too.
                 written.append(record.getMessage())
 
     writer = Writer()
@@ -154,7 +154,7 @@ def failing(error: Callable[[], Exception]) -> Callable[[TicketPlay], Any]:
     ],
 )
 @pytest.mark.parametrize("parallel", [False, True])
-async def test_what_an_author_says(
+async def test_the_messages_of_an_author(
     api: ModelApi,
     ticket: ObjectKey,
     lines: list[str],
@@ -172,7 +172,7 @@ async def test_what_an_author_says(
     book = Playbook(Play, tasks=[Group("all", [named(state), named(then)], parallel=parallel)])
     async with operator(api, book):
         await asyncio.sleep(30)
-        # The second play states what is stored already: it sends nothing, and knows the value all the same.
+        # The second reconcile sends no request, because the object matches, and hides the value nevertheless.
         api.put(TICKET, ticket.name, spec={"seats": 4})
         await asyncio.sleep(30)
         require_hidden(api, ticket, lines)

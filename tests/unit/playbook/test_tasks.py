@@ -1,4 +1,4 @@
-"""Tasks: how they are made, and what they can tell."""
+"""Tasks: how they are declared, run and report."""
 
 import asyncio
 import math
@@ -21,7 +21,7 @@ TicketPlay = Play[Ticket, TicketStatus]
 
 @pytest.fixture
 def result() -> Iterator[TaskResult]:
-    """The result of the task that the test stands for."""
+    """The result of the task that the test takes the place of."""
     token = RESULT.set(TaskResult("this"))
     yield RESULT.get()
     RESULT.reset(token)
@@ -55,7 +55,7 @@ async def test_a_blocking_task_does_not_hold_the_loop_up() -> None:
 
     @task("blocks")
     def blocks(play: TicketPlay) -> None:
-        assert ends.wait(10), "the loop did not turn"
+        assert ends.wait(10), "the event loop was blocked"
 
     running = asyncio.create_task(blocks(play()))
     await asyncio.sleep(0)
@@ -98,13 +98,13 @@ async def test_a_task_has_its_name_and_runs_when_called() -> None:
     assert one.status.phase == "Set"
 
 
-async def test_a_call_is_made_and_recorded(result: TaskResult) -> None:
+async def test_call_runs_the_effect_and_reports_it(result: TaskResult) -> None:
     one = play()
     assert await one.call("book", done, diff="+ booking") == "done"
     assert (result.state, result.message, result.diff) == (State.CHANGED, "book", ("+ booking",))
 
 
-async def test_a_call_is_not_made_in_check_mode_but_recorded(result: TaskResult) -> None:
+async def test_call_in_check_mode_only_reports_the_effect(result: TaskResult) -> None:
     async def forbidden() -> str:
         raise AssertionError("it was made")
 
@@ -123,7 +123,7 @@ async def test_a_call_that_fails_changed_nothing(result: TaskResult) -> None:
     assert result.state is State.OK
 
 
-async def test_a_task_is_ok_unless_it_says_otherwise(result: TaskResult) -> None:
+async def test_a_task_is_ok_by_default(result: TaskResult) -> None:
     one = play()
     one.ok("nothing to do")
     assert (result.state, result.message) == (State.OK, "nothing to do")
@@ -131,7 +131,7 @@ async def test_a_task_is_ok_unless_it_says_otherwise(result: TaskResult) -> None
     assert (result.state, result.message) == (State.SKIPPED, "nothing to do; not here")
 
 
-async def test_what_was_changed_stays_changed_whatever_is_said_afterwards(result: TaskResult) -> None:
+async def test_a_change_stays_reported_after_later_messages(result: TaskResult) -> None:
     one = play()
     await one.call("book", done)
     one.ok("and all is well")
@@ -145,7 +145,7 @@ async def test_of_several_wishes_for_another_play_the_earliest_counts() -> None:
     assert one.after == 10
 
 
-async def test_a_failure_ends_the_play_and_the_recap_tells_all() -> None:
+async def test_a_failure_ends_the_reconcile_and_is_in_the_recap() -> None:
     ran = []
 
     @task("first")

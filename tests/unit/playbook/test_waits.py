@@ -1,4 +1,4 @@
-"""`wait_for` with a limit, and routine waits that leave Ready alone."""
+"""Waits with a time limit, and routine waits that do not affect Ready."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ ANNOTATION = f"{WAIT_PREFIX}tickets"
 
 
 class World:
-    """What the tasks of a test see."""
+    """The state that the tasks of a test observe."""
 
     def __init__(self) -> None:
         self.done: set[str] = set()
@@ -204,9 +204,7 @@ async def test_a_broken_record_begins_the_wait_again(
         assert ready(api, ticket)[1] == "WaitTimedOut"
 
 
-async def test_a_start_that_is_recorded_again_is_no_news(
-    api: ModelApi, ticket: ObjectKey, world: World
-) -> None:
+async def test_the_start_of_a_wait_is_written_once(api: ModelApi, ticket: ObjectKey, world: World) -> None:
     async with operator(api, playbook(waiting(world, within=600, fallback=100))):
         await asyncio.sleep(550)
         assert len(world.times) == 6
@@ -272,7 +270,7 @@ async def test_ready_is_not_true_before_a_plan_on_change_has_finished(
         assert ready(api, ticket)[0] == "True"
 
 
-async def test_a_task_can_catch_a_wait_and_say_so_in_a_condition_of_its_own(
+async def test_a_task_can_catch_a_wait_and_set_a_condition(
     api: ModelApi, ticket: ObjectKey, world: World
 ) -> None:
     @task("backup")
@@ -287,7 +285,7 @@ async def test_a_task_can_catch_a_wait_and_say_so_in_a_condition_of_its_own(
     async with operator(api, playbook(backup)):
         assert ready(api, ticket)[0] == "True"
         await asyncio.sleep(105)
-        assert ready(api, ticket)[:2] == ("False", "WaitTimedOut"), "its time is kept all the same"
+        assert ready(api, ticket)[:2] == ("False", "WaitTimedOut"), "its start time is kept nevertheless"
 
 
 async def test_a_job_may_run_without_making_the_object_unready_and_has_its_limit(
@@ -312,7 +310,7 @@ async def test_a_job_may_run_without_making_the_object_unready_and_has_its_limit
         assert ready(api, ticket)[0] == "True"
 
 
-async def test_a_rollout_that_takes_too_long_fails_and_says_why(api: ModelApi, ticket: ObjectKey) -> None:
+async def test_a_rollout_that_takes_too_long_fails_with_the_reason(api: ModelApi, ticket: ObjectKey) -> None:
     @task("rolled out")
     async def roll_out(play: TicketPlay) -> None:
         manifest = {"spec": {"replicas": 2, "selector": {"matchLabels": {"app": "a"}}, "template": {}}}
