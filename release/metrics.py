@@ -28,7 +28,7 @@ _NAMED_AFTER = {
     "controller_runtime_": "controller-runtime",
     "workqueue_": "controller-runtime",
     "leader_election_": "client-go",
-    "pilothouse_": "ours",
+    "pilothouse_": "Pilothouse",
 }
 
 

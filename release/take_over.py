@@ -72,7 +72,7 @@ class StandIn:
             self._pause(self._found)
         return self.namespace
 
-    def give_back(self) -> None:
+    def restore(self) -> None:
         """Restores the number of replicas that the Deployment had.
 
         Raises:
@@ -80,7 +80,7 @@ class StandIn:
         """
         if self._found is None or not self._replicas:
             return
-        place, (name, *there) = _place(self._found), _words(self._found)
+        place, (name, *there) = _place(self._found), _arguments(self._found)
         try:
             if self._find() is None:
                 say(f"{self._package.name} is no longer installed, so there is nothing to restore")
@@ -96,7 +96,7 @@ class StandIn:
     def _pause(self, deployment: Mapping[str, Any]) -> None:
         place, replicas = _place(deployment), deployment["spec"]["replicas"]
         if not replicas:
-            if not self._replicas and (left := _remembered(deployment)):
+            if not self._replicas and (left := _paused_replicas(deployment)):
                 self._replicas = left
                 say(f"{place} is still paused by an interrupted take-over; it had {left} replica(s)")
             return
@@ -111,7 +111,7 @@ class StandIn:
         patch = {"metadata": {"annotations": {REPLICAS: remembered}}, "spec": {"replicas": replicas}}
         words = (
             "patch",
-            *_words(deployment),
+            *_arguments(deployment),
             "--type=merge",
             f"--patch={json.dumps(patch)}",
         )
@@ -141,16 +141,16 @@ def standing_in(kubectl: Kubectl, package: Package, *, take_over: bool) -> Itera
         stand_in.check()
         yield stand_in
         return
-    with _alone(package):
+    with _exclusive(package):
         try:
             stand_in.check()
             yield stand_in
         finally:
-            stand_in.give_back()
+            stand_in.restore()
 
 
 @contextmanager
-def _alone(package: Package) -> Iterator[None]:
+def _exclusive(package: Package) -> Iterator[None]:
     """Allows only one take-over at a time. Otherwise the first to end would restore what the other paused."""
     lock = folders.clusters() / folders.cluster_id() / f"take-over-{package.name}.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
@@ -164,7 +164,7 @@ def _alone(package: Package) -> Iterator[None]:
         yield
 
 
-def _remembered(deployment: Mapping[str, Any]) -> int:
+def _paused_replicas(deployment: Mapping[str, Any]) -> int:
     """Returns the replicas that a paused Deployment had; 0 if it is not paused or has no annotation."""
     text = deployment["metadata"].get("annotations", {}).get(REPLICAS, "")
     paused = not deployment["spec"]["replicas"]
@@ -172,14 +172,14 @@ def _remembered(deployment: Mapping[str, Any]) -> int:
 
 
 def _runs(deployment: Mapping[str, Any]) -> bool:
-    return bool(deployment["spec"]["replicas"] or _remembered(deployment))
+    return bool(deployment["spec"]["replicas"] or _paused_replicas(deployment))
 
 
 def _place(deployment: Mapping[str, Any]) -> str:
     return f"{deployment['metadata']['namespace']}/{deployment['metadata']['name']}"
 
 
-def _words(deployment: Mapping[str, Any]) -> tuple[str, ...]:
+def _arguments(deployment: Mapping[str, Any]) -> tuple[str, ...]:
     """Returns the arguments that name the Deployment for kubectl."""
     metadata = deployment["metadata"]
     return f"deployment/{metadata['name']}", "-n", metadata["namespace"]

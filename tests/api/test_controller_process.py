@@ -335,7 +335,7 @@ async def test_a_thread_that_blocks_neither_holds_the_end_up_nor_lets_another_le
         await client.patch(LEASE, lease, spec, type=PatchType.MERGE)
     code, log = await ended(process, within=9)
     assert code == 1
-    assert "not ended after 2 s" in log
+    assert "the process did not end within 2 s" in log
     holder = (await client.get(LEASE, lease)).spec.holder_identity
     if told_by == "a signal":
         assert holder.startswith("pod-1")

@@ -113,7 +113,7 @@ async def test_while_another_holds_the_lease_it_is_refused_and_does_nothing(
     code, told, errors = await ended(await play(f"flightticket/{namespace}/t"))
     assert (code, told) == (1, "")
     assert leader.identity in errors
-    assert "add --check" in errors
+    assert "Use --check" in errors
     assert "Traceback" not in errors
     assert (await client.get(LEASE, lease)).spec.holder_identity == leader.identity
     assert airline.requests.total() == 0

@@ -346,14 +346,14 @@ class Hand:
         if shards:
             lease = shard_lease(lease, shard_of(obj.metadata.uid, shards))
         if holder := await self._leader(lease):
-            raise _led(watch, key, lease, holder)
+            raise _lease_held(watch, key, lease, holder)
         timing = self._settings.lease
         elector = LeaderElector(self._api, lease, f"{self._settings.pod_name}_manual-play", timing)
         try:
             async with asyncio.timeout(timing.duration + 2 * timing.retry_period * (1 + JITTER_FACTOR)):
                 await elector.acquire()
         except TimeoutError:
-            raise _led(watch, key, lease, elector.holder or "another process") from None
+            raise _lease_held(watch, key, lease, elector.holder or "another process") from None
         try:
             async with _running(elector.hold()):
                 yield elector.fence
@@ -407,7 +407,7 @@ def _nothing_to_play(watch: Watch, key: ObjectKey) -> Refused:
     )
 
 
-def _led(watch: Watch, key: ObjectKey, lease: ObjectKey, holder: str) -> Refused:
+def _lease_held(watch: Watch, key: ObjectKey, lease: ObjectKey, holder: str) -> Refused:
     resource = watch.resource
     namespace = f" -n {key.namespace}" if key.namespace else ""
     return Refused(

@@ -1,4 +1,4 @@
-"""What people type, on the model of the API server: the fixtures are those of the playbook tests."""
+"""The commands on the model of the API server, with the fixtures of the playbook tests."""
 
 from tests.unit.playbook.conftest import airline, api, start, ticket
 

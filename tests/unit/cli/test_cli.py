@@ -22,7 +22,7 @@ Run = Callable[..., int]
 
 
 class ModelClient:
-    """Stands where `Client` does: an async context manager over the model."""
+    """A stand-in for `Client`: an async context manager around the model."""
 
     def __init__(self, api: ModelApi) -> None:
         self._api = api
@@ -38,7 +38,7 @@ class ModelClient:
 
 @pytest.fixture
 def run(api: ModelApi, airline: Airline, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs the command line of an operator for tickets on the model; returns the exit code."""
+    """Returns a function that runs the command line of a ticket operator and returns the exit code."""
     config = ClientConfig(server="http://model", namespace="default")
     monkeypatch.setattr(ClientConfig, "load", lambda: config)
     monkeypatch.setattr(cli, "Client", lambda config, user_agent: ModelClient(api))

@@ -12,12 +12,12 @@ TicketPlay = Play[Ticket, TicketStatus]
 
 @task("the server is restarted")
 async def restart(play: TicketPlay) -> None:
-    """Restarts what reads its configuration only then."""
+    """Restarts the server, which reads its configuration only when it starts."""
 
 
 @task("the configuration is written", notify=[restart])
 def configure(play: TicketPlay) -> None:
-    """Writes it.
+    """Writes the file.
 
     In a thread.
     """
@@ -39,7 +39,7 @@ async def migrate(play: TicketPlay) -> None: ...
 async def wipe(play: TicketPlay) -> None: ...
 
 
-def newer_version_asked_for(play: TicketPlay) -> bool:
+def newer_version_requested(play: TicketPlay) -> bool:
     return True
 
 
@@ -50,7 +50,7 @@ WATCH = Watch(
         tasks=[
             Group("storage", [volume, network], parallel=True),
             configure,
-            Plan("upgrade", [migrate], when=newer_version_asked_for),
+            Plan("upgrade", [migrate], when=newer_version_requested),
         ],
         cleanup=[wipe],
         finalizer="tests.dev/data",
@@ -71,14 +71,14 @@ tasks, in this order; a failure ends the reconcile
     1.1. the volume "data" is there
     1.2. the network is there
   2. the configuration is written
-     Writes it.
+     Writes the file.
      notifies: the server is restarted
-  3. upgrade (a plan, when newer version asked for, in order)
+  3. upgrade (a plan, when newer version requested, in order)
     3.1. the schema is new
 
 handlers, each once at the end if a task that notifies it has changed something
   1. the server is restarted
-     Restarts what reads its configuration only then.
+     Restarts the server, which reads its configuration only when it starts.
 
 cleanup of a deleted object; once no task fails, the finalizer is removed
   1. the data is gone

@@ -148,7 +148,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 def mount(authority: Authority, name: str, folder: Path) -> None:
-    """Puts a certificate where a Secret would be mounted."""
+    """Writes a certificate to the folder, as the kubelet does with a mounted Secret."""
     for file, key in zip(authority.issue(name), ("tls.crt", "tls.key"), strict=True):
         shutil.copy(file, folder / f"new-{key}")
         (folder / f"new-{key}").rename(folder / key)

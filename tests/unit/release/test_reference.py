@@ -52,7 +52,7 @@ def test_every_reason_is_explained() -> None:
     for folder in ("flights_operator", "pilothouse/playbook"):
         for path in (CHECKOUT / "operator" / folder).rglob("*.py"):
             used |= {next(filter(None, match)) for match in REASON.findall(path.read_text())}
-    assert "InvalidSpec" in used  # the search finds what it should
+    assert "InvalidSpec" in used  # Checks that the search works.
     assert used - UNUSED == set(FLIGHT_TICKET.reasons)
 
 

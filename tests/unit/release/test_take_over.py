@@ -20,7 +20,7 @@ def deployment(replicas: int, namespace: str = "pilothouse", **annotations: str)
 
 
 class Cluster(Kubectl):
-    """A stand-in for kubectl with the given Deployments."""
+    """A stand-in for kubectl that knows the given Deployments."""
 
     def __init__(self, *deployments: dict[str, Any]) -> None:
         super().__init__(Path("kubectl"), Path("config"))
