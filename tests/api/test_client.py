@@ -251,7 +251,7 @@ async def test_requests_that_the_server_does_not_support(
         await client.request(verb, WIDGETS.path(namespace) + path, body=body, content_type=content_type)
 
 
-async def test_an_object_that_does_not_fit_its_view_does_not_hide_others(client, namespace, caplog):
+async def test_an_object_that_does_not_fit_its_view_does_not_hide_others(client, namespace):
     """A CRD may accept more than the view: the seed's CRD accepts unknown fields."""
     loose = crd(WIDGETS)
     name = loose["metadata"]["name"]
@@ -265,7 +265,9 @@ async def test_an_object_that_does_not_fit_its_view_does_not_hide_others(client,
     path = WIDGETS.path(namespace)
     await eventually(lambda: client.request("POST", path, body=bad), within=20)
     good = await client.create(WIDGETS, widget("good"), namespace=namespace)
-    found = [each async for page in client.pages(WIDGETS, namespace=namespace) for each in page.items]
-    assert found == [good]
-    assert f"{namespace}/bad" in caplog.text
-    assert "size" in caplog.text
+    pages = [page async for page in client.pages(WIDGETS, namespace=namespace)]
+    assert [each for page in pages for each in page.items] == [good]
+    (misfit,) = (each for page in pages for each in page.misfits)
+    assert misfit.metadata.name == "bad"
+    assert f"{namespace}/bad cannot be read: " in misfit.why
+    assert "size" in misfit.why

@@ -102,16 +102,16 @@ async def test_the_seeds_manifests_work_unchanged(client: Client, namespace: str
 
 
 WRONG = (
-    ({"to": "b", "number": 1}, "spec.from", "name the city the flight starts from"),
-    ({"from": "", "to": "b", "number": 1}, "spec.from", "name the city the flight starts from"),
-    ({"from": "a", "number": 1}, "spec.to", "name the city the flight goes to"),
+    ({"to": "b", "number": 1}, "spec.from", "set the city that the flight starts from"),
+    ({"from": "", "to": "b", "number": 1}, "spec.from", "set the city that the flight starts from"),
+    ({"from": "a", "number": 1}, "spec.to", "set the city that the flight goes to"),
     ({"from": "a" * 101, "to": "b", "number": 1}, "spec.from", "in at most 100 characters"),
     ({"from": "a", "to": "b" * 60_000, "number": 1}, "spec.to", "in at most 100 characters"),
-    ({"from": "a", "to": "b"}, "spec.number", "say how many seats to book, 1 to 10"),
+    ({"from": "a", "to": "b"}, "spec.number", "set the number of seats to book, 1 to 10"),
     ({"from": "a", "to": "b", "number": 0}, "spec.number", "greater than or equal to 1"),
     ({"from": "a", "to": "b", "number": 11}, "spec.number", "less than or equal to 10"),
     ({"from": "a", "to": "b", "number": "2"}, "spec.number", "must be of type integer"),
-    (None, "spec", "say which flight to book"),
+    (None, "spec", "set the flight to book"),
 )
 
 
@@ -141,9 +141,9 @@ async def test_an_old_incomplete_ticket_can_be_reconciled_and_deleted(client: Cl
         key = ObjectKey(namespace, name)
         held = await patch(client, key, {"metadata": {"finalizers": ["flights.com/booking"]}})
         assert held.metadata.finalizers == ("flights.com/booking",)
-        told = await patch(client, key, status, subresource="status")
-        assert told.status.phase is Phase.FAILED
-        assert [found.reason for found in told.status.conditions] == ["InvalidSpec"]
+        written = await patch(client, key, status, subresource="status")
+        assert written.status.phase is Phase.FAILED
+        assert [found.reason for found in written.status.conditions] == ["InvalidSpec"]
         await client.delete(TICKETS, key)
         await patch(client, key, {"metadata": {"finalizers": None}})
         with pytest.raises(NotFound):
@@ -156,16 +156,16 @@ async def test_rules_apply_to_an_old_incomplete_ticket_once_its_spec_changes(
     await install_seed(client)
     before = await client.create(TICKETS, ticket("old", OLD["no-from"]), namespace=namespace)
     await install_ours(client, namespace)
-    with pytest.raises(Invalid, match="name the city the flight starts from"):
+    with pytest.raises(Invalid, match="set the city that the flight starts from"):
         await patch(client, before.metadata.key, {"spec": {"number": 3}})
-    mended = await patch(client, before.metadata.key, {"spec": {"from": "Mumbai"}})
-    assert mended.spec.from_ == "Mumbai"
+    corrected = await patch(client, before.metadata.key, {"spec": {"from": "Mumbai"}})
+    assert corrected.spec.from_ == "Mumbai"
 
 
 async def test_a_spec_cannot_be_removed(client: Client, namespace: str) -> None:
     await install_ours(client, namespace)
     created = await client.create(TICKETS, seed.TICKET, namespace=namespace)
-    with pytest.raises(KubeError, match="say which flight to book"):
+    with pytest.raises(KubeError, match="set the flight to book"):
         await patch(client, created.metadata.key, {"spec": None})
 
 
@@ -176,8 +176,8 @@ async def test_writes_of_status_and_spec_do_not_affect_each_other(client: Client
     )
     assert created.status.phase is None
     key = created.metadata.key
-    told = await patch(client, key, {"spec": {"number": 9}, "status": {"phase": "Booked"}}, "status")
-    assert (told.spec.number, told.status.phase, told.metadata.generation) == (2, Phase.BOOKED, 1)
+    written = await patch(client, key, {"spec": {"number": 9}, "status": {"phase": "Booked"}}, "status")
+    assert (written.spec.number, written.status.phase, written.metadata.generation) == (2, Phase.BOOKED, 1)
 
 
 async def patch(client: Client, key: ObjectKey, body: object, subresource: str = "") -> FlightTicket:

@@ -177,7 +177,7 @@ async def test_the_howtos_rules_say_what_to_write_instead(client: Client, namesp
         await create("a")
     with pytest.raises(Invalid, match="set host, for example to"):
         await create("a", spec={})
-    with pytest.raises(Invalid, match="/admin is the operator's own"):
+    with pytest.raises(Invalid, match="/admin is reserved for the operator"):
         await create("a", spec={"host": "a.example.com", "pages": [{"path": "/admin"}]})
     site = await create("a", spec={"host": "a.example.com", "pages": [{"path": "/"}]})
     assert (site.spec.size, site.spec.theme, site.spec.cache) == (2, "Light", "64Mi")

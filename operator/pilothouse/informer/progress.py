@@ -1,4 +1,4 @@
-"""How far a collection has been seen, and who waits for which version."""
+"""The versions up to which a collection has been seen, and waiting for a version."""
 
 import asyncio
 from dataclasses import dataclass, field

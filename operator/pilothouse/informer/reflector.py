@@ -11,7 +11,7 @@ in pages.
     │    └──┘ after a pause     │    └───┘ any other error, after a pause: from the last version
     └───────────────────────────┘
       after a pause: the version is ahead of the server (etcd was restored) or invalid (400),
-      the kind does not exist (404), the stream contains something else than events, or an unexpected error;
+      the kind does not exist (404), the stream contains anything but events, or an unexpected error;
       immediately: the version has expired (410), or the list had no version
 
 A kind that cannot be watched (405) is listed every 30 s instead. No error ends a reflector.
@@ -53,8 +53,8 @@ T = TypeVar("T", bound=KubeObject)
 T_contra = TypeVar("T_contra", bound=KubeObject, contravariant=True)
 
 # client-go, tools/cache/reflector.go: 800 ms, doubled up to 30 s, plus a jitter of up to 100 %. client-go
-# resets the pause only after 2 healthy minutes. So from the third restart of an API server in a row, it
-# misses a minute of changes each time. We reset it after every useful watch.
+# resets the pause only after 2 healthy minutes. So from the third restart of an API server in a row, it sees
+# changes up to a minute late. We reset the pause after every useful watch.
 FIRST_PAUSE = 0.8
 LONGEST_PAUSE = 30.0
 # client-go's VeryShortWatchError: a stream that ends this soon without an event is an error.
@@ -168,7 +168,7 @@ class Reflector(Generic[T]):
         self._resource_version = ""
         # Whether the list had a version. Without one, changes between the list and the watch can be missed.
         self._versioned = True
-        # Whether the stream contained something else than events; and whether polling has been logged.
+        # Whether the stream contained anything other than events, and whether polling has been logged.
         self._stream_broken = False
         self._polled = False
         self.state = State.LISTING
@@ -273,7 +273,7 @@ class Reflector(Generic[T]):
         """Processes a stream until it ends, or breaks after it had been useful, which is routine.
 
         A connection may be cut at any time. A pause then would delay changes without need: if the server is
-        down, the next attempt fails. After a stream that contained something else than events, the first
+        down, the next attempt fails. After a stream that contained anything other than events, the first
         event does not count as recovery, because it only means that the server accepted the watch.
         """
         loop = asyncio.get_running_loop()

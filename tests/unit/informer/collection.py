@@ -35,15 +35,15 @@ class Collection:
     """Objects, their history, and the failures to come.
 
     Attributes:
-        refusals: raised, in turn, by the next lists and watches before they answer.
-        cuts: what ends open watches, one each, in turn.
-        streams: whether it streams its lists.
-        ends_lists: how many streamed lists it ends before they are complete.
-        expires_watches: how many watches it accepts and then ends as expired.
-        expires_pages: how many lists in several pages it forgets after the first one.
-        lag: seconds that each page and each event is late.
-        misfits: objects that do not fit the view.
-        asked: for what: ("stream", namespace), ("list", namespace), ("list without pages", namespace) or
+        refusals: The errors that the next lists and watches raise, in order.
+        cuts: The errors that end open watches, one each, in order. None ends a watch normally.
+        streams: Whether lists can be streamed.
+        ends_lists: The number of streamed lists that end before they are complete.
+        expires_watches: The number of watches that are accepted and then expire.
+        expires_pages: The number of lists that expire after the first page.
+        lag: The delay of each page and each event, in seconds.
+        misfits: The objects that do not fit the view.
+        asked: The requests: ("stream", namespace), ("list", namespace), ("list without pages", namespace) or
             ("watch", namespace, version).
     """
 

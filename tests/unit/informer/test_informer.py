@@ -140,7 +140,7 @@ async def test_a_watch_continues_after_the_stream_ended(collection, informer):
         collection.cut(None)
         started = now()
         await eventually(lambda: collection.asked[-1] == ("watch", "", "11"))
-        assert now() - started < 0.5, "an end is routine: no pause"
+        assert now() - started < 0.5, "there is no pause after a normal end"
     assert [each[0] for each in collection.asked] == ["list", "watch", "watch"]
 
 
@@ -491,7 +491,9 @@ async def test_several_namespaces_have_separate_watches(collection):
         assert set(informer.store.keys()) == {ObjectKey("one", "a"), ObjectKey("two", "a")}
         newer = collection.put("b", "two")
         assert await informer.wait_reached(newer.metadata.resource_version, 5, "two")
-        assert not await informer.wait_reached(newer.metadata.resource_version, 5), "one has seen less"
+        assert not await informer.wait_reached(newer.metadata.resource_version, 5), (
+            "namespace one has not reached the version"
+        )
         collection.remove("a", "one")
         await eventually(lambda: informer.store.get(ObjectKey("one", "a")) is None)
     assert sorted(each for each in collection.asked if each[0] == "list") == [
@@ -506,14 +508,14 @@ async def test_waiting_for_a_version(collection, informer):
         await informer.wait_synced()
         started = now()
         assert await informer.wait_reached(informer.store.resource_version, 5)
-        assert now() == started, "what has been seen needs no waiting"
+        assert now() == started, "a version that has been seen returns immediately"
         assert not await informer.wait_reached("999", 5)
         assert now() - started == pytest.approx(5)
         started = now()
         made = collection.put("a")
         assert await informer.wait_reached(made.metadata.resource_version, 5)
         assert now() - started == pytest.approx(2)
-        assert informer.store.get(made.metadata.key) == made, "reached means that the store shows it"
+        assert informer.store.get(made.metadata.key) == made, "the store contains the object"
 
 
 async def test_own_writes_are_in_the_store_immediately_and_handled_once(collection, informer):
@@ -525,13 +527,13 @@ async def test_own_writes_are_in_the_store_immediately_and_handled_once(collecti
         mine = collection.put("a")
         informer.store.observe(mine)
         assert informer.store.get(mine.metadata.key) == mine
-        assert informer.store.resource_version == "10", "the watch has not come so far"
+        assert informer.store.resource_version == "10", "the watch has not reached the own write"
         assert await informer.wait_reached(mine.metadata.resource_version, 5)
         assert handled == ["11"]
         theirs = collection.put("a")
         await eventually(lambda: informer.store.get(mine.metadata.key) == theirs)
         informer.store.observe(mine)
-        assert informer.store.get(mine.metadata.key) == theirs, "an old answer changes nothing"
+        assert informer.store.get(mine.metadata.key) == theirs, "an older result is ignored"
     assert handled == ["11", "12"]
 
 
@@ -617,7 +619,7 @@ async def test_a_streamed_list_counts_only_once_it_is_complete():
         collection.remove("a")
         changed = collection.put("b")
         assert not await informer.wait_reached(changed.metadata.resource_version, 1.4)
-        assert informer.store.progress.seen() == 0, "what it has shown so far says nothing of the rest"
+        assert informer.store.progress.seen() == 0, "an incomplete list has no version"
         collection.cut(LOST)
         await eventually(lambda: informer.failing)
         assert not informer.synced

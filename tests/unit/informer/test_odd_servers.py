@@ -50,8 +50,8 @@ class Server:
 
     Attributes:
         page: The list of ODD.
-        watch: What each watch of ODD brings, None: 405.
-        answers_watch_list: Whether ODD's lists are streamed; if not, they are refused with 422.
+        watch: The lines of each watch of ODD. None: 405.
+        answers_watch_list: Whether lists of ODD can be streamed. If not, streaming is refused with 422.
     """
 
     def __init__(self) -> None:
@@ -146,7 +146,7 @@ async def test_opaque_versions_work(setup: Setup) -> None:
     ]
     await eventually(lambda: setup.names() == {"one": 2, "three": 1})
     assert not setup.factory.failing
-    assert await setup.odd.wait_reached("opaque", within=0) is False, "it cannot be known: read live"
+    assert await setup.odd.wait_reached("opaque", within=0) is False, "an opaque version has no order"
     await setup.plain_goes_on(8)
 
 
@@ -209,7 +209,7 @@ async def test_a_stream_of_something_else_is_reported_and_listing_continues(
     warnings = [
         each for each in caplog.records if each.levelname == "WARNING" and "odds" in each.getMessage()
     ]
-    assert len(warnings) == 1, "once, as long as it is the same"
+    assert len(warnings) == 1, "the same error is logged once"
     await setup.plain_goes_on(8)
     server.watch = [event("ADDED", thing("three", "11"))]
     await eventually(lambda: not setup.factory.failing)
@@ -297,6 +297,6 @@ async def test_a_defect_in_a_sink_is_reported_and_listing_continues(
     setup.server.watch = [b"so that it lists again\n"]
     await eventually(lambda: any("unexpected ZeroDivisionError" in each for each in setup.factory.failing))
     await setup.plain_goes_on(8)
-    assert sum(each.exc_info is not None for each in caplog.records) == 1, "the traceback once"
+    assert sum(each.exc_info is not None for each in caplog.records) == 1, "the traceback is logged once"
     broken["on"], setup.server.watch = False, []
     await eventually(lambda: not setup.factory.failing)

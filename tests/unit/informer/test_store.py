@@ -125,7 +125,7 @@ def test_an_object_on_which_the_transform_fails_keeps_its_last_state(
     store.begin_list("")
     store.listed(thing("a", 2), "")
     store.end_list("2", "")
-    assert store.get(ObjectKey("ns", "a")) is first, "the list showed it: it has not vanished"
+    assert store.get(ObjectKey("ns", "a")) is first, "the object is in the list, so it was not deleted"
     assert "The transform failed on ns/a" in caplog.text
 
 
@@ -163,7 +163,7 @@ def test_an_own_write_is_unconfirmed_until_an_event_or_list_includes_it(how: str
     assert store.unconfirmed(A)
     store.upsert(thing("a", 3), "")
     store.upsert(thing("b", 4), "")
-    assert store.unconfirmed(A), "what came before it says nothing of it"
+    assert store.unconfirmed(A), "an older event does not confirm it"
     match how:
         case "event":
             store.upsert(thing("a", 5), "")
@@ -175,7 +175,7 @@ def test_an_own_write_is_unconfirmed_until_an_event_or_list_includes_it(how: str
             store.remove(thing("a", 6).metadata, "")
         case _:
             store.begin_list("")
-            assert store.unconfirmed(A), "a list that has only begun has shown nothing"
+            assert store.unconfirmed(A), "the beginning of a list does not confirm it"
             if how == "list":
                 store.listed(thing("a", 5), "")
                 assert not store.unconfirmed(A)

@@ -117,7 +117,7 @@ async def test_each_reader_gets_the_same_as_from_its_own_decoder(
         assert type(got) is view
         assert got == msgspec.json.decode(line, type=view)
         assert first is not None
-        assert got.metadata is first.metadata, "what views share is held once"
+        assert got.metadata is first.metadata, "views share the value"
 
 
 async def test_a_single_view_is_used_unchanged() -> None:
@@ -203,7 +203,7 @@ async def test_an_object_that_does_not_fit_one_view_is_ignored_only_there(
         fanout.upsert(msgspec.json.decode(line, type=shared.view), "")
         plan, cost = plans.get(key), costs.get(key)
         assert plan is not None
-        assert plan.spec.seats == (seats or 1), "what it last knew stays"
+        assert plan.spec.seats == (seats or 1), "the last known state is kept"
         assert cost is not None
         assert cost.spec == CostSpec(seats=seats)
         assert plans.progress.seen("") == costs.progress.seen("") == number + 1
@@ -289,7 +289,7 @@ async def test_informers_of_the_same_objects_share_one_watch() -> None:
         assert [verb for verb, _ in api.asked].count("list") == 1 + 2 + 1
         assert plan().route == "from Mumbai"
         assert cost() == CostSpec("Mumbai", 2, 9.5)
-        # An own write is read in one view, and says nothing about the fields of the other.
+        # The result of an own write is decoded into one view, and does not contain the fields of the other.
         mine = await api.patch(resource(Plan), key, {"spec": {"seats": 5}}, type=PatchType.MERGE)
         plans.store.observe(mine)
         assert plan().spec.seats == 5

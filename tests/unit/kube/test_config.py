@@ -74,7 +74,7 @@ async def test_rotated_files_of_a_service_account_are_read_again(service_account
     assert config.tls.context(refused=True) is not before
     for name in ("token", "ca.crt"):
         (service_account / name).unlink()
-    assert await config.token.token(refused=True) == "rotated", "better an old one than none"
+    assert await config.token.token(refused=True) == "rotated", "the earlier token is kept"
     assert config.tls.context(refused=True)
 
 
@@ -91,7 +91,7 @@ async def test_a_file_token_is_read_again_each_minute(virtual_time, tmp_path):
     path.write_text("three\n")
     assert await source.token(refused=True) == "three"
     path.unlink()
-    assert await source.token(refused=True) == "three", "better an old token than none"
+    assert await source.token(refused=True) == "three", "the earlier token is kept"
 
 
 async def test_a_missing_token_file_names_the_file(virtual_time, tmp_path):

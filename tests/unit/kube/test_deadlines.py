@@ -18,7 +18,7 @@ from tests.unit.kube.views import WIDGETS, body
 
 KEY = ObjectKey("ns", "one")
 ONE = body("one", 7)
-# Far below what a watch may be silent for, far above the shortened deadline.
+# Far below the maximum silence of a watch, and far above the shortened timeout.
 PATIENCE = 5.0
 
 

@@ -39,7 +39,7 @@ async def test_a_plain_connection_reads_into_the_smaller_buffer() -> None:
     far.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 512 * 1024)
     far.setblocking(False)
     sent = far.send(bytes(512 * 1024))
-    assert sent > PLAIN_BUFFER_BYTES, "less than one read would show nothing"
+    assert sent > PLAIN_BUFFER_BYTES, "the test needs more data than one read"
     far.close()
     near.setblocking(False)
     _, chunks = await asyncio.get_running_loop().create_connection(Chunks, sock=near)

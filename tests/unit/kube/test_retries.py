@@ -18,7 +18,7 @@ def refuse(code: int, retry_after: str | None = None) -> web.Response:
     return web.json_response(status(code, "", "no"), status=code, headers=headers)
 
 
-# Trouble -> the verbs that are sent again after it.
+# For each failure, the verbs that are retried.
 FAILURES = {
     "429 with Retry-After": (refuse(429, "0"), VERBS),
     "429": (refuse(429), ("GET",)),

@@ -85,8 +85,8 @@ async def test_an_expired_version_in_the_response(server, client):
     events: list[WatchEvent[Widget]] = []
     with pytest.raises(Expired):
         await collect(client, events)
-    assert events == [], "nothing says that the watch was accepted"
-    assert len(server.requests) == 1, "it is the informer that tries again"
+    assert events == [], "the watch was not accepted"
+    assert len(server.requests) == 1, "the informer retries, not the client"
 
 
 async def test_an_error_in_the_stream(server, client):

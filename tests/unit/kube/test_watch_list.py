@@ -50,7 +50,7 @@ async def test_the_list_ends_with_a_bookmark_and_changes_follow(server, client):
     query = server.requests[0].query
     assert (query["watch"], query["allowWatchBookmarks"], query["labelSelector"]) == ("1", "true", "x=y")
     assert (query["sendInitialEvents"], query["resourceVersionMatch"]) == ("true", "NotOlderThan")
-    assert query["resourceVersion"] == "", "the newest, not what a cache has"
+    assert query["resourceVersion"] == "", "the newest version, not a cached one"
 
 
 @pytest.mark.parametrize(("code", "reason"), [(400, "BadRequest"), (422, "Invalid")])

@@ -57,7 +57,7 @@ class Plan:
         workers[0].cancel()
         spare = asyncio.create_task(self.work())
         await asyncio.sleep(10_000)  # beyond every delay
-        assert self.seen == self.produced, "a key's last change was never handed out"
+        assert self.seen == self.produced, "the last change of a key was never processed"
         await self.queue.drain()
         ended = await asyncio.gather(*workers, spare, return_exceptions=True)
         assert {type(end) for end in ended} <= {ShutDown, asyncio.CancelledError}, ended
