@@ -169,12 +169,12 @@ async def test_a_failure_shows_as_condition_and_event(
 
         await eventually(failed, describe=objects(client, TICKET, namespace))
 
-        async def told() -> list[dict[str, Any]]:
+        async def reported() -> list[dict[str, Any]]:
             path = f"/apis/events.k8s.io/v1/namespaces/{namespace}/events"
             found: list[dict[str, Any]] = json.loads(await client.request("GET", path))["items"]
             return found
 
-        [event] = await eventually(told)
+        [event] = await eventually(reported)
         assert event["regarding"]["name"] == "greedy"
         assert event["note"] == "11 seats: ask for 10 at most."
         await client.patch(TICKET, key, {"spec": {"seats": 1}}, type=PatchType.MERGE)

@@ -350,7 +350,7 @@ async def test_changes_of_others_are_corrected_and_their_own_fields_stay(
         others |= {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": ticket.name}}
         plays.diffs.clear()
         await client.patch(
-            DEPLOYMENT, ticket, others, type=PatchType.APPLY, field_manager="somebody", force=True
+            DEPLOYMENT, ticket, others, type=PatchType.APPLY, field_manager="another", force=True
         )
 
         async def put_right() -> bool:
@@ -380,11 +380,11 @@ async def test_without_force_the_other_manager_is_named(
         "metadata": {"name": ticket.name},
         "data": {"a": "theirs"},
     }
-    await client.patch(CONFIG_MAP, ticket, body, type=PatchType.APPLY, field_manager="somebody")
+    await client.patch(CONFIG_MAP, ticket, body, type=PatchType.APPLY, field_manager="another")
     plays = Plays(client, ticket, polite)
     async with operator(api_server, ticket, plays.playbook):
         message = await plays.ready("FieldConflict")
-        assert "somebody" in message
+        assert "another" in message
         assert ".data.a" in message
 
 
@@ -414,11 +414,11 @@ async def test_an_apply_to_a_deleted_object_does_not_create_it_again(
         data["a"] = "2"
         await plays.another()
 
-        async def anew() -> bool:
+        async def created_again() -> bool:
             found = (await raw(client, CONFIG_MAP, ticket)) if own.counts["vanished"] else {}
             return bool(found) and found["metadata"]["uid"] != first and found["data"] == {"a": "2"}
 
-        await eventually(anew)
+        await eventually(created_again)
         assert own.counts["patch configmaps"] == 3, "created, refused, created again"
 
 

@@ -29,7 +29,7 @@ class Announcer:
         # The plans in progress of each object, with the current step of each: an Event reports a step once.
         self._plans: dict[ObjectKey, dict[str, str]] = {}
 
-    def tell(self, play: Play[Any, Any], recap: Recap) -> None:
+    def report(self, play: Play[Any, Any], recap: Recap) -> None:
         """Logs the recap of a reconcile, and records its Events."""
         # The controller logs a failure, with the time of the retry.
         noteworthy = recap.eventful and recap.failure is None

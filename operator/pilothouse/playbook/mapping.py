@@ -39,7 +39,7 @@ class Stores:
         self._others = {_kind(each.resource): each.store for each in others}
 
     def get(self, resource: Resource[K], name: str, *, namespace: str = "") -> K | None:
-        """Returns an object; None when there is none.
+        """Returns an object; None if it does not exist.
 
         Raises:
             LookupError: The watch does not declare the kind.

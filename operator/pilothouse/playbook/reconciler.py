@@ -182,7 +182,7 @@ class Reconciler(Generic[T]):
         play = self._play(stored, check=False)
         recap = await self._run(play)
         self._played(recap)
-        self._announcer.tell(play, recap)
+        self._announcer.report(play, recap)
         if play.deleting and not recap.ends.all and play.after is None:
             return await self._release(play, recap)
         return await self._conclude(play, await self._record_waits(play, recap))

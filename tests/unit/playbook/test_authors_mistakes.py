@@ -169,8 +169,8 @@ async def test_a_mistake_outside_of_the_tasks_is_reported_logged_and_retried(
         assert ready(api, key) == ("False", "UnexpectedError", message)
         assert api.read(TICKET, key)["status"]["phase"] == "Booked", "the rest of the status is kept"
         assert "booking" not in api.read(TICKET, key)["status"]
-        told = [call.subresource for call in api.writes if call.resource == str(TICKET)]
-        assert told == ["status"], "it is written once"
+        reported = [call.subresource for call in api.writes if call.resource == str(TICKET)]
+        assert reported == ["status"], "it is written once"
         assert len(api.all(EVENT)) == 1, "one Event, with a series"
         tries = [
             each for each in caplog.records if each.getMessage().startswith("Unexpected error, retrying")

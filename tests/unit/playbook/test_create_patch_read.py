@@ -55,11 +55,11 @@ async def create(play: TicketPlay) -> None:
 async def test_an_object_is_created_once_and_costs_nothing_then(api: ModelApi, ticket: ObjectKey) -> None:
     diffs: list[str] = []
 
-    async def told(play: TicketPlay) -> None:
+    async def reported(play: TicketPlay) -> None:
         await create(play)
         diffs.extend(play.task_result.diff)
 
-    async with operator(api, playbook(told), resync=5):
+    async with operator(api, playbook(reported), resync=5):
         await asyncio.sleep(60)
         made = api.read(CONFIG_MAP, WEB)
         assert made["data"] == {"seats": "2"}
@@ -178,8 +178,8 @@ async def test_in_check_mode_nothing_is_created_and_the_same_is_refused(
     api: ModelApi, ticket: ObjectKey
 ) -> None:
     watch = Watch(TICKET, playbook(create), owns=OWNS)
-    told = (await Hand("tickets", Settings(), api).check(watch, ticket)).recap
-    assert told.results[0].diff == ("+ data.seats: 2",)
+    reported = (await Hand("tickets", Settings(), api).check(watch, ticket)).recap
+    assert reported.results[0].diff == ("+ data.seats: 2",)
     assert api.all(CONFIG_MAP) == []
     api.put(CONFIG_MAP, "web")
     failure = (await Hand("tickets", Settings(), api).check(watch, ticket)).recap.failure
@@ -327,8 +327,8 @@ async def test_a_patch_states_neither_the_status_nor_an_identity(
 async def test_in_check_mode_a_patch_is_tried_and_nothing_changes(api: ModelApi, ticket: ObjectKey) -> None:
     api.put(DEPLOYMENT, "web", spec={"replicas": 1}, metadata=owned_by(api, ticket))
     before = api.read(DEPLOYMENT, WEB)
-    told = await Hand("tickets", Settings(), api).check(Watch(TICKET, playbook(patch), owns=OWNS), ticket)
-    assert told.recap.results[0].diff == ("spec.replicas: 1 -> 2",)
+    reported = await Hand("tickets", Settings(), api).check(Watch(TICKET, playbook(patch), owns=OWNS), ticket)
+    assert reported.recap.results[0].diff == ("spec.replicas: 1 -> 2",)
     assert api.writes == []
     assert api.read(DEPLOYMENT, WEB) == before
 
@@ -520,8 +520,8 @@ async def test_an_object_is_read_live_in_check_mode_too_and_need_not_be_declared
     async with operator(api, playbook(look)):
         assert read == ["node-1", {"a": "b"}, None]
     read.clear()
-    told = await Hand("tickets", Settings(), api).check(Watch(TICKET, playbook(look)), ticket)
-    assert told.recap.failure is None
+    reported = await Hand("tickets", Settings(), api).check(Watch(TICKET, playbook(look)), ticket)
+    assert reported.recap.failure is None
     assert read == ["node-1", {"a": "b"}, None]
 
 

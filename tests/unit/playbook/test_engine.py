@@ -140,7 +140,7 @@ async def test_other_parts_of_the_status_and_other_finalizers_stay(
     api.put(TICKET, "t", status={"phase": "Booked"}, metadata={"annotations": {RECONCILE: "again"}})
     await asyncio.sleep(1000)
     assert airline.effects == ["book", "cancel"]
-    assert api.calls == [], "what others hold back is no longer ours"
+    assert api.calls == [], "finalizers of others are left alone"
 
 
 async def test_deletion_cleans_up_and_removes_the_finalizer(

@@ -33,7 +33,7 @@ def is_fulfilled(manifest: Json, obj: Unstructured) -> bool:
     return fulfilled({"metadata": {"name": "x"}, **manifest}, obj, OURS)
 
 
-def told(before: Unstructured, after: Unstructured) -> list[str]:
+def lines_of(before: Unstructured, after: Unstructured) -> list[str]:
     return [each.line() for each in changes(before, after, OURS)]
 
 
@@ -118,7 +118,7 @@ def test_a_key_that_only_the_servers_default_completes_is_matched_by_the_rest() 
 
 def test_fields_of_another_manager_are_not_ours() -> None:
     obj = live({"data": {"a": "1"}}, DATA, manager="other")
-    assert told(obj, live({"data": {"a": "1"}})) == []
+    assert lines_of(obj, live({"data": {"a": "1"}})) == []
     assert not is_fulfilled({"data": {"a": "1"}}, obj)
 
 
@@ -150,12 +150,12 @@ def test_fields_of_another_manager_are_not_ours() -> None:
     ],
 )
 def test_changes_are_listed_by_field(before: Json, after: Json, owned: Json, lines: list[str]) -> None:
-    assert told(live(before, owned), live(after, owned)) == lines
+    assert lines_of(live(before, owned), live(after, owned)) == lines
 
 
 def test_an_apply_that_only_takes_fields_over_is_listed() -> None:
     before, after = live({"data": {"a": "1"}}), live({"data": {"a": "1"}}, DATA)
-    assert told(before, after) == ["+ metadata.managedFields: tickets"]
+    assert lines_of(before, after) == ["+ metadata.managedFields: tickets"]
 
 
 def test_a_long_value_is_truncated() -> None:
@@ -219,12 +219,12 @@ contents = st.dictionaries(st.sampled_from(["data", "spec", "rules"]), values, m
 
 @given(contents)
 def test_an_object_matches_itself(content: Json) -> None:
-    assert told(live(content), live(content)) == []
+    assert lines_of(live(content), live(content)) == []
 
 
 @given(contents, contents)
 def test_every_change_is_listed(before: Json, after: Json) -> None:
-    assert bool(told(live(before), live(after))) == (before != after)
+    assert bool(lines_of(live(before), live(after))) == (before != after)
 
 
 @given(contents, contents)

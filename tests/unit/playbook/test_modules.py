@@ -95,11 +95,11 @@ async def test_a_change_by_another_client_is_corrected_and_reported_by_field(
 ) -> None:
     diffs: list[str] = []
 
-    async def told(play: TicketPlay) -> None:
+    async def reported(play: TicketPlay) -> None:
         await seats_are_noted(play)
         diffs.extend(play.task_result.diff)
 
-    async with operator(api, playbook(told)):
+    async with operator(api, playbook(reported)):
         api.put(CONFIG_MAP, config_map.name, data={"seats": "7", "theirs": "stays"})
         await asyncio.sleep(1)
         assert api.read(CONFIG_MAP, config_map)["data"] == {"seats": "2", "theirs": "stays"}
@@ -150,7 +150,7 @@ async def test_a_key_dropped_from_an_atomic_map_is_removed(api: ModelApi, ticket
         assert diffs == ["- spec.selector.tier: front"]
         # A client that changes a part of it owns the whole.
         body = {"spec": {"selector": {"theirs": "z"}}}
-        await api.patch(SERVICE, ticket, body, type=PatchType.MERGE, field_manager="somebody")
+        await api.patch(SERVICE, ticket, body, type=PatchType.MERGE, field_manager="another")
         await asyncio.sleep(1)
         assert api.read(SERVICE, ticket)["spec"]["selector"] == {"app": "web"}
         assert diffs[1:] == ["- spec.selector.theirs: z"]
@@ -170,21 +170,21 @@ async def test_check_mode_finds_the_changes_of_an_apply_by_a_dry_run(
 
     watch = Watch(TICKET, playbook(serve), owns=[SERVICE, CONFIG_MAP])
 
-    async def told() -> list[str]:
+    async def reported() -> list[str]:
         played = await Hand("tickets", Settings(), api).check(watch, ticket)
         return [line for result in played.recap.results for line in result.diff]
 
-    assert await told() == [
+    assert await reported() == [
         "+ spec.selector.app: web",
         "+ spec.selector.tier: front",
         "+ ConfigMap default/my-ticket",
     ]
     async with operator(api, playbook(serve), watches=[Secondary(SERVICE)]):
-        assert await told() == []
+        assert await reported() == []
     made = api.read(SERVICE, ticket)
     del stated["tier"]
     api.calls.clear()
-    assert await told() == ["- spec.selector.tier: front"]
+    assert await reported() == ["- spec.selector.tier: front"]
     assert [call.dry_run for call in api.calls if call.verb == "patch"] == [True]
     assert api.writes == []
     assert api.read(SERVICE, ticket) == made
@@ -372,8 +372,8 @@ async def test_a_secrets_values_are_never_shown(
         await asyncio.sleep(1)
     assert shown[0] == "+ data.password: (hidden)"
     assert "data.password: (hidden) -> (hidden)" in shown
-    told = [*shown, caplog.text, str(api.all(EVENT)), str(api.read(TICKET, ticket))]
-    assert not [each for each in told if value in each or "b3RoZXI=" in each]
+    reported = [*shown, caplog.text, str(api.all(EVENT)), str(api.read(TICKET, ticket))]
+    assert not [each for each in reported if value in each or "b3RoZXI=" in each]
 
 
 async def test_a_kind_that_the_watch_does_not_declare_is_reported(
@@ -469,7 +469,7 @@ async def test_a_condition_that_no_watch_reports_is_checked_after_the_fallback(
     answers = iter([False, False, True])
 
     async def answered(play: TicketPlay) -> None:
-        play.wait_for("somebody answers", next(answers), reason="NoAnswer", fallback=30)
+        play.wait_for("the server answers", next(answers), reason="NoAnswer", fallback=30)
 
     async with operator(api, playbook(answered)):
         assert ready(api, ticket)[1] == "NoAnswer"
@@ -663,11 +663,11 @@ POD: Resource[Secret] = Resource("", "v1", "Pod", "pods", Secret)
 
 
 async def test_a_deployment_is_scaled_and_then_costs_nothing(api: ModelApi, ticket: ObjectKey) -> None:
-    told: list[tuple[str, ...]] = []
+    reported: list[tuple[str, ...]] = []
 
     async def scale(play: TicketPlay) -> None:
         await play.scale(DEPLOYMENT, "web", play.object.spec.seats)
-        told.append(tuple(play.task_result.diff))
+        reported.append(tuple(play.task_result.diff))
 
     spec = {"replicas": 1, "paused": True}
     api.put(DEPLOYMENT, "web", spec=spec, status={"replicas": 1}, metadata=owned_by(api, ticket))
@@ -677,8 +677,8 @@ async def test_a_deployment_is_scaled_and_then_costs_nothing(api: ModelApi, tick
         [write] = [call for call in api.writes if call.resource == str(DEPLOYMENT)]
         assert (write.subresource, write.body["spec"]) == ("scale", {"replicas": 2})
         assert len(requests(api, DEPLOYMENT)) <= 3
-        assert told[0] == ("replicas: 1 -> 2",)
-        assert set(told[1:]) == {()}
+        assert reported[0] == ("replicas: 1 -> 2",)
+        assert set(reported[1:]) == {()}
         api.put(DEPLOYMENT, "web", spec={"replicas": 9})
         await asyncio.sleep(30)
         assert api.read(DEPLOYMENT, ObjectKey("default", "web"))["spec"] == {"replicas": 2}
@@ -724,8 +724,8 @@ async def test_check_mode_neither_scales_nor_evicts(api: ModelApi, ticket: Objec
     api.put(DEPLOYMENT, "web", spec={"replicas": 1}, metadata=owned_by(api, ticket))
     api.put(POD, "web-1", metadata=owned_by(api, ticket))
     watch = Watch(TICKET, playbook(both), owns=[DEPLOYMENT, POD])
-    told = await Hand("tickets", Settings(), api).check(watch, ticket)
-    assert told.recap.results[0].diff == ("replicas: 1 -> 2", "- Pod default/web-1")
+    reported = await Hand("tickets", Settings(), api).check(watch, ticket)
+    assert reported.recap.results[0].diff == ("replicas: 1 -> 2", "- Pod default/web-1")
     assert api.writes == []
     closed = Fence(-math.inf)
     for request in (

@@ -137,9 +137,9 @@ async def test_apply_refuses_an_object_of_others_unless_it_adopts_it(
         assert failure is not None
         assert failure.reason == "NameTaken"
         adopt = True
-        told = (await Hand("tickets", Settings(), api).check(watch, ticket)).recap
-        assert told.failure is None
-        assert "+ data.a: 1" in told.results[0].diff
+        reported = (await Hand("tickets", Settings(), api).check(watch, ticket)).recap
+        assert reported.failure is None
+        assert "+ data.a: 1" in reported.results[0].diff
         assert api.read(CONFIG_MAP, WEB) == before
         return
     async with operator(api, playbook(apply), resync=5):

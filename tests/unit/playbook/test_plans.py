@@ -134,7 +134,7 @@ async def test_the_start_of_a_plan_is_stored_before_its_first_effect(
 
 
 async def test_after_a_killed_process_the_next_one_runs_the_plan(api: ModelApi, ticket: ObjectKey) -> None:
-    @task("takes for ever")
+    @task("never ends")
     async def endless(play: TicketPlay) -> None:
         await asyncio.sleep(3600)
 

@@ -240,8 +240,8 @@ async def test_tasks_at_the_same_time_record_without_losing_anything(
 
 
 async def test_check_mode_records_nothing_and_keeps_the_status(api: ModelApi, ticket: ObjectKey) -> None:
-    told = await Hand("tickets", Settings(), api).check(Watch(TICKET, playbook(claim)), ticket)
-    assert told.status["booking"] == "claimed"
+    reported = await Hand("tickets", Settings(), api).check(Watch(TICKET, playbook(claim)), ticket)
+    assert reported.status["booking"] == "claimed"
     assert api.writes == []
 
 
