@@ -1,20 +1,20 @@
-"""What the watches of a process claim to write, so that two of them never write the same."""
+"""What each watch of a process writes. Two watches must not write the same fields."""
 
 from collections.abc import Collection
 from typing import NamedTuple
 
 
 class Claim(NamedTuple):
-    """What a watch writes, and of which objects.
+    """The objects of a watch, and the fields that it writes in them.
 
     Attributes:
-        name: The watch.
-        resource: The kind, with its group.
-        namespaces: Where its objects are; empty: everywhere.
-        label_selector: Which objects: "app=web".
-        field_selector: Which objects: "metadata.name=web".
-        writes_status: It writes the condition Ready and the rest of the status.
-        finalizers: The finalizers that it stores and removes.
+        name: The name of the watch.
+        resource: The kind and its group.
+        namespaces: The namespaces of the objects; empty for all.
+        label_selector: Selects the objects by label: "app=web".
+        field_selector: Selects the objects by field: "metadata.name=web".
+        writes_status: Whether the watch writes the status, including the condition Ready.
+        finalizers: The finalizers that the watch stores and removes.
     """
 
     name: str
@@ -26,7 +26,7 @@ class Claim(NamedTuple):
     finalizers: frozenset[str]
 
     def overlaps(self, other: "Claim") -> bool:
-        """Returns whether both select the same objects; different selectors may exclude each other."""
+        """Returns whether both select the same objects. Different selectors are assumed not to."""
         return (
             self.resource == other.resource
             and not (self.namespaces and other.namespaces and self.namespaces.isdisjoint(other.namespaces))
@@ -36,7 +36,11 @@ class Claim(NamedTuple):
 
 
 def require_unclaimed(claim: Claim, others: Collection[Claim]) -> None:
-    """Refuses a claim on what another watch writes.
+    """Checks that no other watch writes the same fields.
+
+    Args:
+        claim: The claim to check.
+        others: The claims of the other watches.
 
     Raises:
         ValueError: Another watch writes the status of the same objects, or has the same finalizer on them.
@@ -47,14 +51,14 @@ def require_unclaimed(claim: Claim, others: Collection[Claim]) -> None:
         both = f"the watches {other.name!r} and {claim.name!r} of {claim.resource} select the same objects"
         if claim.writes_status and other.writes_status:
             raise ValueError(
-                f"{both} and would overwrite each other's status, with the condition Ready in it. Make them "
-                "one watch, give both selectors that exclude each other, or let one report by Events: "
+                f"{both} and would overwrite each other's status, including the condition Ready. Merge the "
+                "watches, give them selectors that exclude each other, or let one report only Events: "
                 "Watch(..., writes_status=False)"
             )
         if shared := sorted(claim.finalizers & other.finalizers):
             raise ValueError(
-                f"{both} and have the same finalizer {shared[0]}: the first one to clean up would let the "
-                "object go before the other one has. Give each playbook a finalizer of its own"
+                f"{both} and have the same finalizer {shared[0]}. The object would be deleted after the "
+                "first cleanup, before the other one has run. Give each playbook a finalizer of its own"
             )
 
 
