@@ -136,15 +136,15 @@ class Apply(Generic[K]):
         # An apply cannot demand that the object does not exist, and a POST would make another field manager
         # entry than all later applies. Without force the apply is a Conflict if another client has created
         # the object since, with another value of a field. Otherwise the API server merges the two.
-        made = await self._patch(self._manifest, force=self._adopt and self._force)
+        created = await self._patch(self._manifest, force=self._adopt and self._force)
         if recreates:
             self._cluster.contention.recreated(self._aspect, self._key, self._what)
-        return Applied(self._remembered(made), True, diff, self._contended())
+        return Applied(self._remembered(created), True, diff, self._contended())
 
     async def _change(self, before: Unstructured) -> Applied[K]:
         after = before
         if not fulfilled(self._manifest, before, self._cluster.manager):
-            after = await self._patch_the_very(await self._released(before))
+            after = await self._patch_existing(await self._released(before))
         found = changes(before, after, self._cluster.manager)
         if self._check:
             return Applied(self._shown(before), False, self._lines([*found, *self._handed_over(before)]))
@@ -187,7 +187,7 @@ class Apply(Generic[K]):
             field_manager=self._cluster.manager,
         )
 
-    async def _patch_the_very(self, before: Unstructured) -> Unstructured:
+    async def _patch_existing(self, before: Unstructured) -> Unstructured:
         # With the UID, the API server refuses to create an object that has been deleted since.
         metadata = {**self._manifest["metadata"], "uid": before.metadata.uid}
         if self._check and controller_of(before.metadata) and not self._owns(before.metadata):
@@ -268,10 +268,10 @@ class Apply(Generic[K]):
         stated = self._manifest["metadata"]
         held = live.content if live is not None else {"metadata": {}}
         labels = {**held["metadata"].get("labels", {}), **(stated.get("labels") or {})}
-        would_be = {**self._manifest, **held}
-        would_be["metadata"] = {**stated, **held["metadata"], "labels": labels}
+        resulting = {**self._manifest, **held}
+        resulting["metadata"] = {**stated, **held["metadata"], "labels": labels}
         selectors = self._informer.label_selector, self._informer.field_selector
-        if not matcher(*selectors)(would_be):
+        if not matcher(*selectors)(resulting):
             selected = " and ".join(filter(None, selectors))
             raise TaskFailed(
                 NOT_SELECTED,

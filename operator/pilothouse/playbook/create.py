@@ -44,42 +44,42 @@ class Create(Apply[K]):
             KubeError: The API server refused the request or is unreachable.
         """
         live = self._informer.store.get(self._key)
-        if live is not None and self._is_made(live.metadata):
+        if live is not None and self._is_from_earlier_attempt(live.metadata):
             return Applied(live, False, ())
         self._require_watched()
         self._require_selected(None)
-        if live is None and not self._check and (made := await self._post()):
-            return made
+        if live is None and not self._check and (created := await self._post()):
+            return created
         before = await self._read()
         if before is None:
             # The store lags behind: the object that it shows no longer exists.
-            made = self._made() if self._check else await self._post()
-            if made is None:
+            created = self._creation() if self._check else await self._post()
+            if created is None:
                 raise Conflict(409, "Conflict", f"another client has just created {self._what}")
-            return made
-        if not self._is_made(before.metadata):
+            return created
+        if not self._is_from_earlier_attempt(before.metadata):
             raise self._exists(before.metadata)
         return Applied(self._shown(before), False, ())
 
     async def _post(self) -> Applied[K] | None:
         """Sends the object, and returns None if an object of that name exists."""
         try:
-            made = await self._cluster.api.create(
+            created = await self._cluster.api.create(
                 self._resource, self._manifest, namespace=self._key.namespace
             )
         except AlreadyExists:
             return None
-        self._cluster.wrote(self._owner.key, self._informer, made)
-        return Applied(made, True, self._made().diff)
+        self._cluster.wrote(self._owner.key, self._informer, created)
+        return Applied(created, True, self._creation().diff)
 
-    def _made(self) -> Applied[K]:
+    def _creation(self) -> Applied[K]:
         diff = self._lines(additions(self._manifest)) or (f"+ {self._what}",)
         return Applied(self._viewed(self._manifest), True, diff)
 
-    def _is_made(self, live: ObjectMeta) -> bool:
-        made_from = self._manifest["metadata"]["annotations"][CREATED_FROM]
+    def _is_from_earlier_attempt(self, live: ObjectMeta) -> bool:
+        created_from = self._manifest["metadata"]["annotations"][CREATED_FROM]
         return (
-            live.annotations.get(CREATED_FROM) == made_from
+            live.annotations.get(CREATED_FROM) == created_from
             and live.deletion_timestamp is None
             and self._owns(live)
         )
