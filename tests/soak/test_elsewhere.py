@@ -219,7 +219,7 @@ def test_the_demo_again_changes_nothing(elsewhere: Elsewhere) -> None:
 def test_cluster_tests_run_there_again_and_again(elsewhere: Elsewhere) -> None:
     before = olm_s_identity(elsewhere.kubectl)
     words = ("test.cluster", "--select", "create_change_delete or up_changes_nothing")
-    assert "default/my-flight-ticket is not a test's" in elsewhere.inv(*words).stdout
+    assert "default/my-flight-ticket was not created by a test" in elsewhere.inv(*words).stdout
     elsewhere.kubectl("delete", "flightticket", "my-flight-ticket", "-n", "default", "--wait")
     for _ in range(2):
         done = elsewhere.inv(*words)
