@@ -277,13 +277,13 @@ async def test_a_release_that_meets_a_renewal_in_flight_succeeds(api: ModelApi) 
         pass
     stale = True
 
-    async def meanwhile(call: Call) -> None:
+    async def in_between(call: Call) -> None:
         nonlocal stale
         if call.writes and stale:
             stale = False
             api.put(LEASE, KEY.name, KEY.namespace, metadata={"annotations": {"renewed": "just now"}})
 
-    api.before = meanwhile
+    api.before = in_between
     await leader.release()
     assert spec(api)["holderIdentity"] == ""
 
