@@ -36,25 +36,25 @@ async def running(informer: Informer[Any]) -> AsyncIterator[Informer[Any]]:
 
 def recorder(informer: Informer[Widget]) -> list[tuple[str, str, bool]]:
     """Returns a list that collects the calls of a handler: (what happened, name, initial)."""
-    told: list[tuple[str, str, bool]] = []
+    handled: list[tuple[str, str, bool]] = []
 
     def handler(old: Widget | None, new: Widget | None, initial: bool) -> None:
         last = new or old
         assert last is not None
         what = "added" if old is None else "deleted" if new is None else "changed"
-        told.append((what, last.metadata.name, initial))
+        handled.append((what, last.metadata.name, initial))
 
     informer.add_handler(handler)
-    return told
+    return handled
 
 
 async def test_store_follows_the_collection(client: Client, namespace: str):
     await client.create(WIDGETS, widget("before"), namespace=namespace)
     informer = Informer(client, WIDGETS, namespaces=[namespace])
-    told = recorder(informer)
+    handled = recorder(informer)
     async with running(informer), asyncio.timeout(20):
         await informer.wait_synced()
-        assert told == [("added", "before", True)]
+        assert handled == [("added", "before", True)]
         made = await client.create(WIDGETS, widget("after"), namespace=namespace)
         assert await informer.wait_reached(made.metadata.resource_version, 5, namespace)
         assert informer.store.get(made.metadata.key) == made
@@ -63,19 +63,23 @@ async def test_store_follows_the_collection(client: Client, namespace: str):
         assert informer.store.get(made.metadata.key) == changed
         await client.delete(WIDGETS, made.metadata.key)
         await eventually(lambda: informer.store.get(made.metadata.key) is None)
-    assert told[1:] == [("added", "after", False), ("changed", "after", False), ("deleted", "after", False)]
+    assert handled[1:] == [
+        ("added", "after", False),
+        ("changed", "after", False),
+        ("deleted", "after", False),
+    ]
 
 
 async def test_an_own_write_is_handled_once(client: Client, namespace: str):
     informer = Informer(client, WIDGETS, namespaces=[namespace])
-    told = recorder(informer)
+    handled = recorder(informer)
     async with running(informer), asyncio.timeout(20):
         await informer.wait_synced()
         made = await client.create(WIDGETS, widget("mine"), namespace=namespace)
         informer.store.observe(made)
         assert informer.store.get(made.metadata.key) is not None
         assert await informer.wait_reached(made.metadata.resource_version, 5)
-    assert told == [("added", "mine", False)]
+    assert handled == [("added", "mine", False)]
 
 
 async def test_several_namespaces_and_a_selector(client: Client, namespace: str):
@@ -100,7 +104,7 @@ async def test_several_namespaces_and_a_selector(client: Client, namespace: str)
 
 async def test_restart_of_the_server_loses_nothing(api_server, client: Client, namespace: str):
     informer = Informer(client, WIDGETS, namespaces=[namespace])
-    told = recorder(informer)
+    handled = recorder(informer)
     async with running(informer), asyncio.timeout(60):
         await informer.wait_synced()
         first = await client.create(WIDGETS, widget("first"), namespace=namespace)
@@ -118,7 +122,7 @@ async def test_restart_of_the_server_loses_nothing(api_server, client: Client, n
             describe=objects(client, WIDGETS, namespace),
         )
         assert informer.failing == ""
-    assert [name for _, name, _ in told] == ["first", "second"]
+    assert [name for _, name, _ in handled] == ["first", "second"]
 
 
 async def test_an_object_deleted_during_an_outage_is_handled_as_deleted(
@@ -127,7 +131,7 @@ async def test_an_object_deleted_during_an_outage_is_handled_as_deleted(
     """The watch is cut, objects change, and the history is compacted before the informer is back: 410."""
     made = await make(client, namespace, 3)
     informer = Informer(client, WIDGETS, namespaces=[namespace])
-    told = recorder(informer)
+    handled = recorder(informer)
     async with running(informer), asyncio.timeout(60):
         await informer.wait_synced()
     await client.delete(WIDGETS, made[0].metadata.key)
@@ -137,10 +141,10 @@ async def test_an_object_deleted_during_an_outage_is_handled_as_deleted(
     api_server.compact(int(new.metadata.resource_version))
     api_server.start_api_server()
     await asyncio.to_thread(api_server.wait_ready)
-    told.clear()
+    handled.clear()
     async with running(informer), asyncio.timeout(60):
         await eventually(lambda: informer.store.get(new.metadata.key), within=40)
-    assert set(told) == {
+    assert set(handled) == {
         ("deleted", made[0].metadata.name, True),
         ("changed", made[1].metadata.name, True),
         ("added", "new", True),
