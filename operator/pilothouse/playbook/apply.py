@@ -24,7 +24,6 @@ from pilothouse.kube.answers import read_object
 from pilothouse.kube.selectors import matcher
 from pilothouse.playbook.cluster import Cluster
 from pilothouse.playbook.contention import CONTENDED, Contended
-from pilothouse.playbook.immutable import immutable
 from pilothouse.playbook.manifest import Difference, Json, additions, changes, fulfilled, is_secret
 from pilothouse.playbook.ownership import controller_of, name_taken, owner_uid
 from pilothouse.playbook.tasks import TaskFailed
@@ -207,6 +206,9 @@ class Apply(Generic[K]):
             if any(cause.field == "metadata.uid" for cause in invalid.causes):
                 why = f"{self._resource.kind} {self._key} was replaced by another object"
                 raise Conflict(409, "Conflict", why) from invalid
+            # Rarely needed, so only then imported.
+            from pilothouse.playbook.immutable import immutable
+
             manager = self._cluster.manager
             if failure := immutable(self._resource, invalid, self._manifest, before, manager):
                 raise failure from invalid

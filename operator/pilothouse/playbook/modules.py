@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pilothouse.kube import Conflict, KubeError, KubeObject, NotFound, ObjectKey, Resource
 from pilothouse.playbook.actions import Actions
@@ -11,17 +11,17 @@ from pilothouse.playbook.awaited import PlaybookError, awaited
 from pilothouse.playbook.cluster import Cluster
 from pilothouse.playbook.contention import Contended
 from pilothouse.playbook.create import Create, to_be_created
-from pilothouse.playbook.jobs import job_manifest, verdict
 from pilothouse.playbook.manifest import completed, is_secret
 from pilothouse.playbook.records import Records, elapsed
-from pilothouse.playbook.rollouts import explained
 from pilothouse.playbook.tasks import RESULT, TaskFailed, Waiting, refused
 from pilothouse.playbook.tasks import seconds as in_seconds
-from pilothouse.views import JOB, Deployment, Job, StatefulSet
+
+if TYPE_CHECKING:
+    from pilothouse.views import Deployment, Job, StatefulSet
 
 T = TypeVar("T", bound=KubeObject)
 K = TypeVar("K", bound=KubeObject)
-W = TypeVar("W", Deployment, StatefulSet)
+W = TypeVar("W", "Deployment", "StatefulSet")
 
 # Seconds. A watch reports most changes that a task waits for. This is for those that no watch reports.
 FALLBACK = 60.0
@@ -412,6 +412,9 @@ class ObjectModules(Generic[T]):
             TaskFailed: The Deployment has exceeded its progressDeadlineSeconds. WaitTimedOut: The rollout has
                 lasted longer than `within`. The operator retries.
         """
+        # Operators that wait for no rollout do not pay for the views: 130 KiB.
+        from pilothouse.playbook.rollouts import explained
+
         rollout = await explained(self.cluster.api, workload)
         if rollout.failed:
             raise TaskFailed(rollout.reason, rollout.message)
@@ -429,7 +432,7 @@ class ObjectModules(Generic[T]):
         fallback: float = FALLBACK,
         within: float | None = None,
         ready: bool = False,
-    ) -> Job:
+    ) -> "Job":
         """Runs a Job and waits until it has finished. Each spec of the Job runs once.
 
         ::
@@ -458,6 +461,9 @@ class ObjectModules(Generic[T]):
                 has taken longer than `within`. Also the failures of `apply`.
             Conflict: The Job has changed. Do not catch it: the engine reconciles again.
         """
+        from pilothouse.playbook.jobs import job_manifest, verdict
+        from pilothouse.views import JOB
+
         job = await self.apply(JOB, job_manifest(body, self.object.metadata.name), owned=owned, adopt=adopt)
         try:
             return verdict(job, fallback)
