@@ -276,7 +276,7 @@ class Hand:
         api = FencedApi(self._api, fence)
         factory = InformerFactory(self._api)
         informers = [self._informer(factory, watch, each) for each in watch.secondaries]
-        store: Store[Any] = Store(str(watch.resource), watch.transform)
+        store: Store[Any] = Store(str(watch.resource), watch.transform, watch.resource)
         async with _running(factory.run()):
             try:
                 async with asyncio.timeout(READ_SECONDS):

@@ -14,6 +14,7 @@ import asyncio
 import math
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
+from contextlib import aclosing
 from typing import Any, Generic, TypeVar
 
 from pilothouse.controller.outcome import SyncError
@@ -29,7 +30,10 @@ from pilothouse.kube import (
     WatchEvent,
     hide_contents,
     holds_secrets,
+    is_secret_path,
+    values_of,
 )
+from pilothouse.telemetry import hide
 from pilothouse.telemetry.clock import boottime
 
 R = TypeVar("R")
@@ -228,12 +232,14 @@ class FencedApi:
     def request(self, method: str, path: str, **options: Any) -> Coroutine[Any, Any, bytes]:
         """Sends a request. Requests other than GET pass the fence."""
         if method == "GET":
-            return self._api.request(method, path, **options)
+            request = self._api.request(method, path, **options)
+            return _read_bytes(request) if is_secret_path(path) else request
         return self._fence.guard(lambda: self._api.request(method, path, **options))
 
     def pages(self, resource: Resource[T], **selectors: Any) -> AsyncGenerator[Page[T], None]:
         """Lists a collection."""
-        return self._api.pages(resource, **selectors)
+        pages = self._api.pages(resource, **selectors)
+        return _read_pages(resource, pages) if holds_secrets(resource) else pages
 
     def watch_list(self, resource: Resource[T], **selectors: Any) -> AsyncGenerator[WatchEvent[T], None]:
         """Lists a collection, then yields its changes."""
@@ -248,7 +254,9 @@ class FencedApi:
     def create(self, resource: Resource[T], body: object, *, namespace: str = "") -> Coroutine[Any, Any, T]:
         """Creates an object, if the fence is open."""
         hide_contents(resource, body)
-        return self._fence.guard(lambda: self._api.create(resource, body, namespace=namespace))
+        return self._fence.guard(
+            lambda: _hidden(resource, self._api.create(resource, body, namespace=namespace))
+        )
 
     def patch(
         self,
@@ -262,8 +270,10 @@ class FencedApi:
         """Patches an object, if the fence is open. A dry run changes nothing and does not pass the fence."""
         hide_contents(resource, body)
         if options.get("dry_run"):
-            return self._api.patch(resource, key, body, type=type, **options)
-        return self._fence.guard(lambda: self._api.patch(resource, key, body, type=type, **options))
+            return _hidden(resource, self._api.patch(resource, key, body, type=type, **options))
+        return self._fence.guard(
+            lambda: _hidden(resource, self._api.patch(resource, key, body, type=type, **options))
+        )
 
     def delete(self, resource: Resource[T], key: ObjectKey, **options: Any) -> Coroutine[Any, Any, None]:
         """Requests the deletion of an object, if the fence is open."""
@@ -271,7 +281,7 @@ class FencedApi:
 
 
 def _hidden(resource: Resource[T], read: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
-    """Reads an object. The values of a Secret are then hidden in all messages about the current object."""
+    """Returns an object as the API server sent it. The values of a Secret are then hidden."""
     return _read_secret(resource, read) if holds_secrets(resource) else read
 
 
@@ -279,3 +289,19 @@ async def _read_secret(resource: Resource[T], read: Coroutine[Any, Any, T]) -> T
     obj = await read
     hide_contents(resource, obj)
     return obj
+
+
+async def _read_pages(
+    resource: Resource[T], pages: AsyncGenerator[Page[T], None]
+) -> AsyncGenerator[Page[T], None]:
+    async with aclosing(pages):
+        async for page in pages:
+            for obj in page.items:
+                hide_contents(resource, obj)
+            yield page
+
+
+async def _read_bytes(read: Coroutine[Any, Any, bytes]) -> bytes:
+    content = await read
+    hide(lambda: values_of(content))
+    return content

@@ -51,7 +51,7 @@ class Informer(Generic[T]):
         self.resource = resource
         self.label_selector = label_selector
         self.field_selector = field_selector
-        self.store: Store[T] = Store(str(resource), transform)
+        self.store: Store[T] = Store(str(resource), transform, resource)
         # The informers that this informer's watch feeds: itself, and informers of other views.
         self._fed: list[Informer[Any]] = [self]
         scopes = dict.fromkeys(namespaces) if resource.namespaced and namespaces else [""]

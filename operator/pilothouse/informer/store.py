@@ -5,13 +5,23 @@ All readers share the objects. Views are frozen, so no reader can change an obje
 
 import logging
 from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 from typing import Any, Generic, TypeAlias, TypeVar
 from weakref import WeakSet
 
 from pilothouse.informer.index import DEFECTS, Index, IndexFunc
 from pilothouse.informer.progress import Progress
-from pilothouse.kube import KubeObject, Misfit, ObjectKey, ObjectMeta, ordered, version
+from pilothouse.kube import (
+    KubeObject,
+    Misfit,
+    ObjectKey,
+    ObjectMeta,
+    Resource,
+    hiding_contents,
+    ordered,
+    version,
+)
 from pilothouse.telemetry import log_defect, metrics
 
 log = logging.getLogger(__name__)
@@ -20,6 +30,8 @@ log = logging.getLogger(__name__)
 _STORES: dict[str, "WeakSet[Store[Any]]"] = {}
 
 T = TypeVar("T", bound=KubeObject)
+
+_NOTHING = nullcontext()
 
 Handler = Callable[[T | None, T | None, bool], None]
 """Called for a change with (old, new, initial).
@@ -50,10 +62,15 @@ class Store(Generic[T]):
         name: The resource, for the metric `pilothouse_store_objects`.
         transform: A function applied to every object before it is stored. If it fails for an object, the
             error is logged and the store keeps the object's last state.
+        resource: The kind. If it is Secret, the values of an object are hidden in everything that is logged
+            while the transform, the indexes and the handlers are called with it.
     """
 
-    def __init__(self, name: str, transform: Transform[T] | None = None) -> None:
+    def __init__(
+        self, name: str, transform: Transform[T] | None = None, resource: Resource[T] | None = None
+    ) -> None:
         self._name = name
+        self._resource = resource
         self.progress = Progress()
         self._transform = transform
         # By namespace and name: an ObjectKey would take 80 bytes per object, which itself takes about 1,000.
@@ -114,7 +131,8 @@ class Store(Generic[T]):
         """
         self._handlers.append(handler)
         for obj in self.values():
-            _call(handler, None, obj, True)
+            with self._hiding(obj):
+                _call(handler, None, obj, True)
 
     def misfit(self, key: ObjectKey) -> Misfit | None:
         """Returns the object if it does not fit the view. `get` returns its last known state, or None."""
@@ -147,7 +165,8 @@ class Store(Generic[T]):
             raise ValueError(f"an index {name!r} with another function already exists; use another name")
         index = self._indexes[name] = Index(name, values)
         for obj in self.values():
-            index.change(obj.metadata.key, None, obj)
+            with self._hiding(obj):
+                index.change(obj.metadata.key, None, obj)
 
     def by_index(self, name: str, value: Hashable) -> list[T]:
         """Returns the objects that have a value in an index, in the order in which they got it.
@@ -275,7 +294,15 @@ class Store(Generic[T]):
         if scope not in self._unlisted:
             self.progress.advance(scope, version)
 
+    def _hiding(self, *states: T | None) -> AbstractContextManager[None]:
+        """Hides the values of a Secret while functions that an author wrote are called with it."""
+        return _NOTHING if self._resource is None else hiding_contents(self._resource, *states)
+
     def _put(self, key: ObjectKey, new: T, old: T | None, *, initial: bool) -> None:
+        with self._hiding(new, old):
+            self._store(key, new, old, initial=initial)
+
+    def _store(self, key: ObjectKey, new: T, old: T | None, *, initial: bool) -> None:
         if self._transform is not None:
             try:
                 new = self._transform(new)
@@ -315,10 +342,11 @@ class Store(Generic[T]):
         if not objects:
             del self._objects[key.namespace]
         self._unconfirmed.pop(key, None)
-        if self._indexes:
-            self._index(key, last, None)
-        for handler in self._handlers:
-            _call(handler, last, None, initial)
+        with self._hiding(last):
+            if self._indexes:
+                self._index(key, last, None)
+            for handler in self._handlers:
+                _call(handler, last, None, initial)
 
     def _index(self, key: ObjectKey, old: T | None, new: T | None) -> None:
         for index in self._indexes.values():

@@ -45,7 +45,13 @@ from pilothouse.kube.objects import (
 )
 from pilothouse.kube.resource import Resource, can_be_name, unstructured
 from pilothouse.kube.retry_after import retry_after_seconds
-from pilothouse.kube.secrets import hide_contents, holds_secrets
+from pilothouse.kube.secrets import (
+    hide_contents,
+    hiding_contents,
+    holds_secrets,
+    is_secret_path,
+    values_of,
+)
 from pilothouse.kube.subresources import Scale, evict, pod_log, scale_of
 from pilothouse.kube.tls import TlsFiles, tls_context
 from pilothouse.kube.tokens import FileToken, StaticToken, TokenSource
@@ -102,12 +108,15 @@ __all__ = [
     "encodable",
     "evict",
     "hide_contents",
+    "hiding_contents",
     "holds_secrets",
+    "is_secret_path",
     "ordered",
     "pod_log",
     "retry_after_seconds",
     "scale_of",
     "tls_context",
     "unstructured",
+    "values_of",
     "version",
 ]

@@ -4,12 +4,13 @@ import base64
 import binascii
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import msgspec
 
 from pilothouse.kube.resource import Resource
-from pilothouse.telemetry.redaction import HIDDEN, Value, hide
+from pilothouse.telemetry.redaction import HIDDEN, Value, hide, hiding
 
 # The API server's rule for keys (apimachinery, IsConfigMapKey). An invalid key may be a misplaced value.
 _KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
@@ -45,8 +46,23 @@ def hide_contents(resource: Resource[Any], obj: object) -> None:
         hide(lambda: values_of(obj))
 
 
+def hiding_contents(resource: Resource[Any], *states: object) -> AbstractContextManager[None]:
+    """Hides the values of a Secret in every text inside a block. For other kinds the block does nothing.
+
+    It is for calls outside of a reconcile of functions that an author wrote, such as an index, and for the
+    logging of their errors.
+
+    Args:
+        resource: The kind.
+        *states: The states of the object; None is ignored.
+    """
+    if not holds_secrets(resource):
+        return nullcontext()
+    return hiding(lambda: [value for state in states if state is not None for value in values_of(state)])
+
+
 def values_of(obj: object) -> Iterator[Value]:
-    """Yields the secret values in a Secret, or in a patch of one."""
+    """Yields the secret values in a Secret, in a patch of one, or in a list of them."""
     content = obj if isinstance(obj, bytes) else msgspec.json.encode(obj, enc_hook=_content)
     try:
         secret = msgspec.json.decode(content)
@@ -54,6 +70,8 @@ def values_of(obj: object) -> Iterator[Value]:
         return
     if not isinstance(secret, Mapping):
         return
+    for each in _list(secret.get("items")):
+        yield from values_of(each)
     for field in ("data", "stringData"):
         yield from _values(secret.get(field))
         for value in _items(secret.get(field)).values():
@@ -116,6 +134,10 @@ def _values(value: object) -> Iterator[Value]:
 
 def _items(value: object) -> Mapping[str, object]:
     return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: object) -> Sequence[object]:
+    return value if isinstance(value, list) else ()
 
 
 def _decoded(value: str) -> Iterator[bytes]:

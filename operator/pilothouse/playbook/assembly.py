@@ -28,7 +28,7 @@ from pilothouse.playbook.trouble import UNDECODABLE
 from pilothouse.playbook.watch import Watch
 from pilothouse.process import Claim, Manager
 from pilothouse.queue import WorkQueue
-from pilothouse.telemetry import log_defect
+from pilothouse.telemetry import hiding, log_defect
 
 log = logging.getLogger(__name__)
 
@@ -222,6 +222,18 @@ def _map(
     obj: Any,
 ) -> Iterable[ObjectKey]:
     """Calls a mapper. If it fails, this is reported on the object, and the object's owner is queued."""
+    # The mapper may read Secrets from the stores.
+    with hiding():
+        return _mapped(mapper, stores, owners, reports, obj)
+
+
+def _mapped(
+    mapper: Mapper[Any],
+    stores: Stores,
+    owners: Callable[[Any], Iterable[ObjectKey]],
+    reports: Announcer,
+    obj: Any,
+) -> Iterable[ObjectKey]:
     try:
         return list(mapper(obj, stores))
     except DEFECTS as error:

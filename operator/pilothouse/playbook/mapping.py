@@ -7,7 +7,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 from pilothouse.controller import Predicate
 from pilothouse.informer import IndexFunc, Informer, Store
-from pilothouse.kube import KubeObject, ObjectKey, Resource
+from pilothouse.kube import KubeObject, ObjectKey, Resource, hide_contents, holds_secrets
 from pilothouse.playbook.awaited import PlaybookError
 
 K = TypeVar("K", bound=KubeObject)
@@ -45,7 +45,10 @@ class Stores:
             LookupError: The watch does not declare the kind.
         """
         key = ObjectKey(namespace if resource.namespaced else "", name)
-        return self._of(resource, declared=_kind(resource) != _kind(self.watched)).get(key)
+        found = self._of(resource, declared=_kind(resource) != _kind(self.watched)).get(key)
+        if found is not None:
+            hide_contents(resource, found)
+        return found
 
     def list(self, resource: Resource[K], index: str, value: object) -> Sequence[K]:
         """Returns the objects of a kind that have a value in an index of the watch.
@@ -54,7 +57,10 @@ class Stores:
             LookupError: The watch does not declare the kind or the index.
         """
         own = _kind(resource) == _kind(self.watched) and index in self._indexes
-        return self._of(resource, declared=not own).by_index(index, cast("Any", value))
+        found = self._of(resource, declared=not own).by_index(index, cast("Any", value))
+        for each in found if holds_secrets(resource) else ():
+            hide_contents(resource, each)
+        return found
 
     def _of(self, resource: Resource[K], *, declared: bool) -> Store[K]:
         """The store of the reconciled kind, or of a kind that is declared besides."""

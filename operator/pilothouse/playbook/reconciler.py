@@ -28,6 +28,7 @@ from pilothouse.kube import (
     ObjectMeta,
     PatchType,
     Resource,
+    hide_contents,
 )
 from pilothouse.playbook.announcer import Announcer
 from pilothouse.playbook.cluster import Cluster
@@ -373,6 +374,7 @@ class Reconciler(Generic[T]):
         return new.status not in (old.status, self._statuses.unanswered(new.metadata.key))
 
     def _play(self, obj: T, *, check: bool) -> Play[T, Any]:
+        hide_contents(self._resource, obj)
         enabled = self._statuses.enabled
         play: Play[T, Any] = self._playbook.play(
             obj,

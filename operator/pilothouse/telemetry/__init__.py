@@ -11,7 +11,7 @@ from pilothouse.telemetry.logs import (
     set_level,
 )
 from pilothouse.telemetry.metrics import REGISTRY
-from pilothouse.telemetry.redaction import HIDDEN, hide, hide_everywhere, redacted
+from pilothouse.telemetry.redaction import HIDDEN, forget_secrets, hide, hide_everywhere, hiding, redacted
 from pilothouse.telemetry.series import Counter, Histogram
 
 __all__ = [
@@ -24,8 +24,10 @@ __all__ = [
     "configure",
     "current_object",
     "forget_defects",
+    "forget_secrets",
     "hide",
     "hide_everywhere",
+    "hiding",
     "log_defect",
     "now",
     "object_context",

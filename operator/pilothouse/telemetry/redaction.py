@@ -1,8 +1,11 @@
 """Hides secret values in texts.
 
 Code that handles a secret value calls `hide`. The value is then hidden while the object is being reconciled
-(`object_context`). `hide_everywhere` hides a value in the whole process. Every text that leaves the process
-passes through `redacted`: errors, log lines, conditions, Events, diffs and reports.
+(`object_context`). In a text outside of every reconcile, such as a line that a thread logs without the
+context of its reconcile, the values of all running reconciles and of the last 64 objects are hidden, except
+short plain words.
+`hide_everywhere` hides a value in the whole process. Every text that leaves the process passes through
+`redacted`: errors, log lines, conditions, Events, diffs and reports.
 
 Values are computed when a text is redacted, so `hide` costs only an append.
 """
@@ -11,7 +14,8 @@ import base64
 import json
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from functools import lru_cache
 from typing import TypeAlias
@@ -24,6 +28,8 @@ Values: TypeAlias = Callable[[], Iterable[Value]]
 
 # How many credentials of the process are remembered. A new one replaces the oldest.
 _EVERYWHERE_LENGTH = 64
+# How many ended scopes with values are remembered, one per object, for threads that outlive a reconcile.
+_ENDED_LENGTH = 64
 # Shorter values may occur inside ordinary words, so they are hidden only as whole words.
 _WORD_LENGTH = 8
 # Even shorter ones are hidden only in quotes.
@@ -32,6 +38,7 @@ _QUOTED_LENGTH = 3
 _LINE_LENGTH = 16
 # These values are not secret, and hiding them would make messages unreadable.
 _PLAIN_WORDS = frozenset(("", "true", "false", "yes", "no", "on", "off", "null", "none", "default"))
+_SHORT_WORD = re.compile(r"[\"'`]?[a-z]+[\"'`]?")
 _URL_PASSWORD = re.compile(r"(?<=://)[^/\s@\"'<>]+@")
 
 
@@ -40,12 +47,16 @@ class Secrets:
 
     Attributes:
         public: Words that are never hidden, even if a secret contains them, such as the object's name.
+        outer: The scope around this one, whose values are hidden as well.
+        ended: Whether the scope has ended. Tasks and threads that it started may still refer to it.
     """
 
-    __slots__ = ("_forms", "_known", "_values", "public")
+    __slots__ = ("_forms", "_known", "_values", "ended", "outer", "public")
 
-    def __init__(self, *public: str) -> None:
+    def __init__(self, *public: str, outer: "Secrets | None" = None) -> None:
         self.public = public
+        self.outer = outer
+        self.ended = False
         self._values: list[Values] = []
         self._forms: tuple[str, ...] = ()
         self._known = 0
@@ -64,9 +75,20 @@ class Secrets:
             self._known = count
         return self._forms
 
+    def distinct_forms(self) -> Iterator[str]:
+        """Yields the forms that are not short plain words.
+
+        Such a word, for example a user name "admin", also occurs in texts about other objects.
+        """
+        return (form for form in self.forms() if len(form) >= _WORD_LENGTH or not _SHORT_WORD.fullmatch(form))
+
 
 _scope: ContextVar[Secrets | None] = ContextVar("pilothouse_secrets", default=None)
 _everywhere: OrderedDict[str, tuple[str, ...]] = OrderedDict()
+# The scopes with values that have not ended.
+_active: dict[int, Secrets] = {}
+# The scopes with values that ended last, by their public words, which name the object.
+_ended: dict[tuple[str, ...], Secrets] = {}
 
 
 def enter(*public: str) -> Token[Secrets | None]:
@@ -75,8 +97,39 @@ def enter(*public: str) -> Token[Secrets | None]:
 
 
 def leave(token: Token[Secrets | None]) -> None:
-    """Ends a scope and forgets its values."""
+    """Ends a scope. Its values are remembered for a while for texts outside of every scope."""
+    if (secrets := _leave(token)) is not None:
+        _ended.pop(secrets.public, None)
+        _ended[secrets.public] = secrets
+        if len(_ended) > _ENDED_LENGTH:
+            del _ended[next(iter(_ended))]
+
+
+@contextmanager
+def hiding(values: Values = tuple) -> Generator[None]:
+    """Hides values in every text inside the block, and forgets them at its end.
+
+    It is for short calls of an author's function outside of a reconcile, such as an index.
+
+    Args:
+        values: Returns the values; see `hide`.
+    """
+    token = _scope.set(Secrets(outer=_scope.get()))
+    hide(values)
+    try:
+        yield
+    finally:
+        _leave(token)
+
+
+def _leave(token: Token[Secrets | None]) -> Secrets | None:
+    """Ends a scope, and returns it if it has values."""
+    secrets = _scope.get()
     _scope.reset(token)
+    if secrets is None:
+        return None
+    secrets.ended = True
+    return _active.pop(id(secrets), None)
 
 
 def hide(values: Values) -> None:
@@ -87,6 +140,8 @@ def hide(values: Values) -> None:
     """
     if (secrets := _scope.get()) is not None:
         secrets.add(values)
+        if not secrets.ended:
+            _active[id(secrets)] = secrets
 
 
 def hide_everywhere(value: Value) -> None:
@@ -111,8 +166,21 @@ def redacted(text: str) -> str:
         text = _URL_PASSWORD.sub(f"{HIDDEN}@", text)
     for forms in _everywhere.values():
         text = _without(text, forms)
-    secrets = _scope.get()
-    return text if secrets is None else _without(text, secrets.forms())
+    current = secrets = _scope.get()
+    while secrets is not None:
+        text = _without(text, secrets.forms())
+        secrets = secrets.outer
+    if current is None or current.ended:
+        # The caller's context is not that of a running reconcile, so the text may belong to any. The lists
+        # are copies, because another thread may begin or end a scope.
+        for each in (*list(_active.values()), *list(_ended.values())):
+            text = _without(text, each.distinct_forms())
+    return text
+
+
+def forget_secrets() -> None:
+    """Forgets the values of ended scopes, as if the process had just started."""
+    _ended.clear()
 
 
 def without_values(text: str, values: Values) -> str:

@@ -19,7 +19,7 @@ import pytest
 import pytest_asyncio
 
 from pilothouse.kube import Client
-from pilothouse.telemetry import forget_defects
+from pilothouse.telemetry import forget_defects, forget_secrets
 from pilothouse.testing.api_server import ApiServer
 from pilothouse.testing.model import ModelApi
 from pilothouse.testing.virtual_time import VirtualTimeLoop
@@ -35,9 +35,10 @@ def pytest_asyncio_loop_factories(
 
 
 @pytest.fixture(autouse=True)
-def defects_forgotten() -> None:
-    """Lets each test log the traceback of a defect again, as a new process does."""
+def telemetry_forgotten() -> None:
+    """Lets each test log tracebacks again and without the secrets of earlier tests, as a new process does."""
     forget_defects()
+    forget_secrets()
 
 
 @pytest_asyncio.fixture

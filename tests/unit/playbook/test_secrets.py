@@ -4,14 +4,14 @@ import asyncio
 import base64
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
 
 from pilothouse.cli import report
 from pilothouse.cli.by_hand import Hand
-from pilothouse.controller import EventType
+from pilothouse.controller import EventType, Fence, FencedApi
 from pilothouse.controller.events import EVENT
 from pilothouse.kube import (
     Forbidden,
@@ -22,10 +22,10 @@ from pilothouse.kube import (
     ServerError,
     Unreachable,
 )
-from pilothouse.playbook import Group, Play, Playbook, TaskFailed, Watch, add_watch
+from pilothouse.playbook import Group, Play, Playbook, Secondary, Stores, TaskFailed, Watch, add_watch
 from pilothouse.playbook.tasks import Waiting
 from pilothouse.process import Manager, Settings
-from pilothouse.telemetry import forget_defects, metrics
+from pilothouse.telemetry import forget_defects, metrics, object_context, redacted
 from pilothouse.telemetry.logs import JsonFormatter
 from pilothouse.testing import Call, Json, ModelApi
 from tests.running import running
@@ -225,3 +225,104 @@ async def test_a_diff_and_a_report(api: ModelApi, ticket: ObjectKey, lines: list
     assert ENCODED not in text
     assert "kkk" not in text
     require_hidden(api, ticket, lines)
+
+
+def failing_on(obj: FullSecret) -> Any:
+    raise KeyError(base64.b64decode(obj.data["password"]).decode())
+
+
+def failing_on_another(obj: FullSecret, stores: Stores) -> Any:
+    """A mapper whose error quotes another Secret than the changed one."""
+    found = stores.get(FULL_SECRET, "login", namespace="default")
+    (listed,) = stores.list(FULL_SECRET, "name", "login")
+    assert found == listed
+    failing_on(listed)
+
+
+@pytest.mark.parametrize(
+    "calls",
+    [
+        {"transform": failing_on},
+        {"indexes": {"password": failing_on}},
+        {"predicate": lambda old, new: failing_on(new)},
+        {"mapper": lambda obj, stores: failing_on(obj)},
+        {"mapper": failing_on_another, "indexes": {"name": lambda obj: [obj.metadata.name]}},
+    ],
+    ids=["transform", "index", "predicate", "mapper", "mapper of another"],
+)
+@pytest.mark.parametrize("late", [False, True])
+async def test_an_error_outside_of_a_reconcile(
+    api: ModelApi, ticket: ObjectKey, lines: list[str], calls: dict[str, Any], late: bool
+) -> None:
+    forget_defects()
+    if not late:
+        api.put(FULL_SECRET, "login", data={"password": ENCODED})
+    manager = Manager("tickets", Settings(health_host="127.0.0.1", health_port=0), api)
+    add_watch(manager, Watch(TICKET, playbook(), watches=[Secondary(FULL_SECRET, **calls)]))
+    async with running(manager):
+        await asyncio.sleep(10)
+        if late:
+            api.put(FULL_SECRET, "login", data={"password": ENCODED})
+            await asyncio.sleep(10)
+        assert any("KeyError: '(hidden)'" in line for line in lines)
+        require_hidden(api, ticket, lines)
+
+
+@pytest.mark.parametrize("where", ["predicate", "index", "task", "waiting", "refusal", "defect", "cleanup"])
+async def test_a_reconciled_secret(api: ModelApi, ticket: ObjectKey, lines: list[str], where: str) -> None:
+    async def use(play: Play[FullSecret, Any]) -> None:
+        value = base64.b64decode(play.object.data["password"]).decode()
+        play.log.warning("using %s", value)
+        play.event(EventType.WARNING, "Odd", f"the password {value} is odd")
+        if where == "waiting":
+            play.wait_for(f"{value} is accepted", False, within=5)
+        if where == "refusal":
+            await play.apply(CONFIG_MAP, {"data": {"copy": value}})
+        if where == "defect":
+            raise KeyError(value)
+        raise TaskFailed("Odd", f"the password {value} is odd")
+
+    forget_defects()
+    api.before = refusing(CONFIG_MAP, lambda text: Invalid(422, "Invalid", text))
+    api.put(FULL_SECRET, "login", data={"password": ENCODED})
+    manager = Manager("tickets", Settings(health_host="127.0.0.1", health_port=0), api)
+    calls: dict[str, Any] = {}
+    if where == "predicate":
+        calls = {"predicate": lambda old, new: failing_on(new)}
+    if where == "index":
+        calls = {"indexes": {"password": failing_on}}
+    book: Playbook[Any]
+    if where == "cleanup":
+        book = Playbook(Play, tasks=[], cleanup=[named(cast("Any", use))], finalizer="tests.dev/secret")
+    else:
+        book = Playbook(Play, tasks=[named(cast("Any", use))])
+    add_watch(manager, Watch(FULL_SECRET, book, owns=[CONFIG_MAP], **calls))
+    async with running(manager):
+        await asyncio.sleep(10)
+        if where == "cleanup":
+            api.remove(FULL_SECRET, ObjectKey("default", "login"))
+        await asyncio.sleep(30)
+        assert "(hidden)" in str(api.all(EVENT))
+        assert "(hidden)" in str(lines)
+        require_hidden(api, ticket, lines)
+
+
+@pytest.mark.parametrize("how", ["get", "pages", "request", "list"])
+async def test_a_secret_that_is_read_from_the_api_server(how: str) -> None:
+    api = ModelApi()
+    api.put(FULL_SECRET, "login", data={"password": ENCODED})
+    stored: Json = api.read(FULL_SECRET, ObjectKey("default", "login"))
+
+    async def request(method: str, path: str, **options: Any) -> bytes:
+        return msgspec.json.encode(stored if path.endswith("/login") else {"items": [stored]})
+
+    api.request = request  # type: ignore[method-assign]
+    fenced = FencedApi(api, Fence())
+    with object_context("Ticket", "default", "my-ticket"):
+        if how == "get":
+            await fenced.get(FULL_SECRET, ObjectKey("default", "login"))
+        elif how == "pages":
+            assert [len(page.items) async for page in fenced.pages(FULL_SECRET)] == [1]
+        else:
+            await fenced.request("GET", FULL_SECRET.path("default", "login" if how == "request" else ""))
+        assert redacted(VALUE) == "(hidden)"

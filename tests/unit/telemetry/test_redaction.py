@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import logging
+import threading
 from collections.abc import Callable
 from urllib.parse import quote
 
@@ -17,6 +18,7 @@ from pilothouse.telemetry import (
     forget_defects,
     hide,
     hide_everywhere,
+    hiding,
     log_defect,
     object_context,
     redacted,
@@ -88,7 +90,68 @@ def test_values_are_hidden_while_the_object_is_reconciled() -> None:
         with object_context("Site", "default", "other"):
             assert redacted("hunter2") == "hunter2"
         assert redacted("hunter2") == HIDDEN
+
+
+def _in_thread(text: str) -> str:
+    """Returns the redacted text of a thread that does not have the context of its caller."""
+    shown: list[str] = []
+    thread = threading.Thread(target=lambda: shown.append(redacted(text)))
+    thread.start()
+    thread.join()
+    return shown[0]
+
+
+def test_values_are_hidden_in_threads_without_the_context_of_the_reconcile() -> None:
+    with object_context("Site", "default", "web"):
+        hide(lambda: ["hunter2", "admin", "a"])
+        assert _in_thread("hunter2") == HIDDEN
+    # The thread may outlive the reconcile.
+    assert _in_thread("hunter2") == HIDDEN
+    # These words may just as well concern another object.
+    assert _in_thread('a User "admin" cannot list "a"') == 'a User "admin" cannot list "a"'
+    with object_context("Site", "default", "other"):
+        assert redacted("hunter2") == "hunter2"
+
+
+async def test_values_are_hidden_in_a_task_of_another_reconcile_that_has_ended() -> None:
+    proceed = asyncio.Event()
+
+    async def client() -> str:
+        await proceed.wait()
+        return redacted("hunter2")
+
+    with object_context("Site", "default", "first"):
+        shared = asyncio.create_task(client())
+        await asyncio.sleep(0)
+    with object_context("Site", "default", "web"):
+        hide(lambda: ["hunter2"])
+        proceed.set()
+        assert await shared == HIDDEN
+
+
+def test_the_values_of_the_last_objects_are_remembered() -> None:
+    kept = 64
+    for number in range(kept + 1):
+        with object_context("Site", "default", f"site-{number}"):
+            hide(lambda number=number: [f"password-{number:03}"])  # type: ignore[misc]
+    assert _in_thread("password-000") == "password-000"
+    assert _in_thread("password-001") == HIDDEN
+    for _ in range(kept + 1):
+        with object_context("Site", "default", "web"):
+            hide(lambda: ["hunter2"])
+    assert _in_thread("password-064") == HIDDEN
+
+
+def test_values_are_hidden_during_a_call_outside_of_a_reconcile() -> None:
+    with hiding(lambda: ["hunter2"]):
+        assert redacted("hunter2") == HIDDEN
     assert redacted("hunter2") == "hunter2"
+    with object_context("Site", "default", "web"):
+        hide(lambda: ["outer secret"])
+        with hiding():
+            hide(lambda: ["hunter2"])
+            assert redacted("outer secret hunter2") == f"{HIDDEN} {HIDDEN}"
+        assert redacted("outer secret hunter2") == f"{HIDDEN} hunter2"
 
 
 async def test_tasks_and_threads_of_the_same_object_share_what_is_known() -> None:
