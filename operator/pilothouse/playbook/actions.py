@@ -22,7 +22,7 @@ from pilothouse.kube import (
     scale_of,
 )
 from pilothouse.kube.answers import read_object
-from pilothouse.playbook.apply import unstructured
+from pilothouse.playbook.apply import NOT_SELECTED, unstructured
 from pilothouse.playbook.cluster import Cluster
 from pilothouse.playbook.immutable import immutable
 from pilothouse.playbook.manifest import Difference, changes
@@ -39,6 +39,10 @@ class Actions:
     not seem to belong to the owner is read from the API server before it is refused. Every change carries a
     precondition, so that another object that has the name by then is not changed.
 
+    An object that does not match the view exists, and its metadata suffices to delete, scale and evict it. If
+    the watch has selectors, or does not watch the namespace, an object that it does not show is read from the
+    API server before it counts as missing.
+
     Args:
         cluster: The cluster.
         owner: The metadata of the owner.
@@ -53,24 +57,42 @@ class Actions:
         self._check = check
 
     async def delete(self, resource: Resource[Any], key: ObjectKey, *, propagation: str) -> bool:
-        """Deletes the object that the store shows, and returns whether there was one to delete.
+        """Deletes an object unless it is being deleted, and returns whether there was one to delete.
 
         Raises:
             TaskFailed: NotOwned: The object does not belong to the owner.
             Conflict: Another object has the name now. Reconcile again.
             KubeError: The API server refused the request or is unreachable.
         """
-        live = self._cluster.store(resource).get(key)
-        if live is None or live.metadata.deletion_timestamp is not None:
+        live = await self._find(resource, key)
+        if live is None or live.deletion_timestamp is not None:
             return False
         try:
-            seen = await self._require_owned(resource, live.metadata, "delete")
+            seen = await self._require_owned(resource, live, "delete")
             if not self._check:
                 await self._delete(resource, seen, propagation)
                 self._cluster.memory.forget(str(resource), key)
         except NotFound:
             return False
         return True
+
+    async def exists(self, resource: Resource[Any], key: ObjectKey) -> bool:
+        """Returns whether an object exists.
+
+        Raises:
+            KubeError: The API server refused the request or is unreachable.
+        """
+        return await self._find(resource, key) is not None
+
+    async def _find(self, resource: Resource[Any], key: ObjectKey) -> ObjectMeta | None:
+        """Returns the metadata of an object as last seen; None if it does not exist."""
+        seen = self._cluster.seen(resource, key)
+        if seen is not None or not self._cluster.may_hide(resource, key):
+            return seen
+        try:
+            return (await self._cluster.api.get(_metadata_of(resource), key)).metadata
+        except NotFound:
+            return None
 
     async def _delete(self, resource: Resource[Any], seen: ObjectMeta, propagation: str) -> None:
         api = self._cluster.api
@@ -105,16 +127,16 @@ class Actions:
             Conflict: The object has changed. Reconcile again.
             KubeError: The API server refused the request or is unreachable.
         """
-        live = self._cluster.store(resource).get(key)
+        live = await self._find(resource, key)
         if live is None:
             raise TaskFailed("NothingToScale", f"Cannot scale {resource.kind} {key}: it does not exist.")
         memory, aspect = self._cluster.memory, f"{resource}/scale"
         try:
-            seen = await self._require_owned(resource, live.metadata, "scale")
-            if memory.fulfils(aspect, replicas, live.metadata):
+            seen = await self._require_owned(resource, live, "scale")
+            if memory.fulfils(aspect, replicas, live):
                 return replicas
             # It had this number before: another client has changed it since.
-            corrects = not self._check and memory.fulfilled_before(aspect, replicas, live.metadata)
+            corrects = not self._check and memory.fulfilled_before(aspect, replicas, live)
             if corrects and self._cluster.contention.postponed(aspect, key):
                 return replicas
             scaled = scale_of(resource)
@@ -126,8 +148,8 @@ class Actions:
         except NotFound as gone:
             raise Conflict(409, "Conflict", f"{resource.kind} {key} has been deleted: {gone}") from gone
         if had == replicas:
-            if live.metadata.resource_version == version:
-                memory.remember(aspect, replicas, live.metadata)
+            if live.resource_version == version:
+                memory.remember(aspect, replicas, live)
         elif not self._check:
             body = {"metadata": {"resourceVersion": version}, "spec": {"replicas": replicas}}
             stored = await self._cluster.api.patch(
@@ -145,7 +167,7 @@ class Actions:
         return had
 
     async def evict(self, resource: Resource[Any], key: ObjectKey, *, grace_seconds: int | None) -> bool:
-        """Evicts the pod that the store shows, and returns whether there was one to evict.
+        """Evicts a pod unless it is being deleted, and returns whether there was one to evict.
 
         Raises:
             TaskFailed: NotOwned: The pod does not belong to the owner.
@@ -153,11 +175,11 @@ class Actions:
             KubeError: A disruption budget does not allow the eviction now, or the API server refused the
                 request or is unreachable.
         """
-        live = self._cluster.store(resource).get(key)
-        if live is None or live.metadata.deletion_timestamp is not None:
+        live = await self._find(resource, key)
+        if live is None or live.deletion_timestamp is not None:
             return False
         try:
-            seen = await self._require_owned(resource, live.metadata, "evict")
+            seen = await self._require_owned(resource, live, "evict")
             if not self._check:
                 await evict(self._cluster.api, key, uid=seen.uid, grace_seconds=grace_seconds)
                 self._cluster.memory.forget(str(resource), key)
@@ -175,13 +197,17 @@ class Actions:
 
         Raises:
             TaskFailed: NothingToPatch: The object does not exist. NotOwned: It does not belong to the owner.
-                Immutable: The patch changes a field that cannot be changed.
+                Immutable: The patch changes a field that cannot be changed. Undecodable: The object does not
+                match the view. NotSelected: The selectors or namespaces of the watch exclude the object.
             Conflict: The object has changed since it was seen. Reconcile again.
             KubeError: The API server refused the request or is unreachable.
         """
         informer, memory = self._cluster.informer(resource), self._cluster.memory
+        self._cluster.require_readable(resource, lambda misfit: misfit.key == key)
         live = informer.store.get(key)
         if live is None:
+            if await self.exists(resource, key):
+                raise _not_selected(resource, key)
             raise TaskFailed("NothingToPatch", f"Cannot patch {resource.kind} {key}: it does not exist.")
         kind, fields, desired = str(resource), _fields(patch), hash(msgspec.json.encode(patch))
         try:
@@ -267,11 +293,23 @@ class Actions:
             NotFound: The object no longer exists.
             Conflict: Another object has the name now.
         """
-        partial: Resource[PartialObjectMetadata] = replace(resource, view=PartialObjectMetadata)
-        live = (await self._cluster.api.get(partial, seen.key)).metadata
+        live = (await self._cluster.api.get(_metadata_of(resource), seen.key)).metadata
         if live.uid != seen.uid:
             raise Conflict(409, "Conflict", f"{resource.kind} {seen.key} was replaced by another object")
         return live
+
+
+def _metadata_of(resource: Resource[Any]) -> Resource[PartialObjectMetadata]:
+    """Returns a kind whose objects are decoded as metadata only, which also fits undecodable objects."""
+    return replace(resource, view=PartialObjectMetadata)
+
+
+def _not_selected(resource: Resource[Any], key: ObjectKey) -> TaskFailed:
+    return TaskFailed(
+        NOT_SELECTED,
+        f"Cannot patch {resource.kind} {key}: the selectors or namespaces of the watch exclude it, so the "
+        "operator would not notice its changes. Change its labels, or the watch.",
+    )
 
 
 def _fields(patch: Mapping[str, Any], path: str = "") -> str:

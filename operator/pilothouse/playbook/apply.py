@@ -104,7 +104,7 @@ class Apply(Generic[K]):
             Conflict: The object is not the one that was read. Reconcile again.
             KubeError: The API server refused the request or is unreachable.
         """
-        live = self._informer.store.get(self._key)
+        live = self._stored()
         if live is not None and self._cluster.memory.fulfils(self._aspect, self._desired, live.metadata):
             return Applied(live, False, (), self._contended())
         if live is not None and self._corrects(live.metadata) and self._postponed():
@@ -118,6 +118,11 @@ class Apply(Generic[K]):
                 return Applied(self._shown(before), False, (), self._contended())
         self._require_selected(before)
         return await (self._create() if before is None else self._change(before))
+
+    def _stored(self) -> K | None:
+        """Returns the object in the store; None if it is not there, or only in an out-of-date state."""
+        store = self._informer.store
+        return None if store.misfit(self._key) else store.get(self._key)
 
     async def _read(self) -> Unstructured | None:
         try:
@@ -252,13 +257,12 @@ class Apply(Generic[K]):
         Raises:
             TaskFailed: NotSelected: The object is in another namespace.
         """
-        watched = self._cluster.namespaces
-        if self._resource.namespaced and watched and self._key.namespace not in watched:
+        if not self._cluster.watches(self._resource, self._key):
             raise TaskFailed(
                 NOT_SELECTED,
                 f"Cannot apply {self._resource.kind} {self._key}: the operator watches only the namespaces "
-                f"{', '.join(watched)} and would not notice its changes. Add the namespace to "
-                "WATCH_NAMESPACE, or use another namespace.",
+                f"{', '.join(self._cluster.namespaces)} and would not notice its changes. Add the namespace "
+                "to WATCH_NAMESPACE, or use another namespace.",
             )
 
     def _require_selected(self, live: Unstructured | None) -> None:

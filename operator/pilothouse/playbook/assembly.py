@@ -151,7 +151,7 @@ def add_watch(manager: Manager, watch: Watch) -> Controller[Any]:
         if secondary.mapper is not None:
             mapper = partial(_map, secondary.mapper, stores, owners, reports)
         controller.watch(other, mapper, secondary.predicate)
-        other.store.add_misfit_handler(partial(_on_misfit, controller, owners, reports))
+        other.store.add_misfit_handler(partial(_on_misfit, controller, owners, reports, {}))
     if watch.indexes:
         controller.watch(informer, lambda obj: [obj.metadata.key], index_changed(watch.indexes))
     manager.add(controller)
@@ -202,16 +202,22 @@ def _on_misfit(
     controller: Controller[Any],
     owners: Callable[[Any], Iterable[ObjectKey]],
     reports: Announcer,
+    known: dict[ObjectKey, Misfit],
     key: ObjectKey,
     misfit: Misfit | None,
 ) -> None:
-    """Reports an object of a secondary kind that cannot be decoded, and queues its owner."""
-    if misfit is None:
-        return
-    failure = TaskFailed(UNDECODABLE, f"The operator cannot read this object: {misfit.why}.")
-    reports.warn(misfit.metadata, failure)
-    for owner in owners(PartialObjectMetadata(misfit.metadata)):
-        controller.queue.add(owner)
+    """Reports an object of a secondary kind that cannot be decoded, and queues its owner.
+
+    The owner is also queued when the object can be decoded again or is deleted.
+    """
+    last = known.pop(key, None)
+    if misfit is not None:
+        known[key] = last = misfit
+        failure = TaskFailed(UNDECODABLE, f"The operator cannot read this object: {misfit.why}.")
+        reports.warn(misfit.metadata, failure)
+    if last is not None:
+        for owner in owners(PartialObjectMetadata(last.metadata)):
+            controller.queue.add(owner)
 
 
 def _map(

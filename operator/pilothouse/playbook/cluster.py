@@ -106,6 +106,32 @@ class Cluster:
                 what = f"{resource.kind} {misfit.metadata.key}"
                 raise TaskFailed("Undecodable", f"The operator cannot read {what}: {misfit.why}.")
 
+    def seen(self, resource: Resource[Any], key: ObjectKey) -> ObjectMeta | None:
+        """Returns the last seen metadata of an object; None if the watch does not show the object.
+
+        An object that does not match the view is shown, too.
+
+        Raises:
+            PlaybookError: The watch does not declare the kind.
+        """
+        store = self.store(resource)
+        if misfit := store.misfit(key):
+            return misfit.metadata
+        found = store.get(key)
+        return None if found is None else found.metadata
+
+    def may_hide(self, resource: Resource[Any], key: ObjectKey) -> bool:
+        """Returns whether an object may exist although the watch does not show it.
+
+        The watch shows only the objects that its selectors match, in the watched namespaces.
+        """
+        informer = self.informer(resource)
+        return bool(informer.label_selector or informer.field_selector) or not self.watches(resource, key)
+
+    def watches(self, resource: Resource[Any], key: ObjectKey) -> bool:
+        """Returns whether an object is in a watched namespace, or its kind has no namespace."""
+        return not (resource.namespaced and self.namespaces) or key.namespace in self.namespaces
+
     def informer(self, resource: Resource[K]) -> Informer[K]:
         """Returns the informer of a kind that the watch declares.
 
@@ -147,11 +173,8 @@ class Cluster:
         if informer is None:
             return None
         namespace = metadata.namespace if informer.resource.namespaced else ""
-        found = informer.store.get(ObjectKey(namespace, reference.name))
-        if found is None or found.metadata.uid != reference.uid:
-            return None
-        known: ObjectMeta = found.metadata
-        return known
+        found = self.seen(informer.resource, ObjectKey(namespace, reference.name))
+        return found if found is not None and found.uid == reference.uid else None
 
     async def pod_log(self, key: ObjectKey, *, container: str, tail_lines: int | None) -> str:
         """Reads the log of a pod's container.

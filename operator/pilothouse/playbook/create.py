@@ -43,7 +43,7 @@ class Create(Apply[K]):
             Conflict: The object was deleted and created again. Reconcile again.
             KubeError: The API server refused the request or is unreachable.
         """
-        live = self._informer.store.get(self._key)
+        live = self._stored()
         if live is not None and self._is_from_earlier_attempt(live.metadata):
             return Applied(live, False, ())
         self._require_watched()

@@ -207,8 +207,9 @@ class ObjectModules(Generic[T]):
         Raises:
             PlaybookError: The patch states the status, or the name, namespace, UID or resourceVersion.
             TaskFailed: NothingToPatch: The object does not exist. NotOwned: It does not belong to the play's
-                object. Immutable: The patch changes a field that cannot be changed. KubernetesRefused: The
-                API server refused the request or is unreachable.
+                object. Immutable: The patch changes a field that cannot be changed. Undecodable: The object
+                does not match the view. NotSelected: The selectors or namespaces of the watch exclude the
+                object. KubernetesRefused: The API server refused the request or is unreachable.
             Conflict: The object has changed. Do not catch it: the engine reconciles again.
         """
         if "status" in body or _IDENTITY & body.get("metadata", {}).keys():
@@ -265,7 +266,11 @@ class ObjectModules(Generic[T]):
             play.wait_for("the Job is deleted", gone)
 
         Only the object that the play has seen is deleted, not another one of the same name. It exists until
-        its finalizers have been removed.
+        its finalizers have been removed. An object that does not match the view is deleted, too.
+
+        If the watch has a selector for the kind, or does not watch the namespace, it does not show whether
+        the object exists. Then `delete` reads the object, for which the operator's role needs the verb `get`.
+        The same holds for `scale` and `evict`.
 
         An object belongs to the play's object if that is its controller, or if it has no controller and its
         annotation `pilothouse.dev/owner-uid` holds the UID of the play's object. It also belongs to it if its
@@ -288,12 +293,14 @@ class ObjectModules(Generic[T]):
             Conflict: Another object has the name now. Do not catch it: the engine reconciles again.
         """
         key = self._key(resource, name, namespace)
+        actions = self._actions(owned=owned)
         with refusals():
-            deleted = await self._actions(owned=owned).delete(resource, key, propagation=propagation)
+            deleted = await actions.delete(resource, key, propagation=propagation)
+            gone = not await actions.exists(resource, key)
         if deleted:
             what = f"delete {resource.kind} {name}"
             RESULT.get().changed(what, (f"- {resource.kind} {key}",))
-        return self.cluster.store(resource).get(key) is None
+        return gone
 
     async def scale(
         self,
@@ -360,11 +367,13 @@ class ObjectModules(Generic[T]):
             Conflict: Another pod has the name now. Do not catch it: the engine reconciles again.
         """
         key = self._key(resource, name, namespace)
+        actions = self._actions(owned=owned)
         with refusals():
-            evicted = await self._actions(owned=owned).evict(resource, key, grace_seconds=grace_seconds)
+            evicted = await actions.evict(resource, key, grace_seconds=grace_seconds)
+            gone = not await actions.exists(resource, key)
         if evicted:
             RESULT.get().changed(f"evict {resource.kind} {name}", (f"- {resource.kind} {key}",))
-        return self.cluster.store(resource).get(key) is None
+        return gone
 
     async def pod_log(
         self, name: str, *, namespace: str = "", container: str = "", tail_lines: int | None = None

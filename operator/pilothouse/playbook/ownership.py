@@ -36,6 +36,11 @@ def owner_uid(metadata: ObjectMeta) -> str:
     return metadata.annotations.get(OWNER_UID, "") if controller is None else controller.uid
 
 
+def refers_to_owner(metadata: ObjectMeta, uid: str) -> bool:
+    """Returns whether an object belongs to the object with a UID, or has an owner reference to it."""
+    return owner_uid(metadata) == uid or any(each.uid == uid for each in metadata.owner_references)
+
+
 def owner_uids(obj: KubeObject) -> tuple[str, ...]:
     """Returns the values of an object in the index OWNER: the UID of its owner."""
     uid = owner_uid(obj.metadata)

@@ -14,6 +14,7 @@ from pilothouse.playbook.awaited import PlaybookError, awaited, require_awaited
 from pilothouse.playbook.cluster import OWNER, Cluster
 from pilothouse.playbook.contention import CONTENDED, Contended
 from pilothouse.playbook.modules import FALLBACK, ObjectModules, refusals
+from pilothouse.playbook.ownership import refers_to_owner
 from pilothouse.playbook.records import Records
 from pilothouse.playbook.status import READY, Aspect, not_stored
 from pilothouse.playbook.tasks import RESULT, State, Task, TaskFailed, TaskResult, Waiting
@@ -424,11 +425,7 @@ class Play(ObjectModules[T], Generic[T, S]):
         Raises:
             TaskFailed: Undecodable: One of the objects does not match the view.
         """
-        uid = self.object.metadata.uid
-        self.cluster.require_readable(
-            resource, lambda misfit: any(each.uid == uid for each in misfit.owner_references)
-        )
-        return self.list(resource, OWNER, uid)
+        return self.list(resource, OWNER, self.object.metadata.uid)
 
     def list(self, resource: Resource[K], index: str, value: str) -> Sequence[K]:
         """Returns the objects of a kind that have a value in an index, without a request.
@@ -440,7 +437,14 @@ class Play(ObjectModules[T], Generic[T, S]):
 
         Returns:
             The objects as last seen, in the order in which the store received them.
+
+        Raises:
+            TaskFailed: Undecodable: An object of the kind does not match the view. It may be in any
+                namespace, because its values in the index are unknown.
         """
+        self.cluster.require_readable(
+            resource, lambda misfit: index != OWNER or refers_to_owner(misfit, value)
+        )
         found = self.cluster.store(resource).by_index(index, value)
         if holds_secrets(resource):
             for each in found:
