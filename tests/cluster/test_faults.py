@@ -37,7 +37,7 @@ FILES = [
     CHECKOUT / "tests" / "faults" / "airline.py",
     *(
         CHECKOUT / "operator" / "pilothouse" / "testing" / f"{name}.py"
-        for name in ("faults", "faulty", "freezing", "process", "threads", "virtual_time")
+        for name in ("faults", "faulty", "freezing", "naming", "process", "threads", "virtual_time")
     ),
 ]
 
