@@ -51,6 +51,7 @@ class SmallParcel(Parcel):
 
 SMALL: Resource[SmallParcel] = Resource("contract.dev", "v1", "Parcel", "parcels", SmallParcel)
 CONFIG_MAPS: Resource[Parcel] = Resource("", "v1", "ConfigMap", "configmaps", Parcel)
+SECRETS: Resource[Parcel] = Resource("", "v1", "Secret", "secrets", Parcel)
 LEASES: Resource[Parcel] = Resource("coordination.k8s.io", "v1", "Lease", "leases", Parcel)
 
 CRD: dict[str, Any] = {
@@ -660,6 +661,22 @@ async def plain_kinds(t: Transcript) -> None:
     await t.delete("a", CONFIG_MAPS)
     await t.create("l", LEASES, spec={"holderIdentity": "me", "leaseDurationSeconds": 15})
     await t.merge("l", {"spec": {"holderIdentity": "you"}}, resource=LEASES)
+
+
+@story
+async def string_data_of_secrets(t: Transcript) -> None:
+    await t.create("a", SECRETS, stringData={"x": "1", "y": "2"}, data={"y": "b2xk", "z": "Mw=="})
+    await t.get("a", SECRETS)
+    await t.merge("a", {"stringData": {"x": "3", "n": "new"}}, resource=SECRETS)
+    await t.merge("a", {"stringData": {"x": None}}, resource=SECRETS)
+    await t.merge("a", {"stringData": {"x": "3"}}, resource=SECRETS)  # no change: no new version
+    await t.merge("a", {"data": None, "stringData": {"y": "4"}}, resource=SECRETS)
+    await t.apply("b", "one", resource=SECRETS, stringData={"x": "1", "y": "2"})
+    await t.owners("b", SECRETS)
+    await t.apply("b", "one", resource=SECRETS, stringData={"x": "3"})  # y stays
+    await t.apply("b", "one", resource=SECRETS, data={"x": "Mw=="})
+    await t.owners("b", SECRETS)
+    await t.apply("b", "one", resource=SECRETS, data={})
 
 
 def _parcel(metadata: dict[str, Any]) -> dict[str, Any]:

@@ -128,24 +128,49 @@ def _normalize(resource: Resource[Any], body: Json) -> None:
             )
 
 
-def _without_string_data(body: Json) -> None:
+def completed_patch(resource: Resource[Any], body: Mapping[str, Any]) -> Json:
+    """Returns a merge patch in the form in which the API server stores it, and hides the values of a Secret.
+
+    A Secret's `stringData` becomes `data`, because the API server never returns `stringData`: the patch would
+    always seem to differ, and None would not remove a key.
+
+    Args:
+        resource: The kind of the object.
+        body: The patch.
+
+    Raises:
+        TaskFailed: InvalidManifest: A value of `stringData` is not text.
+    """
+    patch: Json = msgspec.json.decode(msgspec.json.encode(body))
+    if holds_secrets(resource):
+        # A copy, because the patch is changed.
+        hide_contents(resource, {name: patch.get(name) for name in ("data", "stringData")})
+        _without_string_data(patch, patch=True)
+    return patch
+
+
+def _without_string_data(body: Json, *, patch: bool = False) -> None:
+    """Merges `stringData` into `data`, where None is left out, or in a patch removes the key."""
     stated = body.pop("stringData", None)
     if stated is None:
         return
-    held = body.get("data") or {}
+    what = "patch" if patch else "manifest"
+    held = body.get("data", {}) if patch else body.get("data") or {}
     if not isinstance(stated, Mapping) or not isinstance(held, Mapping):
         raise TaskFailed(
             INVALID_MANIFEST,
-            "The manifest of the Secret is not valid: data and stringData must be mappings.",
+            f"The {what} of the Secret is not valid: data and stringData must be mappings.",
         )
     data = dict(held)
     for name, value in stated.items():
         if value is None:
+            if patch:
+                data[name] = None
             continue
         if not isinstance(value, str):
             raise TaskFailed(
                 INVALID_MANIFEST,
-                "The manifest of the Secret is not valid: a value in stringData has the type "
+                f"The {what} of the Secret is not valid: a value in stringData has the type "
                 f"{type(value).__name__}, but must be text.",
             )
         data[name] = base64.b64encode(value.encode()).decode()

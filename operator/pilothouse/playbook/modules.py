@@ -11,7 +11,7 @@ from pilothouse.playbook.awaited import PlaybookError, awaited
 from pilothouse.playbook.cluster import Cluster
 from pilothouse.playbook.contention import Contended
 from pilothouse.playbook.create import Create, to_be_created
-from pilothouse.playbook.manifest import completed, is_secret
+from pilothouse.playbook.manifest import completed, completed_patch, is_secret
 from pilothouse.playbook.records import Records, elapsed
 from pilothouse.playbook.tasks import RESULT, TaskFailed, Waiting, refused
 from pilothouse.playbook.tasks import seconds as in_seconds
@@ -190,6 +190,9 @@ class ObjectModules(Generic[T]):
 
         A list is replaced as a whole. To change one container of a Pod, `apply` its manifest.
 
+        A Secret's `stringData` is sent as `data`: None removes the key, and a key that is left out stays. To
+        remove keys that are left out, `apply` the Secret.
+
         The patch carries the UID and the resourceVersion of the object that the play has seen, so the API
         server refuses it if the object has changed since. If nothing differs, no patch is sent. If the object
         has not changed since that was found out, there is no request at all.
@@ -207,9 +210,10 @@ class ObjectModules(Generic[T]):
         Raises:
             PlaybookError: The patch states the status, or the name, namespace, UID or resourceVersion.
             TaskFailed: NothingToPatch: The object does not exist. NotOwned: It does not belong to the play's
-                object. Immutable: The patch changes a field that cannot be changed. Undecodable: The object
-                does not match the view. NotSelected: The selectors or namespaces of the watch exclude the
-                object. KubernetesRefused: The API server refused the request or is unreachable.
+                object. Immutable: The patch changes a field that cannot be changed. InvalidManifest: A value
+                of `stringData` is not text. Undecodable: The object does not match the view. NotSelected: The
+                selectors or namespaces of the watch exclude the object. KubernetesRefused: The API server
+                refused the request or is unreachable.
             Conflict: The object has changed. Do not catch it: the engine reconciles again.
         """
         if "status" in body or _IDENTITY & body.get("metadata", {}).keys():
@@ -217,9 +221,9 @@ class ObjectModules(Generic[T]):
                 f"the patch of {resource.kind} {name} must not state the status, name, namespace, uid or "
                 "resourceVersion: remove these fields"
             )
-        key = self._key(resource, name, namespace)
+        key, patch = self._key(resource, name, namespace), completed_patch(resource, body)
         with refusals():
-            patched, found = await self._actions(owned=owned).patch(resource, key, body)
+            patched, found = await self._actions(owned=owned).patch(resource, key, patch)
         if found:
             diff = [each.line(hidden=is_secret(resource, each.path)) for each in found]
             RESULT.get().changed(f"patch {resource.kind} {name}", diff)

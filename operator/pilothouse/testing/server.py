@@ -194,6 +194,7 @@ class ModelServer:
             obj = {"metadata": {"name": key.name, **metadata}, **copy.deepcopy(fields)}
             return self._insert(resource, key, obj, "user", status=True)
         new = {**old, **copy.deepcopy(fields), "metadata": {**old["metadata"], **metadata}}
+        new = strategy.decoded(resource, new)
         if new.get("spec") != old.get("spec"):
             new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
         stored = self._store(resource, key, new, old)

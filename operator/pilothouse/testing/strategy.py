@@ -4,10 +4,11 @@ In the real API server this is the strategy of a registry (k8s.io/apiserver, pkg
 PrepareForCreate, PrepareForUpdate, BeforeDelete, GetResetFields.
 """
 
+import base64
 from collections.abc import Sequence
 from typing import Any
 
-from pilothouse.kube import NotFound, ObjectKey, Resource
+from pilothouse.kube import BadRequest, NotFound, ObjectKey, Resource
 from pilothouse.telemetry import now
 from pilothouse.testing.documents import Json
 from pilothouse.testing.refusals import check_finalizers
@@ -36,6 +37,9 @@ def for_create(resource: Resource[Any], key: ObjectKey, body: Json, uid: str, *,
         body: The body of the request.
         uid: The UID, unless `status` is set and the body has one.
         status: Whether the body may set everything, including the status and the server's metadata.
+
+    Raises:
+        BadRequest: A value in a Secret's stringData is not text.
     """
     metadata = {
         name: value
@@ -47,11 +51,30 @@ def for_create(resource: Resource[Any], key: ObjectKey, body: Json, uid: str, *,
     if resource.namespaced:
         metadata["namespace"] = key.namespace
     obj = {"apiVersion": resource.api_version, "kind": resource.kind, **body, "metadata": metadata}
+    obj = decoded(resource, obj)
     if str(resource) not in _PLAIN:
         metadata.setdefault("generation", 1)
         if not status:
             obj.pop("status", None)
     return obj
+
+
+def decoded(resource: Resource[Any], obj: Json) -> Json:
+    """Returns an object without write-only fields: a Secret's stringData is merged into its data.
+
+    The API server does this when it decodes an object (k8s.io/kubernetes, pkg/apis/core/v1/conversion.go).
+
+    Raises:
+        BadRequest: A value in stringData is not text.
+    """
+    if str(resource) != "secrets" or "stringData" not in obj:
+        return obj
+    stated = obj["stringData"] or {}
+    if not isinstance(stated, dict) or not all(isinstance(each, str | None) for each in stated.values()):
+        raise BadRequest(400, "BadRequest", 'Secret in version "v1" cannot be handled as a Secret')
+    rest = {name: value for name, value in obj.items() if name != "stringData"}
+    data = {name: base64.b64encode((value or "").encode()).decode() for name, value in stated.items()}
+    return {**rest, "data": {**(obj.get("data") or {}), **data}} if data else rest
 
 
 def for_update(resource: Resource[Any], key: ObjectKey, old: Json, new: Json, subresource: str) -> Json:
@@ -60,7 +83,9 @@ def for_update(resource: Resource[Any], key: ObjectKey, old: Json, new: Json, su
     Raises:
         NotFound: The kind does not have the subresource.
         Invalid: The object is being deleted, and the change adds a finalizer.
+        BadRequest: A value in a Secret's stringData is not text.
     """
+    new = decoded(resource, new)
     has_status = str(resource) not in _PLAIN
     if subresource == "status" and not has_status:
         raise NotFound(404, "NotFound", "the server could not find the requested resource")

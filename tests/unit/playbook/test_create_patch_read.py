@@ -345,6 +345,54 @@ async def test_a_patch_of_a_secret_shows_no_value(api: ModelApi, ticket: ObjectK
         assert diffs == ["data.password: (hidden) -> (hidden)"]
 
 
+async def test_a_patch_of_string_data_is_sent_as_data(api: ModelApi, ticket: ObjectKey) -> None:
+    stated: dict[str, str | None] = {"a": "1", "b": "2"}
+
+    async def patch_secret(play: TicketPlay) -> None:
+        await play.patch(SECRET, "web", {"stringData": dict(stated)})
+
+    api.put(SECRET, "web", data={"b": "b2xk", "c": "Mw=="}, metadata=owned_by(api, ticket))
+    async with operator(api, playbook(patch_secret), resync=5):
+        assert api.read(SECRET, WEB)["data"] == {"a": "MQ==", "b": "Mg==", "c": "Mw=="}
+        await asyncio.sleep(30)
+        assert [call.body.keys() - {"metadata"} for call in writes(api, SECRET)] == [{"data"}]
+        stated["b"] = None
+        await asyncio.sleep(30)
+        assert api.read(SECRET, WEB)["data"] == {"a": "MQ==", "c": "Mw=="}
+        assert len(writes(api, SECRET)) == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ({"stringData": {"pin": 8675309}}, "a value in stringData has the type int, but must be text."),
+        ({"stringData": "hunter2"}, "data and stringData must be mappings."),
+        ({"stringData": {"a": "b"}, "data": None}, "data and stringData must be mappings."),
+    ],
+)
+async def test_a_patch_of_string_data_that_is_not_text_is_refused(
+    api: ModelApi, ticket: ObjectKey, body: Any, why: str
+) -> None:
+    async def patch_secret(play: TicketPlay) -> None:
+        await play.patch(SECRET, "web", body)
+
+    api.put(SECRET, "web", metadata=owned_by(api, ticket))
+    async with operator(api, playbook(patch_secret)):
+        reason, message = ready(api, ticket)[1:]
+        assert reason == "InvalidManifest"
+        assert message.endswith(f"The patch of the Secret is not valid: {why}")
+        assert not writes(api, SECRET)
+
+
+async def test_a_secret_is_created_with_data_instead_of_string_data(api: ModelApi, ticket: ObjectKey) -> None:
+    async def create_secret(play: TicketPlay) -> None:
+        await play.create(SECRET, {"metadata": {"name": "web"}, "stringData": {"a": "1"}})
+
+    async with operator(api, playbook(create_secret), resync=5):
+        assert [call.body["data"] for call in writes(api, SECRET)] == [{"a": "MQ=="}]
+        assert "stringData" not in writes(api, SECRET)[0].body
+
+
 async def test_the_memory_of_a_deleted_object_is_not_used_for_the_next_one(
     api: ModelApi, ticket: ObjectKey
 ) -> None:
