@@ -597,6 +597,18 @@ async def server_side_apply(t: Transcript) -> None:
 
 
 @story
+async def server_side_apply_that_only_creates(t: Transcript) -> None:
+    never = {"resourceVersion": "1"}
+    await t.apply("a", "one", dry_run=True, metadata=never, spec={"weight": 1})
+    await t.apply("a", "one", metadata=never, spec={"weight": 1})
+    await t.apply("a", "one", metadata=never, spec={"weight": 1})
+    await t.apply("a", "two", metadata=never, spec={"size": "s"})
+    await t.apply("a", "two", force=True, metadata=never, spec={"size": "s"})
+    await t.get("a")
+    await t.owners("a")
+
+
+@story
 async def server_side_apply_of_the_status(t: Transcript) -> None:
     def condition(of: str, status: str) -> dict[str, Any]:
         return {"conditions": [{"type": of, "status": status}]}

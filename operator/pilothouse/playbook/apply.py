@@ -30,6 +30,10 @@ from pilothouse.playbook.tasks import TaskFailed
 
 K = TypeVar("K", bound=KubeObject)
 
+# A resourceVersion that no object has, because etcd's first write has the revision 2. The API server compares
+# it only with that of an existing object: an apply with it creates an object or is a Conflict.
+NO_VERSION = "1"
+
 FIELD_CONFLICT = "FieldConflict"
 NOT_SELECTED = "NotSelected"
 
@@ -137,10 +141,9 @@ class Apply(Generic[K]):
         recreates = self._cluster.memory.lost(self._aspect, self._desired, self._key)
         if recreates and self._postponed() and (contended := self._contended()):
             raise TaskFailed(CONTENDED, contended.message, retry_after=contended.pause)
-        # An apply cannot demand that the object does not exist, and a POST would make another field manager
-        # entry than all later applies. Without force the apply is a Conflict if another client has created
-        # the object since, with another value of a field. Otherwise the API server merges the two.
-        created = await self._patch(self._manifest, force=self._adopt and self._force)
+        # A POST would make another field manager entry than all later applies.
+        metadata = {**self._manifest["metadata"], "resourceVersion": NO_VERSION}
+        created = await self._patch({**self._manifest, "metadata": metadata}, force=False)
         if recreates:
             self._cluster.contention.recreated(self._aspect, self._key, self._what)
         return Applied(self._remembered(created), True, diff, self._contended())

@@ -231,10 +231,10 @@ class ModelServer:
         return {**answer, "metadata": metadata}
 
     def _create_applied(self, resource: Resource[Any], key: ObjectKey, body: Json, manager: str) -> Json:
-        if body.get("metadata", {}).get("resourceVersion"):
-            raise conflict(resource, key, "the object does not exist")
         obj = copy.deepcopy(body)
         obj.setdefault("metadata", {})["name"] = key.name
+        # Only the version of an existing object is compared.
+        obj["metadata"].pop("resourceVersion", None)
         owners = Ownership()
         owners.apply(manager, {}, strategy.for_apply(resource, obj, ""), force=False)
         stored = self._insert(resource, key, obj, "")

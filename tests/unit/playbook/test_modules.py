@@ -252,18 +252,41 @@ async def test_an_object_that_the_selector_excludes_is_not_taken_over(
         assert api.read(CONFIG_MAP, ticket)["data"] == {"mine": "yes"}
 
 
+@pytest.mark.parametrize("data", [{"seats": "99"}, {"other": "99"}, {"seats": "2"}, {}])
+@pytest.mark.parametrize("owned", [True, False])
 async def test_an_object_created_by_another_client_at_the_same_moment_is_not_taken_over(
+    api: ModelApi, ticket: ObjectKey, data: dict[str, str], *, owned: bool
+) -> None:
+    async def be_faster(call: Call) -> None:
+        if call.resource == str(CONFIG_MAP) and call.writes and not api.exists(CONFIG_MAP, call.key):
+            api.put(CONFIG_MAP, call.key.name, data=data)
+
+    async def note(play: TicketPlay) -> None:
+        await play.apply(CONFIG_MAP, {"data": {"seats": "2"}}, owned=owned)
+
+    api.before = be_faster
+    async with operator(api, playbook(note)):
+        assert ready(api, ticket)[1] == "NameTaken"
+        found = api.read(CONFIG_MAP, ticket)
+        assert found["data"] == data
+        assert not {"ownerReferences", "annotations"} & found["metadata"].keys()
+        assert {each["manager"] for each in found["metadata"].get("managedFields", ())} <= {"user"}
+
+
+async def test_an_object_created_by_another_client_at_the_same_moment_is_adopted(
     api: ModelApi, ticket: ObjectKey
 ) -> None:
     async def be_faster(call: Call) -> None:
         if call.resource == str(CONFIG_MAP) and call.writes and not api.exists(CONFIG_MAP, call.key):
-            api.put(CONFIG_MAP, call.key.name, data={"seats": "99"})
+            api.put(CONFIG_MAP, call.key.name, data={"seats": "99", "other": "1"})
+
+    async def note(play: TicketPlay) -> None:
+        await play.apply(CONFIG_MAP, {"data": {"seats": "2"}}, adopt=True)
 
     api.before = be_faster
-    async with operator(api, playbook(seats_are_noted)):
-        assert ready(api, ticket)[1] == "NameTaken"
-        assert api.read(CONFIG_MAP, ticket)["data"] == {"seats": "99"}
-        assert "ownerReferences" not in api.read(CONFIG_MAP, ticket)["metadata"]
+    async with operator(api, playbook(note)):
+        assert ready(api, ticket)[0] == "True"
+        assert api.read(CONFIG_MAP, ticket)["data"] == {"seats": "2", "other": "1"}
 
 
 async def forbid_elsewhere(call: Call) -> None:
