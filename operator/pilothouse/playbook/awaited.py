@@ -11,7 +11,7 @@ at the end of the statement, or of the task's function if a variable refers to t
 import asyncio
 import functools
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ from pilothouse.kube import Conflict
 from pilothouse.kube.patches import on_unawaited
 
 C = TypeVar("C", bound=type)
+R = TypeVar("R")
 
 _Coroutine = Coroutine[Any, Any, Any]
 
@@ -167,6 +168,44 @@ def require_awaited(value: object, what: str) -> None:
     if inspect.iscoroutine(value):
         value.close()
         raise PlaybookError(f"{what} is a coroutine that was not awaited. Write `await` before the call.")
+
+
+def require_function(effect: object, what: str) -> None:
+    """Rejects a value that is not a function, such as the coroutine of an async function.
+
+    Raises:
+        PlaybookError: The value cannot be called.
+    """
+    if callable(effect):
+        return
+    kind = type(effect).__name__
+    if inspect.iscoroutine(effect):
+        name = effect.__name__
+        effect.close()
+        raise PlaybookError(
+            f"{what} got a coroutine, because {name} was called, but must get a function: write "
+            f"`lambda: {name}(...)`"
+        )
+    raise PlaybookError(f"{what} got a value of type {kind}, but must get a function: write `lambda: ...`")
+
+
+async def awaited_result(effect: Callable[[], Awaitable[R]], what: str) -> R:
+    """Calls a function and awaits what it returns.
+
+    Raises:
+        PlaybookError: The function did not return an awaitable, or its result is a coroutine that was not
+            awaited.
+    """
+    returned = effect()
+    if not inspect.isawaitable(returned):
+        raise PlaybookError(
+            f"the function of {what} returned a value of type {type(returned).__name__}, which cannot be "
+            "awaited: pass an async def that takes no arguments, or for blocking code "
+            "`lambda: play.fence.in_thread(function, ...)`"
+        )
+    result = await returned
+    require_awaited(result, f"the result of the function of {what}")
+    return result
 
 
 def require_nothing(returned: object) -> None:

@@ -10,7 +10,13 @@ from msgspec import Struct
 
 from pilothouse.controller import EventType, Fence
 from pilothouse.kube import Condition, KubeObject, Resource, hide_contents, holds_secrets
-from pilothouse.playbook.awaited import PlaybookError, awaited, require_awaited
+from pilothouse.playbook.awaited import (
+    PlaybookError,
+    awaited,
+    awaited_result,
+    require_awaited,
+    require_function,
+)
 from pilothouse.playbook.cluster import OWNER, Cluster
 from pilothouse.playbook.contention import CONTENDED, Contended
 from pilothouse.playbook.modules import FALLBACK, ObjectModules, refusals
@@ -288,9 +294,12 @@ class Play(ObjectModules[T], Generic[T, S]):
             What the effect returned; None in check mode.
 
         Raises:
+            PlaybookError: The effect is not a function that returns an awaitable.
             Fenced: This process may have lost its Lease, so it must not change anything.
         """
-        result = None if self.check else await self.fence.guard(effect)
+        call = f"play.call({what!r}, ...)"
+        require_function(effect, call)
+        result = None if self.check else await self.fence.guard(lambda: awaited_result(effect, call))
         self.changed(what, diff=diff)
         return result
 

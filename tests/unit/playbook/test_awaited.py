@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from pilothouse.kube import ObjectKey, PartialObjectMetadata, Resource
+from pilothouse.kube import ObjectKey, ObjectMeta, PartialObjectMetadata, Resource
 from pilothouse.playbook import Plan, Play, Playbook, TaskFailed, task
 from pilothouse.playbook.awaited import PlaybookError
 from pilothouse.testing import ModelApi
 from tests.unit.playbook.configured import CONFIG_MAP, TicketPlay, named, operator, playbook, ready
+from tests.unit.tickets import Ticket
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
 
@@ -133,6 +134,56 @@ def hides_that_it_is_async(play: Any) -> Any:
     return another.function(play)
 
 
+async def called_instead_of_passed(play: Any) -> None:
+    await play.call("check it", is_gone())
+
+
+async def passed_no_function(play: Any) -> None:
+    await play.call("check it", None)
+
+
+async def passed_a_running_task(play: Any) -> None:
+    running = asyncio.create_task(is_gone())
+    try:
+        await play.call("check it", running)
+    finally:
+        await running
+
+
+async def passed_a_plain_function(play: Any) -> None:
+    await play.call("check it", lambda: None)
+
+
+async def passed_a_function_in_a_lambda(play: Any) -> None:
+    await play.call("check it", lambda: is_gone)
+
+
+async def passed_an_async_generator(play: Any) -> None:
+    async def steps() -> Any:
+        yield 1
+
+    await play.call("check it", steps)
+
+
+async def passed_an_async_function_to_a_thread(play: Any) -> None:
+    await play.call("check it", lambda: play.fence.in_thread(is_gone))
+
+
+def not_awaitable(kind: str) -> str:
+    return (
+        f"the function of play.call('check it', ...) returned a value of type {kind}, which cannot be "
+        "awaited: pass an async def that takes no arguments, or for blocking code "
+        "`lambda: play.fence.in_thread(function, ...)`"
+    )
+
+
+CALLED = (
+    "play.call('check it', ...) got a coroutine, because is_gone was called, but must get a function: write "
+    "`lambda: is_gone(...)`"
+)
+NO_FUNCTION = (
+    "play.call('check it', ...) got a value of type NoneType, but must get a function: write `lambda: ...`"
+)
 FORGOTTEN = "play.apply was called without await, so it did nothing. Write `await` before the call."
 PLAIN = (
     "play.apply was called in a plain def, which runs in a thread and cannot await it. "
@@ -187,6 +238,17 @@ COROUTINE = (
             "Keep what later tasks need in an attribute of the play.",
         ),
         (hides_that_it_is_async, COROUTINE),
+        (called_instead_of_passed, CALLED),
+        (passed_no_function, NO_FUNCTION),
+        (passed_a_running_task, NO_FUNCTION.replace("NoneType", "Task")),
+        (passed_a_plain_function, not_awaitable("NoneType")),
+        (passed_a_function_in_a_lambda, not_awaitable("function")),
+        (passed_an_async_generator, not_awaitable("async_generator")),
+        (
+            passed_an_async_function_to_a_thread,
+            "the result of the function of play.call('check it', ...) is a coroutine that was not awaited. "
+            "Write `await` before the call.",
+        ),
     ],
 )
 async def test_it_fails_the_task_with_a_sentence(
@@ -293,3 +355,11 @@ async def test_an_async_hook_is_refused_immediately() -> None:
         class Wrong(Play[Any, Any]):
             async def failed(self, failure: TaskFailed) -> None:  # type: ignore[override]
                 pass
+
+
+async def test_check_mode_refuses_a_coroutine_instead_of_a_function() -> None:
+    recap = await Playbook(Play, tasks=[named(called_instead_of_passed)]).run(
+        TicketPlay(Ticket(ObjectMeta("web")), check=True)
+    )
+    assert recap.failure is not None
+    assert recap.failure.message == f"called_instead_of_passed: {CALLED}"
