@@ -28,7 +28,8 @@ class Rule:
         message: What is wrong and what to write instead, for the user whose request is refused.
         field_path: The field that the error names, relative to the value: ".from".
         reason: FieldValueInvalid, FieldValueRequired, FieldValueForbidden or FieldValueDuplicate.
-        optional_old_self: Whether a rule that uses `oldSelf` is also evaluated when the object is created.
+        optional_old_self: Whether a rule that uses `oldSelf` is also evaluated at creation. Otherwise it is
+            evaluated only when the value changes.
     """
 
     rule: str

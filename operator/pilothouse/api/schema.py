@@ -65,8 +65,8 @@ CONDITION: Schema = {
 def structural_schema(view: type) -> Schema:
     """Returns the structural schema of a struct type.
 
-    A field without a default is `required`. For an object that users write, prefer a default and a rule that
-    requires the field: the rule has a message that users understand, and stored objects stay valid.
+    A field without a default is `required`. For fields in the spec, prefer a default plus a rule: the
+    rule's message is clearer, and objects stored earlier stay valid.
 
     Raises:
         TypeError: A field has a type or a keyword that a structural schema cannot express, or the struct

@@ -180,7 +180,10 @@ def _named(text: str, namespace: str) -> tuple[str, ObjectKey]:
 
     kind, *place = text.split("/")
     if not 1 <= len(place) <= 2 or not all((kind, *place)):
-        raise Refused(f"{text!r} is not an object. Use KIND/NAMESPACE/NAME, or KIND/NAME.")
+        raise Refused(
+            f"{text!r} is not an object. Use KIND/NAMESPACE/NAME, or KIND/NAME for the namespace of your "
+            "context or a cluster-scoped kind."
+        )
     if invalid := [part for part in place if not can_be_name(part)]:
         raise Refused(f"{text!r} is not an object: {invalid[0]!r} is not a valid name")
     given = place[0] if len(place) == 2 else ""

@@ -81,7 +81,8 @@ class Watch:
         owns: The kinds of the objects that the playbook applies. A change of such an object causes a
             reconcile of its owner.
         watches: Other kinds that the playbook reads, and owned kinds that need a selector or another view.
-            Include the reconciled kind if the playbook reads other objects of it.
+            If a task reads other objects of the watched kind, declare that kind here, too. A kind may be in
+            both `owns` and `watches` if view and selector are equal.
         name: The name of the watch in metrics, logs and commands, unique in the operator. By default the
             kind in lower case.
         predicate: Selects further changes that cause a reconcile, for example `labels_changed`. Changes of

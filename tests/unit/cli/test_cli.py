@@ -129,7 +129,11 @@ def test_a_failed_task_is_shown_and_is_exit_code_1(
             ("play", "flight/x"),
             "tickets: this operator does not watch the kind 'flight'. Its kinds: Ticket\n",
         ),
-        (("play", "ticket"), "tickets: 'ticket' is not an object. Use KIND/NAMESPACE/NAME"),
+        (
+            ("play", "ticket"),
+            "tickets: 'ticket' is not an object. Use KIND/NAMESPACE/NAME, or KIND/NAME for the namespace of "
+            "your context or a cluster-scoped kind.\n",
+        ),
         (("play", "ticket/a/b/c"), "tickets: 'ticket/a/b/c' is not an object"),
         (("play", "ticket/../a"), "tickets: 'ticket/../a' is not an object: '..' is not a valid name\n"),
         (

@@ -138,7 +138,7 @@ async def test_a_change_stays_reported_after_later_messages(result: TaskResult) 
     assert (result.state, result.message) == (State.CHANGED, "book; and all is well")
 
 
-async def test_of_several_wishes_for_another_play_the_earliest_counts() -> None:
+async def test_the_shortest_of_several_requeue_times_counts() -> None:
     one = play()
     for seconds in (30, 10, 20):
         one.requeue_after(seconds)
