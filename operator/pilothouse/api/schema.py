@@ -8,6 +8,7 @@ from msgspec import inspect
 
 from pilothouse.api.core_types import INT_OR_STRING, core_schema
 from pilothouse.api.keywords import require_keyword
+from pilothouse.api.patterns import require_pattern
 from pilothouse.kube import Condition, ObjectMeta
 
 Schema = dict[str, Any]
@@ -118,6 +119,8 @@ def _words(of: inspect.Metadata, path: str) -> Schema:
     for word, value in words.items():
         try:
             require_keyword(word, value)
+            if word == "pattern":
+                require_pattern(value)
         except TypeError as error:
             raise TypeError(f"{path}: {error}") from None
     return words
@@ -133,7 +136,9 @@ def _struct(of: inspect.StructType, path: str) -> Schema:
             f"{path}: a Kubernetes object cannot be decoded with forbid_unknown_fields, array_like or tag"
         )
     schema: Schema = {"type": "object", "properties": {}}
+    types = {each.encode_name: each.type for each in msgspec.structs.fields(of.cls)}
     for field in of.fields:
+        _require_default(field, types[field.encode_name], f"{path}.{field.encode_name}")
         schema["properties"][field.encode_name] = _field(field, of, f"{path}.{field.encode_name}")
     if required := [field.encode_name for field in of.fields if field.required]:
         schema["required"] = required
@@ -159,6 +164,19 @@ def _default(field: inspect.Field) -> object:
     factory = field.default_factory
     value = field.default if factory is msgspec.NODEFAULT else factory()
     return None if value is msgspec.NODEFAULT else msgspec.json.decode(msgspec.json.encode(value))
+
+
+def _require_default(field: inspect.Field, of: Any, path: str) -> None:
+    """Refuses a default that the field could not be decoded from. Python and msgspec accept any."""
+    if field.required:
+        return
+    try:
+        msgspec.convert(_default(field), of)
+    except msgspec.ValidationError as error:
+        raise TypeError(f"{path}: the default does not match the type of the field: {error}") from None
+    except TypeError:
+        # The schema refuses the type itself, and says why.
+        return
 
 
 def _may_be_none(of: inspect.Type) -> bool:

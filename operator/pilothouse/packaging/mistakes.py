@@ -100,12 +100,56 @@ def at_field(root: Path, view: type, error: Exception) -> ProjectError:
     Args:
         root: The project's folder.
         view: The struct of the whole object.
-        error: The error. Its text begins with the path of the field: "Greeting.spec.message: ...".
+        error: The error. Its text begins with the path of the field: "Greeting.spec.message: ...". Or a
+            NameError: the type of a field, as text, has a name that does not exist.
     """
+    if isinstance(error, NameError):
+        return ProjectError(f"{_line_of_name(root, view, str(error.name))}NameError: {error}")
     path, _, text = str(error).partition(": ")
     return ProjectError(
         f"{_line_of_field(root, view, path.split('.')[1:])}{path}: {text}" if text else str(error)
     )
+
+
+def place_of(root: Path, file: Path, variable: str, value: object) -> str:
+    """Returns the file and line where a variable of a module is declared, as the start of a message.
+
+    Args:
+        root: The project's folder.
+        file: The module's file.
+        variable: The name of the variable.
+        value: The value that is wrong. If the declaration contains it, the line is that of the value.
+    """
+    for node in ast.parse(file.read_text(), str(file)).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if any(isinstance(each, ast.Name) and each.id == variable for each in targets):
+            constants = (each for each in ast.walk(node) if isinstance(each, ast.Constant))
+            line = next((each.lineno for each in constants if each.value == value), node.lineno)
+            return _place(root, str(file), line)
+    return _place(root, str(file), 1)
+
+
+def _line_of_name(root: Path, view: type, name: str) -> str:
+    """Returns the place of the first field in the view's file whose type uses a name."""
+    file = inspect.getsourcefile(view)
+    if file is None:
+        return ""
+    for node in ast.walk(ast.parse(Path(file).read_text())):
+        if isinstance(node, ast.AnnAssign) and name in _names_in(node.annotation):
+            return _place(root, file, node.lineno)
+    return _place(root, file, 1)
+
+
+def _names_in(annotation: ast.AST) -> Iterator[str]:
+    """Yields the names in a type, also in a type that is written as text."""
+    for node in ast.walk(annotation):
+        if isinstance(node, ast.Name):
+            yield node.id
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            try:
+                yield from _names_in(ast.parse(node.value, mode="eval").body)
+            except SyntaxError:
+                continue
 
 
 def _line_of_field(root: Path, view: type, names: list[str]) -> str:

@@ -4,16 +4,17 @@ import importlib
 import re
 import sys
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from pilothouse.api import Kind
-from pilothouse.packaging.mistakes import ProjectError, check_declarations, mistakes_in
+from pilothouse.packaging.mistakes import ProjectError, check_declarations, mistakes_in, place_of
 
 # OLM requires semantic versions (semver.org).
 _VERSION = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?")
@@ -86,12 +87,12 @@ def kinds(project: Project) -> Sequence[Kind[Any]]:
         module = importlib.import_module(name)
         if module.__file__:
             check_declarations(project.root, Path(module.__file__))
-        found = {id(each): each for each in vars(module).values() if isinstance(each, Kind)}
-    declared = list(found.values())
-    if not declared:
+        found = {id(each): (word, each) for word, each in vars(module).items() if isinstance(each, Kind)}
+    declared = [each for _, each in found.values()]
+    if not declared or not module.__file__:
         raise ProjectError(f"{name} declares no Kind")
-    for each in declared:
-        _require_valid(each, name)
+    for word, each in found.values():
+        _require_valid(each, partial(place_of, project.root, Path(module.__file__), word))
     for part in ("kind", "plural"):
         names = [f"{getattr(each.resource, part)} in the group {each.resource.group}" for each in declared]
         if twice := [each for each in names if names.count(each) > 1]:
@@ -99,24 +100,37 @@ def kinds(project: Project) -> Sequence[Kind[Any]]:
     return declared
 
 
-def _require_valid(kind: Kind[Any], where: str) -> None:
+def _require_valid(kind: Kind[Any], where: Callable[[object], str]) -> None:
+    """Checks the names of a kind.
+
+    Args:
+        kind: The kind.
+        where: Returns the file and line of a value in its declaration, as the start of a message.
+
+    Raises:
+        ProjectError: A name is not valid.
+    """
     if not (isinstance(kind.view, type) and issubclass(kind.view, msgspec.Struct)):
         raise ProjectError(
-            f"{where}: the first argument of Kind must be the struct of its objects, not {kind.view!r}"
+            f"{where(None)}the first argument of Kind must be the struct of its objects, not {kind.view!r}"
         )
     resource = kind.resource
     if not re.fullmatch("[A-Z][A-Za-z0-9]*", resource.kind):
-        raise ProjectError(f"{where}: the kind {resource.kind!r} must be in CamelCase, such as WebSite")
+        raise ProjectError(
+            f"{where(resource.kind)}the kind {resource.kind!r} must be in CamelCase, such as WebSite"
+        )
     if not re.fullmatch("[a-z][a-z0-9]*", resource.plural):
-        raise ProjectError(f"{where}: the plural {resource.plural!r} must be in lower case, such as websites")
+        raise ProjectError(
+            f"{where(resource.plural)}the plural {resource.plural!r} must be in lower case, such as websites"
+        )
     if "." not in resource.group or resource.group != resource.group.lower():
         raise ProjectError(
-            f"{where}: the group {resource.group!r} must be a domain name, such as example.com"
+            f"{where(resource.group)}the group {resource.group!r} must be a domain name, such as example.com"
         )
     for version in (resource.version, *(each.name for each in kind.versions)):
         if not _API_VERSION.fullmatch(version):
             raise ProjectError(
-                f"{where}: the version {version!r} of {resource.kind} must be like v1 or v1beta1"
+                f"{where(version)}the version {version!r} of {resource.kind} must be like v1 or v1beta1"
             )
 
 

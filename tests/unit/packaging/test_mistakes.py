@@ -47,6 +47,40 @@ FIELD = 'config_map: Annotated[str, field("The ConfigMap that holds the message.
             "import msgspek",
             "No module named 'msgspek'. Correct the name, or add the package",
         ),
+        (
+            FIELD,
+            'config_map: Annotated["Nope", field("The ConfigMap that holds the message.")] = ""',
+            "NameError: name 'Nope' is not defined",
+        ),
+        (FIELD, 'config_map: "list[Nope]" = []', "NameError: name 'Nope' is not defined"),
+        (
+            FIELD,
+            'config_map: Annotated[int, field("The ConfigMap that holds the message.")] = "none"',
+            "WebSite.status.configMap: the default does not match the type of the field: Expected `int`, got "
+            "`str`",
+        ),
+        (
+            FIELD,
+            'config_map: Annotated[str | None, field("The ConfigMap.")] = 7',
+            "WebSite.status.configMap: the default does not match the type of the field: Expected",
+        ),
+        (
+            FIELD,
+            'config_map: Annotated[tuple[str, ...], field("The ConfigMaps.")] = (1,)',
+            "WebSite.status.configMap: the default does not match the type of the field: Expected `str`",
+        ),
+        (
+            FIELD,
+            'config_map: Annotated[str, field("The ConfigMap.", pattern="(")] = ""',
+            "WebSite.status.configMap: the pattern '(' is not a valid regular expression: missing ), "
+            "unterminated subpattern at position 0",
+        ),
+        (
+            FIELD,
+            'config_map: Annotated[str, field("The ConfigMap.", pattern="a(?=b)")] = ""',
+            "WebSite.status.configMap: the API server does not support '(?=' in the pattern 'a(?=b)'; use "
+            "RE2 syntax",
+        ),
         ("import msgspec", "import msgspec as", "invalid syntax"),
         ("    columns=(", "    colums=(", "TypeError: Kind.__init__() got an unexpected keyword"),
     ],
@@ -80,15 +114,23 @@ def test_it_names_file_and_line(
             SECOND.format('"Second", "seconds"').replace('"v1"', '"1"'),
             "the version '1' of Second must be like v1",
         ),
+        (
+            SECOND.format('"Second", "seconds"').replace("sites.example.com", "sites"),
+            "the group 'sites' must be a domain name, such as example.com",
+        ),
     ],
 )
 def test_a_second_declaration_and_an_invalid_name_are_refused(
     project: Path, more: str, sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with (project / "web_operator" / "types.py").open("a") as file:
+    types = project / "web_operator" / "types.py"
+    line = len(types.read_text().splitlines()) + 1
+    with types.open("a") as file:
         file.write(more)
     assert main(["crd", str(project)]) == 1
     error = capsys.readouterr().err
+    if "must be" in sentence:
+        assert error.startswith(f"pilothouse: web/web_operator/types.py:{line}: {sentence}")
     assert sentence in error
     assert error.count("\n") == 1
 
