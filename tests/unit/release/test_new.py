@@ -147,6 +147,23 @@ def test_the_example_uses_the_current_release() -> None:
     assert f":v{version()}" in (TEMPLATE / "config" / "manager" / "manager.yaml").read_text()
 
 
+def test_the_readme_installs_from_a_checkout_first() -> None:
+    """Pilothouse is not published, so the commands of "Set up" must work without an index that has it."""
+    text = (TEMPLATE / "README.md").read_text()
+    setup = text.partition("## Set up")[2].partition("## Test")[0]
+    commands = [line.strip() for line in setup.splitlines() if line.startswith("    ")]
+    assert "pip install 'CHECKOUT[host,testing]' mypy uv" in commands
+    assert not [line for line in commands if "pilothouse[" in line]
+
+
+def test_comments_in_the_readme_are_not_aligned() -> None:
+    """The names before them have another length in a new project."""
+    text = GOOD.applied((TEMPLATE / "README.md").read_text())
+    commands = [line for line in text.splitlines() if line.startswith("    ") and " # " in line]
+    assert len(commands) > 5
+    assert [line for line in commands if "   # " in line] == []
+
+
 def test_the_example_is_read_in_five_minutes() -> None:
     code = [path for path in (TEMPLATE / "greeter_operator").glob("*.py") if ast.parse(path.read_text())]
     assert sum(len(path.read_text().splitlines()) for path in code) < 160
