@@ -91,17 +91,61 @@ def _class(name: str, cls: type) -> list[str]:
     definition = _definition(cls)
     if not isinstance(definition, ast.ClassDef):
         raise TypeError(f"the source of {name} is not a class definition")
-    methods = {each.name: each for each in definition.body if isinstance(each, _Function)}
-    made = methods.get("__init__")
+    made = _methods(definition).get("__init__")
     signature = _signature(made, name=name) if made else _fields_signature(name, definition)
     blocks = [*_heading("##", name, signature), *_documented(name, cls), *_fields(definition)]
-    for method, node in methods.items():
-        text = ast.get_docstring(node)
-        if method.startswith("_") or text is None or _is_setter(node):
-            continue
-        blocks += _heading("###", f"{name}.{method}", _member_signature(node))
-        blocks += _markdown(text)
+    blocks += _entries(name, _public_methods(definition))
+    known = set(_methods(definition))
+    for base in _hidden_bases(cls):
+        body = _definition(base)
+        if not isinstance(body, ast.ClassDef):
+            raise TypeError(f"the source of {base.__name__} is not a class definition")
+        inherited = {each: node for each, node in _public_methods(body).items() if each not in known}
+        known |= set(_methods(body))
+        if inherited:
+            summary = inspect.cleandoc(base.__doc__ or "").partition("\n\n")[0]
+            blocks += ["*Inherited*", "", *_markdown(summary)]
+            blocks += _entries(name, inherited)
     return blocks
+
+
+def _hidden_bases(cls: type) -> list[type]:
+    """Returns the bases of the framework that no package exports, so that they have no entry of their own."""
+    exported = {
+        id(getattr(module, name))
+        for module in (importlib.import_module(f"pilothouse.{package}") for package in PACKAGES)
+        for name in module.__all__
+    }
+    return [
+        base
+        for base in cls.__mro__[1:]
+        if base.__module__.startswith("pilothouse.") and id(base) not in exported
+    ]
+
+
+def _entries(name: str, methods: dict[str, ast.FunctionDef | ast.AsyncFunctionDef]) -> list[str]:
+    """Returns an entry for each method of a class."""
+    blocks = []
+    for method, node in methods.items():
+        blocks += _heading("###", f"{name}.{method}", _member_signature(node))
+        blocks += _markdown(ast.get_docstring(node) or "")
+    return blocks
+
+
+def _methods(definition: ast.ClassDef) -> dict[str, ast.FunctionDef | ast.AsyncFunctionDef]:
+    return {each.name: each for each in definition.body if isinstance(each, _Function)}
+
+
+def _public_methods(definition: ast.ClassDef) -> dict[str, ast.FunctionDef | ast.AsyncFunctionDef]:
+    """Returns the methods that have a docstring and that the underscore does not hide."""
+    return {
+        each.name: each
+        for each in definition.body
+        if isinstance(each, _Function)
+        and not each.name.startswith("_")
+        and ast.get_docstring(each) is not None
+        and not _is_setter(each)
+    }
 
 
 def _value(package: str, name: str, member: Any) -> list[str]:
