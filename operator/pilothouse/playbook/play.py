@@ -23,7 +23,8 @@ from pilothouse.playbook.modules import FALLBACK, ObjectModules, refusals
 from pilothouse.playbook.ownership import refers_to_owner
 from pilothouse.playbook.records import Records
 from pilothouse.playbook.status import READY, Aspect, not_stored
-from pilothouse.playbook.tasks import RESULT, State, Task, TaskFailed, TaskResult, Waiting
+from pilothouse.playbook.status_writer import NoStatusSubresource
+from pilothouse.playbook.tasks import RESULT, State, Task, TaskFailed, TaskResult, Waiting, refused
 from pilothouse.playbook.tasks import seconds as in_seconds
 from pilothouse.telemetry import hide
 
@@ -336,7 +337,7 @@ class Play(ObjectModules[T], Generic[T, S]):
             async with self.writing:
                 written, before = self.status, self.object
                 with refusals():
-                    stored = await self.status_writer(before, written)
+                    stored = await self._stored(before, written)
                 self.object = stored
                 # Otherwise a parallel task has changed the status during the write, and will write it.
                 if self.status is written:
@@ -352,6 +353,18 @@ class Play(ObjectModules[T], Generic[T, S]):
                 f"The API server did not store status.{', status.'.join(dropped)}. Apply the CRD of this "
                 "operator's release, which declares the field.",
             )
+
+    async def _stored(self, obj: T, status: S) -> Any:
+        """Writes a status, and returns the object as written.
+
+        Raises:
+            TaskFailed: KubernetesRefused: The kind has no status subresource.
+        """
+        try:
+            return await cast("Any", self.status_writer)(obj, status)
+        except NoStatusSubresource as error:
+            # As a SyncError, it would end the reconcile without a report on the object.
+            raise refused(RESULT.get().task, error) from error
 
     def wait_for(
         self,

@@ -92,8 +92,9 @@ class Reconciler(Generic[T]):
     deleted object is not reconciled again after its cleanup. If finalizers of others remain, its status is
     written before its own finalizer is removed.
 
-    If the API server refuses a write of the engine itself, this is reported on the object, by an Event and,
-    if the status can be written, by the condition Ready. The write is retried with back-off.
+    If the API server refuses a write of the engine itself, or if conflicts last, this is reported on the
+    object, by an Event and, if the status can be written, by the condition Ready. The object is retried with
+    back-off.
 
     Args:
         api: The client of the API server.
@@ -160,11 +161,28 @@ class Reconciler(Generic[T]):
         """Reconciles one object.
 
         Raises:
-            SyncError: A task failed, or another process may lead by now.
+            SyncError: A task failed, the conflicts of the object last, or another process may lead by now.
             PermanentError: A task failed and will fail again until the object changes.
             Conflict: The object has changed since it was read.
             KubeError: The API server cannot be reached, or it refused a write.
         """
+        try:
+            outcome = await self._reconcile(key)
+        except Conflict as conflict:
+            obj = self._store.get(key)
+            if obj is None or self._store.misfit(key):
+                raise
+            error = await self._trouble.conflicted(obj, conflict)
+            if error is conflict:
+                raise
+            raise error from conflict
+        except BaseException:
+            self._trouble.no_conflict(key)
+            raise
+        self._trouble.no_conflict(key)
+        return outcome
+
+    async def _reconcile(self, key: ObjectKey) -> Outcome:
         if misfit := self._store.misfit(key):
             return await self._report_misfit(misfit.metadata, misfit.why)
         obj = self._store.get(key)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Generic, TypeVar, cast, overload
 
+from pilothouse.controller import SyncError
 from pilothouse.kube import ApiError, KubeError
 from pilothouse.playbook.awaited import PlaybookError, note, require_nothing
 from pilothouse.telemetry import redacted
@@ -129,9 +130,9 @@ class TaskFailed(Exception):
             raise TypeError(f"TaskFailed: the message {message!r} is not text")
 
 
-def refused(task: str, error: KubeError) -> TaskFailed:
+def refused(task: str, error: KubeError | SyncError) -> TaskFailed:
     """Returns the failure of a task whose request failed."""
-    after = error.retry_after if isinstance(error, ApiError) else None
+    after = error.retry_after if isinstance(error, ApiError | SyncError) else None
     return TaskFailed("KubernetesRefused", f"{task}: {error}", retry_after=after)
 
 

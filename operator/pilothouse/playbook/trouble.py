@@ -1,11 +1,13 @@
 """Reports failures outside of tasks on the object, as the condition Ready and as an Event.
 
-The API server may refuse a finalizer or a status, and an object may not be decodable. Without a report on the
-object, only the log would show such a failure, and the object would still show Ready=True.
+The API server may refuse a finalizer or a status, every reconcile may end with a conflict, and an object may
+not be decodable. Without a report on the object, only the log would show such a failure, and the object would
+still show Ready=True.
 """
 
+import asyncio
 import logging
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from pilothouse.controller import SyncError
 from pilothouse.kube import (
@@ -22,13 +24,14 @@ from pilothouse.kube import (
     Unreachable,
 )
 from pilothouse.playbook.announcer import Announcer
-from pilothouse.playbook.status_writer import StatusWriter
+from pilothouse.playbook.status_writer import NoStatusSubresource, StatusWriter
 from pilothouse.playbook.tasks import TaskFailed
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T", bound=KubeObject)
 
+CONFLICT = "Conflict"
 FINALIZER_NOT_STORED = "FinalizerNotStored"
 FINALIZER_NOT_REMOVED = "FinalizerNotRemoved"
 STATUS_NOT_WRITTEN = "StatusNotWritten"
@@ -40,6 +43,23 @@ UNKNOWN_FINALIZER = "UnknownFinalizer"
 # report is a request, too.
 PASSING = (ServerError, TooManyRequests, Unauthorized, Unreachable)
 PASSING_TRIES = 3
+
+# Conflicts in a row are normal while other clients change the object. They are reported once there were at
+# least this many, over at least this number of seconds.
+CONFLICT_TRIES = 5
+CONFLICT_SECONDS = 2.0
+
+
+class Conflicts(NamedTuple):
+    """The conflicts of an object in a row.
+
+    Attributes:
+        number: The number of conflicts.
+        since: The time of the first one, in seconds of the event loop's clock.
+    """
+
+    number: int
+    since: float
 
 
 class Trouble(Generic[T]):
@@ -55,6 +75,7 @@ class Trouble(Generic[T]):
         self._announcer = announcer
         # The number of passing errors in a row, by object.
         self._passing: dict[ObjectKey, int] = {}
+        self._conflicts: dict[ObjectKey, Conflicts] = {}
         # The last report, by object: its UID and the failure.
         self._reported: dict[ObjectKey, tuple[str, str]] = {}
 
@@ -62,6 +83,11 @@ class Trouble(Generic[T]):
         """Resets the count of errors of an object that was reconciled or no longer exists."""
         self._passing.pop(key, None)
         self._reported.pop(key, None)
+        self._conflicts.pop(key, None)
+
+    def no_conflict(self, key: ObjectKey) -> None:
+        """Resets the count of conflicts of an object whose reconcile ended in another way."""
+        self._conflicts.pop(key, None)
 
     def passes(self, key: ObjectKey, error: KubeError | SyncError) -> bool:
         """Counts an error, and returns whether it may pass without intervention and is not yet reported."""
@@ -103,6 +129,38 @@ class Trouble(Generic[T]):
         after = error.retry_after if isinstance(error, ApiError | SyncError) else None
         return SyncError(failure.message, retry_after=after, repeated=repeated)
 
+    async def conflicted(self, obj: T, conflict: Conflict) -> KubeError | SyncError:
+        """Counts a conflict that ended a reconcile, and reports it if the conflicts last.
+
+        An admission webhook may answer with a conflict, and another client may always be faster.
+
+        Args:
+            obj: The object as last seen.
+            conflict: The conflict.
+
+        Returns:
+            The error to raise. With it, the object is retried with back-off.
+
+        Raises:
+            SyncError: Another process may lead by now.
+        """
+        key, now = obj.metadata.key, asyncio.get_running_loop().time()
+        before = self._conflicts.get(key, Conflicts(0, now))
+        row = self._conflicts[key] = Conflicts(before.number + 1, before.since)
+        if row.number < CONFLICT_TRIES or now - row.since < CONFLICT_SECONDS:
+            return conflict
+        failure = TaskFailed(
+            CONFLICT,
+            f"Every reconcile of this object ends with a conflict: {conflict}. Another client keeps changing "
+            "the same object, or an admission webhook refuses the request. The operator keeps retrying.",
+        )
+        repeated = self.repeated(obj.metadata, failure)
+        try:
+            await self.report(obj, failure)
+        except Conflict as error:
+            log.debug("Could not record the conflict in the object's status: %s", error)
+        return SyncError(failure.message, retry_after=conflict.retry_after, repeated=repeated)
+
     async def report(self, obj: T, failure: TaskFailed) -> None:
         """Reports a failure by an Event and, if the status can be written, by Ready=False.
 
@@ -119,7 +177,7 @@ class Trouble(Generic[T]):
             await self._statuses.write_failure(obj, failure)
         except Conflict:
             raise
-        except KubeError as error:
+        except (KubeError, NoStatusSubresource) as error:
             log.debug("Could not record the failure in the object's status: %s", error)
 
     async def undecodable(self, metadata: ObjectMeta, why: str, held_by: str) -> None:

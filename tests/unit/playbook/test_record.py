@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from pilothouse.cli.by_hand import Hand
 from pilothouse.controller.events import EVENT
-from pilothouse.kube import Cause, Forbidden, ObjectKey, ObjectMeta, Unreachable
+from pilothouse.kube import Cause, Forbidden, NotFound, ObjectKey, ObjectMeta, Unreachable
 from pilothouse.playbook import Group, Play, Playbook, TaskFailed, Watch
 from pilothouse.process import Settings
 from pilothouse.testing import Call, ModelApi
@@ -189,6 +189,39 @@ async def test_a_record_that_is_refused_is_a_failure_of_the_task(api: ModelApi, 
     async with operator(api, playbook(book)):
         assert set(rescued) == {"KubernetesRefused"}
         assert ready(api, ticket)[0] == "True"
+
+
+@pytest.mark.parametrize("rescues", [False, True])
+async def test_a_record_without_the_status_subresource_is_reported_on_the_object(
+    api: ModelApi, ticket: ObjectKey, *, rescues: bool
+) -> None:
+    async def refuse(call: Call) -> None:
+        if call.subresource == "status" and missing:
+            raise NotFound(404, "NotFound", "the server could not find the requested resource")
+
+    missing = True
+    rescued: list[str] = []
+
+    async def book(play: TicketPlay) -> None:
+        try:
+            await claim(play)
+        except TaskFailed as failure:
+            rescued.append(failure.reason)
+            if not rescues:
+                raise
+
+    api.before = refuse
+    async with operator(api, playbook(book)):
+        await asyncio.sleep(100)
+        assert set(rescued) == {"KubernetesRefused"}
+        assert 2 < len(rescued) < 8, "retried every 30 s"
+        notes = {each["reason"]: each["note"] for each in api.all(EVENT)}
+        assert "has no status subresource" in notes["StatusNotWritten"]
+        assert ("KubernetesRefused" in notes) is not rescues
+        missing = False
+        await asyncio.sleep(60)
+        assert ready(api, ticket)[0] == "True"
+        assert api.read(TICKET, ticket)["status"]["booking"]
 
 
 async def test_a_field_that_the_server_drops_fails_the_record(
