@@ -17,6 +17,7 @@ from pilothouse.controller.predicates import (
     labels_changed,
     meaningful_change,
 )
+from pilothouse.controller.written import Written, noting_writes
 
 __all__ = [
     "Controller",
@@ -36,11 +37,13 @@ __all__ = [
     "PermanentError",
     "Predicate",
     "SyncError",
+    "Written",
     "annotations_changed",
     "any_change",
     "any_of",
     "generation_changed",
     "labels_changed",
     "meaningful_change",
+    "noting_writes",
     "owner_mapper",
 ]

@@ -19,6 +19,7 @@ from typing import Any, Generic, TypeVar
 
 from pilothouse.controller.outcome import SyncError
 from pilothouse.controller.threads import to_thread
+from pilothouse.controller.written import noted
 from pilothouse.kube import (
     Api,
     KubeObject,
@@ -234,7 +235,8 @@ class FencedApi:
         if method == "GET":
             request = self._api.request(method, path, **options)
             return _read_bytes(request) if is_secret_path(path) else request
-        return self._fence.guard(lambda: self._api.request(method, path, **options))
+        write = self._fence.guard(lambda: self._api.request(method, path, **options))
+        return noted(write, f"{method} {path}", options.get("body"))
 
     def pages(self, resource: Resource[T], **selectors: Any) -> AsyncGenerator[Page[T], None]:
         """Lists a collection."""
@@ -254,9 +256,10 @@ class FencedApi:
     def create(self, resource: Resource[T], body: object, *, namespace: str = "") -> Coroutine[Any, Any, T]:
         """Creates an object, if the fence is open."""
         hide_contents(resource, body)
-        return self._fence.guard(
+        write = self._fence.guard(
             lambda: _hidden(resource, self._api.create(resource, body, namespace=namespace))
         )
+        return noted(write, f"create {resource} in {namespace or 'the cluster'}", body)
 
     def patch(
         self,
@@ -271,13 +274,16 @@ class FencedApi:
         hide_contents(resource, body)
         if options.get("dry_run"):
             return _hidden(resource, self._api.patch(resource, key, body, type=type, **options))
-        return self._fence.guard(
+        write = self._fence.guard(
             lambda: _hidden(resource, self._api.patch(resource, key, body, type=type, **options))
         )
+        part = options.get("subresource", "")
+        return noted(write, f"patch {resource}{part and '/'}{part} {key}", body)
 
     def delete(self, resource: Resource[T], key: ObjectKey, **options: Any) -> Coroutine[Any, Any, None]:
         """Requests the deletion of an object, if the fence is open."""
-        return self._fence.guard(lambda: self._api.delete(resource, key, **options))
+        write = self._fence.guard(lambda: self._api.delete(resource, key, **options))
+        return noted(write, f"delete {resource} {key}")
 
 
 def _hidden(resource: Resource[T], read: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:

@@ -30,6 +30,9 @@ REPORT_SECONDS = 300.0
 # The number of objects whose corrections are counted. The oldest are forgotten first.
 LENGTH = 4096
 FIELDS = 3
+# The shortest pause, in seconds. It is longer than the resolution of any event loop's clock, even of a
+# machine that has been up for years.
+RESOLUTION = 1e-3
 
 
 class Contended(NamedTuple):
@@ -79,12 +82,12 @@ class Contention:
     def postponed(self, aspect: str, key: ObjectKey) -> bool:
         """Returns whether the object must not be corrected yet."""
         fight = self._fights.get((aspect, key))
-        return fight is not None and _now() < fight.last + fight.pause
+        return fight is not None and pause_until(fight.last + fight.pause) > 0
 
     def wait(self, aspect: str, key: ObjectKey) -> float:
         """Returns the seconds until the object may be corrected; 0 if it may be corrected now."""
         fight = self._fights.get((aspect, key))
-        return 0.0 if fight is None else max(0.0, fight.last + fight.pause - _now())
+        return 0.0 if fight is None else pause_until(fight.last + fight.pause)
 
     def state(self, aspect: str, key: ObjectKey) -> Contended | None:
         """Returns the fight over an object; None if there is none."""
@@ -95,12 +98,11 @@ class Contention:
         if time >= fight.ends:
             del self._fights[aspect, key]
             return None
-        next_correction = fight.last + fight.pause
-        until = next_correction if time < next_correction else fight.ends
+        pause = pause_until(fight.last + fight.pause) or pause_until(fight.ends)
         report = time - fight.reported >= REPORT_SECONDS
         if report:
             fight.reported = time
-        return Contended(fight.message, until - time, report)
+        return Contended(fight.message, pause, report)
 
     def corrected(self, aspect: str, key: ObjectKey, what: str, differences: Sequence[Difference]) -> None:
         """Counts a correction of an object that another client has changed.
@@ -160,6 +162,16 @@ class Contention:
         fight.count += 1
         fight.last = time
         fight.message = message
+
+
+def pause_until(time: float) -> float:
+    """Returns the seconds until a time of the event loop's clock; 0 if it has come.
+
+    A short rest is rounded up. The loop runs a timer that is due within the resolution of its clock, so a
+    caller that waited for less would be called at the same time again, forever.
+    """
+    rest = time - _now()
+    return max(rest, RESOLUTION) if rest > 0 else 0.0
 
 
 def _now() -> float:

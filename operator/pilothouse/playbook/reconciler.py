@@ -14,7 +14,9 @@ from pilothouse.controller import (
     PermanentError,
     Predicate,
     SyncError,
+    Written,
     meaningful_change,
+    noting_writes,
 )
 from pilothouse.controller.outcome import ends_task
 from pilothouse.informer import Store
@@ -34,6 +36,7 @@ from pilothouse.playbook.announcer import Announcer
 from pilothouse.playbook.cluster import Cluster
 from pilothouse.playbook.ends import Ends, failed
 from pilothouse.playbook.metrics import TaskMetrics
+from pilothouse.playbook.pace import WRITES_REPEATED, Pace
 from pilothouse.playbook.play import Play, PlayEvent
 from pilothouse.playbook.playbook import Playbook, Recap
 from pilothouse.playbook.records import Records
@@ -92,6 +95,9 @@ class Reconciler(Generic[T]):
     deleted object is not reconciled again after its cleanup. If finalizers of others remain, its status is
     written before its own finalizer is removed.
 
+    If the reconciles of an object keep making the same writes, they run with growing pauses, and an Event
+    reports that. See `pilothouse.playbook.pace`.
+
     If the API server refuses a write of the engine itself, or if conflicts last, this is reported on the
     object, by an Event and, if the status can be written, by the condition Ready. The object is retried with
     back-off.
@@ -147,6 +153,7 @@ class Reconciler(Generic[T]):
         self._has_status = "status" in resource.view.__struct_fields__
         enabled = self._has_status if writes_status is None else writes_status
         self._statuses = StatusWriter(api, resource, self._wrote, enabled=enabled)
+        self._pace = Pace()
         self._trouble = Trouble(self._statuses, self._announcer)
         self._later = later or _never
         self._rivals = StatusRivals(
@@ -188,13 +195,35 @@ class Reconciler(Generic[T]):
         obj = self._store.get(key)
         if obj is None:
             return DONE
+        wait = self._pace.wait(obj, _wanted(obj))
+        if wait:
+            return Outcome(wait)
+        outcome: Outcome | None = None
+        with noting_writes() as writes:
+            try:
+                outcome = await self._sync(obj)
+            finally:
+                self._note_writes(obj, writes, outcome)
+        return outcome
+
+    def _note_writes(self, obj: T, writes: Sequence[Written], outcome: Outcome | None) -> None:
+        """Counts the writes of a reconcile, and reports writes that repeat."""
+        asked = outcome.requeue_after if outcome is not None else None
+        if not isinstance(asked, int | float):  # The controller reports an author's invalid value.
+            asked = float("inf")
+        report = self._pace.note(obj, _wanted(obj), writes, failed=outcome is None, asked=asked)
+        if report:
+            log.warning("%s", report)
+            self._announcer.warn(obj.metadata, TaskFailed(WRITES_REPEATED, report))
+
+    async def _sync(self, obj: T) -> Outcome:
         if not self._concerns(obj.metadata):
             self._report_unknown_finalizers(obj.metadata)
             return DONE
         if obj.metadata.annotations.get(PAUSED) == "true":
             await self._pause(obj)
             return DONE
-        self._paused.discard(key)
+        self._paused.discard(obj.metadata.key)
         stored = await self._store_finalizer(obj)
         if stored is None:
             return DONE
@@ -235,17 +264,33 @@ class Reconciler(Generic[T]):
         if not self._statuses.enabled:
             self._note_settled(play, recap)
             return False
-        obj, status = play.object, _final_status(play, recap)
-        corrects = self._rivals.corrects(obj, status)
-        if corrects and (wait := self._rivals.postponed(obj.metadata.key)):
+        written, wait = await self._write_contested(play.object, _final_status(play, recap))
+        if wait:
             play.requeue_after(wait)
-            return False
-        fields = self._statuses.patch(obj, status) if corrects else {}
+        return written is not play.object
+
+    async def _write_contested(self, obj: T, status: PlayStatus) -> tuple[T, float]:
+        """Writes a status, but restores what another client keeps changing only with growing pauses.
+
+        Returns:
+            The object as written, and the seconds until the rest of the status may be written.
+        """
+        contested = self._rivals.contested(obj, status)
+        status, wait = self._rivals.postpone(obj, status, contested)
         written = await self._write(obj, status)
-        self._rivals.forget(obj.metadata.key)
-        if corrects:
-            await self._rivals.corrected(obj, fields)
-        return written is not obj
+        if contested and not wait:
+            await self._rivals.corrected(obj, contested)
+        elif not wait:
+            self._rivals.forget(obj.metadata.key)
+        return written, wait
+
+    async def _record(self, obj: T, status: PlayStatus) -> T:
+        """Writes a status during a reconcile. It is never postponed, because an effect may depend on it."""
+        contested = self._rivals.contested(obj, status)
+        written = await self._statuses.record(obj, status)
+        if contested:
+            await self._rivals.corrected(obj, contested)
+        return written
 
     async def _write(self, obj: T, status: PlayStatus) -> T:
         """Writes the differences of a status, reports a refusal, and returns the object as written."""
@@ -402,7 +447,7 @@ class Reconciler(Generic[T]):
             writes_status=enabled,
             settled=None if enabled else self._settled.get(obj.metadata.key) == _state(obj),
         )
-        play.status_writer = self._statuses.record
+        play.status_writer = self._record
         return play
 
     async def _run(self, play: Play[T, Any]) -> Recap:
@@ -435,6 +480,7 @@ class Reconciler(Generic[T]):
         self._paused.discard(key)
         self._settled.pop(key, None)
         self._rivals.forget(key)
+        self._pace.forget(key)
         self._announcer.forget(key)
         self._trouble.forget(key)
 
@@ -484,7 +530,10 @@ class Reconciler(Generic[T]):
         log.info("Paused by the annotation %s", PAUSED)
         play = self._play(obj, check=False)
         play.paused()
-        await self._write(obj, with_conditions(play.status, obj.metadata.generation, [PAUSED_READY]))
+        status = with_conditions(play.status, obj.metadata.generation, [PAUSED_READY])
+        _, wait = await self._write_contested(obj, status)
+        if wait:
+            self._later(obj.metadata.key, wait)
 
     def _note_settled(self, play: Play[T, Any], recap: Recap) -> None:
         """Records whether an object without a status of ours was reconciled in its current state."""
@@ -573,9 +622,25 @@ def _state(obj: KubeObject) -> Settled:
     )
 
 
+def _wanted(obj: Any) -> object:
+    """Returns what a user changes of an object: its spec, its deletion, and the engine's annotations.
+
+    Kinds without metadata.generation, such as ConfigMap, have no spec either: all their fields count.
+    """
+    metadata: ObjectMeta = obj.metadata
+    content: tuple[object, ...] = ()
+    if not metadata.generation:
+        content = tuple(getattr(obj, name) for name in _content_fields(obj))
+    annotations = [metadata.annotations.get(name) for name in (PAUSED, RECONCILE)]
+    return metadata.uid, metadata.generation, metadata.deletion_timestamp, annotations, content
+
+
+def _content_fields(obj: Any) -> list[str]:
+    return [name for name in obj.__struct_fields__ if name not in ("metadata", "status")]
+
+
 def _content_differs(old: KubeObject, new: KubeObject) -> bool:
-    names = [name for name in new.__struct_fields__ if name not in ("metadata", "status")]
-    return any(getattr(old, name) != getattr(new, name) for name in names)
+    return any(getattr(old, name) != getattr(new, name) for name in _content_fields(new))
 
 
 def _final_status(play: Play[T, S], recap: Recap) -> S:

@@ -7,7 +7,7 @@ corrections and reports the fight.
 
 import logging
 from collections.abc import Collection
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -18,6 +18,8 @@ from pilothouse.playbook.status import PlayStatus
 from pilothouse.playbook.tasks import TaskFailed
 
 log = logging.getLogger(__name__)
+
+S = TypeVar("S", bound=PlayStatus)
 
 STATUS_CONTENDED = "StatusContended"
 """The reason of the Event."""
@@ -64,27 +66,58 @@ class StatusRivals:
         """Forgets that a status was overwritten: it has been restored, or the object no longer exists."""
         self._overwritten.pop(key, None)
 
-    def corrects(self, obj: Any, status: PlayStatus) -> bool:
-        """Returns whether a status only restores what another client has overwritten."""
+    def contested(self, obj: KubeObject, status: PlayStatus) -> Collection[str]:
+        """Returns the parts of a status that another client has changed, and that a write would change back.
+
+        The value to write may differ from the one before the change: a message with a count, for example. The
+        first status for a new generation of the object contests nothing.
+
+        Args:
+            obj: The object as the other client has changed it.
+            status: The status to write.
+
+        Returns:
+            The names of fields, and "conditions." with the type for conditions.
+        """
         before = self._overwritten.get(obj.metadata.key)
-        if before is None:
-            return False
-        old, found, new = _content(before), _content(obj.status), _content(status)
-        changes = [name for name in found.keys() | new.keys() if found.get(name) != new.get(name)]
-        return bool(changes) and all(old.get(name) == new.get(name) for name in changes)
+        if before is None or before.observed_generation not in (0, obj.metadata.generation):
+            return ()
+        old, found, new = _content(before), _content(_status(obj)), _content(status)
+        return [
+            name
+            for name in sorted(found.keys() | new.keys())
+            if found.get(name) not in (old.get(name), new.get(name))
+        ]
 
-    def postponed(self, key: ObjectKey) -> float:
-        """Returns the seconds until a status may be restored; 0 if it may be now."""
-        return self._contention.wait(self._aspect, key)
+    def postpone(self, obj: KubeObject, status: S, contested: Collection[str]) -> tuple[S, float]:
+        """Postpones the contested parts of a status if they must not be restored yet.
 
-    async def corrected(self, obj: KubeObject, fields: Collection[str]) -> None:
+        Args:
+            obj: The object as the other client has changed it.
+            status: The status to write.
+            contested: The parts that `contested` has returned.
+
+        Returns:
+            The status to write now, and the seconds until the rest may be written. If that is 0, the status
+            is the given one.
+        """
+        key = obj.metadata.key
+        wait = self._contention.wait(self._aspect, key) if contested else 0.0
+        if not wait:
+            return status, 0.0
+        self._overwritten[key] = _with_parts(status, self._overwritten[key], contested)
+        return _with_parts(status, _status(obj), contested), wait
+
+    async def corrected(self, obj: KubeObject, contested: Collection[str]) -> None:
         """Counts a correction, and reports a fight at a bounded rate.
 
         Args:
             obj: The object as it was overwritten.
-            fields: The fields of the status that were restored.
+            contested: The parts of the status that were restored.
         """
         key = obj.metadata.key
+        self.forget(key)
+        fields = {name.partition(".")[0] for name in contested}
         names = ", ".join(f"status.{name}" for name in sorted(fields))
         self._contention.status_corrected(self._aspect, key, f"{self._resource.kind} {key}", names)
         fight = self._contention.state(self._aspect, key)
@@ -118,3 +151,23 @@ def _content(status: PlayStatus) -> dict[str, Any]:
         condition.pop("lastTransitionTime", None)
         content[f"conditions.{condition['type']}"] = condition
     return content
+
+
+def _with_parts(status: S, source: PlayStatus, parts: Collection[str]) -> S:
+    """Returns a status with some of its fields and conditions taken from another one."""
+    names = {each.encode_name: each.name for each in msgspec.structs.fields(cast("Any", status))}
+    changed = {names[part]: getattr(source, names[part]) for part in parts if part in names}
+    types = {part.partition(".")[2] for part in parts if part not in names}
+    taken = {each.type: each for each in source.conditions if each.type in types}
+    # In the same order, so that a status that is equal apart from the parts is not written.
+    kept = {each.type: each for each in status.conditions if each.type not in types or each.type in taken}
+    parted: S = msgspec.structs.replace(
+        cast("Any", status), **changed, conditions=tuple((kept | taken).values())
+    )
+    return parted
+
+
+def _status(obj: Any) -> PlayStatus:
+    """Returns the stored status. The views of kinds whose status the operator writes have one."""
+    status: PlayStatus = obj.status
+    return status

@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
+import time
 
 import pytest
 
 from pilothouse.controller.events import EVENT
 from pilothouse.kube import ObjectKey, PatchType
-from pilothouse.playbook.contention import LONGEST_PAUSE
+from pilothouse.playbook.contention import LONGEST_PAUSE, pause_until
 from pilothouse.telemetry import metrics
 from pilothouse.testing import Json, ModelApi
 from tests.unit.playbook.configured import (
@@ -183,3 +184,13 @@ async def test_a_rival_that_scales_the_same_deployment_is_reported_and_damped(
         await asyncio.sleep(4 * LONGEST_PAUSE)
         assert api.read(DEPLOYMENT, web)["spec"]["replicas"] == 2
         assert ready(api, ticket)[0] == "True"
+
+
+async def test_a_pause_that_is_shorter_than_the_clock_can_wait_is_rounded_up() -> None:
+    loop = asyncio.get_running_loop()
+    await asyncio.sleep(1000)
+    ends = loop.time() + 9e-13
+    pause = pause_until(ends)
+    assert pause > time.get_clock_info("monotonic").resolution
+    await asyncio.sleep(pause)
+    assert pause_until(ends) == 0.0

@@ -187,3 +187,78 @@ async def test_a_status_that_a_user_changes_once_is_restored_immediately(api: Mo
         await asyncio.sleep(0.1)
         assert api.read(TICKET, key)["status"]["phase"] == "one"
         assert events(api) == []
+
+
+async def fight(api: ModelApi, seconds: float, field: str) -> int:
+    """Overwrites the phase or the condition Ready whenever the operator has written it; returns how often."""
+    key, loop = ObjectKey("default", "web"), asyncio.get_running_loop()
+    ends, times = loop.time() + seconds, 0
+    theirs = {"phase": "theirs"} if field == "phase" else {"conditions": [READY]}
+    while loop.time() < ends:
+        await asyncio.sleep(0.0125)
+        status = api.read(TICKET, key).get("status", {})
+        if any(status.get(name) != value for name, value in theirs.items()):
+            times += 1
+            await api.patch(
+                TICKET,
+                key,
+                {"status": theirs},
+                type=PatchType.MERGE,
+                subresource="status",
+                field_manager="rival",
+            )
+    return times
+
+
+@pytest.mark.parametrize("field", ["phase", "conditions"])
+@pytest.mark.parametrize("how", ["status", "record", "paused"])
+async def test_a_fight_over_a_status_that_differs_in_every_reconcile_is_damped_and_reported(
+    api: ModelApi, field: str, how: str
+) -> None:
+    count = 0
+
+    @task("it is counted")
+    async def counted(play: TicketPlay) -> None:
+        nonlocal count
+        count += 1
+        status = replace(play.status, phase=f"seen {count} times")
+        play.ready_message = f"Seen {count} times."
+        if how == "record":
+            await play.record(status)
+        play.status = status
+
+    annotations = {"pilothouse.dev/paused": "true"} if how == "paused" else {}
+    api.put(TICKET, "web", metadata={"annotations": annotations})
+    async with operator(api, Watch(TICKET, [counted])):
+        assert await fight(api, 600, field) < 40
+    if (field, how) != ("phase", "paused"):
+        assert {reason for reason, _ in events(api)} == {"StatusContended"}
+
+
+async def test_the_rest_of_a_contested_status_is_written_during_a_fight(api: ModelApi) -> None:
+    @task("it progresses")
+    async def progress(play: TicketPlay) -> None:
+        play.status = replace(play.status, phase=f"{asyncio.get_running_loop().time():.0f}")
+        play.requeue_after(1)
+
+    api.put(TICKET, "web")
+    key, loop = ObjectKey("default", "web"), asyncio.get_running_loop()
+    async with operator(api, Watch(TICKET, [progress])):
+        fighting = asyncio.create_task(fight(api, 600, "conditions"))
+        for _ in range(30):
+            await asyncio.sleep(18)
+            assert loop.time() - float(api.read(TICKET, key)["status"]["phase"]) < 3
+        assert await fighting < 40
+
+
+async def test_the_result_for_a_changed_spec_is_written_immediately_during_a_fight(api: ModelApi) -> None:
+    key = api.put(TICKET, "web", spec={"seats": 2})
+    async with operator(api, noting("one")):
+        fighting = asyncio.create_task(fight(api, 600, "conditions"))
+        await asyncio.sleep(500)
+        api.calls.clear()
+        await api.another_client("user").patch(TICKET, key, {"spec": {"seats": 3}}, type=PatchType.MERGE)
+        await asyncio.sleep(0.01)
+        ours = [call for call in api.writes if call.subresource == "status" and "Mine" not in str(call.body)]
+        assert [call.body["status"]["observedGeneration"] for call in ours] == [2]
+        await fighting
