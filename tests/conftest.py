@@ -1,6 +1,7 @@
 """Fixtures of `pilothouse.testing` for all tests: virtual time, the model, the API server, a namespace."""
 
 import logging
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -19,9 +20,11 @@ def logging_restored() -> Iterator[None]:
     """
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    excepthook = threading.excepthook
     switches = {name: getattr(logging, name) for name in _SWITCHES}
     levels = {name: logging.getLogger(name).level for name in _LIBRARIES}
     yield
+    threading.excepthook = excepthook
     root.handlers[:] = handlers
     root.setLevel(level)
     for name, value in switches.items():

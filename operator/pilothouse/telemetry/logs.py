@@ -6,6 +6,7 @@ object, also from tasks that the code awaits, from threads started by `asyncio.t
 
 import logging
 import sys
+import threading
 from collections.abc import Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -16,6 +17,8 @@ import msgspec
 
 from pilothouse.telemetry import redaction
 from pilothouse.telemetry.redaction import redacted
+
+log = logging.getLogger(__name__)
 
 LogFormat = Literal["json", "console"]
 """The format of log lines: JSON, or text for people."""
@@ -138,6 +141,8 @@ def configure(format: LogFormat, level: str) -> None:  # noqa: A002 - the settin
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if format == "json" else ConsoleFormatter())
     set_level(level)
+    # Python would print the traceback to standard error, with the secrets that it quotes.
+    threading.excepthook = _log_thread_error
     logging.basicConfig(handlers=[handler], force=True)
     # Log lines contain neither source location nor thread. Collecting these takes half of the time of a line
     # (docs.python.org/3/howto/logging.html#optimization).
@@ -146,6 +151,14 @@ def configure(format: LogFormat, level: str) -> None:  # noqa: A002 - the settin
     # The debug lines of these libraries would bury the operator's own lines.
     for library in ("asyncio", "aiohttp"):
         logging.getLogger(library).setLevel(logging.WARNING)
+
+
+def _log_thread_error(error: threading.ExceptHookArgs) -> None:
+    """Logs an uncaught error of a thread: the process's `threading.excepthook`."""
+    if error.exc_value is None or isinstance(error.exc_value, SystemExit):
+        return
+    name = error.thread.name if error.thread is not None else "unknown"
+    log.error("Uncaught error in the thread %s", name, exc_info=error.exc_value)
 
 
 def set_level(level: str) -> None:

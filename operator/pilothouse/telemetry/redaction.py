@@ -13,7 +13,7 @@ Values are computed when a text is redacted, so `hide` costs only an append.
 import base64
 import json
 import re
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
@@ -28,7 +28,8 @@ Values: TypeAlias = Callable[[], Iterable[Value]]
 
 # How many credentials of the process are remembered. A new one replaces the oldest.
 _EVERYWHERE_LENGTH = 64
-# How many ended scopes with values are remembered, one per object, for threads that outlive a reconcile.
+# How many ended scopes with values are remembered, one per object, for threads that outlive a reconcile. Also
+# how many calls of `hide` outside of every scope are remembered.
 _ENDED_LENGTH = 64
 # Shorter values may occur inside ordinary words, so they are hidden only as whole words.
 _WORD_LENGTH = 8
@@ -89,6 +90,9 @@ _everywhere: OrderedDict[str, tuple[str, ...]] = OrderedDict()
 _active: dict[int, Secrets] = {}
 # The scopes with values that ended last, by their public words, which name the object.
 _ended: dict[tuple[str, ...], Secrets] = {}
+# The values that became known last outside of every scope, for example in a thread without the context of its
+# reconcile. They are hidden in every text.
+_unscoped: deque[Secrets] = deque(maxlen=_ENDED_LENGTH)
 
 
 def enter(*public: str) -> Token[Secrets | None]:
@@ -133,15 +137,20 @@ def _leave(token: Token[Secrets | None]) -> Secrets | None:
 
 
 def hide(values: Values) -> None:
-    """Hides values in every text of the current scope. Without a scope it does nothing.
+    """Hides values in every text of the current scope.
+
+    Without a scope they are hidden in every text of the process, until 64 further calls without a scope.
 
     Args:
         values: Returns the values. It is called when a text is redacted.
     """
-    if (secrets := _scope.get()) is not None:
-        secrets.add(values)
-        if not secrets.ended:
-            _active[id(secrets)] = secrets
+    secrets = _scope.get()
+    if secrets is None:
+        secrets = Secrets()
+        _unscoped.append(secrets)
+    elif not secrets.ended:
+        _active[id(secrets)] = secrets
+    secrets.add(values)
 
 
 def hide_everywhere(value: Value) -> None:
@@ -175,12 +184,15 @@ def redacted(text: str) -> str:
         # are copies, because another thread may begin or end a scope.
         for each in (*list(_active.values()), *list(_ended.values())):
             text = _without(text, each.distinct_forms())
+    for each in list(_unscoped):
+        text = _without(text, each.distinct_forms())
     return text
 
 
 def forget_secrets() -> None:
-    """Forgets the values of ended scopes, as if the process had just started."""
+    """Forgets the values of ended scopes and without a scope, as if the process had just started."""
     _ended.clear()
+    _unscoped.clear()
 
 
 def without_values(text: str, values: Values) -> str:

@@ -6,6 +6,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -127,6 +128,41 @@ async def test_values_are_hidden_in_a_task_of_another_reconcile_that_has_ended()
         hide(lambda: ["hunter2"])
         proceed.set()
         assert await shared == HIDDEN
+
+
+def test_values_that_a_thread_reads_without_the_context_of_the_reconcile_are_hidden() -> None:
+    with object_context("Site", "default", "web"):
+        thread = threading.Thread(target=hide, args=(lambda: ["hunter2"],))
+        thread.start()
+        thread.join()
+        assert redacted("hunter2") == HIDDEN
+    assert redacted("hunter2") == HIDDEN
+    for number in range(64):
+        hide(lambda number=number: [f"password-{number:03}"])  # type: ignore[misc]
+    assert redacted("hunter2 password-000 password-063") == f"hunter2 {HIDDEN} {HIDDEN}"
+
+
+@pytest.mark.parametrize("format", ["json", "console"])
+def test_the_uncaught_error_of_a_thread_shows_no_value(
+    format: Any,  # noqa: A002 - the setting's own name
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure(format, "info")
+
+    def fail(error: BaseException) -> None:
+        raise error
+
+    with object_context("Site", "default", "web"):
+        hide(lambda: ["hunter2"])
+        for error in (KeyError("hunter2"), SystemExit("hunter2")):
+            thread = threading.Thread(target=fail, args=(error,), name="poller")
+            thread.start()
+            thread.join()
+    written = capsys.readouterr().err
+    assert "Uncaught error in the thread poller" in written
+    assert f"KeyError: '{HIDDEN}'" in written
+    assert "SystemExit" not in written
+    assert "hunter2" not in written
 
 
 def test_the_values_of_the_last_objects_are_remembered() -> None:
