@@ -83,9 +83,14 @@ async def ticket(client: Client, namespace: str) -> ObjectKey:
 
 @asynccontextmanager
 async def operator(
-    api_server: ApiServer, key: ObjectKey, book: Playbook[Any], *, owns: Sequence[Resource[Any]] = OWNS
+    api_server: ApiServer,
+    key: ObjectKey,
+    book: Playbook[Any],
+    *,
+    owns: Sequence[Resource[Any]] = OWNS,
+    client_type: type[CountingClient] = CountingClient,
 ) -> AsyncIterator[CountingClient]:
-    async with CountingClient(api_server.config(), user_agent="tickets/test") as client:
+    async with client_type(api_server.config(), user_agent="tickets/test") as client:
         settings = Settings(watch_namespaces=(key.namespace,), health_host="127.0.0.1", health_port=0)
         manager = Manager("tickets", settings, client)
         add_watch(manager, Watch(TICKET, book, owns=owns))
@@ -174,6 +179,30 @@ def atomic_parts(*, extra: bool, image: str = "web:1") -> dict[Resource[Any], di
         POLICY: {"spec": {"podSelector": {}, "ingress": [ingress]}},
         DEPLOYMENT: deployed,
     }
+
+
+@pytest.mark.parametrize("owned", [True, False])
+async def test_an_object_that_another_client_creates_between_read_and_apply_is_not_changed(
+    client: Client, api_server: ApiServer, ticket: ObjectKey, *, owned: bool
+) -> None:
+    made: dict[str, Any] = {}
+
+    class Slow(CountingClient):
+        async def patch(self, resource: Any, key: ObjectKey, body: object, **options: Any) -> Any:
+            if resource.kind == CONFIG_MAP.kind and not made:
+                named = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": key.name}}
+                await client.create(CONFIG_MAP, {**named, "data": {"theirs": "1"}}, namespace=key.namespace)
+                made.update(await raw(client, CONFIG_MAP, key))
+            return await super().patch(resource, key, body, **options)
+
+    async def note(play: TicketPlay) -> None:
+        await play.apply(CONFIG_MAP, {"data": {"ours": "1"}}, owned=owned)
+
+    plays = Plays(client, ticket, note)
+    async with operator(api_server, ticket, plays.playbook, client_type=Slow):
+        await plays.ready("NameTaken")
+        assert (await raw(client, CONFIG_MAP, ticket)) == made
+    assert plays.diffs == []
 
 
 async def test_a_settled_deployment_costs_nothing_and_a_restart_one_read_and_no_change(

@@ -413,7 +413,8 @@ class Play(ObjectModules[T], Generic[T, S]):
     def get(self, resource: Resource[K], name: str, *, namespace: str = "") -> K | None:
         """Returns an object from the store, without a request.
 
-        The store may lag behind the API server by a moment; `read` asks the API server.
+        The store may lag behind the API server by a moment, and has only the objects that the watch selects
+        in the watched namespaces; `read` asks the API server.
 
         Args:
             resource: The kind, which the watch declares.
