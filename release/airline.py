@@ -5,11 +5,10 @@ from __future__ import annotations
 import base64
 import secrets
 
-import yaml
-
 from devcluster import images
 from devcluster.folders import CHECKOUT
 from devcluster.kubectl import Kubectl
+from release.documents import dump_all
 from release.packages import NAMESPACE as OPERATORS
 
 NAMESPACE = "airline"
@@ -31,7 +30,7 @@ def deploy(kubectl: Kubectl, reference: str) -> None:
     folder = "openshift" if kubectl("get", "crd", _OPENSHIFT, "--ignore-not-found") else "deploy"
     manifests = kubectl("kustomize", str(_EXAMPLE / folder)).replace(_RELEASED, reference)
     key = api_key(kubectl) or secrets.token_urlsafe(24)
-    kubectl.apply(yaml.safe_dump_all([_namespace(NAMESPACE), _secret(NAMESPACE, _AIRLINES_SECRET, key)]))
+    kubectl.apply(dump_all([_namespace(NAMESPACE), _secret(NAMESPACE, _AIRLINES_SECRET, key)]))
     share_key(kubectl, OPERATORS)
     kubectl.apply(manifests)
     kubectl("rollout", "status", "deployment/booking-api", "-n", NAMESPACE, "--timeout=120s", timeout=130)
@@ -40,7 +39,7 @@ def deploy(kubectl: Kubectl, reference: str) -> None:
 def share_key(kubectl: Kubectl, namespace: str) -> None:
     """Copies the airline's key into the Secret of the operator in a namespace; creates the namespace."""
     secret = _secret(namespace, _OPERATORS_SECRET, api_key(kubectl))
-    kubectl.apply(yaml.safe_dump_all([_namespace(namespace), secret]))
+    kubectl.apply(dump_all([_namespace(namespace), secret]))
 
 
 def api_key(kubectl: Kubectl) -> str:

@@ -9,9 +9,9 @@ import yaml
 
 from devcluster.folders import CHECKOUT
 from devcluster.shell import ClusterError
-from pilothouse.packaging.documents import Document, dump
+from pilothouse.packaging.documents import Document, dump, dump_all
 
-__all__ = ["Document", "check", "different", "dump", "load", "tree", "write"]
+__all__ = ["Document", "check", "different", "dump", "dump_all", "load", "tree", "write"]
 
 
 def load(path: Path) -> Document:

@@ -9,6 +9,7 @@ import yaml
 from devcluster.folders import CHECKOUT
 from devcluster.kubectl import Kubectl, wait_until
 from devcluster.shell import ClusterError
+from release.documents import dump, dump_all
 from release.packages import NAMESPACE, Package
 
 _CATALOG = "pilothouse"
@@ -35,14 +36,14 @@ def subscribe(kubectl: Kubectl, package: Package, catalog_image: str, operator_i
         unsubscribe(kubectl, package)
     _drop_other_catalog(kubectl, catalog_image)
     *catalog, subscription = _manifests(package, catalog_image)
-    kubectl.apply(yaml.safe_dump_all(catalog))
+    kubectl.apply(dump_all(catalog))
     # OLM resolves a Subscription immediately, even from its cached content of an earlier catalog with the
     # same name, which it keeps for minutes. Once the connection is READY, OLM reads the new catalog.
     state = "jsonpath={.status.connectionState.lastObservedState}=READY"
     kubectl(
         "wait", "catalogsource", _CATALOG, "-n", NAMESPACE, f"--for={state}", "--timeout=120s", timeout=130
     )
-    kubectl.apply(yaml.safe_dump(subscription))
+    kubectl.apply(dump(subscription))
 
 
 def _manifests(package: Package, catalog_image: str) -> list[dict[str, Any]]:

@@ -7,7 +7,6 @@ from typing import Any
 
 import aiohttp
 import pytest
-import yaml
 
 from booking_api.faults import Fault, Faults
 from devcluster import toolchain
@@ -19,7 +18,7 @@ from pilothouse.api.crd import crd
 from pilothouse.kube import Client, NotFound
 from pilothouse.process import Manager
 from pilothouse.testing import ApiServer, eventually
-from release.documents import load
+from release.documents import dump, load
 from release.packages import PACKAGES
 from tests.airline import Airline, running_airline
 from tests.api.test_flights import User, running_operator
@@ -136,7 +135,7 @@ def test_its_pods_may_live_in_a_restricted_namespace(api_server: ApiServer) -> N
         "spec": template["spec"],
     }
     words = ("create", "--dry-run=server", "-n", NAME, "-f", "-")
-    assert "created" in kubectl(*words, stdin=yaml.safe_dump(pod))
+    assert "created" in kubectl(*words, stdin=dump(pod))
 
 
 async def test_the_metrics_are_for_those_whom_the_api_server_allows(

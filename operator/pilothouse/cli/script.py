@@ -146,7 +146,7 @@ def _crd(options: argparse.Namespace) -> None:
     else:
         kinds = _kinds_in(module, options.project.partition(":")[2])
     found = crds.documents(folder, kinds)
-    sys.stdout.write("---\n".join(map(documents.dump, found)))
+    sys.stdout.write(documents.dump_all(found))
 
 
 def _lock(options: argparse.Namespace) -> None:
