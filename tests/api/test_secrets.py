@@ -99,7 +99,7 @@ async def test_a_refused_secret(
         assert value not in caplog.text
     assert "tls.key" in said["tls"], "fields and reasons are kept"
     assert "illegal base64 data" in said["no-base64"]
-    assert "a value in stringData is of the type int" in said["number"]
+    assert "a value in stringData has the type int" in said["number"]
 
 
 async def test_a_policy_that_quotes_a_value(
