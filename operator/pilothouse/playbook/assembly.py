@@ -1,7 +1,7 @@
 """Assembles the parts of a watch, for the operator and for manual plays."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -42,6 +42,8 @@ class Surroundings(NamedTuple):
         fence: The fence for changes of outside systems.
         recorder: Records the Events.
         namespaces: The namespaces that the operator watches; empty for all.
+        finalizers: Returns the finalizers of all watches of a kind in the process, given the kind and its
+            group.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Surroundings(NamedTuple):
     fence: Fence
     recorder: EventRecorder
     namespaces: Sequence[str] = ()
+    finalizers: Callable[[str], Collection[str]] = lambda resource: ()
 
 
 def assemble(
@@ -100,6 +103,7 @@ def assemble(
         owner=around.name if watch.name == watch.resource.kind.lower() else f"{around.name}.{watch.name}",
         writes_status=watch.writes_status,
         later=own_writes.queue.add_after if own_writes else None,
+        known_finalizers=partial(around.finalizers, str(watch.resource)),
     )
 
 
@@ -125,7 +129,9 @@ def add_watch(manager: Manager, watch: Watch) -> Controller[Any]:
         )
         for each in watch.secondaries
     ]
-    around = Surroundings(manager.name, manager.api, manager.fence, manager.recorder, namespaces)
+    around = Surroundings(
+        manager.name, manager.api, manager.fence, manager.recorder, namespaces, manager.finalizers
+    )
     own_writes: OwnWrites[Any] = OwnWrites(manager.api, informer, WorkQueue(watch.name))
     reconciler = assemble(watch, around, informer.store, others, own_writes=own_writes)
     controller: Controller[Any] = Controller(

@@ -71,7 +71,8 @@ class Plan(Group[P]):
             function. If it raises an error, the plan fails.
         on_change: Returns the values whose change makes the plan due. It must be a pure function of the spec,
             or of other fields that only users change. If it raises an error, the plan fails. Values are
-            compared as JSON.
+            compared as JSON. If a release returns one field more, or the same fields in another form, the
+            plan is due for every object, and so it is if the operator is renamed.
         parallel: Whether the tasks and groups run at the same time.
         independent: Whether the steps after the plan run even if it fails or waits. By default they do not.
 

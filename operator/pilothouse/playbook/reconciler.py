@@ -1,7 +1,7 @@
 """The engine around the tasks of a reconcile: finalizer, status, Events, pauses and failures."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 import msgspec
@@ -119,6 +119,7 @@ class Reconciler(Generic[T]):
             has one. Otherwise the results are reported by Events and in the log.
         later: Queues an object after a number of seconds, when its status may be restored. A controller needs
             it.
+        known_finalizers: Returns the finalizers of all watches of the kind in the process.
     """
 
     def __init__(
@@ -136,6 +137,7 @@ class Reconciler(Generic[T]):
         owner: str = "",
         writes_status: bool | None = None,
         later: Callable[[ObjectKey, float], None] | None = None,
+        known_finalizers: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self._api = api
         self._resource = resource
@@ -154,6 +156,9 @@ class Reconciler(Generic[T]):
         enabled = self._has_status if writes_status is None else writes_status
         self._statuses = StatusWriter(api, resource, self._wrote, enabled=enabled)
         self._pace = Pace()
+        # The finalizers of our domain that were logged because this release does not know them.
+        self._unknown: set[str] = set()
+        self._known_finalizers = known_finalizers
         self._trouble = Trouble(self._statuses, self._announcer)
         self._later = later or _never
         self._rivals = StatusRivals(
@@ -224,6 +229,7 @@ class Reconciler(Generic[T]):
             await self._pause(obj)
             return DONE
         self._paused.discard(obj.metadata.key)
+        self._log_unknown_finalizers(obj.metadata)
         stored = await self._store_finalizer(obj)
         if stored is None:
             return DONE
@@ -486,10 +492,13 @@ class Reconciler(Generic[T]):
 
     async def _report_misfit(self, metadata: ObjectMeta, why: str) -> Outcome:
         """Reports an object that cannot be decoded. It is neither reconciled nor cleaned up."""
-        if self._concerns(metadata):
-            finalizers = self._playbook.finalizers
-            deleting = metadata.deletion_timestamp is not None
-            await self._trouble.undecodable(metadata, why, str(finalizers) if deleting else "")
+        if not self._concerns(metadata):
+            self._report_unknown_finalizers(metadata)
+            return DONE
+        self._log_unknown_finalizers(metadata)
+        finalizers = self._playbook.finalizers
+        deleting = metadata.deletion_timestamp is not None
+        await self._trouble.undecodable(metadata, why, str(finalizers) if deleting else "")
         return DONE
 
     def _concerns(self, metadata: ObjectMeta) -> bool:
@@ -501,19 +510,45 @@ class Reconciler(Generic[T]):
 
         Another controller of the group may remove them. But an earlier release may also have stored them.
         """
-        domains = {self._resource.group, *self._playbook.finalizers.domains}
-        unknown = [name for name in metadata.finalizers if name.partition("/")[0] in domains]
+        unknown = self._unknown_finalizers(metadata)
         if not unknown:
             return
         failure = TaskFailed(
             UNKNOWN_FINALIZER,
-            f"The object cannot be deleted because of the finalizer {', '.join(unknown)}, which this release "
+            f"The object cannot be deleted because of the finalizer {unknown}, which this release "
             "of the operator does not know. If an earlier release stored it, add it to the playbook's "
             "retired_finalizers. Or delete manually what belongs to the object, and remove the finalizer.",
         )
         if not self._trouble.repeated(metadata, failure):
             log.warning("%s", failure.message)
             self._announcer.warn(metadata, failure)
+
+    def _log_unknown_finalizers(self, metadata: ObjectMeta) -> None:
+        """Logs the finalizers of our domain that this release does not know, once for each name.
+
+        They are no trouble before an object is deleted. The log line shows them when the release is
+        installed, before a user waits for a deletion.
+        """
+        unknown = self._unknown_finalizers(metadata)
+        if not unknown or unknown in self._unknown:
+            return
+        self._unknown.add(unknown)
+        log.warning(
+            "Found the finalizer %s, which this release of the operator does not know. If no other "
+            "controller removes it, the deletion of its objects will not finish. If an earlier release "
+            "stored it, add it to the playbook's retired_finalizers. It is logged for the first object only",
+            unknown,
+        )
+
+    def _unknown_finalizers(self, metadata: ObjectMeta) -> str:
+        """Returns the finalizers of our domains that the playbook does not have, separated by commas."""
+        finalizers = self._playbook.finalizers
+        domains = {self._resource.group, *finalizers.domains}
+        others = [name for name in metadata.finalizers if name.partition("/")[0] in domains]
+        if not others:
+            return ""
+        known = {finalizers.current, *finalizers.retired, *self._known_finalizers()}
+        return ", ".join(name for name in others if name not in known)
 
     async def _pause(self, obj: T) -> None:
         """Reports once that an object is paused: in its status, or by an Event if it has no status."""

@@ -40,8 +40,9 @@ UNKNOWN_FINALIZER = "UnknownFinalizer"
 """Reasons of the condition Ready and of Events."""
 
 # Errors that usually pass without intervention. They are reported from the third one in a row on, because a
-# report is a request, too.
-PASSING = (ServerError, TooManyRequests, Unauthorized, Unreachable)
+# report is a request, too. An answer that cannot be decoded may come from a proxy. Or the object has changed:
+# then `undecodable` reports it when the watch shows it.
+PASSING = (ServerError, TooManyRequests, Unauthorized, Undecodable, Unreachable)
 PASSING_TRIES = 3
 
 # Conflicts in a row are normal while other clients change the object. They are reported once there were at
@@ -120,8 +121,7 @@ class Trouble(Generic[T]):
             Conflict: The object has changed since it was read.
         """
         key = obj.metadata.key
-        # When the watch shows the undecodable object, `undecodable` reports it.
-        if isinstance(error, Undecodable) or self.passes(key, error):
+        if self.passes(key, error):
             return error
         failure = TaskFailed(reason, f"{sentence}: {error}. The operator keeps retrying.")
         repeated = self.repeated(obj.metadata, failure)
@@ -201,7 +201,8 @@ class Trouble(Generic[T]):
         except Conflict:
             raise
         except (KubeError, SyncError) as error:
-            if isinstance(error, PASSING):
+            # Undecodable: status.conditions is not a list of conditions, and stays so.
+            if isinstance(error, PASSING) and not isinstance(error, Undecodable):
                 raise SyncError(f"{failure.message} ({error})") from error
             log.debug("Could not record the failure in the object's status: %s", error)
         self._reported[metadata.key] = _seen(metadata, failure)

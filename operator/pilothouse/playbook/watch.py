@@ -1,5 +1,6 @@
 """Watches: which playbook reconciles which kind, and which other kinds it reads."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +18,8 @@ from pilothouse.playbook.mapping import ByIndex, Mapper, require_mapper
 from pilothouse.playbook.play import Play
 from pilothouse.playbook.playbook import Playbook
 from pilothouse.playbook.tasks import Task
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -92,9 +95,12 @@ class Watch:
             `drop_last_applied`. Keep finalizers, annotations and the status: the engine reads them.
         writes_status: Whether the operator writes the status of the kind: the condition Ready,
             observedGeneration, and the fields that tasks set. Otherwise results are reported by Events and in
-            the log. By default it is True for the operator's own kinds. It is False for the API groups of
-            Kubernetes (those without a dot, such as apps, and those that end in .k8s.io), whose controllers
-            write the status, and for views without a status, such as one of Secrets.
+            the log. By default it is False for the API groups of Kubernetes (those without a dot, such as
+            apps, and those that end in .k8s.io), whose controllers write the status, and for views without a
+            status, such as one of Secrets. For all other kinds it is True. Set it to False for the CRD of
+            another project, such as cert-manager's Certificate: its controller writes the status. If the
+            operator declares kinds, but none in the group of a Resource, the default is logged as a warning
+            at start.
         indexes: Indexes with which the mappers of `watches` find objects of the watched kind, by name. Each
             function returns the values of an object, for example the names of the Secrets that it refers to.
             If the values of an object change, it is reconciled.
@@ -120,11 +126,13 @@ class Watch:
     transform: Transform[Any] = drop_last_applied
     writes_status: bool | None = None
     indexes: Mapping[str, IndexFunc[Any]] = field(default_factory=dict)
+    _explicit: bool = field(init=False, repr=False, compare=False, default=False)
 
     def __post_init__(self) -> None:
         self._require_types()
         if not self.name:
             object.__setattr__(self, "name", self.resource.kind.lower())
+        object.__setattr__(self, "_explicit", self.writes_status is not None)
         if self.writes_status is None:
             has_status = "status" in self.resource.view.__struct_fields__
             object.__setattr__(self, "writes_status", has_status and not _built_in(self.resource))
@@ -145,6 +153,11 @@ class Watch:
                     "selectors or transforms. Use the same ones in both: a view with all the fields that the "
                     "playbook reads, and a selector that matches all the objects."
                 )
+
+    @property
+    def assumes_status(self) -> bool:
+        """Whether the operator writes the status of a Resource only because `writes_status` is not given."""
+        return bool(self.writes_status) and not self._explicit and not isinstance(self.kind, Kind)
 
     def _require_types(self) -> None:
         """Raises TypeError for values of the wrong type, which would fail later and far from the mistake."""
@@ -185,6 +198,26 @@ class Watch:
     def secondaries(self) -> Sequence[Secondary]:
         """The owned and watched kinds."""
         return (*map(Secondary, self.owns), *self.watches)
+
+
+def warn_of_foreign_statuses(watches: Sequence[Watch]) -> None:
+    """Logs the watches whose status probably belongs to the controller of another project.
+
+    Those are watches of a Resource without `writes_status`, in a group in which the operator declares no
+    kind. An operator that declares no kind at all gets no warning: its own kinds are Resources.
+
+    Args:
+        watches: All watches of the operator.
+    """
+    groups = {watch.resource.group for watch in watches if isinstance(watch.kind, Kind)}
+    for watch in watches:
+        if groups and watch.assumes_status and watch.resource.group not in groups:
+            log.warning(
+                "The operator writes the status of %s, including the condition Ready. If the kind belongs to "
+                "another project, declare Watch(..., writes_status=False), because its controller writes the "
+                "status. If it is your own, declare writes_status=True",
+                watch.resource,
+            )
 
 
 def _built_in(resource: Resource[Any]) -> bool:

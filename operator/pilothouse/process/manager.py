@@ -9,7 +9,7 @@ running reconciles, 4 s for the rest.
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from ssl import SSLContext
@@ -136,6 +136,14 @@ class Manager:
         """
         require_unclaimed(claim, self._claims)
         self._claims.append(claim)
+
+    def finalizers(self, resource: str) -> Collection[str]:
+        """Returns the finalizers that the watches of a kind store and remove.
+
+        Args:
+            resource: The kind and its group.
+        """
+        return {name for claim in self._claims if claim.resource == resource for name in claim.finalizers}
 
     def add(self, controller: Controller[Any]) -> None:
         """Adds a controller. Call this before `run`.

@@ -8,7 +8,8 @@ import pytest
 
 from pilothouse.controller.events import EVENT
 from pilothouse.kube import ObjectKey
-from pilothouse.playbook import Play, Playbook, task
+from pilothouse.playbook import Play, Playbook, Watch, add_watch, task
+from pilothouse.process import Manager, Settings
 from pilothouse.testing import ModelApi
 from tests.unit.playbook.airline import FINALIZER, Airline, TicketPlay, playbook
 from tests.unit.playbook.conftest import Start
@@ -132,6 +133,46 @@ class TestRetired:
         assert (event["reason"], event["regarding"]["name"]) == ("UnknownFinalizer", ticket.name)
         assert f"because of the finalizer {OLD}, which this release" in event["note"]
         assert "retired_finalizers" in event["note"]
+
+    async def test_an_unknown_finalizer_on_a_deleted_object_that_cannot_be_decoded_is_reported(
+        self, api: ModelApi, ticket: ObjectKey, start: Start
+    ) -> None:
+        api.put(TICKET, ticket.name, metadata={"finalizers": [OLD]}, spec={"seats": "many"})
+        api.remove(TICKET, ticket)
+        await start(book("example.org/cleanup"), resync=10)
+        await asyncio.sleep(60)
+        [event] = api.all(EVENT)
+        assert (event["reason"], event["regarding"]["name"]) == ("UnknownFinalizer", ticket.name)
+
+    @pytest.mark.parametrize("spec", [{"seats": 2}, {"seats": "many"}], ids=["decodable", "undecodable"])
+    async def test_an_unknown_finalizer_is_logged_once_before_its_objects_are_deleted(
+        self,
+        api: ModelApi,
+        ticket: ObjectKey,
+        start: Start,
+        caplog: pytest.LogCaptureFixture,
+        spec: dict[str, Any],
+    ) -> None:
+        api.put(TICKET, ticket.name, metadata={"finalizers": [OLD, OTHERS]}, spec=spec)
+        api.put(TICKET, "second", metadata={"finalizers": [OLD]})
+        await start(book(FINALIZER), resync=10)
+        await asyncio.sleep(100)
+        [line] = [each.getMessage() for each in caplog.records if "Found the finalizer" in each.getMessage()]
+        assert line.startswith(f"Found the finalizer {OLD}, which")
+
+    async def test_the_finalizer_of_another_watch_of_the_operator_is_known(
+        self, api: ModelApi, ticket: ObjectKey, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        manager = Manager("tickets", Settings(health_host="127.0.0.1", health_port=0), api)
+        for name in ("one", "two"):
+            add_watch(manager, Watch(TICKET, book(f"tests.dev/{name}"), name=name, writes_status=False))
+        process = asyncio.create_task(manager.run(asyncio.Event()))
+        await asyncio.sleep(10)
+        found = api.read(TICKET, ticket)["metadata"]["finalizers"]
+        assert sorted(found) == ["tests.dev/one", "tests.dev/two"]
+        assert "Found the finalizer" not in caplog.text
+        process.cancel()
+        await asyncio.gather(process, return_exceptions=True)
 
     async def test_names_of_others_stay(self, api: ModelApi, ticket: ObjectKey, start: Start) -> None:
         api.put(TICKET, ticket.name, metadata={"finalizers": [OLD, OTHERS]})

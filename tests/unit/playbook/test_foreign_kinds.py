@@ -9,11 +9,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from pilothouse.api import Kind
 from pilothouse.cli.by_hand import Hand
 from pilothouse.controller import EventType
 from pilothouse.controller.events import EVENT
 from pilothouse.kube import Condition, ObjectKey, ObjectMeta, Resource
-from pilothouse.playbook import PAUSED, Play, Playbook, TaskFailed, Watch, add_watch, task
+from pilothouse.playbook import PAUSED, Play, Playbook, Status, TaskFailed, Watch, add_watch, task
+from pilothouse.playbook.watch import warn_of_foreign_statuses
 from pilothouse.process import Manager, Settings
 from pilothouse.testing import ModelApi
 from tests.unit.tickets import TICKET
@@ -235,3 +237,38 @@ async def test_a_config_map_is_played_manually(api: ModelApi, seen: Seen) -> Non
     checked = await hand.check(watch, KEY)
     assert (checked.status, checked.finalizers) == ({}, [f"-{FINALIZER}"])
     assert EventType.WARNING not in [each["type"] for each in api.all(EVENT)]
+
+
+class Certificate(msgspec.Struct, frozen=True):
+    metadata: ObjectMeta
+    status: Status = Status()
+
+
+CERTIFICATE = Resource("cert-manager.io", "v1", "Certificate", "certificates", Certificate)
+
+
+class WebSite(msgspec.Struct, frozen=True):
+    metadata: ObjectMeta
+    status: Status = Status()
+
+
+WEB_SITE = Kind(WebSite, group="example.com", version="v1")
+
+
+async def test_a_resource_in_a_group_without_a_kind_of_the_operator_is_logged_at_start(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    own = Watch(WEB_SITE, [])
+    warn_of_foreign_statuses([own, Watch(CERTIFICATE, [])])
+    [record] = caplog.records
+    assert (
+        "writes the status of certificates.cert-manager.io, including the condition Ready"
+        in record.getMessage()
+    )
+    caplog.clear()
+    same_group = replace(CERTIFICATE, group=WEB_SITE.resource.group)
+    warn_of_foreign_statuses([own, Watch(CERTIFICATE, [], writes_status=True)])
+    warn_of_foreign_statuses([own, Watch(CERTIFICATE, [], writes_status=False)])
+    warn_of_foreign_statuses([own, Watch(POD, []), Watch(CONFIG_MAP, []), Watch(same_group, [])])
+    warn_of_foreign_statuses([Watch(CERTIFICATE, []), Watch(TICKET, [])])
+    assert caplog.records == [], "the author has decided, or the kind is the operator's own"

@@ -16,6 +16,7 @@ from pilothouse.kube import (
     ObjectKey,
     RequestEntityTooLarge,
     ServerError,
+    Undecodable,
     Unreachable,
 )
 from pilothouse.playbook import Play, Playbook, task
@@ -113,6 +114,40 @@ async def test_an_error_that_passes_without_intervention_is_not_reported(
 
     async def heals(call: Call) -> None:
         if refusing.tries == 2:
+            refusing.error = None
+        await refusing._before(call)
+
+    api.before = heals
+    await start()
+    assert ready(api, ticket)[0] == "True"
+    assert events(api) == []
+
+
+@pytest.mark.parametrize("subresource", ["", "status"])
+async def test_a_write_whose_answer_can_never_be_decoded_is_reported(
+    api: ModelApi, ticket: ObjectKey, start: Start, subresource: str
+) -> None:
+    refusing = Refusing(api, Undecodable("the answer is not JSON: <html>"), subresource)
+    await start()
+    await asyncio.sleep(600)
+    reason = "StatusNotWritten" if subresource else "FinalizerNotStored"
+    [(_, found, note)] = events(api)
+    assert found == reason
+    assert "the answer is not JSON: <html>" in note
+    if not subresource:
+        assert ready(api, ticket)[:2] == ("False", reason)
+    refusing.error = None
+    await asyncio.sleep(1100)
+    assert ready(api, ticket)[0] == "True"
+
+
+async def test_a_single_answer_that_cannot_be_decoded_is_not_reported(
+    api: ModelApi, ticket: ObjectKey, start: Start
+) -> None:
+    refusing = Refusing(api, Undecodable("the answer is not JSON: <html>"), "")
+
+    async def heals(call: Call) -> None:
+        if refusing.tries == 1:
             refusing.error = None
         await refusing._before(call)
 
