@@ -3,7 +3,7 @@
 ::
 
     pilothouse new web-sites --group example.com --kind WebSite    creates a project
-    pilothouse run [PROJECT]                                       runs its operator on this host
+    pilothouse run [PROJECT] [-- FLAGS]                            runs its operator on this host
     pilothouse play KIND/NAMESPACE/NAME --check                    reconciles one object manually
     pilothouse explain KIND                                        shows the tasks of a kind
     pilothouse crd [PROJECT]                                       prints the CRDs of its kinds
@@ -44,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 done; 1 refused or failed; 2 wrong arguments. `play` and `explain` return the
         operator's exit code.
     """
-    options = _parser().parse_args(argv)
+    words, flags = _parted([*(sys.argv[1:] if argv is None else argv)])
+    options = _parser().parse_args(words, argparse.Namespace(flags=flags))
     try:
         return int(options.action(options) or 0)
     except ProjectError as error:
@@ -52,6 +53,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("pilothouse: interrupted\n")
     return 1
+
+
+def _parted(words: list[str]) -> tuple[list[str], list[str]]:
+    """Returns the words before and after the "--" of `run`.
+
+    argparse drops "--" and takes the first word after it for a missing PROJECT.
+    """
+    if words[:1] != ["run"] or "--" not in words:
+        return words, []
+    place = words.index("--")
+    return words[:place], words[place + 1 :]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,7 +80,8 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", help="run an operator on this host; restart it when its source changes")
     run.add_argument("project", nargs="?", default=".", help=_PROJECT)
-    run.add_argument("flags", nargs="*", metavar="-- FLAGS", help="the operator's own flags")
+    run.usage = "%(prog)s [-h] [project] [-- FLAGS]"
+    run.epilog = "FLAGS are the operator's own flags, for example: pilothouse run -- --log-level=debug"
     run.set_defaults(action=_run)
 
     play = commands.add_parser("play", help="reconcile one object manually")

@@ -54,6 +54,26 @@ def test_run_starts_the_operator_of_a_project_with_defaults_for_a_host(
     assert variables["PYTHONPATH"].split(os.pathsep)[0] == str(TEMPLATE)
 
 
+@pytest.mark.parametrize(
+    ("words", "flags"),
+    [
+        ([], []),
+        (["--", "--log-level=debug"], ["--log-level=debug"]),
+        (["--", "--workers", "2", "--", "x"], ["--workers", "2", "--", "x"]),
+        ([".", "--", "--log-level=debug"], ["--log-level=debug"]),
+    ],
+)
+def test_flags_after_two_dashes_are_the_operators_own(
+    words: list[str], flags: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[list[str]] = []
+    monkeypatch.chdir(TEMPLATE)
+    monkeypatch.setattr(script, "start", lambda command, variables: started.append(command))
+    monkeypatch.setattr(script, "supervise", lambda begin, folder: begin())
+    assert main(["run", *words]) == 0
+    assert started == [[sys.executable, "-m", "greeter_operator", *flags]]
+
+
 def test_a_module_is_run_from_the_current_folder(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
