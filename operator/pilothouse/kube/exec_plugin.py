@@ -19,6 +19,7 @@ import msgspec
 
 from pilothouse.kube.errors import ConfigError
 from pilothouse.kube.tls import TlsFiles
+from pilothouse.kube.tokens import has_control_character
 from pilothouse.telemetry import hide_everywhere, now
 
 # The timeout of a plugin. It is long, because a user may have to log in with a browser.
@@ -208,6 +209,8 @@ def _read(command: ExecCommand, failed: str, output: bytes) -> _Status:
         )
     if not status.token and not status.client_certificate_data:
         raise ConfigError(f"{failed} printed neither a token nor a certificate: run it manually to see why")
+    if has_control_character(status.token):
+        raise ConfigError(f"{failed} printed a token with a control character, such as a newline: remove it")
     if status.client_certificate_data:
         try:
             TlsFiles(cert_data=status.client_certificate_data, key_data=status.client_key_data).context()

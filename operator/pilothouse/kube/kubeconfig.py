@@ -20,7 +20,7 @@ from pilothouse.kube.errors import ConfigError
 from pilothouse.kube.exec_plugin import ExecCommand, ExecPlugin, PluginTls
 from pilothouse.kube.proxies import proxy_from_environment
 from pilothouse.kube.tls import TlsFiles, TlsSource
-from pilothouse.kube.tokens import FileToken, StaticToken, TokenSource
+from pilothouse.kube.tokens import FileToken, StaticToken, TokenSource, has_control_character
 from pilothouse.telemetry import hide_everywhere
 
 log = logging.getLogger(__name__)
@@ -204,6 +204,7 @@ class Found(Generic[E]):
 def read(path: str | None, context: str | None) -> Settings:
     """Returns the settings of a kubeconfig; see `ClientConfig.from_kubeconfig`."""
     chosen, cluster, user = _choose(_load(path), context)
+    _refuse_control_characters(chosen, cluster, user)
     server, is_secure = _server(cluster)
     _validate_user(user)
     # As in client-go, credentials are not sent over an unencrypted connection.
@@ -378,6 +379,25 @@ def _first(entries: Iterable[tuple[Path, str, E]]) -> dict[str, tuple[Path, E]]:
     for file, name, entry in entries:
         found.setdefault(name, (file, entry))
     return found
+
+
+def _refuse_control_characters(context: Found[Context], cluster: Found[Cluster], user: Found[User]) -> None:
+    """Refuses control characters in what becomes part of a request. As in kubectl, nothing is stripped."""
+    server, given = cluster.entry, user.entry
+    values: list[tuple[Found[Any], str, str]] = [
+        (context, "namespace", context.entry.namespace),
+        (cluster, "server", server.server),
+        (cluster, "tls-server-name", server.tls_server_name),
+        (cluster, "proxy-url", server.proxy_url),
+        (user, "token", given.token),
+        (user, "as", given.impersonate),
+        (user, "as-uid", given.impersonate_uid),
+        *((user, "as-groups", each) for each in given.impersonate_groups),
+        *((user, "as-user-extra", each) for values in given.impersonate_extra.values() for each in values),
+    ]
+    for found, field, value in values:
+        if has_control_character(value):
+            raise found.wrong(f"its {field} contains a control character, such as a newline: remove it")
 
 
 def _server(cluster: Found[Cluster]) -> tuple[str, bool]:

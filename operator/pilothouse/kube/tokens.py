@@ -1,6 +1,7 @@
 """Bearer tokens, which may change while the process runs."""
 
 import asyncio
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -12,6 +13,13 @@ from pilothouse.telemetry.redaction import hide_everywhere
 # client-go, transport/token_source.go. The kubelet rotates a projected token after 80 % of its lifetime,
 # which is at least ten minutes.
 TOKEN_SECONDS = 60.0
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def has_control_character(text: str) -> bool:
+    """Returns whether a text contains a control character, such as a newline, which no header may contain."""
+    return _CONTROL.search(text) is not None
 
 
 class TokenSource(Protocol):
@@ -55,7 +63,8 @@ class FileToken:
         """Returns the token in the file, which was checked within the last 60 s.
 
         Raises:
-            ConfigError: The file cannot be read or is empty, and there is no earlier token.
+            ConfigError: The file cannot be read, is empty or has a control character in its token, and there
+                is no earlier token.
         """
         try:
             return self._file.get(now=refused)
@@ -66,6 +75,8 @@ class FileToken:
         token = self._path.read_text().strip()
         if not token:
             raise ValueError("it is empty")
+        if has_control_character(token):
+            raise ValueError("the token contains a control character, such as a newline")
         hide_everywhere(token)
         return token
 

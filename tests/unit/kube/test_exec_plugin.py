@@ -202,6 +202,10 @@ PRINTED: dict[str, tuple[Any, str]] = {
         "it must print an ExecCredential of 'client.authentication.k8s.io/v1'",
     ),
     "no status": ({"apiVersion": VERSION, "kind": "ExecCredential"}, "neither a token nor a certificate"),
+    "a newline": (
+        {"apiVersion": VERSION, "kind": "ExecCredential", "status": {"token": "s3cret\n"}},
+        "printed a token with a control character",
+    ),
     "half a pair": (
         {"apiVersion": VERSION, "kind": "ExecCredential", "status": {"clientKeyData": "s3cret"}},
         "a key without its certificate",

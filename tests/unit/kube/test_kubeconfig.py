@@ -384,6 +384,50 @@ def test_unsupported_features_are_refused_by_name(
     assert "s3cret" not in sentence
 
 
+@pytest.mark.parametrize(
+    ("user", "cluster", "field"),
+    [
+        ({"token": "s3cret\n"}, {}, "user 'u': its token"),
+        ({"token": "s3\0cret"}, {}, "user 'u': its token"),
+        ({"as": "s3cret\r"}, {}, "user 'u': its as"),
+        ({"as": "a", "as-uid": "s3cret\x7f"}, {}, "user 'u': its as-uid"),
+        ({"as": "a", "as-groups": ["b", "s3cret\n"]}, {}, "user 'u': its as-groups"),
+        ({"as": "a", "as-user-extra": {"b": ["s3cret\x1b"]}}, {}, "user 'u': its as-user-extra"),
+        ({}, {"server": "https://s3cret\n"}, "cluster 'c': its server"),
+        ({}, {"tls-server-name": "s3cret\n"}, "cluster 'c': its tls-server-name"),
+        ({}, {"proxy-url": "http://u:s3cret@p:1\n"}, "cluster 'c': its proxy-url"),
+    ],
+)
+def test_a_control_character_is_refused_without_the_value(
+    tmp_path: Path, user: dict[str, Any], cluster: dict[str, Any], field: str
+) -> None:
+    path = kubeconfig(tmp_path, user, **cluster)
+    with pytest.raises(ConfigError) as caught:
+        ClientConfig.from_kubeconfig(path)
+    assert str(caught.value) == (
+        f"the kubeconfig {path} cannot be used: {field} contains a control character, such as a newline: "
+        "remove it"
+    )
+
+
+async def test_the_token_in_a_file_may_end_with_a_newline_but_not_contain_one(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "token"
+    for content, expected in (("tok3n\n", "tok3n"), ("tok\n3n", "")):
+        file.write_text(content)
+        config = ClientConfig.from_kubeconfig(kubeconfig(tmp_path, {"tokenFile": str(file)}))
+        assert config.token is not None
+        if expected:
+            assert await config.token.token() == expected
+            continue
+        with pytest.raises(ConfigError) as caught:
+            await config.token.token()
+        assert str(caught.value) == (
+            f"cannot read the token file {file}: the token contains a control character, such as a newline"
+        )
+
+
 C = "clusters: [{name: c, cluster: {server: 'https://c'}}]\n"
 X = "contexts: [{name: x, context: {cluster: c, user: u}}]\n"
 BROKEN = {
