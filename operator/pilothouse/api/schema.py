@@ -73,7 +73,31 @@ def structural_schema(view: type) -> Schema:
         TypeError: A field has a type or a keyword that a structural schema cannot express, or the struct
             could not decode some values that the schema accepts.
     """
-    return _schema(inspect.type_info(view), view.__name__)
+    info = inspect.type_info(view)
+    _refuse_recursion(info, view.__name__)
+    return _schema(info, view.__name__)
+
+
+def _refuse_recursion(of: inspect.Type, path: str, inside: tuple[type, ...] = ()) -> None:
+    """Refuses a struct that contains itself, directly or in other structs."""
+    match of:
+        case inspect.Metadata() if "core" not in (of.extra or {}):
+            _refuse_recursion(of.type, path, inside)
+        case inspect.UnionType():
+            for member in of.types:
+                _refuse_recursion(member, path, inside)
+        case inspect.ListType() | inspect.VarTupleType():
+            _refuse_recursion(of.item_type, f"{path}[]", inside)
+        case inspect.DictType():
+            _refuse_recursion(of.value_type, f"{path}{{}}", inside)
+        case inspect.StructType():
+            if of.cls in inside:
+                raise TypeError(
+                    f"{path}: {of.cls.__name__} contains itself, which a structural schema cannot express; "
+                    "use dict[str, Any]"
+                )
+            for field in of.fields:
+                _refuse_recursion(field.type, f"{path}.{field.encode_name}", (*inside, of.cls))
 
 
 def _schema(of: inspect.Type, path: str) -> Schema:

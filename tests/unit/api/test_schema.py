@@ -149,6 +149,22 @@ def test_types_that_a_schema_cannot_express_are_refused(view: type, complaint: s
     assert str(raised.value).startswith(complaint)
 
 
+class Leaf(msgspec.Struct):
+    trees: "list[Tree]" = []
+
+
+class Tree(msgspec.Struct):
+    leaves: dict[str, Leaf] = {}
+    first: Leaf = msgspec.field(default_factory=Leaf)
+
+
+def test_a_type_that_contains_itself_is_refused() -> None:
+    with pytest.raises(
+        TypeError, match=r"^Tree\.leaves{}\.trees\[\]: Tree contains itself, .*use dict\[str, Any\]"
+    ):
+        structural_schema(Tree)
+
+
 def test_a_core_type_has_the_schema_of_kubernetes_and_the_keywords_of_the_field() -> None:
     class View(msgspec.Struct, omit_defaults=True):
         one: Annotated[core.Toleration | None, field("One.")] = None

@@ -43,6 +43,12 @@ FIELD = 'config_map: Annotated[str, field("The ConfigMap that holds the message.
             "NameError: name 'Annotatd' is not defined",
         ),
         (
+            FIELD,
+            'child: Annotated["WebSiteStatus | None", field("Itself.")] = None',
+            "WebSite.status.child: WebSiteStatus contains itself, which a structural schema cannot express; "
+            "use dict[str, Any]",
+        ),
+        (
             "import msgspec",
             "import msgspek",
             "No module named 'msgspek'. Correct the name, or add the package",
