@@ -14,11 +14,13 @@ A PROJECT is a folder with a pyproject.toml, or a Python module. The default is 
 
 import argparse
 import importlib
+import importlib.util
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +121,7 @@ def _new(options: argparse.Namespace) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    module, folder = _module(options.project)
+    module, folder = _runnable(options.project)
     variables = environment(str(folder), {})
 
     def begin() -> subprocess.Popen[bytes]:
@@ -141,9 +143,17 @@ def _explain(options: argparse.Namespace) -> int:
 
 def _call(project: str, words: Sequence[str]) -> int:
     """Runs a command of the operator in a process of its own, and returns the exit code."""
-    module, folder = _module(project)
+    module, folder = _runnable(project)
     command = [sys.executable, "-m", module, *filter(None, words)]
-    return subprocess.run(command, env=environment(str(folder), {}), check=False).returncode
+    variables = environment(str(folder), {})
+    done = subprocess.run(command, env=variables, check=False, stdout=subprocess.PIPE, text=True)
+    if not done.returncode and not done.stdout:
+        raise ProjectError(
+            f"{module} is not an operator: it printed nothing. Use the module that calls main(), or the "
+            "folder of the project"
+        )
+    sys.stdout.write(done.stdout)
+    return done.returncode
 
 
 def _crd(options: argparse.Namespace) -> None:
@@ -153,11 +163,14 @@ def _crd(options: argparse.Namespace) -> None:
         for path in scaffold.write_crds(Path(options.project)):
             sys.stdout.write(f"wrote {path}\n")
         return
-    module, folder = _module(options.project.partition(":")[0])
-    if (folder / "pyproject.toml").is_file() and not options.project.partition(":")[2]:
+    project, colon, name = options.project.partition(":")
+    if colon and not name:
+        raise ProjectError(f"{options.project} has no name after the colon. Use MODULE or MODULE:NAME")
+    module, folder = _module(project)
+    if _is_folder(project) and not name:
         kinds = projects.kinds(projects.read(folder))
     else:
-        kinds = _kinds_in(module, options.project.partition(":")[2])
+        kinds = _kinds_in(module, name)
     found = crds.documents(folder, kinds)
     sys.stdout.write(documents.dump_all(found))
 
@@ -177,15 +190,47 @@ def _module(project: str) -> tuple[str, Path]:
     Raises:
         ProjectError: The argument is neither a project nor a module.
     """
-    folder = Path(project)
-    if folder.is_dir() and (
-        os.sep in project or project in (".", "..") or (folder / "pyproject.toml").exists()
-    ):
-        found = projects.read(folder)
+    if _is_folder(project):
+        found = projects.read(Path(project))
         return found.module, found.root
     if not all(part.isidentifier() for part in project.split(".")):
         raise ProjectError(f"{project} is neither a folder with a pyproject.toml nor a Python module")
     return project, Path.cwd()
+
+
+def _is_folder(project: str) -> bool:
+    folder = Path(project)
+    return folder.is_dir() and (
+        os.sep in project or project in (".", "..") or (folder / "pyproject.toml").exists()
+    )
+
+
+def _runnable(project: str) -> tuple[str, Path]:
+    """Returns what `_module` does, for a module that Python can run.
+
+    Raises:
+        ProjectError: There is no such module, or it is a package that cannot be run.
+    """
+    module, folder = _module(project)
+    found = _spec(module, folder)
+    if found is None:
+        raise ProjectError(f"there is no Python module {module}, neither in {folder} nor installed")
+    inner = found.submodule_search_locations
+    if inner is not None and PathFinder.find_spec(f"{module}.__main__", inner) is None:
+        raise ProjectError(f"{module} is not an operator: it is a package without a module __main__")
+    return module, folder
+
+
+def _spec(module: str, folder: Path) -> ModuleSpec | None:
+    """Returns where Python finds a module, without importing it or its packages."""
+    importlib.invalidate_caches()
+    first, *more = module.split(".")
+    found = PathFinder.find_spec(first, [str(folder), *sys.path]) or importlib.util.find_spec(first)
+    for each in more:
+        if found is None or found.submodule_search_locations is None:
+            return None
+        found = PathFinder.find_spec(f"{found.name}.{each}", found.submodule_search_locations)
+    return found
 
 
 def _kinds_in(module: str, name: str) -> Sequence[Kind[Any]]:

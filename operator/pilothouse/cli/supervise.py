@@ -58,7 +58,7 @@ def supervise(
         more: Called every 2 s. Returns why the process must restart; empty if it need not.
 
     Raises:
-        ProjectError: The process ended because of its settings.
+        ProjectError: The process ended because of its settings, or it is not an operator.
     """
     pause = PAUSE
     while True:
@@ -69,6 +69,11 @@ def supervise(
             if not why:
                 lasted = time.monotonic() - began
                 pause = PAUSE if lasted > SOON else min(2 * pause, LONGEST_PAUSE)
+                if process.returncode == 0 and lasted <= SOON:
+                    raise ProjectError(
+                        "the process exited with code 0 soon after its start, so it is not an operator. Run "
+                        "the module that calls main(), or the folder of the project."
+                    )
                 why = _ended(process, pause)
                 why = _wait(due, seconds=pause) or why
         except KeyboardInterrupt:

@@ -92,6 +92,52 @@ def test_an_argument_that_is_neither_a_project_nor_a_module_is_refused(
     )
 
 
+@pytest.mark.parametrize("command", [["run"], ["explain", "--project"], ["play", "a/b", "--project"]])
+@pytest.mark.parametrize(
+    ("module", "sentence"),
+    [
+        ("no_such", "there is no Python module no_such, neither in {} nor installed"),
+        ("json.no_such", "there is no Python module json.no_such, neither in {} nor installed"),
+        ("email", "email is not an operator: it is a package without a module __main__"),
+    ],
+)
+def test_a_module_that_cannot_run_is_refused(
+    command: list[str], module: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, module]) == 1
+    assert capsys.readouterr().err == f"pilothouse: {sentence.format(Path.cwd())}\n"
+
+
+@pytest.mark.parametrize("command", [["explain"], ["play", "greeting/a/b"]])
+def test_a_module_that_prints_nothing_is_not_an_operator(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(TEMPLATE)
+    assert main([*command, "--project", "greeter_operator.types"]) == 1
+    assert capsys.readouterr().err == (
+        "pilothouse: greeter_operator.types is not an operator: it printed nothing. Use the module that "
+        "calls main(), or the folder of the project\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("argument", "sentence"),
+    [
+        ("json", "the module json does not declare a Kind. Use the module that does."),
+        ("greeter_operator.types:", "greeter_operator.types: has no name after the colon"),
+        ("no_such", "No module named 'no_such'"),
+    ],
+)
+def test_the_crds_of_a_wrong_module_are_not_those_of_the_project(
+    argument: str, sentence: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(TEMPLATE)
+    assert main(["crd", argument]) == 1
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith(f"pilothouse: {sentence}")
+
+
 def test_the_crd_of_one_kind_of_a_module_is_printed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

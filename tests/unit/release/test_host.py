@@ -211,6 +211,14 @@ def test_wrong_settings_end_the_supervision(tmp_path: Path) -> None:
         supervise.supervise(begin, tmp_path, str)
 
 
+def test_a_process_that_ends_with_0_at_its_start_is_not_restarted(tmp_path: Path) -> None:
+    def begin() -> subprocess.Popen[bytes]:
+        return children.start([sys.executable, "-c", ""], dict(os.environ))
+
+    with pytest.raises(ProjectError, match="with code 0 soon after its start, so it is not an operator"):
+        supervise.supervise(begin, tmp_path, str)
+
+
 def test_a_child_stops_gracefully_when_its_parent_is_killed(tmp_path: Path) -> None:
     log = tmp_path / "log"
     parent = (
