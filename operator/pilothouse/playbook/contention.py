@@ -150,6 +150,10 @@ class Contention:
             "only with growing pauses. Stop the other client, or delete the object that owns it.",
         )
 
+    def forget(self, aspect: str, key: ObjectKey) -> None:
+        """Forgets the corrections of an object that no longer exists."""
+        self._fights.pop((aspect, key), None)
+
     def _count(self, aspect: str, key: ObjectKey, message: str) -> None:
         metrics.CORRECTIONS.labels(aspect).inc()
         time = _now()

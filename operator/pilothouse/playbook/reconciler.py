@@ -485,7 +485,7 @@ class Reconciler(Generic[T]):
         self._notified.pop(key, None)
         self._paused.discard(key)
         self._settled.pop(key, None)
-        self._rivals.forget(key)
+        self._rivals.gone(key)
         self._pace.forget(key)
         self._announcer.forget(key)
         self._trouble.forget(key)

@@ -63,8 +63,13 @@ class StatusRivals:
         return self._contention.wait(self._aspect, key)
 
     def forget(self, key: ObjectKey) -> None:
-        """Forgets that a status was overwritten: it has been restored, or the object no longer exists."""
+        """Forgets that a status was overwritten: it has been restored."""
         self._overwritten.pop(key, None)
+
+    def gone(self, key: ObjectKey) -> None:
+        """Forgets an object that no longer exists."""
+        self.forget(key)
+        self._contention.forget(self._aspect, key)
 
     def contested(self, obj: KubeObject, status: PlayStatus) -> Collection[str]:
         """Returns the parts of a status that another client has changed, and that a write would change back.
