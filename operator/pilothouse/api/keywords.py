@@ -4,6 +4,7 @@ https://kubernetes.io/docs/reference/kubernetes-api/extend-resources/custom-reso
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 _NUMBER = (int, float)
 _LIST = (list, tuple)
@@ -35,6 +36,60 @@ _KEYWORDS: Mapping[str, tuple[type, ...]] = {
     "x-kubernetes-list-map-keys": _LIST,
     "x-kubernetes-validations": _LIST,
 }
+
+# The types of values that a keyword is about. It has no effect on others.
+_NUMBERS, _TEXTS, _ARRAYS, _OBJECTS = ("integer", "number"), ("string",), ("array",), ("object",)
+_ABOUT: Mapping[str, tuple[str, ...]] = {
+    "minimum": _NUMBERS,
+    "maximum": _NUMBERS,
+    "exclusiveMinimum": _NUMBERS,
+    "exclusiveMaximum": _NUMBERS,
+    "multipleOf": _NUMBERS,
+    "minLength": _TEXTS,
+    "maxLength": _TEXTS,
+    "pattern": _TEXTS,
+    "minItems": _ARRAYS,
+    "maxItems": _ARRAYS,
+    "minProperties": _OBJECTS,
+    "maxProperties": _OBJECTS,
+}
+_SIZES = ("Length", "Items", "Properties")
+
+
+def require_bounds(type_name: str, words: Mapping[str, Any]) -> None:
+    """Checks the bounds of a field, which the API server would accept although they mean nothing.
+
+    Args:
+        type_name: The type in the structural schema, such as "string". Empty: any.
+        words: The field's keywords, each of which `require_keyword` accepts.
+
+    Raises:
+        TypeError: A bound is about another type, is negative, or is above the opposite bound.
+    """
+    for word in words:
+        about = _ABOUT.get(word, ())
+        if type_name and about and type_name not in about:
+            raise TypeError(
+                f"{word} is for the type {' or '.join(about)}, but the field is of type {type_name}"
+            )
+    for size in _SIZES:
+        for word in (f"min{size}", f"max{size}"):
+            if words.get(word, 0) < 0:
+                raise TypeError(f"{word} must not be negative, but is {words[word]}")
+    for low, high in (("minimum", "maximum"), *((f"min{size}", f"max{size}") for size in _SIZES)):
+        if low in words and high in words and words[low] > words[high]:
+            raise TypeError(f"{low} is {words[low]}, but {high} is {words[high]}, so no value is valid")
+
+
+def require_list(where: str, **values: object) -> None:
+    """Refuses a single value where a list is expected. A str would be taken for a list of its characters.
+
+    Raises:
+        TypeError: A value is not a list or tuple.
+    """
+    for name, value in values.items():
+        if not isinstance(value, list | tuple):
+            raise TypeError(f"{where}: {name} is {value!r}, which is not a list. Pass a list: {name}=[...]")
 
 
 def require_keyword(word: str, value: object) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
-from pilothouse.api.keywords import require_keyword
+from pilothouse.api.keywords import require_keyword, require_list
 from pilothouse.kube import KubeObject, Resource
 
 T = TypeVar("T", bound=KubeObject)
@@ -79,6 +79,7 @@ def field(
     Raises:
         TypeError: A structural schema does not have this keyword, or its value has the wrong type.
     """
+    require_list("field", descriptors=descriptors, rules=rules, map_keys=map_keys)
     for word, value in keywords.items():
         require_keyword(word, value)
     schema: dict[str, object] = dict(keywords)
@@ -199,6 +200,9 @@ class Kind(Generic[T]):
         versions: Other versions of the kind.
         manages: The kinds of objects that the operator creates for an object.
         reasons: The meaning of each reason of the condition Ready.
+
+    Raises:
+        TypeError: One value is given where a list is expected.
     """
 
     view: type[T]
@@ -221,6 +225,8 @@ class Kind(Generic[T]):
 
     def __post_init__(self) -> None:
         kind = self.kind or self.view.__name__
+        names = ("short_names", "categories", "columns", "rules", "selectable", "versions", "manages")
+        require_list(f"Kind {kind}", **{name: getattr(self, name) for name in names})
         defaults = {"kind": kind, "plural": plural_of(kind.lower()), "title": kind}
         for name, value in defaults.items():
             if not getattr(self, name):

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import inspect
 
 from pilothouse.api.core_types import INT_OR_STRING, core_schema
-from pilothouse.api.keywords import require_keyword
+from pilothouse.api.keywords import require_bounds, require_keyword
 from pilothouse.api.patterns import require_pattern
 from pilothouse.kube import Condition, ObjectMeta
 
@@ -103,7 +103,12 @@ def _refuse_recursion(of: inspect.Type, path: str, inside: tuple[type, ...] = ()
 def _schema(of: inspect.Type, path: str) -> Schema:
     match of:
         case inspect.Metadata():
-            return {**_annotated(of, path), **_words(of, path)}
+            base, words = _annotated(of, path), _words(of, path)
+            try:
+                require_bounds(str(base.get("type", "")), words)
+            except TypeError as error:
+                raise TypeError(f"{path}: {error}") from None
+            return {**base, **words}
         case inspect.StructType():
             return _struct(of, path)
         case inspect.UnionType():

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from pilothouse.api import Kind
+from pilothouse.api.keywords import require_list
 from pilothouse.controller import Predicate, any_change
 from pilothouse.informer import IndexFunc, Transform, drop_last_applied
 from pilothouse.kube import Resource
@@ -176,6 +177,12 @@ class Watch:
             )
         if not isinstance(self.tasks, Playbook | list | tuple):
             raise TypeError(f"The Watch of {self.resource}: tasks is one task. Pass a list: tasks=[...].")
+        require_list(
+            f"The Watch of {self.resource}",
+            namespaces=self.namespaces,
+            owns=self.owns,
+            watches=self.watches,
+        )
         for each in self.owns:
             if not isinstance(each, Resource):
                 hint = ".resource" if isinstance(each, Kind) else ""

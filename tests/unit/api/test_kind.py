@@ -105,3 +105,23 @@ def test_one_watch_is_not_a_list_of_watches() -> None:
     watches: Any = Watch(WEB_POLICY, tasks=[nothing])
     with pytest.raises(TypeError, match=r"Pass a list: \[Watch\(...\)\]"):
         main("policies", watches, ["explain"])
+
+
+@pytest.mark.parametrize(
+    "name", ["short_names", "categories", "columns", "rules", "selectable", "versions", "manages"]
+)
+def test_a_text_in_place_of_a_list_is_refused(name: str) -> None:
+    class Site(msgspec.Struct):
+        metadata: ObjectMeta = ObjectMeta()
+
+    with pytest.raises(TypeError, match=rf"^Kind Site: {name} is 'ws', .*Pass a list: {name}=\[\.\.\.\]"):
+        Kind(Site, "sites.example.com", "v1", **{name: "ws"})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["namespaces", "owns", "watches"])
+def test_a_watch_refuses_one_value_in_place_of_a_list(name: str) -> None:
+    kind = Kind(WebPolicy, "sites.example.com", "v1")
+    with pytest.raises(
+        TypeError, match=rf"^The Watch of .*: {name} is 'ws', .*Pass a list: {name}=\[\.\.\.\]"
+    ):
+        Watch(kind, tasks=[], **{name: "ws"})  # type: ignore[arg-type]

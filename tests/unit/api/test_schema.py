@@ -149,6 +149,24 @@ def test_types_that_a_schema_cannot_express_are_refused(view: type, complaint: s
     assert str(raised.value).startswith(complaint)
 
 
+@pytest.mark.parametrize(
+    ("of", "keywords", "complaint"),
+    [
+        (str, {"minimum": 1}, "minimum is for the type integer or number, but the field is of type string"),
+        (int, {"maxLength": 1}, "maxLength is for the type string, but the field is of type integer"),
+        (list[str], {"maxLength": 1}, "maxLength is for the type string, but the field is of type array"),
+        (str, {"maxLength": -1}, "maxLength must not be negative, but is -1"),
+        (list[int], {"minItems": -2}, "minItems must not be negative, but is -2"),
+        (str, {"minLength": 3, "maxLength": 2}, "minLength is 3, but maxLength is 2, so no value is valid"),
+        (float, {"minimum": 0.5, "maximum": 0}, "minimum is 0.5, but maximum is 0, so no value is valid"),
+    ],
+)
+def test_bounds_that_mean_nothing_are_refused(of: Any, keywords: dict[str, Any], complaint: str) -> None:
+    view = msgspec.defstruct("View", [("value", Annotated[of, field("A value.", **keywords)])])
+    with pytest.raises(TypeError, match=f"^View.value: {complaint}$"):
+        structural_schema(view)
+
+
 class Leaf(msgspec.Struct):
     trees: "list[Tree]" = []
 
