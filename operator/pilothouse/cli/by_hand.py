@@ -314,6 +314,11 @@ class Hand:
         try:
             obj = await self._api.get(resource, key)
         except NotFound as error:
+            if not error.reason:  # Not about an object: the API server does not know the path.
+                raise Refused(
+                    f"the API server does not serve {resource} in version {resource.version}; install its "
+                    "CustomResourceDefinition, or check which versions it serves"
+                ) from error
             raise Refused(
                 f"there is no {resource.kind} {key} ({error}). List the objects with "
                 f"`kubectl get {resource}{' -A' if resource.namespaced else ''}`."

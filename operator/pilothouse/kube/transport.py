@@ -1,6 +1,7 @@
 """HTTP requests to the API server: connections, credentials and timeouts. Only this module uses aiohttp."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import lru_cache
@@ -50,6 +51,8 @@ _NOT_SENT = (
 )
 
 # UnicodeError is raised for a host name that cannot be encoded, for example with an empty label.
+# In the text of aiohttp's connection errors: " ssl:default" or the repr of a context.
+_TLS_SETTINGS = re.compile(r" ssl:(<[^>]*>|\S+)")
 _FAILURES = (aiohttp.ClientError, TimeoutError, OSError, UnicodeError)
 
 # In bytes. aiohttp warns about a larger body of type bytes, because it would be written in one piece
@@ -347,7 +350,7 @@ class Transport:
         if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ClientError):
             why = f"timed out after {seconds:.0f} s"
         else:
-            why = str(error) or type(error).__name__
+            why = _TLS_SETTINGS.sub("", str(error)) or type(error).__name__
         maybe_sent = not isinstance(error, _NOT_SENT)
         return Unreachable(
             f"{what}: no response from the API server {self._host}: {why}", maybe_sent=maybe_sent

@@ -12,7 +12,7 @@ from pilothouse.cli.command_line import _exit_code
 from pilothouse.cli.report import as_json, as_text
 from pilothouse.controller.lease import LEASE
 from pilothouse.controller.sharding import shard_of
-from pilothouse.kube import Conflict, ObjectKey
+from pilothouse.kube import Conflict, NotFound, ObjectKey
 from pilothouse.playbook import Play, Playbook, Secondary, State, TaskFailed, Waiting, Watch, task
 from pilothouse.playbook.awaited import PlaybookError
 from pilothouse.process import Settings
@@ -264,6 +264,19 @@ def two_watches(airline: Airline) -> list[Watch]:
         Watch(TICKET, playbook(airline), name="red-tickets", selector="color=red"),
         Watch(TICKET, playbook_of(), name="blue-tickets", selector="color=blue"),
     ]
+
+
+async def test_a_kind_without_a_crd_is_named(
+    api: ModelApi, ticket: ObjectKey, hand: Hand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def get(*_: object) -> None:
+        raise NotFound(404, "", "404 page not found")
+
+    monkeypatch.setattr(api, "get", get)
+    with pytest.raises(
+        Refused, match=r"does not serve .* in version .*; install its CustomResourceDefinition"
+    ):
+        await hand.check(Watch(TICKET, playbook_of()), ticket)
 
 
 async def test_an_object_is_played_by_the_watch_that_selects_it(

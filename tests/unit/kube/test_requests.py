@@ -9,6 +9,8 @@ from aiohttp import web
 
 from pilothouse.kube import (
     ApiError,
+    Client,
+    ClientConfig,
     FileToken,
     Invalid,
     NotFound,
@@ -17,6 +19,7 @@ from pilothouse.kube import (
     Resource,
     ServerError,
     StaticToken,
+    TlsFiles,
     TooManyRequests,
     Unauthorized,
     Undecodable,
@@ -24,6 +27,7 @@ from pilothouse.kube import (
     Unstructured,
 )
 from pilothouse.telemetry import metrics
+from tests.unit.kube.authority import Authority
 from tests.unit.kube.conftest import drop
 from tests.unit.kube.views import WIDGETS, body, status
 
@@ -150,6 +154,17 @@ async def test_a_write_to_a_closed_port_was_not_sent(connect):
     with pytest.raises(Unreachable, match=f"127.0.0.1:{port}") as caught:
         await client.create(WIDGETS, ONE, namespace="ns")
     assert not caught.value.maybe_sent
+
+
+async def test_the_tls_settings_are_not_part_of_a_connection_error(tmp_path):
+    authority = Authority(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    config = ClientConfig(f"https://127.0.0.1:{port}", tls=TlsFiles(ca_file=str(authority.ca_file)))
+    async with Client(config, user_agent="test") as client:
+        with pytest.raises(Unreachable, match=f"Cannot connect to host 127.0.0.1:{port} \\[") as caught:
+            await client.create(WIDGETS, ONE, namespace="ns")
+    assert "ssl" not in str(caught.value)
 
 
 async def test_any_verb_respects_the_retry_after_of_a_429(server, client):
