@@ -24,7 +24,6 @@ from pilothouse.kube import (
 from pilothouse.kube.answers import read_object
 from pilothouse.playbook.apply import NOT_SELECTED, unstructured
 from pilothouse.playbook.cluster import Cluster
-from pilothouse.playbook.immutable import immutable
 from pilothouse.playbook.manifest import Difference, changes
 from pilothouse.playbook.ownership import controller_of, not_owned
 from pilothouse.playbook.tasks import TaskFailed
@@ -254,6 +253,9 @@ class Actions:
         except NotFound as gone:
             raise Conflict(409, "Conflict", f"{resource.kind} {seen.key} has been deleted: {gone}") from gone
         except Invalid as invalid:
+            # Rarely needed, so only then imported.
+            from pilothouse.playbook.immutable import immutable
+
             failure = immutable(resource, invalid, patch, before, self._cluster.manager)
             if failure is None:
                 raise

@@ -10,7 +10,6 @@ from pilothouse.playbook.apply import Apply
 from pilothouse.playbook.awaited import PlaybookError, awaited
 from pilothouse.playbook.cluster import Cluster
 from pilothouse.playbook.contention import Contended
-from pilothouse.playbook.create import Create, to_be_created
 from pilothouse.playbook.manifest import completed, completed_patch, is_secret
 from pilothouse.playbook.records import Records, elapsed
 from pilothouse.playbook.tasks import RESULT, TaskFailed, Waiting, refused
@@ -166,6 +165,9 @@ class ObjectModules(Generic[T]):
         """
         metadata = self.object.metadata
         manifest = completed(resource, body, self.cluster.owner, metadata, owned=owned)
+        # Few operators create objects in this way, and the others do not pay for it.
+        from pilothouse.playbook.create import Create, to_be_created
+
         create = Create(self.cluster, resource, to_be_created(manifest), metadata, check=self.check)
         with refusals():
             created = await create.run()

@@ -13,20 +13,22 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from ssl import SSLContext
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pilothouse.controller.cancelling import cancel
 from pilothouse.controller.controller import Controller
 from pilothouse.controller.election import LeaderElector
 from pilothouse.controller.events import EventRecorder
 from pilothouse.controller.fence import Fence, FencedApi
-from pilothouse.controller.sharding import Sharding
 from pilothouse.informer import Informer, InformerFactory, Transform, drop_last_applied
 from pilothouse.kube import Api, KubeObject, ObjectKey, Resource
 from pilothouse.process.claims import Claim, require_unclaimed
 from pilothouse.process.environment import SettingsError
 from pilothouse.process.health import HealthServer
 from pilothouse.process.settings import Settings
+
+if TYPE_CHECKING:
+    from pilothouse.controller.sharding import Sharding
 
 log = logging.getLogger(__name__)
 
@@ -76,9 +78,7 @@ class Manager:
         self.sharding: Sharding | None = None
         lease = ObjectKey(settings.pod_namespace, name)
         if settings.shards:
-            self.sharding = Sharding(
-                leases, lease, settings.pod_name, settings.shards, settings.lease, settings.graceful_stop
-            )
+            self.sharding = _sharding(settings, leases, lease)
             self.fence: Fence = self.sharding.fence
         elif settings.leader_elect:
             self.elector = LeaderElector(leases, lease, settings.pod_name, settings.lease)
@@ -237,6 +237,13 @@ class Manager:
         if self._stopping:
             return ["the operator is stopping"]
         return self._informers.waiting_for
+
+
+def _sharding(settings: Settings, leases: Api, lease: ObjectKey) -> "Sharding":
+    # Most operators have one leader and do not pay for shards.
+    from pilothouse.controller.sharding import Sharding
+
+    return Sharding(leases, lease, settings.pod_name, settings.shards, settings.lease, settings.graceful_stop)
 
 
 def _certificate(settings: Settings) -> SSLContext | None:
