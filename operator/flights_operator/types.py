@@ -192,8 +192,14 @@ FLIGHT_TICKET: Kind[FlightTicket] = Kind(
         "The message names them.",
         "Paused": "The annotation `pilothouse.dev/paused` is `true`. Until you remove it, the operator does "
         "not touch the ticket or its booking, even if the ticket is deleted. The condition is `Unknown`.",
+        "FinalizerNotRemoved": "The API server refused to remove the operator's finalizer, so the deleted "
+        "ticket stays. The message has the API server's words. The operator retries with back-off.",
+        "FinalizerNotStored": "The API server refused the operator's finalizer, so nothing is booked. The "
+        "message has the API server's words. The operator retries with back-off.",
         "KubernetesRefused": "The API server rejected a write. The message has its reason; a missing "
         "permission is the usual cause.",
+        "StatusNotWritten": "The API server refused the ticket's status. The message has the API server's "
+        "words. The operator retries with back-off.",
         "Timeout": "The reconcile took longer than the operator's SYNC_TIMEOUT. "
         "The operator retries with back-off.",
         "Undecodable": "The operator cannot read the ticket, because a field does not fit the types of this "

@@ -20,6 +20,7 @@ REASON = re.compile(
 UNUSED = {
     "NoSeats",
     "StatusContended",
+    "WritesRepeated",
     "UnknownFinalizer",
     "Reconciled",
     "Deleting",
@@ -33,10 +34,7 @@ UNUSED = {
     "NothingToPatch",
     "Immutable",
     "StatusNotStored",
-    "StatusNotWritten",
     "NoStatus",
-    "FinalizerNotStored",
-    "FinalizerNotRemoved",
     "NothingToScale",
     "JobRunning",
     "JobFailed",
