@@ -33,6 +33,7 @@ from pilothouse.kube import (
     Resource,
     Undecodable,
 )
+from pilothouse.kube.resource import not_served
 from pilothouse.playbook.assembly import Surroundings, assemble
 from pilothouse.playbook.playbook import Recap
 from pilothouse.playbook.reconciler import PAUSED, RECONCILE, Reconciler
@@ -315,10 +316,7 @@ class Hand:
             obj = await self._api.get(resource, key)
         except NotFound as error:
             if not error.reason:  # Not about an object: the API server does not know the path.
-                raise Refused(
-                    f"the API server does not serve {resource} in version {resource.version}; install its "
-                    "CustomResourceDefinition, or check which versions it serves"
-                ) from error
+                raise Refused(not_served(resource)) from error
             raise Refused(
                 f"there is no {resource.kind} {key} ({error}). List the objects with "
                 f"`kubectl get {resource}{' -A' if resource.namespaced else ''}`."

@@ -45,6 +45,7 @@ from pilothouse.kube import (
     WatchEvent,
     WatchListUnsupported,
 )
+from pilothouse.kube.resource import not_served
 from pilothouse.telemetry import metrics
 
 log = logging.getLogger(__name__)
@@ -376,10 +377,7 @@ class Reflector(Generic[T]):
 def _explain(error: KubeError, resource: Resource[T]) -> str:
     match error:
         case NotFound():
-            return (
-                f"the API server does not serve {resource} in version {resource.version}; "
-                "install its CustomResourceDefinition, or check which versions it serves"
-            )
+            return not_served(resource)
         case Forbidden():
             return f"the service account needs permission to list and watch {resource}: {error}"
     return str(error)

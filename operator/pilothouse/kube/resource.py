@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
 from pilothouse.kube.objects import KubeObject, PartialObjectMetadata, Unstructured
@@ -106,3 +106,11 @@ def _segment(value: str) -> str:
         )
     # Other characters with a meaning in URLs, such as '?', are escaped.
     return value if _PLAIN(value) else quote(value, safe=":", errors="replace")
+
+
+def not_served(resource: Resource[Any]) -> str:
+    """Returns what a user reads when the API server does not know a kind."""
+    return (
+        f"the API server does not serve {resource} in version {resource.version}; "
+        "install its CustomResourceDefinition, or check which versions it serves"
+    )
