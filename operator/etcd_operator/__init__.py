@@ -1,0 +1,1 @@
+"""The etcd operator: creates, heals, resizes and upgrades etcd clusters."""
