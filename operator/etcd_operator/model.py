@@ -1,0 +1,608 @@
+"""What the operator knows about one etcd cluster, and the steps that it can take. There is no I/O here.
+
+`observe` builds an `Observation`, `plan.decide` turns it into a `Decision`, and `members` carries the step
+out. Member IDs and cluster IDs are numbers here. The status and the annotations hold them in hexadecimal.
+
+A *seat* is a place in the cluster: one member name with its PVC, its pod and its member in etcd. The name is
+never used twice. PVC, pod and member have the seat's name.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+
+import msgspec
+
+
+class Signal(StrEnum):
+    """What the operator knows about the health of something.
+
+    UNKNOWN means that the operator cannot see it: a deadline, a refused permission, a failed handshake or a
+    node that does not report. UNKNOWN justifies no destructive step.
+    """
+
+    HEALTHY = "Healthy"
+    UNHEALTHY = "Unhealthy"
+    UNKNOWN = "Unknown"
+
+
+class Configuration(StrEnum):
+    """How a pod's annotations configure a member that starts on an empty volume.
+
+    Etcd ignores the configuration if the volume has a write-ahead log.
+    """
+
+    FOUNDING = "Founding"
+    """State `new` with all members of the founding. Exists only until `Record.founded`."""
+    JOINING = "Joining"
+    """State `existing` with all members and itself: a learner that has not started yet."""
+    POISONED = "Poisoned"
+    """State `existing` without itself: etcd refuses to start on an empty volume."""
+
+
+class Failure(StrEnum):
+    """Why a pod does not run etcd, as the kubelet or the scheduler reports it."""
+
+    PENDING = "Pending"
+    """The pod is not scheduled, or its volume is not bound or mounted."""
+    IMAGE = "Image"
+    """The image cannot be pulled, or the container cannot be created."""
+    CRASH = "Crash"
+    """Etcd exits again and again."""
+    REFUSED_EMPTY = "RefusedEmpty"
+    """The poison message of etcd: the volume is empty although the member has started before."""
+
+
+class Phase(StrEnum):
+    """How far a founding is."""
+
+    PREPARING = "Preparing"
+    """The volumes are created. There is no pod, so nothing can have started."""
+    STARTING = "Starting"
+    """The UIDs of all volumes are recorded. Pods may exist."""
+    ABANDONING = "Abandoning"
+    """The founding is given up: its pods and then its volumes are deleted."""
+
+
+class Action(StrEnum):
+    """What a claim announces."""
+
+    ADD = "Add"
+    """Add a member: volume, pod, learner, voter, client Service."""
+    REMOVE = "Remove"
+    """Remove a member from etcd."""
+    RESTART = "Restart"
+    """Patch the image of a member's pod, or delete the pod so that it is created again."""
+
+
+class Desired(msgspec.Struct, frozen=True, kw_only=True):
+    """A valid spec. `validation` makes it from the spec, or from the last valid spec in the status.
+
+    Attributes:
+        size: The number of voters, 1 to 7.
+        version: The version to run, without a leading "v", such as `3.6.14`.
+        pinned: Whether `spec.version` is set. If not, `version` is `Record.version`, or the newest supported
+            one if that is not recorded yet.
+        image: The image of `version`, for messages. The steps carry versions.
+        shape: The hash of the spec's inputs that shape a pod, with the image's repository and without its
+            version. A change recreates pods.
+        storage: The hash of what cannot change for an existing volume: the storage class and `ephemeral`.
+        ephemeral: Whether the data is in an emptyDir. Then the pod is the volume, with the pod's UID.
+        delete_scaled: Whether `storage.whenScaled` is Delete: the data of a removed member is deleted.
+        scheme: The peer and client scheme, such as `http/http`. It is a part of the peer URLs.
+        automatic: Whether one edit of `spec.version` may walk through several minors.
+        paused: Whether `spec.paused` is set.
+    """
+
+    size: int
+    version: str
+    shape: str
+    pinned: bool = True
+    image: str = ""
+    storage: str = ""
+    ephemeral: bool = False
+    delete_scaled: bool = False
+    scheme: str = "http/http"
+    automatic: bool = True
+    paused: bool = False
+
+
+class Seat(msgspec.Struct, frozen=True):
+    """A recorded voter: `status` holds a list of them.
+
+    Attributes:
+        name: The name of the member, its pod and its PVC.
+        member_id: The member's ID. 0 during the founding.
+        volume_uid: The UID of its PVC. "" until it is recorded.
+    """
+
+    name: str
+    member_id: int = 0
+    volume_uid: str = ""
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """The durable announcement of a change, `status.step`. It precedes the change.
+
+    Attributes:
+        action: What is going to change.
+        name: The seat's name.
+        member_id: The member's ID for REMOVE; 0 otherwise.
+        version: The version to restart with for RESTART; "" otherwise.
+        interrupts: Whether clients can notice it. At one and two voters the claim is the announcement of the
+            interruption: `status` shows it as a condition, and `members` records an Event.
+        since: When the claim was recorded.
+    """
+
+    action: Action
+    name: str
+    member_id: int = 0
+    version: str = ""
+    interrupts: bool = False
+    since: datetime | None = None
+
+
+class Founding(msgspec.Struct, frozen=True):
+    """A founding that is not complete. Its members are `Record.seats`, with `Record.incarnation`.
+
+    Attributes:
+        phase: How far it is.
+        version: The version of the spec that it founds.
+        shape: The shape of the spec that it founds.
+        storage: The storage hash of the spec that it founds.
+        scheme: The scheme of the spec that it founds.
+        since: When it was recorded.
+    """
+
+    phase: Phase
+    version: str
+    shape: str
+    storage: str
+    scheme: str
+    since: datetime | None = None
+
+
+class Record(msgspec.Struct, frozen=True):
+    """What the operator has recorded about the cluster in the EtcdCluster's status.
+
+    It is written with the resourceVersion that it was decided on. `types` declares the fields.
+
+    Attributes:
+        incarnation: The number of the founding, from 1. 0: nothing was ever founded.
+        next_member: The counter of the next member name. It only grows.
+        version: The version that was chosen for a spec without one. "": none yet.
+        cluster_id: etcd's cluster ID. 0 until `founded`.
+        founded: Whether the founding is complete. The state `new` never exists after that.
+        founding: The incomplete founding. None after it is complete.
+        seats: The founding's members, or after it the last known voters.
+        claim: The change in progress. None: there is none.
+        foreign_status: Whether the status has the fields of the coreos operator and no incarnation.
+    """
+
+    incarnation: int = 0
+    next_member: int = 0
+    version: str = ""
+    cluster_id: int = 0
+    founded: bool = False
+    founding: Founding | None = None
+    seats: tuple[Seat, ...] = ()
+    claim: Claim | None = None
+    foreign_status: bool = False
+
+
+class VolumeState(msgspec.Struct, frozen=True, kw_only=True):
+    """A PVC with the label `etcd_cluster=NAME`, or the emptyDir of a pod.
+
+    Attributes:
+        name: The seat's name.
+        uid: The PVC's UID, or the pod's UID if the data is in an emptyDir.
+        owner: The annotation `cluster-uid`. "": the PVC is foreign, because this operator did not create it.
+        incarnation: The annotation `incarnation`.
+        started: The annotation `started`: the member is or was a voter, so its data may be the only copy of
+            an acknowledged write.
+        member_id: The annotation `member-id`. 0: not known yet.
+        cluster_id: The annotation `cluster-id`. 0: not known yet.
+        version: The annotation `version`: the version that last ran on it. "": none yet.
+        scheme: The annotation `scheme`.
+        voters: The annotation `voters`: the names of all voters when it was written.
+        epoch: The number of the change of the voters, a part of the annotation `voters`. The greatest wins.
+        removed: The annotation `removed`: etcd has confirmed that the member is removed. Never used again.
+        deleting: Whether the PVC is Terminating. Kubernetes deletes it when no pod uses it.
+        lost: Whether the PVC's phase is Lost: its PersistentVolume is gone.
+    """
+
+    name: str
+    uid: str
+    owner: str = ""
+    incarnation: int = 0
+    started: bool = False
+    member_id: int = 0
+    cluster_id: int = 0
+    version: str = ""
+    scheme: str = "http/http"
+    voters: tuple[str, ...] = ()
+    epoch: int = 0
+    removed: bool = False
+    deleting: bool = False
+    lost: bool = False
+
+
+class PodState(msgspec.Struct, frozen=True, kw_only=True):
+    """A pod with the label `etcd_cluster=NAME`.
+
+    Attributes:
+        name: The seat's name.
+        uid: The pod's UID.
+        owner: The UID of its controlling EtcdCluster. "": it has none, so it is foreign.
+        version: The version of its image in the spec of the pod.
+        shape: The annotation `shape`.
+        configuration: What its annotations configure.
+        peers: The seats in its annotation `initial-cluster`, by the host names of the peer URLs. "" stands
+            for a peer URL that is not under the headless Service.
+        serving: Whether it has the label that the client Service selects.
+        addressed: Whether its address is in the EndpointSlice of the headless Service.
+        ran: Whether etcd may have run in it. False only if the kubelet or the scheduler reports that no
+            container has started yet.
+        ready: The condition Ready.
+        deleting: Whether it is Terminating.
+        failure: Why it does not run etcd. None: it runs, or it is starting.
+        failing_since: When the failure began, from the pod's conditions and container states.
+        detail: The kubelet's message about the failure, for users.
+        node: The Ready condition of its node. UNKNOWN also if the operator may not read nodes.
+    """
+
+    name: str
+    uid: str
+    owner: str
+    version: str
+    shape: str
+    configuration: Configuration
+    peers: frozenset[str] = frozenset()
+    serving: bool = False
+    addressed: bool = False
+    ran: bool = True
+    ready: bool = False
+    deleting: bool = False
+    failure: Failure | None = None
+    failing_since: datetime | None = None
+    detail: str = ""
+    node: Signal = Signal.HEALTHY
+
+
+class MemberState(msgspec.Struct, frozen=True):
+    """A member in etcd's linearizable member list.
+
+    Attributes:
+        id: Its ID.
+        name: The seat's name, from its peer URL `http://<name>.<cluster>.<namespace>.svc:2380`. "": another
+            peer URL, so a user has added it.
+        learner: Whether it has no vote.
+        started: Whether it has published its name.
+    """
+
+    id: int
+    name: str
+    learner: bool = False
+    started: bool = True
+
+
+class EndpointState(msgspec.Struct, frozen=True, kw_only=True):
+    """What the member in a pod answers. It answers Status without a quorum.
+
+    Attributes:
+        name: The seat's name.
+        health: HEALTHY: it answers Status, and a linearizable read if it is a voter. UNHEALTHY: it certainly
+            does not serve, because the kubelet reports that its container does not run, or the connection is
+            refused, or it answers that it has no leader. UNKNOWN: everything else.
+        linked: HEALTHY: the leader replicates to it and it has caught up, so the next member may restart.
+        member_id: Its member ID. 0: no answer.
+        cluster_id: Its cluster ID. 0: no answer.
+        leader_id: The member ID of its leader. 0: none, or no answer.
+        term: Its Raft term.
+        raft_index: The index of its last committed log entry.
+        revision: The revision of its store. 0: no answer.
+        hash: Its HashKV at `revision`. Read only before `Record.founded`. 0: not read.
+        version: The version of its binary.
+        db_size: The size of its database in bytes.
+        alarms: Its alarms, such as `NOSPACE`.
+    """
+
+    name: str
+    health: Signal = Signal.UNKNOWN
+    linked: Signal = Signal.UNKNOWN
+    member_id: int = 0
+    cluster_id: int = 0
+    leader_id: int = 0
+    term: int = 0
+    raft_index: int = 0
+    revision: int = 0
+    hash: int = 0
+    version: str = ""
+    db_size: int = 0
+    alarms: tuple[str, ...] = ()
+
+
+class Observation(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that a decision depends on, at one instant.
+
+    Before `Record.founded`, volumes and pods come from a live list. After it they may come from the Store,
+    and `members` checks the target of a destructive step live, right before it carries the step out.
+
+    Attributes:
+        name: The name of the EtcdCluster.
+        uid: Its UID.
+        now: The time of the observation.
+        desired: The valid spec.
+        record: What the status holds.
+        volumes: All labelled volumes.
+        pods: All labelled pods.
+        members: A linearizable member list of this reconcile. None: no member returned one.
+        members_cluster_id: The cluster ID of that list. 0: no list.
+        endpoints: The answers of the pods. A pod without an entry counts as UNKNOWN.
+        blind: Why the operator cannot see the members, for users, such as a refused permission. "": it can.
+    """
+
+    name: str
+    uid: str
+    now: datetime
+    desired: Desired
+    record: Record = Record()
+    volumes: tuple[VolumeState, ...] = ()
+    pods: tuple[PodState, ...] = ()
+    members: tuple[MemberState, ...] | None = None
+    members_cluster_id: int = 0
+    endpoints: tuple[EndpointState, ...] = ()
+    blind: str = ""
+
+
+# The steps. Each is idempotent: it can be carried out again after a crash. A `Record...` step and `Announce`
+# only write the status; `members` may decide again right after them, on the same observation with the new
+# record.
+
+
+class RecordFounding(msgspec.Struct, frozen=True):
+    """Record a new founding in the status, in phase PREPARING: names, incarnation, counter.
+
+    The token is made of the object's UID and the incarnation. The peer URLs follow from the names.
+    """
+
+    record: Record
+
+
+class CreateVolumes(msgspec.Struct, frozen=True):
+    """Create the PVCs of seats, with the annotations `cluster-uid`, `incarnation` and `scheme`."""
+
+    names: tuple[str, ...]
+
+
+class RecordVolumes(msgspec.Struct, frozen=True):
+    """Record the UIDs of the founding's volumes, and phase STARTING."""
+
+    record: Record
+
+
+class RecordAbandoning(msgspec.Struct, frozen=True):
+    """Record that the founding is given up: phase ABANDONING."""
+
+    record: Record
+
+
+class RecordFounded(msgspec.Struct, frozen=True):
+    """Record the cluster ID, the member IDs and that the founding is complete."""
+
+    record: Record
+
+
+class RecordResumed(msgspec.Struct, frozen=True):
+    """Record the voters of retained volumes as the members of a founded cluster."""
+
+    record: Record
+
+
+class RecordSeats(msgspec.Struct, frozen=True):
+    """Record the voters of the linearizable member list."""
+
+    record: Record
+
+
+class Announce(msgspec.Struct, frozen=True):
+    """Record a claim (`Record.claim`), or that there is no claim any more. Record an Event for it."""
+
+    record: Record
+
+
+class PodPlan(msgspec.Struct, frozen=True):
+    """A pod to create.
+
+    Attributes:
+        name: The seat's name.
+        version: The version of its image.
+        configuration: What its annotations configure.
+        peers: The seats in `initial-cluster` for FOUNDING and JOINING. For JOINING, `members`
+            takes the peer URLs from the member list and adds the own one of the pod. () for POISONED.
+        serving: Whether it has the label that the client Service selects.
+    """
+
+    name: str
+    version: str
+    configuration: Configuration
+    peers: tuple[str, ...] = ()
+    serving: bool = False
+
+
+class CreatePods(msgspec.Struct, frozen=True):
+    """Create pods on the existing volumes of their seats, at the same time."""
+
+    pods: tuple[PodPlan, ...]
+
+
+class DeletePods(msgspec.Struct, frozen=True):
+    """Delete pods with their grace period, with a precondition on the UID."""
+
+    names: tuple[str, ...]
+
+
+class DeleteVolumes(msgspec.Struct, frozen=True):
+    """Delete PVCs, with a precondition on the UID. Their pods are gone."""
+
+    names: tuple[str, ...]
+
+
+class Flip(msgspec.Struct, frozen=True):
+    """Patch the annotations of pods to POISONED. The containers do not restart."""
+
+    names: tuple[str, ...]
+
+
+class Rejoin(msgspec.Struct, frozen=True):
+    """Patch the annotations of a pod to JOINING with these members, because the membership has changed."""
+
+    name: str
+    peers: tuple[str, ...]
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """The annotations of one volume.
+
+    Attributes:
+        name: The seat's name.
+        started: The annotation `started`.
+        member_id: The annotation `member-id`.
+        version: The annotation `version`.
+        voters: The annotation `voters`.
+        epoch: The epoch in the annotation `voters`.
+        removed: The annotation `removed`.
+    """
+
+    name: str
+    started: bool
+    member_id: int
+    version: str
+    voters: tuple[str, ...] = ()
+    epoch: int = 0
+    removed: bool = False
+
+
+class MarkVolumes(msgspec.Struct, frozen=True):
+    """Patch the annotations of volumes, and `cluster-id` to the recorded one."""
+
+    marks: tuple[Mark, ...]
+
+
+class Serve(msgspec.Struct, frozen=True):
+    """Set the label that the client Service selects."""
+
+    names: tuple[str, ...]
+
+
+class Unserve(msgspec.Struct, frozen=True):
+    """Remove the label that the client Service selects."""
+
+    names: tuple[str, ...]
+
+
+class AddLearner(msgspec.Struct, frozen=True):
+    """Add the seat to etcd as a learner, with its peer URL. It is not idempotent: list the members first."""
+
+    name: str
+
+
+class Promote(msgspec.Struct, frozen=True):
+    """Give a learner a vote. Etcd decides whether it has caught up; a refusal means to wait."""
+
+    name: str
+    member_id: int
+
+
+class RemoveMember(msgspec.Struct, frozen=True):
+    """Remove a member from etcd. If the reason is a lost volume, check live that it is lost."""
+
+    name: str
+    member_id: int
+
+
+class MoveLeader(msgspec.Struct, frozen=True):
+    """Ask the leader to hand over to this voter."""
+
+    name: str
+    member_id: int
+
+
+class PatchImage(msgspec.Struct, frozen=True):
+    """Patch the image of a pod in place, with its version annotation, in one PATCH."""
+
+    name: str
+    version: str
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """Do nothing now and observe again.
+
+    Attributes:
+        seconds: After how many seconds, if no event comes before that.
+    """
+
+    seconds: float = 5.0
+
+
+class Blocked(msgspec.Struct, frozen=True):
+    """Do nothing until a user acts. The decision says what the user can do."""
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """Do nothing: the cluster matches the spec."""
+
+
+Step = (
+    RecordFounding
+    | CreateVolumes
+    | RecordVolumes
+    | RecordAbandoning
+    | RecordFounded
+    | RecordResumed
+    | RecordSeats
+    | Announce
+    | CreatePods
+    | DeletePods
+    | DeleteVolumes
+    | Flip
+    | Rejoin
+    | MarkVolumes
+    | Serve
+    | Unserve
+    | AddLearner
+    | Promote
+    | RemoveMember
+    | MoveLeader
+    | PatchImage
+    | Wait
+    | Blocked
+    | Settled
+)
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """Something that is wrong whatever the step is. `status` shows it in the condition Degraded.
+
+    Attributes:
+        reason: CamelCase, such as `MemberDown`.
+        message: One or two sentences: what is wrong, and what the user can do, if anything.
+    """
+
+    reason: str
+    message: str
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """The next step and why.
+
+    Attributes:
+        step: What to do.
+        reason: CamelCase, for the condition Progressing and for Events, such as `AddingMember`.
+        message: A plain sentence for the same.
+        problems: What is wrong with the cluster, most important first. Empty: the cluster is not degraded.
+    """
+
+    step: Step
+    reason: str
+    message: str
+    problems: tuple[Problem, ...] = ()
