@@ -7,7 +7,7 @@ from typing import Any
 
 from pilothouse.api import Kind
 from pilothouse.api.crd import object_schema
-from pilothouse.playbook.reconciler import PAUSED, RECONCILE
+from pilothouse.playbook.annotations import PAUSED, RECONCILE
 from pilothouse.process.flags import settings
 from release.descriptors import fields
 from release.documents import Document, dump

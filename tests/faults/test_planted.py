@@ -12,6 +12,7 @@ from pilothouse.controller import Fence, LeaderElector
 from pilothouse.informer import Store
 from pilothouse.informer.reflector import Reflector, State
 from pilothouse.playbook import Playbook, Reconciler, Task, Watch, task
+from pilothouse.playbook.metadata_writer import MetadataWriter
 from pilothouse.testing import (
     Errors,
     Fault,
@@ -205,16 +206,16 @@ class HastyUser(TicketLife):
 
 def test_a_write_before_the_finalizer_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     explore(HastyUser, faults=FAULTS).require_converged()
-    with_finalizer, write_status = Reconciler._store_finalizer, Reconciler._write_status
+    with_finalizer, write_status = MetadataWriter.store_finalizer, Reconciler._write_status
 
     async def without(self: Any, obj: Any) -> Any:
         return obj
 
     async def after_all(self: Any, play: Any, recap: Any) -> Any:
-        play.object = await with_finalizer(self, play.object)
+        play.object = await with_finalizer(self._metadata, play.object)
         return await write_status(self, play, recap)
 
-    monkeypatch.setattr(Reconciler, "_store_finalizer", without)
+    monkeypatch.setattr(MetadataWriter, "store_finalizer", without)
     monkeypatch.setattr(Reconciler, "_write_status", after_all)
     matrix = explore(HastyUser, faults=FAULTS)
     assert Fault.KILLED_AFTER in {run.injections[0].fault for run in matrix.failures}

@@ -36,7 +36,7 @@ from pilothouse.kube import (
 from pilothouse.kube.resource import not_served
 from pilothouse.playbook.assembly import Surroundings, assemble
 from pilothouse.playbook.playbook import Recap
-from pilothouse.playbook.reconciler import PAUSED, RECONCILE, Reconciler
+from pilothouse.playbook.reconciler import Reconciler
 from pilothouse.playbook.watch import Secondary, Watch
 from pilothouse.process import Settings
 from pilothouse.telemetry import now, object_context
@@ -227,10 +227,10 @@ class Hand:
             try:
                 played = await self._try(watch, key, reconciler, store, recaps)
             except BaseException:
-                if due := reconciler.due(key):
+                if due := reconciler.plays.due(key):
                     log.warning("%s %s: %s", watch.resource.kind, key, still_due(due))
                 raise
-            return replace(played, due=reconciler.due(key))
+            return replace(played, due=reconciler.plays.due(key))
 
     async def _try(
         self,

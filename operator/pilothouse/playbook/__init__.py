@@ -1,13 +1,14 @@
 """Playbooks: ordered, named, idempotent tasks that reconcile the objects of a kind with their specs."""
 
 from pilothouse.controller import EventType
+from pilothouse.playbook.annotations import PAUSED, RECONCILE
 from pilothouse.playbook.assembly import add_watch
 from pilothouse.playbook.groups import Group, Plan
 from pilothouse.playbook.mapping import Mapper, Stores, by_index
 from pilothouse.playbook.names import child_name
 from pilothouse.playbook.play import Play
 from pilothouse.playbook.playbook import Playbook, Recap
-from pilothouse.playbook.reconciler import PAUSED, RECONCILE, Reconciler
+from pilothouse.playbook.reconciler import Reconciler
 from pilothouse.playbook.status import PlayStatus, Status
 from pilothouse.playbook.tasks import State, Task, TaskFailed, TaskResult, Waiting, task
 from pilothouse.playbook.watch import Secondary, Watch

@@ -142,9 +142,9 @@ def add_watch(manager: Manager, watch: Watch) -> Controller[Any]:
         workers=watch.workers if settings.workers is None else settings.workers,
         resync=watch.resync if settings.resync is None else settings.resync,
         sync_timeout=settings.sync_timeout,
-        predicate=reconciler.worth_a_play,
-        on_timeout=reconciler.timed_out,
-        on_defect=reconciler.met_defect,
+        predicate=reconciler.changes.worth_a_play,
+        on_timeout=reconciler.interruptions.timed_out,
+        on_defect=reconciler.interruptions.met_defect,
         own_writes=own_writes,
     )
     informer.add_handler(partial(_on_drop, watch, reconciler))

@@ -1,0 +1,128 @@
+"""Creates and runs the play of each reconcile, with what the object's last reconcile in this process left."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from pilothouse.kube import KubeObject, ObjectKey, Resource, hide_contents
+from pilothouse.playbook.cluster import Cluster
+from pilothouse.playbook.play import Play
+from pilothouse.playbook.playbook import Playbook, Recap
+from pilothouse.playbook.records import Annotate, Records
+from pilothouse.playbook.tasks import Task
+
+T = TypeVar("T", bound=KubeObject)
+
+
+class Notified(NamedTuple):
+    """Handlers that were notified in an object's last reconcile and have not run."""
+
+    uid: str
+    handlers: set[Task[Any]]
+
+
+class Settled(NamedTuple):
+    """A state of an object: its UID and generation; for kinds without generation, its resourceVersion."""
+
+    uid: str
+    state: str
+
+
+class Plays(Generic[T]):
+    """Creates and runs the plays of one kind.
+
+    Args:
+        resource: The kind.
+        playbook: The playbook.
+        cluster: What the modules use.
+        owner: The name of this operator, and of this watch if it has several of the kind, in annotations.
+        annotate: The function that writes annotations.
+        record: The function that writes a status during a reconcile.
+        writes_status: Whether the operator writes the status of the objects.
+    """
+
+    def __init__(
+        self,
+        resource: Resource[T],
+        playbook: Playbook[Any],
+        cluster: Cluster,
+        owner: str,
+        *,
+        annotate: Annotate,
+        record: Callable[[Any, Any], Awaitable[Any]],
+        writes_status: bool,
+    ) -> None:
+        self._resource = resource
+        self._playbook = playbook
+        self._cluster = cluster
+        self._owner = owner
+        self._annotate = annotate
+        self._record = record
+        self._writes_status = writes_status
+        self._notified: dict[ObjectKey, Notified] = {}
+        # For kinds without a status: the states that were reconciled.
+        self._settled: dict[ObjectKey, Settled] = {}
+
+    def create(self, obj: T, *, check: bool) -> Play[T, Any]:
+        """Returns the play of an object.
+
+        Args:
+            obj: The object.
+            check: Whether it is a play in check mode.
+        """
+        hide_contents(self._resource, obj)
+        enabled = self._writes_status
+        play: Play[T, Any] = self._playbook.play(
+            obj,
+            check=check,
+            cluster=self._cluster,
+            records=Records(self._owner, None if check else self._annotate),
+            writes_status=enabled,
+            settled=None if enabled else self._settled.get(obj.metadata.key) == _state(obj),
+        )
+        play.status_writer = self._record
+        return play
+
+    async def run(self, play: Play[T, Any]) -> Recap:
+        """Runs the playbook, including handlers that were notified earlier and have not run.
+
+        Raises:
+            Conflict: An object has changed since it was read. Reconcile again.
+            SyncError: Another error that concerns the whole reconcile, such as a lost Lease.
+        """
+        if not self._playbook.handlers:
+            return await self._playbook.run(play)
+        metadata = play.object.metadata
+        pending = self._notified.pop(metadata.key, None)
+        if pending is not None and pending.uid == metadata.uid:
+            play.notified |= pending.handlers
+        try:
+            return await self._playbook.run(play)
+        finally:
+            if play.notified:
+                self._notified[metadata.key] = Notified(metadata.uid, play.notified)
+
+    def due(self, key: ObjectKey) -> Sequence[str]:
+        """Returns the names of the handlers that were notified in the last reconcile and have not run."""
+        pending = self._notified.get(key)
+        handlers = self._playbook.handlers if pending is not None else ()
+        return [handler.name for handler in handlers if pending and handler in pending.handlers]
+
+    def note_settled(self, play: Play[T, Any], *, settled: bool) -> None:
+        """Records whether an object without a status of ours was reconciled in its current state."""
+        key = play.object.metadata.key
+        if settled:
+            self._settled[key] = _state(play.object)
+        else:
+            self._settled.pop(key, None)
+
+    def forget(self, key: ObjectKey) -> None:
+        """Forgets an object that no longer exists."""
+        self._notified.pop(key, None)
+        self._settled.pop(key, None)
+
+
+def _state(obj: KubeObject) -> Settled:
+    metadata = obj.metadata
+    return Settled(
+        metadata.uid, str(metadata.generation) if metadata.generation else metadata.resource_version
+    )
