@@ -11,6 +11,9 @@ import pytest
 
 from devcluster import toolchain
 from pilothouse.testing.api_server import ASSETS, ApiServer
+from tests.projects import project
+
+__all__ = ["project"]
 
 
 @pytest.fixture(scope="session", autouse=True)

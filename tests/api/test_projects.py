@@ -12,10 +12,9 @@ from devcluster.shell import ClusterError
 from pilothouse.packaging import lock as locks
 from pilothouse.packaging import projects as framework
 from pilothouse.packaging.mistakes import ProjectError
-from pilothouse.packaging.names import Names
-from pilothouse.packaging.scaffold import create
 from release.play import explain
 from release.projects import load, update
+from tests.projects import change
 
 SECOND = (
     "\nSECOND: Kind[WebSite] = Kind(\n"
@@ -23,20 +22,6 @@ SECOND = (
     'manages=(ManagedResource("ConfigMap", "v1"),)\n)\n'
 )
 SAMPLE = "apiVersion: sites.example.com/v1\nkind: Second\nmetadata: {name: second}\nspec: {message: Hello}\n"
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """A new operator, outside of the checkout."""
-    folder = tmp_path / "web"
-    create(Names("web", "sites.example.com", "WebSite"), folder)
-    return folder
-
-
-def change(file: Path, old: str, new: str) -> None:
-    text = file.read_text()
-    assert old in text
-    file.write_text(text.replace(old, new, 1))
 
 
 def csv(project: Path) -> dict[str, Any]:

@@ -3,8 +3,6 @@
 import asyncio
 import re
 import runpy
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +14,10 @@ from pilothouse.cli import main
 from pilothouse.cli.by_hand import Hand
 from pilothouse.cli.explain import as_text
 from pilothouse.kube import Cause, ObjectKey
-from pilothouse.playbook import Play, Playbook, Watch, add_watch, task
-from pilothouse.process import Manager, Settings
+from pilothouse.playbook import Play, Playbook, Watch, task
+from pilothouse.process import Settings
 from pilothouse.testing import ModelApi
+from tests.unit.operators import operating
 from tests.unit.playbook.configured import CONFIG_MAP, SECRET
 
 HOWTO = Path(__file__).parents[3] / "docs" / "howto"
@@ -58,20 +57,6 @@ async def test_explain_prints_the_example_and_a_play_runs_it(api: ModelApi, exam
     assert played.status["version"] == 1
 
 
-@asynccontextmanager
-async def running(api: ModelApi, watch: Watch) -> AsyncIterator[None]:
-    """An operator of one watch."""
-    manager = Manager("greeters", Settings(health_host="127.0.0.1", health_port=0), api)
-    add_watch(manager, watch)
-    process = asyncio.create_task(manager.run(asyncio.Event()))
-    try:
-        await asyncio.sleep(1)
-        yield
-    finally:
-        process.cancel()
-        await asyncio.gather(process, return_exceptions=True)
-
-
 def ready(api: ModelApi, greeter: Any, key: ObjectKey) -> tuple[str, str]:
     [condition] = api.read(greeter, key)["status"]["conditions"]
     return condition["status"], condition["reason"]
@@ -87,7 +72,7 @@ async def test_the_plans_behave_as_the_page_describes(api: ModelApi, example: di
         found: dict[str, str] = api.read(greeter, key)["metadata"]["annotations"]
         return found
 
-    async with running(api, example["UPGRADED"]):
+    async with operating(api, example["UPGRADED"], name="greeters"):
         # The backup waits, and does not block the upgrade.
         assert api.read(CONFIG_MAP, data)["data"] == {"version": "1"}
         assert ready(api, greeter, key) == ("False", "Waiting")
@@ -109,7 +94,8 @@ async def test_the_plans_behave_as_the_page_describes(api: ModelApi, example: di
 async def test_a_routine_wait_keeps_ready_true(api: ModelApi, example: dict[str, Any]) -> None:
     greeter = example["GREETER"]
     key = api.put(greeter, "g", spec={})
-    async with running(api, Watch(greeter, tasks=[example["check_hourly"]], owns=[CONFIG_MAP])):
+    watch = Watch(greeter, tasks=[example["check_hourly"]], owns=[CONFIG_MAP])
+    async with operating(api, watch, name="greeters"):
         assert ready(api, greeter, key) == ("True", "Reconciled")
         assert api.exists(CONFIG_MAP, ObjectKey("default", "checked"))
 
@@ -128,7 +114,7 @@ async def test_a_greeter_is_reconciled_when_its_secret_changes(
     api.put(example["GREETER"], "g", spec={"greeting": "one"})
     api.put(example["GREETER"], "other", spec={"greeting": "two"})
     api.put(CONFIG_MAP, "g", data={"secret": "one"})
-    async with running(api, replace(example[name], tasks=[note], resync=0)):
+    async with operating(api, replace(example[name], tasks=[note], resync=0), name="greeters"):
         runs.clear()
         api.put(SECRET, "one")
         await asyncio.sleep(1)

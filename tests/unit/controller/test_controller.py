@@ -24,11 +24,6 @@ pytestmark = pytest.mark.usefixtures("virtual_time")
 Sync = Callable[["Setup", ObjectKey], Awaitable[Outcome]]
 
 
-@pytest.fixture
-def api() -> ModelApi:
-    return ModelApi()
-
-
 class Setup:
     """A running informer and controller. `synced` lists the reconciled keys and their times."""
 

@@ -105,11 +105,6 @@ async def cancelled(task: asyncio.Task[None]) -> None:
         await task
 
 
-@pytest.fixture
-def api() -> ModelApi:
-    return ModelApi()
-
-
 async def test_the_owner_is_reconciled_when_a_secondary_appears_changes_or_vanishes(api: ModelApi) -> None:
     for name in ("a", "b"):
         api.put(TICKET, name)

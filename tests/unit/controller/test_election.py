@@ -10,39 +10,17 @@ import pytest
 
 from pilothouse.controller import LeaderElector, LeadershipLost, LeaseTiming
 from pilothouse.controller.lease import LEASE
-from pilothouse.kube import ObjectKey, Unreachable
+from pilothouse.kube import Unreachable
 from pilothouse.telemetry import metrics
 from pilothouse.testing import Call, Json, ModelApi, VirtualTimeLoop
+from tests.unit.controller.leases import KEY, TIMING, elector, held_by_other
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
-
-KEY = ObjectKey("operators", "flights")
-TIMING = LeaseTiming()
-
-
-@pytest.fixture
-def api() -> ModelApi:
-    return ModelApi()
-
-
-def elector(api: ModelApi, holder: str = "pod-1", timing: LeaseTiming = TIMING) -> LeaderElector:
-    return LeaderElector(api, KEY, holder, timing)
 
 
 def spec(api: ModelApi) -> Json:
     found: Json = api.read(LEASE, KEY)["spec"]
     return found
-
-
-def held_by_other(api: ModelApi, **more: object) -> None:
-    values = {
-        "holderIdentity": "other",
-        "leaseDurationSeconds": 15,
-        "acquireTime": "2020-01-01T00:00:00.000000Z",
-        "renewTime": "2020-01-01T00:00:00.000000Z",
-        "leaseTransitions": 3,
-    }
-    api.put(LEASE, KEY.name, KEY.namespace, spec=values | more)
 
 
 @asynccontextmanager

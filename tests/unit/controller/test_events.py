@@ -14,11 +14,6 @@ pytestmark = pytest.mark.usefixtures("virtual_time")
 
 
 @pytest.fixture
-def api() -> ModelApi:
-    return ModelApi()
-
-
-@pytest.fixture
 async def recorder(api: ModelApi) -> AsyncIterator[EventRecorder]:
     recorder = EventRecorder(api, "flights.com/operator", "pod-1")
     task = asyncio.create_task(recorder.run())

@@ -43,11 +43,6 @@ def world() -> World:
     return World()
 
 
-@pytest.fixture
-def api() -> ModelApi:
-    return ModelApi()
-
-
 async def test_a_change_in_time_is_made_and_returns_its_result(
     world: World, virtual_time: VirtualTimeLoop
 ) -> None:

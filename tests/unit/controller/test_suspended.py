@@ -5,27 +5,25 @@ import time
 
 import pytest
 
-from pilothouse.controller import Fence, Fenced, LeaderElector, LeadershipLost, LeaseTiming
+from pilothouse.controller import Fence, Fenced, LeadershipLost
 from pilothouse.controller.lease import LEASE
 from pilothouse.controller.replicas import Replicas
-from pilothouse.kube import ObjectKey
 from pilothouse.process import Manager, Settings
 from pilothouse.telemetry.clock import boottime
 from pilothouse.testing import Call, ModelApi, VirtualTimeLoop
+from tests.unit.controller.leases import KEY, TIMING, elector, held_by_other
 from tests.unit.tickets import TICKET
 
-KEY = ObjectKey("operators", "flights")
-TIMING = LeaseTiming()
+LATER = "2020-01-01T01:00:00.000000Z"
 
 
 @pytest.fixture
-def api() -> ModelApi:
-    return ModelApi()
-
-
-def take_over(api: ModelApi, holder: str = "other", renewed: str = "2020-01-01T00:00:00.000000Z") -> None:
-    spec = {"holderIdentity": holder, "leaseDurationSeconds": 15, "renewTime": renewed}
-    api.put(LEASE, KEY.name, KEY.namespace, spec=spec)
+async def acquiring(api: ModelApi, virtual_time: VirtualTimeLoop) -> asyncio.Task[None]:
+    """A candidate that has watched for 5 s the Lease that another process holds."""
+    held_by_other(api)
+    candidate = asyncio.create_task(elector(api).acquire())
+    await asyncio.sleep(5)
+    return candidate
 
 
 async def test_the_real_clock_counts_suspended_time() -> None:
@@ -87,13 +85,13 @@ async def test_a_short_sleep_closes_the_fence_by_that_much_earlier(virtual_time:
 async def test_a_leader_that_wakes_up_has_lost_its_lease(
     api: ModelApi, virtual_time: VirtualTimeLoop
 ) -> None:
-    leader = LeaderElector(api, KEY, "pod-1", TIMING)
+    leader = elector(api)
     await leader.acquire()
     holding = asyncio.create_task(leader.hold())
     await asyncio.sleep(5)
     virtual_time.suspend(30)
     assert not leader.fence.open, "before anything else runs"
-    take_over(api)
+    held_by_other(api)
     with pytest.raises(LeadershipLost):
         await holding
     await leader.release()
@@ -106,7 +104,7 @@ async def test_a_renewal_that_was_answered_before_the_sleep_does_not_open_the_fe
     api: ModelApi, virtual_time: VirtualTimeLoop
 ) -> None:
     """The API server has stored the Lease, and the machine slept before it read the response."""
-    leader = LeaderElector(api, KEY, "pod-1", TIMING)
+    leader = elector(api)
     await leader.acquire()
 
     async def sleep(call: Call) -> None:
@@ -121,7 +119,7 @@ async def test_a_renewal_that_was_answered_before_the_sleep_does_not_open_the_fe
 async def test_a_lease_that_was_taken_before_the_sleep_is_lost_after_it(
     api: ModelApi, virtual_time: VirtualTimeLoop
 ) -> None:
-    leader = LeaderElector(api, KEY, "pod-1", TIMING)
+    leader = elector(api)
 
     async def sleep(call: Call) -> None:
         if call.writes:
@@ -135,32 +133,24 @@ async def test_a_lease_that_was_taken_before_the_sleep_is_lost_after_it(
 
 
 async def test_a_candidate_that_wakes_up_does_not_take_a_lease_that_was_renewed(
-    api: ModelApi, virtual_time: VirtualTimeLoop
+    api: ModelApi, virtual_time: VirtualTimeLoop, acquiring: asyncio.Task[None]
 ) -> None:
-    take_over(api)
-    candidate = LeaderElector(api, KEY, "pod-1", TIMING)
-    acquiring = asyncio.create_task(candidate.acquire())
-    await asyncio.sleep(5)
     virtual_time.suspend(3600)
-    take_over(api, renewed="2020-01-01T01:00:00.000000Z")
+    held_by_other(api, renewTime=LATER)
     began = virtual_time.boottime()
     await acquiring
     assert virtual_time.boottime() - began >= 15, "it waits the whole duration after it saw the renewal"
 
 
 async def test_a_response_from_before_the_sleep_takes_no_lease(
-    api: ModelApi, virtual_time: VirtualTimeLoop
+    api: ModelApi, virtual_time: VirtualTimeLoop, acquiring: asyncio.Task[None]
 ) -> None:
     """The response shows a Lease unchanged for an hour, but the leader has renewed it since."""
-    take_over(api)
-    candidate = LeaderElector(api, KEY, "pod-1", TIMING)
-    acquiring = asyncio.create_task(candidate.acquire())
-    await asyncio.sleep(5)
 
     async def sleep(call: Call) -> None:
         api.after = nothing
         virtual_time.suspend(3600)
-        take_over(api, renewed="2020-01-01T01:00:00.000000Z")
+        held_by_other(api, renewTime=LATER)
 
     async def nothing(call: Call) -> None:
         pass
@@ -173,12 +163,8 @@ async def test_a_response_from_before_the_sleep_takes_no_lease(
 
 
 async def test_a_candidate_that_wakes_up_takes_a_lease_that_was_not_renewed(
-    api: ModelApi, virtual_time: VirtualTimeLoop
+    virtual_time: VirtualTimeLoop, acquiring: asyncio.Task[None]
 ) -> None:
-    take_over(api)
-    candidate = LeaderElector(api, KEY, "pod-1", TIMING)
-    acquiring = asyncio.create_task(candidate.acquire())
-    await asyncio.sleep(5)
     virtual_time.suspend(3600)
     began = virtual_time.time()
     await acquiring

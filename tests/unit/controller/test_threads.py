@@ -24,11 +24,6 @@ pytestmark = pytest.mark.usefixtures("virtual_time")
 SYNC_TIMEOUT = 20.0
 
 
-@pytest.fixture
-def api() -> ModelApi:
-    return ModelApi()
-
-
 async def until(condition: Callable[[], bool]) -> None:
     """Waits in real time until a thread has made the condition true, while the virtual clock is stopped."""
     for _ in range(2000):

@@ -1,22 +1,5 @@
-from pathlib import Path
+"""The fixture of a new project."""
 
-import pytest
+from tests.projects import project
 
-from pilothouse.packaging.names import Names
-from pilothouse.packaging.scaffold import create
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """A new project."""
-    folder = tmp_path / "web"
-    create(Names("web", "sites.example.com", "WebSite"), folder)
-    return folder
-
-
-def change(file: Path, old: str, new: str) -> int:
-    """Changes a file as an author might. Returns the line number of the change."""
-    text = file.read_text()
-    assert old in text
-    file.write_text(text.replace(old, new, 1))
-    return text[: text.index(old)].count("\n") + 1
+__all__ = ["project"]

@@ -10,7 +10,7 @@ from pilothouse.cli.script import main
 from pilothouse.packaging import lock as locks
 from pilothouse.packaging import projects
 from pilothouse.packaging.mistakes import ProjectError
-from tests.unit.packaging.conftest import change
+from tests.projects import change
 
 LOCKED = "pyyaml==6.0.3 \\\n    --hash=sha256:00\n"
 

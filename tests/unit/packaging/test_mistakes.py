@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pilothouse.cli.script import main
-from tests.unit.packaging.conftest import change
+from tests.projects import change
 
 SECOND = 'SECOND: Kind[WebSite] = Kind(WebSite, "sites.example.com", "v1", {}, description="Another one.")\n'
 

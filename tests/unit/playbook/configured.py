@@ -1,6 +1,5 @@
 """A playbook over tickets that keeps objects in the cluster, for tests of the modules."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -8,10 +7,10 @@ from typing import Any
 import msgspec
 
 from pilothouse.kube import ObjectKey, ObjectMeta, Resource
-from pilothouse.playbook import Play, Playbook, Secondary, Task, Watch, add_watch, task
-from pilothouse.process import Manager, Settings
+from pilothouse.playbook import Play, Playbook, Secondary, Task, Watch, task
 from pilothouse.testing import Call, ModelApi
 from pilothouse.views import JOB
+from tests.unit.operators import operating
 from tests.unit.tickets import TICKET, Ticket, TicketStatus
 
 TicketPlay = Play[Ticket, TicketStatus]
@@ -38,6 +37,11 @@ DEPLOYMENT: Resource[Deployment] = Resource("apps", "v1", "Deployment", "deploym
 SECRET: Resource[Secret] = Resource("", "v1", "Secret", "secrets", Secret)
 SERVICE: Resource[Deployment] = Resource("", "v1", "Service", "services", Deployment)
 
+POD: Resource[Deployment] = Resource("", "v1", "Pod", "pods", Deployment)
+NODE: Resource[Secret] = Resource("", "v1", "Node", "nodes", Secret, namespaced=False)
+
+WEB = ObjectKey("default", "web")
+
 OWNS = (CONFIG_MAP, DEPLOYMENT, SECRET, JOB)
 
 
@@ -61,18 +65,8 @@ async def operator(
     resync: float = 0.0,
 ) -> AsyncIterator[None]:
     """Runs an operator's process within the block."""
-    manager = Manager("tickets", Settings(health_host="127.0.0.1", health_port=0), api)
-    add_watch(manager, Watch(TICKET, book, resync=resync, owns=owns, watches=watches))
-    process = asyncio.create_task(manager.run(asyncio.Event()))
-    await asyncio.sleep(1)
-    try:
-        if process.done():
-            process.result()
+    async with operating(api, Watch(TICKET, book, resync=resync, owns=owns, watches=watches)):
         yield
-        assert not process.done(), process
-    finally:
-        process.cancel()
-        await asyncio.gather(process, return_exceptions=True)
 
 
 def owned_by(api: ModelApi, owner: ObjectKey, resource: Resource[Any] = TICKET) -> dict[str, Any]:

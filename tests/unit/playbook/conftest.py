@@ -6,18 +6,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from pilothouse.kube import ObjectKey
-from pilothouse.playbook import Playbook, Watch, add_watch
-from pilothouse.process import Manager, Settings
+from pilothouse.playbook import Playbook, Watch
 from pilothouse.testing import ModelApi
+from tests.unit.operators import manager_of
 from tests.unit.playbook.airline import Airline, TicketPlay, playbook
 from tests.unit.tickets import TICKET
 
 Start = Callable[..., Awaitable[asyncio.Task[None]]]
-
-
-@pytest.fixture
-def api() -> ModelApi:
-    return ModelApi()
 
 
 @pytest.fixture
@@ -31,8 +26,7 @@ async def start(api: ModelApi, airline: Airline) -> AsyncIterator[Start]:
     processes: list[asyncio.Task[None]] = []
 
     async def start(book: Playbook[TicketPlay] | None = None, resync: float = 0.0) -> asyncio.Task[None]:
-        manager = Manager("tickets", Settings(health_host="127.0.0.1", health_port=0), api)
-        add_watch(manager, Watch(TICKET, book or playbook(airline), resync=resync))
+        manager = manager_of(api, Watch(TICKET, book or playbook(airline), resync=resync))
         process = asyncio.create_task(manager.run(asyncio.Event()))
         processes.append(process)
         await asyncio.sleep(1)

@@ -20,10 +20,11 @@ from pilothouse.testing import Call, ModelApi
 from tests.unit.playbook.configured import (
     CONFIG_MAP,
     DEPLOYMENT,
+    NODE,
     OWNS,
+    POD,
     SECRET,
-    Deployment,
-    Secret,
+    WEB,
     TicketPlay,
     operator,
     owned_by,
@@ -34,10 +35,6 @@ from tests.unit.playbook.configured import (
 from tests.unit.tickets import TICKET
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
-
-WEB = ObjectKey("default", "web")
-POD: Resource[Deployment] = Resource("", "v1", "Pod", "pods", Deployment)
-NODE: Resource[Secret] = Resource("", "v1", "Node", "nodes", Secret, namespaced=False)
 
 
 def writes(api: ModelApi, resource: Resource[Any]) -> list[Call]:

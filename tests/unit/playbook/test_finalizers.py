@@ -8,9 +8,9 @@ import pytest
 
 from pilothouse.controller.events import EVENT
 from pilothouse.kube import ObjectKey
-from pilothouse.playbook import Play, Playbook, Watch, add_watch, task
-from pilothouse.process import Manager, Settings
+from pilothouse.playbook import Play, Playbook, Watch, task
 from pilothouse.testing import ModelApi
+from tests.unit.operators import operating
 from tests.unit.playbook.airline import FINALIZER, Airline, TicketPlay, playbook
 from tests.unit.playbook.conftest import Start
 from tests.unit.tickets import TICKET
@@ -163,16 +163,15 @@ class TestRetired:
     async def test_the_finalizer_of_another_watch_of_the_operator_is_known(
         self, api: ModelApi, ticket: ObjectKey, caplog: pytest.LogCaptureFixture
     ) -> None:
-        manager = Manager("tickets", Settings(health_host="127.0.0.1", health_port=0), api)
-        for name in ("one", "two"):
-            add_watch(manager, Watch(TICKET, book(f"tests.dev/{name}"), name=name, writes_status=False))
-        process = asyncio.create_task(manager.run(asyncio.Event()))
-        await asyncio.sleep(10)
-        found = api.read(TICKET, ticket)["metadata"]["finalizers"]
-        assert sorted(found) == ["tests.dev/one", "tests.dev/two"]
-        assert "Found the finalizer" not in caplog.text
-        process.cancel()
-        await asyncio.gather(process, return_exceptions=True)
+        one, two = (
+            Watch(TICKET, book(f"tests.dev/{name}"), name=name, writes_status=False)
+            for name in ("one", "two")
+        )
+        async with operating(api, one, two):
+            await asyncio.sleep(10)
+            found = api.read(TICKET, ticket)["metadata"]["finalizers"]
+            assert sorted(found) == ["tests.dev/one", "tests.dev/two"]
+            assert "Found the finalizer" not in caplog.text
 
     async def test_names_of_others_stay(self, api: ModelApi, ticket: ObjectKey, start: Start) -> None:
         api.put(TICKET, ticket.name, metadata={"finalizers": [OLD, OTHERS]})

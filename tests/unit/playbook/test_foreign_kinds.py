@@ -1,8 +1,7 @@
 """Kinds of other controllers, and kinds without a status: results are reported by Events."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,10 +13,11 @@ from pilothouse.cli.by_hand import Hand
 from pilothouse.controller import EventType
 from pilothouse.controller.events import EVENT
 from pilothouse.kube import Condition, ObjectKey, ObjectMeta, Resource
-from pilothouse.playbook import PAUSED, Play, Playbook, Status, TaskFailed, Watch, add_watch, task
+from pilothouse.playbook import PAUSED, Play, Playbook, Status, TaskFailed, Watch, task
 from pilothouse.playbook.watch import warn_of_foreign_statuses
-from pilothouse.process import Manager, Settings
+from pilothouse.process import Settings
 from pilothouse.testing import ModelApi
+from tests.unit.operators import operating
 from tests.unit.tickets import TICKET
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
@@ -49,17 +49,6 @@ CONFIG_MAP = Resource("", "v1", "ConfigMap", "configmaps", ConfigMap)
 POD = Resource("", "v1", "Pod", "pods", Pod)
 KEY = ObjectKey("default", "web")
 READY = {"type": "Ready", "status": "True", "lastProbeTime": None}
-
-
-@asynccontextmanager
-async def operator(api: ModelApi, watch: Watch, **settings: Any) -> AsyncIterator[Manager]:
-    manager = Manager("copies", Settings(health_host="127.0.0.1", health_port=0, **settings), api)
-    add_watch(manager, watch)
-    process = asyncio.create_task(manager.run(asyncio.Event()))
-    await asyncio.sleep(1)
-    yield manager
-    process.cancel()
-    await asyncio.gather(process, return_exceptions=True)
 
 
 class Seen:
@@ -115,7 +104,7 @@ async def test_a_pod_keeps_its_conditions_and_is_reconciled_when_its_status_chan
     api: ModelApi, seen: Seen
 ) -> None:
     api.put(POD, "web", metadata={"generation": 1}, status={"phase": "Running", "conditions": [READY]})
-    async with operator(api, Watch(POD, seen.playbook(), resync=10)):
+    async with operating(api, Watch(POD, seen.playbook(), resync=10)):
         assert api.writes == []
         assert api.read(POD, KEY)["status"]["conditions"] == [READY]
         api.put(POD, "web", status={"phase": "Succeeded"})
@@ -131,7 +120,7 @@ async def test_a_config_map_is_reconciled_when_its_data_changes_and_cleaned_up(
 ) -> None:
     api.put(CONFIG_MAP, "web", data={"a": "1"})
     api.server.collection(CONFIG_MAP).objects[KEY]["metadata"].pop("generation", None)
-    async with operator(api, Watch(CONFIG_MAP, seen.playbook(FINALIZER), resync=10)):
+    async with operating(api, Watch(CONFIG_MAP, seen.playbook(FINALIZER), resync=10)):
         assert api.read(CONFIG_MAP, KEY)["metadata"]["finalizers"] == [FINALIZER]
         await asyncio.sleep(15)
         assert seen.seen[:2] == [({"a": "1"}, False), ({"a": "1"}, True)], "known to be settled"
@@ -151,7 +140,7 @@ async def test_a_failure_is_reported_by_an_event_and_logged_once(
 ) -> None:
     api.put(CONFIG_MAP, "web", data={"a": "1"})
     seen.failure = TaskFailed("Down", "It is down.")
-    async with operator(api, Watch(CONFIG_MAP, seen.playbook())):
+    async with operating(api, Watch(CONFIG_MAP, seen.playbook())):
         await asyncio.sleep(60)
         assert events(api) == [("Warning", "Down")]
         assert len([each for each in caplog.records if "It is down." in each.getMessage()]) == 1
@@ -160,7 +149,7 @@ async def test_a_failure_is_reported_by_an_event_and_logged_once(
 
 async def test_a_pause_is_reported_by_an_event(api: ModelApi, seen: Seen) -> None:
     api.put(CONFIG_MAP, "web", metadata={"annotations": {PAUSED: "true"}})
-    async with operator(api, Watch(CONFIG_MAP, seen.playbook(FINALIZER), resync=10)):
+    async with operating(api, Watch(CONFIG_MAP, seen.playbook(FINALIZER), resync=10)):
         await asyncio.sleep(1200)
         assert seen.seen == []
         assert events(api) == [("Normal", "Paused")], "recorded once"
@@ -180,10 +169,10 @@ async def test_a_timeout_and_a_defect_are_reported_by_events(api: ModelApi) -> N
         await asyncio.sleep(1e6)
 
     api.put(CONFIG_MAP, "web")
-    async with operator(api, Watch(CONFIG_MAP, Playbook(Defect, tasks=[]))):
+    async with operating(api, Watch(CONFIG_MAP, Playbook(Defect, tasks=[]))):
         await asyncio.sleep(10)
         assert events(api) == [("Warning", "UnexpectedError")]
-    async with operator(api, Watch(CONFIG_MAP, Playbook(Play, tasks=[never]))):
+    async with operating(api, Watch(CONFIG_MAP, Playbook(Play, tasks=[never]))):
         await asyncio.sleep(125)
         assert ("Warning", "Timeout") in events(api)
 
@@ -199,7 +188,7 @@ async def set_condition(play: Play[Any, Any]) -> None:
 @pytest.mark.parametrize("function", [set_status, set_condition])
 async def test_a_task_that_sets_the_status_fails_with_what_to_do(api: ModelApi, function: Any) -> None:
     api.put(CONFIG_MAP, "web")
-    async with operator(api, Watch(CONFIG_MAP, Playbook(Play, tasks=[task("sets it")(function)]))):
+    async with operating(api, Watch(CONFIG_MAP, Playbook(Play, tasks=[task("sets it")(function)]))):
         await asyncio.sleep(10)
         [event] = api.all(EVENT)
         assert event["reason"] == "NoStatus"
@@ -218,7 +207,7 @@ async def test_a_pod_whose_condition_the_operator_asks_to_write_gets_it(api: Mod
 
     resource = Resource("", "v1", "Pod", "pods", OurPod)
     api.put(POD, "web", status={"phase": "Running"})
-    async with operator(api, Watch(resource, Playbook(Play, tasks=[]), writes_status=True)):
+    async with operating(api, Watch(resource, Playbook(Play, tasks=[]), writes_status=True)):
         status = api.read(POD, KEY)["status"]
         assert status["phase"] == "Running"
         assert [each["type"] for each in status["conditions"]] == ["Ready"]

@@ -12,6 +12,7 @@ from pilothouse.controller.events import EVENT
 from pilothouse.kube import Conflict, ObjectKey, PatchType
 from pilothouse.playbook import Plan, Play, Playbook, Watch, task
 from pilothouse.testing import Call, ModelApi
+from tests.unit.operators import operating
 from tests.unit.playbook.configured import (
     CONFIG_MAP,
     DEPLOYMENT,
@@ -22,7 +23,6 @@ from tests.unit.playbook.configured import (
     playbook,
     ready,
 )
-from tests.unit.playbook.test_foreign_kinds import operator as operator_of
 from tests.unit.tickets import TICKET
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
@@ -186,7 +186,7 @@ async def test_conflicts_of_every_write_are_reported_by_an_event(
 async def test_an_object_whose_status_is_not_ours_gets_an_event(api: ModelApi, ticket: ObjectKey) -> None:
     Webhook(api, of_secondaries)
     watch = Watch(TICKET, playbook(apply), owns=[CONFIG_MAP], writes_status=False)
-    async with operator_of(api, watch):
+    async with operating(api, watch):
         await asyncio.sleep(60)
         assert reasons(api) == {"Conflict"}
         assert "status" not in api.read(TICKET, ticket)

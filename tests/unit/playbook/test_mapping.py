@@ -1,17 +1,16 @@
 """Mappers that look up which objects refer to the changed one."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from pilothouse.kube import ObjectKey
-from pilothouse.playbook import Play, Playbook, Secondary, Stores, Watch, add_watch, by_index, task
-from pilothouse.process import Manager, Settings
+from pilothouse.playbook import Play, Playbook, Secondary, Stores, Watch, by_index, task
 from pilothouse.testing import ModelApi
+from tests.unit.operators import operating
 from tests.unit.playbook.configured import CONFIG_MAP, SECRET, ConfigMap, TicketPlay
 from tests.unit.tickets import TICKET, Ticket
 
@@ -45,21 +44,6 @@ class Log(list[str]):
         return taken
 
 
-@asynccontextmanager
-async def operator(api: ModelApi, *watches: Watch) -> AsyncIterator[None]:
-    manager = Manager("tickets", Settings(health_host="127.0.0.1", health_port=0), api)
-    for watch in watches:
-        add_watch(manager, watch)
-    process = asyncio.create_task(manager.run(asyncio.Event()))
-    await asyncio.sleep(1)
-    try:
-        yield
-        assert not process.done(), process
-    finally:
-        process.cancel()
-        await asyncio.gather(process, return_exceptions=True)
-
-
 def watching(log: Log, *, indexes: Any = None, watches: Sequence[Secondary] = (REFERRED,)) -> Watch:
     return Watch(TICKET, log.playbook, resync=0, indexes=indexes or {"secret": secrets_of}, watches=watches)
 
@@ -79,7 +63,7 @@ async def test_what_refers_to_an_object_is_reconciled_when_that_changes(api: Mod
     refer(api, "b", "two")
     refer(api, "c")
     refer(api, "elsewhere", "two", namespace="other")
-    async with operator(api, watching(log)):
+    async with operating(api, watching(log)):
         assert log.taken() == ["a", "b", "c", "elsewhere"]
         await changed(api, "one")
         assert log.taken() == ["a one"]
@@ -96,7 +80,7 @@ async def test_what_refers_to_an_object_is_reconciled_when_that_changes(api: Mod
 
 async def test_an_object_that_appears_after_what_it_refers_to_finds_it(api: ModelApi) -> None:
     log = Log()
-    async with operator(api, watching(log)):
+    async with operating(api, watching(log)):
         await changed(api, "one")
         assert log.taken() == []
         refer(api, "a", "one")
@@ -109,7 +93,7 @@ async def test_an_object_that_appears_after_what_it_refers_to_finds_it(api: Mode
 async def test_a_deleted_object_is_not_reconciled_for_what_it_referred_to(api: ModelApi) -> None:
     log = Log()
     refer(api, "a", "one")
-    async with operator(api, watching(log)):
+    async with operating(api, watching(log)):
         api.remove(TICKET, ObjectKey("default", "a"))
         await asyncio.sleep(1)
         log.clear()
@@ -121,7 +105,7 @@ async def test_an_object_that_refers_to_something_else_is_reconciled(api: ModelA
     """A change of labels alone would not be a reason."""
     log = Log()
     refer(api, "a", "one")
-    async with operator(api, watching(log)):
+    async with operating(api, watching(log)):
         await changed(api, "two")
         log.clear()
         refer(api, "a", "two")
@@ -135,7 +119,7 @@ async def test_a_reference_to_another_namespace_is_a_key(api: ModelApi) -> None:
     log = Log()
     refer(api, "a", "one")
     watch = watching(log, indexes={"secret": lambda _: [ObjectKey("vault", "one")]})
-    async with operator(api, watch):
+    async with operating(api, watch):
         log.clear()
         await changed(api, "one")
         assert log.taken() == []
@@ -160,7 +144,7 @@ async def test_a_mapper_may_go_by_way_of_another_kind(api: ModelApi) -> None:
     refer(api, "b", "one")
     for name in ("a", "none"):
         api.put(CONFIG_MAP, name, data={"secret": "one"})
-    async with operator(api, watching(log, watches=[config_maps, Secondary(SECRET, mapper=tickets_of)])):
+    async with operating(api, watching(log, watches=[config_maps, Secondary(SECRET, mapper=tickets_of)])):
         log.clear()
         await changed(api, "one")
         assert log.taken() == ["a one"]
@@ -188,7 +172,7 @@ async def test_a_reference_that_a_playbook_sets_itself_loses_no_change(
     refer(api, "a")
     indexes: dict[str, Callable[[Ticket], list[str]]] = {"secret": lambda ticket: [ticket.status.booking]}
     book: Playbook[TicketPlay] = Playbook(Play, tasks=[choose])
-    async with operator(api, Watch(TICKET, book, resync=0, indexes=indexes, watches=[REFERRED])):
+    async with operating(api, Watch(TICKET, book, resync=0, indexes=indexes, watches=[REFERRED])):
         await asyncio.sleep(5)
     assert seen == [False, True]
 
@@ -198,7 +182,7 @@ async def test_an_index_that_fails_on_an_object_leaves_the_others_alone(api: Mod
     refer(api, "a", "one")
     api.put(TICKET, "broken", metadata={}, spec={})
     watch = watching(log, indexes={"secret": lambda ticket: [ticket.metadata.labels["secrets"]]})
-    async with operator(api, watch):
+    async with operating(api, watch):
         log.clear()
         await changed(api, "one")
         assert log.taken() == ["a one"]
@@ -213,10 +197,10 @@ async def test_two_watches_share_an_index_if_it_is_the_same(api: ModelApi) -> No
     other = Watch(
         TICKET, log.playbook, name="other", writes_status=False, indexes=one.indexes, watches=[REFERRED]
     )
-    async with operator(api, one, other):
+    async with operating(api, one, other):
         pass
     with pytest.raises(TypeError, match="declare the index 'secret' with different functions"):
-        async with operator(
+        async with operating(
             api, one, Watch(TICKET, log.playbook, name="other", writes_status=False, indexes={"secret": str})
         ):
             pass
@@ -251,7 +235,7 @@ async def test_stores_have_what_the_watch_declares(api: ModelApi) -> None:
         found.append(stores)
         return ()
 
-    async with operator(api, Watch(TICKET, log.playbook, watches=[Secondary(SECRET, mapper=look)])):
+    async with operating(api, Watch(TICKET, log.playbook, watches=[Secondary(SECRET, mapper=look)])):
         await changed(api, "one")
     [stores] = found
     assert stores.get(SECRET, "one", namespace="default") is not None

@@ -18,23 +18,23 @@ from pilothouse.kube import (
     Forbidden,
     ObjectKey,
     PatchType,
-    Resource,
     TooManyRequests,
     Unreachable,
     scale_of,
 )
 from pilothouse.kube import evict as evict_pod
-from pilothouse.playbook import Play, Playbook, Secondary, TaskFailed, Watch, add_watch, task
-from pilothouse.process import Manager, Settings
+from pilothouse.playbook import Play, Playbook, Secondary, TaskFailed, Watch, task
+from pilothouse.process import Settings
 from pilothouse.testing import Call, ModelApi
 from pilothouse.views import JOB
+from tests.unit.operators import operating
 from tests.unit.playbook.configured import (
     CONFIG_MAP,
     DEPLOYMENT,
+    POD,
     SECRET,
     SERVICE,
     Function,
-    Secret,
     TicketPlay,
     operator,
     owned_by,
@@ -227,17 +227,10 @@ async def selecting(
     api: ModelApi, function: Function, *, namespaces: tuple[str, ...] = ()
 ) -> AsyncIterator[None]:
     """An operator that sees only the ConfigMaps of an app."""
-    settings = Settings(health_host="127.0.0.1", health_port=0, watch_namespaces=namespaces)
-    manager = Manager("tickets", settings, api)
     config_maps = Secondary(CONFIG_MAP, selector="app=web")
-    add_watch(manager, Watch(TICKET, playbook(function), resync=10, watches=[config_maps]))
-    process = asyncio.create_task(manager.run(asyncio.Event()))
-    await asyncio.sleep(1)
-    try:
+    watch = Watch(TICKET, playbook(function), resync=10, watches=[config_maps])
+    async with operating(api, watch, watch_namespaces=namespaces):
         yield
-    finally:
-        process.cancel()
-        await asyncio.gather(process, return_exceptions=True)
 
 
 async def test_an_object_that_the_selector_excludes_is_not_taken_over(
@@ -680,9 +673,6 @@ async def test_a_retry_after_of_the_server_is_respected(api: ModelApi, ticket: O
         assert len(requests(api, CONFIG_MAP)) == 1
         await asyncio.sleep(20)
         assert len(requests(api, CONFIG_MAP)) == 2
-
-
-POD: Resource[Secret] = Resource("", "v1", "Pod", "pods", Secret)
 
 
 async def test_a_deployment_is_scaled_and_then_costs_nothing(api: ModelApi, ticket: ObjectKey) -> None:

@@ -19,7 +19,10 @@ from pilothouse.views import JOB
 from tests.unit.playbook.configured import (
     CONFIG_MAP,
     DEPLOYMENT,
+    NODE,
     OWNS,
+    POD,
+    WEB,
     Function,
     Secret,
     TicketPlay,
@@ -33,15 +36,11 @@ from tests.unit.tickets import TICKET
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
 
-POD: Resource[Secret] = Resource("", "v1", "Pod", "pods", Secret)
 REPLICA_SET: Resource[Secret] = Resource("apps", "v1", "ReplicaSet", "replicasets", Secret)
-NODE: Resource[Secret] = Resource("", "v1", "Node", "nodes", Secret, namespaced=False)
 KEPT: list[tuple[Resource[Any], ObjectKey]] = [
     (CONFIG_MAP, ObjectKey("elsewhere", "web")),
     (NODE, ObjectKey("", "web")),
 ]
-
-WEB = ObjectKey("default", "web")
 
 
 async def delete(play: TicketPlay) -> None:

@@ -2,8 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,9 +10,9 @@ from msgspec.structs import replace
 
 from pilothouse.controller.events import EVENT
 from pilothouse.kube import ObjectKey, PatchType
-from pilothouse.playbook import Play, Playbook, Watch, add_watch, task
-from pilothouse.process import Manager, Settings
+from pilothouse.playbook import Play, Playbook, Watch, task
 from pilothouse.testing import ModelApi
+from tests.unit.operators import manager_of, operating
 from tests.unit.playbook.airline import TicketPlay
 from tests.unit.playbook.configured import ready
 from tests.unit.tickets import TICKET
@@ -41,24 +40,6 @@ def noting(phase: str, **options: Any) -> Watch:
 @task("it is clean")
 async def clean(play: TicketPlay) -> None:
     """Does nothing."""
-
-
-def manager_of(api: ModelApi, *watches: Watch) -> Manager:
-    manager = Manager("tickets", Settings(health_host="127.0.0.1", health_port=0), api)
-    for watch in watches:
-        add_watch(manager, watch)
-    return manager
-
-
-@asynccontextmanager
-async def operator(api: ModelApi, *watches: Watch) -> AsyncIterator[None]:
-    process = asyncio.create_task(manager_of(api, *watches).run(asyncio.Event()))
-    await asyncio.sleep(1)
-    try:
-        yield
-    finally:
-        process.cancel()
-        await asyncio.gather(process, return_exceptions=True)
 
 
 def status_writes(api: ModelApi) -> int:
@@ -117,7 +98,7 @@ async def test_two_watches_that_turn_out_to_select_one_object_are_damped_and_rep
     api: ModelApi, caplog: pytest.LogCaptureFixture
 ) -> None:
     api.put(TICKET, "web", metadata={"labels": {"a": "1", "b": "1"}})
-    async with operator(api, noting("one", selector="a=1"), noting("two", selector="b=1")):
+    async with operating(api, noting("one", selector="a=1"), noting("two", selector="b=1")):
         await asyncio.sleep(60)
         assert status_writes(api) < 40
         before = status_writes(api)
@@ -149,7 +130,7 @@ async def test_a_foreign_controller_that_fights_for_the_status_is_damped_and_nam
     api: ModelApi, fast: bool
 ) -> None:
     api.put(TICKET, "web")
-    async with operator(api, noting("one")):
+    async with operating(api, noting("one")):
         await rival(api, every=1.0 if fast else 0.5, fast=fast)
         ours = [call for call in api.writes if call.subresource == "status" and "Mine" not in str(call.body)]
         assert 3 < len(ours) < 20
@@ -164,7 +145,7 @@ async def test_a_foreign_controller_that_fights_for_the_status_is_damped_and_nam
 
 async def test_a_condition_of_another_controller_is_kept_and_causes_no_fight(api: ModelApi) -> None:
     key = api.put(TICKET, "web")
-    async with operator(api, noting("one")):
+    async with operating(api, noting("one")):
         for number in range(50):
             status = api.read(TICKET, key)["status"]
             others = [each for each in status["conditions"] if each["type"] == "Ready"]
@@ -182,7 +163,7 @@ async def test_a_condition_of_another_controller_is_kept_and_causes_no_fight(api
 
 async def test_a_status_that_a_user_changes_once_is_restored_immediately(api: ModelApi) -> None:
     key = api.put(TICKET, "web")
-    async with operator(api, noting("one")):
+    async with operating(api, noting("one")):
         api.put(TICKET, "web", status={**api.read(TICKET, key)["status"], "phase": "wrong"})
         await asyncio.sleep(0.1)
         assert api.read(TICKET, key)["status"]["phase"] == "one"
@@ -229,7 +210,7 @@ async def test_a_fight_over_a_status_that_differs_in_every_reconcile_is_damped_a
 
     annotations = {"pilothouse.dev/paused": "true"} if how == "paused" else {}
     api.put(TICKET, "web", metadata={"annotations": annotations})
-    async with operator(api, Watch(TICKET, [counted])):
+    async with operating(api, Watch(TICKET, [counted])):
         assert await fight(api, 600, field) < 40
     if (field, how) != ("phase", "paused"):
         assert {reason for reason, _ in events(api)} == {"StatusContended"}
@@ -243,7 +224,7 @@ async def test_the_rest_of_a_contested_status_is_written_during_a_fight(api: Mod
 
     api.put(TICKET, "web")
     key, loop = ObjectKey("default", "web"), asyncio.get_running_loop()
-    async with operator(api, Watch(TICKET, [progress])):
+    async with operating(api, Watch(TICKET, [progress])):
         fighting = asyncio.create_task(fight(api, 600, "conditions"))
         for _ in range(30):
             await asyncio.sleep(18)
@@ -253,7 +234,7 @@ async def test_the_rest_of_a_contested_status_is_written_during_a_fight(api: Mod
 
 async def test_the_result_for_a_changed_spec_is_written_immediately_during_a_fight(api: ModelApi) -> None:
     key = api.put(TICKET, "web", spec={"seats": 2})
-    async with operator(api, noting("one")):
+    async with operating(api, noting("one")):
         fighting = asyncio.create_task(fight(api, 600, "conditions"))
         await asyncio.sleep(500)
         api.calls.clear()

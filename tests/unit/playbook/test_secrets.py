@@ -22,13 +22,14 @@ from pilothouse.kube import (
     ServerError,
     Unreachable,
 )
-from pilothouse.playbook import Group, Play, Playbook, Secondary, Stores, TaskFailed, Watch, add_watch
+from pilothouse.playbook import Group, Play, Playbook, Secondary, Stores, TaskFailed, Watch
 from pilothouse.playbook.tasks import Waiting
-from pilothouse.process import Manager, Settings
+from pilothouse.process import Settings
 from pilothouse.telemetry import forget_defects, metrics, object_context, redacted
 from pilothouse.telemetry.logs import JsonFormatter
 from pilothouse.testing import Call, Json, ModelApi
 from tests.running import running
+from tests.unit.operators import manager_of
 from tests.unit.playbook.configured import (
     CONFIG_MAP,
     DEPLOYMENT,
@@ -194,9 +195,7 @@ async def test_a_value_that_is_read_or_named(
     uid = api.read(TICKET, ticket)["metadata"]["uid"]
     owner = {"apiVersion": "tests.dev/v1", "kind": "Ticket", "name": "x", "uid": uid, "controller": True}
     api.put(FULL_SECRET, "login", metadata={"ownerReferences": [owner]}, data={"a": ENCODED})
-    manager = Manager("tickets", Settings(health_host="127.0.0.1", health_port=0), api)
-    add_watch(manager, Watch(TICKET, playbook(state), owns=[FULL_SECRET]))
-    async with running(manager):
+    async with running(manager_of(api, Watch(TICKET, playbook(state), owns=[FULL_SECRET]))):
         await asyncio.sleep(10)
         assert "(hidden)" in str(api.all(EVENT))
         require_hidden(api, ticket, lines)
@@ -257,9 +256,8 @@ async def test_an_error_outside_of_a_reconcile(
     forget_defects()
     if not late:
         api.put(FULL_SECRET, "login", data={"password": ENCODED})
-    manager = Manager("tickets", Settings(health_host="127.0.0.1", health_port=0), api)
-    add_watch(manager, Watch(TICKET, playbook(), watches=[Secondary(FULL_SECRET, **calls)]))
-    async with running(manager):
+    watch = Watch(TICKET, playbook(), watches=[Secondary(FULL_SECRET, **calls)])
+    async with running(manager_of(api, watch)):
         await asyncio.sleep(10)
         if late:
             api.put(FULL_SECRET, "login", data={"password": ENCODED})
@@ -285,7 +283,6 @@ async def test_a_reconciled_secret(api: ModelApi, ticket: ObjectKey, lines: list
     forget_defects()
     api.before = refusing(CONFIG_MAP, lambda text: Invalid(422, "Invalid", text))
     api.put(FULL_SECRET, "login", data={"password": ENCODED})
-    manager = Manager("tickets", Settings(health_host="127.0.0.1", health_port=0), api)
     calls: dict[str, Any] = {}
     if where == "predicate":
         calls = {"predicate": lambda old, new: failing_on(new)}
@@ -296,8 +293,7 @@ async def test_a_reconciled_secret(api: ModelApi, ticket: ObjectKey, lines: list
         book = Playbook(Play, tasks=[], cleanup=[named(cast("Any", use))], finalizer="tests.dev/secret")
     else:
         book = Playbook(Play, tasks=[named(cast("Any", use))])
-    add_watch(manager, Watch(FULL_SECRET, book, owns=[CONFIG_MAP], **calls))
-    async with running(manager):
+    async with running(manager_of(api, Watch(FULL_SECRET, book, owns=[CONFIG_MAP], **calls))):
         await asyncio.sleep(10)
         if where == "cleanup":
             api.remove(FULL_SECRET, ObjectKey("default", "login"))

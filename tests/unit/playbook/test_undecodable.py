@@ -10,9 +10,9 @@ import pytest
 
 from pilothouse.controller.events import EVENT
 from pilothouse.kube import Forbidden, ObjectKey, ObjectMeta, Resource
-from pilothouse.playbook import Play, Playbook, Secondary, Watch, add_watch, task
-from pilothouse.process import Manager, Settings
+from pilothouse.playbook import Play, Playbook, Secondary, Watch, task
 from pilothouse.testing import Call, ModelApi
+from tests.unit.operators import operating
 from tests.unit.playbook.airline import FINALIZER, Airline
 from tests.unit.playbook.configured import ready
 from tests.unit.playbook.conftest import Start
@@ -152,14 +152,6 @@ class ConfigMap(msgspec.Struct, frozen=True):
 CONFIG_MAP = Resource("", "v1", "ConfigMap", "configmaps", ConfigMap)
 
 
-async def run(api: ModelApi, watch: Watch) -> asyncio.Task[None]:
-    manager = Manager("tickets", Settings(health_host="127.0.0.1", health_port=0), api)
-    add_watch(manager, watch)
-    process = asyncio.create_task(manager.run(asyncio.Event()))
-    await asyncio.sleep(1)
-    return process
-
-
 @pytest.mark.parametrize("read", ["get", "owned"])
 async def test_a_secondary_object_that_cannot_be_decoded_fails_the_task_that_reads_it(
     api: ModelApi, ticket: ObjectKey, read: str
@@ -178,18 +170,17 @@ async def test_a_secondary_object_that_cannot_be_decoded_fails_the_task_that_rea
         "controller": True,
     }
     api.put(CONFIG_MAP, "web", metadata={"ownerReferences": [owner]}, data={"a": 1})
-    process = await run(api, Watch(TICKET, Playbook(Play, tasks=[reads]), owns=[CONFIG_MAP]))
-    assert ready(api, ticket)[0] == "True"
-    api.put(CONFIG_MAP, "web", data={"a": "one"})
-    await asyncio.sleep(1)
-    status, reason, message = ready(api, ticket)
-    assert (status, reason) == ("False", "Undecodable")
-    assert "ConfigMap default/web" in message
-    assert ("web", "Undecodable") in events(api)
-    api.put(CONFIG_MAP, "web", data={"a": 2})
-    await asyncio.sleep(1)
-    assert ready(api, ticket)[0] == "True"
-    process.cancel()
+    async with operating(api, Watch(TICKET, Playbook(Play, tasks=[reads]), owns=[CONFIG_MAP])):
+        assert ready(api, ticket)[0] == "True"
+        api.put(CONFIG_MAP, "web", data={"a": "one"})
+        await asyncio.sleep(1)
+        status, reason, message = ready(api, ticket)
+        assert (status, reason) == ("False", "Undecodable")
+        assert "ConfigMap default/web" in message
+        assert ("web", "Undecodable") in events(api)
+        api.put(CONFIG_MAP, "web", data={"a": 2})
+        await asyncio.sleep(1)
+        assert ready(api, ticket)[0] == "True"
 
 
 def fails(*_: Any) -> Any:
@@ -208,24 +199,21 @@ async def test_a_mapper_failure_is_reported_by_an_event_and_the_owner_is_reconci
     watch = Watch(
         TICKET, Playbook(Play, tasks=[count]), watches=[Secondary(CONFIG_MAP, mapper=fails, predicate=fails)]
     )
-    process = await run(api, watch)
-    api.put(CONFIG_MAP, "web", data={"a": 1})
-    await asyncio.sleep(1)
-    assert events(api) == [("web", "UnexpectedError")]
-    assert len([each for each in caplog.records if each.exc_info]) == 2, "each traceback once"
-    process.cancel()
+    async with operating(api, watch):
+        api.put(CONFIG_MAP, "web", data={"a": 1})
+        await asyncio.sleep(1)
+        assert events(api) == [("web", "UnexpectedError")]
+        assert len([each for each in caplog.records if each.exc_info]) == 2, "each traceback once"
 
 
 async def test_a_failing_predicate_causes_a_reconcile_and_a_failing_transform_is_reported(
     api: ModelApi, ticket: ObjectKey, caplog: pytest.LogCaptureFixture
 ) -> None:
-    process = await run(api, Watch(TICKET, Playbook(Play, tasks=[]), predicate=fails))
-    api.put(TICKET, ticket.name, spec={"seats": 7})
-    await asyncio.sleep(1)
-    assert api.read(TICKET, ticket)["status"]["observedGeneration"] == 2
-    process.cancel()
-    process = await run(api, Watch(TICKET, Playbook(Play, tasks=[]), transform=fails))
-    assert ready(api, ticket)[1] == "Undecodable"
-    assert "the transform of the watch failed with KeyError" in ready(api, ticket)[2]
-    assert not [each for each in caplog.records if each.levelno > logging.ERROR]
-    process.cancel()
+    async with operating(api, Watch(TICKET, Playbook(Play, tasks=[]), predicate=fails)):
+        api.put(TICKET, ticket.name, spec={"seats": 7})
+        await asyncio.sleep(1)
+        assert api.read(TICKET, ticket)["status"]["observedGeneration"] == 2
+    async with operating(api, Watch(TICKET, Playbook(Play, tasks=[]), transform=fails)):
+        assert ready(api, ticket)[1] == "Undecodable"
+        assert "the transform of the watch failed with KeyError" in ready(api, ticket)[2]
+        assert not [each for each in caplog.records if each.levelno > logging.ERROR]

@@ -9,10 +9,10 @@ import msgspec
 import pytest
 
 from pilothouse.kube import Forbidden, ObjectKey, ObjectMeta, Resource
-from pilothouse.playbook import Play, Playbook, Secondary, TaskFailed, Watch, add_watch, task
+from pilothouse.playbook import Play, Playbook, Secondary, TaskFailed, Watch, task
 from pilothouse.playbook.ownership import OWNER_UID
-from pilothouse.process import Manager, Settings
 from pilothouse.testing import Call, ModelApi
+from tests.unit.operators import operating
 from tests.unit.playbook.configured import (
     CONFIG_MAP,
     OWNS,
@@ -192,15 +192,9 @@ async def selective(
     api: ModelApi, book: Playbook[Any], watches: Sequence[Secondary], **settings: Any
 ) -> AsyncIterator[None]:
     """Runs an operator's process within the block."""
-    manager = Manager("tickets", Settings(health_host="127.0.0.1", health_port=0, **settings), api)
-    add_watch(manager, Watch(TICKET, book, resync=0, watches=watches))
-    process = asyncio.create_task(manager.run(asyncio.Event()))
-    await asyncio.sleep(5)
-    try:
+    async with operating(api, Watch(TICKET, book, resync=0, watches=watches), **settings):
+        await asyncio.sleep(4)
         yield
-    finally:
-        process.cancel()
-        await asyncio.gather(process, return_exceptions=True)
 
 
 SELECTIVE = (Secondary(CONFIG_MAP, selector="app=web"), Secondary(POD, field_selector="spec.nodeName=n1"))

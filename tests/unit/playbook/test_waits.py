@@ -1,19 +1,17 @@
 """Waits with a time limit, and routine waits that do not affect Ready."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
 from pilothouse.kube import ObjectKey
-from pilothouse.playbook import Group, Plan, Play, Playbook, Task, TaskFailed, Waiting, Watch, add_watch, task
+from pilothouse.playbook import Group, Plan, Play, Playbook, Task, TaskFailed, Waiting, Watch, task
 from pilothouse.playbook.groups import Step
 from pilothouse.playbook.records import WAIT_PREFIX
-from pilothouse.process import Manager, Settings
 from pilothouse.testing import ModelApi
 from pilothouse.views import DEPLOYMENT, JOB
+from tests.unit.operators import operating
 from tests.unit.playbook.configured import TicketPlay, operator, ready
 from tests.unit.tickets import TICKET
 
@@ -45,20 +43,6 @@ def waiting(world: World, what: str = "it is so", name: str = "waits", **options
         play.wait_for(what, what in world.done, **options)
 
     return wait
-
-
-@asynccontextmanager
-async def running(api: ModelApi, watch: Watch) -> AsyncIterator[None]:
-    """An operator of one watch."""
-    manager = Manager("tickets", Settings(health_host="127.0.0.1", health_port=0), api)
-    add_watch(manager, watch)
-    process = asyncio.create_task(manager.run(asyncio.Event()))
-    try:
-        await asyncio.sleep(1)
-        yield
-    finally:
-        process.cancel()
-        await asyncio.gather(process, return_exceptions=True)
 
 
 def playbook(*steps: Step[Any]) -> Playbook[TicketPlay]:
@@ -318,7 +302,7 @@ async def test_a_rollout_that_takes_too_long_fails_with_the_reason(api: ModelApi
         await play.wait_for_rollout(deployment, within=600)
 
     api_watch = Watch(TICKET, playbook(roll_out), resync=0, owns=[DEPLOYMENT])
-    async with running(api, api_watch):
+    async with operating(api, api_watch):
         assert ready(api, ticket)[:2] == ("False", "RollingOut")
         await asyncio.sleep(605)
         status, reason, message = ready(api, ticket)

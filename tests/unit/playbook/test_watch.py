@@ -22,9 +22,9 @@ from pilothouse.informer import Informer, Store
 from pilothouse.kube import EMPTY, ObjectKey
 from pilothouse.playbook import Play, Playbook, Reconciler, Secondary, Watch, add_watch, task
 from pilothouse.playbook.cluster import Cluster
-from pilothouse.process import Manager, Settings
 from pilothouse.telemetry import metrics
 from pilothouse.testing import ModelApi
+from tests.unit.operators import manager_of, operating
 from tests.unit.playbook.airline import FINALIZER
 from tests.unit.playbook.configured import CONFIG_MAP, DEPLOYMENT, OWNS, SECRET, Function, TicketPlay, named
 from tests.unit.tickets import TICKET, Ticket
@@ -32,9 +32,7 @@ from tests.unit.tickets import TICKET, Ticket
 pytestmark = pytest.mark.usefixtures("virtual_time")
 
 
-async def played(
-    api: ModelApi, watch: Callable[[Playbook[TicketPlay]], Watch], **settings: object
-) -> list[str]:
+async def played(api: ModelApi, watch: Callable[[Playbook[TicketPlay]], Watch], **settings: Any) -> list[str]:
     """Returns the names of the objects that an operator with the given watch reconciles."""
     names: list[str] = []
 
@@ -42,14 +40,8 @@ async def played(
     async def note(play: TicketPlay) -> None:
         names.append(str(play.object.metadata.key))
 
-    chosen = Settings(health_host="127.0.0.1", health_port=0, **settings)  # type: ignore[arg-type]
-    manager = Manager("tickets", chosen, api)
-    add_watch(manager, watch(Playbook(Play, tasks=[note])))
-    process = asyncio.create_task(manager.run(asyncio.Event()))
-    await asyncio.sleep(1)
-    process.cancel()
-    await asyncio.gather(process, return_exceptions=True)
-    return sorted(names)
+    async with operating(api, watch(Playbook(Play, tasks=[note])), **settings):
+        return sorted(names)
 
 
 @pytest.fixture
@@ -84,30 +76,25 @@ async def test_the_operators_setting_overrides_the_namespaces_of_the_watch(api: 
 
 
 async def test_two_watches_may_read_the_same_kind(api: ModelApi) -> None:
-    manager = Manager("tickets", Settings(health_host="127.0.0.1", health_port=0), api)
-    for name in ("one", "other"):
-        add_watch(
-            manager,
-            Watch(TICKET, Playbook(Play, tasks=[]), name=name, owns=[CONFIG_MAP], selector=f"watch={name}"),
-        )
+    manager = manager_of(
+        api,
+        *[
+            Watch(TICKET, Playbook(Play, tasks=[]), name=name, owns=[CONFIG_MAP], selector=f"watch={name}")
+            for name in ("one", "other")
+        ],
+    )
     one, other = (manager.informer(CONFIG_MAP), manager.informer(CONFIG_MAP))
     assert one is other
     assert one.store.by_index("owner", "nobody") == []
 
 
 async def test_a_secondary_kind_may_be_selected_too(api: ModelApi, ticket: ObjectKey) -> None:
-    manager = Manager("tickets", Settings(health_host="127.0.0.1", health_port=0), api)
     api.put(SECRET, "blue", metadata={"labels": {"color": "blue"}})
     api.put(SECRET, "red", metadata={"labels": {"color": "red"}})
-    add_watch(
-        manager, Watch(TICKET, Playbook(Play, tasks=[]), watches=[Secondary(SECRET, selector="color=blue")])
-    )
-    process = asyncio.create_task(manager.run(asyncio.Event()))
-    await asyncio.sleep(1)
-    store = manager.informer(SECRET, label_selector="color=blue").store
-    assert [key.name for key in store.keys()] == ["blue"]  # noqa: SIM118 - no mapping
-    process.cancel()
-    await asyncio.gather(process, return_exceptions=True)
+    watch = Watch(TICKET, Playbook(Play, tasks=[]), watches=[Secondary(SECRET, selector="color=blue")])
+    async with operating(api, watch) as manager:
+        store = manager.informer(SECRET, label_selector="color=blue").store
+        assert [key.name for key in store.keys()] == ["blue"]  # noqa: SIM118 - no mapping
 
 
 async def book(play: TicketPlay) -> None:
@@ -156,27 +143,21 @@ async def test_a_kind_that_is_declared_twice_with_different_views_is_refused(
 
 @pytest.mark.usefixtures("tickets")
 async def test_two_watches_of_a_kind_have_names_and_metrics_of_their_own(api: ModelApi) -> None:
-    manager = Manager("tickets", Settings(health_host="127.0.0.1", health_port=0), api)
     book: Playbook[TicketPlay] = Playbook(Play, tasks=[])
-    add_watch(manager, Watch(TICKET, book, workers=5))
-    add_watch(
-        manager, Watch(TICKET, book, workers=3, name="red-tickets", selector="color=red", writes_status=False)
-    )
-    process = asyncio.create_task(manager.run(asyncio.Event()))
-    await asyncio.sleep(1)
-    shown = metrics.render().decode()
-    assert 'controller_runtime_max_concurrent_reconciles{controller="ticket"} 5.0' in shown
-    assert 'controller_runtime_max_concurrent_reconciles{controller="red-tickets"} 3.0' in shown
-    held = metrics.STORE_OBJECTS.labels(str(TICKET))
-    before = sum(each.value for metric in held.collect() for each in metric.samples)
-    api.put(TICKET, "pale-red", metadata={"labels": {"color": "red"}})
-    await asyncio.sleep(1)
-    after = sum(each.value for metric in held.collect() for each in metric.samples)
-    assert after - before == 2, "one in each store"
-    with pytest.raises(ValueError, match=r"two controllers are named 'ticket'\. .* name=\.\.\."):
-        add_watch(manager, Watch(TICKET, book, writes_status=False))
-    process.cancel()
-    await asyncio.gather(process, return_exceptions=True)
+    one = Watch(TICKET, book, workers=5)
+    red = Watch(TICKET, book, workers=3, name="red-tickets", selector="color=red", writes_status=False)
+    async with operating(api, one, red) as manager:
+        shown = metrics.render().decode()
+        assert 'controller_runtime_max_concurrent_reconciles{controller="ticket"} 5.0' in shown
+        assert 'controller_runtime_max_concurrent_reconciles{controller="red-tickets"} 3.0' in shown
+        held = metrics.STORE_OBJECTS.labels(str(TICKET))
+        before = sum(each.value for metric in held.collect() for each in metric.samples)
+        api.put(TICKET, "pale-red", metadata={"labels": {"color": "red"}})
+        await asyncio.sleep(1)
+        after = sum(each.value for metric in held.collect() for each in metric.samples)
+        assert after - before == 2, "one in each store"
+        with pytest.raises(ValueError, match=r"two controllers are named 'ticket'\. .* name=\.\.\."):
+            add_watch(manager, Watch(TICKET, book, writes_status=False))
 
 
 async def test_an_object_that_leaves_the_selection_with_our_finalizer_is_logged(
@@ -190,20 +171,15 @@ async def test_an_object_that_leaves_the_selection_with_our_finalizer_is_logged(
         pass
 
     leaves, goes = book("leaves"), book("goes")
-    manager = Manager("tickets", Settings(health_host="127.0.0.1", health_port=0), api)
     playbook: Playbook[TicketPlay] = Playbook(Play, tasks=[], cleanup=[cleaned], finalizer=FINALIZER)
-    add_watch(manager, Watch(TICKET, playbook, selector="color=red"))
-    process = asyncio.create_task(manager.run(asyncio.Event()))
-    await asyncio.sleep(1)
-    api.remove(TICKET, goes)
-    api.put(TICKET, leaves.name, metadata={"labels": {}})
-    await asyncio.sleep(1)
+    async with operating(api, Watch(TICKET, playbook, selector="color=red")):
+        api.remove(TICKET, goes)
+        api.put(TICKET, leaves.name, metadata={"labels": {}})
+        await asyncio.sleep(1)
     [warning] = [each.getMessage() for each in caplog.records if "finalizer" in each.getMessage()]
     assert warning.startswith(
         "Ticket default/leaves has the finalizer tests.dev/booking and is no longer selected by 'color=red'"
     )
-    process.cancel()
-    await asyncio.gather(process, return_exceptions=True)
 
 
 def without_labels(ticket: Ticket) -> Ticket:
@@ -226,16 +202,11 @@ async def test_predicate_and_transform_of_a_watch(
     async def look(play: TicketPlay) -> None:
         labels.append(len(play.object.metadata.labels))
 
-    manager = Manager("tickets", Settings(health_host="127.0.0.1", health_port=0), api)
-    add_watch(manager, Watch(TICKET, Playbook(Play, tasks=[named(look)]), **options))
-    process = asyncio.create_task(manager.run(asyncio.Event()))
-    await asyncio.sleep(1)
-    api.put(TICKET, ticket.name, metadata={"labels": {"color": "red"}})
-    await asyncio.sleep(1)
+    async with operating(api, Watch(TICKET, Playbook(Play, tasks=[named(look)]), **options)):
+        api.put(TICKET, ticket.name, metadata={"labels": {"color": "red"}})
+        await asyncio.sleep(1)
     assert len(labels) == plays
     assert sum(labels) == plays - 1
-    process.cancel()
-    await asyncio.gather(process, return_exceptions=True)
 
 
 @pytest.mark.parametrize(("predicate", "plays"), [(any_change, 2), (generation_changed, 1)])
@@ -248,14 +219,9 @@ async def test_the_predicate_of_a_secondary(
         played.append(None)
 
     api.put(DEPLOYMENT, "web")
-    manager = Manager("tickets", Settings(health_host="127.0.0.1", health_port=0), api)
     secondary = Secondary(DEPLOYMENT, lambda deployment, stores: [ticket], predicate=predicate)
-    add_watch(manager, Watch(TICKET, Playbook(Play, tasks=[named(look)]), watches=[secondary]))
-    process = asyncio.create_task(manager.run(asyncio.Event()))
-    await asyncio.sleep(1)
-    before = len(played)
-    api.put(DEPLOYMENT, "web", status={"readyReplicas": 1})
-    await asyncio.sleep(1)
-    assert len(played) - before == plays - 1
-    process.cancel()
-    await asyncio.gather(process, return_exceptions=True)
+    async with operating(api, Watch(TICKET, Playbook(Play, tasks=[named(look)]), watches=[secondary])):
+        before = len(played)
+        api.put(DEPLOYMENT, "web", status={"readyReplicas": 1})
+        await asyncio.sleep(1)
+        assert len(played) - before == plays - 1

@@ -30,11 +30,6 @@ pytestmark = pytest.mark.usefixtures("virtual_time")
 LEASE_KEY = ObjectKey("operators", "tickets")
 
 
-@pytest.fixture
-def api() -> ModelApi:
-    return ModelApi()
-
-
 class Process:
     """An operator's process whose reconciles take `seconds`."""
 
