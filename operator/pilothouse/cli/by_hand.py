@@ -4,11 +4,12 @@ import asyncio
 import logging
 import math
 from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from pilothouse.cli.selection import Refused, Selection
 from pilothouse.controller import (
     EventRecorder,
     Fence,
@@ -21,19 +22,8 @@ from pilothouse.controller import (
 from pilothouse.controller.lease import JITTER_FACTOR, LEASE
 from pilothouse.controller.sharding import shard_lease, shard_of
 from pilothouse.informer import Informer, InformerFactory, Store
-from pilothouse.kube import (
-    Api,
-    ApiError,
-    Conflict,
-    Discovery,
-    KubeObject,
-    NotFound,
-    ObjectKey,
-    PartialObjectMetadata,
-    Resource,
-    Undecodable,
-)
-from pilothouse.kube.resource import not_served
+from pilothouse.kube import Api, Conflict, KubeObject, NotFound, ObjectKey, Resource
+from pilothouse.playbook.annotations import PAUSED, RECONCILE
 from pilothouse.playbook.assembly import Surroundings, assemble
 from pilothouse.playbook.playbook import Recap
 from pilothouse.playbook.reconciler import Reconciler
@@ -49,10 +39,6 @@ TRIES = 5
 # Seconds for reading the other kinds, and for writing Events.
 READ_SECONDS = 30.0
 FLUSH_SECONDS = 2.0
-
-
-class Refused(Exception):
-    """The command was refused. The text says why, and what to do instead."""
 
 
 @dataclass(frozen=True)
@@ -84,34 +70,6 @@ class Played:
         return tasks or bool(self.status or self.finalizers)
 
 
-def watches_of(watches: Sequence[Watch], kind: str) -> Sequence[Watch]:
-    """Returns the watches of a kind.
-
-    Args:
-        watches: All watches of the operator.
-        kind: The kind as kubectl accepts it (flightticket or flighttickets.flights.com), or the name of one
-            watch.
-
-    Raises:
-        Refused: The operator has no such watch.
-    """
-    for names in (_own_name, _kind_names):
-        if found := [watch for watch in watches if kind.lower() in names(watch)]:
-            return found
-    known = ", ".join(dict.fromkeys(watch.resource.kind for watch in watches))
-    raise Refused(f"this operator does not watch the kind {kind!r}. Its kinds: {known or 'none'}")
-
-
-def _own_name(watch: Watch) -> Sequence[str]:
-    kind = watch.resource.kind.lower()
-    return () if watch.name == kind else (watch.name.lower(),)
-
-
-def _kind_names(watch: Watch) -> Sequence[str]:
-    resource = watch.resource
-    return resource.kind.lower(), resource.plural, str(resource)
-
-
 class Hand:
     """Runs manual plays.
 
@@ -125,49 +83,7 @@ class Hand:
         self._name = name
         self._settings = settings
         self._api = api
-
-    async def watches_of(self, watches: Sequence[Watch], kind: str) -> Sequence[Watch]:
-        """Returns the watches of a kind, like the function `watches_of`, and also finds short names.
-
-        Raises:
-            Refused: The operator has no such watch, or the API server refuses to list its kinds.
-            Unreachable: The API server cannot be reached.
-        """
-        try:
-            return watches_of(watches, kind)
-        except Refused as refused:
-            with suppress(ApiError, Undecodable, Refused):
-                served = await Discovery(self._api).resolve(kind, PartialObjectMetadata)
-                return watches_of(watches, str(served))
-            raise refused
-
-    async def choose(self, watches: Sequence[Watch], key: ObjectKey) -> Watch:
-        """Returns the watch that reconciles an object, out of the watches of its kind.
-
-        Raises:
-            Refused: No watch selects the object, or more than one does.
-            KubeError: A request to the API server failed.
-        """
-        if len(watches) == 1:
-            return watches[0]  # `_read` checks later that it selects the object.
-        refusals: list[Refused] = []
-        found: list[Watch] = []
-        for watch in watches:
-            try:
-                await self._read(watch, key)
-            except Refused as refused:
-                refusals.append(refused)
-            else:
-                found.append(watch)
-        if not found:
-            raise refusals[0]
-        if len(found) > 1:
-            names = ", ".join(watch.name for watch in found)
-            raise Refused(
-                f"several watches reconcile {found[0].resource.kind} {key}: {names}. Use the name of one of "
-                "them in place of the kind."
-            )
-        return found[0]
+        self._selection = Selection(settings, api)
 
     async def check(self, watch: Watch, key: ObjectKey) -> Played:
         """Returns what a play would do, without changing anything.
@@ -179,7 +95,7 @@ class Hand:
             Refused: The operator does not reconcile this object, or there is nothing to do.
             KubeError: A request to the API server failed.
         """
-        obj = await self._read(watch, key)
+        obj = await self._selection.read(watch, key)
         own, before = watch.playbook.finalizers, obj.metadata.finalizers
         leaving = obj.metadata.deletion_timestamp is not None
         if leaving and not own.hold(obj.metadata):
@@ -208,7 +124,7 @@ class Hand:
                 another process holds the Lease, or leader election is off.
             KubeError: A request to the API server failed.
         """
-        obj = await self._read(watch, key)
+        obj = await self._selection.read(watch, key)
         if obj.metadata.annotations.get(PAUSED) == "true":
             raise Refused(
                 f"{watch.resource.kind} {key} is paused. Use --check to see what the operator would do, or "
@@ -242,7 +158,7 @@ class Hand:
     ) -> Played:
         """Repeats the play until the object does not change during it. Runs handlers that are still due."""
         for _ in range(TRIES):
-            before = await self._read(watch, key)
+            before = await self._selection.read(watch, key)
             store.observe(before)
             try:
                 await reconciler.sync(key)
@@ -285,7 +201,7 @@ class Hand:
             except TimeoutError:
                 raise Refused("; ".join(factory.waiting_for)) from None
             recorder = EventRecorder(api, self._name, self._settings.pod_name)
-            around = Surroundings(self._name, api, fence, recorder, self._namespaces(watch))
+            around = Surroundings(self._name, api, fence, recorder, self._selection.namespaces(watch))
             reconciler = assemble(watch, around, store, informers, played=recaps.append)
             async with _running(recorder.run()), asyncio.timeout(self._settings.sync_timeout):
                 with object_context(watch.resource.kind, key.namespace, key.name):
@@ -299,47 +215,8 @@ class Hand:
             field_selector=other.field_selector,
             transform=other.transform,
             # All namespaces of the operator: an object that outlives its owner may be in another one.
-            namespaces=self._namespaces(watch),
+            namespaces=self._selection.namespaces(watch),
         )
-
-    def _namespaces(self, watch: Watch) -> Sequence[str]:
-        return self._settings.watch_namespaces or watch.namespaces
-
-    async def _read(self, watch: Watch, key: ObjectKey) -> Any:
-        resource, namespaces = watch.resource, self._namespaces(watch)
-        if resource.namespaced and namespaces and key.namespace not in namespaces:
-            raise Refused(
-                f"the operator does not watch namespace {key.namespace!r}, only {', '.join(namespaces)} "
-                "(WATCH_NAMESPACE)"
-            )
-        try:
-            obj = await self._api.get(resource, key)
-        except NotFound as error:
-            if not error.reason:  # Not about an object: the API server does not know the path.
-                raise Refused(not_served(resource)) from error
-            raise Refused(
-                f"there is no {resource.kind} {key} ({error}). List the objects with "
-                f"`kubectl get {resource}{' -A' if resource.namespaced else ''}`."
-            ) from error
-        if not await self._selects(watch, key):
-            selected = " and ".join(filter(None, (watch.selector, watch.field_selector)))
-            raise Refused(
-                f"the operator does not reconcile {resource.kind} {key}: the watch {watch.name} selects "
-                f"{selected}"
-            )
-        return obj
-
-    async def _selects(self, watch: Watch, key: ObjectKey) -> bool:
-        """Asks the API server whether a watch's label and field selectors match an object."""
-        if not (watch.selector or watch.field_selector):
-            return True
-        pages = self._api.pages(
-            watch.resource,
-            namespace=key.namespace,
-            label_selector=watch.selector,
-            field_selector=",".join(filter(None, (f"metadata.name={key.name}", watch.field_selector))),
-        )
-        return any([page.items async for page in pages])
 
     @asynccontextmanager
     async def _leading(self, watch: Watch, obj: KubeObject) -> AsyncIterator[Fence]:

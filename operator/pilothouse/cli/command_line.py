@@ -121,7 +121,7 @@ def add_explain_arguments(parser: "ArgumentParser") -> None:
 
 def _run_command(name: str, command: Callable[[], Coroutine[Any, Any, int]]) -> int:
     """Runs a command and prints expected errors without a traceback."""
-    from pilothouse.cli.by_hand import Refused
+    from pilothouse.cli.selection import Refused
 
     try:
         return asyncio.run(command())
@@ -137,6 +137,7 @@ def _run_command(name: str, command: Callable[[], Coroutine[Any, Any, int]]) -> 
 async def _play(name: str, watches: Watches, variables: Mapping[str, str], options: "Namespace") -> int:
     from pilothouse.cli import report
     from pilothouse.cli.by_hand import Hand
+    from pilothouse.cli.selection import Selection
 
     settings = Settings.load(variables)
     # A person reads this log, so it is not JSON.
@@ -146,11 +147,12 @@ async def _play(name: str, watches: Watches, variables: Mapping[str, str], optio
         config = ClientConfig.load()
         settings = replace(settings, pod_namespace=settings.pod_namespace or config.namespace)
         async with Client(config, user_agent=f"{name}/{__version__}") as client:
-            hand = Hand(name, settings, client)
-            candidates = await hand.watches_of(all_watches, kind)
+            selection = Selection(settings, client)
+            candidates = await selection.watches_of(all_watches, kind)
             if candidates[0].resource.namespaced and not key.namespace:
                 key = ObjectKey(config.namespace, key.name)
-            watch = await hand.choose(candidates, key)
+            watch = await selection.choose(candidates, key)
+            hand = Hand(name, settings, client)
             played = await (hand.check if options.check else hand.play)(watch, key)
     text = report.as_json(played) if options.output == "json" else report.as_text(played, diff=options.diff)
     sys.stdout.write(text)
@@ -165,7 +167,7 @@ def _exit_code(played: "Played") -> int:
 
 async def _explain(watches: Watches, variables: Mapping[str, str], options: "Namespace") -> int:
     from pilothouse.cli import explain
-    from pilothouse.cli.by_hand import watches_of
+    from pilothouse.cli.selection import watches_of
 
     async with opened(watches, variables) as all_watches:
         chosen = watches_of(all_watches, options.kind) if options.kind else all_watches
@@ -176,7 +178,7 @@ async def _explain(watches: Watches, variables: Mapping[str, str], options: "Nam
 
 def _named(text: str, namespace: str) -> tuple[str, ObjectKey]:
     """Returns the kind and the key in KIND/NAME or KIND/NAMESPACE/NAME; a missing namespace is empty."""
-    from pilothouse.cli.by_hand import Refused
+    from pilothouse.cli.selection import Refused
 
     kind, *place = text.split("/")
     if not 1 <= len(place) <= 2 or not all((kind, *place)):

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from pilothouse.cli.by_hand import Hand, Refused, watches_of
+from pilothouse.cli.by_hand import Hand
 from pilothouse.cli.command_line import _exit_code
 from pilothouse.cli.report import as_json, as_text
+from pilothouse.cli.selection import Refused, Selection, watches_of
 from pilothouse.controller.lease import LEASE
 from pilothouse.controller.sharding import shard_of
 from pilothouse.kube import Conflict, NotFound, ObjectKey
@@ -30,6 +31,11 @@ LEASE_KEY = ObjectKey("operators", "tickets")
 @pytest.fixture
 def hand(api: ModelApi) -> Hand:
     return Hand("tickets", Settings(leader_elect=True, pod_namespace="operators", pod_name="pod-1"), api)
+
+
+@pytest.fixture
+def selection(api: ModelApi) -> Selection:
+    return Selection(Settings(), api)
 
 
 @pytest.fixture
@@ -280,11 +286,16 @@ async def test_a_kind_without_a_crd_is_named(
 
 
 async def test_an_object_is_played_by_the_watch_that_selects_it(
-    api: ModelApi, airline: Airline, ticket: ObjectKey, hand: Hand, two_watches: list[Watch]
+    api: ModelApi,
+    airline: Airline,
+    ticket: ObjectKey,
+    hand: Hand,
+    selection: Selection,
+    two_watches: list[Watch],
 ) -> None:
     red, blue = two_watches
     api.put(TICKET, ticket.name, metadata={"labels": {"color": "blue"}})
-    assert await hand.choose(watches_of(two_watches, "tickets"), ticket) is blue
+    assert await selection.choose(watches_of(two_watches, "tickets"), ticket) is blue
     assert watches_of(two_watches, "red-tickets") == [red]
     with pytest.raises(Refused, match=r"does not watch the kind 'flight'\. Its kinds: Ticket$"):
         watches_of(two_watches, "flight")
@@ -296,18 +307,18 @@ async def test_an_object_is_played_by_the_watch_that_selects_it(
 
 
 async def test_an_object_that_no_watch_selects_or_several_do_is_refused(
-    api: ModelApi, ticket: ObjectKey, hand: Hand, two_watches: list[Watch]
+    api: ModelApi, ticket: ObjectKey, selection: Selection, two_watches: list[Watch]
 ) -> None:
     with pytest.raises(Refused, match="the operator does not reconcile Ticket default/my-ticket: "):
-        await hand.choose(two_watches, ticket)
+        await selection.choose(two_watches, ticket)
     with pytest.raises(Refused, match="there is no Ticket default/other"):
-        await hand.choose(two_watches, ObjectKey("default", "other"))
+        await selection.choose(two_watches, ObjectKey("default", "other"))
     api.put(TICKET, ticket.name, metadata={"labels": {"color": "red"}})
     twins = [two_watches[0], Watch(TICKET, playbook_of(), name="all-tickets")]
     with pytest.raises(
         Refused, match="several watches reconcile Ticket default/my-ticket: red-tickets, all-tickets"
     ):
-        await hand.choose(twins, ticket)
+        await selection.choose(twins, ticket)
 
 
 @pytest.mark.parametrize("watches", [(), [Secondary(TICKET, lambda ticket, stores: ())]])

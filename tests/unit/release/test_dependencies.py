@@ -15,7 +15,7 @@ PAGE = (CHECKOUT / "docs" / "architecture.md").read_text().partition("## Depende
 OURS = {"pilothouse", "flights_operator"}
 #: For authors of operators. Not in the image.
 AUTHORS = {CHECKOUT / "operator" / "pilothouse" / name for name in ("testing", "packaging")}
-#: Needed only on a host, and imported only there: pilothouse.kube.kubeconfig.
+#: Needed only on a host, and imported only there: pilothouse.kube.kubeconfig_files.
 OPTIONAL = {"yaml"}
 
 
