@@ -1,4 +1,4 @@
-"""The images that the cluster itself needs: packed from tools and Debian packages, and cached by content."""
+"""Images packed from tools and Debian packages, cached by content: the cluster's own, and those of etcd."""
 
 from __future__ import annotations
 
@@ -122,8 +122,58 @@ def _version(tool: str) -> str:
     return toolchain.TOOLS[tool].version
 
 
-_SHELL = {"Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"], "Cmd": ["sh"]}
+def _etcd_image(tool: str) -> BaseImage:
+    """Returns an image of etcd like the official ones: three static programs, no shell and no entrypoint.
+
+    The model is Dockerfile-release.amd64 of etcd-io/etcd. The certificate authorities and time zones of its
+    base image are left out, because etcd does not need them.
+    """
+    return BaseImage(
+        "coreos/etcd",
+        (_version(tool),),
+        _etcd_layer(tool),
+        tools=(tool,),
+        config={
+            **_PATH,
+            "Cmd": ["/usr/local/bin/etcd"],
+            "WorkingDir": "/var/lib/etcd/",
+            "ExposedPorts": {"2379/tcp": {}, "2380/tcp": {}},
+        },
+        salt=repr(_ETCD_FILES),
+    )
+
+
+def _etcd_layer(tool: str) -> Callable[[Blobs], list[Descriptor]]:
+    def pack(blobs: Blobs) -> list[Descriptor]:
+        # A binary's name may have the version as a suffix. In the image it has none.
+        programs = [
+            Entry(f"usr/local/bin/{binary.partition('-')[0]}", source=toolchain.binary(binary))
+            for binary in toolchain.TOOLS[tool].binaries
+        ]
+        return [blobs.put_layer([*programs, *_ETCD_FILES])]
+
+    return pack
+
+
+_PATH = {"Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]}
+_SHELL = {**_PATH, "Cmd": ["sh"]}
 _SHELL_NONROOT = {**_SHELL, "User": _NONROOT}
+
+#: The users, the order of name resolution, and the folders of the official images.
+_ETCD_FILES = (
+    Entry(
+        "etc/passwd",
+        text="root:x:0:0::/root:/sbin/nologin\nnonroot:x:65532:65532::/:/sbin/nologin\n",
+        mode=0o644,
+    ),
+    Entry("etc/group", text="root:x:0:\nnonroot:x:65532:\n", mode=0o644),
+    Entry("etc/nsswitch.conf", text="hosts: files dns\n", mode=0o644),
+    Entry("tmp", mode=0o1777),
+    Entry("var/etcd"),
+    Entry("var/lib/etcd"),
+)
+#: The images of etcd, which are named after their tools: from the oldest version to the newest.
+ETCD_IMAGES = ("etcd-3.5.0", "etcd-3.5", "etcd", "etcd-3.7")
 
 IMAGES: Mapping[str, BaseImage] = {
     "pause": BaseImage("pause", ("3.10",), _pause, config={"Entrypoint": ["/pause"], "User": "65535:65535"}),
@@ -171,13 +221,7 @@ IMAGES: Mapping[str, BaseImage] = {
     "scorecard-storage": BaseImage(
         "operator-framework/scorecard-storage", (_version("operator-sdk"),), _busybox, config=_SHELL_NONROOT
     ),
-    "etcd": BaseImage(
-        "coreos/etcd",
-        (_version("etcd"),),
-        _binaries("etcd", "etcdctl", "etcdutl", folder="/usr/local/bin", tools=True),
-        tools=("etcd",),
-        config={**_SHELL, "Cmd": ["/usr/local/bin/etcd"]},
-    ),
+    **{tool: _etcd_image(tool) for tool in ETCD_IMAGES},
     "local-path-provisioner": BaseImage(
         "rancher/local-path-provisioner",
         (_version("local-path-provisioner"),),

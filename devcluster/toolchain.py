@@ -93,6 +93,13 @@ _KUBERNETES_BINARIES = (
 )  # fmt: skip
 
 
+def _etcd(name: str, suffix: str = "") -> Tool:
+    """Returns the tool of etcd's three programs. The suffix distinguishes the binaries of another version."""
+    modules = {"etcd": "server", "etcdctl": "etcdctl", "etcdutl": "etcdutl"}
+    binaries = {f"{binary}{suffix}": f"{_ETCD}/{module}/v3" for binary, module in modules.items()}
+    return Tool(name, f"{_ETCD}/server/v3", binaries)
+
+
 def _kubernetes_version(minor: str) -> tuple[str, ...]:
     """Returns `-X` settings without which the components report v0.0.0, which clients refuse."""
     base = "k8s.io/component-base/version"
@@ -102,15 +109,12 @@ def _kubernetes_version(minor: str) -> tuple[str, ...]:
 TOOLS: Mapping[str, Tool] = {
     tool.name: tool
     for tool in (
-        Tool(
-            "etcd",
-            f"{_ETCD}/server/v3",
-            {
-                "etcd": f"{_ETCD}/server/v3",
-                "etcdctl": f"{_ETCD}/etcdctl/v3",
-                "etcdutl": f"{_ETCD}/etcdutl/v3",
-            },
-        ),
+        # The control plane's etcd, and one of the versions that the etcd operator is tested with.
+        _etcd("etcd"),
+        # The other versions: the one in the sample manifest, the newest of 3.5, and the newest minor.
+        _etcd("etcd-3.5.0", "-3.5.0"),
+        _etcd("etcd-3.5", "-3.5"),
+        _etcd("etcd-3.7", "-3.7"),
         Tool(
             "kubernetes",
             _K8S,

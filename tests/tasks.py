@@ -13,11 +13,14 @@ from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from devcluster import target as targets
+from devcluster.base_images import ETCD_IMAGES
 from devcluster.shell import ClusterError
 from devcluster.tasks import speaking_plainly, whole_number
 
 #: The tools of the API tests: the newest and the oldest supported Kubernetes.
 API_TOOLS = "etcd,kubernetes,kubernetes-oldest"
+#: The tools of the cluster tests, besides the cluster's own. Each image of etcd is named after its tool.
+ETCD_TOOLS = ",".join(ETCD_IMAGES)
 ROOT = Path(__file__).resolve().parent.parent
 
 CHECKS = {
@@ -51,14 +54,14 @@ def unit(c: Context, select: str = "") -> None:
 @task(help={"select": "pytest's -k expression"})
 def api(c: Context, select: str = "") -> None:
     """Runs the API tests against a real kube-apiserver and etcd, without a node."""
-    _build(c)
+    _build(c, API_TOOLS)
     _pytest(c, "tests/api", select)
 
 
 @task(help={"select": "pytest's -k expression"})
 def cluster(c: Context, select: str = "") -> None:
     """Runs the cluster tests on the node with OLM. Starts the cluster if it is down."""
-    _ready()
+    _ready(c)
     _pytest(c, "tests/cluster", select)
 
 
@@ -66,8 +69,8 @@ def cluster(c: Context, select: str = "") -> None:
 def everything(c: Context) -> None:
     """Runs everything, as CI does: the checks, then the unit, API and cluster tests."""
     check(c)
-    _build(c)
-    _ready()
+    _build(c, API_TOOLS)
+    _ready(c)
     _pytest(c, "tests/unit tests/faults tests/api tests/cluster", "")
 
 
@@ -86,9 +89,9 @@ def bench_flights(_: Context) -> None:
     print(flights.table(flights.Bench().run()))
 
 
-def _build(c: Context) -> None:
-    """Builds the tools of the API tests, because that takes longer than the timeout of a test."""
-    _tool(c, f"-m invoke tools.build --only {API_TOOLS}")
+def _build(c: Context, tools: str) -> None:
+    """Builds the tools of tests before pytest runs, because that takes longer than the timeout of a test."""
+    _tool(c, f"-m invoke tools.build --only {tools}")
 
 
 @task(
@@ -155,10 +158,12 @@ def bench_profile(_: Context) -> None:
         print(page)
 
 
-def _ready() -> None:
+def _ready(c: Context) -> None:
     """Starts the cluster before pytest runs, because pytest would hide the progress."""
     try:
-        targets.ensure()
+        target = targets.ensure()
+        if target.local:  # Another cluster pulls the official images of etcd.
+            _build(c, ETCD_TOOLS)
     except ClusterError as error:
         raise Exit(str(error), code=1) from None
 
