@@ -180,6 +180,13 @@ TOOLS: Mapping[str, Tool] = {
             },
             sources="tests/bench/peers",
         ),
+        # Checks whether the history of reads and writes of an etcd cluster is linearizable.
+        Tool(
+            "linearizability",
+            "github.com/anishathalye/porcupine",
+            {"linearizability": "pilothouse/etcd/checker"},
+            sources="tests/etcd/checker",
+        ),
         # Also part of the benchmark.
         Tool("ansible-operator", _ANSIBLE, {"ansible-operator": f"{_ANSIBLE}/cmd/ansible-operator"}),
     )

@@ -20,7 +20,7 @@ from devcluster.tasks import speaking_plainly, whole_number
 #: The tools of the API tests: the newest and the oldest supported Kubernetes.
 API_TOOLS = "etcd,kubernetes,kubernetes-oldest"
 #: The tools of the cluster tests, besides the cluster's own. Each image of etcd is named after its tool.
-ETCD_TOOLS = ",".join(ETCD_IMAGES)
+ETCD_TOOLS = ",".join((*ETCD_IMAGES, "linearizability"))
 ROOT = Path(__file__).resolve().parent.parent
 
 CHECKS = {
