@@ -1,9 +1,12 @@
 """TLS settings for a cluster, from files that may be rotated while the process runs, or from data."""
 
+import os
 import ssl
+import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
 
 from pilothouse.kube.files import RotatedFiles
@@ -74,19 +77,30 @@ class TlsFiles:
         context = tls_context(ca_file=self.ca_file, ca_data=self.ca_data, verify=self.verify)
         if not (self.cert_file or self.cert_data):
             return context
-        # OpenSSL reads certificates and keys only from files. These files are private, and deleted below.
-        with tempfile.TemporaryDirectory(prefix="pilothouse-") as folder:
-            certificate = self.cert_file or _written(folder, "tls.crt", self.cert_data)
-            key = self.key_file or (self.key_data and _written(folder, "tls.key", self.key_data))
+        with ExitStack() as files:
+            certificate = self.cert_file or files.enter_context(_file(self.cert_data or ""))
+            key = self.key_file or (self.key_data and files.enter_context(_file(self.key_data)))
             context.load_cert_chain(certificate, key or None, password=_no_passphrase)
         return context
 
 
-def _written(folder: str, name: str, text: str | None) -> str:
-    path = Path(folder, name)
-    path.touch(mode=0o600)
-    path.write_text(text or "")
-    return str(path)
+@contextmanager
+def _file(text: str) -> Iterator[str]:
+    """Yields the path of a file with this text, because OpenSSL reads certificates and keys only from files.
+
+    On Linux the file exists only in memory. So the key is never on a disk, and a container needs no writable
+    folder. Elsewhere it is a private temporary file, which is deleted.
+    """
+    if sys.platform == "linux":
+        with open(os.memfd_create("pilothouse"), "wb") as memory:
+            memory.write(text.encode())
+            memory.flush()
+            yield f"/proc/self/fd/{memory.fileno()}"
+    else:
+        with tempfile.NamedTemporaryFile("w", prefix="pilothouse-") as file:
+            file.write(text)
+            file.flush()
+            yield file.name
 
 
 def _no_passphrase() -> str:

@@ -205,3 +205,16 @@ def _peer(connection: socket.socket) -> object:
     with suppress(OSError):
         return connection.getpeername()
     return None
+
+
+async def test_a_certificate_as_text_needs_no_writable_folder(authority, server, monkeypatch):
+    """The operator's container has a read-only file system, and the key must not be on a disk."""
+    monkeypatch.setattr("tempfile.tempdir", "/nonexistent")
+    certificate, key = authority.issue("from-text")
+    tls = TlsFiles(
+        ca_data=authority.ca_file.read_text(),
+        cert_data=certificate.read_text(),
+        key_data=key.read_text(),
+    )
+    async with Client(config(server, tls), user_agent="tests/1") as client:
+        assert await name(client) == "from-text"
