@@ -4,12 +4,12 @@
 ARG BASE=docker.io/library/python:3.13-slim
 
 FROM ${BASE} AS build
-COPY requirements/runtime.txt /build/
+COPY requirements/image.txt /build/
 # For your own package index or proxy: --secret id=pip,src=PIP.CONF, and --secret id=ca,src=BUNDLE for its CA certificates.
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt \
     python3 -m pip install --no-cache-dir --disable-pip-version-check --no-compile --no-deps \
-    --only-binary=:all: --require-hashes --target=/opt/pilothouse/site -r /build/runtime.txt
+    --only-binary=:all: --require-hashes --target=/opt/pilothouse/site -r /build/image.txt
 # Unchecked byte code does not depend on time stamps: it stays valid when a layer is copied, and is not checked at start.
 # Sources and headers that only a compiler needs are removed.
 RUN find /opt/pilothouse/site -name '*.pyx' -o -name '*.pxd' -o -name '*.pyi' -o -name '*.c' -o -name '*.h' | xargs -r rm \

@@ -3,7 +3,7 @@
 from invoke.collection import Collection
 
 from devcluster.tasks import cluster_tasks, tools_tasks
-from release import by_hand, core_types, new, projects
+from release import by_hand, core_types, etcd_stubs, new, projects
 from release import tasks as release
 from tests import tasks as tests
 
@@ -16,6 +16,7 @@ namespace = Collection(
     projects.project,
     release.generate,
     core_types.core_types,
+    etcd_stubs.etcd_protos,
     release.bundle,
     release.catalog,
     release.scorecard,

@@ -287,17 +287,23 @@ def parse_go_version(text: str) -> tuple[int, int, int]:
     return (int(match[1]), int(match[2]), int(match[3] or 0)) if match else (0, 0, 0)
 
 
-def module_folder(tool: Tool) -> Path:
-    """Returns the folder with the sources of a tool's module. Go downloads them if they are missing."""
+def module_folder(tool: Tool, module: str = "") -> Path:
+    """Returns the folder with the sources of a module. Go downloads them if they are missing.
+
+    Args:
+        tool: The tool whose go.sum pins the module.
+        module: A module with the version of the tool. Empty: the tool's own.
+    """
+    module = module or tool.module
     text = run(
-        [go(), "mod", "download", "-json", f"{tool.module}@{tool.version}"],
+        [go(), "mod", "download", "-json", f"{module}@{tool.version}"],
         timeout=600,
         env=_go_environment(),
         cwd=tool.folder,
     )
     match = re.search(r'"Dir": "([^"]+)"', text)
     if not match:
-        raise ClusterError(f"Go did not report the folder of {tool.module}: {text[:200]}")
+        raise ClusterError(f"Go did not report the folder of {module}: {text[:200]}")
     return Path(match[1])
 
 

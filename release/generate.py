@@ -1,4 +1,4 @@
-"""Generates files from the types: CRDs, the API part of ClusterServiceVersions, reference pages."""
+"""Generates files: CRDs, the API part of ClusterServiceVersions and reference pages from the types; stubs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from devcluster.folders import CHECKOUT
 from pilothouse.api import Kind
 from pilothouse.api.crd import crd
-from release import docstrings, metrics
+from release import docstrings, etcd_stubs, metrics
 from release.descriptors import owned
 from release.documents import Document, dump, load
 from release.packages import PACKAGES, Package
@@ -29,7 +29,7 @@ def files() -> dict[Path, str]:
     found[folder / "pilothouse.md"] = docstrings.facade()
     for name in docstrings.PACKAGES:
         found[folder / f"{name}.md"] = docstrings.page(f"pilothouse.{name}")
-    return found
+    return found | etcd_stubs.files()
 
 
 def manifests(package: Package, command: str) -> dict[Path, str]:

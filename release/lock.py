@@ -10,7 +10,10 @@ from devcluster.shell import run
 
 #: The arguments of uv for each lock file.
 _LOCKS = {
+    # What the framework needs. The wheel has a copy.
     "runtime.txt": ("pyproject.toml",),
+    # What is in the image of our operators.
+    "image.txt": ("--constraints", "requirements/runtime.txt", "--group", "operators", "pyproject.toml"),
     "build.txt": ("--group", "build"),
     "dev.txt": ("--group", "dev", "--all-extras", "pyproject.toml"),
     "bench.txt": ("--group", "bench", "pyproject.toml"),

@@ -41,7 +41,7 @@ def lock(_: Context, upgrade: bool = False) -> None:
 @task(help=_CHECK)
 @speaking_plainly
 def generate(_: Context, check: bool = False) -> None:
-    """Writes CRDs, the API part of ClusterServiceVersions, and docs/reference from the types."""
+    """Writes CRDs, the API part of ClusterServiceVersions, docs/reference, and the stubs of etcd."""
     _put(generated.files(), check, "inv generate")
 
 

@@ -29,7 +29,11 @@ An error says nothing about whether a member is alive. In particular, Permission
 of the member is unknown.
 """
 
-from typing import Literal
+from typing import Final, Literal
+
+_PREFIX: Final = "etcdserver: "
+# The gRPC statuses that do not show whether the call was executed.
+_INDEFINITE: Final = frozenset(("ABORTED", "CANCELLED", "DATA_LOSS", "INTERNAL", "UNKNOWN"))
 
 
 class EtcdError(Exception):
@@ -87,15 +91,22 @@ class Undecodable(EtcdError):
 class Refused(EtcdError):
     """Etcd answered with an error.
 
+    Args:
+        call: Who refused what, for the text: `etcd at 10.0.0.7:2379 refused MemberAdd`.
+        code: The gRPC status.
+        message: Etcd's message.
+
     Attributes:
         code: The gRPC status, such as `FAILED_PRECONDITION`.
         message: Etcd's own message, such as `etcdserver: member not found`.
     """
 
-    def __init__(self, text: str, *, code: str, message: str) -> None:
-        super().__init__(text)
+    def __init__(self, call: str, code: str, message: str) -> None:
+        super().__init__(f"{call}: {message.removeprefix(_PREFIX) or code}")
         self.code = code
         self.message = message
+        # Another server or library may be the source of such an answer, so its cause is not known.
+        self.maybe_executed = type(self).maybe_executed or code in _INDEFINITE
 
 
 class Unavailable(Refused):
@@ -161,3 +172,39 @@ class NoSpace(Refused):
 
 class Compacted(Refused):
     """The revision has been compacted."""
+
+
+# etcd: api/v3rpc/rpctypes/error.go. The texts are those of 3.5, 3.6 and 3.7. The gRPC statuses differ between
+# them, so the text decides.
+_BY_MESSAGE: Final[dict[str, type[Refused]]] = {
+    "no leader": NoLeader,
+    "user name is empty": PermissionDenied,
+    "authentication failed, invalid user ID or password": PermissionDenied,
+    "invalid auth token": PermissionDenied,
+    "revision of auth store is old": PermissionDenied,
+    "permission denied": PermissionDenied,
+    "unhealthy cluster": UnhealthyCluster,
+    "re-configuration failed due to not enough started members": NotEnoughStartedMembers,
+    "too many learner members in cluster": TooManyLearners,
+    "can only promote a learner member which is in sync with leader": LearnerNotReady,
+    "can only promote a learner member": NotALearner,
+    "member not found": MemberNotFound,
+    "member ID already exist": MemberExists,
+    "Peer URLs already exists": MemberExists,
+    "rpc not supported for learner": LearnerUnsupported,
+    "not leader": NotLeader,
+    "bad leader transferee": BadLeaderTransferee,
+    "mvcc: database space exceeded": NoSpace,
+    "mvcc: required revision has been compacted": Compacted,
+}
+_BY_CODE: Final[dict[str, type[Refused]]] = {
+    "PERMISSION_DENIED": PermissionDenied,
+    "UNAUTHENTICATED": PermissionDenied,
+    "UNAVAILABLE": Unavailable,
+}
+
+
+def refusal(call: str, code: str, message: str) -> Refused:
+    """Returns the error for an answer of etcd; for the arguments see `Refused`."""
+    kind = _BY_MESSAGE.get(message.removeprefix(_PREFIX)) or _BY_CODE.get(code) or Refused
+    return kind(call, code, message)

@@ -15,18 +15,18 @@ class Authority:
         self.ca_file = folder / "ca.crt"
         self._openssl("-x509", "-keyout", folder / "ca.key", "-out", self.ca_file, "-subj", "/CN=test-ca")
 
-    def issue(self, name: str) -> tuple[Path, Path]:
-        """Return the files of a new certificate, for 127.0.0.1, and its key."""
+    def issue(self, name: str, alternative_names: str = "IP:127.0.0.1") -> tuple[Path, Path]:
+        """Returns the files of a new certificate and its key, for the given names in OpenSSL's notation."""
         certificate, key = self._folder / f"{name}.crt", self._folder / f"{name}.key"
         ca = ("-CA", self.ca_file, "-CAkey", self._folder / "ca.key")
-        alternative = ("-addext", "subjectAltName=IP:127.0.0.1")
+        alternative = ("-addext", f"subjectAltName={alternative_names}")
         self._openssl("-x509", *ca, *alternative, "-keyout", key, "-out", certificate, "-subj", f"/CN={name}")
         return certificate, key
 
-    def server_context(self, name: str) -> ssl.SSLContext:
+    def server_context(self, name: str, alternative_names: str = "IP:127.0.0.1") -> ssl.SSLContext:
         """Returns the settings of a server that accepts only clients with a certificate of this CA."""
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=self.ca_file)
-        context.load_cert_chain(*self.issue(name))
+        context.load_cert_chain(*self.issue(name, alternative_names))
         # Python 3.13 would refuse such a CA.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         context.verify_mode = ssl.CERT_REQUIRED
