@@ -72,7 +72,7 @@ class Operation(msgspec.Struct, frozen=True, omit_defaults=True, tag="operation"
             write has a value of its own.
         revision: The revision of an acknowledged write.
         attempt: The attempt of a write, from 1.
-        error: Why it failed or has no answer.
+        error: Why it failed or has no answer: the type of the error, a colon and its text.
     """
 
     client: int
@@ -114,7 +114,7 @@ class Figures:
     writes: int
     #: Writes without an acknowledged attempt.
     failed_writes: int
-    #: Attempts of writes and reads that failed or have no answer, by their error.
+    #: Attempts of writes and reads that failed or have no answer, by the type of their error.
     errors: Mapping[str, int]
     #: The longest time without an acknowledged write, and when it began, counted from the start.
     longest_gap: float
@@ -178,7 +178,9 @@ class History:
             reads=len(self.operations) - len(writes),
             writes=len(started),
             failed_writes=len(started - {(each.client, each.number) for each in acknowledged}),
-            errors=Counter(each.error for each in self.operations if each.outcome is not Outcome.OK),
+            errors=Counter(
+                each.error.partition(":")[0] for each in self.operations if each.outcome is not Outcome.OK
+            ),
             longest_gap=gap / 1e6,
             gap_began=(gap_began - self.begin.at) / 1e6,
             late=max((each.called - at for each, at in due if each.attempt == 1), default=0) / 1e6,

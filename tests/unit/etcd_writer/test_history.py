@@ -55,7 +55,7 @@ def test_a_write_fails_only_if_no_attempt_was_acknowledged() -> None:
     figures = History.of([*failed(5, 6), retried]).figures()
     assert figures.writes == 100
     assert figures.failed_writes == 1
-    assert figures.errors == {"Unavailable: no leader": 2}
+    assert figures.errors == {"Unavailable": 2}
     assert figures.late == 0  # Only the first attempt has a time at which it is due.
 
 
