@@ -13,10 +13,10 @@ from devcluster import etcd_images
 from devcluster import target as targets
 from devcluster.kubectl import Kubectl
 from devcluster.shell import CommandError
+from tests.cluster.etcd_pod import CLIENTS, pod
 
 pytestmark = pytest.mark.timeout(900)
 NAMESPACE = "pilothouse-etcd-images"
-CLIENTS = "http://127.0.0.1:2379"
 
 
 @dataclass
@@ -38,46 +38,6 @@ class Images:
     def execute(self, pod: str, *words: str) -> str:
         """Runs a program in the pod and returns what it printed."""
         return self.kubectl("exec", pod, "-n", NAMESPACE, "--", *words)
-
-
-def pod(name: str, image: str) -> dict[str, object]:
-    """Returns a cluster of one member with a volume that ends with the pod."""
-    container = {
-        "name": "etcd",
-        "image": image,
-        # These replace the image's Cmd. They would be arguments of an entrypoint if there were one.
-        "args": [
-            "/usr/local/bin/etcd",
-            "--data-dir=/var/etcd/data",
-            "--listen-client-urls=http://0.0.0.0:2379",
-            f"--advertise-client-urls={CLIENTS}",
-        ],
-        "readinessProbe": {"httpGet": {"path": "/health", "port": 2379}, "periodSeconds": 1},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
-        "volumeMounts": [{"name": "data", "mountPath": "/var/etcd"}],
-    }
-    restricted = {
-        "runAsNonRoot": True,
-        "runAsUser": 12345,
-        "fsGroup": 12345,
-        "seccompProfile": {"type": "RuntimeDefault"},
-    }
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name},
-        "spec": {
-            "automountServiceAccountToken": False,
-            "terminationGracePeriodSeconds": 1,
-            "securityContext": restricted,
-            "containers": [container],
-            "volumes": [{"name": "data", "emptyDir": {}}],
-        },
-    }
 
 
 @pytest.fixture(scope="module")
