@@ -1,12 +1,13 @@
 """A typed client for the Kubernetes API, based on aiohttp. It decodes objects into views."""
 
+from typing import TYPE_CHECKING
+
 from pilothouse.kube.answers import EventType, Misfit, Page, WatchEvent
 from pilothouse.kube.api import Api, PatchType
 from pilothouse.kube.client import Client
 from pilothouse.kube.codec import encodable
 from pilothouse.kube.config import ClientConfig
 from pilothouse.kube.deadline import Deadline, DeadlineExceeded
-from pilothouse.kube.discovery import Discovery
 from pilothouse.kube.errors import (
     AlreadyExists,
     ApiError,
@@ -55,6 +56,9 @@ from pilothouse.kube.secrets import (
 from pilothouse.kube.subresources import Scale, evict, pod_log, scale_of
 from pilothouse.kube.tls import TlsFiles, tls_context
 from pilothouse.kube.tokens import FileToken, StaticToken, TokenSource
+
+if TYPE_CHECKING:
+    from pilothouse.kube.discovery import Discovery
 
 __all__ = [
     "EMPTY",
@@ -120,3 +124,14 @@ __all__ = [
     "values_of",
     "version",
 ]
+
+
+if not TYPE_CHECKING:
+    # Hidden from type checkers: with this function, they would accept every misspelled name.
+    def __getattr__(name: str) -> object:
+        """Imports Discovery when it is first used (PEP 562): an operator that runs does not need it."""
+        if name != "Discovery":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from pilothouse.kube.discovery import Discovery
+
+        return Discovery

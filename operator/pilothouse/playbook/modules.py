@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pilothouse.kube import Conflict, KubeError, KubeObject, NotFound, ObjectKey, Resource
-from pilothouse.playbook.actions import Actions
 from pilothouse.playbook.apply import Apply
 from pilothouse.playbook.awaited import PlaybookError, awaited
 from pilothouse.playbook.cluster import Cluster
@@ -16,6 +15,7 @@ from pilothouse.playbook.tasks import RESULT, TaskFailed, Waiting, refused
 from pilothouse.playbook.tasks import seconds as in_seconds
 
 if TYPE_CHECKING:
+    from pilothouse.playbook.actions import Actions
     from pilothouse.views import Deployment, Job, StatefulSet
 
 T = TypeVar("T", bound=KubeObject)
@@ -517,7 +517,10 @@ class ObjectModules(Generic[T]):
         if contended is not None:
             self._report(contended)
 
-    def _actions(self, *, owned: bool) -> Actions:
+    def _actions(self, *, owned: bool) -> "Actions":
+        # Imported when used, as in `create`.
+        from pilothouse.playbook.actions import Actions
+
         return Actions(self.cluster, self.object.metadata, owned=owned, check=self.check)
 
 

@@ -1,7 +1,7 @@
 """Creates and runs the play of each reconcile, with what the object's last reconcile in this process left."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pilothouse.kube import KubeObject, ObjectKey, Resource, hide_contents
 from pilothouse.playbook.cluster import Cluster
@@ -11,20 +11,6 @@ from pilothouse.playbook.records import Annotate, Records
 from pilothouse.playbook.tasks import Task
 
 T = TypeVar("T", bound=KubeObject)
-
-
-class Notified(NamedTuple):
-    """Handlers that were notified in an object's last reconcile and have not run."""
-
-    uid: str
-    handlers: set[Task[Any]]
-
-
-class Settled(NamedTuple):
-    """A state of an object: its UID and generation; for kinds without generation, its resourceVersion."""
-
-    uid: str
-    state: str
 
 
 class Plays(Generic[T]):
@@ -58,9 +44,10 @@ class Plays(Generic[T]):
         self._annotate = annotate
         self._record = record
         self._writes_status = writes_status
-        self._notified: dict[ObjectKey, Notified] = {}
+        # The handlers that were notified in an object's last reconcile and have not run, with its UID.
+        self._notified: dict[ObjectKey, tuple[str, set[Task[Any]]]] = {}
         # For kinds without a status: the states that were reconciled.
-        self._settled: dict[ObjectKey, Settled] = {}
+        self._settled: dict[ObjectKey, tuple[str, str]] = {}
 
     def create(self, obj: T, *, check: bool) -> Play[T, Any]:
         """Returns the play of an object.
@@ -92,20 +79,19 @@ class Plays(Generic[T]):
         if not self._playbook.handlers:
             return await self._playbook.run(play)
         metadata = play.object.metadata
-        pending = self._notified.pop(metadata.key, None)
-        if pending is not None and pending.uid == metadata.uid:
-            play.notified |= pending.handlers
+        uid, handlers = self._notified.pop(metadata.key, ("", set()))
+        if uid == metadata.uid:
+            play.notified |= handlers
         try:
             return await self._playbook.run(play)
         finally:
             if play.notified:
-                self._notified[metadata.key] = Notified(metadata.uid, play.notified)
+                self._notified[metadata.key] = metadata.uid, play.notified
 
     def due(self, key: ObjectKey) -> Sequence[str]:
         """Returns the names of the handlers that were notified in the last reconcile and have not run."""
-        pending = self._notified.get(key)
-        handlers = self._playbook.handlers if pending is not None else ()
-        return [handler.name for handler in handlers if pending and handler in pending.handlers]
+        _, pending = self._notified.get(key, ("", set()))
+        return [handler.name for handler in self._playbook.handlers if handler in pending]
 
     def note_settled(self, play: Play[T, Any], *, settled: bool) -> None:
         """Records whether an object without a status of ours was reconciled in its current state."""
@@ -121,8 +107,7 @@ class Plays(Generic[T]):
         self._settled.pop(key, None)
 
 
-def _state(obj: KubeObject) -> Settled:
+def _state(obj: KubeObject) -> tuple[str, str]:
+    """Returns an object's UID and generation; for kinds without a generation, its resourceVersion."""
     metadata = obj.metadata
-    return Settled(
-        metadata.uid, str(metadata.generation) if metadata.generation else metadata.resource_version
-    )
+    return metadata.uid, str(metadata.generation) if metadata.generation else metadata.resource_version
