@@ -17,8 +17,8 @@ from devcluster.base_images import ETCD_IMAGES
 from devcluster.shell import ClusterError
 from devcluster.tasks import speaking_plainly, whole_number
 
-#: The tools of the API tests: the newest and the oldest supported Kubernetes.
-API_TOOLS = "etcd,kubernetes,kubernetes-oldest"
+#: The tools of the API tests: two versions of Kubernetes, and the checker of etcd's histories.
+API_TOOLS = "etcd,kubernetes,kubernetes-oldest,linearizability"
 #: The tools of the cluster tests, besides the cluster's own. Each image of etcd is named after its tool.
 ETCD_TOOLS = ",".join((*ETCD_IMAGES, "linearizability"))
 ROOT = Path(__file__).resolve().parent.parent
