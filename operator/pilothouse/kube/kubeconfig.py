@@ -7,14 +7,15 @@ and the field. Only fields that Kubernetes does not define are ignored, with a w
 import base64
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, TypedDict
 from urllib.parse import quote, urlsplit
 
-from pilothouse.kube.exec_plugin import ExecCommand, ExecPlugin, PluginTls
+from pilothouse.kube.exec_plugin import ExecPlugin, PluginTls
+from pilothouse.kube.kubeconfig_exec import exec_command
 from pilothouse.kube.kubeconfig_files import choose, load
 from pilothouse.kube.kubeconfig_tls import tls_of
-from pilothouse.kube.kubeconfig_types import Cluster, Context, Exec, Found, User
+from pilothouse.kube.kubeconfig_types import Cluster, Context, Found, User
 from pilothouse.kube.proxies import proxy_from_environment
 from pilothouse.kube.tls import TlsSource
 from pilothouse.kube.tokens import FileToken, StaticToken, TokenSource, has_control_character
@@ -22,9 +23,6 @@ from pilothouse.telemetry import hide_everywhere
 
 log = logging.getLogger(__name__)
 
-EXEC_VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
-# client-go, tools/clientcmd: the cluster's extension that is passed to exec plugins.
-_EXEC_EXTENSION = "client.authentication.k8s.io/exec"
 # The characters besides letters and digits in the name of a header (RFC 9110, token), except the percent
 # sign.
 _HEADER_CHARACTERS = "!#$&'*+-.^_`|~"
@@ -162,54 +160,8 @@ def _credentials(
         # client-go, plugin/pkg/client/auth/exec: UpdateTransportConfig.
         log.warning("Not using the exec plugin of %s, because it also has other credentials", user.what)
         return token, tls, headers
-    plugin = ExecPlugin(_exec_command(cluster, user, given.exec))
+    plugin = ExecPlugin(exec_command(cluster, user, given.exec))
     return plugin, PluginTls(tls, plugin), headers
-
-
-def _exec_command(cluster: Found[Cluster], user: Found[User], given: Exec) -> ExecCommand:
-    if given.api_version not in EXEC_VERSIONS:
-        raise user.wrong(f"its exec.apiVersion is {given.api_version!r}: use {' or '.join(EXEC_VERSIONS)}")
-    if not given.command:
-        raise user.wrong("its exec.command is missing: set it to the plugin's program")
-    if any(not each.name for each in given.env):
-        raise user.wrong("an entry of its exec.env has no name: give it one")
-    mode = given.interactive_mode
-    if not mode and given.api_version.endswith("/v1beta1"):
-        mode = "IfAvailable"
-    if mode not in ("Never", "IfAvailable", "Always"):
-        raise user.wrong(f"its exec.interactiveMode is {mode!r}: use Never, IfAvailable or Always")
-    # As in client-go, a command with a separator is a path. If relative, it is relative to the kubeconfig.
-    command = str(user.path(given.command)) if os.sep in given.command else given.command
-    return ExecCommand(
-        source=user.source,
-        api_version=given.api_version,
-        command=command,
-        arguments=tuple(given.args),
-        environment={each.name: each.value for each in given.env},
-        interactive_mode=mode,
-        cluster=_cluster_info(cluster) if given.provide_cluster_info else None,
-        install_hint=given.install_hint,
-    )
-
-
-def _cluster_info(found: Found[Cluster]) -> Mapping[str, Any]:
-    """Returns the information about the cluster for an exec plugin: ExecCredential's spec.cluster."""
-    cluster = found.entry
-    authority = cluster.certificate_authority_data
-    if cluster.certificate_authority:
-        content = found.path(cluster.certificate_authority).read_bytes()
-        authority = base64.b64encode(content).decode()
-    config = next((each.extension for each in cluster.extensions if each.name == _EXEC_EXTENSION), None)
-    info = {
-        "server": cluster.server,
-        "tls-server-name": cluster.tls_server_name,
-        "insecure-skip-tls-verify": cluster.insecure_skip_tls_verify,
-        "certificate-authority-data": authority,
-        "proxy-url": cluster.proxy_url,
-        "disable-compression": cluster.disable_compression,
-        "config": config,
-    }
-    return {name: value for name, value in info.items() if value}
 
 
 def _impersonation(user: User) -> Iterable[tuple[str, str]]:
