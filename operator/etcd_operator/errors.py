@@ -31,8 +31,7 @@ of the member is unknown.
 
 from typing import Final, Literal
 
-_PREFIX: Final = "etcdserver: "
-# The gRPC statuses that do not show whether the call was executed.
+# The gRPC statuses of errors with an unknown text that do not show whether the call was executed.
 _INDEFINITE: Final = frozenset(("ABORTED", "CANCELLED", "DATA_LOSS", "INTERNAL", "UNKNOWN"))
 
 
@@ -102,11 +101,11 @@ class Refused(EtcdError):
     """
 
     def __init__(self, call: str, code: str, message: str) -> None:
-        super().__init__(f"{call}: {message.removeprefix(_PREFIX) or code}")
+        super().__init__(f"{call}: {_reason(message) or code}")
         self.code = code
         self.message = message
-        # Another server or library may be the source of such an answer, so its cause is not known.
-        self.maybe_executed = type(self).maybe_executed or code in _INDEFINITE
+        if type(self) is Refused:
+            self.maybe_executed = code in _INDEFINITE
 
 
 class Unavailable(Refused):
@@ -174,14 +173,15 @@ class Compacted(Refused):
     """The revision has been compacted."""
 
 
-# etcd: api/v3rpc/rpctypes/error.go. The texts are those of 3.5, 3.6 and 3.7. The gRPC statuses differ between
-# them, so the text decides.
+# etcd: api/v3rpc/rpctypes/error.go and server/auth/store.go. The texts are those of 3.5, 3.6 and 3.7. The
+# statuses of gRPC and the prefixes differ between them, so the text decides.
 _BY_MESSAGE: Final[dict[str, type[Refused]]] = {
     "no leader": NoLeader,
     "user name is empty": PermissionDenied,
     "authentication failed, invalid user ID or password": PermissionDenied,
     "invalid auth token": PermissionDenied,
     "revision of auth store is old": PermissionDenied,
+    "revision in header is old": PermissionDenied,
     "permission denied": PermissionDenied,
     "unhealthy cluster": UnhealthyCluster,
     "re-configuration failed due to not enough started members": NotEnoughStartedMembers,
@@ -206,5 +206,10 @@ _BY_CODE: Final[dict[str, type[Refused]]] = {
 
 def refusal(call: str, code: str, message: str) -> Refused:
     """Returns the error for an answer of etcd; for the arguments see `Refused`."""
-    kind = _BY_MESSAGE.get(message.removeprefix(_PREFIX)) or _BY_CODE.get(code) or Refused
+    kind = _BY_MESSAGE.get(_reason(message)) or _BY_CODE.get(code) or Refused
     return kind(call, code, message)
+
+
+def _reason(message: str) -> str:
+    """Returns etcd's message without the name of the part of etcd that sent it."""
+    return message.removeprefix("etcdserver: ").removeprefix("auth: ")
