@@ -2,6 +2,7 @@
 
 import msgspec
 
+from pilothouse.api import Kind
 from pilothouse.kube import Condition, ObjectMeta, Resource
 
 
@@ -22,4 +23,4 @@ class Ticket(msgspec.Struct, frozen=True, gc=False):
     status: TicketStatus = TicketStatus()
 
 
-TICKET: Resource[Ticket] = Resource("tests.dev", "v1", "Ticket", "tickets", Ticket)
+TICKET: Resource[Ticket] = Kind(Ticket, group="tests.dev", version="v1").resource

@@ -235,7 +235,9 @@ class Kind(Generic[T]):
     @cached_property
     def resource(self) -> Resource[T]:
         """The kind's resource, in the stored version."""
-        return Resource(self.group, self.version, self.kind, self.plural, self.view, self.namespaced)
+        return Resource(
+            self.group, self.version, self.kind, self.plural, self.view, self.namespaced, declared=True
+        )
 
 
 def plural_of(word: str) -> str:

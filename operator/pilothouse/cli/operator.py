@@ -18,7 +18,7 @@ from pilothouse import __version__
 from pilothouse.controller import LeadershipLost
 from pilothouse.kube import Client, ClientConfig, ConfigError
 from pilothouse.playbook.assembly import add_watch
-from pilothouse.playbook.watch import Watch, warn_of_foreign_statuses
+from pilothouse.playbook.watch import Watch, log_foreign_statuses
 from pilothouse.process import Manager, Settings, SettingsError
 from pilothouse.process.watchdog import Watchdog
 from pilothouse.telemetry import configure
@@ -119,7 +119,7 @@ async def _run(name: str, watches: Watches, variables: Mapping[str, str], last_r
             agent = f"{name}/{__version__}"
             async with Client(config, user_agent=agent) as client, Client(config, user_agent=agent) as leases:
                 manager = Manager(name, settings, client, leases)
-                warn_of_foreign_statuses(all_watches)
+                log_foreign_statuses(all_watches)
                 for watch in all_watches:
                     add_watch(manager, watch)
                 # The objects created so far stay forever. Without this, a full collection takes 10 ms more.

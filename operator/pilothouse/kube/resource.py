@@ -1,7 +1,7 @@
 """How a client reaches a kind, and the view that its objects are decoded into."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
@@ -30,6 +30,8 @@ class Resource(Generic[T]):
             it and the Structs in it must be frozen, because all readers of a store share its objects. For the
             same reason, do not change mappings and lists in it; `msgspec.structs.replace` creates a copy.
         namespaced: Whether objects of the kind are namespaced.
+        declared: Whether the operator declares the kind: set for the resource of a `pilothouse.api.Kind`. The
+            operator then writes its status by default; see `pilothouse.playbook.Watch`. It is not compared.
     """
 
     group: str
@@ -38,6 +40,7 @@ class Resource(Generic[T]):
     plural: str
     view: type[T]
     namespaced: bool = True
+    declared: bool = field(default=False, compare=False, repr=False)
 
     @property
     def api_version(self) -> str:

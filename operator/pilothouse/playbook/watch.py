@@ -96,12 +96,10 @@ class Watch:
             `drop_last_applied`. Keep finalizers, annotations and the status: the engine reads them.
         writes_status: Whether the operator writes the status of the kind: the condition Ready,
             observedGeneration, and the fields that tasks set. Otherwise results are reported by Events and in
-            the log. By default it is False for the API groups of Kubernetes (those without a dot, such as
-            apps, and those that end in .k8s.io), whose controllers write the status, and for views without a
-            status, such as one of Secrets. For all other kinds it is True. Set it to False for the CRD of
-            another project, such as cert-manager's Certificate: its controller writes the status. If the
-            operator declares kinds, but none in the group of a Resource, the default is logged as a warning
-            at start.
+            the log. By default it is True for a Kind, and for its resource, if the view has a status. It is
+            False for every other Resource, such as one of Pods or of cert-manager's Certificates, because
+            another controller writes their status. Set it to True for a Resource whose status is the
+            operator's own, for example because its CRD is not generated from a Kind.
         indexes: Indexes with which the mappers of `watches` find objects of the watched kind, by name. Each
             function returns the values of an object, for example the names of the Secrets that it refers to.
             If the values of an object change, it is reconciled.
@@ -127,16 +125,16 @@ class Watch:
     transform: Transform[Any] = drop_last_applied
     writes_status: bool | None = None
     indexes: Mapping[str, IndexFunc[Any]] = field(default_factory=dict)
-    _explicit: bool = field(init=False, repr=False, compare=False, default=False)
+    _leaves_status: bool = field(init=False, repr=False, compare=False, default=False)
 
     def __post_init__(self) -> None:
         self._require_types()
         if not self.name:
             object.__setattr__(self, "name", self.resource.kind.lower())
-        object.__setattr__(self, "_explicit", self.writes_status is not None)
         if self.writes_status is None:
-            has_status = "status" in self.resource.view.__struct_fields__
-            object.__setattr__(self, "writes_status", has_status and not _built_in(self.resource))
+            own = self.resource.declared and "status" in self.resource.view.__struct_fields__
+            object.__setattr__(self, "writes_status", own)
+            object.__setattr__(self, "_leaves_status", not own)
         if self.writes_status:
             _require_status(self.resource)
         for each in self.watches:
@@ -156,9 +154,14 @@ class Watch:
                 )
 
     @property
-    def assumes_status(self) -> bool:
-        """Whether the operator writes the status of a Resource only because `writes_status` is not given."""
-        return bool(self.writes_status) and not self._explicit and not isinstance(self.kind, Kind)
+    def leaves_status(self) -> bool:
+        """Whether the operator could write the status, and does not because the kind is a Resource.
+
+        It is False if `writes_status` is given, and for the kinds of Kubernetes.
+        """
+        status = _fields_of_status(self.resource.view)
+        writable = status is not None and not _missing_fields(status)
+        return self._leaves_status and writable and not _built_in(self.resource)
 
     def _require_types(self) -> None:
         """Raises TypeError for values of the wrong type, which would fail later and far from the mistake."""
@@ -207,22 +210,18 @@ class Watch:
         return (*map(Secondary, self.owns), *self.watches)
 
 
-def warn_of_foreign_statuses(watches: Sequence[Watch]) -> None:
-    """Logs the watches whose status probably belongs to the controller of another project.
-
-    Those are watches of a Resource without `writes_status`, in a group in which the operator declares no
-    kind. An operator that declares no kind at all gets no warning: its own kinds are Resources.
+def log_foreign_statuses(watches: Sequence[Watch]) -> None:
+    """Logs the watches whose status the operator could write, and leaves to another controller by default.
 
     Args:
         watches: All watches of the operator.
     """
-    groups = {watch.resource.group for watch in watches if isinstance(watch.kind, Kind)}
     for watch in watches:
-        if groups and watch.assumes_status and watch.resource.group not in groups:
-            log.warning(
-                "The operator writes the status of %s, including the condition Ready. If the kind belongs to "
-                "another project, declare Watch(..., writes_status=False), because its controller writes the "
-                "status. If it is your own, declare writes_status=True",
+        if watch.leaves_status:
+            log.info(
+                "The operator does not write the status of %s, because the kind is declared as a Resource, "
+                "whose status another controller writes. If the status is the operator's own, declare a Kind "
+                "or Watch(..., writes_status=True)",
                 watch.resource,
             )
 
@@ -234,16 +233,26 @@ def _built_in(resource: Resource[Any]) -> bool:
 
 def _require_status(resource: Resource[Any]) -> None:
     """Raises ValueError if the view has no status that the engine can write."""
-    view = resource.view
-    fields = {each.name: each.type for each in msgspec.structs.fields(view)}
-    status = fields.get("status")
-    names = getattr(status, "__struct_fields__", None)
-    if status is not None and names is None:
+    status = _fields_of_status(resource.view)
+    if status is None:
         return  # A type that this check does not inspect, such as an Annotated or a union.
-    missing = [name for name in ("observed_generation", "conditions") if names is None or name not in names]
-    if missing:
+    if missing := _missing_fields(status):
         raise ValueError(
-            f"The Watch of {resource} writes the status of the kind, but the view {view.__name__} has no "
-            f"status with {' and '.join(missing)}. Add the fields, or declare "
+            f"The Watch of {resource} writes the status of the kind, but the view {resource.view.__name__} "
+            f"has no status with {' and '.join(missing)}. Add the fields, or declare "
             "Watch(..., writes_status=False) to report by Events only."
         )
+
+
+def _fields_of_status(view: type[Any]) -> Sequence[str] | None:
+    """Returns the fields of the status of a view; None if the type of the status cannot be inspected."""
+    fields = {each.name: each.type for each in msgspec.structs.fields(view)}
+    if "status" not in fields:
+        return ()
+    names: Sequence[str] | None = getattr(fields["status"], "__struct_fields__", None)
+    return names
+
+
+def _missing_fields(status: Sequence[str]) -> Sequence[str]:
+    """Returns the fields that the engine writes and a status does not have."""
+    return [name for name in ("observed_generation", "conditions") if name not in status]

@@ -40,7 +40,7 @@ def example(tmp_path: Path) -> dict[str, Any]:
 
 @pytest.mark.usefixtures("virtual_time")
 async def test_explain_prints_the_example_and_a_play_runs_it(api: ModelApi, example: dict[str, Any]) -> None:
-    watch, greeter = example["WATCH"], example["GREETER"]
+    watch, greeter = example["WATCH"], example["GREETER"].resource
 
     text = as_text(watch)
     assert "2. storage (at the same time)\n    2.1. the greeting is stored" in text
@@ -64,7 +64,7 @@ def ready(api: ModelApi, greeter: Any, key: ObjectKey) -> tuple[str, str]:
 
 @pytest.mark.usefixtures("virtual_time")
 async def test_the_plans_behave_as_the_page_describes(api: ModelApi, example: dict[str, Any]) -> None:
-    greeter = example["GREETER"]
+    greeter = example["GREETER"].resource
     key = api.put(greeter, "g", spec={"greeting": "Hello", "version": 1})
     data = ObjectKey("default", "data")
 
@@ -92,7 +92,7 @@ async def test_the_plans_behave_as_the_page_describes(api: ModelApi, example: di
 
 @pytest.mark.usefixtures("virtual_time")
 async def test_a_routine_wait_keeps_ready_true(api: ModelApi, example: dict[str, Any]) -> None:
-    greeter = example["GREETER"]
+    greeter = example["GREETER"].resource
     key = api.put(greeter, "g", spec={})
     watch = Watch(greeter, tasks=[example["check_hourly"]], owns=[CONFIG_MAP])
     async with operating(api, watch, name="greeters"):
@@ -111,8 +111,8 @@ async def test_a_greeter_is_reconciled_when_its_secret_changes(
     async def note(play: Any) -> None:
         runs.append(play.object.metadata.name)
 
-    api.put(example["GREETER"], "g", spec={"greeting": "one"})
-    api.put(example["GREETER"], "other", spec={"greeting": "two"})
+    api.put(example["GREETER"].resource, "g", spec={"greeting": "one"})
+    api.put(example["GREETER"].resource, "other", spec={"greeting": "two"})
     api.put(CONFIG_MAP, "g", data={"secret": "one"})
     async with operating(api, replace(example[name], tasks=[note], resync=0), name="greeters"):
         runs.clear()
@@ -124,7 +124,7 @@ async def test_a_greeter_is_reconciled_when_its_secret_changes(
 @pytest.mark.usefixtures("virtual_time")
 async def test_the_task_carries_out_the_decisions(api: ModelApi, example: dict[str, Any]) -> None:
     example["test_every_observation_leads_to_the_desired_version"]()
-    greeter, data = example["GREETER"], example["DATA"]
+    greeter, data = example["GREETER"].resource, example["DATA"]
     watch = Watch(greeter, Playbook(Play, tasks=[example["settle_data"]]))
     key = api.put(greeter, "g", spec={"version": 4})
     uid = api.read(greeter, key)["metadata"]["uid"]
@@ -153,7 +153,7 @@ def test_the_diagram_of_flight_tickets_is_up_to_date(capsys: pytest.CaptureFixtu
 
 @pytest.mark.usefixtures("virtual_time")
 async def test_a_claimed_object_is_created_and_patched(api: ModelApi, example: dict[str, Any]) -> None:
-    greeter = example["GREETER"]
+    greeter = example["GREETER"].resource
     watch = Watch(greeter, Playbook(Play, tasks=[example["make_volume"]]), owns=[CONFIG_MAP])
     key = api.put(greeter, "g", spec={"version": 4})
     for _ in range(2):
@@ -177,7 +177,7 @@ async def test_a_pod_that_cannot_change_is_replaced(api: ModelApi, example: dict
     async def run(play: Any) -> None:
         await example["keep_pod"](play, manifest)
 
-    greeter, pod = example["GREETER"], example["POD"]
+    greeter, pod = example["GREETER"].resource, example["POD"]
     watch = Watch(greeter, Playbook(Play, tasks=[run]), owns=[pod])
     key = api.put(greeter, "g")
     api.server.validate = refuse

@@ -14,7 +14,7 @@ from pilothouse.controller import EventType
 from pilothouse.controller.events import EVENT
 from pilothouse.kube import Condition, ObjectKey, ObjectMeta, Resource
 from pilothouse.playbook import PAUSED, Play, Playbook, Status, TaskFailed, Watch, task
-from pilothouse.playbook.watch import warn_of_foreign_statuses
+from pilothouse.playbook.watch import log_foreign_statuses
 from pilothouse.process import Settings
 from pilothouse.testing import ModelApi
 from tests.unit.operators import operating
@@ -45,8 +45,29 @@ class Pod(msgspec.Struct, frozen=True):
     status: PodStatus = PodStatus()
 
 
+class CertificateStatus(Status, frozen=True):
+    phase: str = ""
+
+
+class Certificate(msgspec.Struct, frozen=True):
+    metadata: ObjectMeta
+    status: CertificateStatus = CertificateStatus()
+
+
+class WebSite(msgspec.Struct, frozen=True):
+    metadata: ObjectMeta
+    status: Status = Status()
+
+
+class Stateless(msgspec.Struct, frozen=True):
+    metadata: ObjectMeta
+
+
 CONFIG_MAP = Resource("", "v1", "ConfigMap", "configmaps", ConfigMap)
 POD = Resource("", "v1", "Pod", "pods", Pod)
+CERTIFICATE = Resource("cert-manager.io", "v1", "Certificate", "certificates", Certificate)
+WEB_SITE = Kind(WebSite, group="example.com", version="v1")
+STATELESS = Kind(Stateless, group="example.com", version="v1")
 KEY = ObjectKey("default", "web")
 READY = {"type": "Ready", "status": "True", "lastProbeTime": None}
 
@@ -83,15 +104,26 @@ def events(api: ModelApi) -> list[tuple[str, str]]:
     return [(each["type"], each["reason"]) for each in api.all(EVENT)]
 
 
-@pytest.mark.parametrize(
-    ("group", "ours"),
-    [("", False), ("apps", False), ("batch", False), ("events.k8s.io", False), ("tests.dev", True)],
-)
-async def test_by_default_the_status_is_written_for_own_kinds_only(group: str, ours: bool) -> None:
-    resource = replace(TICKET, group=group)
-    assert Watch(resource, Playbook(Play, tasks=[])).writes_status is ours
-    assert Watch(resource, Playbook(Play, tasks=[]), writes_status=not ours).writes_status is not ours
-    assert Watch(replace(CONFIG_MAP, group=group), Playbook(Play, tasks=[])).writes_status is False
+async def test_by_default_the_status_is_written_only_for_declared_kinds() -> None:
+    def writes(kind: Kind[Any] | Resource[Any], **more: Any) -> bool | None:
+        return Watch(kind, Playbook(Play, tasks=[]), **more).writes_status
+
+    assert [writes(each) for each in (WEB_SITE, WEB_SITE.resource, TICKET)] == [True] * 3
+    assert [writes(each) for each in (CERTIFICATE, POD, CONFIG_MAP, STATELESS)] == [False] * 4
+    assert [writes(each, writes_status=True) for each in (WEB_SITE, CERTIFICATE)] == [True] * 2
+    assert [writes(each, writes_status=False) for each in (WEB_SITE, CERTIFICATE)] == [False] * 2
+    assert writes(replace(WEB_SITE.resource, view=Certificate)) is True, "another view of an own kind"
+
+
+async def test_a_certificate_of_another_project_keeps_its_conditions(api: ModelApi, seen: Seen) -> None:
+    """The view could hold the operator's status: it is the declaration that counts."""
+    api.put(CERTIFICATE, "web", status={"conditions": [READY], "phase": "Issued"})
+    seen.failure = TaskFailed("Down", "It is down.")
+    async with operator(api, Watch(CERTIFICATE, seen.playbook(FINALIZER), resync=10)):
+        await asyncio.sleep(60)
+        assert api.read(CERTIFICATE, KEY)["status"] == {"conditions": [READY], "phase": "Issued"}
+        assert "status" not in {call.subresource for call in api.writes}
+        assert events(api) == [("Warning", "Down")]
 
 
 @pytest.mark.parametrize("resource", [CONFIG_MAP, POD, replace(POD, group="tests.dev")])
@@ -228,36 +260,14 @@ async def test_a_config_map_is_played_manually(api: ModelApi, seen: Seen) -> Non
     assert EventType.WARNING not in [each["type"] for each in api.all(EVENT)]
 
 
-class Certificate(msgspec.Struct, frozen=True):
-    metadata: ObjectMeta
-    status: Status = Status()
-
-
-CERTIFICATE = Resource("cert-manager.io", "v1", "Certificate", "certificates", Certificate)
-
-
-class WebSite(msgspec.Struct, frozen=True):
-    metadata: ObjectMeta
-    status: Status = Status()
-
-
-WEB_SITE = Kind(WebSite, group="example.com", version="v1")
-
-
-async def test_a_resource_in_a_group_without_a_kind_of_the_operator_is_logged_at_start(
+async def test_a_status_that_the_operator_leaves_by_default_is_logged_at_start(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    own = Watch(WEB_SITE, [])
-    warn_of_foreign_statuses([own, Watch(CERTIFICATE, [])])
+    caplog.set_level("INFO")
+    log_foreign_statuses([Watch(WEB_SITE, []), Watch(CERTIFICATE, []), Watch(POD, []), Watch(CONFIG_MAP, [])])
     [record] = caplog.records
-    assert (
-        "writes the status of certificates.cert-manager.io, including the condition Ready"
-        in record.getMessage()
-    )
+    assert "does not write the status of certificates.cert-manager.io" in record.getMessage()
+    assert "declare a Kind or Watch(..., writes_status=True)" in record.getMessage()
     caplog.clear()
-    same_group = replace(CERTIFICATE, group=WEB_SITE.resource.group)
-    warn_of_foreign_statuses([own, Watch(CERTIFICATE, [], writes_status=True)])
-    warn_of_foreign_statuses([own, Watch(CERTIFICATE, [], writes_status=False)])
-    warn_of_foreign_statuses([own, Watch(POD, []), Watch(CONFIG_MAP, []), Watch(same_group, [])])
-    warn_of_foreign_statuses([Watch(CERTIFICATE, []), Watch(TICKET, [])])
-    assert caplog.records == [], "the author has decided, or the kind is the operator's own"
+    log_foreign_statuses([Watch(CERTIFICATE, [], writes_status=chosen) for chosen in (True, False)])
+    assert caplog.records == [], "the author has decided"
