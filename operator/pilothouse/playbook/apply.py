@@ -10,6 +10,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import msgspec
 
 from pilothouse.kube import (
+    ApiError,
     Conflict,
     Invalid,
     KubeObject,
@@ -46,6 +47,7 @@ class Applied(NamedTuple, Generic[K]):
         created: Whether the object was created.
         diff: What changed, one line per field; empty if nothing did. It includes changes by other clients
             between the read and the write.
+        unchecked: In check mode: why the API server has not checked the object; empty if it has.
         contended: The fight with another client over the object; None if there is none.
     """
 
@@ -53,6 +55,7 @@ class Applied(NamedTuple, Generic[K]):
     created: bool
     diff: Sequence[str]
     contended: Contended | None = None
+    unchecked: str = ""
 
 
 class Apply(Generic[K]):
@@ -135,18 +138,41 @@ class Apply(Generic[K]):
             return None
 
     async def _create(self) -> Applied[K]:
-        diff = self._lines(additions(self._manifest)) or (f"+ {self._resource.kind} {self._key}",)
+        diff = self._additions()
         if self._check:
-            return Applied(self._viewed(self._manifest), True, diff)
+            return await self._tried(diff)
         recreates = self._cluster.memory.lost(self._aspect, self._desired, self._key)
         if recreates and self._postponed() and (contended := self._contended()):
             raise TaskFailed(CONTENDED, contended.message, retry_after=contended.pause)
-        # A POST would make another field manager entry than all later applies.
-        metadata = {**self._manifest["metadata"], "resourceVersion": NO_VERSION}
-        created = await self._patch({**self._manifest, "metadata": metadata}, force=False)
+        created = await self._patch_new()
         if recreates:
             self._cluster.contention.recreated(self._aspect, self._key, self._what)
         return Applied(self._remembered(created), True, diff, self._contended())
+
+    async def _patch_new(self) -> Unstructured:
+        """Creates the object. An existing one is a Conflict, because it has another version."""
+        # A POST would make another field manager entry than all later applies.
+        metadata = {**self._manifest["metadata"], "resourceVersion": NO_VERSION}
+        return await self._patch({**self._manifest, "metadata": metadata}, force=False)
+
+    async def _tried(self, diff: Sequence[str]) -> Applied[K]:
+        """Returns the object as a dry run creates it: with defaults, after admission and validation.
+
+        Raises:
+            ApiError: The API server refused the object.
+        """
+        try:
+            return Applied(await self._dry_run(), True, diff)
+        except ApiError as error:
+            # Rarely needed, so only then imported.
+            from pilothouse.playbook.dry_run import why_unchecked
+
+            if not (why := why_unchecked(self._resource, error)):
+                raise
+            return Applied(self._viewed(self._manifest), True, diff, unchecked=why)
+
+    async def _dry_run(self) -> K:
+        return self._viewed((await self._patch_new()).content)
 
     async def _change(self, before: Unstructured) -> Applied[K]:
         after = before
@@ -306,6 +332,10 @@ class Apply(Generic[K]):
 
     def _viewed(self, content: Mapping[str, Any]) -> K:
         return read_object(self._resource, msgspec.json.encode(content))
+
+    def _additions(self) -> Sequence[str]:
+        """Returns the diff of a creation."""
+        return self._lines(additions(self._manifest)) or (f"+ {self._what}",)
 
     def _lines(self, found: Sequence[Difference]) -> Sequence[str]:
         return [each.line(hidden=is_secret(self._resource, each.path)) for each in found]

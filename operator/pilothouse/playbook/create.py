@@ -4,7 +4,7 @@ from typing import TypeVar
 
 from pilothouse.kube import AlreadyExists, Conflict, KubeObject, ObjectMeta
 from pilothouse.playbook.apply import Applied, Apply
-from pilothouse.playbook.manifest import Json, additions
+from pilothouse.playbook.manifest import Json
 from pilothouse.playbook.names import digest
 from pilothouse.playbook.ownership import whose
 from pilothouse.playbook.tasks import TaskFailed
@@ -53,7 +53,7 @@ class Create(Apply[K]):
         before = await self._read()
         if before is None:
             # The store lags behind: the object that it shows no longer exists.
-            created = self._creation() if self._check else await self._post()
+            created = await (self._tried(self._additions()) if self._check else self._post())
             if created is None:
                 raise Conflict(409, "Conflict", f"another client has just created {self._what}")
             return created
@@ -70,11 +70,12 @@ class Create(Apply[K]):
         except AlreadyExists:
             return None
         self._cluster.wrote(self._owner.key, self._informer, created)
-        return Applied(created, True, self._creation().diff)
+        return Applied(created, True, self._additions())
 
-    def _creation(self) -> Applied[K]:
-        diff = self._lines(additions(self._manifest)) or (f"+ {self._what}",)
-        return Applied(self._viewed(self._manifest), True, diff)
+    async def _dry_run(self) -> K:
+        return await self._cluster.api.create(
+            self._resource, self._manifest, namespace=self._key.namespace, dry_run=True
+        )
 
     def _is_from_earlier_attempt(self, live: ObjectMeta) -> bool:
         created_from = self._manifest["metadata"]["annotations"][CREATED_FROM]

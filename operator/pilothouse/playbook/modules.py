@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pilothouse.kube import Conflict, KubeError, KubeObject, NotFound, ObjectKey, Resource
-from pilothouse.playbook.apply import Apply
+from pilothouse.playbook.apply import Applied, Apply
 from pilothouse.playbook.awaited import PlaybookError, awaited
 from pilothouse.playbook.cluster import Cluster
 from pilothouse.playbook.contention import Contended
@@ -106,7 +106,7 @@ class ObjectModules(Generic[T]):
                 recommends for controllers.
 
         Returns:
-            The object as stored. In check mode: the object as it is, or as it would be created.
+            The object as stored. In check mode: the object as it is, or as a dry run creates it.
 
         Raises:
             TaskFailed: NameTaken: The object exists and does not belong to the play's object. Immutable: The
@@ -132,7 +132,7 @@ class ObjectModules(Generic[T]):
             applied = await apply.run()
         if applied.diff:
             verb = "create" if applied.created else "change"
-            RESULT.get().changed(f"{verb} {resource.kind} {applied.object.metadata.name}", applied.diff)
+            self._report_change(f"{verb} {resource.kind} {manifest['metadata']['name']}", applied)
         if applied.contended is not None:
             self._report(applied.contended)
         return applied.object
@@ -155,7 +155,7 @@ class ObjectModules(Generic[T]):
             owned: Whether to set an owner reference, as for `apply`.
 
         Returns:
-            The object as stored. In check mode: as it would be created.
+            The object as stored. In check mode: as a dry run creates it.
 
         Raises:
             TaskFailed: AlreadyExists: Another object has the name. NotSelected: The selectors or namespaces
@@ -172,7 +172,7 @@ class ObjectModules(Generic[T]):
         with refusals():
             created = await create.run()
         if created.diff:
-            RESULT.get().changed(f"create {resource.kind} {manifest['metadata']['name']}", created.diff)
+            self._report_change(f"create {resource.kind} {manifest['metadata']['name']}", created)
         return created.object
 
     async def patch(
@@ -511,6 +511,12 @@ class ObjectModules(Generic[T]):
     def _key(self, resource: Resource[Any], name: str, namespace: str) -> ObjectKey:
         own = self.object.metadata.namespace if resource.namespaced else ""
         return ObjectKey(namespace or own, name)
+
+    def _report_change(self, what: str, applied: Applied[Any]) -> None:
+        result = RESULT.get()
+        result.changed(what, applied.diff)
+        if applied.unchecked:
+            result.note(result.state, f"the API server has not checked it: {applied.unchecked}")
 
     def _report_contention(self, aspect: str, key: ObjectKey) -> None:
         contended = self.cluster.contention.state(aspect, key)

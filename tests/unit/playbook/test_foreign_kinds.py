@@ -119,7 +119,7 @@ async def test_a_certificate_of_another_project_keeps_its_conditions(api: ModelA
     """The view could hold the operator's status: it is the declaration that counts."""
     api.put(CERTIFICATE, "web", status={"conditions": [READY], "phase": "Issued"})
     seen.failure = TaskFailed("Down", "It is down.")
-    async with operator(api, Watch(CERTIFICATE, seen.playbook(FINALIZER), resync=10)):
+    async with operating(api, Watch(CERTIFICATE, seen.playbook(FINALIZER), resync=10)):
         await asyncio.sleep(60)
         assert api.read(CERTIFICATE, KEY)["status"] == {"conditions": [READY], "phase": "Issued"}
         assert "status" not in {call.subresource for call in api.writes}
