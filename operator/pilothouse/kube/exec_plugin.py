@@ -6,24 +6,33 @@ program runs for the first request, when the credentials have expired, and when 
 
 import asyncio
 import json
+import logging
 import os
 import ssl
-import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
 from pilothouse.kube.errors import ConfigError
+from pilothouse.kube.plugin_errors import last_lines
+from pilothouse.kube.plugin_process import OUTPUT_LIMIT, Ended, run_program
 from pilothouse.kube.tls import TlsFiles
 from pilothouse.kube.tokens import has_control_character
 from pilothouse.telemetry import hide_everywhere, now
 
-# The timeout of a plugin. It is long, because a user may have to log in with a browser.
-SECONDS = 300.0
+log = logging.getLogger(__name__)
+
+# The deadlines of a plugin; client-go has none. With a terminal it is long, because a user may have to log in
+# with a browser. Without one, nobody is expected to: a plugin that calls a cloud's API takes seconds.
+LOGIN_SECONDS = 300.0
+SECONDS = 60.0
+# Seconds after which the log shows that a plugin is still running, and what it has written.
+NOTICE_SECONDS = 5.0
 # The minimum time between two runs. Concurrent requests are refused at the same time, and one run is enough.
 PAUSE_SECONDS = 2.0
 
@@ -73,6 +82,8 @@ class ExecPlugin:
         command: The command that runs the plugin.
     """
 
+    may_wait: ClassVar[bool] = True
+
     def __init__(self, command: ExecCommand) -> None:
         self._command = command
         self._given: _Status | None = None
@@ -113,7 +124,26 @@ class ExecPlugin:
         return given.token
 
     async def _run(self) -> _Status:
-        return await asyncio.to_thread(run, self._command)
+        stop = threading.Event()
+        try:
+            given = await asyncio.to_thread(run, self._command, stop)
+        finally:
+            # If this process ends, its thread and the plugin must, too.
+            stop.set()
+        self._warn_if_expired(given)
+        return given
+
+    def _warn_if_expired(self, given: _Status) -> None:
+        expires = given.expiration_timestamp
+        if expires and expires <= now():
+            # As in client-go, the API server decides: the clock of this machine may be wrong.
+            log.warning(
+                "%s: the exec plugin %r printed credentials that expired at %s: log in again, or check the "
+                "clock of this machine",
+                self._command.source,
+                self._command.command,
+                expires.isoformat(),
+            )
 
     def _ran(self, running: asyncio.Task[_Status]) -> None:
         self._running = None
@@ -144,12 +174,16 @@ class PluginTls:
         return self._files.context(refused=refused)
 
 
-def run(command: ExecCommand) -> _Status:
-    """Runs a plugin and returns the credentials. Blocks. The plugin inherits this process's standard error.
+def run(command: ExecCommand, stop: threading.Event) -> _Status:
+    """Runs a plugin and returns the credentials. Blocks.
+
+    Args:
+        command: The command that runs the plugin.
+        stop: Kills the plugin when it is set.
 
     Raises:
-        ConfigError: The plugin cannot be run, fails, or prints something else. The message does not contain
-            its output, which may be secret.
+        ConfigError: The plugin cannot be run, fails, takes too long, or prints something else. The message
+            contains the last lines of its standard error without secret values, but not its output.
     """
     failed = f"{command.source}: the exec plugin {command.command!r}"
     is_terminal = sys.stdin is not None and sys.stdin.isatty()
@@ -159,41 +193,72 @@ def run(command: ExecCommand) -> _Status:
             "use credentials that do not need a login"
         )
     is_interactive = is_terminal and command.interactive_mode != "Never"
-    spec: dict[str, Any] = {"interactive": is_interactive}
-    if command.cluster is not None:
-        spec["cluster"] = command.cluster
-    info = {"apiVersion": command.api_version, "kind": "ExecCredential", "spec": spec}
-    environment = {**os.environ, **command.environment, "KUBERNETES_EXEC_INFO": json.dumps(info)}
+    seconds = LOGIN_SECONDS if is_terminal else SECONDS
+    environment = _environment(command, is_interactive)
+
+    def wrote(ended: Ended) -> str:
+        return last_lines(bytes(ended.errors), bytes(ended.output), command.arguments, environment)
+
+    def notice(ended: Ended) -> None:
+        said = wrote(ended)
+        log.warning(
+            "%s is still running after %g s, and is killed after %g s%s",
+            failed,
+            NOTICE_SECONDS,
+            seconds,
+            f". It wrote: {said}" if said else "",
+        )
+
     try:
-        done = subprocess.run(
+        ended = run_program(
             [command.command, *command.arguments],
-            env=environment,
-            stdin=None if is_interactive else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            timeout=SECONDS,
-            check=False,
+            environment,
+            interactive=is_interactive,
+            seconds=seconds,
+            notice=(NOTICE_SECONDS, notice),
+            stop=stop,
         )
     except FileNotFoundError:
         hint = " ".join(command.install_hint.split())
         raise ConfigError(
             f"{failed} was not found{': ' + hint if hint else ': install it, or add it to PATH'}"
         ) from None
-    except subprocess.TimeoutExpired:
-        raise ConfigError(f"{failed} timed out after {SECONDS:g} s: run it manually to see why") from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{failed} cannot be run: {error}") from None
-    if done.returncode:
-        raise ConfigError(f"{failed} failed with exit code {done.returncode}: run it manually to see why")
-    return _read(command, failed, done.stdout)
+    why = wrote(ended)
+    why = f"it wrote: {why}" if why else "run it manually to see why"
+    if ended.too_long:
+        raise ConfigError(f"{failed} printed more than {OUTPUT_LIMIT} bytes: {why}")
+    if ended.code is None:
+        raise ConfigError(f"{failed} timed out after {seconds:g} s and was killed: {why}")
+    if ended.code:
+        raise ConfigError(f"{failed} failed with exit code {ended.code}: {why}")
+    return _read(command, failed, bytes(ended.output), why)
 
 
-def _read(command: ExecCommand, failed: str, output: bytes) -> _Status:
-    try:
-        given = msgspec.json.decode(output, type=_ExecCredential)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise ConfigError(
-            f"{failed} did not print an ExecCredential as JSON: run it manually to see why"
-        ) from None
+def _environment(command: ExecCommand, is_interactive: bool) -> Mapping[str, str]:
+    spec: dict[str, Any] = {"interactive": is_interactive}
+    if command.cluster is not None:
+        spec["cluster"] = command.cluster
+    info = {"apiVersion": command.api_version, "kind": "ExecCredential", "spec": spec}
+    return {**os.environ, **command.environment, "KUBERNETES_EXEC_INFO": json.dumps(info)}
+
+
+def _read(command: ExecCommand, failed: str, output: bytes, why: str) -> _Status:
+    """Returns the credentials in the output of a plugin.
+
+    Args:
+        command: The command that ran it.
+        failed: The start of an error.
+        output: The standard output.
+        why: The end of an error: what the plugin wrote to its standard error, or what to do.
+
+    Raises:
+        ConfigError: The output is not usable.
+    """
+    if not output.strip():
+        raise ConfigError(f"{failed} printed nothing to standard output: {why}")
+    given = _decoded(failed, output, why)
     if given.kind != "ExecCredential" or given.api_version != command.api_version:
         raise ConfigError(
             f"{failed} printed the kind {given.kind[:50]!r} of {given.api_version[:50]!r}: it must print an "
@@ -204,11 +269,10 @@ def _read(command: ExecCommand, failed: str, output: bytes) -> _Status:
         hide_everywhere(secret)
     if bool(status.client_certificate_data) != bool(status.client_key_data):
         raise ConfigError(
-            f"{failed} printed a certificate without its key, or a key without its certificate: "
-            "run it manually to see why"
+            f"{failed} printed a certificate without its key, or a key without its certificate: {why}"
         )
     if not status.token and not status.client_certificate_data:
-        raise ConfigError(f"{failed} printed neither a token nor a certificate: run it manually to see why")
+        raise ConfigError(f"{failed} printed neither a token nor a certificate: {why}")
     if has_control_character(status.token):
         raise ConfigError(f"{failed} printed a token with a control character, such as a newline: remove it")
     if status.client_certificate_data:
@@ -221,4 +285,24 @@ def _read(command: ExecCommand, failed: str, output: bytes) -> _Status:
         raise ConfigError(
             f"{failed} printed an expirationTimestamp without a time zone: RFC 3339 requires one"
         )
-    return status
+    # The zero time of Go: the credentials do not expire.
+    return (
+        msgspec.structs.replace(status, expiration_timestamp=None)
+        if expires and expires.year == 1
+        else status
+    )
+
+
+def _decoded(failed: str, output: bytes, why: str) -> _ExecCredential:
+    try:
+        return msgspec.json.decode(output, type=_ExecCredential)
+    except msgspec.ValidationError as error:
+        # The text names the field and not its value: Expected `str`, got `int` - at `$.status.token`.
+        problem, separator, field = str(error).partition(" - at `$.")
+        if separator:
+            raise ConfigError(
+                f"{failed} printed an ExecCredential whose field {field.rstrip('`')} is wrong: {problem}"
+            ) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    raise ConfigError(f"{failed} did not print an ExecCredential as JSON: {why}")

@@ -4,7 +4,7 @@ import asyncio
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from pilothouse.kube.errors import ConfigError
 from pilothouse.kube.files import RotatedFiles
@@ -23,7 +23,14 @@ def has_control_character(text: str) -> bool:
 
 
 class TokenSource(Protocol):
-    """A source of bearer tokens."""
+    """A source of bearer tokens.
+
+    Attributes:
+        may_wait: Whether `token` may wait for a program or a person. The deadlines of requests do not include
+            that time.
+    """
+
+    may_wait: ClassVar[bool]
 
     async def token(self, *, refused: bool = False) -> str:
         """Returns the token for the next request. If it is empty, no token is sent.
@@ -36,6 +43,8 @@ class TokenSource(Protocol):
 @dataclass
 class StaticToken:
     """A token that never changes."""
+
+    may_wait: ClassVar[bool] = False
 
     value: str = field(repr=False)
 
@@ -53,6 +62,8 @@ class FileToken:
     Args:
         path: The file.
     """
+
+    may_wait: ClassVar[bool] = False
 
     def __init__(self, path: Path) -> None:
         self._path = path

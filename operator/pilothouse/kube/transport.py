@@ -153,9 +153,11 @@ class Transport:
             body: The body of the request.
             content_type: The content type of the body.
             accept: The accepted content types of the response.
-            deadline: The timeout in seconds, including retries.
+            deadline: The timeout in seconds, including retries. It does not include the time in which a
+                program or a person provides credentials.
 
         Raises:
+            ConfigError: The credentials cannot be loaded.
             ApiError: The server refused the request. The subclass corresponds to the HTTP status.
             Unreachable: The server did not respond before the timeout.
         """
@@ -164,12 +166,38 @@ class Transport:
             headers["Content-Type"] = content_type
         if accept is not JSON:
             headers["Accept"] = accept
+        source = self._config.token
+        if source is None or not source.may_wait:
+            return await self._within(method, path, params, body, headers, deadline)
+        await source.token()
+        try:
+            return await self._within(method, path, params, body, headers, deadline, waits=True)
+        except Unauthorized as error:
+            metrics.REQUEST_RETRIES.labels(str(error.status), method, self._host).inc()
+            await source.token(refused=True)
+            return await self._within(method, path, params, body, headers, deadline, waits=True)
+
+    async def _within(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str] | None,
+        body: bytes | None,
+        headers: dict[str, str],
+        deadline: float,
+        *,
+        waits: bool = False,
+    ) -> bytes:
+        """Sends a request and retries it, within the deadline.
+
+        With `waits`, the caller has waited for the credentials, and does so again when they are refused.
+        """
         within = self._deadlines.get(deadline)
         if within is None:
             within = self._deadlines[deadline] = Deadline(deadline)
         try:
             with within:
-                return await self._until_answered(method, path, params, body, headers, deadline)
+                return await self._until_answered(method, path, params, body, headers, deadline, waits)
         except DeadlineExceeded as error:
             _requests("<error>", method, self._host).inc()
             raise self._unreachable(TimeoutError(), f"{method} {path}", deadline) from error
@@ -182,6 +210,7 @@ class Transport:
         body: bytes | None,
         headers: dict[str, str],
         deadline: float,
+        waits: bool,
     ) -> bytes:
         loop = asyncio.get_running_loop()
         ends = loop.time() + deadline
@@ -190,7 +219,7 @@ class Transport:
             try:
                 return await self._once(method, path, params, body, headers, refused, loop)
             except (ApiError, Unreachable) as error:
-                wait = retry_pause(error, method, attempt, refused=refused)
+                wait = retry_pause(error, method, attempt, refused=refused or waits)
                 if wait is None or attempt == ATTEMPTS or loop.time() + wait >= ends:
                     raise
                 refused = isinstance(error, Unauthorized)
@@ -259,9 +288,10 @@ class Transport:
         refused = False
         while True:
             headers = {"Accept": accept}
+            # Not within the timeout: it may wait for a program or a person.
+            await self._authorize(headers, refused)
             try:
                 async with asyncio.timeout(DEADLINE):
-                    await self._authorize(headers, refused)
                     response = await self._open(self._watches).get(
                         self._url(path, params),
                         headers=headers,

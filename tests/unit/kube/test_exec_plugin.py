@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 import stat
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -12,6 +14,7 @@ import pytest
 from aiohttp import web
 
 from pilothouse.kube import Client, ClientConfig, ConfigError
+from pilothouse.kube.exec_plugin import ExecPlugin
 from pilothouse.telemetry import now
 from pilothouse.testing import eventually
 from tests.unit.kube.authority import Authority
@@ -218,6 +221,18 @@ PRINTED: dict[str, tuple[Any, str]] = {
         },
         "printed an unusable certificate or key",
     ),
+    "a time that is none": (
+        {
+            "apiVersion": VERSION,
+            "kind": "ExecCredential",
+            "status": {"token": "s3cret", "expirationTimestamp": "s3cret"},
+        },
+        r"whose field status\.expirationTimestamp is wrong: Invalid RFC3339 encoded datetime",
+    ),
+    "a number": (
+        {"apiVersion": VERSION, "kind": "ExecCredential", "status": {"token": 7}},
+        r"whose field status\.token is wrong: Expected `str`, got `int`",
+    ),
     "a local time": (
         {
             "apiVersion": VERSION,
@@ -266,6 +281,181 @@ async def test_a_plugin_that_fails_or_is_missing(plugin: Plugin, monkeypatch: py
     plugin.script("exec sleep 5")
     with pytest.raises(ConfigError, match=r"timed out after 0\.05 s"):
         await plugin.token(plugin.config())
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The deadline is so short that a plugin that hangs reaches it."""
+    monkeypatch.setattr("pilothouse.kube.exec_plugin.SECONDS", 0.3)
+
+
+def running(pids: Path) -> bool:
+    """Returns whether one of the processes whose numbers are in a file is running."""
+    return any(Path("/proc", pid, "exe").exists() for pid in pids.read_text().split())
+
+
+@pytest.mark.usefixtures("soon")
+async def test_a_plugin_that_hangs_is_killed_with_all_that_it_started(plugin: Plugin) -> None:
+    plugin.script('sleep 600 & echo $! $$ > "$FOLDER/pids"; echo "waiting for the vault" >&2; wait')
+    with pytest.raises(ConfigError) as caught:
+        await plugin.token(plugin.config())
+    assert str(caught.value).endswith(
+        f"the exec plugin '{plugin.program}' timed out after 0.3 s and was killed: it wrote: "
+        "waiting for the vault"
+    )
+    await eventually(lambda: not running(plugin.folder / "pids"))
+
+
+@pytest.mark.usefixtures("soon")
+async def test_a_request_that_waits_for_a_plugin_reports_the_plugin(plugin: Plugin) -> None:
+    """And not that the API server does not respond."""
+    plugin.script("exec sleep 600")
+    async with Client(plugin.config(), user_agent="tests/1") as client:
+        with pytest.raises(ConfigError, match=r"the exec plugin .* timed out after 0\.3 s"):
+            await client.request("GET", "/", deadline=0.01)
+        with pytest.raises(ConfigError, match=r"the exec plugin .* timed out after 0\.3 s"):
+            async with client._transport.stream("/", params={}):
+                pass
+
+
+async def test_the_deadline_of_a_request_does_not_include_the_plugin(
+    plugin: Plugin, bouncer: "Bouncer", authority: Authority
+) -> None:
+    certified(plugin, authority, "slow")
+    plugin.script('while [ ! -e "$FOLDER/typed" ]; do sleep 0.01; done; cat "$FOLDER/answer"')
+    cluster = {
+        "server": f"https://127.0.0.1:{bouncer.port}",
+        "certificate-authority": str(authority.ca_file),
+    }
+    async with Client(plugin.config(cluster), user_agent="tests/1") as client:
+        request = asyncio.create_task(client.request("GET", "/", deadline=5))
+        await eventually(lambda: plugin.runs)
+        within = client._transport._deadlines
+        assert within == {}, "the deadline has not begun"
+        (plugin.folder / "typed").touch()
+        assert await request == b"slow"
+
+
+async def test_what_a_plugin_leaves_running_is_not_awaited(plugin: Plugin) -> None:
+    plugin.script('sleep 600 & echo $! > "$FOLDER/pids"; cat "$FOLDER/answer"')
+    plugin.gives_token("one")
+    assert await plugin.token(plugin.config()) == "one"
+    assert running(plugin.folder / "pids"), "an agent that caches tokens, for example"
+    os.kill(int((plugin.folder / "pids").read_text()), signal.SIGKILL)
+
+
+async def test_a_plugin_ends_with_the_process_that_needs_it(plugin: Plugin) -> None:
+    plugin.script('echo $$ > "$FOLDER/pids"; exec sleep 600')
+    config = plugin.config()
+    request = asyncio.create_task(plugin.token(config))
+    await eventually(lambda: (plugin.folder / "pids").exists() and running(plugin.folder / "pids"))
+    assert isinstance(config.token, ExecPlugin)
+    assert config.token._running is not None
+    config.token._running.cancel()
+    await asyncio.wait([request])
+    await eventually(lambda: not running(plugin.folder / "pids"))
+
+
+async def test_a_plugin_that_takes_long_is_logged_with_what_it_asks_for(
+    plugin: Plugin, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("pilothouse.kube.exec_plugin.NOTICE_SECONDS", 0.05)
+    ask = "echo 'To sign in, open https://login.example/device and enter AB-12' >&2"
+    plugin.script(f'{ask}; while [ ! -e "$FOLDER/typed" ]; do sleep 0.01; done; cat "$FOLDER/answer"')
+    plugin.gives_token("one")
+    request = asyncio.create_task(plugin.token(plugin.config()))
+    await eventually(lambda: caplog.records)
+    [record] = caplog.records
+    assert record.getMessage().endswith(
+        f"the exec plugin '{plugin.program}' is still running after 0.05 s, and is killed after 60 s. "
+        "It wrote: To sign in, open https://login.example/device and enter AB-12"
+    )
+    (plugin.folder / "typed").touch()
+    assert await request == "one"
+
+
+async def test_a_plugin_has_more_time_with_a_terminal(
+    plugin: Plugin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user may have to log in with a browser."""
+
+    class Terminal:
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr("pilothouse.kube.exec_plugin.sys.stdin", Terminal())
+    monkeypatch.setattr("pilothouse.kube.exec_plugin.LOGIN_SECONDS", 0.2)
+    plugin.script("exec sleep 600")
+    with pytest.raises(
+        ConfigError, match=r"timed out after 0\.2 s and was killed: run it manually to see why"
+    ):
+        await plugin.token(plugin.config())
+
+
+WRITTEN = {
+    "a reason": ("error: the token has expired, log in again", "error: the token has expired, log in again"),
+    "a reason after a colon": ("refreshing the token: invalid_grant", "refreshing the token: invalid_grant"),
+    "the last lines": ("1\n2\n3\n4", "2 / 3 / 4"),
+    "colours": ("\x1b[31mfailed\x1b[0m\tbadly", "failed badly"),
+    "a printed value": ("no s3cret today", "no (hidden) today"),
+    "a variable": ("the variable is variable-s3cret", "the variable is (hidden)"),
+    "an argument": ("the argument is argument-s3cret", "the argument is (hidden)"),
+    "a JSON Web Token": ("got eyJhbGciOi.eyJzdWIi.c2ln", "got (hidden)"),
+    "a bearer": ("sent Authorization: Bearer abc-s3cret1", "sent Authorization: Bearer (hidden)"),
+    "a password": ("--password=hunter and password: hunter", "--password=(hidden) and password: (hidden)"),
+    "JSON": ('{"clientSecret": "hunter", "code": 7}', '{"clientSecret": (hidden), "code": 7}'),
+    "a key": ("-----BEGIN KEY-----\nMIIs3cret\n-----END KEY-----\nis wrong", "(hidden) / is wrong"),
+    "a long value": ("id AKIA1234567890ABCDEFGHIJ", "id (hidden)"),
+    "a path": (
+        "cannot open /home/jane/.config/a1/credentials",
+        "cannot open /home/jane/.config/a1/credentials",
+    ),
+}
+
+
+@pytest.mark.parametrize(("written", "shown"), WRITTEN.values(), ids=WRITTEN)
+async def test_the_last_lines_that_a_plugin_writes_are_shown_without_secrets(
+    plugin: Plugin, written: str, shown: str
+) -> None:
+    (plugin.folder / "errors").write_text(written)
+    plugin.script('cat "$FOLDER/errors" >&2; echo s3cret; exit 1')
+    variables = [
+        {"name": "FOLDER", "value": str(plugin.folder)},
+        {"name": "CLIENT_SECRET", "value": "variable-s3cret"},
+    ]
+    with pytest.raises(ConfigError) as caught:
+        await plugin.token(plugin.config(env=variables, args=["login", "--client-secret", "argument-s3cret"]))
+    assert str(caught.value).endswith(f"failed with exit code 1: it wrote: {shown}")
+    assert "\n" not in str(caught.value)
+
+
+async def test_a_plugin_that_prints_nothing_or_too_much(
+    plugin: Plugin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin.script("echo 'not logged in' >&2")
+    with pytest.raises(ConfigError, match="printed nothing to standard output: it wrote: not logged in"):
+        await plugin.token(plugin.config())
+    monkeypatch.setattr("pilothouse.kube.plugin_process.OUTPUT_LIMIT", 100)
+    plugin.script("yes")
+    with pytest.raises(ConfigError, match="printed more than"):
+        await plugin.token(plugin.config())
+
+
+async def test_credentials_that_have_expired_already_are_used_with_a_warning(
+    plugin: Plugin, caplog: pytest.LogCaptureFixture
+) -> None:
+    plugin.gives(token="old", expirationTimestamp="2020-01-01T00:00:00Z")  # noqa: S106 - not a password
+    assert await plugin.token(plugin.config()) == "old", "the API server decides"
+    [record] = caplog.records
+    assert (
+        "printed credentials that expired at 2020-01-01T00:00:00+00:00: log in again" in record.getMessage()
+    )
+    caplog.clear()
+    plugin.gives(token="zero", expirationTimestamp="0001-01-01T00:00:00Z")  # noqa: S106 - not a password
+    config = plugin.config()
+    runs = plugin.runs
+    assert [await plugin.token(config) for _ in range(2)] == ["zero", "zero"]
+    assert (plugin.runs, caplog.records) == (runs + 1, []), "Go's zero time: they do not expire"
 
 
 async def test_concurrent_requests_all_get_the_error(plugin: Plugin) -> None:
