@@ -1,7 +1,7 @@
 """Describes the differences between two states: parts that are missing, left over or have another value."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -39,6 +39,35 @@ class Difference(NamedTuple):
             return f"{self.path} removed"
         one = "" if self.one is _MISSING else f"{brief(_plain(self.one))} -> "
         return f"{self.path}: {one}{brief(_plain(self.other))}"
+
+
+class Fact(NamedTuple):
+    """A text in a state: a key, or a value that is not a number.
+
+    Attributes:
+        path: The keys that lead to it. All items of a list have the same path.
+        text: The text.
+    """
+
+    path: str
+    text: str
+
+    def __str__(self) -> str:
+        return brief(_joined(self.path, self.text) if self.path else self.text)
+
+
+def facts(state: object, path: str = "") -> Iterator[Fact]:
+    """Yields the texts in a state."""
+    value = _plain(state)
+    if isinstance(value, Mapping):
+        for key, each in value.items():
+            yield Fact(path, str(key))
+            yield from facts(each, _joined(path, str(key)))
+    elif isinstance(value, Set) or _is_list(value):
+        for each in value:
+            yield from facts(each, f"{path}[]")
+    elif value is not None and not isinstance(value, int | float):
+        yield Fact(path, str(value))
 
 
 def differences(expected: object, found: object) -> list[str]:

@@ -4,7 +4,7 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -25,11 +25,14 @@ class FaultMatrix:
 
     Attributes:
         sites: The calls of the run without faults.
+        leftovers: Sentences about which effects that outlive an object were checked in the run without
+            faults, and which were not.
         runs: The runs with faults.
         seconds: The duration of all runs, in seconds of real time.
     """
 
     sites: list[Site]
+    leftovers: Sequence[str] = ()
     runs: list[Run] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -59,10 +62,11 @@ class FaultMatrix:
     def __str__(self) -> str:
         kinds = Counter(injection.fault for run in self.runs for injection in run.injections)
         counts = ", ".join(f"{fault} {count}" for fault, count in kinds.items())
-        return (
+        first = (
             f"{len(self.sites)} calls, {len(self.runs)} runs ({counts}), {len(self.failures)} failed, "
             f"{self.runs_a_minute:.0f} runs per minute"
         )
+        return "\n".join((first, *self.leftovers))
 
 
 def explore(
@@ -79,8 +83,8 @@ def explore(
     Every run uses a new model of the API server and virtual time, and is reproducible.
 
     The run without faults comes first. It must not raise unexpected errors, must stop changing things after
-    each step, and must leave nothing behind when all objects of the watched kinds are deleted; see
-    `Scenario`.
+    each step, and must leave nothing behind of deleted objects of the watched kinds, all of which the user
+    deletes in a last step; see `Scenario`.
 
     Args:
         scenario: Creates the scenario of a run.
@@ -116,7 +120,7 @@ def explore(
             raise AssertionError(
                 f"The scenario is not deterministic: a second run without faults had another result.\n{again}"
             )
-        matrix = FaultMatrix(list(again.sites))
+        matrix = FaultMatrix(list(again.sites), usual.leftovers)
         single = [each for site in matrix.sites for each in injections(site, chosen_faults)]
         chosen: list[tuple[Injection, ...]] = [(each,) for each in single]
         draw = random.Random(seed)  # noqa: S311 - reproducible on purpose

@@ -5,6 +5,7 @@ comparison of the runs would not find it.
 """
 
 import logging
+import re
 import traceback
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -133,15 +134,25 @@ def _often(what: str, counts: Counter[Any], seconds: float) -> list[str]:
 
 
 def left_objects(
-    objects: Sequence[tuple[Resource[Any], ObjectKey, Json]], retained: Sequence[str]
+    objects: Sequence[tuple[Resource[Any], ObjectKey, Json]], retained: Sequence[str], alive: Collection[str]
 ) -> tuple[list[str], set[str]]:
-    """Returns descriptions of the objects that are left over, and the patterns that matched retained ones."""
+    """Finds objects that are left over.
+
+    Args:
+        objects: The objects that must not exist, unless an owner of them does.
+        retained: Patterns of the objects that stay on purpose.
+        alive: The UIDs of all existing objects.
+
+    Returns:
+        Descriptions of the objects that are left over, and the patterns that matched retained ones.
+    """
     left, matched = [], set()
     for resource, key, obj in objects:
         name = f"{resource} {key}"
         patterns = {pattern for pattern in retained if fnmatchcase(name, pattern)}
         matched |= patterns
-        if not patterns:
+        owned = any(each["uid"] in alive for each in obj["metadata"].get("ownerReferences", ()))
+        if not patterns and not owned:
             left.append(f"{name}{_why_it_stays(obj)}")
     return left, matched
 
@@ -150,9 +161,12 @@ def _why_it_stays(obj: Json) -> str:
     metadata = obj["metadata"]
     if "deletionTimestamp" in metadata:
         return f", which is being deleted and still has the finalizers {metadata.get('finalizers')}"
-    if metadata.get("ownerReferences"):
-        return ", whose owner still exists"
     return ", which has no owner"
+
+
+def is_named(text: str, name: str) -> bool:
+    """Returns whether a text is an identifier that contains a name: "default/web" contains "web"."""
+    return not re.search(r"\s", text) and bool(re.search(rf"(?<![^\W_]){re.escape(name)}(?![^\W_])", text))
 
 
 def unused_patterns(attribute: str, patterns: Collection[str], used: Collection[str], seen: object) -> str:

@@ -23,8 +23,9 @@ class Scenario(ABC):
     A scenario contains the models of the outside systems, which outlive the processes of the operator.
 
     The run without faults must not raise unexpected errors, must stop changing things after each step, and
-    must leave nothing behind when all objects of the watched kinds are deleted. A scenario that breaks one of
-    these rules on purpose declares it with an attribute, or with `held_outside`.
+    must leave nothing behind of deleted objects of the watched kinds. To check that, the user of this run
+    deletes all of them in a last step; to inject faults into the cleanup, delete objects in `play`. A
+    scenario that breaks one of these rules on purpose declares it with an attribute, or with `held_outside`.
 
     Attributes:
         streams_lists: Whether the API server supports streaming lists, as it does by default since 1.34.
@@ -34,6 +35,9 @@ class Scenario(ABC):
             everything has settled. An operator that polls more often must declare it here.
         recurring: Changes that continue when everything has settled: patterns of calls as reports show them,
             such as "registry.renew" or "patch leases.example.com *".
+        delete_at_end: Whether the user of the run without faults deletes all objects of the watched kinds
+            after the last step of `play`. With False, what the objects leave behind that exist then is not
+            checked.
         retained: Objects that stay when their owner is deleted: patterns such as "persistentvolumeclaims *".
         controllers: Stand-ins for Kubernetes' own controllers, such as `Deployments()` and `Pods()` of
             `pilothouse.testing.controllers`. `objects_state` leaves out the objects that they create.
@@ -44,6 +48,7 @@ class Scenario(ABC):
     shards = 0
     polls_every: float = 5.0
     recurring: Sequence[str] = ()
+    delete_at_end = True
     retained: Sequence[str] = ()
     controllers: Sequence[StandIn] = ()
     expected_errors: tuple[type[BaseException], ...] = ()
@@ -78,9 +83,11 @@ class Scenario(ABC):
     def held_outside(self) -> object:
         """Returns what the outside systems contain for existing objects.
 
-        When all objects of the watched kinds are deleted, it must be what it was at the beginning. By default
-        it is the part of `state` that does not come from the API server: `state` of an empty API server.
-        Override it to leave out what stays on purpose, such as closed entries of a ledger.
+        When all objects of the watched kinds are deleted, it must be what it was at the beginning. While
+        others exist, it must not contain the UID of a deleted object, nor an entry with its name that a call
+        for it has made. By default it is the part of `state` that does not come from the API server: `state`
+        of an empty API server. Override it to leave out what stays on purpose, such as closed entries of a
+        ledger.
         """
         return self.state(ModelApi())
 
@@ -134,6 +141,8 @@ class Run:
         sites: All calls except those of leader elections.
         elections: The calls of leader elections.
         struck: The faults that were injected.
+        leftovers: For the run without faults: sentences about which effects that outlive an object were
+            checked.
         failure: Why the run did not reach the expected state; empty if it did.
         timeline: What happened. None before the run.
     """
@@ -143,6 +152,7 @@ class Run:
     sites: list[Site] = field(default_factory=list)
     elections: list[Site] = field(default_factory=list)
     struck: set[Injection] = field(default_factory=set)
+    leftovers: Sequence[str] = ()
     failure: str = ""
     timeline: Timeline | None = None
 

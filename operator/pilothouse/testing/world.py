@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext, suppress
+from itertools import chain
 from typing import Any
 
 from pilothouse.controller.lease import LEASE
@@ -41,6 +42,8 @@ RESTLESS = 5
 RESTART_SECONDS = 1.0
 #: A run fails when processes have ended this often.
 RESTARTS = 20
+#: The name of the step after those of the scenario, in which the user deletes all watched objects.
+DELETION = "all watched objects are deleted"
 LEASE_KEY = ObjectKey("operators", "operator")
 
 
@@ -122,18 +125,20 @@ class World:
                 self._start_replica()
             if isinstance(name, str):
                 step = await self._settle(name)
-                self.run.steps.append(step)
+                if name is not DELETION:
+                    self.run.steps.append(step)
             else:
                 self.timeline.add(USER, f"waits {name:g} s")
                 await self._leave_alone(name)
         if self._expected is None:
             self._require(self._rest.unused(self.run.sites) or self._leftovers.unused())
+            self.run.leftovers = self._leftovers.report()
         elif step is not None:
             await self._require_rest(step.name)
 
     def _user_steps(self) -> Iterator[str | float]:
         """Runs the scenario, and records what the user does: between two yields nothing else can run."""
-        steps = self._scenario.play(self.api)
+        steps = chain(self._scenario.play(self.api), self._deletion())
         self._leftovers.begin()
         while True:
             before = self.api.version
@@ -144,10 +149,25 @@ class World:
                 for change in collection.since(before)
             ]
             self._leftovers.note_user(changes)
+            if self._expected is None:
+                self._leftovers.begin_step()
             self.timeline.add_user_step(changes, self._new_effects())
             if name is None:
                 return
             yield name
+
+    def _deletion(self) -> Iterator[str]:
+        """Deletes the watched objects that the user has created, in a last step of the run without faults.
+
+        It is only for the rules of that run: a comparison with the runs with faults would depend on whether
+        the operator is at work when it begins.
+        """
+        if self._expected is not None or not self._scenario.delete_at_end:
+            return
+        if deletable := self._leftovers.deletable():
+            for each in deletable:
+                self.api.remove(each.resource, each.key)
+            yield DELETION
 
     async def _settle(self, name: str) -> Step:
         self.timeline.add(USER, f"waits until everything has settled: step {name!r}")
@@ -235,7 +255,8 @@ class World:
             for resource in self._leftovers.watched:
                 if broken := defective_object(resource, self.api.all(resource)):
                     return f"Step {name!r}: {broken}"
-        return self._leftovers.broken(name)
+        held = self._leftovers.held(name) if name is DELETION else ""
+        return held or self._leftovers.broken(name)
 
     def _new_effects(self) -> Counter[str]:
         effects = Counter(self._scenario.effects())
@@ -313,7 +334,7 @@ class World:
             watches = self._scenario.watches(process)
         except Exception as error:
             raise Misuse(str(error)) from error
-        self._leftovers.watched = [watch.resource for watch in watches]
+        self._leftovers.watch(watches)
         return watches
 
     def _cluster_api(self) -> ModelApi:

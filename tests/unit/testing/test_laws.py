@@ -260,6 +260,184 @@ def test_an_object_without_owner_that_is_left_is_refused_unless_it_is_declared()
     assert "Did you mean 'configmaps default/left'?" in play(RetainsNothing()).failure
 
 
+# The last step of the run without faults, and what a step checks while other objects exist.
+
+
+class NeverDeleted(Life):
+    def play(self, user: ModelApi) -> Iterator[str | float]:
+        user.put(TICKET, KEY.name, spec={"seats": 2})
+        yield "made"
+
+
+class LeaksUndeleted(NeverDeleted, LeaksOutside):
+    pass
+
+
+class NotDeletedAtEnd(LeaksUndeleted):
+    delete_at_end = False
+
+
+def reported(scenario: type[Scenario]) -> str:
+    """The report of a scenario that passes, without the number of its runs."""
+    matrix = explore(scenario, faults={Fault.KILLED_AFTER})
+    matrix.require_converged()
+    return str(matrix).partition("\n")[2]
+
+
+def test_the_report_says_what_was_checked_after_all_objects_were_deleted() -> None:
+    assert reported(Life) == "Leftovers: none after 'deleted', when all watched objects were deleted."
+    assert reported(NeverDeleted) == (
+        "Leftovers: none after 'all watched objects are deleted', when all watched objects were deleted."
+    )
+
+
+def test_objects_that_a_scenario_does_not_delete_are_deleted_at_its_end() -> None:
+    message = refused(LeaksUndeleted)
+    assert "Step 'all watched objects are deleted'" in message
+    assert "something is left outside" in message
+    assert "user       deletes tickets.tests.dev default/t" in message
+
+
+def test_the_last_step_is_not_compared_between_runs() -> None:
+    usual = play(NeverDeleted())
+    assert [step.name for step in usual.steps] == ["made"]
+    assert play(NeverDeleted(), (), usual.steps).failure == ""
+
+
+def test_the_report_says_that_a_scenario_deletes_nothing() -> None:
+    assert reported(NotDeletedAtEnd) == (
+        "The scenario deletes nothing: effects that outlive an object were not checked.\n"
+        "Not checked: what the objects leave behind that still exist at the end: Ticket default/t."
+    )
+
+
+class HeldByOthers(Life):
+    def play(self, user: ModelApi) -> Iterator[str | float]:
+        user.put(TICKET, KEY.name, spec={"seats": 2}, metadata={"finalizers": ["others/hold"]})
+        yield "made"
+
+
+def test_the_report_names_the_finalizers_of_others_that_prevent_the_check() -> None:
+    assert "Ticket default/t, which is deleted and has the finalizers others/hold." in reported(HeldByOthers)
+
+
+class NeverCleanedUp(NeverDeleted):
+    def watches(self, process: Process) -> Sequence[Watch]:
+        @task("nothing is cleaned up")
+        async def wait(play: TicketPlay) -> None:
+            play.wait_for("the entry is gone", False)
+
+        return [Watch(TICKET, Playbook(Play, tasks=[], cleanup=[wait], finalizer="tests.dev/registry"))]
+
+
+class CleanedUpByOthers(NeverCleanedUp):
+    delete_at_end = False
+
+
+def test_a_deletion_that_never_ends_is_refused_unless_it_is_declared() -> None:
+    message = refused(NeverCleanedUp)
+    assert (
+        "Ticket default/t is deleted, but the operator never removes its finalizer tests.dev/reg" in message
+    )
+    assert play(CleanedUpByOthers()).failure == ""
+
+
+class TwoTickets(LeaksOutside):
+    """Ticket one is deleted, ticket two stays."""
+
+    delete_at_end = False
+
+    def entry(self, play: TicketPlay) -> str:
+        return play.object.metadata.uid
+
+    async def enter(self, play: TicketPlay, registry: Any) -> None:
+        if await registry.find(self.entry(play)) is None:
+            await play.call("add", lambda: registry.add(self.entry(play), 2))
+
+    def play(self, user: ModelApi) -> Iterator[str | float]:
+        key = user.put(TICKET, "one", spec={"seats": 2})
+        user.put(TICKET, "two", spec={"seats": 2})
+        yield "made"
+        user.remove(TICKET, key)
+        yield "one is deleted"
+
+
+class ByName(TwoTickets):
+    def entry(self, play: TicketPlay) -> str:
+        return f"{play.object.metadata.namespace}/{play.object.metadata.name}"
+
+
+@pytest.mark.parametrize("scenario", [TwoTickets, ByName])
+def test_what_is_left_outside_of_one_object_is_refused_while_another_exists(
+    scenario: type[Scenario],
+) -> None:
+    message = refused(scenario)
+    assert (
+        "Step 'one is deleted': Ticket default/one is deleted, but what the operator made for it" in message
+    )
+    assert "is left outside" in message
+    assert "default/two" not in message.partition("Timeline")[0]
+
+
+class MadeAgain(ByName):
+    def play(self, user: ModelApi) -> Iterator[str | float]:
+        key = user.put(TICKET, "one", spec={"seats": 2})
+        yield "made"
+        user.remove(TICKET, key)
+        user.put(TICKET, "one", spec={"seats": 2})
+        yield "made again"
+
+
+def test_what_another_object_of_the_same_name_may_use_is_not_left() -> None:
+    assert play(MadeAgain()).failure == ""
+
+
+class Shared(TwoTickets):
+    def entry(self, play: TicketPlay) -> str:
+        return "shared by all"
+
+
+def test_what_several_objects_may_share_is_not_refused_and_is_reported() -> None:
+    assert reported(Shared) == (
+        "Leftovers: nothing carries the UID or the name of Ticket default/one, which was deleted. "
+        "Not checked: what carries neither, such as the effects of registry.add.\n"
+        "Not checked: what the objects leave behind that still exist at the end: Ticket default/two."
+    )
+
+
+class LeavesObjects(TwoTickets):
+    async def enter(self, play: TicketPlay, registry: Any) -> None:
+        name = f"{play.object.metadata.name}-data"
+        await play.apply(CONFIG_MAP, {"metadata": {"name": name}}, owned=False)
+
+
+class RetainsObjects(LeavesObjects):
+    retained: Sequence[str] = ("configmaps default/*-data",)
+
+
+def test_an_object_that_is_left_of_one_object_is_refused_unless_it_is_declared() -> None:
+    message = refused(LeavesObjects)
+    assert "Ticket default/one is deleted, but objects that carry its UID are left" in message
+    assert "configmaps default/one-data" in message
+    assert "two-data" not in message.partition("Timeline")[0]
+    assert play(RetainsObjects()).failure == ""
+
+
+class MakesTickets(NeverDeleted):
+    """The operator makes an object of the kind that it watches, and forgets it."""
+
+    def secondaries(self) -> Sequence[Secondary]:
+        return [Secondary(TICKET)]
+
+    async def enter(self, play: TicketPlay, registry: Any) -> None:
+        if play.object.metadata.name == KEY.name:
+            await play.apply(TICKET, {"metadata": {"name": "child"}, "spec": {"seats": 1}}, owned=False)
+
+
+def test_a_watched_object_that_the_operator_made_and_left_is_refused() -> None:
+    assert "left: tickets.tests.dev default/child, which has no owner" in refused(MakesTickets)
+
+
 class AddsAgain(Life):
     async def enter(self, play: TicketPlay, registry: Any) -> None:
         if not play.status.booking:
