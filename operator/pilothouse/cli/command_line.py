@@ -102,6 +102,11 @@ def _parser(name: str, settings: Sequence[type], wrong: int) -> "ArgumentParser"
 
 def add_play_arguments(parser: "ArgumentParser") -> None:
     """Declares the arguments of `play`."""
+    parser.description = (
+        "Reconciles one object once. Without --check, the command holds the operator's Lease, and refuses if "
+        "another process holds it. It cannot detect an operator that runs without leader election, which would "
+        "write at the same time: stop such an operator first."
+    )
     parser.epilog = (
         "exit codes: 0 done, or nothing to change; 1 failed or refused; "
         "2 with --check, the object would be changed"

@@ -19,6 +19,13 @@ def test_help_works_after_every_command(command: list[str], capsys: pytest.Captu
     assert capsys.readouterr().out.startswith(" ".join(["usage: pilothouse", *command]))
 
 
+def test_the_help_of_play_names_what_it_cannot_detect(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["play", "--help"])
+    help_text = " ".join(capsys.readouterr().out.split())
+    assert "It cannot detect an operator that runs without leader election" in help_text
+
+
 def test_explain_shows_the_tasks_of_a_project(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "greeting", "--project", str(TEMPLATE)]) == 0
     assert "1. the ConfigMap holds the message" in capfd.readouterr().out
