@@ -34,14 +34,12 @@ async def ticket(client: Client, namespace: str) -> ObjectKey:
 async def checked(api: Client, ticket: ObjectKey, *functions: Function) -> Sequence[TaskResult]:
     watch = Watch(TICKET, playbook(*functions), owns=[CONFIG_MAP, DEPLOYMENT])
     settings = Settings(watch_namespaces=(ticket.namespace,))
-    results = (await Hand("tickets", settings, api).check(watch, ticket)).recap.results
-    return results
+    return (await Hand("tickets", settings, api).check(watch, ticket)).recap.results
 
 
-async def objects(client: Client, namespace: str) -> list[str]:
-    kinds = (CONFIG_MAP, DEPLOYMENT)
-    pages = [page for kind in kinds async for page in client.pages(kind, namespace=namespace)]
-    return [each.metadata.name for page in pages for each in page.items if hasattr(each, "metadata")]
+async def deployments(client: Client, namespace: str) -> list[str]:
+    pages = [page async for page in client.pages(DEPLOYMENT, namespace=namespace)]
+    return [each.metadata.name for page in pages for each in page.items]
 
 
 def deployment(**container: object) -> dict[str, object]:
@@ -63,11 +61,11 @@ async def test_the_server_sets_defaults_and_stores_nothing(
         made = await getattr(play, module)(DEPLOYMENT, deployment())
         seen.append(made.spec["strategy"]["type"])
 
-    before = await objects(client, ticket.namespace)
+    before = await deployments(client, ticket.namespace)
     [result] = await checked(client, ticket, deploy)
     assert (result.state, result.message) == (State.CHANGED, "create Deployment t")
     assert seen == ["RollingUpdate"], "the default of the API server"
-    assert await objects(client, ticket.namespace) == before
+    assert await deployments(client, ticket.namespace) == before
 
 
 @pytest.mark.parametrize("module", ["apply", "create"])

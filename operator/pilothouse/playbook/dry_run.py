@@ -6,8 +6,8 @@ from typing import Any
 from pilothouse.kube import ApiError, BadRequest, Forbidden, NotFound, Resource
 from pilothouse.kube.resource import not_served
 
-# The message of the API server's authorizers (k8s.io/apiserver, endpoints/handlers/responsewriters). Admission
-# plugins and webhooks, which decide about the object, use others.
+# The message of the API server's authorizers (k8s.io/apiserver, endpoints/handlers/responsewriters).
+# Admission plugins and webhooks, which decide about the object, use others.
 _NOT_ALLOWED = re.compile(r'\bUser ".*" cannot \S+ resource ')
 _NO_NAMESPACE = re.compile(r'^namespaces "(?P<name>[^"]+)" not found')
 # k8s.io/apiserver, admission/plugin/webhook: a webhook with side effects.
