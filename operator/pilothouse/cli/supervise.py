@@ -62,9 +62,11 @@ def supervise(
     """
     pause = PAUSE
     while True:
-        due, began = _due(sources, more), time.monotonic()
-        process = begin()
+        process = None
+        # Ctrl-C may come at any instruction, also between the start of the process and the wait.
         try:
+            due, began = _due(sources, more), time.monotonic()
+            process = begin()
             why = _wait(due, process)
             if not why:
                 lasted = time.monotonic() - began
@@ -80,7 +82,8 @@ def supervise(
             say("stopping")
             return
         finally:
-            stop(process)
+            if process is not None:
+                stop(process)
         say(f"{why}: restarting")
 
 

@@ -91,15 +91,15 @@ def test_a_project_needs_its_kinds_in_the_cluster(commands: list[str]) -> None:
         host._require_kinds(KUBECTL, host._package(str(TEMPLATE)))
 
 
+# The signal is blocked, so that it is not lost if it arrives between 'started' and the wait: a handler that
+# runs before signal.pause() would leave the process paused.
 PROGRAM = (
     "import signal, sys\n"
     "log = open(sys.argv[1], 'a', buffering=1)\n"
-    "def end(*_):\n"
-    "    print('ended', file=log)\n"
-    "    sys.exit(0)\n"
-    "signal.signal(signal.SIGTERM, end)\n"
+    "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})\n"
     "print('started', file=log)\n"
-    "signal.pause()\n"
+    "signal.sigwait({signal.SIGTERM})\n"
+    "print('ended', file=log)\n"
 )
 
 
@@ -116,8 +116,12 @@ class Supervised:
         log = self.folder / "log"
         return log.read_text().split() if log.exists() else []
 
+    def started(self, times: int) -> bool:
+        """Whether the program has started so often, and this process knows it."""
+        return self.lines().count("started") == len(self.pids) == times
+
     def run(self, person: Callable[[], None]) -> None:
-        """Supervises the program until the user interrupts it."""
+        """Supervises the program until the user has done what they do, and then interrupts it."""
         sources = self.folder / "sources"
         sources.mkdir()
 
@@ -131,11 +135,27 @@ class Supervised:
             why, self.why = self.why, ""
             return why
 
-        thread = threading.Thread(target=person)
-        thread.start()
+        failures: list[BaseException] = []
+
+        def act() -> None:
+            try:
+                person()
+            except BaseException as failure:
+                failures.append(failure)
+            finally:
+                # Also after a failure: otherwise the supervision would never end.
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        thread = threading.Thread(target=act)
         with supervise.interrupted_by(signal.SIGTERM):
-            supervise.supervise(begin, sources, look)
-        thread.join()
+            thread.start()
+            try:
+                supervise.supervise(begin, sources, look)
+            finally:
+                with suppress(KeyboardInterrupt):
+                    thread.join()
+        if failures:
+            raise failures[0]
 
 
 @pytest.fixture
@@ -149,13 +169,25 @@ def test_a_changed_source_restarts_the_operator_and_ctrl_c_stops_it_gracefully(
     supervised: Supervised,
 ) -> None:
     def person() -> None:
-        _until(lambda: supervised.lines() == ["started"])
-        (supervised.folder / "sources" / "b.py").write_text("x = 1")
-        _until(lambda: supervised.lines() == ["started", "ended", "started"])
-        os.kill(os.getpid(), signal.SIGTERM)
+        _until(lambda: supervised.started(1))
+        # In one step: an empty file that gets its content later would be two changes.
+        written = supervised.folder / "written"
+        written.write_text("x = 1")
+        written.rename(supervised.folder / "sources" / "b.py")
+        _until(lambda: supervised.started(2))
 
     supervised.run(person)
     assert supervised.lines() == ["started", "ended", "started", "ended"]
+
+
+def test_ctrl_c_during_a_start_ends_the_supervision(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def begin() -> subprocess.Popen[bytes]:
+        raise KeyboardInterrupt
+
+    supervise.supervise(begin, tmp_path)
+    assert capsys.readouterr().err == "stopping\n"
 
 
 def test_a_second_signal_does_not_disturb_the_stop() -> None:
@@ -180,10 +212,9 @@ def test_a_reason_from_the_cluster_restarts_the_operator(
     supervised: Supervised, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def person() -> None:
-        _until(lambda: supervised.lines() == ["started"])
+        _until(lambda: supervised.started(1))
         supervised.why = "its Lease belongs into namespace b now"
-        _until(lambda: supervised.lines() == ["started", "ended", "started"])
-        os.kill(os.getpid(), signal.SIGTERM)
+        _until(lambda: supervised.started(2))
 
     supervised.run(person)
     assert "its Lease belongs into namespace b now: restarting" in capsys.readouterr().err
@@ -194,10 +225,9 @@ def test_an_operator_that_exits_is_restarted_with_back_off(
 ) -> None:
     def person() -> None:
         for times in (1, 2):
-            _until(lambda times=times: supervised.lines().count("started") == times)
+            _until(lambda times=times: supervised.started(times))
             os.kill(supervised.pids[-1], signal.SIGKILL)
-        _until(lambda: supervised.lines().count("started") == 3)
-        os.kill(os.getpid(), signal.SIGTERM)
+        _until(lambda: supervised.started(3))
 
     supervised.run(person)
     assert capsys.readouterr().err.count("the operator has exited with code -9; restarting in") == 2
