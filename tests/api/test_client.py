@@ -24,6 +24,7 @@ from pilothouse.kube import (
     UnsupportedMediaType,
 )
 from pilothouse.testing import eventually
+from tests.api.restarts import start_again
 from tests.api.versions import ON_BOTH
 from tests.api.widgets import CRDS, WIDGETS, crd, make, raw, widget
 
@@ -141,8 +142,7 @@ async def test_a_compacted_page_is_expired(api_server, client, namespace):
         assert int(later[0].metadata.resource_version) > int(page.resource_version)
         api_server.stop("kube-apiserver")
         api_server.compact(int(later[0].metadata.resource_version))
-        api_server.start_api_server()
-        await asyncio.to_thread(api_server.wait_ready)
+        await start_again(api_server, client, WIDGETS)
         with pytest.raises(Expired):
             await anext(pages)
 

@@ -1,6 +1,5 @@
 """The model of the API server keeps the real one's rules: the same operations come to the same."""
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -8,6 +7,7 @@ import pytest
 from pilothouse.kube import AlreadyExists, Cause, Client, Resource, WatchListUnsupported
 from pilothouse.testing import ApiServer, ModelApi, eventually
 from tests.api.contract import CRD, PARCELS, STORIES, Transcript
+from tests.api.restarts import start_again
 from tests.api.versions import ON_BOTH
 
 pytestmark = ON_BOTH
@@ -47,8 +47,7 @@ async def test_the_model_does_what_the_server_does(
         present = [page.resource_version async for page in client.pages(PARCELS)][-1]
         api_server.stop("kube-apiserver")
         api_server.compact(int(present))
-        api_server.start_api_server()
-        await asyncio.to_thread(api_server.wait_ready)
+        await start_again(api_server, client, PARCELS)
 
     async def forget_in_memory() -> None:
         model.forget()
