@@ -104,8 +104,8 @@ def add_play_arguments(parser: "ArgumentParser") -> None:
     """Declares the arguments of `play`."""
     parser.description = (
         "Reconciles one object once. Without --check, the command holds the operator's Lease, and refuses if "
-        "another process holds it. It cannot detect an operator that runs without leader election, which would "
-        "write at the same time: stop such an operator first."
+        "another process holds it. It cannot detect an operator that runs without leader election, which "
+        "would write at the same time: stop such an operator first."
     )
     parser.epilog = (
         "exit codes: 0 done, or nothing to change; 1 failed or refused; "

@@ -112,16 +112,18 @@ async def test_by_default_the_status_is_written_only_for_declared_kinds() -> Non
     assert [writes(each) for each in (CERTIFICATE, POD, CONFIG_MAP, STATELESS)] == [False] * 4
     assert [writes(each, writes_status=True) for each in (WEB_SITE, CERTIFICATE)] == [True] * 2
     assert [writes(each, writes_status=False) for each in (WEB_SITE, CERTIFICATE)] == [False] * 2
-    assert writes(replace(WEB_SITE.resource, view=Certificate)) is True, "another view of an own kind"
+    another: Resource[Any] = WEB_SITE.resource
+    assert writes(replace(another, view=Certificate)) is True, "another view of an own kind"
 
 
 async def test_a_certificate_of_another_project_keeps_its_conditions(api: ModelApi, seen: Seen) -> None:
     """The view could hold the operator's status: it is the declaration that counts."""
-    api.put(CERTIFICATE, "web", status={"conditions": [READY], "phase": "Issued"})
+    theirs = {**READY, "reason": "Issued", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    api.put(CERTIFICATE, "web", status={"conditions": [theirs], "phase": "Issued"})
     seen.failure = TaskFailed("Down", "It is down.")
     async with operating(api, Watch(CERTIFICATE, seen.playbook(FINALIZER), resync=10)):
         await asyncio.sleep(60)
-        assert api.read(CERTIFICATE, KEY)["status"] == {"conditions": [READY], "phase": "Issued"}
+        assert api.read(CERTIFICATE, KEY)["status"] == {"conditions": [theirs], "phase": "Issued"}
         assert "status" not in {call.subresource for call in api.writes}
         assert events(api) == [("Warning", "Down")]
 
