@@ -19,11 +19,11 @@ from etcd_operator.etcd import DEADLINE, KeyValue
 from tests.etcd.history import WRITES_PER_SECOND, Begin, End, Entry, Kind, Operation, Outcome
 
 CLIENTS = 2
-ATTEMPTS = 3
-#: Seconds: for all attempts of a write, for one of them unless it is the last, and before the next one.
+#: Seconds: for all attempts of a write, for one of them unless it is the last, and between two of them.
 WRITE_SECONDS = 5.0
 ATTEMPT_SECONDS = 1.5
 PAUSES = (0.1, 0.5)
+ATTEMPTS = 1 + len(PAUSES)
 #: Of five operations in a row, the last is a read.
 _CYCLE = 5
 _SHARED_KEYS = 5

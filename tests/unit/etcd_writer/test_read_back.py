@@ -88,6 +88,15 @@ async def test_another_value_at_the_acknowledged_revision_is_a_loss(scene: Scene
     assert loss == "a: shared has 'foreign' at revision 4, which no client wrote at that revision"
 
 
+async def test_the_value_of_an_earlier_write_at_the_revision_of_the_last_one_is_a_loss(scene: Scene) -> None:
+    other = Store()
+    other.write(b"own", b"1")
+    other.write(b"shared", b"3")
+    other.write(b"shared", b"2")
+    [loss] = await scene.losses(other)
+    assert loss == "a: shared has '2' at revision 4, which no client wrote at that revision"
+
+
 async def test_a_write_that_no_client_made_is_found(scene: Scene) -> None:
     scene.store.write(b"shared", b"foreign")
     [loss] = await scene.losses()
