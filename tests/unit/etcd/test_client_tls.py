@@ -9,10 +9,10 @@ import pytest
 
 from etcd_operator import errors
 from etcd_operator.client import ConnectionPool
-from etcd_operator.etcd import Credentials, Endpoint, Etcd
+from etcd_operator.etcd import Connections, Credentials, Endpoint, Etcd
 from etcd_operator.rpc import rpc_pb2 as pb
 from pilothouse import ObjectKey
-from tests.unit.etcd.fake_member import FakeMember
+from tests.unit.etcd.fake_member import NAME, FakeMember
 from tests.unit.kube.authority import Authority
 
 CLUSTER = ObjectKey("default", "example")
@@ -46,14 +46,14 @@ async def member(authority: Authority) -> AsyncIterator[FakeMember]:
 
 
 @pytest.fixture
-async def pool() -> AsyncIterator[ConnectionPool]:
+async def pool() -> AsyncIterator[Connections]:
     async with ConnectionPool() as pool:
         yield pool
     await asyncio.sleep(0)
 
 
 @pytest.fixture
-def connect(pool: ConnectionPool) -> Callable[[Endpoint, Credentials | None], Etcd]:
+def connect(pool: Connections) -> Callable[[Endpoint, Credentials | None], Etcd]:
     return lambda endpoint, trusted: pool.members(CLUSTER, [endpoint], trusted)[endpoint]
 
 
@@ -93,6 +93,25 @@ async def test_a_member_without_tls_fails_the_handshake(authority, member, conne
     await member.start()
     with pytest.raises(errors.TlsFailed, match=r"^the TLS handshake with etcd at .* failed: [a-z ]+$"):
         await connect(member.endpoint, credentials(authority)).status()
+
+
+async def test_a_deadline_during_the_handshake_has_executed_nothing(authority, connect):
+    opened, closed = asyncio.Event(), asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        opened.set()
+        await reader.read()
+        closed.set()
+        writer.close()
+
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+        endpoint = Endpoint("127.0.0.1", NAME, server.sockets[0].getsockname()[1])
+        trusted = credentials(authority)
+        while not opened.is_set():  # on a busy machine, the first one may end before it has connected
+            with pytest.raises(errors.DeadlineExceeded) as caught:
+                await connect(endpoint, trusted).member_add(["http://b:2380"], deadline=0.05)
+            assert not caught.value.maybe_executed
+        await closed.wait()
 
 
 async def test_changed_credentials_replace_all_connections(authority, stranger, member, connect):
