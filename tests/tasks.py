@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,10 @@ from devcluster.base_images import ETCD_IMAGES
 from devcluster.shell import ClusterError
 from devcluster.tasks import speaking_plainly, whole_number
 
-#: The tools of the API tests: two versions of Kubernetes, and the checker of etcd's histories.
-API_TOOLS = "etcd,kubernetes,kubernetes-oldest,linearizability"
-#: The tools of the cluster tests, besides the cluster's own. Each image of etcd is named after its tool.
-ETCD_TOOLS = ",".join((*ETCD_IMAGES, "linearizability"))
+#: The tools of tests with etcd: the versions that have an image, and the checker of histories.
+ETCD_TOOLS = (*ETCD_IMAGES, "linearizability")
+#: The tools of the API tests: etcd, and the newest and the oldest supported Kubernetes.
+API_TOOLS = (*ETCD_TOOLS, "kubernetes", "kubernetes-oldest")
 ROOT = Path(__file__).resolve().parent.parent
 
 CHECKS = {
@@ -89,9 +90,9 @@ def bench_flights(_: Context) -> None:
     print(flights.table(flights.Bench().run()))
 
 
-def _build(c: Context, tools: str) -> None:
+def _build(c: Context, tools: Sequence[str]) -> None:
     """Builds the tools of tests before pytest runs, because that takes longer than the timeout of a test."""
-    _tool(c, f"-m invoke tools.build --only {tools}")
+    _tool(c, f"-m invoke tools.build --only {','.join(tools)}")
 
 
 @task(

@@ -1,125 +1,109 @@
-"""The writer as a process on a real etcd: a crash loses nothing, and each planted loss is found."""
+"""The writer as a process on real etcd members: a crash loses nothing, and each planted loss is found."""
 
 from __future__ import annotations
 
-import re
 import shutil
-import socket
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from devcluster import toolchain
-from devcluster.kubectl import wait_until
 from etcd_operator.etcd import Endpoint
+from tests.api.etcd_members import DOMAIN, VERSIONS, RealMember
+from tests.etcd.__main__ import TLS_FILES
 from tests.etcd.proof import Access, prove, writing
+from tests.unit.kube.authority import Authority
 
 pytestmark = pytest.mark.timeout(300)
-
-
-@dataclass
-class Member:
-    """A cluster of one member on this host, whose process can be killed and started again."""
-
-    folder: Path
-    port: int
-    peer: int
-    process: subprocess.Popen[bytes] | None = field(default=None, init=False)
-
-    @property
-    def endpoint(self) -> Endpoint:
-        return Endpoint("127.0.0.1", "localhost", self.port)
-
-    def start(self) -> None:
-        """Starts etcd and waits until it serves."""
-        words = [
-            f"--data-dir={self.folder / 'data'}",
-            f"--listen-client-urls=http://127.0.0.1:{self.port}",
-            f"--advertise-client-urls=http://127.0.0.1:{self.port}",
-            f"--listen-peer-urls=http://127.0.0.1:{self.peer}",
-            f"--initial-advertise-peer-urls=http://127.0.0.1:{self.peer}",
-            f"--initial-cluster=default=http://127.0.0.1:{self.peer}",
-        ]
-        with (self.folder / "etcd.log").open("ab") as log:
-            self.process = subprocess.Popen([toolchain.binary("etcd"), *words], stdout=log, stderr=log)
-        wait_until(lambda: self.etcdctl("endpoint", "health"), 30, (self.folder / "etcd.log").read_text)
-
-    def kill(self) -> None:
-        """Ends etcd with SIGKILL."""
-        if self.process:
-            self.process.kill()
-            self.process.wait()
-
-    def etcdctl(self, *words: str) -> bool:
-        """Runs etcdctl and returns whether it succeeded."""
-        command: list[str | Path] = [
-            toolchain.binary("etcdctl"),
-            f"--endpoints=127.0.0.1:{self.port}",
-            *words,
-        ]
-        return subprocess.run(command, capture_output=True, timeout=30, check=False).returncode == 0
+NewMember = Callable[[str], RealMember]
 
 
 @pytest.fixture
-def member(tmp_path: Path) -> Iterator[Member]:
-    """A running member."""
-    with _free_ports() as (port, peer):
-        found = Member(tmp_path, port, peer)
-    try:
-        found.start()
-        yield found
-    finally:
-        found.kill()
+def new_member(tmp_path: Path) -> Iterator[NewMember]:
+    """Returns a function that prepares a member of the newest version. All are killed after the test."""
+    members: list[RealMember] = []
+
+    def make(name: str) -> RealMember:
+        members.append(RealMember(tmp_path, VERSIONS[-1], name))
+        return members[-1]
+
+    yield make
+    for member in members:
+        member.stop()
 
 
-@contextmanager
-def _free_ports() -> Iterator[tuple[int, int]]:
-    with socket.socket() as first, socket.socket() as second:
-        first.bind(("127.0.0.1", 0))
-        second.bind(("127.0.0.1", 0))
-        yield first.getsockname()[1], second.getsockname()[1]
+@pytest.fixture
+def member(new_member: NewMember) -> RealMember:
+    """A cluster of one member."""
+    found = new_member("only")
+    found.start()
+    return found
 
 
-def test_a_crash_is_seen_and_loses_nothing(member: Member, tmp_path: Path) -> None:
+def test_a_crash_is_seen_and_loses_nothing(member: RealMember, tmp_path: Path) -> None:
     with writing(Access(), member.endpoint, tmp_path) as writer:
         before = writer.wait_acknowledged()
-        member.kill()
+        member.stop()
         member.start()
         after = writer.wait_acknowledged()
-    figures = prove(writer, {"default": member.endpoint})
+    figures = prove(writer, {"only": member.endpoint})
     assert after.revision > before.revision
-    assert set(figures.errors) <= {"Unreachable", "Unavailable", "NoLeader", "DeadlineExceeded"}
     assert sum(figures.errors.values()) > 0
-    assert figures.longest_gap > 0
+    assert set(figures.errors) <= {"Unreachable", "Unavailable", "NoLeader", "DeadlineExceeded"}
 
 
-def test_a_wiped_volume_and_a_deleted_key_are_found(member: Member, tmp_path: Path) -> None:
+def test_members_that_crash_one_after_the_other_lose_nothing(new_member: NewMember, tmp_path: Path) -> None:
+    members = [new_member(name) for name in ("a", "b", "c")]
+    for member in members:
+        member.start([other for other in members if other is not member])
+    with writing(Access(), members[0].endpoint, tmp_path) as writer:
+        for member in members[1:]:
+            writer.wait_acknowledged()
+            member.stop()
+            writer.wait_acknowledged()
+            member.start([other for other in members if other is not member])
+        writer.wait_acknowledged()
+    prove(writer, {member.name: member.endpoint for member in members})
+
+
+def test_tls_is_used_with_a_client_certificate(new_member: NewMember, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("server", f"DNS:*.{DOMAIN},IP:127.0.0.1")
+    files = (f"--cert-file={certificate}", f"--key-file={key}", f"--trusted-ca-file={authority.ca_file}")
+    member = new_member("only")
+    member.start(tls=[*files, "--client-cert-auth"])
+    folder = tmp_path / "tls"
+    folder.mkdir()
+    for name, file in zip(TLS_FILES, (authority.ca_file, *authority.issue("client")), strict=True):
+        shutil.copy(file, folder / name)
+    with writing(Access(tls=folder), member.endpoint, tmp_path) as writer:
+        writer.wait_acknowledged()
+    assert prove(writer, {"only": member.endpoint}).failed_writes == 0
+
+
+def test_a_deleted_key_and_a_wiped_volume_are_found(member: RealMember, tmp_path: Path) -> None:
     with writing(Access(), member.endpoint, tmp_path) as writer:
         writer.wait_acknowledged()
         first = writer.acknowledged()[0]
-    prove(writer, {"default": member.endpoint})
-    assert member.etcdctl("del", first.key)
-    with pytest.raises(AssertionError, match=f"default: {first.key} does not exist"):
-        prove(writer, {"default": member.endpoint})
-    member.kill()
-    shutil.rmtree(tmp_path / "data")
+    prove(writer, {"only": member.endpoint})
+    member.etcdctl("del", first.key)
+    with pytest.raises(AssertionError, match=f"only: {first.key} does not exist"):
+        prove(writer, {"only": member.endpoint})
+    member.stop()
+    shutil.rmtree(tmp_path / member.name / "data")
     member.start()
-    with pytest.raises(AssertionError) as found:
-        prove(writer, {"default": member.endpoint})
-    assert re.search(r"^\d+ problems", str(found.value))
+    with pytest.raises(AssertionError, match=r"^\d\d+ problems"):
+        prove(writer, {"only": member.endpoint})
 
 
-def test_a_cluster_that_never_answers_ends_the_writer(member: Member, tmp_path: Path) -> None:
-    member.kill()
+def test_a_cluster_that_never_answers_ends_the_writer(member: RealMember, tmp_path: Path) -> None:
+    member.send(signal.SIGSTOP)
     with writing(Access(), member.endpoint, tmp_path, stall=1.0) as writer:
         writer.process.wait(60)
     assert "No write was acknowledged for 1 s." in writer.log
     with pytest.raises(AssertionError, match="No write was acknowledged"):
-        prove(writer, {"default": member.endpoint})
+        prove(writer, {"only": member.endpoint})
 
 
 def test_a_writer_that_cannot_start_is_reported_with_its_log(tmp_path: Path) -> None:
