@@ -111,7 +111,7 @@ TOOLS: Mapping[str, Tool] = {
     for tool in (
         # The control plane's etcd, and one of the versions that the etcd operator is tested with.
         _etcd("etcd"),
-        # The other versions: the one in the sample manifest, the newest of 3.5, and the newest minor.
+        # The other versions: the one in the sample manifest, a recent one of 3.5, and the newest minor.
         _etcd("etcd-3.5.0", "-3.5.0"),
         _etcd("etcd-3.5", "-3.5"),
         _etcd("etcd-3.7", "-3.7"),
