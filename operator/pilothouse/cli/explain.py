@@ -73,8 +73,8 @@ def _steps(steps: Sequence[Step[Any]], number: str = "", indent: str = "  ") -> 
 
 def _kind_of(group: Group[Any]) -> str:
     order = "at the same time" if group.parallel else "in order"
-    if group.independent:
-        order += ", independent"
+    if not group.blocking:
+        order += ", does not block the steps after it"
     return f"a plan, when {_condition(group)}, {order}" if isinstance(group, Plan) else order
 
 

@@ -46,6 +46,7 @@ def as_json(played: Played) -> str:
         and {"reason": failure.reason, "message": failure.message, "permanent": failure.permanent},
         "waiting": waiting and {"reason": waiting.reason, "message": str(waiting)},
         "plan": recap.plan,
+        "notRun": list(recap.not_run),
         "finalizers": list(played.finalizers),
         "due": list(played.due),
         "status": played.status,
@@ -69,6 +70,8 @@ def _lines(played: Played, diff: bool) -> Iterator[str]:
     totals = " ".join(f"{state}={counts[state]}" for state in State)
     plan = f", in the plan {played.recap.plan}" if played.recap.plan else ""
     yield f"{name} : {totals} in {played.recap.seconds:.3f} s{plan}"
+    if played.recap.consequence:
+        yield played.recap.consequence
     if played.due:
         yield still_due(played.due)
     if played.check and played.recap.failure is None:

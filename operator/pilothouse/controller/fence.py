@@ -17,6 +17,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Gene
 from contextlib import aclosing
 from typing import Any, Generic, TypeVar
 
+from pilothouse.controller.before_change import run_before_change
 from pilothouse.controller.outcome import SyncError
 from pilothouse.controller.threads import to_thread
 from pilothouse.controller.written import noted
@@ -95,7 +96,7 @@ class Fence:
         self.until = -math.inf
 
     async def guard(self, effect: Callable[[], Awaitable[R]]) -> R:
-        """Makes a change.
+        """Makes a change, after the functions of `before_each_change`. If one of them fails, it is not made.
 
         Args:
             effect: Makes the change. It is cancelled when the fence closes. If it raises an error, it counts
@@ -110,6 +111,7 @@ class Fence:
         time = boottime(asyncio.get_running_loop())
         if time() >= self._until:
             raise Fenced
+        await run_before_change()
         change = _Change(self, effect(), time)
         self._changes.add(change)
         if self._timer is None:

@@ -11,7 +11,8 @@ at the end of the statement, or of the task's function if a variable refers to t
 import asyncio
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine
+import reprlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Any, TypeVar
@@ -168,6 +169,39 @@ def require_awaited(value: object, what: str) -> None:
     if inspect.iscoroutine(value):
         value.close()
         raise PlaybookError(f"{what} is a coroutine that was not awaited. Write `await` before the call.")
+
+
+def require_truth(value: object, what: str) -> bool:
+    """Returns whether a condition is true, after a check that it is not true by mistake.
+
+    A number, None and an object with a `__bool__` of its own, such as a Rollout, are accepted.
+
+    Raises:
+        PlaybookError: The value is a text, a container, an iterator, a function or a coroutine. These are
+            always true, or true unless they are empty.
+    """
+    if value is True or value is False:
+        return value
+    require_awaited(value, what)
+    kind = type(value).__name__
+    if inspect.isawaitable(value):
+        raise PlaybookError(f"{what} is a {kind} that was not awaited. Write `await` before it.")
+    if callable(value):
+        name = getattr(value, "__name__", kind)
+        raise PlaybookError(f"{what} is the function {name}, which is always true. Call it: `{name}(...)`")
+    if isinstance(value, str | bytes):
+        raise PlaybookError(
+            f"{what} is the text {reprlib.repr(value)}, which is true unless it is empty. Write a "
+            "comparison, whose result is True or False."
+        )
+    if isinstance(value, Iterator | AsyncIterator):
+        raise PlaybookError(f"{what} is a {kind}, which is always true. Write `all(...)` or `any(...)`.")
+    if hasattr(value, "__len__") and not hasattr(value, "__bool__"):
+        raise PlaybookError(
+            f"{what} is a {kind}, which is true unless it is empty. Write `all(...)`, `any(...)` or "
+            "`bool(...)`."
+        )
+    return bool(value)
 
 
 def require_function(effect: object, what: str) -> None:

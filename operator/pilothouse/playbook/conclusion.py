@@ -26,7 +26,7 @@ def ready(play: Play[Any, Any], recap: Recap) -> Aspect:
     """Returns the condition Ready at the end of a reconcile."""
     failure, waiting = recap.failure, recap.waiting
     if failure is not None:
-        return Aspect(READY, False, failure.reason, failure.message)
+        return Aspect(READY, False, failure.reason, _with_sentence(failure.message, recap.consequence))
     if waiting is None:
         return Aspect(READY, play.ready, play.ready_reason, play.ready_message)
     if recap.unfinished:
@@ -59,3 +59,9 @@ def outcome_of(play: Play[Any, Any], ends: Ends, *, repeated: bool) -> Outcome:
     # If one failure has no known delay, the back-off decides.
     retry_after = min(known) if len(known) == len(passing) else None
     raise SyncError(message, retry_after=retry_after, requeue_after=after, repeated=repeated)
+
+
+def _with_sentence(message: str, sentence: str) -> str:
+    if not sentence:
+        return message
+    return f"{message}{'' if message.endswith(('.', '!', '?')) else '.'} {sentence}"

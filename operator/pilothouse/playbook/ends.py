@@ -52,8 +52,8 @@ class Ends(NamedTuple):
         return Ends(self.all + other.all, self.stopped or other.stopped, self.failed or other.failed)
 
     @property
-    def independent(self) -> "Ends":
-        """The same failures and waits, for a group whose failure does not stop later steps."""
+    def not_blocking(self) -> "Ends":
+        """The same failures and waits, for a group that does not stop later steps."""
         return Ends(self.all)
 
 

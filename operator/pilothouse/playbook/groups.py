@@ -28,17 +28,18 @@ class Group(Generic[P]):
         name: What the group is for, in words.
         tasks: The tasks and groups.
         parallel: Whether they run at the same time.
-        independent: Whether the steps after the group run even if it fails or waits. By default they do not.
-            In both cases Ready is not True while the group fails, or waits without `ready=True`.
+        blocking: Whether the steps after the group do not run if it fails or waits. They do not by default,
+            because a step usually relies on those before it. With `blocking=False` they run. In both cases
+            Ready is not True while the group fails, or waits without `ready=True`.
     """
 
     def __init__(
-        self, name: str, tasks: "Sequence[Step[P]]", *, parallel: bool = False, independent: bool = False
+        self, name: str, tasks: "Sequence[Step[P]]", *, parallel: bool = False, blocking: bool = True
     ) -> None:
         self.name = name
         self.tasks = tuple(tasks)
         self.parallel = parallel
-        self.independent = independent
+        self.blocking = blocking
 
 
 class Plan(Group[P]):
@@ -52,29 +53,39 @@ class Plan(Group[P]):
     objects that must stay in tasks after the plan. If a task in the plan fails or waits, the recap names the
     plan and the task.
 
+    A plan that has begun stays due until it has finished, even if its trigger is no longer true, for example
+    because a user has put the spec back. It has finished when all its tasks have succeeded in one reconcile
+    and the status that they set is stored. An annotation of the object records that it is in progress, so
+    another process continues it. If the reconcile is interrupted before the end is recorded, because the
+    process is killed, the object changes or a later step times out, the plan runs again.
+
     There are two triggers. If a plan has both, it is due when either of them is.
 
-    `on_change` is for a change of the spec. The plan is due until it has finished with the current values,
-    even if they change again, or are changed back, while it is in progress. An annotation of the object
-    stores a digest of the values that the plan last finished with. Before the first task it is set to
-    `InProgress`, so that another process continues an interrupted plan. A new object has no annotation, so
-    the plan is due.
+    `on_change` is for a change of the spec. The plan is due until it has finished with the current values.
+    It begins before its first task. When it has finished, the annotation holds a digest of the values. A new
+    object has no annotation, so the plan is due.
 
-    `when` is for what earlier tasks have observed. Nothing is stored: the plan is due whenever `when` returns
-    True. So `when` must not depend on anything that a later step of the plan sets.
+    `when` is for what earlier tasks have observed. The plan is due when `when` returns True. It begins before
+    its first change: a write to the cluster, a `play.call`, a `play.record`, or another change through
+    `play.fence`. It has also begun when a reconcile ends in it after one of its tasks has succeeded, or has
+    changed `play.status`. Until then it is dropped if `when` no longer returns True. When it has finished,
+    the annotation is removed. A plan that finds nothing to change writes no annotation.
 
     Args:
-        name: What the plan is for, in a word or two: "upgrade". With `on_change` the name is part of the
-            annotation, so a renamed plan is due again.
+        name: What the plan is for, in a word or two: "upgrade". The name is part of the annotation. So a
+            renamed plan with `on_change` is due again, and a renamed plan with `when` is no longer in
+            progress.
         tasks: The tasks and groups.
         when: Returns whether the plan is due, from what the play has observed so far. It must be a pure
-            function. If it raises an error, the plan fails.
+            function. If it raises an error, the plan fails. It is not called while the plan is in progress.
         on_change: Returns the values whose change makes the plan due. It must be a pure function of the spec,
             or of other fields that only users change. If it raises an error, the plan fails. Values are
             compared as JSON. If a release returns one field more, or the same fields in another form, the
             plan is due for every object, and so it is if the operator is renamed.
         parallel: Whether the tasks and groups run at the same time.
-        independent: Whether the steps after the plan run even if it fails or waits. By default they do not.
+        blocking: Whether the steps after the plan, including other plans, do not run if it fails or waits.
+            They do not by default, because a step usually relies on those before it. If the plan is unrelated
+            to them, set `blocking=False`.
 
     Raises:
         PlaybookError: There is no trigger, a trigger is an async function, or a plan with `on_change` is
@@ -89,15 +100,15 @@ class Plan(Group[P]):
         when: Callable[[P], bool] | None = None,
         on_change: Callable[[P], object] | None = None,
         parallel: bool = False,
-        independent: bool = False,
+        blocking: bool = True,
     ) -> None:
-        super().__init__(name, tasks, parallel=parallel, independent=independent)
+        super().__init__(name, tasks, parallel=parallel, blocking=blocking)
         for trigger in (when, on_change):
             if inspect.iscoroutinefunction(trigger):
                 raise PlaybookError(f"the trigger of the plan {name!r} is an async def. Make it a plain def.")
         if when is None and on_change is None:
             raise PlaybookError(f"the plan {name!r} has no trigger. Add `when` or `on_change`.")
-        if inner := next(recorded_plans(self.tasks), None):
+        if inner := plan_on_change(self.tasks):
             raise PlaybookError(
                 f"the plan {inner.name!r} has `on_change` and is inside the plan {name!r}, which may never "
                 "reach it. Move it out, or use a Group instead."
@@ -125,10 +136,24 @@ def tasks_of(steps: Sequence[Step[Any]]) -> Iterator[Task[Any]]:
             raise PlaybookError(f'{step!r} is not a task. Decorate the function with @task("...").')
 
 
-def recorded_plans(steps: Sequence[Step[Any]]) -> Iterator[Plan[Any]]:
-    """Yields all plans with `on_change` in the steps, including those in groups, in order."""
+def plans_of(steps: Sequence[Step[Any]]) -> Iterator[Plan[Any]]:
+    """Yields all plans in the steps, including those in groups and in other plans, in order."""
     for step in steps:
-        if isinstance(step, Plan) and step.on_change is not None:
+        if isinstance(step, Plan):
             yield step
         if isinstance(step, Group):
-            yield from recorded_plans(step.tasks)
+            yield from plans_of(step.tasks)
+
+
+def plan_on_change(steps: Sequence[Step[Any]]) -> Plan[Any] | None:
+    """Returns the first plan with `on_change` in the steps, including those in groups, or None."""
+    return next((plan for plan in plans_of(steps) if plan.on_change is not None), None)
+
+
+def outer_plans(steps: Sequence[Step[Any]]) -> Iterator[Plan[Any]]:
+    """Yields the plans in the steps, including those in groups, but not those in other plans, in order."""
+    for step in steps:
+        if isinstance(step, Plan):
+            yield step
+        elif isinstance(step, Group):
+            yield from outer_plans(step.tasks)

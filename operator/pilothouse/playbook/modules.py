@@ -10,9 +10,10 @@ from pilothouse.playbook.awaited import PlaybookError, awaited
 from pilothouse.playbook.cluster import Cluster
 from pilothouse.playbook.contention import Contended
 from pilothouse.playbook.manifest import completed, completed_patch, is_secret
-from pilothouse.playbook.records import Records, elapsed
+from pilothouse.playbook.records import Records
 from pilothouse.playbook.tasks import RESULT, TaskFailed, Waiting, refused
 from pilothouse.playbook.tasks import seconds as in_seconds
+from pilothouse.playbook.time_limits import TimeLimit, time_limit
 
 if TYPE_CHECKING:
     from pilothouse.playbook.actions import Actions
@@ -26,8 +27,6 @@ W = TypeVar("W", "Deployment", "StatefulSet")
 FALLBACK = 60.0
 # Seconds. Shorter, because no watch reports why a pod does not run.
 ROLLOUT_FALLBACK = 15.0
-
-WAIT_TIMED_OUT = "WaitTimedOut"
 
 # A patch must not state these: `patch` sets them from the object that the play has seen.
 _IDENTITY = {"name", "namespace", "uid", "resourceVersion"}
@@ -420,7 +419,7 @@ class ObjectModules(Generic[T]):
             workload: The Deployment or StatefulSet, as `apply` or `get` returned it.
             fallback: Seconds until the next check. Changes of the workload cause an earlier one. Changes of
                 its pods do not.
-            within: Seconds that the rollout may last, as for `wait_for`; None: no limit.
+            within: Seconds that the call may wait for this workload, as for `wait_for`; None: no limit.
 
         Raises:
             Waiting: The rollout has not finished.
@@ -430,13 +429,16 @@ class ObjectModules(Generic[T]):
         # Operators that wait for no rollout do not pay for the views: 130 KiB.
         from pilothouse.playbook.rollouts import explained
 
+        name = f"{type(workload).__name__} {workload.metadata.name}"
+        limit = self._limit(within, name)
         rollout = await explained(self.cluster.api, workload)
         if rollout.failed:
             raise TaskFailed(rollout.reason, rollout.message)
         if not rollout.done:
             wait = Waiting(rollout.reason, rollout.message, fallback=fallback)
-            what = f"{type(workload).__name__} {workload.metadata.name} is rolled out"
-            raise self._limited(wait, what, within, detail=rollout.message)
+            raise limit.of(wait, f"{name} is rolled out", detail=rollout.message) if limit else wait
+        if limit:
+            limit.end()
 
     async def run_job(
         self,
@@ -464,7 +466,9 @@ class ObjectModules(Generic[T]):
                 Job.
             adopt: Whether to take over an existing Job, as for `apply`.
             fallback: Seconds until the Job is checked again in any case.
-            within: Seconds that the Job may take, as for `wait_for`; None: no limit. The Job is not stopped.
+            within: Seconds that the call may wait, as for `wait_for`; None: no limit. The Job is not stopped.
+                A changed spec starts another Job and does not reset the time, unless the spec of the play's
+                object has changed, too.
             ready: Whether the wait for the Job is routine and does not affect Ready, as for `wait_for`.
 
         Returns:
@@ -479,34 +483,26 @@ class ObjectModules(Generic[T]):
         from pilothouse.playbook.jobs import job_manifest, verdict
         from pilothouse.views import JOB
 
-        job = await self.apply(JOB, job_manifest(body, self.object.metadata.name), owned=owned, adopt=adopt)
+        name = self.object.metadata.name
+        # Without the digest of the spec: Jobs that follow each other have one limit together.
+        limit = self._limit(within, f"Job {body.get('metadata', {}).get('name', name)}")
+        job = await self.apply(JOB, job_manifest(body, name), owned=owned, adopt=adopt)
         try:
-            return verdict(job, fallback)
+            done = verdict(job, fallback)
         except Waiting as running:
             wait = Waiting(running.reason, running.message, fallback=running.fallback, ready=ready)
-        raise self._limited(wait, f"Job {job.metadata.name} has finished", within)
+            what = f"Job {job.metadata.name} has finished"
+            raise (limit.of(wait, what) if limit else wait) from None
+        if limit:
+            limit.end()
+        return done
 
-    def _limited(self, wait: Waiting, what: str, within: float | None, *, detail: str = "") -> Waiting:
-        """Returns a wait whose next check is not later than its time limit.
-
-        Args:
-            wait: The wait.
-            what: What the task waits for, in words.
-            within: Seconds that the wait may last; None: no limit.
-            detail: Another sentence for the failure.
-
-        Raises:
-            TaskFailed: WaitTimedOut: The wait has lasted longer.
-        """
+    def _limit(self, within: float | None, call: str) -> TimeLimit | None:
+        """Returns the time limit of a wait; None if there is none."""
         if within is None:
-            return wait
+            return None
         limit = in_seconds(within, "within")
-        waited = elapsed(self.records.waiting_since(self.object.metadata, RESULT.get().task, what))
-        if waited < limit:
-            fallback = min(wait.fallback, limit - waited)
-            return Waiting(wait.reason, wait.message, fallback=fallback, ready=wait.ready)
-        message = f"Timed out after {limit:g} s of waiting until {what}. The operator keeps checking."
-        raise TaskFailed(WAIT_TIMED_OUT, f"{message} {detail}".rstrip())
+        return time_limit(limit, RESULT.get(), call, self.object.metadata, self.records)
 
     def _key(self, resource: Resource[Any], name: str, namespace: str) -> ObjectKey:
         own = self.object.metadata.namespace if resource.namespaced else ""

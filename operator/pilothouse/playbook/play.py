@@ -9,13 +9,14 @@ from typing import Any, Generic, NamedTuple, TypeVar, cast
 from msgspec import Struct
 
 from pilothouse.controller import EventType, Fence
+from pilothouse.controller.before_change import run_before_change
 from pilothouse.kube import Condition, KubeObject, Resource, hide_contents, holds_secrets
 from pilothouse.playbook.awaited import (
     PlaybookError,
     awaited,
     awaited_result,
-    require_awaited,
     require_function,
+    require_truth,
 )
 from pilothouse.playbook.cluster import OWNER, Cluster
 from pilothouse.playbook.contention import CONTENDED, Contended
@@ -26,6 +27,7 @@ from pilothouse.playbook.status import READY, Aspect, not_stored
 from pilothouse.playbook.status_writer import NoStatusSubresource
 from pilothouse.playbook.tasks import RESULT, State, Task, TaskFailed, TaskResult, Waiting, refused
 from pilothouse.playbook.tasks import seconds as in_seconds
+from pilothouse.playbook.time_limits import calling_code
 from pilothouse.telemetry import hide
 
 S = TypeVar("S")
@@ -251,13 +253,18 @@ class Play(ObjectModules[T], Generic[T, S]):
             message: The reason for people, as a sentence.
 
         Raises:
-            PlaybookError: The type is Ready.
+            PlaybookError: The type is Ready, or the status is not True, False or None.
             TaskFailed: NoStatus: The operator writes no status for this kind.
         """
         if type == READY:
             raise PlaybookError(
                 "play.condition cannot set Ready, which reports how the reconcile ended: set play.ready, "
                 "play.ready_reason and play.ready_message"
+            )
+        if not (status is None or isinstance(status, bool)):
+            raise PlaybookError(
+                f"the status of the condition {type} is {status!r}, but must be True, False, or None for "
+                "Unknown"
             )
         self._require_status("play.condition")
         self.pending_conditions.append(Aspect(type, status, reason, message))
@@ -334,6 +341,8 @@ class Play(ObjectModules[T], Generic[T, S]):
             )
         written: Any = self.status
         try:
+            # Before the lock, which the record of a begun plan takes, too.
+            await run_before_change()
             async with self.writing:
                 written, before = self.status, self.object
                 with refusals():
@@ -381,18 +390,22 @@ class Play(ObjectModules[T], Generic[T, S]):
         The wait occupies no worker. The object is reconciled again when an object that it owns changes, or
         another watched object that is mapped to it.
 
-        With `within`, a wait that lasts longer fails. Its start is stored in an annotation of the object, so
-        a restart of the operator does not reset it. It starts again when the spec, `what` or the task's name
-        changes. After the failure the operator keeps checking, with back-off, and recovers when the condition
-        becomes True.
+        With `within`, a wait that lasts longer fails. The limit belongs to this call in the code of the task:
+        another text, such as "2 of 3 members are ready", does not reset it. If a task makes the call several
+        times, as in a loop, the first one has a limit, the second one has another, and so on. The start is
+        stored in an annotation of the object, so a restart of the operator does not reset it. The time starts
+        again when the condition has been True, when the spec or the task's name changes, or when a release
+        changes the function that makes the call. After the failure the operator keeps checking, with
+        back-off, and recovers when the condition becomes True.
 
         With `ready=True` the wait is routine: a cool-down, or the next step of a schedule. The reconcile ends
         here, and Ready is set as if it had reached its end. Ready is nevertheless False until each plan with
-        `on_change` has finished, and if another task fails or waits.
+        `on_change` has finished, while a begun plan comes after the wait, and if another task fails or waits.
 
         Args:
             what: What the task waits for, in words: "the Deployment is rolled out".
-            condition: Whether that is the case.
+            condition: Whether that is the case: True or False. A text, a list or a function is a mistake,
+                because it is true whatever it holds.
             reason: The reason of the condition Ready during the wait, in CamelCase.
             fallback: Seconds until the condition is checked again in any case.
             within: Seconds that the wait may last; None: no limit.
@@ -401,12 +414,15 @@ class Play(ObjectModules[T], Generic[T, S]):
         Raises:
             Waiting: The condition is False.
             TaskFailed: WaitTimedOut: The condition has been False for longer than `within`.
+            PlaybookError: The condition is a text, a container, an iterator, a function or a coroutine.
         """
-        if condition:
-            require_awaited(condition, "the condition of play.wait_for")
+        limit = None if within is None else self._limit(within, calling_code())
+        if require_truth(condition, "the condition of play.wait_for"):
+            if limit:
+                limit.end()
             return
         wait = Waiting(reason, f"Waiting until {what}.", fallback=fallback, ready=ready)
-        raise self._limited(wait, what, within)
+        raise limit.of(wait, what) if limit else wait
 
     # These read from the stores of the watch, without a request.
 

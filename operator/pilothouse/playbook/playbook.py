@@ -8,9 +8,9 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from pilothouse.playbook.awaited import PlaybookError
 from pilothouse.playbook.ends import DONE, End, Ends
 from pilothouse.playbook.finalizers import finalizers_of
-from pilothouse.playbook.groups import Step, recorded_plans, tasks_of
+from pilothouse.playbook.groups import Plan, Step, outer_plans, plan_on_change, plans_of, tasks_of
 from pilothouse.playbook.play import PLAN, Play
-from pilothouse.playbook.runner import run_steps, run_task
+from pilothouse.playbook.runner import is_due, run_steps, run_task
 from pilothouse.playbook.tasks import State, Task, TaskFailed, TaskResult, Waiting
 
 log = logging.getLogger(__name__)
@@ -31,20 +31,27 @@ class Recap(NamedTuple):
         results: The results of the tasks that ran, in the order in which they started, and of plans whose
             trigger failed.
         ends: The failures and waits.
-        unfinished: After a routine wait: the name of a plan with `on_change` that has not finished. Otherwise
-            empty.
+        unfinished: After a routine wait: the name of a plan that has not finished, with `on_change` or begun
+            by an earlier reconcile. Otherwise empty.
+        not_run: After a failure that blocks later steps: the names of the plans that are due and did not run.
         seconds: How long all tasks took.
     """
 
     results: Sequence[TaskResult]
     ends: Ends = DONE
     unfinished: str = ""
+    not_run: Sequence[str] = ()
     seconds: float = 0.0
 
     @property
     def failure(self) -> TaskFailed | None:
         """The first failure; None if no task failed."""
         return next(iter(self.ends.failures), None)
+
+    @property
+    def consequence(self) -> str:
+        """A sentence about the plans that were not run because of a failure; empty if there are none."""
+        return f"Plans that were not run: {', '.join(self.not_run)}." if self.not_run else ""
 
     @property
     def waiting(self) -> Waiting | None:
@@ -104,8 +111,8 @@ class Playbook(Generic[P]):
     Args:
         play: A subclass of `Play`, or a function that returns a play. It is called with the object and
             keyword arguments, which it passes on to `Play`.
-        tasks: The tasks and groups, in order. A failure or a wait ends the reconcile, except in a group that
-            is `independent`.
+        tasks: The tasks and groups, in order. A failure or a wait ends the reconcile, except in a group or
+            plan with `blocking=False`. If the failure blocks plans that are due, Ready names them.
         cleanup: The tasks that run, in order, when the object is being deleted. They are repeated until no
             task fails, waits or calls `requeue_after`. Then the finalizer is removed.
         finalizer: The finalizer that keeps a deleted object until the cleanup has succeeded, such as
@@ -118,7 +125,7 @@ class Playbook(Generic[P]):
     Raises:
         ValueError: There is a cleanup without a finalizer, a finalizer without a cleanup, or a finalizer
             whose name the API server would refuse.
-        PlaybookError: Two plans with `on_change` have the same name, or such a plan is in `cleanup`.
+        PlaybookError: Two plans have the same name, or a plan with `on_change` is in `cleanup`.
     """
 
     def __init__(
@@ -132,15 +139,17 @@ class Playbook(Generic[P]):
     ) -> None:
         if bool(cleanup) != bool(finalizer):
             raise ValueError("a playbook needs both cleanup tasks and a finalizer, or neither")
-        if plan := next(recorded_plans(cleanup), None):
+        if plan := plan_on_change(cleanup):
             raise PlaybookError(
                 f"the plan {plan.name!r} in `cleanup` has `on_change`. A cleanup runs until it succeeds: use "
                 "a Group instead."
             )
-        self._plans = tuple(recorded_plans(tasks))
-        names = [plan.name for plan in self._plans]
+        self._plans = tuple(plans_of(tasks))
+        self._outer_plans = tuple(outer_plans(tasks))
+        names = [plan.name for plan in plans_of((*tasks, *cleanup))]
         if twice := next((name for name in names if names.count(name) > 1), None):
-            raise PlaybookError(f"there are two plans {twice!r} with `on_change`. Rename one of them.")
+            raise PlaybookError(f"there are two plans {twice!r}. Rename one of them.")
+        self.plan_names = names
         self.play = play
         self.tasks = tuple(tasks)
         self.cleanup = tuple(cleanup)
@@ -165,17 +174,17 @@ class Playbook(Generic[P]):
         ends = await run_steps(self.cleanup if play.deleting else self.tasks, play, clock)
         if play.notified:
             ends = ends.then(await self._run_handlers(play))
-        unfinished = ""
+        unfinished, not_run = "", self._not_run(play) if ends.failed else ()
         if ends.first is not None:
             if isinstance(ends.first.cause, Waiting) and ends.first.cause.ready:
                 unfinished = self._unfinished(play)
             _call_hook(play, ends.first)
         for result in play.results:
             result.hide_secrets()
-        return Recap(play.results, ends, unfinished, clock() - began)
+        return Recap(play.results, ends, unfinished, not_run, clock() - began)
 
     def _unfinished(self, play: P) -> str:
-        """Returns the name of a plan with `on_change` that has not finished; empty if all have.
+        """Returns the name of a plan that has not finished, so that Ready is not True; empty if all have.
 
         The reconcile may not have reached the plan. A plan whose values cannot be read has not finished.
         """
@@ -183,12 +192,19 @@ class Playbook(Generic[P]):
             return ""
         for plan in self._plans:
             try:
-                if play.records.finished(play, plan):
+                if not play.records.unfinished(play, plan):
                     continue
             except Exception:
                 log.debug("Could not read the values of the plan %s", plan.name, exc_info=True)
             return plan.name
         return ""
+
+    def _not_run(self, play: P) -> Sequence[str]:
+        """Returns the names of the plans that are due and that the reconcile did not reach."""
+        if play.deleting:
+            return ()
+        left = [plan for plan in self._outer_plans if plan.name not in play.records.plans_reached]
+        return [plan.name for plan in left if _seems_due(plan, play)]
 
     async def _run_handlers(self, play: P) -> Ends:
         ends = DONE
@@ -201,6 +217,15 @@ class Playbook(Generic[P]):
                 play.notified.discard(handler)
             ends = ends.then(its_ends)
         return ends
+
+
+def _seems_due(plan: Plan[P], play: P) -> bool:
+    """Returns whether a plan is due. A trigger may fail because the tasks before it have not run."""
+    try:
+        return is_due(plan, play)
+    except Exception:
+        log.debug("Could not evaluate the trigger of the plan %s", plan.name, exc_info=True)
+        return False
 
 
 def _call_hook(play: Play[Any, Any], end: End) -> None:

@@ -5,6 +5,7 @@ from typing import Any, Generic, TypeVar
 
 from pilothouse.kube import KubeObject, ObjectKey, Resource, hide_contents
 from pilothouse.playbook.cluster import Cluster
+from pilothouse.playbook.plan_annotations import PlanAnnotations
 from pilothouse.playbook.play import Play
 from pilothouse.playbook.playbook import Playbook, Recap
 from pilothouse.playbook.records import Annotate, Records
@@ -41,6 +42,7 @@ class Plays(Generic[T]):
         self._playbook = playbook
         self._cluster = cluster
         self._owner = owner
+        self._plan_annotations = PlanAnnotations(owner, playbook.plan_names)
         self._annotate = annotate
         self._record = record
         self._writes_status = writes_status
@@ -62,7 +64,7 @@ class Plays(Generic[T]):
             obj,
             check=check,
             cluster=self._cluster,
-            records=Records(self._owner, None if check else self._annotate),
+            records=Records(self._owner, None if check else self._annotate, self._plan_annotations),
             writes_status=enabled,
             settled=None if enabled else self._settled.get(obj.metadata.key) == _state(obj),
         )

@@ -33,7 +33,7 @@ from pilothouse.playbook.rivals import StatusRivals
 from pilothouse.playbook.status_reporter import StatusReporter
 from pilothouse.playbook.status_writer import StatusWriter
 from pilothouse.playbook.tasks import TaskFailed, refused
-from pilothouse.playbook.trouble import Trouble
+from pilothouse.playbook.trouble import PLAN_NOT_RECORDED, Trouble
 from pilothouse.playbook.unknown_finalizers import UnknownFinalizers
 
 log = logging.getLogger(__name__)
@@ -249,12 +249,18 @@ class Reconciler(Generic[T]):
         return DONE
 
     async def _conclude(self, play: Play[T, Any], recap: Recap) -> Outcome:
-        """Writes the status after the tasks, and returns when to reconcile the object again.
+        """Writes the status and the plans after the tasks, and returns when to reconcile the object again.
 
         Raises:
-            SyncError: A task failed, or the API server refused the status.
+            SyncError: A task failed, or the API server refused the status or the annotations.
         """
-        repeated = not await self._write_status(play, recap)
+        before = play.object
+        complete = await self._write_status(play, recap)
+        repeated = play.object is before
+        if complete:
+            await self._record_plans(play)
+        if not self._statuses.enabled:
+            self.plays.note_settled(play, settled=bool(ready(play, recap).status))
         if recap.failure is None:
             self._trouble.forget(play.object.metadata.key)
         elif not self._statuses.enabled:
@@ -262,14 +268,23 @@ class Reconciler(Generic[T]):
         return outcome_of(play, recap.ends, repeated=repeated)
 
     async def _write_status(self, play: Play[T, Any], recap: Recap) -> bool:
-        """Writes the status after the tasks, and returns whether it differed."""
+        """Writes the status after the tasks, and returns whether all of it is stored now."""
         if not self._statuses.enabled:
-            self.plays.note_settled(play, settled=bool(ready(play, recap).status))
-            return False
-        written, wait = await self._reporter.write(play.object, final_status(play, recap))
+            return True
+        play.object, wait = await self._reporter.write(play.object, final_status(play, recap))
         if wait:
             play.requeue_after(wait)
-        return written is not play.object
+        return not wait
+
+    async def _record_plans(self, play: Play[T, Any]) -> None:
+        """Records the plans that have finished."""
+        try:
+            await play.records.save_plans(play)
+        except Conflict:
+            raise
+        except KubeError as error:
+            what = "The end of a plan cannot be recorded in the annotations of this object"
+            raise await self._trouble.refused(play.object, PLAN_NOT_RECORDED, what, error) from error
 
     async def check(self, obj: T) -> tuple[Recap, dict[str, object]]:
         """Reconciles in check mode: writes nothing, makes no outside calls and records no Events.

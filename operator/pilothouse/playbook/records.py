@@ -4,33 +4,35 @@ Both are stored in annotations of the object. Every kind has annotations, they n
 they are written with the resourceVersion that was read.
 """
 
-import hashlib
-import re
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
+from pilothouse.controller.before_change import nothing_before_changes
 from pilothouse.kube import Conflict, NotFound, ObjectMeta
 from pilothouse.playbook.groups import Plan, tasks_of
-from pilothouse.playbook.tasks import State
+from pilothouse.playbook.plan_annotations import (
+    NAME_LENGTH,
+    PlanAnnotations,
+    begun,
+    short_digest,
+    shortened,
+)
+from pilothouse.playbook.tasks import State, TaskResult
 from pilothouse.telemetry import now
 
 if TYPE_CHECKING:
     from pilothouse.playbook.play import Play
 
-PLAN_PREFIX = "plan.pilothouse.dev/"
 WAIT_PREFIX = "wait.pilothouse.dev/"
-
-IN_PROGRESS = "InProgress"
-
-# The name of an annotation has at most 63 characters after its prefix.
-NAME_LENGTH = 63
-DIGEST_BYTES = 8
 
 Annotate: TypeAlias = Callable[[Any, Mapping[str, str | None]], Awaitable[Any]]
 """A function that sets annotations, or removes those that are None, and returns the stored object."""
+
+NO_PLANS = PlanAnnotations()
 
 
 class Waits(msgspec.Struct, frozen=True):
@@ -38,7 +40,7 @@ class Waits(msgspec.Struct, frozen=True):
 
     Attributes:
         generation: The generation of the object. If it changes, all waits start again.
-        since: The times in RFC 3339, by a digest of the task and of the text of the wait.
+        since: The times in RFC 3339, by a digest of the task and one of the call that waits.
     """
 
     generation: int = 0
@@ -51,84 +53,129 @@ class Records:
     In check mode, and in a test without an engine, they are not written but kept in memory.
 
     Attributes:
+        plans_reached: The names of the plans whose turn came in this reconcile, whether they were due or not.
         plans_over: The names of the plans that this reconcile has finished or that are not due.
 
     Args:
         owner: The name of the operator, and of the watch if the operator has several watches of the kind.
         annotate: The function that writes annotations; None: nothing is written.
+        annotations: The annotations of the playbook's plans.
     """
 
-    def __init__(self, owner: str = "", annotate: Annotate | None = None) -> None:
+    def __init__(
+        self, owner: str = "", annotate: Annotate | None = None, annotations: PlanAnnotations = NO_PLANS
+    ) -> None:
         self._owner = owner
         self._annotate = annotate
-        # The plans that this reconcile has recorded. In check mode the annotations do not have them.
+        self._annotations = annotations
+        # The states that this reconcile has recorded or will record, by annotation. Empty: none.
         self._plans: dict[str, str] = {}
         # The waits of this reconcile that have a time limit.
         self._since: dict[str, str] = {}
+        # The waits that have ended.
+        self._ended: set[str] = set()
+        # The number of such calls so far, by the run of a task and by call.
+        self._calls: Counter[tuple[int, str]] = Counter()
         self._passed_over: set[str] = set()
+        self.plans_reached: set[str] = set()
         self.plans_over: set[str] = set()
 
     # Plans.
+
+    def in_progress(self, play: "Play[Any, Any]", plan: Plan[Any]) -> bool:
+        """Returns whether a plan has begun and not finished, in this reconcile or an earlier one."""
+        return self._state(play, plan) == begun(play.object.metadata)
 
     def finished(self, play: "Play[Any, Any]", plan: Plan[Any]) -> bool:
         """Returns whether a plan with `on_change` has finished with the current values."""
         return self._state(play, plan) == _target(play, plan)
 
-    async def begin(self, play: "Play[Any, Any]", plan: Plan[Any]) -> str:
-        """Records that a plan is in progress, unless that is recorded already.
+    def unfinished(self, play: "Play[Any, Any]", plan: Plan[Any]) -> bool:
+        """Returns whether a routine wait must not leave Ready=True because of a plan.
 
-        Returns:
-            The digest to pass to `finish`; empty for a plan without `on_change`, which is not recorded.
+        A plan with `on_change` has not finished with the current values. A plan with only `when` has begun,
+        and this reconcile has not reached it: a routine wait inside the plan leaves Ready to its author.
+        """
+        if plan.on_change is None:
+            return self.in_progress(play, plan) and plan.name not in self.plans_reached
+        return not self.finished(play, plan)
+
+    def target(self, play: "Play[Any, Any]", plan: Plan[Any]) -> str:
+        """Returns the state of a plan that has finished with the current values, for `finish`.
+
+        It is a digest of the values, or empty for a plan without `on_change`.
+        """
+        return _target(play, plan) if plan.on_change is not None else ""
+
+    async def begin(self, play: "Play[Any, Any]", plan: Plan[Any]) -> None:
+        """Records that a plan is in progress, unless that is recorded already.
 
         Raises:
             Conflict: The object has changed. Reconcile again.
             KubeError: The API server refused the write or is unreachable.
         """
-        if plan.on_change is None:
-            return ""
-        target = _target(play, plan)
-        if self._state(play, plan) != IN_PROGRESS:
-            await self._record(play, plan, IN_PROGRESS)
-        return target
+        if self.in_progress(play, plan):
+            return
+        async with play.writing:
+            if self.in_progress(play, plan):
+                return  # A parallel task has recorded it.
+            name, state = self._annotations.name(plan.name), begun(play.object.metadata)
+            await self._write(play, {name: state})
+            self._plans[name] = state
 
     def pass_over(self, plan: Plan[Any]) -> None:
         """Notes that a plan is not due, so that the waits of its tasks are dropped."""
         self.plans_over.add(plan.name)
         self._passed_over.update(task.name for task in tasks_of(plan.tasks))
 
-    async def finish(self, play: "Play[Any, Any]", plan: Plan[Any], target: str) -> None:
-        """Records that a plan has finished with the values that it had at its start.
+    def finish(self, play: "Play[Any, Any]", plan: Plan[Any], target: str) -> None:
+        """Notes that a plan has finished. `save_plans` records it, once the status is stored.
 
         Args:
             play: The play.
             plan: The plan.
-            target: The digest that `begin` returned.
+            target: What `target` returned before the first task of the plan.
+        """
+        self.plans_over.add(plan.name)
+        if self._state(play, plan) != target:
+            self._plans[self._annotations.name(plan.name)] = target
+
+    async def save_plans(self, play: "Play[Any, Any]") -> None:
+        """Records the plans that have finished, and drops begun plans that the playbook no longer has.
+
+        Call it after the status is stored. If a process is killed in between, the next one runs a finished
+        plan again. In the other order, it would skip the plan and lose what its tasks set in the status.
 
         Raises:
             Conflict: The object has changed. Reconcile again.
             KubeError: The API server refused the write or is unreachable.
         """
-        if target:
-            await self._record(play, plan, target)
-        self.plans_over.add(plan.name)
+        metadata = play.object.metadata
+        changed: dict[str, str | None] = {
+            name: state or None
+            for name, state in self._plans.items()
+            if metadata.annotations.get(name, "") != state
+        }
+        changed.update((name, None) for name in self._annotations.retired(metadata))
+        if changed:
+            async with play.writing:
+                await self._write(play, changed)
 
     def _state(self, play: "Play[Any, Any]", plan: Plan[Any]) -> str:
-        name = self._plan_annotation(plan)
-        return self._plans.get(name) or play.object.metadata.annotations.get(name, "")
-
-    async def _record(self, play: "Play[Any, Any]", plan: Plan[Any], state: str) -> None:
-        name = self._plan_annotation(plan)
-        await self._write(play, {name: state})
-        self._plans[name] = state
-
-    def _plan_annotation(self, plan: Plan[Any]) -> str:
-        return PLAN_PREFIX + _annotation_name(".".join(filter(None, (self._owner, plan.name))))
+        name = self._annotations.name(plan.name)
+        state = self._plans.get(name)
+        return play.object.metadata.annotations.get(name, "") if state is None else state
 
     # Waits.
 
-    def waiting_since(self, metadata: ObjectMeta, task: str, what: str) -> datetime:
-        """Returns the time when a task began to wait for something: now, unless a time is recorded."""
-        key = f"{_digest(task)}.{_digest(metadata.uid, what)}"
+    def number_of_call(self, result: TaskResult, call: str) -> int:
+        """Returns how often the running task has made a call in this reconcile, including this time."""
+        self._calls[id(result), call] += 1
+        return self._calls[id(result), call]
+
+    def waiting_since(self, metadata: ObjectMeta, task: str, call: str) -> datetime:
+        """Returns the time when a call in a task began to wait: now, unless a time is recorded."""
+        key = _wait_key(metadata, task, call)
         latest = now()
         try:
             since = min(datetime.fromisoformat(self._recorded(metadata).since[key]), latest)
@@ -137,10 +184,14 @@ class Records:
         self._since[key] = since.isoformat()
         return since
 
+    def end_wait(self, metadata: ObjectMeta, task: str, call: str) -> None:
+        """Notes that a call no longer waits, so that its next wait starts again."""
+        self._ended.add(_wait_key(metadata, task, call))
+
     async def save_waits(self, play: "Play[Any, Any]", *, ended: bool) -> None:
         """Records the waits of this reconcile, and drops those that have ended.
 
-        The recorded time of a task that did not run, or failed before its wait, is kept.
+        The recorded times of a task that did not run, or failed before its waits, are kept.
 
         Args:
             play: The play.
@@ -151,24 +202,29 @@ class Records:
             KubeError: The API server refused the write or is unreachable.
         """
         metadata = play.object.metadata
-        name = WAIT_PREFIX + _annotation_name(self._owner or "operator")
+        name = self._wait_annotation
         if not self._since and name not in metadata.annotations:
             return
         over = {result.task for result in play.results if result.state is not State.FAILED}
-        over_digests = {_digest(task) for task in over | self._passed_over}
+        over_digests = {short_digest(task) for task in over | self._passed_over}
         kept = {
             key: since
             for key, since in self._recorded(metadata).since.items()
-            if not ended and key.partition(".")[0] not in over_digests
+            if not ended and key not in self._ended and key.partition(".")[0] not in over_digests
         }
         since = {**kept, **self._since}
         value = msgspec.json.encode(Waits(metadata.generation, since)).decode() if since else None
         if metadata.annotations.get(name) != value:
-            await self._write(play, {name: value})
+            async with play.writing:
+                await self._write(play, {name: value})
+
+    @property
+    def _wait_annotation(self) -> str:
+        return WAIT_PREFIX + shortened(self._owner or "operator", NAME_LENGTH)
 
     def _recorded(self, metadata: ObjectMeta) -> Waits:
         """Returns the recorded waits; empty for another generation, or if the annotation is not valid."""
-        name = WAIT_PREFIX + _annotation_name(self._owner or "operator")
+        name = self._wait_annotation
         try:
             waits = msgspec.json.decode(metadata.annotations.get(name, "{}"), type=Waits)
         except msgspec.MsgspecError:
@@ -176,9 +232,10 @@ class Records:
         return waits if waits.generation == metadata.generation else Waits()
 
     async def _write(self, play: "Play[Any, Any]", annotations: Mapping[str, str | None]) -> None:
+        """Writes annotations. The caller holds the lock `play.writing`."""
         if self._annotate is None or play.check:
             return
-        async with play.writing:
+        with nothing_before_changes():
             try:
                 play.object = await self._annotate(play.object, annotations)
             except NotFound as gone:
@@ -190,21 +247,12 @@ def elapsed(since: datetime) -> float:
     return max(0.0, (now() - since).total_seconds())
 
 
+def _wait_key(metadata: ObjectMeta, task: str, call: str) -> str:
+    """Returns the key of a wait: a digest of the task, and one of the call in this object."""
+    return f"{short_digest(task)}.{short_digest(metadata.uid, call)}"
+
+
 def _target(play: "Play[Any, Any]", plan: Plan[Any]) -> str:
     """Returns a digest of the plan's values and the object's UID, so that a copy starts again."""
     values = plan.on_change(play) if plan.on_change is not None else None
-    return _digest(play.object.metadata.uid, msgspec.json.encode(values, order="deterministic"))
-
-
-def _annotation_name(text: str) -> str:
-    """Returns a valid name for an annotation. Different texts have different names."""
-    name = re.sub("[^a-z0-9.]+", "-", text.lower()).strip("-.")
-    if name == text and len(name) <= NAME_LENGTH:
-        return name
-    digest = _digest(text)
-    return f"{name[: NAME_LENGTH - len(digest) - 1]}-{digest}".lstrip("-")
-
-
-def _digest(*parts: str | bytes) -> str:
-    whole = b"\0".join(part.encode() if isinstance(part, str) else part for part in parts)
-    return hashlib.blake2b(whole, digest_size=DIGEST_BYTES).hexdigest()
+    return short_digest(play.object.metadata.uid, msgspec.json.encode(values, order="deterministic"))

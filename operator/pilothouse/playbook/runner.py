@@ -3,14 +3,16 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 from pilothouse.controller import SyncError
+from pilothouse.controller.before_change import before_each_change
 from pilothouse.controller.outcome import ends_task
 from pilothouse.kube import Conflict, KubeError
-from pilothouse.playbook.awaited import Calls, PlaybookError, require_awaited, require_nothing
+from pilothouse.playbook.awaited import Calls, PlaybookError, require_nothing, require_truth
 from pilothouse.playbook.ends import DONE, End, Ends
-from pilothouse.playbook.groups import Group, Plan, Step
+from pilothouse.playbook.groups import Group, Plan, Step, tasks_of
 from pilothouse.playbook.play import PLAN, Play
 from pilothouse.playbook.tasks import (
     RESULT,
@@ -32,7 +34,7 @@ Clock: TypeAlias = Callable[[], float]
 
 
 async def run_steps(steps: Sequence[Step[P]], play: P, clock: Clock) -> Ends:
-    """Runs tasks and groups in order, until one that is not independent fails or waits.
+    """Runs tasks and groups in order, until one that blocks the others fails or waits.
 
     Raises:
         Conflict: An object has changed since it was read. Reconcile again.
@@ -53,7 +55,7 @@ async def _run_step(step: Step[P], play: P, clock: Clock) -> Ends:
         ends = await _run_plan(step, play, clock)
     else:
         ends = await _run_group(step, play, clock)
-    return ends.independent if step.independent else ends
+    return ends if step.blocking else ends.not_blocking
 
 
 async def run_task(task: Task[P], play: P, clock: Clock) -> Ends:
@@ -98,33 +100,71 @@ async def _run_group(group: Group[P], play: P, clock: Clock) -> Ends:
 
 async def _run_plan(plan: Plan[P], play: P, clock: Clock) -> Ends:
     """Runs a plan if it is due. The plan has finished if no task in it fails or waits."""
+    records = play.records
+    records.plans_reached.add(plan.name)
     try:
-        if not _is_due(plan, play):
-            play.records.pass_over(plan)
+        if not is_due(plan, play):
+            records.pass_over(plan)
             return DONE
-        target = await play.records.begin(play, plan)
+        target = records.target(play, plan)
+        if plan.on_change is not None and not records.finished(play, plan):
+            await _begin(plan, play)
     except BaseException as error:
         return _plan_failed(plan, play, error)
+    first, status = len(play.results), play.status
     token = PLAN.set(plan.name)
     try:
-        ends = await _run_group(plan, play, clock)
+        # A plan that is due because of `when` begins with its first change: in many objects that is none.
+        with before_each_change(partial(_begin, plan, play)):
+            ends = await _run_group(plan, play, clock)
     finally:
         PLAN.reset(token)
-    if ends.all:
+    if not ends.all:
+        records.finish(play, plan, target)
+        return DONE
+    if play.status == status and not _has_progressed(plan, play.results[first:]):
         return ends
     try:
-        await play.records.finish(play, plan, target)
+        await _begin(plan, play)
     except BaseException as error:
-        return _plan_failed(plan, play, error)
-    return DONE
+        return ends.then(_plan_failed(plan, play, error))
+    return ends
 
 
-def _is_due(plan: Plan[P], play: P) -> bool:
+def is_due(plan: Plan[P], play: P) -> bool:
+    """Returns whether a plan is due.
+
+    Raises:
+        Exception: A trigger raised it.
+        PlaybookError: The trigger `when` returned something that is true by mistake, such as a coroutine.
+    """
+    if play.records.in_progress(play, plan):
+        return True
     if plan.on_change is not None and not play.records.finished(play, plan):
         return True
-    due = plan.when is not None and plan.when(play)
-    require_awaited(due, "the result of the trigger")
-    return due
+    return plan.when is not None and require_truth(plan.when(play), "the result of the trigger")
+
+
+async def _begin(plan: Plan[Any], play: Play[Any, Any]) -> None:
+    """Records that a plan is in progress.
+
+    Raises:
+        TaskFailed: KubernetesRefused: The API server refused the write or is unreachable.
+        Conflict: The object has changed. Reconcile again.
+    """
+    try:
+        await play.records.begin(play, plan)
+    except Conflict:
+        raise
+    except KubeError as error:
+        raise refused(f"The start of the plan {plan.name!r} could not be recorded", error) from error
+
+
+def _has_progressed(plan: Plan[Any], results: Sequence[TaskResult]) -> bool:
+    """Returns whether a task of a plan has succeeded or has reported a change."""
+    names = {task.name for task in tasks_of(plan.tasks)}
+    over = (State.OK, State.CHANGED, State.SKIPPED)
+    return any(result.task in names and (result.diff or result.state in over) for result in results)
 
 
 def _plan_failed(plan: Plan[Any], play: Play[Any, Any], error: BaseException) -> Ends:

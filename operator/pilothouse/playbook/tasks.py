@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any, Generic, TypeVar, cast, overload
 
 from pilothouse.controller import SyncError
+from pilothouse.controller.before_change import nothing_before_changes
 from pilothouse.kube import ApiError, KubeError
 from pilothouse.playbook.awaited import PlaybookError, note, require_nothing
 from pilothouse.telemetry import redacted
@@ -222,8 +223,10 @@ class TaskDecorator:
         async def in_thread(play: Any) -> None:
             if play.check:
                 # A manual play in check mode has no Lease, so its fence is closed. Reading needs no Lease.
-                require_nothing(await asyncio.to_thread(function, play))
-            else:
+                require_nothing(await asyncio.to_thread(lambda: function(play)))
+                return
+            # The task only reads: it is no change before which a plan must be recorded as begun.
+            with nothing_before_changes():
                 require_nothing(await play.fence.in_thread(function, play))
 
         return Task(self._name, in_thread, self._notify)

@@ -34,6 +34,7 @@ T = TypeVar("T", bound=KubeObject)
 CONFLICT = "Conflict"
 FINALIZER_NOT_STORED = "FinalizerNotStored"
 FINALIZER_NOT_REMOVED = "FinalizerNotRemoved"
+PLAN_NOT_RECORDED = "PlanNotRecorded"
 STATUS_NOT_WRITTEN = "StatusNotWritten"
 UNDECODABLE = "Undecodable"
 UNKNOWN_FINALIZER = "UnknownFinalizer"

@@ -76,7 +76,7 @@ async def test_the_plans_behave_as_the_page_describes(api: ModelApi, example: di
         # The backup waits, and does not block the upgrade.
         assert api.read(CONFIG_MAP, data)["data"] == {"version": "1"}
         assert ready(api, greeter, key) == ("False", "Waiting")
-        assert annotations()["plan.pilothouse.dev/greeters.backup"] == "InProgress"
+        assert re.fullmatch("InProgress-[0-9a-f]{16}", annotations()["plan.pilothouse.dev/greeters.backup"])
         assert re.fullmatch("[0-9a-f]{16}", annotations()["plan.pilothouse.dev/greeters.upgrade"])
         await asyncio.sleep(600)
         assert ready(api, greeter, key) == ("False", "WaitTimedOut")

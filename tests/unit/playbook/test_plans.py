@@ -12,7 +12,7 @@ from pilothouse.controller.events import EVENT
 from pilothouse.kube import Forbidden, ObjectKey, ObjectMeta
 from pilothouse.playbook import Group, Plan, Play, Playbook, Recap, Task, TaskFailed, task
 from pilothouse.playbook.groups import Step
-from pilothouse.playbook.records import IN_PROGRESS, PLAN_PREFIX
+from pilothouse.playbook.plan_annotations import IN_PROGRESS, PLAN_PREFIX
 from pilothouse.testing import ModelApi
 from tests.unit.playbook.configured import CONFIG_MAP, TicketPlay, operator, ready, requests
 from tests.unit.tickets import TICKET, Ticket
@@ -71,6 +71,10 @@ def annotations(api: ModelApi) -> dict[str, str]:
     return found
 
 
+def in_progress(api: ModelApi) -> bool:
+    return annotations(api).get(ANNOTATION, "").startswith(f"{IN_PROGRESS}-")
+
+
 def ask(api: ModelApi, number: int) -> None:
     api.put(TICKET, KEY.name, spec={"seats": number})
 
@@ -85,11 +89,11 @@ async def test_a_spec_that_is_changed_back_half_way_runs_the_plan_again(
         ask(api, 7)
         await asyncio.sleep(1)
         assert (stored(api), ready(api, ticket)[0]) == ("7", "False")
-        assert annotations(api)[ANNOTATION] == IN_PROGRESS
+        assert in_progress(api)
         ask(api, 2)
         await asyncio.sleep(1)
         assert (stored(api), ready(api, ticket)[0]) == ("2", "True")
-        assert annotations(api)[ANNOTATION] != IN_PROGRESS
+        assert not in_progress(api)
 
 
 async def test_a_new_process_knows_that_a_plan_is_in_progress(api: ModelApi, ticket: ObjectKey) -> None:
@@ -120,17 +124,17 @@ async def test_a_finished_plan_is_not_due_and_costs_nothing(api: ModelApi, ticke
 async def test_the_start_of_a_plan_is_stored_before_its_first_effect(
     api: ModelApi, ticket: ObjectKey
 ) -> None:
-    seen: list[str] = []
+    seen: list[bool] = []
 
     @task("looks")
     async def look(play: TicketPlay) -> None:
-        seen.append(annotations(api)[ANNOTATION])
-        assert play.object.metadata.annotations[ANNOTATION] == IN_PROGRESS
+        seen.append(in_progress(api))
+        assert play.object.metadata.annotations == annotations(api)
 
     async with operator(api, playbook(upgrade(look))):
         ask(api, 3)
         await asyncio.sleep(1)
-    assert seen == [IN_PROGRESS, IN_PROGRESS]
+    assert seen == [True, True]
 
 
 async def test_after_a_killed_process_the_next_one_runs_the_plan(api: ModelApi, ticket: ObjectKey) -> None:
@@ -270,37 +274,37 @@ async def test_a_plan_that_could_not_be_recorded_is_refused(make: Callable[[], o
         make()
 
 
-# Independent plans.
+# Plans that block the steps after them, and plans that do not.
 
 
 async def recap_of(*steps: Step[Any]) -> Recap:
     return await playbook(*steps).run(Play(Ticket(ObjectMeta(name="t", namespace="default", generation=1))))
 
 
-@pytest.mark.parametrize("independent", [True, False])
-async def test_an_independent_plan_that_fails_does_not_block_what_follows(independent: bool) -> None:
+@pytest.mark.parametrize("blocking", [True, False])
+async def test_only_a_blocking_plan_that_fails_blocks_what_follows(blocking: bool) -> None:
     log: list[str] = []
     backup = Plan(
         "backup",
         [counting(log, "a", lambda: TaskFailed("Down", "The store is down.")), counting(log, "never")],
         when=lambda play: True,
-        independent=independent,
+        blocking=blocking,
     )
     recap = await recap_of(backup, counting(log, "b"))
-    assert log == (["a 0", "b 0"] if independent else ["a 0"])
+    assert log == (["a 0"] if blocking else ["a 0", "b 0"])
     assert recap.failure is not None
     assert (recap.failure.reason, recap.plan, recap.step) == ("Down", "backup", "a")
 
 
-@pytest.mark.parametrize("independent", [True, False])
-async def test_an_independent_plan_that_waits_does_not_block_what_follows(
-    api: ModelApi, ticket: ObjectKey, independent: bool
+@pytest.mark.parametrize("blocking", [True, False])
+async def test_only_a_blocking_plan_that_waits_blocks_what_follows(
+    api: ModelApi, ticket: ObjectKey, blocking: bool
 ) -> None:
     log: list[str] = []
     ask(api, 7)
-    plan = upgrade(independent=independent)
+    plan = upgrade(blocking=blocking)
     async with operator(api, playbook(plan, counting(log, "b"))):
-        assert bool(log) == independent
+        assert bool(log) != blocking
         assert ready(api, ticket) == ("False", "Waiting", "Waiting until readers have followed.")
         ask(api, 3)
         await asyncio.sleep(1)
@@ -313,7 +317,7 @@ async def test_every_failure_has_an_event_and_the_first_is_the_reason(
     api: ModelApi, ticket: ObjectKey
 ) -> None:
     plans = [
-        Plan(name, [failing], when=lambda play: True, independent=True)
+        Plan(name, [failing], when=lambda play: True, blocking=False)
         for name, failing in (
             ("one", counting([], "a", lambda: TaskFailed("First", "The first."))),
             ("two", counting([], "b", lambda: TaskFailed("Second", "The second."))),
@@ -324,12 +328,12 @@ async def test_every_failure_has_an_event_and_the_first_is_the_reason(
         assert {event["reason"] for event in api.all(EVENT)} == {"First", "Second"}
 
 
-async def test_a_permanent_failure_of_an_independent_plan_leaves_the_rest_its_retries_and_resyncs(
+async def test_a_permanent_failure_of_a_plan_that_does_not_block_leaves_the_rest_its_retries_and_resyncs(
     api: ModelApi, ticket: ObjectKey
 ) -> None:
     log: list[str] = []
     broken = counting(log, "broken", lambda: TaskFailed("Bad", "Bad.", permanent=True))
-    plan = Plan("backup", [broken], when=lambda play: True, independent=True)
+    plan = Plan("backup", [broken], when=lambda play: True, blocking=False)
     async with operator(api, playbook(plan, counting(log, "b")), resync=30):
         await asyncio.sleep(200)
         assert 4 < log.count("b 2") < 12, "the resyncs"
@@ -350,7 +354,7 @@ async def test_a_wait_beside_a_failed_plan_is_checked_at_its_own_time(
         play.wait_for("it is so", condition=False, fallback=10)
 
     broken = counting([], "broken", lambda: TaskFailed("Bad", "Bad.", permanent=permanent))
-    plan = Plan("backup", [broken], when=lambda play: True, independent=True)
+    plan = Plan("backup", [broken], when=lambda play: True, blocking=False)
     async with operator(api, playbook(plan, waits)):
         await asyncio.sleep(1000)
         pauses = [after - before for before, after in pairwise(times)]

@@ -204,6 +204,141 @@ async def test_a_limit_that_is_not_a_number_of_seconds_is_a_defect(
         assert ready(api, ticket)[1] == "UnexpectedError"
 
 
+# The limit belongs to the call, and not to its text.
+
+
+async def test_a_text_that_changes_does_not_reset_the_limit(
+    api: ModelApi, ticket: ObjectKey, world: World
+) -> None:
+    @task("all members are ready")
+    async def wait(play: TicketPlay) -> None:
+        world.times.append(0)
+        count = len(world.times)
+        play.wait_for(f"{count} members are ready", False, within=600, fallback=10, reason=f"Ready{count}")
+
+    async with operator(api, playbook(wait)):
+        await asyncio.sleep(590)
+        assert ready(api, ticket)[1].startswith("Ready")
+        await asyncio.sleep(15)
+        assert ready(api, ticket)[1] == "WaitTimedOut"
+        writes = [call for call in api.calls if call.verb == "patch" and not call.subresource]
+        assert len(writes) == 1, "the start, once"
+
+
+def helper(play: TicketPlay, what: str, condition: bool) -> None:
+    play.wait_for(what, condition, within=600, fallback=10)
+
+
+@pytest.mark.parametrize("how", ["calls", "helper", "subtasks"])
+async def test_two_calls_have_their_own_limits_even_if_only_one_is_made(
+    api: ModelApi, ticket: ObjectKey, world: World, how: str
+) -> None:
+    """The first call is not made any more when its condition is true."""
+
+    @task("one")
+    async def one(play: TicketPlay) -> None:
+        helper(play, "one", condition=False)
+
+    @task("two")
+    async def two(play: TicketPlay) -> None:
+        helper(play, "two", condition=False)
+
+    async def calls(play: TicketPlay) -> None:
+        if "one" not in world.done:
+            play.wait_for("one", False, within=600, fallback=10)
+        play.wait_for("two", False, within=600, fallback=10)
+
+    async def by_helper(play: TicketPlay) -> None:
+        if "one" not in world.done:
+            helper(play, "one", condition=False)
+        helper(play, "two", condition=False)
+
+    async def subtasks(play: TicketPlay) -> None:
+        if "one" not in world.done:
+            await one(play)
+        await two(play)
+
+    functions: dict[str, Any] = {"calls": calls, "helper": by_helper, "subtasks": subtasks}
+    async with operator(api, playbook(task("both")(functions[how]))):
+        await asyncio.sleep(500)
+        world.done.add("one")
+        await asyncio.sleep(590)
+        assert ready(api, ticket)[2] == "Waiting until two."
+        await asyncio.sleep(30)
+        assert ready(api, ticket)[1] == "WaitTimedOut"
+
+
+async def test_a_wait_in_a_thread_is_the_same_in_each_reconcile(
+    api: ModelApi, ticket: ObjectKey, world: World
+) -> None:
+    def wait(play: TicketPlay) -> None:
+        world.times.append(0)
+        play.wait_for(f"number {len(world.times)}", False, within=3600, fallback=10)
+
+    book = playbook(task("waits")(wait))
+    async with operator(api, book):
+        await asyncio.sleep(10)
+        first = annotations(api, ticket)[ANNOTATION]
+    async with operator(api, book):
+        await asyncio.sleep(100)
+    assert len(world.times) > 3
+    assert annotations(api, ticket)[ANNOTATION] == first
+
+
+async def test_a_wait_after_a_failed_task_whose_condition_was_true_starts_again(
+    api: ModelApi, ticket: ObjectKey, world: World
+) -> None:
+    @task("waits and fails")
+    async def wait(play: TicketPlay) -> None:
+        play.wait_for("it is so", "it is so" in world.done, within=600, fallback=10)
+        raise TaskFailed("Down", "It is down.")
+
+    async with operator(api, playbook(wait)):
+        await asyncio.sleep(500)
+        world.done.add("it is so")
+        await asyncio.sleep(15)
+        assert ready(api, ticket)[1] == "Down"
+        assert ANNOTATION not in annotations(api, ticket)
+        world.done.clear()
+        await asyncio.sleep(1200)
+        assert ready(api, ticket)[1] == "WaitTimedOut"
+
+
+async def test_a_job_whose_spec_changes_does_not_reset_the_limit(
+    api: ModelApi, ticket: ObjectKey, world: World
+) -> None:
+    @task("backup")
+    async def backup(play: TicketPlay) -> None:
+        world.times.append(0)
+        spec = {"template": {}, "parallelism": 1 + len(world.times) // 10}
+        await play.run_job({"metadata": {"name": "b"}, "spec": spec}, within=600, fallback=10)
+
+    async with operator(api, playbook(backup)):
+        await asyncio.sleep(590)
+        assert ready(api, ticket)[1] == "JobRunning"
+        await asyncio.sleep(15)
+        assert ready(api, ticket)[1] == "WaitTimedOut"
+        assert len(api.all(JOB)) > 3
+
+
+async def test_jobs_that_run_one_after_the_other_have_their_own_limits(
+    api: ModelApi, ticket: ObjectKey, world: World
+) -> None:
+    @task("backups")
+    async def backups(play: TicketPlay) -> None:
+        for database in (1, 2):
+            await play.run_job({"spec": {"template": {}, "parallelism": database}}, within=600, fallback=10)
+
+    async with operator(api, playbook(backups)):
+        await asyncio.sleep(500)
+        [job] = api.all(JOB)
+        api.put(JOB, job["metadata"]["name"], status={"conditions": [{"type": "Complete", "status": "True"}]})
+        await asyncio.sleep(590)
+        assert ready(api, ticket)[1] == "JobRunning"
+        await asyncio.sleep(30)
+        assert ready(api, ticket)[1] == "WaitTimedOut"
+
+
 # Routine waits.
 
 
