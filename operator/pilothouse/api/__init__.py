@@ -4,6 +4,7 @@ The generator (`pilothouse.api.crd`) is for development. A running operator neve
 """
 
 from pilothouse.api import core
+from pilothouse.api.conditions import LenientCondition
 from pilothouse.api.duration import DurationText, format_duration, parse_duration
 from pilothouse.api.kind import Column, Kind, ManagedResource, Rule, Scale, Version, field
 from pilothouse.api.quantity import IntOrString, Quantity, QuantityText
@@ -13,6 +14,7 @@ __all__ = [
     "DurationText",
     "IntOrString",
     "Kind",
+    "LenientCondition",
     "ManagedResource",
     "Quantity",
     "QuantityText",

@@ -62,6 +62,24 @@ CONDITION: Schema = {
     },
 }
 
+# Deployments and some earlier operators have lastUpdateTime. It is kept, and not read.
+LENIENT_CONDITION: Schema = {
+    "type": "object",
+    "description": CONDITION["description"],
+    "required": ["status", "type"],
+    "properties": {
+        **{
+            name: {"type": schema["type"], "description": schema["description"]}
+            for name, schema in CONDITION["properties"].items()
+        },
+        "lastTransitionTime": CONDITION["properties"]["lastTransitionTime"],
+        "lastUpdateTime": {
+            "type": "string",
+            "description": "When an earlier operator last wrote the condition.",
+        },
+    },
+}
+
 
 def structural_schema(view: type) -> Schema:
     """Returns the structural schema of a struct type.
@@ -138,7 +156,10 @@ def _schema(of: inspect.Type, path: str) -> Schema:
 
 
 def _annotated(of: inspect.Metadata, path: str) -> Schema:
-    core = (of.extra or {}).get("core")
+    extra = of.extra or {}
+    if "condition" in extra:
+        return LENIENT_CONDITION
+    core = extra.get("core")
     return core_schema(core) if core else _schema(of.type, path)
 
 

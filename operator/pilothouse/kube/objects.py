@@ -6,7 +6,7 @@ object.
 """
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from sys import intern
 from types import MappingProxyType
@@ -17,6 +17,8 @@ from msgspec.structs import force_setattr
 
 # One empty mapping for all objects. A dict per object would take 64 bytes each.
 EMPTY: Mapping[str, str] = MappingProxyType({})
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # The maximum number of digits. etcd's revisions have at most 19. Python refuses to convert thousands.
 _LONGEST = 100
@@ -96,14 +98,19 @@ class ObjectMeta(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_def
 class Condition(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """metav1.Condition: one aspect of an object's state, with a reason for programs and a message for people.
 
-    Every field is encoded, even if it is empty, because the schema of a condition requires it.
+    Every field is encoded, even if it is empty, because the schema of a condition requires it. Only the type
+    and the status are required for decoding: an earlier operator may have stored conditions without the
+    others (`pilothouse.api.LenientCondition`).
+
+    Attributes:
+        last_transition_time: When the status last changed. The start of 1970 if the object has no such time.
     """
 
     type: str
     status: str
-    reason: str
-    message: str
-    last_transition_time: datetime
+    reason: str = ""
+    message: str = ""
+    last_transition_time: datetime = EPOCH
     observed_generation: int = 0
 
     def __post_init__(self) -> None:

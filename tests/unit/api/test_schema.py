@@ -9,7 +9,7 @@ from unittest.mock import ANY
 import msgspec
 import pytest
 
-from pilothouse.api import Rule, core, field
+from pilothouse.api import LenientCondition, Rule, core, field
 from pilothouse.api.core_types import core_schema
 from pilothouse.api.schema import structural_schema
 from tests.unit.api.kitchen_sink import Sink
@@ -219,3 +219,16 @@ def test_a_value_of_a_core_type_is_encoded_as_it_was_written() -> None:
     pod = b'{"affinity":{"nodeAffinity":{"newer":[1,null,{}]}},"resources":{"limits":{"cpu":2}}}'
     written = b'{"spec":{"pod":' + pod + b"}}"
     assert msgspec.json.encode(msgspec.json.decode(written, type=Sink)) == written
+
+
+class Lenient(msgspec.Struct):
+    conditions: Annotated[tuple[LenientCondition, ...], field("Its state.", map_keys=["type"])] = ()
+
+
+def test_a_lenient_condition_requires_only_its_type_and_status() -> None:
+    items = structural_schema(Lenient)["properties"]["conditions"]["items"]
+    assert items["required"] == ["status", "type"]
+    kept = {"type", "description", "format", "pattern"}
+    assert all(schema.keys() <= kept for schema in items["properties"].values())
+    assert "pattern" not in items["properties"]["reason"]
+    assert items["properties"]["lastUpdateTime"]["type"] == "string"

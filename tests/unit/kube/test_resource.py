@@ -95,3 +95,12 @@ def test_conditions_are_encoded_with_all_fields():
         "lastTransitionTime": "2026-01-02T00:00:00Z",
         "observedGeneration": 0,
     }
+
+
+def test_a_condition_of_an_earlier_operator_is_decoded():
+    """Such a condition may have only a type and a status."""
+    condition = msgspec.json.decode(b'{"type": "Scaling", "status": "True"}', type=Condition)
+    assert (condition.reason, condition.message, condition.observed_generation) == ("", "", 0)
+    assert condition.last_transition_time == datetime(1970, 1, 1, tzinfo=UTC)
+    with pytest.raises(msgspec.ValidationError, match="status"):
+        msgspec.json.decode(b'{"type": "Scaling"}', type=Condition)
