@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from msgspec import inspect
@@ -44,7 +44,9 @@ def _resources(kind: Kind[Any]) -> Sequence[ManagedResource]:
 
 
 def fields(kind: Kind[Any], part: str) -> list[tuple[str, inspect.Metadata]]:
-    """Returns the names and declarations of the fields of a kind's spec or status.
+    """Returns the paths and declarations of the fields of a kind's spec or status, such as "pod.labels".
+
+    The fields of a struct follow the struct itself. Those of core types and of list items are not included.
 
     Raises:
         TypeError: A field is not declared with pilothouse.api.field, so it has no description.
@@ -53,27 +55,37 @@ def fields(kind: Kind[Any], part: str) -> list[tuple[str, inspect.Metadata]]:
     if not isinstance(whole, inspect.StructType):
         raise TypeError(f"{kind.resource.kind}: the view is not a struct")
     parts = {field.encode_name: field.type for field in whole.fields}
-    struct = parts[part]
-    while isinstance(struct, inspect.Metadata):
-        struct = struct.type
-    if not isinstance(struct, inspect.StructType):
+    struct = _struct(parts[part])
+    if struct is None:
         raise TypeError(f"{kind.resource.kind}.{part} is not a struct")
-    found = []
+    return list(_fields(struct, f"{kind.resource.kind}.{part}", ""))
+
+
+def _fields(struct: inspect.StructType, where: str, above: str) -> Iterator[tuple[str, inspect.Metadata]]:
     for field in struct.fields:
+        path = f"{above}{field.encode_name}"
         if not isinstance(field.type, inspect.Metadata) or not field.type.extra_json_schema:
-            raise TypeError(
-                f"{kind.resource.kind}.{part}.{field.encode_name}: declare it with field(description)"
-            )
-        found.append((field.encode_name, field.type))
-    return found
+            raise TypeError(f"{where}.{path}: declare it with field(description)")
+        yield path, field.type
+        if below := _struct(field.type):
+            yield from _fields(below, where, f"{path}.")
+
+
+def _struct(of: inspect.Type) -> inspect.StructType | None:
+    """Returns the struct that a field contains, which may be optional; None if it does not contain one."""
+    while isinstance(of, inspect.Metadata):
+        of = of.type
+    if isinstance(of, inspect.UnionType):
+        return next(filter(None, map(_struct, of.types)), None)
+    return of if isinstance(of, inspect.StructType) else None
 
 
 def _descriptors(kind: Kind[Any], part: str) -> list[Document]:
     entries: list[Document] = []
-    for name, declared in fields(kind, part):
+    for path, declared in fields(kind, part):
         words = declared.extra_json_schema or {}
         descriptors = (declared.extra or {}).get("descriptors", ())
-        entry = {"path": name, "displayName": words.get("title", name), "description": words["description"]}
+        entry = {"path": path, "displayName": words.get("title", path), "description": words["description"]}
         if descriptors:
             entry["x-descriptors"] = [_PREFIX + descriptor for descriptor in descriptors]
         entries.append(entry)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pilothouse.api import Kind
@@ -60,11 +60,11 @@ def page(kind: Kind[Any], sample: Document, classes: Sequence[type]) -> str:
 
 
 def _fields(part: str, title: str, kind: Kind[Any]) -> list[str]:
-    schema = _properties(_properties(object_schema(kind))[part])
+    schema = _properties(object_schema(kind))[part]
     lines = [f"## {title}", "", "| field | type | meaning |", "|---|---|---|"]
     for name, declared in fields(kind, part):
         description = (declared.extra_json_schema or {})["description"]
-        lines.append(f"| `{name}` | {_type(schema[name])} | {_cell(description)} |")
+        lines.append(f"| `{name}` | {_type(_at(schema, name))} | {_cell(description)} |")
     return [*lines, ""]
 
 
@@ -72,10 +72,7 @@ def _rules(kind: Kind[Any]) -> list[str]:
     spec = _properties(object_schema(kind))["spec"]
     found = [
         *((rule.field_path, rule.message) for rule in kind.rules),
-        *(
-            (f".spec{rule['fieldPath']}", rule["message"])
-            for rule in spec.get("x-kubernetes-validations", ())
-        ),
+        *_rules_below(spec, ".spec"),
     ]
     if not found:
         return []
@@ -84,6 +81,16 @@ def _rules(kind: Kind[Any]) -> list[str]:
         "rejects the object with the message:"
     )
     return [head, "", *(f"- `{path.lstrip('.')}`: {message}" for path, message in found), ""]
+
+
+def _rules_below(schema: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Yields the paths and messages of the rules of a field and of the fields below it."""
+    for rule in schema.get("x-kubernetes-validations", ()):
+        yield f"{path}{rule.get('fieldPath', '')}", rule["message"]
+    for name, part in schema.get("properties", {}).items():
+        yield from _rules_below(part, f"{path}.{name}")
+    if "items" in schema:
+        yield from _rules_below(schema["items"], f"{path}[]")
 
 
 def _reasons(kind: Kind[Any]) -> list[str]:
@@ -136,6 +143,12 @@ def _type(schema: Any) -> str:
     if "minimum" in schema:
         return f"{name}, {schema['minimum']} or more"
     return name
+
+
+def _at(schema: Any, path: str) -> Any:
+    for name in path.split("."):
+        schema = schema["properties"][name]
+    return schema
 
 
 def _properties(schema: Any) -> dict[str, Any]:
