@@ -535,8 +535,8 @@ class Play(ObjectModules[T], Generic[T, S]):
             raise TaskFailed(
                 "NoStatus",
                 f"{what} cannot be set: the operator writes no status for this kind, because the status "
-                "belongs to another controller or does not exist. Use play.event, or declare "
-                "Watch(..., writes_status=True) if the status is the operator's own.",
+                "belongs to another controller or does not exist. Use play.event. If the status is the "
+                "operator's own, declare a Kind, or Watch(..., writes_status=True).",
                 permanent=True,
             )
 

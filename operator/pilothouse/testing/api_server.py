@@ -195,6 +195,9 @@ class ApiServer:
     def wait_ready(self) -> None:
         """Blocks until the server is ready.
 
+        After a restart, watches of custom kinds may be refused with 429 for a moment longer: the server
+        builds the watch cache of such a kind at the first request.
+
         Raises:
             ApiServerError: A process ended, or the wait timed out. The message shows the ends of the logs.
         """

@@ -27,6 +27,8 @@ from pilothouse.testing.timeline import Reconcile
 EVENTS_AND_LEASES = ("leases.coordination.k8s.io", "events.events.k8s.io", "events")
 
 UNEXPECTED = "UnexpectedError"
+#: The failure of a task that sets the status of a kind whose status the operator does not write.
+_NO_STATUS = "NoStatus"
 _EVENTS = ("create events.events.k8s.io", "patch events.events.k8s.io")
 _SHOWN = 8
 
@@ -79,6 +81,14 @@ def defective_object(resource: Resource[Any], objects: Collection[Json]) -> str:
             if isinstance(condition, dict) and condition.get("reason") == UNEXPECTED:
                 name = obj["metadata"]["name"]
                 return f"{resource} {name} ends with {UNEXPECTED}: {brief(condition.get('message', ''))}"
+    return ""
+
+
+def mistaken(reconciles: Sequence[Reconcile]) -> str:
+    """Returns a sentence if a reconcile failed because of a mistake in the playbook or the watch."""
+    for each in reconciles:
+        if each.failure.startswith(f"{_NO_STATUS}: "):
+            return f"{each.object} ends with {each.failure}"
     return ""
 
 

@@ -162,7 +162,8 @@ class Leftovers:
                 f"neither{self._calls_without_name()}."
             )
         if not lines:
-            lines.append("The scenario deletes nothing: effects that outlive an object were not checked.")
+            why = "No step ends after a deletion" if self._deleted() else "The scenario deletes nothing"
+            lines.append(f"{why}: effects that outlive an object were not checked.")
         if lasting := [f"{each}{_why_it_lasts(each)}" for each in self._living()]:
             lines.append(
                 f"Not checked: what the objects leave behind that still exist at the end: {_listed(lasting)}."

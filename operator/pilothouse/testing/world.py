@@ -23,6 +23,7 @@ from pilothouse.testing.laws import (
     Defects,
     Rest,
     defective_object,
+    mistaken,
 )
 from pilothouse.testing.leftovers import Leftovers, Misuse
 from pilothouse.testing.model import Call, ModelApi
@@ -86,6 +87,8 @@ class World:
         self._expected = expected
         self._elected = elected
         self._processes = 0
+        # The version of the objects when the rules were checked last.
+        self._settled_at = 0
         self._replicas: list[asyncio.Task[None]] = []
         self._effects: Counter[str] = Counter()
         self._defects = Defects(scenario.expected_errors)
@@ -164,9 +167,10 @@ class World:
         """
         if self._expected is not None or not self._scenario.delete_at_end:
             return
-        if deletable := self._leftovers.deletable():
-            for each in deletable:
-                self.api.remove(each.resource, each.key)
+        for each in self._leftovers.deletable():
+            self.api.remove(each.resource, each.key)
+        # Also if the user has changed something since the last step.
+        if self.api.version != self._settled_at:
             yield DELETION
 
     async def _settle(self, name: str) -> Step:
@@ -185,6 +189,9 @@ class World:
                 settled = now == before
             if settled and (expected is not None or not unrest):
                 if expected is None:
+                    # A cleanup may wait for longer than between two checks.
+                    if name is DELETION and self._leftovers.held(name) and loop.time() <= ends:
+                        continue
                     self._require(self._broken_law(name))
                 return now
             restless += settled
@@ -255,6 +262,9 @@ class World:
             for resource in self._leftovers.watched:
                 if broken := defective_object(resource, self.api.all(resource)):
                     return f"Step {name!r}: {broken}"
+        if mistake := mistaken(self.timeline.reconciles):
+            return f"Step {name!r}: {mistake}"
+        self._settled_at = self.api.version
         held = self._leftovers.held(name) if name is DELETION else ""
         return held or self._leftovers.broken(name)
 

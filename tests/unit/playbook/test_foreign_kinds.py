@@ -226,7 +226,7 @@ async def test_a_task_that_sets_the_status_fails_with_what_to_do(api: ModelApi, 
         await asyncio.sleep(10)
         [event] = api.all(EVENT)
         assert event["reason"] == "NoStatus"
-        assert "Use play.event, or declare Watch(..., writes_status=True)" in event["note"]
+        assert "declare a Kind, or Watch(..., writes_status=True)" in event["note"]
         assert "status" not in api.read(CONFIG_MAP, KEY)
 
 

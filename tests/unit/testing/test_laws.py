@@ -1,12 +1,15 @@
 """`explore` refuses an operator that is wrong without any fault, and a scenario with misspelled names."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from pilothouse.kube import ObjectKey
 from pilothouse.playbook import Play, Playbook, Secondary, Stores, Watch, task
+from pilothouse.telemetry import now
 from pilothouse.testing import Errors, Fault, Injection, ModelApi, Outside, Process, Scenario, explore, play
 from pilothouse.testing import objects_state as state_of
 from tests.unit.playbook.configured import CONFIG_MAP, SECRET, Secret, TicketPlay
@@ -149,6 +152,23 @@ def test_a_declared_error_is_not_a_defect() -> None:
     assert play(RaisesOnPurpose()).failure == ""
 
 
+class SetsTheStatusOfAnother(Life):
+    """The kind is declared as a Resource, so that its status belongs to another controller."""
+
+    def watches(self, process: Process) -> Sequence[Watch]:
+        @task("the phase is shown")
+        async def show(play: TicketPlay) -> None:
+            play.status = type(play.status)(phase="Booked")
+
+        return [Watch(replace(TICKET, declared=False), [show])]
+
+
+def test_a_status_that_is_set_and_not_written_is_refused() -> None:
+    message = refused(SetsTheStatusOfAnother)
+    assert "Step 'made': Ticket default/t ends with NoStatus: play.status cannot be set" in message
+    assert "declare a Kind, or Watch(..., writes_status=True)." in message
+
+
 class Polls(Life):
     every = 1.0
 
@@ -273,6 +293,32 @@ class LeaksUndeleted(NeverDeleted, LeaksOutside):
     pass
 
 
+class DeletedAfterTheLastStep(LeaksUndeleted):
+    def play(self, user: ModelApi) -> Iterator[str | float]:
+        yield from super().play(user)
+        user.remove(TICKET, KEY)
+
+
+class DeletedUnseen(DeletedAfterTheLastStep):
+    delete_at_end = False
+
+
+class SlowCleanup(Life):
+    """The cleanup waits for longer than the scenario waits between two checks."""
+
+    def watches(self, process: Process) -> Sequence[Watch]:
+        @task("the entry is removed after ten minutes")
+        async def remove(play: TicketPlay) -> None:
+            play.wait_for("it is time", now() >= self.due, fallback=60)
+
+        return [Watch(TICKET, Playbook(Play, tasks=[], cleanup=[remove], finalizer="tests.dev/registry"))]
+
+    def play(self, user: ModelApi) -> Iterator[str | float]:
+        user.put(TICKET, KEY.name, spec={"seats": 2})
+        yield "made"
+        self.due = now() + timedelta(minutes=10)
+
+
 class NotDeletedAtEnd(LeaksUndeleted):
     delete_at_end = False
 
@@ -296,6 +342,21 @@ def test_objects_that_a_scenario_does_not_delete_are_deleted_at_its_end() -> Non
     assert "Step 'all watched objects are deleted'" in message
     assert "something is left outside" in message
     assert "user       deletes tickets.tests.dev default/t" in message
+
+
+def test_a_deletion_after_the_last_step_is_checked_too() -> None:
+    assert "something is left outside" in refused(DeletedAfterTheLastStep)
+    assert list(play(DeletedUnseen()).leftovers) == [
+        "No step ends after a deletion: effects that outlive an object were not checked."
+    ]
+
+
+def test_the_last_step_waits_for_a_slow_cleanup() -> None:
+    run = play(SlowCleanup())
+    assert run.failure == ""
+    assert list(run.leftovers) == [
+        "Leftovers: none after 'all watched objects are deleted', when all watched objects were deleted."
+    ]
 
 
 def test_the_last_step_is_not_compared_between_runs() -> None:
