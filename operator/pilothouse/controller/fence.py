@@ -20,7 +20,7 @@ from typing import Any, Generic, TypeVar
 from pilothouse.controller.before_change import run_before_change
 from pilothouse.controller.outcome import SyncError
 from pilothouse.controller.threads import to_thread
-from pilothouse.controller.written import noted
+from pilothouse.controller.written import Written, noted
 from pilothouse.kube import (
     Api,
     KubeObject,
@@ -238,7 +238,7 @@ class FencedApi:
             request = self._api.request(method, path, **options)
             return _read_bytes(request) if is_secret_path(path) else request
         write = self._fence.guard(lambda: self._api.request(method, path, **options))
-        return noted(write, f"{method} {path}", options.get("body"))
+        return noted(write, Written(method, path, body=options.get("body")))
 
     def pages(self, resource: Resource[T], **selectors: Any) -> AsyncGenerator[Page[T], None]:
         """Lists a collection."""
@@ -265,7 +265,7 @@ class FencedApi:
         write = self._fence.guard(
             lambda: _hidden(resource, self._api.create(resource, body, namespace=namespace))
         )
-        return noted(write, f"create {resource} in {namespace or 'the cluster'}", body)
+        return noted(write, Written("create", resource, f"in {namespace or 'the cluster'}", body))
 
     def patch(
         self,
@@ -284,12 +284,13 @@ class FencedApi:
             lambda: _hidden(resource, self._api.patch(resource, key, body, type=type, **options))
         )
         part = options.get("subresource", "")
-        return noted(write, f"patch {resource}{part and '/'}{part} {key}", body)
+        target = f"{resource}/{part}" if part else resource
+        return noted(write, Written("patch", target, key, body))
 
     def delete(self, resource: Resource[T], key: ObjectKey, **options: Any) -> Coroutine[Any, Any, None]:
         """Requests the deletion of an object, if the fence is open."""
         write = self._fence.guard(lambda: self._api.delete(resource, key, **options))
-        return noted(write, f"delete {resource} {key}")
+        return noted(write, Written("delete", resource, key))
 
 
 def _hidden(resource: Resource[T], read: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:

@@ -2,9 +2,8 @@
 
 import hashlib
 import re
-from collections.abc import Awaitable, Generator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Awaitable, Mapping
+from contextvars import ContextVar, Token
 from typing import NamedTuple, TypeVar
 
 import msgspec
@@ -19,42 +18,63 @@ _DIGEST_BYTES = 8
 class Written(NamedTuple):
     """A write that the API server has accepted.
 
+    Most writes are noted and forgotten. So their text and their digest are made only when they are needed.
+
     Attributes:
-        what: The verb and the object, for people: "patch tickets.tests.dev default/web".
-        digest: A digest of the content. Preconditions are left out, and so are times in a patch of the
-            metadata only: an annotation that records a time is the same write with another time.
+        verb: The verb.
+        target: The kind, possibly with a subresource, or the path of the request.
+        where: The object or the namespace.
+        body: The content. None if there is none.
     """
 
-    what: str
-    digest: bytes
+    verb: str
+    target: object
+    where: object = ""
+    body: object = None
+
+    @property
+    def what(self) -> str:
+        """The verb and the object, for people: "patch tickets.tests.dev default/web"."""
+        return f"{self.verb} {self.target}{self.where and ' '}{self.where}"
+
+    @property
+    def digest(self) -> bytes:
+        """A digest of verb, object and content.
+
+        Preconditions are left out, and so are times in a patch of the metadata only: an annotation that
+        records a time is the same write with another time.
+        """
+        body = self.body
+        content = body if isinstance(body, bytes) else msgspec.json.encode(body, order="deterministic")
+        content = _VERSIONS.sub(b"", content)
+        if isinstance(body, Mapping) and body.keys() == {"metadata"}:
+            content = _TIMES.sub(b"", content)
+        digest = hashlib.blake2b(self.what.encode(), digest_size=_DIGEST_BYTES)
+        digest.update(content)
+        return digest.digest()
 
 
 _CURRENT: ContextVar[list[Written] | None] = ContextVar("written", default=None)
 
 
-@contextmanager
-def noting_writes() -> Generator[list[Written]]:
+class noting_writes:  # noqa: N801 - a context manager, used like a function
     """Collects the writes that are made within the block, also by asyncio tasks that it starts."""
-    writes: list[Written] = []
-    token = _CURRENT.set(writes)
-    try:
-        yield writes
-    finally:
-        _CURRENT.reset(token)
+
+    __slots__ = ("_token",)
+
+    def __enter__(self) -> list[Written]:
+        writes: list[Written] = []
+        self._token: Token[list[Written] | None] = _CURRENT.set(writes)
+        return writes
+
+    def __exit__(self, *_: object) -> None:
+        _CURRENT.reset(self._token)
 
 
-async def noted(write: Awaitable[R], what: str, body: object = None) -> R:
+async def noted(write: Awaitable[R], written: Written) -> R:
     """Awaits a write, and notes it if it succeeds."""
     result = await write
     writes = _CURRENT.get()
     if writes is not None:
-        writes.append(Written(what, _digest(body)))
+        writes.append(written)
     return result
-
-
-def _digest(body: object) -> bytes:
-    content = body if isinstance(body, bytes) else msgspec.json.encode(body, order="deterministic")
-    content = _VERSIONS.sub(b"", content)
-    if isinstance(body, Mapping) and body.keys() == {"metadata"}:
-        content = _TIMES.sub(b"", content)
-    return hashlib.blake2b(content, digest_size=_DIGEST_BYTES).digest()

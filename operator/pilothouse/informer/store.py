@@ -19,6 +19,7 @@ from pilothouse.kube import (
     ObjectMeta,
     Resource,
     hiding_contents,
+    holds_secrets,
     ordered,
     version,
 )
@@ -70,7 +71,7 @@ class Store(Generic[T]):
         self, name: str, transform: Transform[T] | None = None, resource: Resource[T] | None = None
     ) -> None:
         self._name = name
-        self._resource = resource
+        self._secrets = resource if resource is not None and holds_secrets(resource) else None
         self.progress = Progress()
         self._transform = transform
         # By namespace and name: an ObjectKey would take 80 bytes per object, which itself takes about 1,000.
@@ -296,7 +297,7 @@ class Store(Generic[T]):
 
     def _hiding(self, *states: T | None) -> AbstractContextManager[None]:
         """Hides the values of a Secret while functions that an author wrote are called with it."""
-        return _NOTHING if self._resource is None else hiding_contents(self._resource, *states)
+        return _NOTHING if self._secrets is None else hiding_contents(self._secrets, *states)
 
     def _put(self, key: ObjectKey, new: T, old: T | None, *, initial: bool) -> None:
         with self._hiding(new, old):

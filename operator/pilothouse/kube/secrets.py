@@ -27,7 +27,7 @@ _SUBSCRIPT = re.compile(r"\[([^\]]*)\]")
 
 def holds_secrets(resource: Resource[Any]) -> bool:
     """Whether the kind is v1 Secret."""
-    return (resource.group, resource.kind) == ("", "Secret")
+    return resource.kind == "Secret" and not resource.group
 
 
 def is_secret_path(path: str) -> bool:

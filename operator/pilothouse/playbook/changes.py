@@ -66,17 +66,20 @@ class Changes(Generic[T]):
         # Kinds without metadata.generation, such as ConfigMap, have no spec either.
         if not new.metadata.generation and _content_differs(old, new):
             return True
-        own: dict[str, Any] = {}
-        finalizers = self._finalizers.stored(old.metadata.finalizers)
-        if new.metadata.finalizers == finalizers:
-            own["finalizers"] = finalizers
-        annotations = self._metadata.unanswered(new.metadata.key)
-        if new.metadata.annotations == annotations:
-            own["annotations"] = annotations
+        own = self._own_changes(old.metadata, new.metadata)
         if not own:
             return self._meaningful(old, new)
         metadata = msgspec.structs.replace(old.metadata, **own)
         return self._meaningful(msgspec.structs.replace(cast("Any", old), metadata=metadata), new)
+
+    def _own_changes(self, old: ObjectMeta, new: ObjectMeta) -> dict[str, Any]:
+        """Returns the changed fields of the metadata that have the values that the operator writes."""
+        own: dict[str, Any] = {}
+        if new.finalizers != old.finalizers and new.finalizers == self._finalizers.stored(old.finalizers):
+            own["finalizers"] = new.finalizers
+        if new.annotations != old.annotations and new.annotations == self._metadata.unanswered(new.key):
+            own["annotations"] = new.annotations
+        return own
 
     def _status_differs(self, old: Any, new: Any) -> bool:
         return new.status not in (old.status, self._statuses.unanswered(new.metadata.key))

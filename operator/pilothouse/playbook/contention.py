@@ -9,11 +9,13 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pilothouse.kube import ObjectKey
-from pilothouse.playbook.manifest import Difference
 from pilothouse.telemetry import metrics
+
+if TYPE_CHECKING:
+    from pilothouse.playbook.manifest import Difference
 
 CONTENDED = "FieldContended"
 """The reason of the condition Ready, and of the Event, while an object is contended."""
@@ -104,7 +106,7 @@ class Contention:
             fight.reported = time
         return Contended(fight.message, pause, report)
 
-    def corrected(self, aspect: str, key: ObjectKey, what: str, differences: Sequence[Difference]) -> None:
+    def corrected(self, aspect: str, key: ObjectKey, what: str, differences: Sequence["Difference"]) -> None:
         """Counts a correction of an object that another client has changed.
 
         Args:
@@ -182,7 +184,7 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _message(what: str, differences: Sequence[Difference]) -> str:
+def _message(what: str, differences: Sequence["Difference"]) -> str:
     rivals = sorted({rival for each in differences for rival in each.rivals})
     # A client may write under the operator's own name: a second installation, for example.
     who = f"The field manager {', '.join(rivals)}" if rivals else "Another client"

@@ -45,7 +45,7 @@ class Ends(NamedTuple):
     @property
     def first(self) -> End | None:
         """The one that Ready shows: a failure, otherwise a wait, otherwise a routine wait."""
-        return min(self.all, key=_severity, default=None)
+        return min(self.all, key=_severity) if self.all else None
 
     def then(self, other: "Ends") -> "Ends":
         """Returns the ends of these steps followed by those of later steps."""

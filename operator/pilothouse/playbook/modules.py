@@ -5,11 +5,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pilothouse.kube import Conflict, KubeError, KubeObject, NotFound, ObjectKey, Resource
-from pilothouse.playbook.apply import Applied, Apply
 from pilothouse.playbook.awaited import PlaybookError, awaited
 from pilothouse.playbook.cluster import Cluster
 from pilothouse.playbook.contention import Contended
-from pilothouse.playbook.manifest import completed, completed_patch, is_secret
 from pilothouse.playbook.records import Records
 from pilothouse.playbook.tasks import RESULT, TaskFailed, Waiting, refused
 from pilothouse.playbook.tasks import seconds as in_seconds
@@ -17,6 +15,7 @@ from pilothouse.playbook.time_limits import TimeLimit, time_limit
 
 if TYPE_CHECKING:
     from pilothouse.playbook.actions import Actions
+    from pilothouse.playbook.apply import Applied
     from pilothouse.views import Deployment, Job, StatefulSet
 
 T = TypeVar("T", bound=KubeObject)
@@ -116,6 +115,11 @@ class ObjectModules(Generic[T]):
                 KubernetesRefused: The API server refused the request or is unreachable.
             Conflict: The object has changed. Do not catch it: the engine reconciles again.
         """
+        # Imported when used, as in the methods below: an operator that changes only something outside of the
+        # cluster does not pay for it.
+        from pilothouse.playbook.apply import Apply
+        from pilothouse.playbook.manifest import completed
+
         metadata = self.object.metadata
         manifest = completed(resource, body, self.cluster.owner, metadata, owned=owned)
         apply = Apply(
@@ -162,11 +166,11 @@ class ObjectModules(Generic[T]):
                 unreachable.
             Conflict: The object was deleted and created again. Do not catch it: the engine reconciles again.
         """
+        from pilothouse.playbook.create import Create, to_be_created
+        from pilothouse.playbook.manifest import completed
+
         metadata = self.object.metadata
         manifest = completed(resource, body, self.cluster.owner, metadata, owned=owned)
-        # Few operators create objects in this way, and the others do not pay for it.
-        from pilothouse.playbook.create import Create, to_be_created
-
         create = Create(self.cluster, resource, to_be_created(manifest), metadata, check=self.check)
         with refusals():
             created = await create.run()
@@ -217,6 +221,8 @@ class ObjectModules(Generic[T]):
                 refused the request or is unreachable.
             Conflict: The object has changed. Do not catch it: the engine reconciles again.
         """
+        from pilothouse.playbook.manifest import completed_patch, is_secret
+
         if "status" in body or _IDENTITY & body.get("metadata", {}).keys():
             raise PlaybookError(
                 f"the patch of {resource.kind} {name} must not state the status, name, namespace, uid or "
@@ -508,7 +514,7 @@ class ObjectModules(Generic[T]):
         own = self.object.metadata.namespace if resource.namespaced else ""
         return ObjectKey(namespace or own, name)
 
-    def _report_change(self, what: str, applied: Applied[Any]) -> None:
+    def _report_change(self, what: str, applied: "Applied[Any]") -> None:
         result = RESULT.get()
         result.changed(what, applied.diff)
         if applied.unchecked:

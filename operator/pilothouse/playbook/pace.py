@@ -7,11 +7,15 @@ Without a limit, the two would write as fast as the API server answers.
 `pilothouse.playbook.contention` and `pilothouse.playbook.rivals` recognize a field that another client has
 changed, name the client, and delay only that correction. They act sooner. This module compares the writes of
 whole reconciles, and delays the next reconcile of the object.
+
+Most objects are written once and then not for a long time. They must cost little: of these, only the time is
+noted, in a table of a fixed size. An object gets a record of its own when it is written again soon.
 """
 
 import asyncio
+from array import array
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from pilothouse.controller import Written
@@ -51,7 +55,7 @@ class _Record:
 
     state: object
     bucket: TokenBucket = field(default_factory=lambda: TokenBucket(RATE, BURST))
-    recent: deque[frozenset[Written]] = field(default_factory=lambda: deque(maxlen=PHASES))
+    recent: deque[frozenset[bytes]] = field(default_factory=lambda: deque(maxlen=PHASES))
     count: int = 0
     last: float = float("-inf")
     overdrawn: float = 0.0
@@ -67,38 +71,60 @@ class _Record:
             growing = min(FIRST_PAUSE * 2.0 ** min(self.count - REPEATS, 32), LONGEST_PAUSE)
         return max(growing, self.overdrawn)
 
+    @property
+    def longest_gap(self) -> float:
+        """Seconds. Writes that are further apart than this do not belong to one fight."""
+        return SOON_SECONDS if self.count < REPEATS else max(QUIET_SECONDS, 2 * self.pause)
 
-class Pace:
-    """Decides when an object may be reconciled whose reconciles keep writing."""
+
+class _LastWrites:
+    """When objects were last written. Each takes 16 bytes of a table that never grows.
+
+    Two objects may share a place in the table, and then the later write replaces the earlier one. That
+    matters only if they are written strictly in turn.
+    """
 
     def __init__(self) -> None:
+        self._uids = array("q", bytes(8 * LENGTH))
+        self._times = array("d", bytes(8 * LENGTH))
+
+    def note(self, uid: str, time: float) -> bool:
+        """Notes that an object is written, and returns whether it was also written shortly before."""
+        mark = hash(uid)
+        place = mark % LENGTH
+        soon = self._uids[place] == mark and time - self._times[place] < SOON_SECONDS
+        self._uids[place], self._times[place] = mark, time
+        return soon
+
+
+class Pace:
+    """Decides when an object may be reconciled whose reconciles keep writing.
+
+    Args:
+        wanted: Returns what a user changes of an object: the spec, or the request to delete. If that changes,
+            the object may be reconciled immediately, and the count starts again.
+    """
+
+    def __init__(self, wanted: Callable[[KubeObject], object]) -> None:
+        self._wanted = wanted
+        self._last_writes: _LastWrites | None = None
         self._records: OrderedDict[ObjectKey, _Record] = OrderedDict()
 
-    def wait(self, obj: KubeObject, state: object) -> float:
-        """Returns the seconds until an object may be reconciled; 0 if it may be now.
-
-        Args:
-            obj: The object.
-            state: What a user changes: the spec, or the request to delete. If it differs from the state of
-                the last reconcile, the object may be reconciled now, and the count starts again.
-        """
-        key = obj.metadata.key
-        record = self._records.get(key)
+    def wait(self, obj: KubeObject) -> float:
+        """Returns the seconds until an object may be reconciled; 0 if it may be now."""
+        record = self._records.get(obj.metadata.key) if self._records else None
         if record is None:
             return 0.0
-        if record.state != state:
-            del self._records[key]
+        if record.state != self._wanted(obj):
+            del self._records[obj.metadata.key]
             return 0.0
         return pause_until(record.last + record.pause)
 
-    def note(
-        self, obj: KubeObject, state: object, writes: Sequence[Written], *, failed: bool, asked: float
-    ) -> str:
+    def note(self, obj: KubeObject, writes: Sequence[Written], *, failed: bool, asked: float) -> str:
         """Counts the writes of a reconcile.
 
         Args:
             obj: The object.
-            state: See `wait`.
             writes: What the reconcile has written.
             failed: Whether it failed, so that it is retried with back-off.
             asked: The seconds after which it asked to be reconciled again; infinite if it did not ask.
@@ -106,34 +132,50 @@ class Pace:
         Returns:
             A report for people: what is repeated, and what to do. Empty if there is nothing to report now.
         """
+        if not writes and not self._records:
+            return ""
         key, time = obj.metadata.key, asyncio.get_running_loop().time()
         record = self._records.get(key)
         if not writes:
             if record is not None:
                 record.asked = time + asked
             return ""
+        self._expire(time)
         if record is None:
-            record = self._records[key] = _Record(state)
-            if len(self._records) > LENGTH:
-                self._records.popitem(last=False)
+            if not self._written_before(obj.metadata.uid, time):
+                return ""
+            record = self._records[key] = _Record(self._wanted(obj))
+        self._records[key] = record
         self._records.move_to_end(key)
-        _count(record, frozenset(writes), time, failed=failed)
+        _count(record, frozenset(each.digest for each in writes), time, failed=failed)
         record.asked = time + asked
         if not record.pause or time - record.reported < REPORT_SECONDS:
             return ""
         record.reported = time
         return _report(writes, record)
 
+    def _written_before(self, uid: str, time: float) -> bool:
+        if self._last_writes is None:
+            self._last_writes = _LastWrites()
+        return self._last_writes.note(uid, time)
+
+    def _expire(self, time: float) -> None:
+        """Removes the records of objects that have not been written for long, the oldest first."""
+        while self._records:
+            key, oldest = next(iter(self._records.items()))
+            if len(self._records) < LENGTH and time - oldest.last < oldest.longest_gap:
+                return
+            del self._records[key]
+
     def forget(self, key: ObjectKey) -> None:
         """Forgets an object that no longer exists."""
         self._records.pop(key, None)
 
 
-def _count(record: _Record, writes: frozenset[Written], time: float, *, failed: bool) -> None:
+def _count(record: _Record, writes: frozenset[bytes], time: float, *, failed: bool) -> None:
     gap = time - record.last
     record.overdrawn = record.bucket.reserve()
-    soon = RETRIED_SECONDS if failed else SOON_SECONDS
-    longest = soon if record.count < REPEATS else max(QUIET_SECONDS, 2 * record.pause)
+    longest = RETRIED_SECONDS if failed and record.count < REPEATS else record.longest_gap
     if writes not in record.recent or gap >= longest:
         record.count = 1
     elif time < record.asked and not (failed and gap >= RETRIED_SECONDS):

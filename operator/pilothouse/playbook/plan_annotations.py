@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from pilothouse.kube import ObjectMeta
 
@@ -69,6 +70,7 @@ def begun(metadata: ObjectMeta) -> str:
     return f"{IN_PROGRESS}-{short_digest(metadata.uid)}"
 
 
+@lru_cache(maxsize=256)
 def shortened(text: str, length: int, *, dots: bool = True) -> str:
     """Returns a valid part of an annotation's name. Different texts have different parts.
 

@@ -136,7 +136,7 @@ class Reconciler(Generic[T]):
         self._rivals = rivals
         self._reporter = reporter
         self._metadata = metadata
-        self._pace = Pace()
+        self._pace = Pace(wanted)
         self._paused = PausedObjects(self.plays, reporter, announcer, later=later, writes_status=enabled)
         self._unknown = UnknownFinalizers(resource.group, finalizers, known_finalizers, trouble, announcer)
 
@@ -171,7 +171,7 @@ class Reconciler(Generic[T]):
         obj = self._store.get(key)
         if obj is None:
             return DONE
-        wait = self._pace.wait(obj, wanted(obj))
+        wait = self._pace.wait(obj)
         if wait:
             return Outcome(wait)
         outcome: Outcome | None = None
@@ -222,7 +222,7 @@ class Reconciler(Generic[T]):
         asked = outcome.requeue_after if outcome is not None else None
         if not isinstance(asked, int | float):  # The controller reports an author's invalid value.
             asked = float("inf")
-        report = self._pace.note(obj, wanted(obj), writes, failed=outcome is None, asked=asked)
+        report = self._pace.note(obj, writes, failed=outcome is None, asked=asked)
         if report:
             log.warning("%s", report)
             self._announcer.warn(obj.metadata, TaskFailed(WRITES_REPEATED, report))

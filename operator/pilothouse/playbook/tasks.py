@@ -87,8 +87,10 @@ class TaskResult:
 
     def hide_secrets(self) -> None:
         """Hides all secret values that are known by now, including those of later tasks."""
-        self.message = redacted(self.message)
-        self.diff = tuple(map(redacted, self.diff))
+        if self.message:
+            self.message = redacted(self.message)
+        if self.diff:
+            self.diff = tuple(map(redacted, self.diff))
 
 
 # The result of the running task. Each of several parallel tasks has its own, also in its threads.

@@ -86,6 +86,8 @@ class Secrets:
 
 _scope: ContextVar[Secrets | None] = ContextVar("pilothouse_secrets", default=None)
 _everywhere: OrderedDict[str, tuple[str, ...]] = OrderedDict()
+# All forms of the above. Most texts are short, so one loop over all forms is the cheapest.
+_everywhere_forms: list[str] = []
 # The scopes with values that have not ended.
 _active: dict[int, Secrets] = {}
 # The scopes with values that ended last, by their public words, which name the object.
@@ -167,25 +169,27 @@ def hide_everywhere(value: Value) -> None:
     _everywhere[text] = tuple(sorted(forms_of(value), key=len, reverse=True))
     if len(_everywhere) > _EVERYWHERE_LENGTH:
         _everywhere.popitem(last=False)
+    _everywhere_forms[:] = [form for forms in _everywhere.values() for form in forms]
 
 
 def redacted(text: str) -> str:
     """Returns the text with each known secret value, and each password in a URL, replaced by `(hidden)`."""
     if "://" in text:
         text = _URL_PASSWORD.sub(f"{HIDDEN}@", text)
-    for forms in _everywhere.values():
-        text = _without(text, forms)
+    text = _without(text, _everywhere_forms)
     current = secrets = _scope.get()
     while secrets is not None:
-        text = _without(text, secrets.forms())
+        if forms := secrets.forms():
+            text = _without(text, forms)
         secrets = secrets.outer
     if current is None or current.ended:
         # The caller's context is not that of a running reconcile, so the text may belong to any. The lists
         # are copies, because another thread may begin or end a scope.
         for each in (*list(_active.values()), *list(_ended.values())):
             text = _without(text, each.distinct_forms())
-    for each in list(_unscoped):
-        text = _without(text, each.distinct_forms())
+    if _unscoped:
+        for each in list(_unscoped):
+            text = _without(text, each.distinct_forms())
     return text
 
 

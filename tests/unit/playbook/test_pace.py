@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,12 +11,15 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from pilothouse.controller import Written
 from pilothouse.controller.events import EVENT
 from pilothouse.kube import ObjectKey, ObjectMeta, PartialObjectMetadata, PatchType, Resource
 from pilothouse.playbook import Plan, Play, Playbook, TaskFailed, task
+from pilothouse.playbook.changes import wanted
+from pilothouse.playbook.pace import Pace
 from pilothouse.testing import ModelApi
 from tests.unit.playbook.configured import CONFIG_MAP, OWNS, TicketPlay, operator, owned_by, playbook
-from tests.unit.tickets import TICKET
+from tests.unit.tickets import TICKET, Ticket
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
 
@@ -33,6 +37,12 @@ POD: Resource[Pod] = Resource("", "v1", "Pod", "pods", Pod)
 @pytest.fixture
 def api() -> ModelApi:
     return ModelApi(field_manager="tickets")
+
+
+def tracked(number: int) -> Ticket:
+    return Ticket(
+        metadata=ObjectMeta(name=f"t{number}", namespace="default", uid=f"uid-{number}", generation=1)
+    )
 
 
 def reports(api: ModelApi) -> list[str]:
@@ -235,3 +245,38 @@ async def test_a_task_that_fails_after_its_write_is_retried_with_the_usual_back_
         await asyncio.sleep(600)
     assert len(tries) >= 16
     assert reports(api) == []
+
+
+async def test_objects_that_are_written_once_take_no_memory_of_their_own() -> None:
+    pace = Pace(wanted)
+    objects = [tracked(number) for number in range(2000)]
+    write = [Written("patch", TICKET, "default/web", {"spec": {}})]
+    for obj in objects[:2]:
+        pace.note(obj, write, failed=False, asked=float("inf"))
+    tracemalloc.start()
+    try:
+        for obj in objects[2:]:
+            pace.note(obj, write, failed=False, asked=float("inf"))
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken < 10_000
+
+
+async def test_objects_that_are_written_again_soon_are_forgotten_when_they_rest() -> None:
+    pace = Pace(wanted)
+    write = [Written("patch", TICKET, "default/web", {"spec": {}})]
+    objects = [tracked(number) for number in range(200)]
+    pace.note(tracked(1000), write, failed=False, asked=float("inf"))
+    tracemalloc.start()
+    try:
+        for obj in objects * 3:
+            pace.note(obj, write, failed=False, asked=float("inf"))
+        taken, _ = tracemalloc.get_traced_memory()
+        await asyncio.sleep(60)
+        pace.note(objects[0], write, failed=False, asked=float("inf"))
+        left, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken > 100_000
+    assert left < taken / 10
