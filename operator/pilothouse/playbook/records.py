@@ -4,7 +4,6 @@ Both are stored in annotations of the object. Every kind has annotations, they n
 they are written with the resourceVersion that was read.
 """
 
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -75,7 +74,7 @@ class Records:
         # The waits that have ended.
         self._ended: set[str] = set()
         # The number of such calls so far, by the run of a task and by call.
-        self._calls: Counter[tuple[int, str]] = Counter()
+        self._calls: dict[tuple[int, str], int] = {}
         self._passed_over: set[str] = set()
         self.plans_reached: set[str] = set()
         self.plans_over: set[str] = set()
@@ -170,8 +169,8 @@ class Records:
 
     def number_of_call(self, result: TaskResult, call: str) -> int:
         """Returns how often the running task has made a call in this reconcile, including this time."""
-        self._calls[id(result), call] += 1
-        return self._calls[id(result), call]
+        number = self._calls[id(result), call] = self._calls.get((id(result), call), 0) + 1
+        return number
 
     def waiting_since(self, metadata: ObjectMeta, task: str, call: str) -> datetime:
         """Returns the time when a call in a task began to wait: now, unless a time is recorded."""

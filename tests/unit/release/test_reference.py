@@ -40,6 +40,7 @@ UNUSED = {
     "JobFailed",
     "PlanInProgress",
     "PlanCompleted",
+    "PlanNotRecorded",
     "InProgress",
     "WaitTimedOut",
 }
