@@ -27,6 +27,7 @@ def record_of(status: EtcdClusterStatus) -> Record:
         return Record(
             incarnation=written.incarnation,
             next_member=written.next_member,
+            version=written.version,
             cluster_id=_number(written.cluster_id),
             founded=written.founded,
             founding=_founding(written.founding),
@@ -45,6 +46,7 @@ def with_record(status: EtcdClusterStatus, record: Record) -> EtcdClusterStatus:
         record=RecordStatus(
             incarnation=record.incarnation,
             next_member=record.next_member,
+            version=record.version,
             cluster_id=_hexadecimal(record.cluster_id),
             founded=record.founded,
             founding=RecordedFounding(
@@ -65,6 +67,7 @@ def with_record(status: EtcdClusterStatus, record: Record) -> EtcdClusterStatus:
                 action=record.claim.action,
                 name=record.claim.name,
                 member_id=_hexadecimal(record.claim.member_id),
+                version=record.claim.version,
                 interrupts=record.claim.interrupts,
                 since=record.claim.since,
             )
@@ -110,6 +113,7 @@ def _claim(written: RecordedStep | None) -> Claim | None:
         action=Action(written.action),
         name=written.name,
         member_id=_number(written.member_id),
+        version=written.version,
         interrupts=written.interrupts,
         since=written.since,
     )

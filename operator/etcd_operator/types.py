@@ -609,8 +609,12 @@ class RecordedStep(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     )
     member_id: Annotated[
         str,
-        field("The ID of the member that is removed.", title="Member ID of the step", descriptors=_SHOWN),
+        field("The ID of the member in hexadecimal.", title="Member ID of the step", descriptors=_SHOWN),
     ] = msgspec.field(default="", name="memberID")
+    version: Annotated[
+        str,
+        field("The version that the member restarts with.", title="Version of the step", descriptors=_SHOWN),
+    ] = ""
     interrupts: Annotated[
         bool,
         field(
@@ -643,6 +647,14 @@ class RecordStatus(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_d
             descriptors=_SHOWN,
         ),
     ] = 0
+    version: Annotated[
+        str,
+        field(
+            "The version that was chosen because the spec has none. Empty: none was.",
+            title="Chosen version",
+            descriptors=_SHOWN,
+        ),
+    ] = ""
     cluster_id: Annotated[
         str,
         field(

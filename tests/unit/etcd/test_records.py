@@ -21,9 +21,18 @@ RECORDS = (
         cluster_id=2**64 - 1,
         founded=True,
         seats=(Seat("a-1", 2**63, "uid"),),
-        claim=Claim(Action.REMOVE, "a-1", 255, interrupts=True, since=NOW),
+        claim=Claim(Action.REMOVE, "a-1", 255, "3.6.14", interrupts=True, since=NOW),
+        version="3.7.1",
     ),
 )
+
+
+def test_the_records_cover_every_field() -> None:
+    """A field that is added to the model must be added to the status, too."""
+    for kind, values in ((Record, RECORDS), (Claim, [RECORDS[2].claim]), (Founding, [FOUNDING])):
+        for each in msgspec.structs.fields(kind):
+            if each.name != "foreign_status":  # not stored, but found
+                assert any(getattr(value, each.name) != each.default for value in values), each.name
 
 
 @pytest.mark.parametrize("record", RECORDS)
