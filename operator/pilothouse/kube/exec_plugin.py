@@ -89,6 +89,7 @@ class ExecPlugin:
         self._given: _Status | None = None
         self._given_at = 0.0
         self._running: asyncio.Task[_Status] | None = None
+        self._warned_of: datetime | None = None
 
     @property
     def certificate(self) -> tuple[str, str] | None:
@@ -135,12 +136,12 @@ class ExecPlugin:
 
     def _warn_if_expired(self, given: _Status) -> None:
         expires = given.expiration_timestamp
-        if expires and expires <= now():
+        if expires and expires <= now() and expires != self._warned_of:
+            self._warned_of = expires
             # As in client-go, the API server decides: the clock of this machine may be wrong.
             log.warning(
-                "%s: the exec plugin %r printed credentials that expired at %s: log in again, or check the "
-                "clock of this machine",
-                self._command.source,
+                "The exec plugin %r printed credentials that expired at %s. Log in again, or check the clock "
+                "of this machine",
                 self._command.command,
                 expires.isoformat(),
             )
@@ -202,8 +203,8 @@ def run(command: ExecCommand, stop: threading.Event) -> _Status:
     def notice(ended: Ended) -> None:
         said = wrote(ended)
         log.warning(
-            "%s is still running after %g s, and is killed after %g s%s",
-            failed,
+            "Waiting for the exec plugin %r for %g s. It is killed after %g s%s",
+            command.command,
             NOTICE_SECONDS,
             seconds,
             f". It wrote: {said}" if said else "",
@@ -228,11 +229,11 @@ def run(command: ExecCommand, stop: threading.Event) -> _Status:
     why = wrote(ended)
     why = f"it wrote: {why}" if why else "run it manually to see why"
     if ended.too_long:
-        raise ConfigError(f"{failed} printed more than {OUTPUT_LIMIT} bytes: {why}")
+        raise ConfigError(f"{failed} printed more than {OUTPUT_LIMIT} bytes; {why}")
     if ended.code is None:
-        raise ConfigError(f"{failed} timed out after {seconds:g} s and was killed: {why}")
+        raise ConfigError(f"{failed} timed out after {seconds:g} s and was killed; {why}")
     if ended.code:
-        raise ConfigError(f"{failed} failed with exit code {ended.code}: {why}")
+        raise ConfigError(f"{failed} failed with exit code {ended.code}; {why}")
     return _read(command, failed, bytes(ended.output), why)
 
 
@@ -257,7 +258,7 @@ def _read(command: ExecCommand, failed: str, output: bytes, why: str) -> _Status
         ConfigError: The output is not usable.
     """
     if not output.strip():
-        raise ConfigError(f"{failed} printed nothing to standard output: {why}")
+        raise ConfigError(f"{failed} printed nothing to standard output; {why}")
     given = _decoded(failed, output, why)
     if given.kind != "ExecCredential" or given.api_version != command.api_version:
         raise ConfigError(
@@ -269,10 +270,10 @@ def _read(command: ExecCommand, failed: str, output: bytes, why: str) -> _Status
         hide_everywhere(secret)
     if bool(status.client_certificate_data) != bool(status.client_key_data):
         raise ConfigError(
-            f"{failed} printed a certificate without its key, or a key without its certificate: {why}"
+            f"{failed} printed a certificate without its key, or a key without its certificate; {why}"
         )
     if not status.token and not status.client_certificate_data:
-        raise ConfigError(f"{failed} printed neither a token nor a certificate: {why}")
+        raise ConfigError(f"{failed} printed neither a token nor a certificate; {why}")
     if has_control_character(status.token):
         raise ConfigError(f"{failed} printed a token with a control character, such as a newline: remove it")
     if status.client_certificate_data:
@@ -305,4 +306,4 @@ def _decoded(failed: str, output: bytes, why: str) -> _ExecCredential:
             ) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
-    raise ConfigError(f"{failed} did not print an ExecCredential as JSON: {why}")
+    raise ConfigError(f"{failed} did not print an ExecCredential as JSON; {why}")

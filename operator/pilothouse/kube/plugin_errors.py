@@ -7,6 +7,7 @@ So texts that look like a secret value are hidden, too.
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from pilothouse.kube.errors import shorten
@@ -84,7 +85,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 def _given(arguments: Sequence[str]) -> Iterator[str]:
     """Yields the values of options with the name of a secret: --client-secret=x, or --client-secret x."""
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in pairwise([*arguments, ""]):
         name, separator, value = argument.partition("=")
         if name.startswith("-") and _SECRET_NAME.search(name):
             yield value if separator else following
