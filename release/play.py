@@ -50,7 +50,7 @@ def play(
     place = [f"--namespace={namespace}"] if namespace else []
     pod = pod_of(kubectl, package, operator_namespace)
     where = ("-n", pod["metadata"]["namespace"], pod["metadata"]["name"], "-c", "manager")
-    words = ["play", kind.resource.kind + name.removeprefix(word), *place, *options]
+    words = ["play", str(kind.resource) + name.removeprefix(word), *place, *options]
     command = [str(kubectl.program), "exec", *where, "--", "python3", "-m", package.module, *words]
     environment = {**os.environ, "KUBECONFIG": str(kubectl.kubeconfig)}
     try:
@@ -81,7 +81,7 @@ def explain(word: str, form: str, project: str = "") -> int:
         ClusterError: No operator has the kind.
     """
     package, kind = of_kind(word, project)
-    command = [sys.executable, "-m", package.module, "explain", kind.resource.kind, f"--format={form}"]
+    command = [sys.executable, "-m", package.module, "explain", str(kind.resource), f"--format={form}"]
     environment = {**os.environ, "PYTHONPATH": package.python_path}
     return subprocess.run(command, env=environment, check=False).returncode
 
@@ -94,15 +94,21 @@ def of_kind(word: str, project: str = "") -> tuple[Package, Kind[Any]]:
         project: The folder of a project. Default: the operators of this checkout.
 
     Raises:
-        ClusterError: No operator has the kind. The text lists the known kinds.
+        ClusterError: No operator has the kind, or several kinds have the name. The text lists them.
     """
     known = []
+    found: list[tuple[Package, Kind[Any]]] = []
     for package in projects.operators(project):
         for kind in package.kinds:
             resource = kind.resource
             if word.lower() in (resource.kind.lower(), resource.plural, str(resource), *kind.short_names):
-                return package, kind
+                found.append((package, kind))
             known.append(resource.kind)
+    if len(found) > 1:
+        names = ", ".join(str(kind.resource) for _, kind in found)
+        raise ClusterError(f"several kinds are named '{word}': {names}. Use one of these names")
+    if found:
+        return found[0]
     where = f"in {project}" if project else "of this checkout"
     more = "" if project else ". For an operator that `inv new` created, use --project FOLDER"
     raise ClusterError(f"no operator {where} has the kind '{word}'. The kinds are: {', '.join(known)}{more}")

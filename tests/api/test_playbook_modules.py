@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -725,6 +725,54 @@ async def test_an_object_is_created_by_a_post_that_no_restart_repeats(
         message = await plays.ready("AlreadyExists")
         assert "it already exists and was not created from this manifest" in message
     assert await raw(client, CONFIG_MAP, ticket) == made
+
+
+async def test_a_field_of_a_creation_is_removed_by_a_later_apply_without_it(
+    api_server: ApiServer, client: Client, ticket: ObjectKey
+) -> None:
+    stated: dict[str, dict[str, str]] = {"data": {"a": "1", "b": "1"}}
+
+    async def both(play: TicketPlay) -> None:
+        await play.create(CONFIG_MAP, {"data": {"a": "1", "b": "1"}})
+        await play.apply(CONFIG_MAP, dict(stated))
+
+    plays = Plays(client, ticket, both)
+    async with operator(api_server, ticket, plays.playbook) as own:
+        await plays.ready("Reconciled")
+        made = await raw(client, CONFIG_MAP, ticket)
+        managers = {(each["manager"], each["operation"]) for each in made["metadata"]["managedFields"]}
+        assert managers == {("tickets", "Apply")}
+        stated = {"data": {"a": "2"}}
+        await plays.another()
+        changed = await raw(client, CONFIG_MAP, ticket)
+        assert changed["data"] == {"a": "2"}
+        assert changed["metadata"]["uid"] == made["metadata"]["uid"]
+        assert changed["metadata"]["annotations"] == made["metadata"]["annotations"], "still recognized"
+        asked = dict(own.counts)
+        await plays.another()
+        assert own.counts == asked
+
+
+async def test_slips_that_the_server_would_refuse_or_accept_silently_send_no_request(
+    api_server: ApiServer, client: Client, ticket: ObjectKey
+) -> None:
+    slips: list[Callable[[Any], Awaitable[object]]] = [
+        lambda play: play.apply(CONFIG_MAP, {"kind": "Secret"}),
+        lambda play: play.apply(CONFIG_MAP, {"data": {"a": float("nan")}}),
+        lambda play: play.apply(CONFIG_MAP, {"metadata": {"generateName": "a"}}),
+    ]
+
+    async def slip(play: TicketPlay) -> None:
+        await slips[0](play)
+
+    plays = Plays(client, ticket, slip)
+    async with operator(api_server, ticket, plays.playbook) as own:
+        for sentence in ("kind is 'Secret'", "data.a is nan", "metadata.generateName would create"):
+            assert sentence in await plays.ready("UnexpectedError", sentence)
+            slips.pop(0)
+            if slips:
+                await plays.another()
+        assert own.counts.keys() <= {"patch events"}
 
 
 async def test_a_patch_reports_its_changes_and_is_refused_for_another_version(

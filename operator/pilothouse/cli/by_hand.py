@@ -99,7 +99,7 @@ class Hand:
         own, before = watch.playbook.finalizers, obj.metadata.finalizers
         leaving = obj.metadata.deletion_timestamp is not None
         if leaving and not own.hold(obj.metadata):
-            raise _nothing_to_play(watch, key)
+            raise _nothing_to_play(watch, key, before)
         async with self._reconciler(watch, key, Fence(-math.inf), []) as (reconciler, store):
             store.observe(obj)
             try:
@@ -169,7 +169,7 @@ class Hand:
                 if not recaps or recaps[-1].failure is None:
                     raise Refused(f"{watch.resource.kind} {key}: {error}") from error
             if not recaps:
-                raise _nothing_to_play(watch, key)
+                raise _nothing_to_play(watch, key, before.metadata.finalizers)
             after = store.get(key)
             finalizers = _finalizers(
                 before.metadata.finalizers, () if after is None else after.metadata.finalizers
@@ -280,10 +280,10 @@ def _finalizers(old: Sequence[str], new: Sequence[str]) -> Sequence[str]:
     return added + [f"-{name}" for name in old if name not in new]
 
 
-def _nothing_to_play(watch: Watch, key: ObjectKey) -> Refused:
+def _nothing_to_play(watch: Watch, key: ObjectKey, finalizers: Sequence[str]) -> Refused:
     return Refused(
-        f"{watch.resource.kind} {key} is being deleted and waits for the finalizers of others. This operator "
-        "has nothing left to do."
+        f"{watch.resource.kind} {key} is being deleted and waits for the finalizers of others: "
+        f"{', '.join(finalizers)}. This operator has nothing left to do."
     )
 
 

@@ -18,8 +18,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pilothouse import __version__
-from pilothouse.cli.operator import WRONG_SETTINGS, Watches, opened, run_operator
+from pilothouse.cli.operator import WRONG_SETTINGS, Watches, opened, require_operator, run_operator
 from pilothouse.kube import Client, ClientConfig, KubeError, ObjectKey, can_be_name
+from pilothouse.playbook.awaited import PlaybookError
 from pilothouse.process import Settings, SettingsError
 from pilothouse.telemetry import configure
 
@@ -65,6 +66,11 @@ def main(
         refused; 2 with --check, the operator would change something. For `explain`: 0, or 1 if the kind is
         unknown.
     """
+    try:
+        require_operator(name, settings)
+    except PlaybookError as error:
+        sys.stderr.write(f"main: {error}\n")
+        return NOT_DONE
     arguments = sys.argv[1:] if argv is None else argv
     if not arguments:
         return run_operator(name, watches, variables=variables)
@@ -130,7 +136,7 @@ def _run_command(name: str, command: Callable[[], Coroutine[Any, Any, int]]) -> 
 
     try:
         return asyncio.run(command())
-    except (Refused, SettingsError, KubeError) as error:
+    except (Refused, SettingsError, KubeError, PlaybookError) as error:
         sys.stderr.write(f"{name}: {error}\n")
     except TimeoutError:
         sys.stderr.write(f"{name}: timed out. Allow more time with SYNC_TIMEOUT.\n")

@@ -8,18 +8,21 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import TypeAlias
 
 from pilothouse import __version__
 from pilothouse.controller import LeadershipLost
 from pilothouse.kube import Client, ClientConfig, ConfigError
+from pilothouse.playbook.arguments import shown
 from pilothouse.playbook.assembly import add_watch
-from pilothouse.playbook.watch import Watch, log_foreign_statuses
+from pilothouse.playbook.awaited import PlaybookError, require_awaited
+from pilothouse.playbook.watch import Watch, log_foreign_statuses, require_distinct_names
 from pilothouse.process import Manager, Settings, SettingsError
+from pilothouse.process.manager import require_name
 from pilothouse.process.watchdog import Watchdog
 from pilothouse.telemetry import configure
 
@@ -48,21 +51,47 @@ own. The function takes the environment variables, opens the clients and yields 
 generator function under `contextlib.asynccontextmanager`."""
 
 
-def opened(watches: Watches, variables: Mapping[str, str]) -> AbstractAsyncContextManager[Sequence[Watch]]:
-    """Returns the context in which the watches can be used.
+@asynccontextmanager
+async def opened(watches: Watches, variables: Mapping[str, str]) -> AsyncIterator[Sequence[Watch]]:
+    """Opens the context in which the watches can be used.
 
     Args:
         watches: The watches, or the function that opens them.
         variables: The environment variables for the function.
 
     Raises:
-        TypeError: The watches are neither.
+        PlaybookError: The watches are neither, or two of them have the same name.
     """
-    if callable(watches):
-        return watches(variables)
-    if not isinstance(watches, list | tuple) or not all(isinstance(each, Watch) for each in watches):
-        raise TypeError(f"the watches are {watches!r}. Pass a list: [Watch(...)].")
-    return nullcontext(watches)
+    context = watches(variables) if callable(watches) else nullcontext(watches)
+    if not isinstance(context, AbstractAsyncContextManager):
+        require_awaited(context, "what the function of the watches returned")
+        raise PlaybookError(
+            f"the function of the watches returned {shown(context)}. Write it as an async def that yields "
+            "the watches, with the decorator contextlib.asynccontextmanager."
+        )
+    async with context as found:
+        if not isinstance(found, list | tuple):
+            raise PlaybookError(f"the watches are {shown(found)}. Pass a list: [Watch(...)].")
+        if wrong := [each for each in found if not isinstance(each, Watch)]:
+            raise PlaybookError(
+                f"the watches have {shown(wrong[0])}, which is not a Watch. Pass [Watch(...)]"
+            )
+        require_distinct_names(found)
+        yield found
+
+
+def require_operator(name: object, settings: object = ()) -> None:
+    """Refuses what cannot be the name or the settings classes of an operator.
+
+    Raises:
+        PlaybookError: The text names the argument and the value.
+    """
+    try:
+        require_name(name)
+    except ValueError as error:
+        raise PlaybookError(str(error)) from None
+    if not isinstance(settings, list | tuple) or not all(isinstance(each, type) for each in settings):
+        raise PlaybookError(f"settings is {shown(settings)}. Pass a list of classes: settings=[MySettings].")
 
 
 def run_operator(name: str, watches: Watches, *, variables: Mapping[str, str] = os.environ) -> int:
@@ -75,7 +104,8 @@ def run_operator(name: str, watches: Watches, *, variables: Mapping[str, str] = 
         variables: The environment variables.
 
     Returns:
-        The exit code: 0 stopped by a signal, 1 failed or lost leadership, 2 wrong settings.
+        The exit code: 0 stopped by a signal, 1 failed, lost leadership or a mistake in the watches, 2 wrong
+        settings.
     """
     last_resort = _LastResort()
     try:
@@ -93,6 +123,9 @@ async def _exit_code(name: str, running: Awaitable[None]) -> int:
         # Not through the log, because its format may be the wrong setting.
         sys.stderr.write(f"{name}: {error}\n")
         return WRONG_SETTINGS
+    except PlaybookError as error:
+        sys.stderr.write(f"{name}: {error}\n")
+        return 1
     except LeadershipLost as error:
         log.error("Lost leadership: %s", error)
         return 1
@@ -104,6 +137,7 @@ async def _exit_code(name: str, running: Awaitable[None]) -> int:
 
 
 async def _run(name: str, watches: Watches, variables: Mapping[str, str], last_resort: "_LastResort") -> None:
+    require_operator(name)
     settings = Settings.load(variables)
     # All settings are checked before the credentials, so that they can be corrected without any.
     async with opened(watches, variables) as all_watches:

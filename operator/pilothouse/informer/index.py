@@ -26,10 +26,12 @@ on the object."""
 class Index(Generic[T]):
     """The keys of a store's objects by value. It is updated with each change of the store.
 
-    If the function fails for an object, the error is logged and the object is not in the index.
+    If the function fails for an object, the error is logged, and the object is in `failures` instead of in
+    the index.
 
     Attributes:
         values: Returns an object's values.
+        failures: The objects for which the function failed, and the reason in a few words.
 
     Args:
         name: The index's name, for the log.
@@ -39,6 +41,7 @@ class Index(Generic[T]):
     def __init__(self, name: str, values: IndexFunc[T]) -> None:
         self._name = name
         self.values = values
+        self.failures: dict[ObjectKey, str] = {}
         # Dictionaries instead of sets, because they are ordered: the same history gives the same results.
         self._keys: dict[Hashable, dict[ObjectKey, None]] = {}
 
@@ -48,8 +51,9 @@ class Index(Generic[T]):
 
     def change(self, key: ObjectKey, old: T | None, new: T | None) -> None:
         """Updates the index for a change of an object. `old` or `new` is None if the object did not exist."""
-        before = self._of(key, old)
-        after = self._of(key, new)
+        before = self._before(key, old)
+        self.failures.pop(key, None)
+        after = set() if new is None else self._of(key, new)
         for value in before - after:
             # Missing if the function violates its contract and returns different values for the same object.
             keys = self._keys.get(value, {})
@@ -59,11 +63,22 @@ class Index(Generic[T]):
         for value in after - before:
             self._keys.setdefault(value, {})[key] = None
 
-    def _of(self, key: ObjectKey, obj: T | None) -> set[Hashable]:
-        if obj is None:
+    def _before(self, key: ObjectKey, old: T | None) -> set[Hashable]:
+        if old is None or key in self.failures:
             return set()
+        values = self._of(key, old)
+        if key in self.failures:  # The function violates its contract: it returned values for it before.
+            return {value for value, keys in self._keys.items() if key in keys}
+        return values
+
+    def _of(self, key: ObjectKey, obj: T) -> set[Hashable]:
         try:
-            return set(self.values(obj))
+            values = self.values(obj)
+            if isinstance(values, str | bytes):
+                # It would be taken for a sequence of its characters.
+                raise TypeError("an index function must return a list of values, not a single text")
+            return set(values)
         except DEFECTS as error:
             log_defect(log, error, "Index %s failed on %s; the index does not contain it", self._name, key)
+            self.failures[key] = f"unexpected {type(error).__name__}"
             return set()

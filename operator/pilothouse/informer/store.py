@@ -4,7 +4,7 @@ All readers share the objects. Views are frozen, so no reader can change an obje
 """
 
 import logging
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -168,6 +168,19 @@ class Store(Generic[T]):
         for obj in self.values():
             with self._hiding(obj):
                 index.change(obj.metadata.key, None, obj)
+
+    @property
+    def indexes(self) -> Collection[str]:
+        """The names of the indexes."""
+        return self._indexes.keys()
+
+    def index_failures(self, name: str) -> Mapping[ObjectKey, str]:
+        """Returns the objects for which the function of an index failed, and why: it lacks them.
+
+        Raises:
+            KeyError: There is no index of that name.
+        """
+        return self._indexes[name].failures
 
     def by_index(self, name: str, value: Hashable) -> list[T]:
         """Returns the objects that have a value in an index, in the order in which they got it.

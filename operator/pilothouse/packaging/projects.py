@@ -91,12 +91,23 @@ def kinds(project: Project) -> Sequence[Kind[Any]]:
     declared = [each for _, each in found.values()]
     if not declared or not module.__file__:
         raise ProjectError(f"{name} declares no Kind")
-    for word, each in found.values():
-        _require_valid(each, partial(place_of, project.root, Path(module.__file__), word))
+    places = {
+        id(each): partial(place_of, project.root, Path(module.__file__), word)
+        for word, each in found.values()
+    }
+    for each in declared:
+        _require_valid(each, places[id(each)])
     for part in ("kind", "plural"):
-        names = [f"{getattr(each.resource, part)} in the group {each.resource.group}" for each in declared]
-        if twice := [each for each in names if names.count(each) > 1]:
-            raise ProjectError(f"{name} declares two kinds with the {part} {twice[0]}")
+        seen: dict[tuple[str, str], Kind[Any]] = {}
+        for each in declared:
+            value = getattr(each.resource, part)
+            first = seen.setdefault((value, each.resource.group), each)
+            if first is not each:
+                raise ProjectError(
+                    f"{places[id(each)](value)}two kinds of the group {each.resource.group} have the {part} "
+                    f"{value}: this one, and the one at {places[id(first)](value).rstrip(': ')}. Rename one "
+                    "of them."
+                )
     return declared
 
 

@@ -25,8 +25,9 @@ from pilothouse.kube.answers import read_object
 from pilothouse.kube.selectors import matcher
 from pilothouse.playbook.cluster import Cluster
 from pilothouse.playbook.contention import CONTENDED, Contended
-from pilothouse.playbook.manifest import Difference, Json, additions, changes, fulfilled, is_secret
-from pilothouse.playbook.ownership import controller_of, name_taken, owner_uid
+from pilothouse.playbook.manifest import Difference, additions, changes, fulfilled, is_secret
+from pilothouse.playbook.ownership import CREATED_FROM, controller_of, name_taken, owner_uid
+from pilothouse.playbook.plain import Json
 from pilothouse.playbook.tasks import TaskFailed
 
 K = TypeVar("K", bound=KubeObject)
@@ -176,7 +177,7 @@ class Apply(Generic[K]):
 
     async def _change(self, before: Unstructured) -> Applied[K]:
         after = before
-        if not fulfilled(self._manifest, before, self._cluster.manager):
+        if not fulfilled(self._kept(before), before, self._cluster.manager):
             after = await self._patch_existing(await self._released(before))
         found = changes(before, after, self._cluster.manager)
         if self._check:
@@ -220,14 +221,27 @@ class Apply(Generic[K]):
             field_manager=self._cluster.manager,
         )
 
+    def _kept(self, before: Unstructured) -> Json:
+        """Returns the manifest with the annotation of `create`, which the apply would otherwise remove.
+
+        `create` recognizes the object by it in each reconcile.
+        """
+        created_from = before.metadata.annotations.get(CREATED_FROM)
+        if not created_from or not self._owns(before.metadata):
+            return self._manifest
+        metadata = self._manifest["metadata"]
+        annotations = {**(metadata.get("annotations") or {}), CREATED_FROM: created_from}
+        return {**self._manifest, "metadata": {**metadata, "annotations": annotations}}
+
     async def _patch_existing(self, before: Unstructured) -> Unstructured:
+        manifest = self._kept(before)
         # With the UID, the API server refuses to create an object that has been deleted since.
-        metadata = {**self._manifest["metadata"], "uid": before.metadata.uid}
+        metadata = {**manifest["metadata"], "uid": before.metadata.uid}
         if self._check and controller_of(before.metadata) and not self._owns(before.metadata):
             # The other controller is still there, and the server would refuse a second one.
             metadata.pop("ownerReferences", None)
         try:
-            return await self._patch({**self._manifest, "metadata": metadata}, force=self._force)
+            return await self._patch({**manifest, "metadata": metadata}, force=self._force)
         except Conflict as conflict:
             if any(cause.reason == "FieldManagerConflict" for cause in conflict.causes):
                 raise TaskFailed(

@@ -18,6 +18,7 @@ from pilothouse.kube import Api, Misfit, ObjectKey, PartialObjectMetadata, Resou
 from pilothouse.playbook.announcer import Announcer
 from pilothouse.playbook.awaited import PlaybookError
 from pilothouse.playbook.cluster import OWNER, Cluster
+from pilothouse.playbook.indexes import index_failure
 from pilothouse.playbook.mapping import Mapper, Stores, index_changed
 from pilothouse.playbook.metrics import TaskMetrics
 from pilothouse.playbook.ownership import owner_uids, owners_of
@@ -108,7 +109,21 @@ def assemble(
 
 
 def add_watch(manager: Manager, watch: Watch) -> Controller[Any]:
-    """Adds the controller of a watch to a manager. The manager's settings override those of the watch."""
+    """Adds the controller of a watch to a manager. The manager's settings override those of the watch.
+
+    Raises:
+        PlaybookError: The watch contradicts another one, or a view is not valid.
+    """
+    try:
+        return _add_watch(manager, watch)
+    except PlaybookError:
+        raise
+    except (TypeError, ValueError) as error:
+        # The inner packages do not know about watches.
+        raise PlaybookError(f"the Watch of {watch.resource} ({watch.place}): {error}") from error
+
+
+def _add_watch(manager: Manager, watch: Watch) -> Controller[Any]:
     settings = manager.settings
     namespaces = settings.watch_namespaces or watch.namespaces
     manager.claim(_claim(watch, namespaces))
@@ -157,6 +172,8 @@ def add_watch(manager: Manager, watch: Watch) -> Controller[Any]:
         if secondary.mapper is not None:
             mapper = partial(_map, secondary.mapper, stores, owners, reports)
         controller.watch(other, mapper, secondary.predicate)
+        if secondary.indexes:
+            other.add_handler(partial(_report_index, secondary.resource, other.store, reports))
         other.store.add_misfit_handler(partial(_on_misfit, controller, owners, reports, {}))
     if watch.indexes:
         controller.watch(informer, lambda obj: [obj.metadata.key], index_changed(watch.indexes))
@@ -226,6 +243,15 @@ def _on_misfit(
             controller.queue.add(owner)
 
 
+def _report_index(
+    resource: Resource[Any], store: Store[Any], reports: Announcer, old: Any, new: Any, initial: bool
+) -> None:
+    """Reports an object of a secondary kind that an index lacks: a handler of the kind's informer."""
+    failure = index_failure(resource, new.metadata.key, store) if new is not None else None
+    if failure is not None:
+        reports.warn(new.metadata, failure)
+
+
 def _map(
     mapper: Mapper[Any],
     stores: Stores,
@@ -248,18 +274,21 @@ def _mapped(
 ) -> Iterable[ObjectKey]:
     try:
         return list(mapper(obj, stores))
+    except PlaybookError as error:
+        log.error("Mapper failed for %s, reconciling only its owner: %s", obj.metadata.key, error)
+        why = f"a mistake in the mapper: {error}"
     except DEFECTS as error:
         log_defect(log, error, "Mapper failed for %s, reconciling only its owner", obj.metadata.key)
-        reports.warn(
-            obj.metadata,
-            TaskFailed(
-                "UnexpectedError",
-                "The operator could not find the objects that depend on this one because of an unexpected "
-                f"error ({type(error).__name__}). They are not reconciled when it changes. The operator's "
-                "log has the details.",
-            ),
-        )
-        return owners(obj)
+        why = f"an unexpected error ({type(error).__name__}). The operator's log has the details."
+    reports.warn(
+        obj.metadata,
+        TaskFailed(
+            "UnexpectedError",
+            "The operator does not reconcile the objects that depend on this one when it changes, because "
+            f"of {why}",
+        ),
+    )
+    return owners(obj)
 
 
 def _add_indexes(resource: Resource[Any], store: Store[Any], indexes: Mapping[str, IndexFunc[Any]]) -> None:

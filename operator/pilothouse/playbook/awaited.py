@@ -30,7 +30,10 @@ _HOW = "Write `await` before the call."
 
 
 class PlaybookError(TypeError):
-    """A mistake in a playbook. The object's status shows the message, which explains how to fix it."""
+    """A mistake in a playbook. The message explains how to fix it.
+
+    If a task makes the mistake, the task fails, and the object's status shows the message.
+    """
 
 
 class Calls:

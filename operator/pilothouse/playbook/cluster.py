@@ -12,6 +12,7 @@ from pilothouse.informer import Informer, Store
 from pilothouse.kube import Api, KubeObject, ObjectKey, ObjectMeta, Resource, pod_log
 from pilothouse.playbook.awaited import PlaybookError
 from pilothouse.playbook.contention import Contention
+from pilothouse.playbook.indexes import require_complete, require_hashable, require_index
 from pilothouse.playbook.memory import Memory
 from pilothouse.playbook.ownership import controller_of, owner_uid
 from pilothouse.playbook.tasks import TaskFailed
@@ -87,6 +88,19 @@ class Cluster:
             PlaybookError: The watch does not declare the kind.
         """
         return self.informer(resource).store
+
+    def by_index(self, resource: Resource[K], index: str, value: object) -> Sequence[K]:
+        """Returns the objects of a kind that have a value in an index.
+
+        Raises:
+            PlaybookError: The watch does not declare the kind or the index, or the value cannot be one.
+            TaskFailed: IndexFailed: The index function failed for an object of the kind.
+        """
+        store = self.store(resource)
+        require_index(resource, index, store.indexes, "Secondary(..., indexes={...})")
+        require_hashable(value, index)
+        require_complete(resource, index, store)
+        return store.by_index(index, value)
 
     def require_readable(self, resource: Resource[Any], concerns: Callable[[ObjectMeta], bool]) -> None:
         """Refuses to read a kind while an object that concerns the caller does not match the view.

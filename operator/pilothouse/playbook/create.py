@@ -1,18 +1,16 @@
 """Creation of an object that must not exist yet, with recognition of an earlier attempt."""
 
+from contextlib import suppress
 from typing import TypeVar
 
-from pilothouse.kube import AlreadyExists, Conflict, KubeObject, ObjectMeta
+from pilothouse.kube import Conflict, KubeObject, ObjectMeta
 from pilothouse.playbook.apply import Applied, Apply
-from pilothouse.playbook.manifest import Json
 from pilothouse.playbook.names import digest
-from pilothouse.playbook.ownership import whose
+from pilothouse.playbook.ownership import CREATED_FROM, whose
+from pilothouse.playbook.plain import Json
 from pilothouse.playbook.tasks import TaskFailed
 
 K = TypeVar("K", bound=KubeObject)
-
-CREATED_FROM = "pilothouse.dev/created-from"
-"""The annotation of an object that `create` created: a digest of the manifest with the owner's UID."""
 
 ALREADY_EXISTS = "AlreadyExists"
 
@@ -48,34 +46,28 @@ class Create(Apply[K]):
             return Applied(live, False, ())
         self._require_watched()
         self._require_selected(None)
-        if live is None and not self._check and (created := await self._post()):
-            return created
+        if live is None and not self._check:
+            with suppress(Conflict):
+                return await self._create()
         before = await self._read()
         if before is None:
-            # The store lags behind: the object that it shows no longer exists.
-            created = await (self._tried(self._additions()) if self._check else self._post())
-            if created is None:
-                raise Conflict(409, "Conflict", f"another client has just created {self._what}")
-            return created
+            # The store lags behind: the object that it shows no longer exists. Or another client has just
+            # created and deleted it.
+            return await (self._tried(self._additions()) if self._check else self._create())
         if not self._is_from_earlier_attempt(before.metadata):
             raise self._exists(before.metadata)
         return Applied(self._shown(before), False, ())
 
-    async def _post(self) -> Applied[K] | None:
-        """Sends the object, and returns None if an object of that name exists."""
-        try:
-            created = await self._cluster.api.create(
-                self._resource, self._manifest, namespace=self._key.namespace
-            )
-        except AlreadyExists:
-            return None
-        self._cluster.wrote(self._owner.key, self._informer, created)
-        return Applied(created, True, self._additions())
+    async def _create(self) -> Applied[K]:
+        """Sends the object.
 
-    async def _dry_run(self) -> K:
-        return await self._cluster.api.create(
-            self._resource, self._manifest, namespace=self._key.namespace, dry_run=True
-        )
+        It is an apply, so that a later apply owns the fields, and removes those that it leaves out. After a
+        POST, they would have another entry in managedFields and stay.
+
+        Raises:
+            Conflict: An object of that name exists.
+        """
+        return Applied(self._shown(await self._patch_new()), True, self._additions())
 
     def _is_from_earlier_attempt(self, live: ObjectMeta) -> bool:
         created_from = self._manifest["metadata"]["annotations"][CREATED_FROM]

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from pilothouse.kube import ObjectMeta
+from pilothouse.playbook.arguments import require_text, shown
+from pilothouse.playbook.awaited import PlaybookError
 
 # kubernetes apimachinery, pkg/util/validation: IsQualifiedName and IsDNS1123Subdomain.
 _DOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", re.ASCII)
@@ -57,16 +59,21 @@ def finalizers_of(current: str, retired: Sequence[str]) -> Finalizers:
         retired: The names that earlier releases stored.
 
     Raises:
-        TypeError: `retired` is a string and not a sequence of names.
-        ValueError: The API server would refuse a name, or a name is given twice.
+        PlaybookError: `retired` is not a list, the API server would refuse a name, or a name is given twice.
     """
     if isinstance(retired, str):
-        raise TypeError(f"retired_finalizers is the string {retired!r}. Pass a list: [{retired!r}].")
+        raise PlaybookError(f"retired_finalizers is the string {retired!r}. Pass a list: [{retired!r}].")
+    if not isinstance(retired, list | tuple):
+        raise PlaybookError(
+            f"retired_finalizers is {shown(retired)}, which is not a list. Pass a list: [...]."
+        )
+    for name in (current, *retired):
+        require_text(name, "the finalizer of the Playbook")
     names = [*filter(None, (current,)), *retired]
     for name in names:
         _require_valid(name)
         if names.count(name) > 1:
-            raise ValueError(
+            raise PlaybookError(
                 f"The finalizer {name!r} is declared twice. A name must be either the playbook's finalizer "
                 "or one of its retired_finalizers."
             )
@@ -86,7 +93,7 @@ def _require_valid(name: str) -> None:
         )
     else:
         return
-    raise ValueError(
+    raise PlaybookError(
         f"The API server would refuse the finalizer {name!r}: {why}. Write it as domain/name, for example "
         "example.com/cleanup."
     )

@@ -1,11 +1,11 @@
 """Groups, which run tasks in order or in parallel, and plans, which are groups with a trigger."""
 
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeAlias, TypeVar
 
+from pilothouse.playbook.arguments import require_plain_function, require_text
 from pilothouse.playbook.awaited import PlaybookError
-from pilothouse.playbook.tasks import Task
+from pilothouse.playbook.tasks import Task, described
 
 P = TypeVar("P")
 
@@ -31,11 +31,17 @@ class Group(Generic[P]):
         blocking: Whether the steps after the group do not run if it fails or waits. They do not by default,
             because a step usually relies on those before it. With `blocking=False` they run. In both cases
             Ready is not True while the group fails, or waits without `ready=True`.
+
+    Raises:
+        PlaybookError: The name is not text, or `tasks` is not a list of tasks and groups.
     """
 
     def __init__(
         self, name: str, tasks: "Sequence[Step[P]]", *, parallel: bool = False, blocking: bool = True
     ) -> None:
+        what = type(self).__name__
+        require_text(name, f"{what}: the name")
+        require_steps(f"{what} {name!r}", tasks=tasks)
         self.name = name
         self.tasks = tuple(tasks)
         self.parallel = parallel
@@ -88,8 +94,8 @@ class Plan(Group[P]):
             to them, set `blocking=False`.
 
     Raises:
-        PlaybookError: There is no trigger, a trigger is an async function, or a plan with `on_change` is
-            inside another plan, which may never reach it.
+        PlaybookError: There is no trigger, a trigger is not a plain function of the play, or a plan with
+            `on_change` is inside another plan, which may never reach it. Or see `Group`.
     """
 
     def __init__(
@@ -104,8 +110,8 @@ class Plan(Group[P]):
     ) -> None:
         super().__init__(name, tasks, parallel=parallel, blocking=blocking)
         for trigger in (when, on_change):
-            if inspect.iscoroutinefunction(trigger):
-                raise PlaybookError(f"the trigger of the plan {name!r} is an async def. Make it a plain def.")
+            if trigger is not None:
+                require_plain_function(trigger, f"the trigger of the plan {name!r}", "the play")
         if when is None and on_change is None:
             raise PlaybookError(f"the plan {name!r} has no trigger. Add `when` or `on_change`.")
         if inner := plan_on_change(self.tasks):
@@ -121,23 +127,61 @@ Step: TypeAlias = Task[P] | Group[P]
 """A step of a playbook or a group: a task, a group or a plan."""
 
 
-def tasks_of(steps: Sequence[Step[Any]]) -> Iterator[Task[Any]]:
-    """Yields all tasks in the steps, including those in groups, in order.
+def require_steps(where: str, **lists: object) -> None:
+    """Refuses anything but lists of tasks and groups.
+
+    Args:
+        where: What has the lists, for the error: "Group 'network'".
+        lists: The lists by the name of their argument.
 
     Raises:
-        PlaybookError: A step is neither a task nor a group.
+        PlaybookError: A value is not a list, or an item is neither a task nor a group.
     """
+    for name, steps in lists.items():
+        if not isinstance(steps, list | tuple):
+            raise PlaybookError(
+                f"{where}: {name} is {_described(steps)}, which is not a list. Pass a list: {name}=[...]."
+            )
+        if wrong := [step for step in steps if not isinstance(step, Task | Group)]:
+            raise PlaybookError(
+                f"{where}: {_described(wrong[0])} in {name} is not a task. Decorate the function with "
+                '@task("..."), and pass its name without calling it.'
+            )
+
+
+def require_distinct(where: str, steps: Sequence[Step[Any]]) -> None:
+    """Refuses different tasks with the same name: logs, metrics and records would mix them up.
+
+    Args:
+        where: What has the steps, for the error: "`tasks` of the Playbook".
+        steps: The steps, including the handlers.
+
+    Raises:
+        PlaybookError: Two of them have the same name.
+    """
+    seen: dict[str, Task[Any]] = {}
+    for each in tasks_of(steps):
+        if seen.setdefault(each.name, each) is not each:
+            raise PlaybookError(f"{where} has two different tasks {each.name!r}. Rename one of them.")
+
+
+def _described(step: object) -> str:
+    if isinstance(step, Group):
+        return f"the {type(step).__name__.lower()} {step.name!r}"
+    return described(step)
+
+
+def tasks_of(steps: Sequence[Step[Any]]) -> Iterator[Task[Any]]:
+    """Yields all tasks in the steps, including those in groups, in order."""
     for step in steps:
         if isinstance(step, Group):
             yield from tasks_of(step.tasks)
-        elif isinstance(step, Task):
-            yield step
         else:
-            raise PlaybookError(f'{step!r} is not a task. Decorate the function with @task("...").')
+            yield step
 
 
 def plans_of(steps: Sequence[Step[Any]]) -> Iterator[Plan[Any]]:
-    """Yields all plans in the steps, including those in groups and in other plans, in order."""
+    """Yields all plans in the steps, including those in groups, in order."""
     for step in steps:
         if isinstance(step, Plan):
             yield step

@@ -3,10 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
-from pilothouse.playbook.manifest import Json
 from pilothouse.playbook.names import child_name, digest
+from pilothouse.playbook.plain import Json, plain, require_identity
 from pilothouse.playbook.tasks import TaskFailed, Waiting
 from pilothouse.views import JOB, Job
 
@@ -15,8 +13,14 @@ FAILED = "JobFailed"
 
 
 def job_manifest(body: Mapping[str, Any], owner: str) -> Json:
-    """Returns a manifest whose name ends with a digest of the spec, because a Job's spec is immutable."""
-    manifest: Json = msgspec.to_builtins(body)
+    """Returns a manifest whose name ends with a digest of the spec, because a Job's spec is immutable.
+
+    Raises:
+        PlaybookError: The manifest is not JSON, or contradicts the kind.
+    """
+    what = "the manifest of the Job"
+    manifest = plain(body, what)
+    require_identity(JOB, manifest, what)
     metadata = manifest.get("metadata", {})
     name = child_name(metadata.get("name", owner), digest(manifest.get("spec", {})), kind=JOB)
     return {**manifest, "metadata": {**metadata, "name": name}}

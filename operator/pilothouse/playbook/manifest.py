@@ -16,10 +16,9 @@ import msgspec
 from pilothouse.kube import ObjectMeta, Resource, Unstructured, hide_contents, holds_secrets
 from pilothouse.playbook.awaited import PlaybookError
 from pilothouse.playbook.ownership import OWNER_UID
+from pilothouse.playbook.plain import Json, plain, require_identity
 from pilothouse.playbook.tasks import TaskFailed
 from pilothouse.telemetry import HIDDEN, redacted
-
-Json = dict[str, Any]
 
 INVALID_MANIFEST = "InvalidManifest"
 
@@ -71,26 +70,29 @@ def completed(
         owned: Whether to set an owner reference. If not, the object gets an annotation with the owner's UID.
 
     Raises:
-        PlaybookError: The owner cannot own the object, or the name is empty.
+        PlaybookError: The manifest is not JSON, contradicts the kind or has no namespace, or the owner cannot
+            own the object.
         TaskFailed: InvalidManifest: The manifest states a field that an apply could not remove later.
     """
+    what = f"the manifest of the {resource.kind}"
     # As JSON, to compare it with the answers of the API server.
-    manifest: Json = msgspec.json.decode(msgspec.json.encode(body))
+    manifest = plain(body, what)
+    require_identity(resource, manifest, what)
     if holds_secrets(resource):
         # A copy, because `_normalize` changes the manifest.
         hide_contents(resource, {name: manifest.get(name) for name in ("data", "stringData")})
     _normalize(resource, manifest)
     metadata = {"name": owner.name, **manifest.get("metadata", {})}
-    if not metadata["name"]:
+    if resource.namespaced and not metadata.setdefault("namespace", owner.namespace):
         raise PlaybookError(
-            f"the manifest of {resource} has an empty name: remove the field metadata.name, or set it"
+            f"{what}: metadata.namespace is missing. State it, because {kind.kind} {owner.name} is "
+            "cluster-scoped and has none."
         )
-    if resource.namespaced:
-        metadata.setdefault("namespace", owner.namespace)
     if owned:
         if owner.namespace and owner.namespace != metadata.get("namespace"):
+            where = "in another namespace" if resource.namespaced else "without a namespace"
             raise PlaybookError(
-                f"{kind.kind} {owner.key} cannot own {resource} {metadata['name']} in another namespace: use "
+                f"{kind.kind} {owner.key} cannot own {resource} {metadata['name']} {where}: use "
                 "owned=False, and delete the object in the cleanup"
             )
         reference = {
@@ -101,7 +103,7 @@ def completed(
             "controller": True,
             "blockOwnerDeletion": True,
         }
-        metadata["ownerReferences"] = [*metadata.get("ownerReferences", ()), reference]
+        metadata["ownerReferences"] = [*(metadata.get("ownerReferences") or ()), reference]
     else:
         metadata["annotations"] = {**(metadata.get("annotations") or {}), OWNER_UID: owner.uid}
     return {**manifest, "apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata}
@@ -139,9 +141,12 @@ def completed_patch(resource: Resource[Any], body: Mapping[str, Any]) -> Json:
         body: The patch.
 
     Raises:
+        PlaybookError: The patch is not JSON, or contradicts the kind.
         TaskFailed: InvalidManifest: A value of `stringData` is not text.
     """
-    patch: Json = msgspec.json.decode(msgspec.json.encode(body))
+    what = f"the patch of the {resource.kind}"
+    patch = plain(body, what)
+    require_identity(resource, patch, what)
     if holds_secrets(resource):
         # A copy, because the patch is changed.
         hide_contents(resource, {name: patch.get(name) for name in ("data", "stringData")})

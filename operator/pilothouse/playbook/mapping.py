@@ -1,6 +1,5 @@
 """Mappers: which reconciled objects a change of another object concerns, found in the stores of a watch."""
 
-import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar, cast
@@ -8,7 +7,9 @@ from typing import Any, TypeAlias, TypeVar, cast
 from pilothouse.controller import Predicate
 from pilothouse.informer import IndexFunc, Informer, Store
 from pilothouse.kube import KubeObject, ObjectKey, Resource, hide_contents, holds_secrets
+from pilothouse.playbook.arguments import require_plain_function, require_resource
 from pilothouse.playbook.awaited import PlaybookError
+from pilothouse.playbook.indexes import require_hashable, require_index
 
 K = TypeVar("K", bound=KubeObject)
 
@@ -42,8 +43,9 @@ class Stores:
         """Returns an object; None if it does not exist.
 
         Raises:
-            LookupError: The watch does not declare the kind.
+            PlaybookError: The watch does not declare the kind.
         """
+        require_resource(resource, "stores.get")
         key = ObjectKey(namespace if resource.namespaced else "", name)
         found = self._of(resource, declared=_kind(resource) != _kind(self.watched)).get(key)
         if found is not None:
@@ -53,11 +55,21 @@ class Stores:
     def list(self, resource: Resource[K], index: str, value: object) -> Sequence[K]:
         """Returns the objects of a kind that have a value in an index of the watch.
 
+        An object for which the index function failed is missing. An Event about that object reports this.
+
         Raises:
-            LookupError: The watch does not declare the kind or the index.
+            PlaybookError: The watch does not declare the kind or the index.
         """
-        own = _kind(resource) == _kind(self.watched) and index in self._indexes
-        found = self._of(resource, declared=not own).by_index(index, cast("Any", value))
+        require_resource(resource, "stores.list")
+        own = _kind(resource) == _kind(self.watched)
+        if own and (index in self._indexes or _kind(resource) not in self._others):
+            require_index(resource, index, self._indexes, "Watch(..., indexes={...})")
+            store: Store[K] = self._store
+        else:
+            store = self._of(resource, declared=True)
+            require_index(resource, index, store.indexes, "Secondary(..., indexes={...})")
+        require_hashable(value, index)
+        found = store.by_index(index, cast("Any", value))
         for each in found if holds_secrets(resource) else ():
             hide_contents(resource, each)
         return found
@@ -68,7 +80,7 @@ class Stores:
             return self._store
         store = self._others.get(_kind(resource))
         if store is None:
-            raise LookupError(
+            raise PlaybookError(
                 f"{resource} is not declared. Add it to `owns` or `watches` of the Watch of {self.watched}."
             )
         return store
@@ -142,21 +154,10 @@ def require_mapper(mapper: Callable[..., Any], resource: Resource[Any]) -> None:
     """Refuses a mapper that cannot be called with an object and the stores.
 
     Raises:
-        PlaybookError: It cannot.
+        PlaybookError: It cannot, or it is an async function.
     """
-    try:
-        inspect.signature(mapper).bind(object(), object())
-    except TypeError:
-        raise PlaybookError(
-            f"the mapper of the Secondary of {resource} must take two arguments: the object and the stores "
-            "of the watch"
-        ) from None
-    except ValueError:
-        return  # A function of C without a signature.
-    if inspect.iscoroutinefunction(mapper):
-        raise PlaybookError(
-            f"the mapper of the Secondary of {resource} is an async def. Make it a plain def."
-        )
+    what = f"the mapper of the Secondary of {resource}"
+    require_plain_function(mapper, what, "the object", "the stores of the watch")
 
 
 def _values(values: IndexFunc[Any], obj: KubeObject) -> frozenset[object]:

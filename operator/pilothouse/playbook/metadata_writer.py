@@ -81,8 +81,11 @@ class MetadataWriter(Generic[T]):
         what = f"No task runs, because the finalizer {self._finalizers} cannot be stored"
         return await self._write_finalizers(obj, finalizers, FINALIZER_NOT_STORED, what)
 
-    async def remove_finalizer(self, obj: T) -> None:
+    async def remove_finalizer(self, obj: T) -> T | None:
         """Removes the finalizer and retired ones from an object after its cleanup.
+
+        Returns:
+            The object as written; None if it no longer exists.
 
         Raises:
             Conflict: See `store_finalizer`.
@@ -91,7 +94,7 @@ class MetadataWriter(Generic[T]):
         """
         others = self._finalizers.released(obj.metadata.finalizers)
         what = f"The cleanup is done, but the finalizer {self._finalizers} cannot be removed"
-        await self._write_finalizers(obj, others, FINALIZER_NOT_REMOVED, what)
+        return await self._write_finalizers(obj, others, FINALIZER_NOT_REMOVED, what)
 
     async def _write_finalizers(
         self, obj: T, finalizers: Sequence[str], reason: str, sentence: str

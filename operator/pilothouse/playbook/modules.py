@@ -5,6 +5,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pilothouse.kube import Conflict, KubeError, KubeObject, NotFound, ObjectKey, Resource
+from pilothouse.kube.subresources import PODS
+from pilothouse.playbook.arguments import (
+    object_key,
+    require_count,
+    require_resource,
+    require_text,
+    shown,
+)
 from pilothouse.playbook.awaited import PlaybookError, awaited
 from pilothouse.playbook.cluster import Cluster
 from pilothouse.playbook.contention import Contended
@@ -28,7 +36,16 @@ FALLBACK = 60.0
 ROLLOUT_FALLBACK = 15.0
 
 # A patch must not state these: `patch` sets them from the object that the play has seen.
-_IDENTITY = {"name", "namespace", "uid", "resourceVersion"}
+_IDENTITY = {
+    "status",
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+    "metadata.resourceVersion",
+}
+
+# What happens to the objects that a deleted object owns (metav1.DeletionPropagation).
+_PROPAGATIONS = ("Background", "Foreground", "Orphan")
 
 
 @awaited
@@ -107,6 +124,9 @@ class ObjectModules(Generic[T]):
             The object as stored. In check mode: the object as it is, or as a dry run creates it.
 
         Raises:
+            PlaybookError: The kind is not a Resource that the watch declares. The manifest is not a mapping,
+                contradicts the kind, or has a value that JSON cannot express, such as NaN, a set or bytes. Or
+                the play's object cannot own the object.
             TaskFailed: NameTaken: The object exists and does not belong to the play's object. Immutable: The
                 manifest changes a field of an existing object that cannot be changed. FieldConflict: Another
                 manager owns a field, and `force` is False. FieldContended: Another client keeps deleting the
@@ -120,6 +140,7 @@ class ObjectModules(Generic[T]):
         from pilothouse.playbook.apply import Apply
         from pilothouse.playbook.manifest import completed
 
+        require_resource(resource, "play.apply")
         metadata = self.object.metadata
         manifest = completed(resource, body, self.cluster.owner, metadata, owned=owned)
         apply = Apply(
@@ -149,8 +170,9 @@ class ObjectModules(Generic[T]):
         that name is a failure, even if it is being deleted.
 
         A later change of the manifest is a failure, too. So guard the call, for example with
-        `if play.get(...) is None`. Make later changes with `patch`, or with `apply`. An apply takes over the
-        fields that its manifest states, but does not remove a field that only `create` stated.
+        `if play.get(...) is None`. Make later changes with `patch`, or with `apply`. The object is created by
+        a server-side apply. So a later `apply` removes the fields that only `create` stated, except for the
+        annotation. The operator's role needs the verbs `create` and `patch`.
 
         Args:
             resource: The kind, which the watch declares in `owns`.
@@ -161,6 +183,7 @@ class ObjectModules(Generic[T]):
             The object as stored. In check mode: as a dry run creates it.
 
         Raises:
+            PlaybookError: See `apply`.
             TaskFailed: AlreadyExists: Another object has the name. NotSelected: The selectors or namespaces
                 of the watch exclude the object. KubernetesRefused: The API server refused the request or is
                 unreachable.
@@ -169,6 +192,7 @@ class ObjectModules(Generic[T]):
         from pilothouse.playbook.create import Create, to_be_created
         from pilothouse.playbook.manifest import completed
 
+        require_resource(resource, "play.create")
         metadata = self.object.metadata
         manifest = completed(resource, body, self.cluster.owner, metadata, owned=owned)
         create = Create(self.cluster, resource, to_be_created(manifest), metadata, check=self.check)
@@ -193,7 +217,8 @@ class ObjectModules(Generic[T]):
 
             await play.patch(CONFIG_MAP, "web", {"metadata": {"labels": {"tier": "front"}}})
 
-        A list is replaced as a whole. To change one container of a Pod, `apply` its manifest.
+        A list is replaced as a whole. To change one container of a Pod, `apply` its manifest. A field that a
+        patch set stays when a later `apply` leaves it out: patch it with None to remove it.
 
         A Secret's `stringData` is sent as `data`: None removes the key, and a key that is left out stays. To
         remove keys that are left out, `apply` the Secret.
@@ -213,7 +238,8 @@ class ObjectModules(Generic[T]):
             The object as stored. In check mode: as it is.
 
         Raises:
-            PlaybookError: The patch states the status, or the name, namespace, UID or resourceVersion.
+            PlaybookError: The patch states the status, or the name, namespace, UID or resourceVersion. Or see
+                `apply`.
             TaskFailed: NothingToPatch: The object does not exist. NotOwned: It does not belong to the play's
                 object. Immutable: The patch changes a field that cannot be changed. InvalidManifest: A value
                 of `stringData` is not text. Undecodable: The object does not match the view. NotSelected: The
@@ -223,12 +249,13 @@ class ObjectModules(Generic[T]):
         """
         from pilothouse.playbook.manifest import completed_patch, is_secret
 
-        if "status" in body or _IDENTITY & body.get("metadata", {}).keys():
+        key = self._key(resource, name, namespace, "patch")
+        patch = completed_patch(resource, body)
+        if stated := _IDENTITY & {*patch, *(f"metadata.{field}" for field in patch.get("metadata", {}))}:
             raise PlaybookError(
                 f"the patch of {resource.kind} {name} must not state the status, name, namespace, uid or "
-                "resourceVersion: remove these fields"
+                f"resourceVersion: remove {', '.join(sorted(stated))}"
             )
-        key, patch = self._key(resource, name, namespace), completed_patch(resource, body)
         with refusals():
             patched, found = await self._actions(owned=owned).patch(resource, key, patch)
         if found:
@@ -256,7 +283,7 @@ class ObjectModules(Generic[T]):
         """
         with refusals():
             try:
-                return await self.cluster.api.get(resource, self._key(resource, name, namespace))
+                return await self.cluster.api.get(resource, self._key(resource, name, namespace, "read"))
             except NotFound:
                 return None
 
@@ -303,7 +330,12 @@ class ObjectModules(Generic[T]):
                 server refused the request or is unreachable.
             Conflict: Another object has the name now. Do not catch it: the engine reconciles again.
         """
-        key = self._key(resource, name, namespace)
+        key = self._key(resource, name, namespace, "delete")
+        if propagation not in _PROPAGATIONS:
+            raise PlaybookError(
+                f"play.delete({resource.kind}): propagation is {shown(propagation)}, but must be Background, "
+                "Foreground or Orphan"
+            )
         actions = self._actions(owned=owned)
         with refusals():
             deleted = await actions.delete(resource, key, propagation=propagation)
@@ -339,7 +371,8 @@ class ObjectModules(Generic[T]):
                 object. KubernetesRefused: The API server refused the request or is unreachable.
             Conflict: The object has changed. Do not catch it: the engine reconciles again.
         """
-        key = self._key(resource, name, namespace)
+        key = self._key(resource, name, namespace, "scale")
+        require_count(replicas, f"play.scale({resource.kind}): replicas")
         with refusals():
             had = await self._actions(owned=owned).scale(resource, key, replicas)
         if had != replicas:
@@ -377,7 +410,11 @@ class ObjectModules(Generic[T]):
                 operator retries.
             Conflict: Another pod has the name now. Do not catch it: the engine reconciles again.
         """
-        key = self._key(resource, name, namespace)
+        key = self._key(resource, name, namespace, "evict")
+        if resource.kind != "Pod":
+            raise PlaybookError(f"play.evict: the kind is {resource.kind}, but only a Pod can be evicted")
+        if grace_seconds is not None:
+            require_count(grace_seconds, "play.evict: grace_seconds")
         actions = self._actions(owned=owned)
         with refusals():
             evicted = await actions.evict(resource, key, grace_seconds=grace_seconds)
@@ -401,7 +438,10 @@ class ObjectModules(Generic[T]):
             TaskFailed: KubernetesRefused: The container has not started, the pod does not exist, or the API
                 server refused the request or is unreachable.
         """
-        key = ObjectKey(namespace or self.object.metadata.namespace, name)
+        key = object_key(PODS, name, namespace, self.object.metadata.namespace, "play.pod_log")
+        require_text(container, "play.pod_log: the container")
+        if tail_lines is not None:
+            require_count(tail_lines, "play.pod_log: tail_lines")
         with refusals():
             return await self.cluster.pod_log(key, container=container, tail_lines=tail_lines)
 
@@ -433,8 +473,9 @@ class ObjectModules(Generic[T]):
                 lasted longer than `within`. The operator retries.
         """
         # Operators that wait for no rollout do not pay for the views: 130 KiB.
-        from pilothouse.playbook.rollouts import explained
+        from pilothouse.playbook.rollouts import explained, require_workload
 
+        require_workload(workload)
         name = f"{type(workload).__name__} {workload.metadata.name}"
         limit = self._limit(within, name)
         rollout = await explained(self.cluster.api, workload)
@@ -490,9 +531,10 @@ class ObjectModules(Generic[T]):
         from pilothouse.views import JOB
 
         name = self.object.metadata.name
+        manifest = job_manifest(body, name)
         # Without the digest of the spec: Jobs that follow each other have one limit together.
         limit = self._limit(within, f"Job {body.get('metadata', {}).get('name', name)}")
-        job = await self.apply(JOB, job_manifest(body, name), owned=owned, adopt=adopt)
+        job = await self.apply(JOB, manifest, owned=owned, adopt=adopt)
         try:
             done = verdict(job, fallback)
         except Waiting as running:
@@ -510,9 +552,14 @@ class ObjectModules(Generic[T]):
         limit = in_seconds(within, "within")
         return time_limit(limit, RESULT.get(), call, self.object.metadata, self.records)
 
-    def _key(self, resource: Resource[Any], name: str, namespace: str) -> ObjectKey:
-        own = self.object.metadata.namespace if resource.namespaced else ""
-        return ObjectKey(namespace or own, name)
+    def _key(self, resource: Resource[Any], name: str, namespace: str, module: str) -> ObjectKey:
+        """Returns the key of an object that a task names.
+
+        Raises:
+            PlaybookError: The kind is not a Resource, or the name or namespace is not valid.
+        """
+        require_resource(resource, f"play.{module}")
+        return object_key(resource, name, namespace, self.object.metadata.namespace, f"play.{module}")
 
     def _report_change(self, what: str, applied: "Applied[Any]") -> None:
         result = RESULT.get()

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from pilothouse.kube import Resource
+from pilothouse.playbook.arguments import require_resource, shown
+from pilothouse.playbook.awaited import PlaybookError
 
 DIGEST_LENGTH = 8
 # 40 bits. Longer than DIGEST_LENGTH, so that a name with such a digest is not mistaken for one with this.
@@ -75,10 +77,14 @@ def child_name(*parts: str, kind: Resource[Any] | None = None) -> str:
             most 52 characters, starts with a letter and has no dots.
 
     Raises:
-        ValueError: All parts are empty.
+        PlaybookError: All parts are empty, or a part is not text.
     """
+    if wrong := [part for part in parts if not isinstance(part, str)]:
+        raise PlaybookError(f"child_name: a part is {shown(wrong[0])}, but must be text, such as str(...)")
     if not any(parts):
-        raise ValueError("child_name needs a part that is not empty, as in child_name(owner_name, 'config')")
+        raise PlaybookError("child_name needs a part that is not empty: child_name(owner_name, 'config')")
+    if kind is not None:
+        require_resource(kind, "child_name")
     rule = _ANY if kind is None else _RULES.get((kind.group, kind.kind), _OTHERS)
     plain = "-".join(parts)
     if _is_unambiguous(parts) and rule.admits(plain):

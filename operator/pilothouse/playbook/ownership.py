@@ -18,6 +18,9 @@ from pilothouse.playbook.tasks import TaskFailed
 OWNER_UID = "pilothouse.dev/owner-uid"
 """The annotation of an object that outlives its owner: the UID of that owner."""
 
+CREATED_FROM = "pilothouse.dev/created-from"
+"""The annotation of an object that `create` created: a digest of the manifest with the owner's UID."""
+
 NAME_TAKEN = "NameTaken"
 NOT_OWNED = "NotOwned"
 

@@ -11,6 +11,14 @@ from msgspec import Struct
 from pilothouse.controller import EventType, Fence
 from pilothouse.controller.before_change import run_before_change
 from pilothouse.kube import Condition, KubeObject, Resource, hide_contents, holds_secrets
+from pilothouse.playbook.arguments import (
+    REASON_LENGTH,
+    require_condition_type,
+    require_reason,
+    require_resource,
+    require_text,
+    shown,
+)
 from pilothouse.playbook.awaited import (
     PlaybookError,
     awaited,
@@ -23,7 +31,7 @@ from pilothouse.playbook.contention import CONTENDED, Contended
 from pilothouse.playbook.modules import FALLBACK, ObjectModules, refusals
 from pilothouse.playbook.ownership import refers_to_owner
 from pilothouse.playbook.records import Records
-from pilothouse.playbook.status import READY, Aspect, not_stored
+from pilothouse.playbook.status import READY, Aspect, not_stored, require_status
 from pilothouse.playbook.status_writer import NoStatusSubresource
 from pilothouse.playbook.tasks import RESULT, State, Task, TaskFailed, TaskResult, Waiting, refused
 from pilothouse.playbook.tasks import seconds as in_seconds
@@ -39,6 +47,8 @@ T = TypeVar("T", bound=KubeObject)
 PLAN: ContextVar[str] = ContextVar("pilothouse_plan", default="")
 
 OPEN = Fence()
+
+_EVENT_TYPES = frozenset(EventType)
 
 
 class _NoStatus(Struct, frozen=True):
@@ -86,10 +96,6 @@ class Play(ObjectModules[T], Generic[T, S]):
             show this, because a failed reconcile sets it, too. If the operator writes no status, only the
             process that reconciled the object knows it.
         log: A logger whose lines name the object.
-        ready: The condition Ready if no task fails or waits. True, except for an object that is being
-            deleted: other finalizers may keep it for some time, and its status is still read.
-        ready_reason: The reason of the condition Ready if no task fails or waits.
-        ready_message: The message of the condition Ready if no task fails or waits.
         results: The results of the tasks that have run so far.
         after: Seconds until the object is reconciled again; None if no task called `requeue_after`.
         pending_events: The Events that the engine records after the last task.
@@ -138,13 +144,13 @@ class Play(ObjectModules[T], Generic[T, S]):
         metadata = object.metadata
         self.deleting = metadata.deletion_timestamp is not None
         self.settled = _is_ready(self._status, metadata.generation) if settled is None else settled
-        self.ready = True
-        self.ready_reason = "Reconciled"
-        self.ready_message = "The object matches its spec."
+        self._ready = True
+        self._ready_reason = "Reconciled"
+        self._ready_message = "The object matches its spec."
         if self.deleting:
-            self.ready = False
-            self.ready_reason = "Deleting"
-            self.ready_message = "The object is being deleted."
+            self._ready = False
+            self._ready_reason = "Deleting"
+            self._ready_message = "The object is being deleted."
         self.writing = asyncio.Lock()
         self.results: list[TaskResult] = []
         self.after: float | None = None
@@ -162,6 +168,8 @@ class Play(ObjectModules[T], Generic[T, S]):
         the stored status, or an empty one, and cannot be set.
 
         Raises:
+            PlaybookError: A task sets it to something else than the status of the kind, or a field of it to
+                a value of another type.
             TaskFailed: NoStatus: A task sets it, and the operator writes no status for this kind.
         """
         return self._status
@@ -169,7 +177,54 @@ class Play(ObjectModules[T], Generic[T, S]):
     @status.setter
     def status(self, status: S) -> None:
         self._require_status("play.status")
+        require_status(status, self._status, self.object)
         self._status = status
+
+    @property
+    def ready(self) -> bool:
+        """The condition Ready if no task fails or waits. A task may set it.
+
+        It is True, except for an object that is being deleted: other finalizers may keep it for some time,
+        and its status is still read.
+
+        Raises:
+            PlaybookError: A task sets it to something else than True or False.
+        """
+        return self._ready
+
+    @ready.setter
+    def ready(self, ready: bool) -> None:
+        if not isinstance(ready, bool):
+            raise PlaybookError(f"play.ready is {shown(ready)}, but must be True or False")
+        self._ready = ready
+
+    @property
+    def ready_reason(self) -> str:
+        """The reason of the condition Ready if no task fails or waits, in CamelCase. A task may set it.
+
+        Raises:
+            PlaybookError: A task sets it to something else than a word in CamelCase.
+        """
+        return self._ready_reason
+
+    @ready_reason.setter
+    def ready_reason(self, reason: str) -> None:
+        require_reason(reason, "play.ready_reason", REASON_LENGTH)
+        self._ready_reason = reason
+
+    @property
+    def ready_message(self) -> str:
+        """The message of the condition Ready if no task fails or waits. A task may set it.
+
+        Raises:
+            PlaybookError: A task sets it to something else than text.
+        """
+        return self._ready_message
+
+    @ready_message.setter
+    def ready_message(self, message: str) -> None:
+        require_text(message, "play.ready_message")
+        self._ready_message = message
 
     @property
     def cluster(self) -> Cluster:
@@ -213,6 +268,8 @@ class Play(ObjectModules[T], Generic[T, S]):
             message: What the task did, for people: "book 2 seats".
             diff: What is different now: "seats: 2 -> 3". Default: the message.
         """
+        require_text(message, "play.changed: the message")
+        require_text(diff, "play.changed: the diff")
         RESULT.get().changed(message, (diff or message,))
 
     def ok(self, message: str = "") -> None:
@@ -221,6 +278,7 @@ class Play(ObjectModules[T], Generic[T, S]):
         Args:
             message: What the task found, for people.
         """
+        require_text(message, "play.ok: the message")
         result = RESULT.get()
         result.note(result.state, message)
 
@@ -230,6 +288,7 @@ class Play(ObjectModules[T], Generic[T, S]):
         Args:
             message: Why, for people.
         """
+        require_text(message, "play.skip: the message")
         RESULT.get().note(State.SKIPPED, message)
 
     def requeue_after(self, seconds: float) -> None:
@@ -253,7 +312,7 @@ class Play(ObjectModules[T], Generic[T, S]):
             message: The reason for people, as a sentence.
 
         Raises:
-            PlaybookError: The type is Ready, or the status is not True, False or None.
+            PlaybookError: The type is Ready, or an argument is not valid for the API server.
             TaskFailed: NoStatus: The operator writes no status for this kind.
         """
         if type == READY:
@@ -261,11 +320,14 @@ class Play(ObjectModules[T], Generic[T, S]):
                 "play.condition cannot set Ready, which reports how the reconcile ended: set play.ready, "
                 "play.ready_reason and play.ready_message"
             )
+        require_condition_type(type)
+        what = f"play.condition({type!r})"
         if not (status is None or isinstance(status, bool)):
             raise PlaybookError(
-                f"the status of the condition {type} is {status!r}, but must be True, False, or None for "
-                "Unknown"
+                f"{what}: the status is {shown(status)}, but must be True, False, or None for Unknown"
             )
+        require_reason(reason, what, REASON_LENGTH)
+        require_text(message, f"{what}: the message")
         self._require_status("play.condition")
         self.pending_conditions.append(Aspect(type, status, reason, message))
 
@@ -276,9 +338,17 @@ class Play(ObjectModules[T], Generic[T, S]):
             type: Normal or Warning.
             reason: The reason for machines, in CamelCase.
             note: What happened, for people.
+
+        Raises:
+            PlaybookError: The type is another one, the reason is not in CamelCase or has more than 128
+                characters, or the note is not text.
         """
-        if not (isinstance(reason, str) and reason and isinstance(note, str)):
-            raise TypeError(f"an Event needs a reason and a note as text, not {reason!r} and {note!r}")
+        if type not in _EVENT_TYPES:
+            raise PlaybookError(
+                f"play.event: the type is {shown(type)}, but must be EventType.NORMAL or EventType.WARNING"
+            )
+        require_reason(reason, "play.event")
+        require_text(note, "play.event: the note")
         result = RESULT.get(None)
         self.pending_events.append(
             PlayEvent(EventType(type), reason, note, result.task if result else "play")
@@ -302,9 +372,11 @@ class Play(ObjectModules[T], Generic[T, S]):
             What the effect returned; None in check mode.
 
         Raises:
-            PlaybookError: The effect is not a function that returns an awaitable.
+            PlaybookError: The effect is not a function that returns an awaitable, or an argument is not text.
             Fenced: This process may have lost its Lease, so it must not change anything.
         """
+        require_text(what, "play.call: what the effect does")
+        require_text(diff, "play.call: the diff")
         call = f"play.call({what!r}, ...)"
         require_function(effect, call)
         result = None if self.check else await self.fence.guard(lambda: awaited_result(effect, call))
@@ -412,10 +484,12 @@ class Play(ObjectModules[T], Generic[T, S]):
             ready: Whether the wait is routine and does not affect Ready.
 
         Raises:
+            PlaybookError: The condition is a text, a container, an iterator, a function or a coroutine, the
+                reason is not in CamelCase, or another argument has the wrong type.
             Waiting: The condition is False.
             TaskFailed: WaitTimedOut: The condition has been False for longer than `within`.
-            PlaybookError: The condition is a text, a container, an iterator, a function or a coroutine.
         """
+        require_text(what, "play.wait_for: what the task waits for")
         limit = None if within is None else self._limit(within, calling_code())
         if require_truth(condition, "the condition of play.wait_for"):
             if limit:
@@ -443,7 +517,7 @@ class Play(ObjectModules[T], Generic[T, S]):
         Raises:
             TaskFailed: Undecodable: The object exists but does not match the view.
         """
-        key = self._key(resource, name, namespace)
+        key = self._key(resource, name, namespace, "get")
         self.cluster.require_readable(resource, lambda misfit: misfit.key == key)
         found = self.cluster.store(resource).get(key)
         if found is not None:
@@ -464,6 +538,7 @@ class Play(ObjectModules[T], Generic[T, S]):
         Raises:
             TaskFailed: Undecodable: One of the objects does not match the view.
         """
+        require_resource(resource, "play.owned")
         return self.list(resource, OWNER, self.object.metadata.uid)
 
     def list(self, resource: Resource[K], index: str, value: str) -> Sequence[K]:
@@ -478,13 +553,16 @@ class Play(ObjectModules[T], Generic[T, S]):
             The objects as last seen, in the order in which the store received them.
 
         Raises:
+            PlaybookError: The watch does not declare the kind, or no index of that name for it.
             TaskFailed: Undecodable: An object of the kind does not match the view. It may be in any
-                namespace, because its values in the index are unknown.
+                namespace, because its values in the index are unknown. IndexFailed: The index function failed
+                for an object of the kind, so its values are unknown, too.
         """
+        require_resource(resource, "play.list")
         self.cluster.require_readable(
             resource, lambda misfit: index != OWNER or refers_to_owner(misfit, value)
         )
-        found = self.cluster.store(resource).by_index(index, value)
+        found = self.cluster.by_index(resource, index, value)
         if holds_secrets(resource):
             for each in found:
                 hide_contents(resource, each)
@@ -499,7 +577,13 @@ class Play(ObjectModules[T], Generic[T, S]):
 
         Args:
             *values: The values.
+
+        Raises:
+            PlaybookError: A value is neither text nor bytes.
         """
+        for value in values:
+            if not isinstance(value, str | bytes):
+                raise PlaybookError(f"play.hide: a value is {shown(value)}, but must be text or bytes")
         hide(lambda: values)
 
     def _report(self, contended: Contended) -> None:

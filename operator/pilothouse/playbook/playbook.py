@@ -8,10 +8,19 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from pilothouse.playbook.awaited import PlaybookError
 from pilothouse.playbook.ends import DONE, End, Ends
 from pilothouse.playbook.finalizers import finalizers_of
-from pilothouse.playbook.groups import Plan, Step, outer_plans, plan_on_change, plans_of, tasks_of
+from pilothouse.playbook.groups import (
+    Plan,
+    Step,
+    outer_plans,
+    plan_on_change,
+    plans_of,
+    require_distinct,
+    require_steps,
+    tasks_of,
+)
 from pilothouse.playbook.play import PLAN, Play
 from pilothouse.playbook.runner import is_due, run_steps, run_task
-from pilothouse.playbook.tasks import State, Task, TaskFailed, TaskResult, Waiting
+from pilothouse.playbook.tasks import State, Task, TaskFailed, TaskResult, Waiting, described
 
 log = logging.getLogger(__name__)
 
@@ -123,9 +132,9 @@ class Playbook(Generic[P]):
             removed immediately. Keep a name in this list until no object has it.
 
     Raises:
-        ValueError: There is a cleanup without a finalizer, a finalizer without a cleanup, or a finalizer
-            whose name the API server would refuse.
-        PlaybookError: Two plans have the same name, or a plan with `on_change` is in `cleanup`.
+        PlaybookError: An argument has the wrong type, two tasks or plans have the same name, or a plan with
+            `on_change` is in `cleanup`. There is a cleanup without a finalizer, a finalizer without a
+            cleanup, or a finalizer whose name the API server would refuse.
     """
 
     def __init__(
@@ -137,8 +146,10 @@ class Playbook(Generic[P]):
         finalizer: str = "",
         retired_finalizers: Sequence[str] = (),
     ) -> None:
+        _require_play(play)
+        require_steps("the Playbook", tasks=tasks, cleanup=cleanup)
         if bool(cleanup) != bool(finalizer):
-            raise ValueError("a playbook needs both cleanup tasks and a finalizer, or neither")
+            raise PlaybookError("a playbook needs both cleanup tasks and a finalizer, or neither")
         if plan := plan_on_change(cleanup):
             raise PlaybookError(
                 f"the plan {plan.name!r} in `cleanup` has `on_change`. A cleanup runs until it succeeds: use "
@@ -155,6 +166,8 @@ class Playbook(Generic[P]):
         self.cleanup = tuple(cleanup)
         self.finalizers = finalizers_of(finalizer, retired_finalizers)
         self.handlers = handlers_of((*tasks, *cleanup))
+        require_distinct("`tasks` of the Playbook", (*tasks, *self.handlers))
+        require_distinct("`cleanup` of the Playbook", (*cleanup, *self.handlers))
 
     async def run(self, play: P) -> Recap:
         """Runs the tasks or the cleanup, and then the handlers that were notified.
@@ -226,6 +239,20 @@ def _seems_due(plan: Plan[P], play: P) -> bool:
     except Exception:
         log.debug("Could not evaluate the trigger of the plan %s", plan.name, exc_info=True)
         return False
+
+
+def _require_play(play: object) -> None:
+    """Refuses anything but a subclass of Play, or a function that returns a play.
+
+    Raises:
+        PlaybookError: The text says what it is.
+    """
+    if callable(play) and not (isinstance(play, type) and not issubclass(play, Play)):
+        return
+    raise PlaybookError(
+        f"the Playbook: play is {described(play)}, but must be Play, a subclass of Play, or a function that "
+        "returns a play: Playbook(Play, tasks=[...])"
+    )
 
 
 def _call_hook(play: Play[Any, Any], end: End) -> None:

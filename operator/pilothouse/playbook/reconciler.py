@@ -20,7 +20,8 @@ from pilothouse.playbook.announcer import Announcer
 from pilothouse.playbook.changes import Changes, wanted
 from pilothouse.playbook.cluster import Cluster
 from pilothouse.playbook.conclusion import final_status, outcome_of, ready
-from pilothouse.playbook.ends import failed
+from pilothouse.playbook.ends import End, Ends, failed
+from pilothouse.playbook.indexes import index_failure
 from pilothouse.playbook.interruptions import Interruptions
 from pilothouse.playbook.metadata_writer import MetadataWriter
 from pilothouse.playbook.metrics import TaskMetrics
@@ -29,12 +30,12 @@ from pilothouse.playbook.paused import PausedObjects
 from pilothouse.playbook.play import Play
 from pilothouse.playbook.playbook import Playbook, Recap
 from pilothouse.playbook.plays import Plays
+from pilothouse.playbook.remaining import RemainingFinalizers
 from pilothouse.playbook.rivals import StatusRivals
 from pilothouse.playbook.status_reporter import StatusReporter
 from pilothouse.playbook.status_writer import StatusWriter
 from pilothouse.playbook.tasks import TaskFailed, refused
 from pilothouse.playbook.trouble import PLAN_NOT_RECORDED, Trouble
-from pilothouse.playbook.unknown_finalizers import UnknownFinalizers
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +128,7 @@ class Reconciler(Generic[T]):
             resource, finalizers, metadata, statuses, rivals, meaningful=meaningful, later=later
         )
         self.interruptions = Interruptions(store, self.plays, statuses, announcer)
+        self._resource = resource
         self._store = store
         self._playbook = playbook
         self._played: Callable[[Recap], None] = played or TaskMetrics(resource.kind.lower()).played
@@ -138,7 +140,7 @@ class Reconciler(Generic[T]):
         self._metadata = metadata
         self._pace = Pace(wanted)
         self._paused = PausedObjects(self.plays, reporter, announcer, later=later, writes_status=enabled)
-        self._unknown = UnknownFinalizers(resource.group, finalizers, known_finalizers, trouble, announcer)
+        self._remaining = RemainingFinalizers(resource.group, finalizers, known_finalizers, announcer)
 
     async def sync(self, key: ObjectKey) -> Outcome:
         """Reconciles one object.
@@ -184,18 +186,17 @@ class Reconciler(Generic[T]):
 
     async def _sync(self, obj: T) -> Outcome:
         if not self._concerns(obj.metadata):
-            self._unknown.report(obj.metadata)
-            return DONE
+            return self._remaining.report(obj.metadata)
         if obj.metadata.annotations.get(PAUSED) == "true":
             await self._paused.report(obj)
             return DONE
         self._paused.forget(obj.metadata.key)
-        self._unknown.log_once(obj.metadata)
+        self._remaining.log_unknown(obj.metadata)
         stored = await self._metadata.store_finalizer(obj)
         if stored is None:
             return DONE
         play = self.plays.create(stored, check=False)
-        recap = await self.plays.run(play)
+        recap = self._with_index_failure(play, await self.plays.run(play))
         self._played(recap)
         self._announcer.report(play, recap)
         if play.deleting and not recap.ends.all and play.after is None:
@@ -205,9 +206,8 @@ class Reconciler(Generic[T]):
     async def _report_misfit(self, metadata: ObjectMeta, why: str) -> Outcome:
         """Reports an object that cannot be decoded. It is neither reconciled nor cleaned up."""
         if not self._concerns(metadata):
-            self._unknown.report(metadata)
-            return DONE
-        self._unknown.log_once(metadata)
+            return self._remaining.report(metadata)
+        self._remaining.log_unknown(metadata)
         finalizers = self._playbook.finalizers
         deleting = metadata.deletion_timestamp is not None
         await self._trouble.undecodable(metadata, why, str(finalizers) if deleting else "")
@@ -227,6 +227,15 @@ class Reconciler(Generic[T]):
             log.warning("%s", report)
             self._announcer.warn(obj.metadata, TaskFailed(WRITES_REPEATED, report))
 
+    def _with_index_failure(self, play: Play[T, Any], recap: Recap) -> Recap:
+        """Adds the failure of an object that an index of its kind lacks, because mappers cannot find it."""
+        failure = None
+        if not play.deleting:
+            failure = index_failure(self._resource, play.object.metadata.key, self._store)
+        if failure is None:
+            return recap
+        return recap._replace(ends=recap.ends.then(Ends((End(failure, "Index"),))))
+
     async def _record_waits(self, play: Play[T, Any], recap: Recap) -> Recap:
         """Records since when tasks have been waiting. If that cannot be written, the reconcile has failed."""
         try:
@@ -244,9 +253,9 @@ class Reconciler(Generic[T]):
         others = self._playbook.finalizers.released(held.metadata.finalizers)
         if others and self._statuses.enabled:
             held = await self._reporter.write_last(play, recap)
-        await self._metadata.remove_finalizer(held)
+        released = await self._metadata.remove_finalizer(held)
         self._trouble.forget(held.metadata.key)
-        return DONE
+        return DONE if released is None else self._remaining.report(released.metadata)
 
     async def _conclude(self, play: Play[T, Any], recap: Recap) -> Outcome:
         """Writes the status and the plans after the tasks, and returns when to reconcile the object again.
@@ -296,7 +305,7 @@ class Reconciler(Generic[T]):
             The recap with the changes that would be made, and the merge patch of the status.
         """
         play = self.plays.create(obj, check=True)
-        recap = await self._playbook.run(play)
+        recap = self._with_index_failure(play, await self._playbook.run(play))
         return recap, self._statuses.patch(obj, final_status(play, recap)) if self._statuses.enabled else {}
 
     def status_changes(self, before: T, after: T) -> dict[str, object]:
@@ -315,6 +324,7 @@ class Reconciler(Generic[T]):
         self._pace.forget(key)
         self._announcer.forget(key)
         self._trouble.forget(key)
+        self._remaining.forget(key)
 
 
 def _never(key: ObjectKey, seconds: float) -> None:

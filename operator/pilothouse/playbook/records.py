@@ -12,6 +12,7 @@ import msgspec
 
 from pilothouse.controller.before_change import nothing_before_changes
 from pilothouse.kube import Conflict, NotFound, ObjectMeta
+from pilothouse.playbook.awaited import PlaybookError
 from pilothouse.playbook.groups import Plan, tasks_of
 from pilothouse.playbook.plan_annotations import (
     NAME_LENGTH,
@@ -254,4 +255,11 @@ def _wait_key(metadata: ObjectMeta, task: str, call: str) -> str:
 def _target(play: "Play[Any, Any]", plan: Plan[Any]) -> str:
     """Returns a digest of the plan's values and the object's UID, so that a copy starts again."""
     values = plan.on_change(play) if plan.on_change is not None else None
-    return short_digest(play.object.metadata.uid, msgspec.json.encode(values, order="deterministic"))
+    try:
+        encoded = msgspec.json.encode(values, order="deterministic")
+    except (TypeError, ValueError, OverflowError) as error:
+        raise PlaybookError(
+            f"`on_change` of the plan {plan.name!r} returned a value that JSON cannot express ({error}). "
+            "Return fields of the spec, such as play.object.spec.version."
+        ) from None
+    return short_digest(play.object.metadata.uid, encoded)

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from pilothouse.kube import Api, Forbidden, KubeError, NotFound, ObjectKey
+from pilothouse.playbook.arguments import shown
+from pilothouse.playbook.awaited import PlaybookError
 from pilothouse.views import (
     PERSISTENT_VOLUME_CLAIM,
     POD,
@@ -16,6 +18,19 @@ from pilothouse.views import (
 
 # The number of claims to read. Only one problem is shown, and most pods of a workload have the same one.
 CLAIMS = 3
+
+
+def require_workload(workload: object) -> None:
+    """Refuses a value that is not a workload as a module returned it.
+
+    Raises:
+        PlaybookError: The text names the value.
+    """
+    if not isinstance(workload, Deployment | StatefulSet):
+        raise PlaybookError(
+            f"play.wait_for_rollout: the workload is {shown(workload)}, but must be a Deployment or a "
+            "StatefulSet of pilothouse.views: pass what play.apply(DEPLOYMENT, ...) returned"
+        )
 
 
 async def explained(api: Api, workload: Deployment | StatefulSet) -> Rollout:

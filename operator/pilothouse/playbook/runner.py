@@ -10,9 +10,11 @@ from pilothouse.controller import SyncError
 from pilothouse.controller.before_change import before_each_change
 from pilothouse.controller.outcome import ends_task
 from pilothouse.kube import Conflict, KubeError
+from pilothouse.playbook.arguments import wrong_call
 from pilothouse.playbook.awaited import Calls, PlaybookError, require_nothing, require_truth
 from pilothouse.playbook.ends import DONE, End, Ends
 from pilothouse.playbook.groups import Group, Plan, Step, tasks_of
+from pilothouse.playbook.modules import ObjectModules
 from pilothouse.playbook.play import PLAN, Play
 from pilothouse.playbook.tasks import (
     RESULT,
@@ -195,11 +197,19 @@ def _ended(step: Step[Any], cause: TaskFailed | Waiting) -> Ends:
     return Ends((End(cause, step.name, PLAN.get()),), stopped=True, failed=isinstance(cause, TaskFailed))
 
 
+def _method(owner: str, name: str) -> object:
+    """Returns the method of a class of the framework that authors call."""
+    classes = (Play, ObjectModules, Task, TaskFailed, Waiting)
+    return next((getattr(each, name, None) for each in classes if each.__name__ == owner), None)
+
+
 def _failure(step: Step[Any], error: BaseException) -> TaskFailed:
     if isinstance(error, TaskFailed):
         return error
     if isinstance(error, KubeError):
         return refused(step.name, error)
+    if isinstance(error, TypeError) and (mistake := wrong_call(error, _method)):
+        error = mistake
     if isinstance(error, PlaybookError):
         return unexpected(step.name, error)  # Its message is enough, and is logged with the failure.
     log_defect(log, error, "Unexpected error in the %s %r", type(step).__name__.lower(), step.name)

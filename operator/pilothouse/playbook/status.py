@@ -1,13 +1,15 @@
 """The status that a reconcile writes: its conditions, and the merge patch of the differences."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import Annotated, Any, NamedTuple, Protocol, TypeVar, cast
+from typing import Annotated, Any, NamedTuple, Protocol, TypeVar, cast, get_args
 
 import msgspec
 
 from pilothouse.api import field
 from pilothouse.kube import Condition, encodable
+from pilothouse.playbook.arguments import shown
+from pilothouse.playbook.awaited import PlaybookError
 from pilothouse.telemetry import now, redacted
 
 
@@ -87,6 +89,53 @@ class Aspect(NamedTuple):
     status: bool | None
     reason: str
     message: str
+
+
+def require_status(status: object, current: object, obj: object) -> None:
+    """Refuses a status that is not of the kind's type, or that has a value of another type in a field.
+
+    Python and msgspec do not check the fields of a Struct when it is created. The API server would refuse the
+    status after the last task, where no error names the task.
+
+    Args:
+        status: The status that a task sets.
+        current: The status before.
+        obj: The object, whose view declares the type of the status.
+
+    Raises:
+        PlaybookError: The text names the field.
+    """
+    if status is current:
+        return
+    if status is None or (type(status) is not type(current) and type(status) not in _declared(obj)):
+        expected = next((each for each in _declared(obj) if each is not type(None)), type(current)).__name__
+        raise PlaybookError(
+            f"play.status is {shown(status)}, but must be a {expected}. To change fields of it, write "
+            "play.status = replace(play.status, ...), where replace is from msgspec.structs."
+        )
+    if not isinstance(status, msgspec.Struct) or status == current:
+        return
+    try:
+        msgspec.convert(msgspec.to_builtins(status), type(status))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise PlaybookError(
+            f"play.status has a value of the wrong type: {error}. Set the field to a value of the type that "
+            f"{type(status).__name__} declares."
+        ) from None
+
+
+def _declared(obj: object) -> tuple[type, ...]:
+    """Returns the classes that the view of an object declares for its status, such as TicketStatus."""
+    fields = msgspec.structs.fields(type(obj)) if isinstance(obj, msgspec.Struct) else ()
+    return next((tuple(_classes(each.type)) for each in fields if each.name == "status"), ())
+
+
+def _classes(declared: Any) -> Iterator[type]:
+    if isinstance(declared, type):
+        yield declared
+    else:
+        for each in get_args(declared):
+            yield from _classes(each)
 
 
 def with_conditions(

@@ -4,7 +4,6 @@ import asyncio
 import functools
 import inspect
 import math
-import re
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -14,13 +13,11 @@ from typing import Any, Generic, TypeVar, cast, overload
 from pilothouse.controller import SyncError
 from pilothouse.controller.before_change import nothing_before_changes
 from pilothouse.kube import ApiError, KubeError
+from pilothouse.playbook.arguments import REASON_LENGTH, require_reason, require_text, shown
 from pilothouse.playbook.awaited import PlaybookError, note, require_nothing
 from pilothouse.telemetry import redacted
 
 P = TypeVar("P")
-
-# metav1.Condition, the reason's pattern.
-REASON = re.compile("[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?")
 
 
 def seconds(value: float, what: str) -> float:
@@ -111,26 +108,21 @@ class TaskFailed(Exception):
         retry_after: Seconds until the next retry, if known; None: back-off.
 
     Raises:
-        ValueError: The reason is not in CamelCase.
-        TypeError: The message is not text.
-        PlaybookError: `retry_after` is not a number of seconds.
+        PlaybookError: The reason is not in CamelCase or has more than 128 characters, the message is not
+            text, or `retry_after` is not a number of seconds.
     """
 
     def __init__(
         self, reason: str, message: str, *, permanent: bool = False, retry_after: float | None = None
     ) -> None:
-        message = redacted(message) if isinstance(message, str) else message
+        require_reason(reason, "TaskFailed")
+        require_text(message, "TaskFailed: the message")
+        message = redacted(message)
         super().__init__(message)
         self.reason = reason
         self.message = message
         self.permanent = permanent
         self.retry_after = None if retry_after is None else seconds(retry_after, "retry_after")
-        if not isinstance(reason, str) or not REASON.fullmatch(reason):
-            raise ValueError(
-                f"TaskFailed: the reason {reason!r} is not in CamelCase, such as AirlineUnreachable"
-            )
-        if not isinstance(message, str):
-            raise TypeError(f"TaskFailed: the message {message!r} is not text")
 
 
 def refused(task: str, error: KubeError | SyncError) -> TaskFailed:
@@ -165,10 +157,16 @@ class Waiting(Exception):
         message: What the task waits for, for people, as a sentence.
         fallback: Seconds until the object is reconciled again in any case.
         ready: Whether the wait is routine and does not affect Ready; see `Play.wait_for`.
+
+    Raises:
+        PlaybookError: The reason is not in CamelCase, the message is not text, or `fallback` is not a number
+            of seconds.
     """
 
     def __init__(self, reason: str, message: str, *, fallback: float, ready: bool = False) -> None:
-        message = redacted(message) if isinstance(message, str) else message
+        require_reason(reason, "Waiting", REASON_LENGTH)
+        require_text(message, "Waiting: the message")
+        message = redacted(message)
         super().__init__(message)
         self.reason = reason
         self.message = message
@@ -205,6 +203,16 @@ class TaskDecorator:
 
     def __init__(self, name: str, notify: Sequence[Task[Any]]) -> None:
         self._name = name
+        if not isinstance(notify, list | tuple):
+            raise PlaybookError(
+                f"the task {name!r}: notify is {described(notify)}, which is not a list. Pass a list: "
+                "notify=[...]."
+            )
+        if wrong := [each for each in notify if not isinstance(each, Task)]:
+            raise PlaybookError(
+                f"the task {name!r}: {described(wrong[0])} in notify is not a task. Decorate the handler "
+                'with @task("...").'
+            )
         self._notify = tuple(notify)
 
     @overload
@@ -260,11 +268,23 @@ def task(name: str, *, notify: Sequence[Task[Any]] = ()) -> TaskDecorator:
         notify: Handlers that run once at the end of a reconcile in which this task changed something.
 
     Raises:
-        PlaybookError: The name is missing.
+        PlaybookError: The name is missing, or `notify` is not a list of tasks.
     """
     if not isinstance(name, str) or not name:
         raise PlaybookError(f'a task needs a name in words, as in @task("seats are booked"), not {name!r}')
     return TaskDecorator(name, notify)
+
+
+def described(step: object) -> str:
+    """Returns what an author passed in place of a task, for an error."""
+    if isinstance(step, Task):
+        return f"the task {step.name!r}"
+    if isinstance(step, TaskDecorator):
+        return "@task(...) without a function"
+    if inspect.iscoroutine(step):
+        step.close()
+        return f"a call of {step.__name__}"
+    return shown(step)
 
 
 def _is_async(function: Callable[..., Any]) -> bool:

@@ -37,7 +37,6 @@ FINALIZER_NOT_REMOVED = "FinalizerNotRemoved"
 PLAN_NOT_RECORDED = "PlanNotRecorded"
 STATUS_NOT_WRITTEN = "StatusNotWritten"
 UNDECODABLE = "Undecodable"
-UNKNOWN_FINALIZER = "UnknownFinalizer"
 """Reasons of the condition Ready and of Events."""
 
 # Errors that usually pass without intervention. They are reported from the third one in a row on, because a

@@ -1,9 +1,11 @@
 """Watches: which playbook reconciles which kind, and which other kinds it reads."""
 
+import inspect
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,13 +14,21 @@ from pilothouse.api import Kind
 from pilothouse.api.keywords import require_list
 from pilothouse.controller import Predicate, any_change
 from pilothouse.informer import IndexFunc, Transform, drop_last_applied
-from pilothouse.kube import Resource
+from pilothouse.kube import BadRequest, Resource
+from pilothouse.playbook.arguments import (
+    require_count,
+    require_plain_function,
+    require_resource,
+    require_text,
+    shown,
+)
 from pilothouse.playbook.awaited import PlaybookError
-from pilothouse.playbook.groups import Group, Step
+from pilothouse.playbook.groups import Step, require_steps
+from pilothouse.playbook.indexes import require_indexes
 from pilothouse.playbook.mapping import ByIndex, Mapper, require_mapper
 from pilothouse.playbook.play import Play
 from pilothouse.playbook.playbook import Playbook
-from pilothouse.playbook.tasks import Task
+from pilothouse.playbook.tasks import seconds
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +52,9 @@ class Secondary:
             object. Lookup by owner needs none.
 
     Raises:
-        PlaybookError: The mapper cannot be called with an object and the stores.
+        PlaybookError: An argument has the wrong type, a selector is not valid, or a function cannot be called
+            with its arguments: the mapper with an object and the stores, the predicate with the old and the
+            new object, the transform and the indexes with an object.
     """
 
     resource: Resource[Any]
@@ -54,6 +66,14 @@ class Secondary:
     indexes: Mapping[str, IndexFunc[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        require_resource(self.resource, "Secondary")
+        where = f"the Secondary of {self.resource}"
+        _require_selectors(where, self.selector, self.field_selector)
+        require_plain_function(
+            self.predicate, f"the predicate of {where}", "the old object", "the new object"
+        )
+        require_plain_function(self.transform, f"the transform of {where}", "an object")
+        require_indexes(where, self.indexes)
         if self.mapper is not None:
             require_mapper(self.mapper, self.resource)
 
@@ -105,10 +125,9 @@ class Watch:
             If the values of an object change, it is reconciled.
 
     Raises:
-        TypeError: The kind, a task or an owned kind has the wrong type.
-        PlaybookError: A mapper reads an index that is not in `indexes`.
-        ValueError: A kind is declared twice with different views or selectors. Or the operator writes the
-            status, but the view has no status with `observed_generation` and `conditions`.
+        PlaybookError: An argument has the wrong type or is not valid, or a mapper reads an index that is not
+            in `indexes`. A kind is declared twice with different views or selectors. Or the operator writes
+            the status, but the view has no status with `observed_generation` and `conditions`.
     """
 
     kind: Kind[Any] | Resource[Any]
@@ -126,8 +145,10 @@ class Watch:
     writes_status: bool | None = None
     indexes: Mapping[str, IndexFunc[Any]] = field(default_factory=dict)
     _leaves_status: bool = field(init=False, repr=False, compare=False, default=False)
+    _place: str = field(init=False, repr=False, compare=False, default="")
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "_place", _caller())
         self._require_types()
         if not self.name:
             object.__setattr__(self, "name", self.resource.kind.lower())
@@ -147,7 +168,7 @@ class Watch:
         for each in self.secondaries:
             first = declared.setdefault((each.resource.group, each.resource.kind), each)
             if first.selection != each.selection:
-                raise ValueError(
+                raise PlaybookError(
                     f"The Watch of {self.resource} declares {each.resource} twice, with different views, "
                     "selectors or transforms. Use the same ones in both: a view with all the fields that the "
                     "playbook reads, and a selector that matches all the objects."
@@ -163,35 +184,60 @@ class Watch:
         writable = status is not None and not _missing_fields(status)
         return self._leaves_status and writable and not _built_in(self.resource)
 
+    @property
+    def place(self) -> str:
+        """The file and line where the watch was created, for errors: "web_operator/__main__.py:12"."""
+        return self._place
+
     def _require_types(self) -> None:
-        """Raises TypeError for values of the wrong type, which would fail later and far from the mistake."""
+        """Refuses values of the wrong type, which would fail later and far from the mistake.
+
+        Raises:
+            PlaybookError: The text names the argument and the value.
+        """
         if not isinstance(self.kind, Kind | Resource):
-            raise TypeError(
-                f"Watch: the kind is {self.kind!r}. Pass a Kind or a Resource, such as Watch(WEB_SITE, ...)."
+            raise PlaybookError(
+                f"Watch: the kind is {shown(self.kind)}. Pass a Kind or a Resource, such as "
+                "Watch(WEB_SITE, ...)."
             )
-        if isinstance(self.tasks, Playbook):
-            steps: Sequence[object] = ()
-        else:
-            steps = self.tasks if isinstance(self.tasks, list | tuple) else (self.tasks,)
-        if wrong := [step for step in steps if not isinstance(step, Task | Group)]:
-            raise TypeError(
-                f"The Watch of {self.resource}: {wrong[0]!r} is not a task. Pass a list of functions with "
-                "the decorator @task(...), groups and plans, or a Playbook."
+        where = f"The Watch of {self.resource}"
+        if not isinstance(self.tasks, Playbook):
+            require_steps(where, tasks=self.tasks)
+        try:
+            require_list(where, namespaces=self.namespaces, owns=self.owns, watches=self.watches)
+        except TypeError as error:
+            raise PlaybookError(str(error)) from None
+        self._require_kinds(where)
+        require_text(self.name, f"{where}: name")
+        for namespace in self.namespaces:
+            require_text(namespace, f"{where}: a namespace")
+        _require_selectors(where, self.selector, self.field_selector)
+        seconds(self.resync, f"{where}: resync")
+        require_count(self.workers, f"{where}: workers")
+        if not self.workers:
+            raise PlaybookError(f"{where}: workers is 0, so no object would be reconciled. Use at least 1.")
+        if self.predicate is not None:
+            require_plain_function(self.predicate, f"{where}: predicate", "the old object", "the new object")
+        require_plain_function(self.transform, f"{where}: transform", "an object")
+        if self.writes_status is not None and not isinstance(self.writes_status, bool):
+            raise PlaybookError(
+                f"{where}: writes_status is {shown(self.writes_status)}, but must be True, False or None"
             )
-        if not isinstance(self.tasks, Playbook | list | tuple):
-            raise TypeError(f"The Watch of {self.resource}: tasks is one task. Pass a list: tasks=[...].")
-        require_list(
-            f"The Watch of {self.resource}",
-            namespaces=self.namespaces,
-            owns=self.owns,
-            watches=self.watches,
-        )
+        require_indexes(where, self.indexes)
+
+    def _require_kinds(self, where: str) -> None:
         for each in self.owns:
             if not isinstance(each, Resource):
                 hint = ".resource" if isinstance(each, Kind) else ""
-                raise TypeError(
-                    f"The Watch of {self.resource}: owns has {getattr(each, 'kind', each)!r}, which is not a "
+                raise PlaybookError(
+                    f"{where}: owns has {getattr(each, 'kind', each)!r}, which is not a "
                     f"Resource. Pass a Resource, such as {'KIND' + hint if hint else 'DEPLOYMENT'}."
+                )
+        for other in self.watches:
+            if not isinstance(other, Secondary):
+                raise PlaybookError(
+                    f"{where}: watches has {shown(other)}, which is not a Secondary. Pass "
+                    "watches=[Secondary(CONFIG_MAP)]."
                 )
 
     @cached_property
@@ -210,6 +256,23 @@ class Watch:
         return (*map(Secondary, self.owns), *self.watches)
 
 
+def require_distinct_names(watches: Sequence[Watch]) -> None:
+    """Refuses two watches with the same name, such as those of the same kind in two groups.
+
+    Raises:
+        PlaybookError: The text names both, with file and line.
+    """
+    seen: dict[str, Watch] = {}
+    for watch in watches:
+        if first := seen.get(watch.name):
+            raise PlaybookError(
+                f"two watches are named {watch.name!r}: that of {first.resource} ({first.place}) and that of "
+                f"{watch.resource} ({watch.place}). Metrics, logs and commands could not tell them apart. "
+                "Give one of them another name: Watch(..., name=...)."
+            )
+        seen[watch.name] = watch
+
+
 def log_foreign_statuses(watches: Sequence[Watch]) -> None:
     """Logs the watches whose status the operator could write, and leaves to another controller by default.
 
@@ -226,18 +289,54 @@ def log_foreign_statuses(watches: Sequence[Watch]) -> None:
             )
 
 
+def _caller() -> str:
+    """Returns the file and line that create a watch."""
+    frame = inspect.currentframe()
+    for _ in range(3):  # This function, __post_init__ and the __init__ of the dataclass.
+        frame = frame.f_back if frame is not None else None
+    if frame is None:
+        return ""
+    return f"{'/'.join(Path(frame.f_code.co_filename).parts[-2:])}:{frame.f_lineno}"
+
+
+def _require_selectors(where: str, selector: object, field_selector: object) -> None:
+    """Refuses selectors that the API server cannot parse.
+
+    Raises:
+        PlaybookError: The text names the selector.
+    """
+    for name, value in (("selector", selector), ("field_selector", field_selector)):
+        require_text(value, f"{where}: {name}")
+    if not (selector or field_selector):
+        return
+    # Most watches have no selector and do not pay for it.
+    from pilothouse.kube.selectors import matcher
+
+    try:
+        matcher(str(selector), str(field_selector))
+    except BadRequest as error:
+        raise PlaybookError(
+            f"{where}: the selector is not valid ({error}). Write it as for kubectl: selector="
+            "'app=web,tier!=cache'."
+        ) from None
+
+
 def _built_in(resource: Resource[Any]) -> bool:
     """Returns whether a kind belongs to Kubernetes: the groups of other CRDs have a dot and not k8s.io."""
     return "." not in resource.group or resource.group.endswith(".k8s.io")
 
 
 def _require_status(resource: Resource[Any]) -> None:
-    """Raises ValueError if the view has no status that the engine can write."""
+    """Refuses a view without a status that the engine can write.
+
+    Raises:
+        PlaybookError: The text names the missing fields.
+    """
     status = _fields_of_status(resource.view)
     if status is None:
         return  # A type that this check does not inspect, such as an Annotated or a union.
     if missing := _missing_fields(status):
-        raise ValueError(
+        raise PlaybookError(
             f"The Watch of {resource} writes the status of the kind, but the view {resource.view.__name__} "
             f"has no status with {' and '.join(missing)}. Add the fields, or declare "
             "Watch(..., writes_status=False) to report by Events only."

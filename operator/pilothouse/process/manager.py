@@ -65,11 +65,7 @@ class Manager:
     """
 
     def __init__(self, name: str, settings: Settings, client: Api, lease_client: Api | None = None) -> None:
-        if len(name) > NAME_LENGTH or not NAME.fullmatch(name):
-            raise ValueError(
-                f"the operator's name {name!r} is not valid in its Lease and its Events. Use at most "
-                f"{NAME_LENGTH} lower-case letters, digits, '-' and '.', with a letter or digit at both ends."
-            )
+        require_name(name)
         self.name = name
         self.settings = settings
         self.client = client
@@ -237,6 +233,19 @@ class Manager:
         if self._stopping:
             return ["the operator is stopping"]
         return self._informers.waiting_for
+
+
+def require_name(name: object) -> None:
+    """Refuses a name for an operator that the API server would refuse in Leases or Events.
+
+    Raises:
+        ValueError: The text says what a name may contain.
+    """
+    if not isinstance(name, str) or len(name) > NAME_LENGTH or not NAME.fullmatch(name):
+        raise ValueError(
+            f"the operator's name {name!r} is not valid in its Lease and its Events. Use at most "
+            f"{NAME_LENGTH} lower-case letters, digits, '-' and '.', with a letter or digit at both ends."
+        )
 
 
 def _sharding(settings: Settings, leases: Api, lease: ObjectKey) -> "Sharding":

@@ -89,8 +89,8 @@ def plain(play: object) -> None: ...
     [
         (WebPolicy, [nothing], (), "Pass a Kind or a Resource"),
         (WEB_POLICY, nothing, (), r"Pass a list: tasks=\[...\]"),
-        (WEB_POLICY, [plain], (), r"decorator @task\(...\)"),
-        (WEB_POLICY, plain, (), r"decorator @task\(...\)"),
+        (WEB_POLICY, [plain], (), r"the function plain in tasks is not a task. Decorate .* @task\(\"...\"\)"),
+        (WEB_POLICY, plain, (), r"tasks is the function plain, which is not a list. Pass a list"),
         (WEB_POLICY, [[nothing]], (), "is not a task"),
         (WEB_POLICY, [nothing], [WEB_POLICY], "KIND.resource"),
         (WEB_POLICY, [nothing], ["ConfigMap"], "owns has 'ConfigMap', which is not a Resource"),
@@ -101,10 +101,10 @@ def test_a_wrong_value_is_refused_and_named(kind: Any, tasks: Any, owns: Any, wo
         Watch(kind, tasks, owns=owns)
 
 
-def test_one_watch_is_not_a_list_of_watches() -> None:
+def test_one_watch_is_not_a_list_of_watches(capsys: pytest.CaptureFixture[str]) -> None:
     watches: Any = Watch(WEB_POLICY, tasks=[nothing])
-    with pytest.raises(TypeError, match=r"Pass a list: \[Watch\(...\)\]"):
-        main("policies", watches, ["explain"])
+    assert main("policies", watches, ["explain"]) == 1
+    assert capsys.readouterr().err == "policies: the watches are a Watch. Pass a list: [Watch(...)].\n"
 
 
 @pytest.mark.parametrize(

@@ -310,6 +310,8 @@ async def test_a_partial_and_an_object_with_an_async_call_run_on_the_loop(
         await play.apply(CONFIG_MAP, {"data": {key: "1"}})
 
     class Applies:
+        __name__ = "applies"
+
         async def __call__(self, play: Any) -> None:
             await play.apply(CONFIG_MAP, {"data": {"b": "1"}}, force=True)
 

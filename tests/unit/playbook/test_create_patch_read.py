@@ -13,8 +13,7 @@ from pilothouse.controller.events import EVENT
 from pilothouse.kube import Cause, Forbidden, ObjectKey, Resource, Unreachable
 from pilothouse.playbook import Secondary, TaskFailed, Watch
 from pilothouse.playbook.awaited import PlaybookError
-from pilothouse.playbook.create import CREATED_FROM
-from pilothouse.playbook.ownership import OWNER_UID
+from pilothouse.playbook.ownership import CREATED_FROM, OWNER_UID
 from pilothouse.process import Settings
 from pilothouse.testing import Call, ModelApi
 from tests.unit.playbook.configured import (
@@ -61,7 +60,7 @@ async def test_an_object_is_created_once_and_costs_nothing_then(api: ModelApi, t
         made = api.read(CONFIG_MAP, WEB)
         assert made["data"] == {"seats": "2"}
         assert made["metadata"]["ownerReferences"][0]["uid"] == api.read(TICKET, ticket)["metadata"]["uid"]
-        assert [call.verb for call in requests(api, CONFIG_MAP)] == ["create"]
+        assert [call.verb for call in requests(api, CONFIG_MAP)] == ["patch"]
         assert ready(api, ticket)[0] == "True"
     assert diffs == ["+ data.seats: 2"]
 
@@ -120,7 +119,7 @@ async def test_a_creation_whose_answer_was_lost_is_recognised(api: ModelApi, tic
     lost = iter([True])
 
     async def lose(call: Call) -> None:
-        if call.verb == "create" and call.resource == str(CONFIG_MAP) and next(lost, False):
+        if call.writes and call.resource == str(CONFIG_MAP) and next(lost, False):
             api.connected.clear()
             api.put(CONFIG_MAP, "web", data={"theirs": "stays"})
             raise Unreachable("connection reset", maybe_sent=True)
@@ -130,7 +129,7 @@ async def test_a_creation_whose_answer_was_lost_is_recognised(api: ModelApi, tic
         await asyncio.sleep(10)
         assert ready(api, ticket)[0] == "True"
         assert api.read(CONFIG_MAP, WEB)["data"] == {"theirs": "stays"}
-        assert [call.verb for call in requests(api, CONFIG_MAP)][:2] == ["create", "create"]
+        assert [call.verb for call in requests(api, CONFIG_MAP)][:2] == ["patch", "patch"]
         api.connected.set()
 
 
@@ -610,3 +609,28 @@ async def test_a_process_that_may_have_lost_its_lease_changes_nothing(
     async with operator(api, playbook(act)):
         assert set(reached) == {module}
         assert [call for call in api.writes if call.resource != "leases.coordination.k8s.io"] == []
+
+
+async def test_a_field_of_a_creation_is_removed_by_a_later_apply_without_it(
+    api: ModelApi, ticket: ObjectKey
+) -> None:
+    """Also if the task calls both in each reconcile."""
+    stated: dict[str, str] = {"a": "1", "b": "1"}
+
+    async def both(play: TicketPlay) -> None:
+        await play.create(CONFIG_MAP, {"metadata": {"name": "web"}, "data": {"a": "1", "b": "1"}})
+        await play.apply(CONFIG_MAP, {"metadata": {"name": "web"}, "data": dict(stated)})
+
+    async with operator(api, playbook(both), resync=5):
+        assert api.read(CONFIG_MAP, WEB)["data"] == {"a": "1", "b": "1"}
+        uid = api.read(CONFIG_MAP, WEB)["metadata"]["uid"]
+        stated = {"a": "2"}
+        await asyncio.sleep(30)
+        made = api.read(CONFIG_MAP, WEB)
+        assert made["data"] == {"a": "2"}
+        assert made["metadata"]["uid"] == uid
+        assert CREATED_FROM in made["metadata"]["annotations"], "the creation is still recognized"
+        assert ready(api, ticket)[0] == "True"
+        asked = len(requests(api, CONFIG_MAP))
+        await asyncio.sleep(60)
+        assert len(requests(api, CONFIG_MAP)) == asked, "a settled object costs no request"

@@ -1,6 +1,7 @@
 """Finalizers: invalid names are refused, and names that earlier releases stored are removed."""
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from pilothouse.controller.events import EVENT
 from pilothouse.kube import ObjectKey
 from pilothouse.playbook import Play, Playbook, Watch, task
+from pilothouse.playbook.awaited import PlaybookError
 from pilothouse.testing import ModelApi
 from tests.unit.operators import operating
 from tests.unit.playbook.airline import FINALIZER, Airline, TicketPlay, playbook
@@ -48,9 +50,11 @@ def book(finalizer: str, retired: Sequence[str] = ()) -> Playbook[Any]:
     ],
 )
 def test_a_name_that_the_api_server_would_refuse_is_refused_at_start(name: str, why: str) -> None:
-    with pytest.raises(ValueError, match=rf"The API server would refuse the finalizer .*{why}.*domain/name"):
+    with pytest.raises(
+        PlaybookError, match=rf"The API server would refuse the finalizer .*{why}.*domain/name"
+    ):
         book(name)
-    with pytest.raises(ValueError, match=why):
+    with pytest.raises(PlaybookError, match=why):
         book(FINALIZER, [name])
 
 
@@ -60,9 +64,9 @@ def test_a_name_that_the_api_server_accepts_is_accepted(name: str) -> None:
 
 
 def test_a_name_is_declared_once_and_retired_names_are_a_sequence() -> None:
-    with pytest.raises(ValueError, match="declared twice"):
+    with pytest.raises(PlaybookError, match="declared twice"):
         book(FINALIZER, [FINALIZER])
-    with pytest.raises(ValueError, match="declared twice"):
+    with pytest.raises(PlaybookError, match="declared twice"):
         book(FINALIZER, [OLD, OLD])
     with pytest.raises(TypeError, match=r"Pass a list: \['tests.dev/of"):
         book(FINALIZER, OLD)
@@ -129,8 +133,8 @@ class TestRetired:
         api.remove(TICKET, theirs)
         await start(book("example.org/cleanup"), resync=10)
         await asyncio.sleep(1200)
-        [event] = api.all(EVENT)
-        assert (event["reason"], event["regarding"]["name"]) == ("UnknownFinalizer", ticket.name)
+        [event] = [each for each in api.all(EVENT) if each["regarding"]["name"] == ticket.name]
+        assert event["reason"] == "UnknownFinalizer"
         assert f"because of the finalizer {OLD}, which this release" in event["note"]
         assert "retired_finalizers" in event["note"]
 
@@ -178,3 +182,39 @@ class TestRetired:
         api.remove(TICKET, ticket)
         await start(book(FINALIZER, [OLD]))
         assert api.read(TICKET, ticket)["metadata"]["finalizers"] == [OTHERS]
+
+    @pytest.mark.parametrize("own", [True, False], ids=["after our cleanup", "without our finalizer"])
+    async def test_finalizers_of_others_on_a_deleted_object_are_shown_once(
+        self, api: ModelApi, ticket: ObjectKey, start: Start, own: bool, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.INFO)
+        names = ["old.example.org/x", OTHERS, *([FINALIZER] if own else [])]
+        api.put(TICKET, ticket.name, metadata={"finalizers": names})
+        api.remove(TICKET, ticket)
+        await start(book(FINALIZER), resync=10)
+        await asyncio.sleep(50)
+        assert api.all(EVENT) == [], "other controllers usually need some seconds"
+        await asyncio.sleep(1200)
+        [event] = api.all(EVENT)
+        assert (event["type"], event["reason"]) == ("Normal", "FinalizersRemain")
+        assert event["note"] == (
+            "This operator has nothing left to do for the deletion. The object exists until other "
+            f"controllers remove these finalizers: old.example.org/x, {OTHERS}. If an earlier release "
+            "of this operator stored one of them, add it to the playbook's retired_finalizers."
+        )
+        assert "series" not in event
+        assert caplog.text.count("remove these finalizers") == 1
+
+    async def test_finalizers_of_others_that_are_removed_soon_are_not_reported(
+        self, api: ModelApi, ticket: ObjectKey, start: Start
+    ) -> None:
+        api.put(TICKET, ticket.name, metadata={"finalizers": [OTHERS, FINALIZER]})
+        await start(book(FINALIZER))
+        api.remove(TICKET, ticket)
+        await asyncio.sleep(30)
+        api.put(TICKET, ticket.name, metadata={"finalizers": []})
+        api.remove(TICKET, ticket)
+        again = api.put(TICKET, ticket.name, metadata={"finalizers": [OTHERS]})
+        await asyncio.sleep(600)
+        assert api.exists(TICKET, again)
+        assert api.all(EVENT) == []

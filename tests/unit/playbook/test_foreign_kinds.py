@@ -14,6 +14,7 @@ from pilothouse.controller import EventType
 from pilothouse.controller.events import EVENT
 from pilothouse.kube import Condition, ObjectKey, ObjectMeta, Resource
 from pilothouse.playbook import PAUSED, Play, Playbook, Status, TaskFailed, Watch, task
+from pilothouse.playbook.awaited import PlaybookError
 from pilothouse.playbook.watch import log_foreign_statuses
 from pilothouse.process import Settings
 from pilothouse.testing import ModelApi
@@ -130,7 +131,7 @@ async def test_a_certificate_of_another_project_keeps_its_conditions(api: ModelA
 
 @pytest.mark.parametrize("resource", [CONFIG_MAP, POD, replace(POD, group="tests.dev")])
 async def test_a_status_without_the_fields_that_the_engine_writes_is_refused(resource: Resource[Any]) -> None:
-    with pytest.raises(ValueError, match=r"has no status with observed_generation.*writes_status=False"):
+    with pytest.raises(PlaybookError, match=r"has no status with observed_generation.*writes_status=False"):
         Watch(resource, Playbook(Play, tasks=[]), writes_status=True)
 
 

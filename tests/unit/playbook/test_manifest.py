@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from pilothouse.kube import ObjectMeta, Resource, Unstructured
 from pilothouse.playbook import TaskFailed
 from pilothouse.playbook.manifest import (
-    Json,
     additions,
     changes,
     completed,
     fulfilled,
     is_secret,
 )
+from pilothouse.playbook.plain import Json
 from tests.unit.playbook.configured import CONFIG_MAP, DEPLOYMENT, SECRET
 from tests.unit.tickets import TICKET
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from pilothouse.kube import PartialObjectMetadata, Resource
 from pilothouse.playbook import child_name
+from pilothouse.playbook.awaited import PlaybookError
 from pilothouse.views import JOB
 
 LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
@@ -107,5 +108,5 @@ def test_other_names_stay_readable() -> None:
 
 @pytest.mark.parametrize("parts", [(), ("",), ("", "")])
 def test_a_name_of_nothing_is_refused(parts: tuple[str, ...]) -> None:
-    with pytest.raises(ValueError, match="needs a part that is not empty"):
+    with pytest.raises(PlaybookError, match="needs a part that is not empty"):
         child_name(*parts)

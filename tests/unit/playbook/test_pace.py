@@ -142,7 +142,7 @@ async def test_a_client_that_undoes_the_write_of_a_task_is_damped_and_reported(
     async with operator(api, playbook(work), owns=(*OWNS, POD)), rival(react) as times:
         await asyncio.sleep(3600)
         assert len(times) < 40
-    named = {"create": "create configmaps in default", "delete": "delete configmaps default/web"}
+    named = {"create": "patch configmaps default/web", "delete": "delete configmaps default/web"}
     assert named.get(verb, "default/pods/web/eviction") in reports(api)[0]
 
 

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from pilothouse.controller.events import EVENT
 from pilothouse.kube import ObjectKey, PatchType
 from pilothouse.playbook import Play, Playbook, Watch, task
+from pilothouse.playbook.awaited import PlaybookError
 from pilothouse.testing import ModelApi
 from tests.unit.operators import manager_of, operating
 from tests.unit.playbook.airline import TicketPlay
@@ -63,7 +64,9 @@ def events(api: ModelApi) -> list[tuple[str, str]]:
 async def test_two_watches_that_write_the_status_of_the_same_objects_are_refused(
     api: ModelApi, one: dict[str, Any], other: dict[str, Any]
 ) -> None:
-    with pytest.raises(ValueError, match=r"'one' and 'two' of tickets.tests.dev select the same objects and"):
+    with pytest.raises(
+        PlaybookError, match=r"'one' and 'two' of tickets.tests.dev select the same objects and"
+    ):
         manager_of(api, noting("one", **one), noting("two", **other))
     manager_of(api, noting("one", **one), noting("two", **other, writes_status=False))
 
@@ -90,7 +93,7 @@ async def test_two_watches_with_one_finalizer_are_refused(api: ModelApi) -> None
         return Watch(TICKET, book, name=name, writes_status=False)
 
     manager_of(api, cleaning("one"), cleaning("two"))
-    with pytest.raises(ValueError, match=r"have the same finalizer tests\.dev/one"):
+    with pytest.raises(PlaybookError, match=r"have the same finalizer tests\.dev/one"):
         manager_of(api, cleaning("one"), cleaning("two", ["tests.dev/one"]))
 
 

@@ -121,6 +121,6 @@ async def test_the_status_of_a_condition_is_true_false_or_none(api: ModelApi, ti
 
     async with operator(api, playbook(set_it)):
         assert ready(api, ticket)[2] == (
-            "set_it: the status of the condition BackedUp is 'False', but must be True, False, or None for "
+            "set_it: play.condition('BackedUp'): the status is 'False', but must be True, False, or None for "
             "Unknown"
         )

@@ -21,6 +21,7 @@ from pilothouse.controller import (
 from pilothouse.informer import Informer, Store
 from pilothouse.kube import EMPTY, ObjectKey
 from pilothouse.playbook import Play, Playbook, Reconciler, Secondary, Watch, add_watch, task
+from pilothouse.playbook.awaited import PlaybookError
 from pilothouse.playbook.cluster import Cluster
 from pilothouse.telemetry import metrics
 from pilothouse.testing import ModelApi
@@ -137,7 +138,9 @@ async def test_a_deposed_leader_changes_nothing_and_reports_nothing(
 async def test_a_kind_that_is_declared_twice_with_different_views_is_refused(
     secondaries: list[Secondary],
 ) -> None:
-    with pytest.raises(ValueError, match=r"declares .* twice, with different views, selectors or transforms"):
+    with pytest.raises(
+        PlaybookError, match=r"declares .* twice, with different views, selectors or transforms"
+    ):
         Watch(TICKET, Playbook(Play, tasks=[]), watches=secondaries)
 
 
@@ -156,7 +159,7 @@ async def test_two_watches_of_a_kind_have_names_and_metrics_of_their_own(api: Mo
         await asyncio.sleep(1)
         after = sum(each.value for metric in held.collect() for each in metric.samples)
         assert after - before == 2, "one in each store"
-        with pytest.raises(ValueError, match=r"two controllers are named 'ticket'\. .* name=\.\.\."):
+        with pytest.raises(PlaybookError, match=r"two controllers are named 'ticket'\. .* name=\.\.\."):
             add_watch(manager, Watch(TICKET, book, writes_status=False))
 
 

@@ -22,6 +22,8 @@ UNUSED = {
     "StatusContended",
     "WritesRepeated",
     "UnknownFinalizer",
+    "FinalizersRemain",
+    "IndexFailed",
     "Reconciled",
     "Deleting",
     "NameTaken",
