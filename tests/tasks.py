@@ -142,6 +142,27 @@ def bench_reliability(_: Context) -> None:
     _print_goals(results["goals"])
 
 
+@task(
+    name="against",
+    help={
+        "revision": "the earlier revision, for example v0.1.0",
+        "rounds": "how often to measure both; a round takes about 8 minutes",
+        "tickets": "number of tickets",
+    },
+)
+@speaking_plainly
+def bench_against(_: Context, revision: str, rounds: str = "3", tickets: str = "10000") -> None:
+    """Measures the runtime of an earlier revision and of this checkout in turns; prints what got worse."""
+    from tests.bench import against, runtime
+
+    comparisons = against.measure(
+        revision,
+        rounds=whole_number("rounds", rounds),
+        tickets=whole_number("tickets", tickets, least=runtime.LEAST),
+    )
+    print(against.table(comparisons))
+
+
 def _print_goals(goals: dict[str, dict[str, Any]]) -> None:
     for name, goal in goals.items():
         if goal["met"] is not None:
@@ -189,5 +210,5 @@ def _pytest(c: Context, paths: str, select: str) -> None:
     _tool(c, f"-m pytest {paths}{chosen}")
 
 
-bench = Collection("bench", bench_flights, bench_runtime, bench_reliability, bench_profile)
+bench = Collection("bench", bench_flights, bench_runtime, bench_against, bench_reliability, bench_profile)
 namespace = Collection("test", everything, check, unit, api, cluster, soak)
