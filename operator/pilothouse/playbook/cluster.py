@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 from pilothouse.controller import Fence
 from pilothouse.informer import Informer, Store
-from pilothouse.kube import Api, KubeObject, ObjectKey, ObjectMeta, Resource, pod_log
+from pilothouse.kube import Api, KubeObject, Misfit, ObjectKey, ObjectMeta, Resource, pod_log
 from pilothouse.playbook.awaited import PlaybookError
 from pilothouse.playbook.contention import Contention
 from pilothouse.playbook.indexes import require_complete, require_hashable, require_index
@@ -117,8 +117,7 @@ class Cluster:
         """
         for misfit in self.store(resource).misfits:
             if concerns(misfit.metadata):
-                what = f"{resource.kind} {misfit.metadata.key}"
-                raise TaskFailed("Undecodable", f"The operator cannot read {what}: {misfit.why}.")
+                raise unreadable(resource, misfit)
 
     def seen(self, resource: Resource[Any], key: ObjectKey) -> ObjectMeta | None:
         """Returns the last seen metadata of an object; None if the watch does not show the object.
@@ -221,6 +220,12 @@ class Cluster:
         if owner is None or owner.metadata.uid != controller.uid:
             return False
         return bool(owner.metadata.deletion_timestamp is None)
+
+
+def unreadable(resource: Resource[Any], misfit: Misfit) -> TaskFailed:
+    """Returns the failure for an object that does not match the view."""
+    what = f"{resource.kind} {misfit.metadata.key}"
+    return TaskFailed("Undecodable", f"The operator cannot read {what}: {misfit.why}.")
 
 
 def _observe(key: ObjectKey, informer: Informer[Any], written: Any) -> None:

@@ -1,10 +1,19 @@
 """The modules of a play that read and change objects of the cluster."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from pilothouse.kube import Conflict, KubeError, KubeObject, NotFound, ObjectKey, Resource
+from pilothouse.kube import (
+    Conflict,
+    KubeError,
+    KubeObject,
+    NotFound,
+    ObjectKey,
+    Resource,
+    hide_contents,
+    holds_secrets,
+)
 from pilothouse.kube.subresources import PODS
 from pilothouse.playbook.arguments import (
     object_key,
@@ -14,7 +23,7 @@ from pilothouse.playbook.arguments import (
     shown,
 )
 from pilothouse.playbook.awaited import PlaybookError, awaited
-from pilothouse.playbook.cluster import Cluster
+from pilothouse.playbook.cluster import Cluster, unreadable
 from pilothouse.playbook.contention import Contended
 from pilothouse.playbook.records import Records
 from pilothouse.playbook.tasks import RESULT, TaskFailed, Waiting, refused
@@ -286,6 +295,40 @@ class ObjectModules(Generic[T]):
                 return await self.cluster.api.get(resource, self._key(resource, name, namespace, "read"))
             except NotFound:
                 return None
+
+    async def read_list(
+        self, resource: Resource[K], *, selector: str = "", namespace: str = ""
+    ) -> Sequence[K]:
+        """Lists the objects of a kind from the API server, also in check mode.
+
+        Use it for decisions that need all current objects, such as whether there are none yet. `list` reads
+        from the store, which costs no request but may lag behind by a moment. The operator's role needs the
+        verb `list`.
+
+        Args:
+            resource: The kind, with any view. The watch need not declare it.
+            selector: The label selector, such as `app=web,tier!=cache`. Empty: all objects.
+            namespace: The namespace. Default: that of the play's object.
+
+        Raises:
+            TaskFailed: Undecodable: An object does not match the view. KubernetesRefused: The API server
+                refused the request or is unreachable.
+        """
+        require_resource(resource, "play.read_list")
+        require_text(selector, "play.read_list: the selector")
+        require_text(namespace, "play.read_list: the namespace")
+        found: list[K] = []
+        own = self.object.metadata.namespace if resource.namespaced else ""
+        with refusals():
+            async for page in self.cluster.api.pages(
+                resource, namespace=namespace or own, label_selector=selector
+            ):
+                for misfit in page.misfits:
+                    raise unreadable(resource, misfit)
+                found.extend(page.items)
+        for each in found if holds_secrets(resource) else ():
+            hide_contents(resource, each)
+        return found
 
     async def delete(
         self,

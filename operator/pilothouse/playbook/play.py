@@ -144,7 +144,7 @@ class Play(ObjectModules[T], Generic[T, S]):
         metadata = object.metadata
         self.deleting = metadata.deletion_timestamp is not None
         self.settled = _is_ready(self._status, metadata.generation) if settled is None else settled
-        self._ready = True
+        self._ready: bool | None = True
         self._ready_reason = "Reconciled"
         self._ready_message = "The object matches its spec."
         if self.deleting:
@@ -181,21 +181,21 @@ class Play(ObjectModules[T], Generic[T, S]):
         self._status = status
 
     @property
-    def ready(self) -> bool:
-        """The condition Ready if no task fails or waits. A task may set it.
+    def ready(self) -> bool | None:
+        """The condition Ready if no task fails or waits; None means Unknown. A task may set it.
 
         It is True, except for an object that is being deleted: other finalizers may keep it for some time,
         and its status is still read.
 
         Raises:
-            PlaybookError: A task sets it to something else than True or False.
+            PlaybookError: A task sets it to something else than True, False or None.
         """
         return self._ready
 
     @ready.setter
-    def ready(self, ready: bool) -> None:
-        if not isinstance(ready, bool):
-            raise PlaybookError(f"play.ready is {shown(ready)}, but must be True or False")
+    def ready(self, ready: bool | None) -> None:
+        if not (ready is None or isinstance(ready, bool)):
+            raise PlaybookError(f"play.ready is {shown(ready)}, but must be True, False, or None for Unknown")
         self._ready = ready
 
     @property

@@ -584,6 +584,39 @@ async def test_a_read_that_is_refused_is_a_failure_and_not_an_absence(
         assert ready(api, ticket)[1] == "KubernetesRefused"
 
 
+async def test_objects_are_listed_live_by_their_labels_in_the_namespace_of_the_object(
+    api: ModelApi, ticket: ObjectKey
+) -> None:
+    listed: list[str] = []
+
+    async def look(play: TicketPlay) -> None:
+        found = await play.read_list(NODE)
+        found = [*found, *await play.read_list(SECRET, selector="app=web")]
+        found = [*found, *await play.read_list(SECRET, namespace="elsewhere")]
+        listed[:] = [each.metadata.name for each in found]
+
+    api.put(NODE, "node-1")
+    api.put(SECRET, "mine", metadata={"labels": {"app": "web"}})
+    api.put(SECRET, "other")
+    api.put(SECRET, "elsewhere", namespace="elsewhere", metadata={"labels": {"app": "web"}})
+    async with operator(api, playbook(look)):
+        assert listed == ["node-1", "mine", "elsewhere"]
+    listed.clear()
+    await Hand("tickets", Settings(), api).check(Watch(TICKET, playbook(look)), ticket)
+    assert listed == ["node-1", "mine", "elsewhere"]
+
+
+async def test_a_list_with_an_unreadable_object_is_a_failure_and_not_an_absence(
+    api: ModelApi, ticket: ObjectKey
+) -> None:
+    async def look(play: TicketPlay) -> None:
+        await play.read_list(NODE)
+
+    api.put(NODE, "node-1", metadata={"labels": "web"})
+    async with operator(api, playbook(look)):
+        assert ready(api, ticket)[1] == "Undecodable"
+
+
 @pytest.mark.parametrize("module", ["create", "patch", "record", "delete"])
 async def test_a_process_that_may_have_lost_its_lease_changes_nothing(
     api: ModelApi, ticket: ObjectKey, module: str

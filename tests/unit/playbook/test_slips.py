@@ -109,7 +109,7 @@ SLIPS: list[tuple[Callable[[Any], Any], str]] = [
         "play.ready_reason: the reason is 'all is well'",
     ),
     (lambda play: setattr(play, "ready_message", None), "play.ready_message is None, but must be text"),
-    (lambda play: setattr(play, "ready", "yes"), "play.ready is 'yes', but must be True or False"),
+    (lambda play: setattr(play, "ready", "yes"), "play.ready is 'yes', but must be True, False, or None"),
     (lambda play: play.ok(5), "play.ok: the message is 5, but must be text"),
     (lambda play: play.skip(None), "play.skip: the message is None, but must be text"),
     (lambda play: play.changed(b"x"), "play.changed: the message is bytes, but must be text"),
