@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import msgspec
 
 from pilothouse import Column, Kind, ManagedResource, ObjectMeta, Rule, Status, field
-from pilothouse.api import LenientCondition, QuantityText, Scale, core
+from pilothouse.api import LenientCondition, Quantity, QuantityText, Scale, core
 
 GROUP = "etcd.database.coreos.com"
 
@@ -31,6 +31,9 @@ NAME_PATTERN = f"^[a-z]([-a-z0-9]{{0,{MAX_NAME - 2}}}[a-z0-9])?$"
 
 DEFAULT_REPOSITORY = "quay.io/coreos/etcd"
 """The image of a cluster whose spec has none, without its tag."""
+
+DEFAULT_STORAGE = "1Gi"
+"""The requested storage of a volume, if the spec has none."""
 
 _ADVANCED = "com.tectonic.ui:advanced"
 _TEXT = ("com.tectonic.ui:text",)
@@ -530,6 +533,35 @@ class EtcdClusterSpec(msgspec.Struct, frozen=True, gc=False, rename="camel", omi
         ClientService,
         field("The Service through which clients connect.", title="Client Service", descriptors=(_ADVANCED,)),
     ] = ClientService()
+
+    @property
+    def storage_class(self) -> str | None:
+        """The StorageClass of the volumes. None: the default one."""
+        claim = self.pod.persistent_volume_claim_spec if self.pod else None
+        return claim.get("storageClassName") if claim else None
+
+    @property
+    def storage_bytes(self) -> int:
+        """The requested storage of each volume, in bytes.
+
+        Raises:
+            ValueError: It is not a quantity.
+        """
+        claim = (self.pod.persistent_volume_claim_spec if self.pod else None) or {}
+        requests = (claim.get("resources") or {}).get("requests") or {}
+        return int(Quantity.parse(requests.get("storage", DEFAULT_STORAGE)))
+
+    @property
+    def peer_tls(self) -> str:
+        """The Secret of the connections between members. Empty: they are not encrypted."""
+        static = self.tls.static if self.tls else None
+        return static.member.peer_secret if static and static.member else ""
+
+    @property
+    def client_tls(self) -> str:
+        """The operator's Secret for the connections of clients. Empty: they are not encrypted."""
+        static = self.tls.static if self.tls else None
+        return static.operator_secret if static else ""
 
 
 class MembersStatus(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defaults=True):

@@ -1,0 +1,376 @@
+"""The mistakes in the spec of an EtcdCluster, each with its field, its value and a remedy. No I/O."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from etcd_operator.model import Problem
+from etcd_operator.types import (
+    MAX_NAME,
+    MAX_SIZE,
+    NAME_PATTERN,
+    PREFIX,
+    CompactionMode,
+    EtcdClusterSpec,
+    PodPolicy,
+    StaticTLS,
+    UpgradePolicy,
+)
+from etcd_operator.versions import NEWEST, Minor, Version, is_downgrade, minors_between, path, unsupported
+from pilothouse.api import Quantity
+
+_HOST = r"([a-zA-Z0-9][a-zA-Z0-9._-]*|\[[0-9a-fA-F:]+\])(:[0-9]+)?"
+_IMAGE = re.compile(rf"({_HOST}/)?[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*")
+_OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
+_DURATION = re.compile(r"([0-9]+(h|m|s))+")
+_DOMAIN = re.compile(r"(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+")
+
+# The smallest quota of a database. A new one has 20 KiB, and etcd allocates several pages per write.
+_LEAST_QUOTA = Quantity.parse("16Mi")
+# etcd's write-ahead log has files of 64 MB, of which there are at least two.
+_LEAST_VOLUME = Quantity.parse("128Mi")
+
+# Variables of etcd that a flag of the operator shadows, which is fatal to etcd, or that endanger data.
+_RESERVED_PREFIXES = (
+    *("ETCD_INITIAL_", "ETCD_LISTEN_", "ETCD_ADVERTISE_", "ETCD_DISCOVERY", "ETCD_PROXY"),
+    *(
+        "ETCD_PEER_CERT",
+        "ETCD_PEER_KEY",
+        "ETCD_PEER_TRUSTED_CA",
+        "ETCD_PEER_CLIENT_CERT",
+        "ETCD_PEER_AUTO_TLS",
+    ),
+)
+_RESERVED = frozenset(
+    f"ETCD_{name}"
+    for name in (
+        *("NAME", "DATA_DIR", "WAL_DIR", "CONFIG_FILE", "FORCE_NEW_CLUSTER", "STRICT_RECONFIG_CHECK"),
+        *("UNSAFE_NO_FSYNC", "CERT_FILE", "KEY_FILE", "TRUSTED_CA_FILE", "CLIENT_CERT_AUTH", "AUTO_TLS"),
+        *("CLIENT_CERT_FILE", "CLIENT_KEY_FILE", "VERSION", "LOG_OUTPUTS", "EXPERIMENTAL_ENABLE_V2V3"),
+        "NEXT_CLUSTER_VERSION_COMPATIBLE",
+    )
+)
+_BY_FIELD = {
+    "ETCD_QUOTA_BACKEND_BYTES": "spec.quotaBackendBytes",
+    "ETCD_AUTO_COMPACTION_MODE": "spec.autoCompaction",
+    "ETCD_AUTO_COMPACTION_RETENTION": "spec.autoCompaction",
+}
+
+
+class Mistake(NamedTuple):
+    """A mistake in a spec.
+
+    Attributes:
+        field: The field, such as "spec.size".
+        value: Its value.
+        remedy: What is wrong or what to do, to be read after "spec.size is 0: ".
+    """
+
+    field: str
+    value: object
+    remedy: str
+
+    def __str__(self) -> str:
+        if self.value is None:
+            return f"{self.field} is not set: {self.remedy}"
+        value = repr(self.value) if isinstance(self.value, str) else str(self.value)
+        return f"{self.field} is {value}: {self.remedy}"
+
+
+def in_spec(spec: EtcdClusterSpec, name: str) -> Iterator[Mistake]:
+    """Yields the mistakes that the object alone shows.
+
+    Args:
+        spec: The spec.
+        name: The name of the object.
+    """
+    if not re.fullmatch(NAME_PATTERN, name):
+        yield Mistake(
+            "metadata.name",
+            name,
+            f"create the cluster with a name of at most {MAX_NAME} lower-case letters, digits and hyphens "
+            "that begins with a letter",
+        )
+    if not 1 <= spec.size <= MAX_SIZE:
+        yield Mistake("spec.size", spec.size, f"use 1 to {MAX_SIZE} members, for example 3")
+    yield from _in_version(spec)
+    if spec.repository and not _IMAGE.fullmatch(spec.repository):
+        yield Mistake(
+            "spec.repository",
+            spec.repository,
+            "use the name of an image without a tag or digest, for example quay.io/coreos/etcd",
+        )
+    yield from _in_volume(spec)
+    yield from _in_options(spec)
+    if spec.tls and spec.tls.static:
+        yield from _in_tls(spec.tls.static)
+    if spec.pod:
+        yield from _in_pod(spec.pod)
+        yield from _in_variables(spec, spec.pod)
+
+
+def in_change(
+    before: EtcdClusterSpec | None, spec: EtcdClusterSpec, current_version: str
+) -> Iterator[Mistake]:
+    """Yields the mistakes of a change to a cluster that exists.
+
+    Args:
+        before: The last valid spec. None: it is not known.
+        spec: The new spec, which has no mistakes of its own.
+        current_version: The version that all members run. Empty: it is not known.
+    """
+    current, target = version_of(current_version), version_of(spec.version)
+    if current and target:
+        yield from _in_upgrade(current, target, spec.upgrade_policy)
+    if before is None:
+        return
+    if before.storage.ephemeral != spec.storage.ephemeral:
+        yield Mistake(
+            "spec.storage.ephemeral",
+            str(spec.storage.ephemeral).lower(),
+            "it cannot be changed, because the members would lose their data. Change it back, or create "
+            "another cluster and copy the data",
+        )
+    elif not spec.storage.ephemeral:
+        yield from _in_volume_change(before, spec)
+    yield from _in_tls_change(before, spec)
+    old, new = (each.pod.cluster_domain if each.pod else "" for each in (before, spec))
+    if old != new:
+        yield Mistake(
+            "spec.pod.ClusterDomain",
+            new,
+            f"it cannot be changed, because the members know each other by it. Set it to {old!r} again",
+        )
+
+
+def version_of(text: str) -> Version | None:
+    """Returns a version as text. None: the text is empty or not a version."""
+    try:
+        return Version.parse(text)
+    except ValueError:
+        return None
+
+
+def ignored_variables(spec: EtcdClusterSpec, version: Version) -> Iterator[Problem]:
+    """Yields the variables that a version of etcd does not know any more, and silently ignores."""
+    names = [str(each.get("name", "")) for each in (spec.pod.etcd_env if spec.pod else ())]
+    if version.minor < Minor(3, 7):
+        return
+    for name in names:
+        if name.startswith("ETCD_EXPERIMENTAL_"):
+            yield Problem(
+                "IgnoredVariable",
+                f"spec.pod.etcdEnv sets {name}, which etcd {version} ignores. Use the variable without "
+                "EXPERIMENTAL_, or ETCD_FEATURE_GATES.",
+            )
+
+
+def _in_version(spec: EtcdClusterSpec) -> Iterator[Mistake]:
+    if not spec.version:
+        return
+    version = version_of(spec.version)
+    if version is None:
+        yield Mistake("spec.version", spec.version, "use a version of three numbers, for example 3.6.14")
+    elif why := unsupported(version):
+        yield Mistake("spec.version", spec.version, why)
+
+
+def _in_upgrade(current: Version, target: Version, policy: UpgradePolicy) -> Iterator[Mistake]:
+    if is_downgrade(current, target):
+        yield Mistake(
+            "spec.version",
+            str(target),
+            f"the cluster runs {current}, and a downgrade is not supported. Set it to {current}. To go back, "
+            "restore a backup into a new cluster",
+        )
+    elif policy is UpgradePolicy.ONE_MINOR and minors_between(current, target) > 1:
+        first = next(each for each in path(current, target) if each.minor > current.minor)
+        yield Mistake(
+            "spec.version",
+            str(target),
+            f"the cluster runs {current}, and an upgrade must not skip a minor release. Set it to {first} "
+            "first, or set spec.upgradePolicy to Automatic",
+        )
+
+
+def _in_volume(spec: EtcdClusterSpec) -> Iterator[Mistake]:
+    claim = spec.pod.persistent_volume_claim_spec if spec.pod else None
+    field = "spec.pod.persistentVolumeClaimSpec"
+    if claim is None:
+        return
+    if spec.storage.ephemeral:
+        yield Mistake("spec.storage.ephemeral", "true", f"remove it, or remove {field}")
+        return
+    for name in ("dataSource", "dataSourceRef", "volumeName"):
+        if claim.get(name):
+            yield Mistake(
+                f"{field}.{name}",
+                claim[name],
+                "remove it: each member needs an empty volume of its own, which it fills from the other "
+                "members",
+            )
+    if claim.get("volumeMode", "Filesystem") != "Filesystem":
+        yield Mistake(f"{field}.volumeMode", claim["volumeMode"], "use Filesystem, or remove it")
+    modes = claim.get("accessModes") or ["ReadWriteOnce"]
+    if not {"ReadWriteOnce", "ReadWriteOncePod", "ReadWriteMany"} & set(modes):
+        yield Mistake(f"{field}.accessModes", modes, "use ReadWriteOnce, because etcd writes to its volume")
+    asked = ((claim.get("resources") or {}).get("requests") or {}).get("storage")
+    if asked is None:
+        return
+    size = _quantity(asked)
+    if size is None or size < _LEAST_VOLUME:
+        yield Mistake(
+            f"{field}.resources.requests.storage", asked, f"use at least {_LEAST_VOLUME}, for example 8Gi"
+        )
+
+
+def _in_volume_change(before: EtcdClusterSpec, spec: EtcdClusterSpec) -> Iterator[Mistake]:
+    field = "spec.pod.persistentVolumeClaimSpec"
+    old, new = before.storage_class, spec.storage_class
+    if old != new:
+        again = f"Set it to {old!r} again" if old is not None else "Remove it"
+        yield Mistake(
+            f"{field}.storageClassName",
+            new,
+            f"the class of existing volumes cannot be changed. {again}, or create another cluster and copy "
+            "the data",
+        )
+    if spec.storage_bytes < before.storage_bytes:
+        size = Quantity(before.storage_bytes * 10**9, "binary")
+        yield Mistake(
+            f"{field}.resources.requests.storage",
+            str(Quantity(spec.storage_bytes * 10**9, "binary")),
+            f"a volume cannot shrink. Set it to at least {size}",
+        )
+
+
+def _in_options(spec: EtcdClusterSpec) -> Iterator[Mistake]:
+    quota = _quantity(spec.quota_backend_bytes)
+    if quota is None or quota.nanos < 0 or (quota.nanos and quota < _LEAST_QUOTA):
+        yield Mistake(
+            "spec.quotaBackendBytes",
+            spec.quota_backend_bytes,
+            f"use at least {_LEAST_QUOTA}, for example 8Gi, or 0 for etcd's default",
+        )
+    compaction = spec.auto_compaction
+    if not compaction.retention:
+        return
+    if compaction.mode is CompactionMode.REVISION:
+        valid, example = compaction.retention.isdecimal(), "a number of revisions, for example 1000"
+    else:
+        valid = bool(_DURATION.fullmatch(compaction.retention)) or compaction.retention.isdecimal()
+        example = "a time, for example 30m or 8h"
+    if not valid:
+        yield Mistake("spec.autoCompaction.retention", compaction.retention, f"use {example}")
+
+
+def _in_tls(static: StaticTLS) -> Iterator[Mistake]:
+    member = static.member
+    server, peer = (member.server_secret, member.peer_secret) if member else ("", "")
+    if static.operator_secret and not server:
+        yield Mistake(
+            "spec.TLS.static.member.serverSecret",
+            None,
+            "set it, because spec.TLS.static.operatorSecret is set: without it, the members do not use TLS",
+        )
+    if server and not static.operator_secret:
+        yield Mistake(
+            "spec.TLS.static.operatorSecret",
+            None,
+            "set it, because spec.TLS.static.member.serverSecret is set: without it, the operator cannot "
+            "connect to the members",
+        )
+    for field, value in (
+        ("spec.TLS.static.operatorSecret", static.operator_secret),
+        ("spec.TLS.static.member.serverSecret", server),
+        ("spec.TLS.static.member.peerSecret", peer),
+    ):
+        yield from _in_object_name(field, value, "a Secret")
+
+
+def _in_tls_change(before: EtcdClusterSpec, spec: EtcdClusterSpec) -> Iterator[Mistake]:
+    for field, what, old, new in (
+        ("spec.TLS.static.operatorSecret", "of clients", before.client_tls, spec.client_tls),
+        ("spec.TLS.static.member.peerSecret", "between members", before.peer_tls, spec.peer_tls),
+    ):
+        if bool(old) == bool(new):
+            continue
+        verb, undo = ("on", "Remove it") if new else ("off", f"Set it to {old!r} again")
+        yield Mistake(
+            field,
+            new or None,
+            f"TLS for the connections {what} cannot be turned {verb} while the cluster runs, because members "
+            f"could no longer connect. {undo}, or create another cluster and copy the data",
+        )
+
+
+def _in_pod(pod: PodPolicy) -> Iterator[Mistake]:
+    for key in pod.labels:
+        if key == "app" or key.startswith(("etcd_", PREFIX)):
+            yield Mistake(f"spec.pod.labels[{key}]", pod.labels[key], "remove it: the label is reserved")
+    for key in pod.annotations:
+        if key == "etcd.version" or key.startswith(PREFIX):
+            yield Mistake(
+                f"spec.pod.annotations[{key}]", pod.annotations[key], "remove it: the annotation is reserved"
+            )
+    if pod.cluster_domain and not _DOMAIN.fullmatch(pod.cluster_domain):
+        yield Mistake(
+            "spec.pod.ClusterDomain",
+            pod.cluster_domain,
+            "use a DNS name with a leading dot, for example .cluster.local",
+        )
+    yield from _in_object_name("spec.pod.priorityClassName", pod.priority_class_name, "a PriorityClass")
+    yield from _in_object_name("spec.pod.serviceAccountName", pod.service_account_name, "a ServiceAccount")
+    yield from _in_resources(pod.resources)
+
+
+def _in_resources(resources: Mapping[str, Any]) -> Iterator[Mistake]:
+    limits, requests = resources.get("limits") or {}, resources.get("requests") or {}
+    for name, asked in requests.items():
+        if name not in limits:
+            continue
+        least, most = _quantity(asked), _quantity(limits[name])
+        if least is not None and most is not None and least > most:
+            yield Mistake(
+                f"spec.pod.resources.requests[{name}]",
+                asked,
+                f"it is above the limit of {limits[name]}. Lower it, or raise the limit",
+            )
+
+
+def _in_variables(spec: EtcdClusterSpec, pod: PodPolicy) -> Iterator[Mistake]:
+    version, seen = version_of(spec.version), set[str]()
+    for index, variable in enumerate(pod.etcd_env):
+        name = str(variable.get("name", ""))
+        field = f"spec.pod.etcdEnv[{index}].name"
+        if not name or "=" in name:
+            yield Mistake(
+                field, name, "use the name of an environment variable, for example ETCD_HEARTBEAT_INTERVAL"
+            )
+        elif name in seen:
+            yield Mistake(field, name, "remove it: the variable is set twice")
+        elif name in _RESERVED or name.startswith(_RESERVED_PREFIXES):
+            yield Mistake(field, name, "remove it: the operator sets it, or it could lose data")
+        elif name == "ETCD_ENABLE_V2" and (version is None or version.minor > min(NEWEST)):
+            yield Mistake(field, name, "remove it: etcd 3.6 and later have no v2 API")
+        elif (other := _BY_FIELD.get(name)) and _is_set(spec, other):
+            yield Mistake(field, name, f"remove it, or remove {other}, which sets the same option")
+        seen.add(name)
+
+
+def _is_set(spec: EtcdClusterSpec, field: str) -> bool:
+    if field == "spec.quotaBackendBytes":
+        return str(spec.quota_backend_bytes) != "0"
+    return bool(spec.auto_compaction.retention)
+
+
+def _in_object_name(field: str, name: str, what: str) -> Iterator[Mistake]:
+    if name and (len(name) > 253 or not _OBJECT_NAME.fullmatch(name)):
+        yield Mistake(field, name, f"use the name of {what}: lower-case letters, digits, hyphens and dots")
+
+
+def _quantity(text: Any) -> Quantity | None:
+    try:
+        return Quantity.parse(text)
+    except ValueError:
+        return None

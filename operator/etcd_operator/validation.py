@@ -1,0 +1,211 @@
+"""Decides which spec is in force: the object's own if it is valid, otherwise the last valid one. No I/O.
+
+The CRD's rules refuse most mistakes, but not those of an object that was stored under another CRD, and not
+those that depend on what runs.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from etcd_operator import mistakes
+from etcd_operator.mistakes import Mistake
+from etcd_operator.model import Desired, Problem, Record
+from etcd_operator.types import (
+    DEFAULT_REPOSITORY,
+    EtcdCluster,
+    EtcdClusterSpec,
+    EtcdClusterStatus,
+    Retention,
+    UpgradePolicy,
+)
+from etcd_operator.versions import DEFAULT, NEWEST, Version, defect
+from pilothouse.api import Quantity
+
+# What does not shape a pod: what is patched without a restart, and what is about other objects.
+_NOT_OF_THE_POD = ("labels", "annotations", "persistentVolumeClaimSpec", "busyboxImage", "DNSTimeoutInSecond")
+
+# etcd's documentation suggests at most 8 GiB.
+_LARGE_QUOTA = Quantity.parse("8Gi")
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What is in force for an EtcdCluster.
+
+    Attributes:
+        desired: What the operator works towards. None: no valid spec is known, so it does nothing.
+        spec: The spec that `desired` was made from, for what the plan does not decide, such as labels.
+        mistakes: The mistakes in the object's spec. Empty: it is in force.
+        warnings: What is accepted although it is not advisable.
+        last_valid_spec: What to store in `status.lastValidSpec`.
+    """
+
+    desired: Desired | None
+    spec: EtcdClusterSpec | None
+    mistakes: tuple[Mistake, ...]
+    warnings: tuple[Problem, ...]
+    last_valid_spec: dict[str, Any]
+
+
+def judge(cluster: EtcdCluster, record: Record) -> Verdict:
+    """Returns what is in force for a cluster.
+
+    Before `record.founded`, every valid spec is accepted. Afterwards, it must also be reachable from the last
+    valid one.
+
+    Args:
+        cluster: The object.
+        record: The record in its status.
+    """
+    spec, status = cluster.spec, cluster.status
+    before = last_valid_spec(status)
+    found = [*mistakes.in_spec(spec, cluster.metadata.name)]
+    if not found and record.founded:
+        found += mistakes.in_change(before, spec, status.current_version)
+    if not found:
+        return Verdict(
+            desired(spec, record, status.current_version),
+            spec,
+            (),
+            tuple(_warnings(spec, record, status.current_version)),
+            _encoded(spec),
+        )
+    if before is None:
+        return Verdict(None, None, tuple(found), (), status.last_valid_spec)
+    # The user can pause the cluster although the spec has a mistake.
+    before = msgspec.structs.replace(before, paused=spec.paused)
+    return Verdict(
+        desired(before, record, status.current_version),
+        before,
+        tuple(found),
+        tuple(_warnings(before, record, status.current_version)),
+        status.last_valid_spec,
+    )
+
+
+def last_valid_spec(status: EtcdClusterStatus) -> EtcdClusterSpec | None:
+    """Returns the last valid spec in a status. None: there is none that this release can work with."""
+    if not status.last_valid_spec:
+        return None
+    try:
+        spec = msgspec.convert(status.last_valid_spec, EtcdClusterSpec)
+    except msgspec.ValidationError:
+        return None
+    # A user may have edited the status. The name does not matter here.
+    return None if any(mistakes.in_spec(spec, "any")) else spec
+
+
+def desired(spec: EtcdClusterSpec, record: Record, current_version: str) -> Desired:
+    """Returns what the operator works towards, for a valid spec.
+
+    Args:
+        spec: The spec.
+        record: The record in the status.
+        current_version: `status.currentVersion`, the version that all members run.
+    """
+    version = chosen_version(spec, record, current_version)
+    return Desired(
+        size=spec.size,
+        version=str(version),
+        pinned=bool(spec.version),
+        image=f"{spec.repository or DEFAULT_REPOSITORY}:{version.tag}",
+        shape=shape(spec),
+        storage=storage(spec),
+        ephemeral=spec.storage.ephemeral,
+        delete_scaled=spec.storage.when_scaled is Retention.DELETE,
+        scheme=scheme(spec),
+        automatic=spec.upgrade_policy is UpgradePolicy.AUTOMATIC,
+        paused=spec.paused,
+    )
+
+
+def chosen_version(spec: EtcdClusterSpec, record: Record, current_version: str) -> Version:
+    """Returns the version of a spec, or if it has none, the one that was chosen or that runs.
+
+    So removing the version from a spec, or a new release of the operator, never upgrades a cluster.
+    """
+    if spec.version:
+        return Version.parse(spec.version)
+    known = [record.version, current_version if record.founded else ""]
+    return max((Version.parse(each) for each in known if each), default=DEFAULT)
+
+
+def shape(spec: EtcdClusterSpec) -> str:
+    """Returns the hash of what shapes a pod, apart from the version of its image.
+
+    It depends on what the user has written, not on how this release of the operator builds a pod. So a new
+    release restarts nothing.
+    """
+    written = _encoded(spec)
+    pod = {key: value for key, value in written.get("pod", {}).items() if key not in _NOT_OF_THE_POD}
+    parts = {
+        "repository": spec.repository or DEFAULT_REPOSITORY,
+        "pod": pod,
+        "TLS": written.get("TLS", {}) if scheme(spec) != "http/http" else {},
+        "quotaBackendBytes": int(Quantity.parse(spec.quota_backend_bytes)),
+        "autoCompaction": written.get("autoCompaction", {}) if spec.auto_compaction.retention else {},
+        "ephemeral": spec.storage.ephemeral,
+    }
+    return _hash({key: value for key, value in parts.items() if value})
+
+
+def storage(spec: EtcdClusterSpec) -> str:
+    """Returns the hash of what cannot change for an existing volume."""
+    if spec.storage.ephemeral:
+        return _hash({"ephemeral": True})
+    return _hash({"class": spec.storage_class})
+
+
+def scheme(spec: EtcdClusterSpec) -> str:
+    """Returns the schemes of the connections between members and of clients, such as "https/http"."""
+    peer, client = ("https" if secret else "http" for secret in (spec.peer_tls, spec.client_tls))
+    return f"{peer}/{client}"
+
+
+def _warnings(spec: EtcdClusterSpec, record: Record, current_version: str) -> Iterator[Problem]:
+    version = chosen_version(spec, record, current_version)
+    if found := defect(version):
+        newest = NEWEST[version.minor]
+        yield Problem(
+            "KnownDefect",
+            f"etcd {version} has a known defect: {found.what}. Set spec.version to {newest}.",
+        )
+    if spec.size % 2 == 0:
+        yield Problem(
+            "EvenSize",
+            f"spec.size is {spec.size}: the cluster tolerates no more failures than one of {spec.size - 1}. "
+            f"Set it to {spec.size - 1} or {spec.size + 1}.",
+        )
+    if spec.storage.ephemeral:
+        yield Problem(
+            "EphemeralStorage",
+            "spec.storage.ephemeral is true: a member loses its data with its pod, and the data of the "
+            "cluster is lost with a majority of its pods.",
+        )
+    quota = Quantity.parse(spec.quota_backend_bytes)
+    if quota > _LARGE_QUOTA:
+        yield Problem(
+            "LargeQuota",
+            f"spec.quotaBackendBytes is {spec.quota_backend_bytes}: etcd is tested with up to 8Gi. Larger "
+            "databases start slowly, and their members take longer to be replaced.",
+        )
+    if not spec.storage.ephemeral and quota.nanos and int(quota) >= spec.storage_bytes:
+        yield Problem(
+            "QuotaExceedsVolume",
+            f"spec.quotaBackendBytes is {spec.quota_backend_bytes}, but each volume requests only "
+            f"{Quantity(spec.storage_bytes * 10**9, 'binary')}: the volume can become full before etcd "
+            "refuses writes. Lower the quota, or request more storage.",
+        )
+    yield from mistakes.ignored_variables(spec, version)
+
+
+def _encoded(spec: EtcdClusterSpec) -> dict[str, Any]:
+    """Returns a spec as JSON values, without the fields that have their defaults."""
+    written: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(spec))
+    return written
+
+
+def _hash(value: dict[str, Any]) -> str:
+    return hashlib.sha256(msgspec.json.encode(value, order="sorted")).hexdigest()[:16]
