@@ -126,7 +126,7 @@ class Claim(msgspec.Struct, frozen=True):
     Attributes:
         action: What is going to change.
         name: The seat's name.
-        member_id: The member's ID for REMOVE; 0 otherwise.
+        member_id: The member's ID for REMOVE, and for ADD before the learner is promoted; 0 otherwise.
         version: The version to restart with for RESTART; "" otherwise.
         interrupts: Whether clients can notice it. At one and two voters the claim is the announcement of the
             interruption: `status` shows it as a condition, and `members` records an Event.
@@ -483,7 +483,7 @@ class Mark(msgspec.Struct, frozen=True):
 
 
 class MarkVolumes(msgspec.Struct, frozen=True):
-    """Patch the annotations of volumes, and `cluster-id` to the recorded one."""
+    """Patch the annotations of volumes, with `cluster-uid` and `cluster-id` as recorded."""
 
     marks: tuple[Mark, ...]
 

@@ -1,0 +1,434 @@
+"""Founds a cluster once, or resumes it from retained volumes: the rules until the founding is complete.
+
+The steps and the proof of each are in the measured procedure for static founding: no second cluster may ever
+be founded under one name, whatever is deleted, edited or restored meanwhile (law 4).
+"""
+
+from msgspec.structs import replace
+
+from etcd_operator.healing import CRASH_PATIENCE
+from etcd_operator.model import (
+    Blocked,
+    Configuration,
+    CreatePods,
+    CreateVolumes,
+    Decision,
+    DeletePods,
+    DeleteVolumes,
+    EndpointState,
+    Failure,
+    Founding,
+    Phase,
+    PodPlan,
+    PodState,
+    RecordAbandoning,
+    RecordFounded,
+    RecordFounding,
+    RecordResumed,
+    RecordVolumes,
+    Seat,
+    Signal,
+    VolumeState,
+    Wait,
+)
+from etcd_operator.seats import Cluster, Place, listed, new_names, parsed, quorum
+
+
+def blocked_by_foreign_objects(cluster: Cluster) -> Decision | None:
+    """Objects of another operator have the cluster's label: found nothing (step 0).
+
+    Pods of a deleted EtcdCluster of this name are being collected: wait for that.
+    """
+    observation = cluster.observation
+    foreign = [f"PVC {each.name}" for each in observation.volumes if not each.owner]
+    foreign += [f"pod {each.name}" for each in observation.pods if not each.owner]
+    if cluster.record.foreign_status:
+        foreign.append("a status of the coreos operator")
+    if foreign:
+        message = (
+            f"Objects that this operator did not create use the name of this cluster: {listed(foreign)}. "
+            "Delete them, or use another name."
+        )
+        return Decision(Blocked(), "ForeignObjects", message)
+    earlier = [each.name for each in observation.pods if each.owner != observation.uid]
+    if earlier:
+        message = f"Waiting until the pods of the deleted cluster of this name are gone: {listed(earlier)}."
+        return Decision(Wait(), "EarlierPods", message)
+    return None
+
+
+def resume(cluster: Cluster) -> Decision | None:
+    """Retained volumes hold a started cluster: resume its last voters, and never found another (law 4).
+
+    This also covers a status that was lost or restored while the cluster lives. All started volumes of the
+    last incarnation that etcd has not confirmed as removed are started with poison. Each member knows from
+    its log who votes, so one too many does no harm.
+    """
+    retained = [each for each in cluster.observation.volumes if each.started and not each.removed]
+    if not retained:
+        return None
+    incarnation = max(each.incarnation for each in retained)
+    volumes = sorted(
+        (each for each in retained if each.incarnation == incarnation), key=lambda each: each.name
+    )
+    voters = max(volumes, key=lambda each: each.epoch).voters or tuple(each.name for each in volumes)
+    if obstacle := _obstacle(cluster, volumes, voters):
+        return obstacle
+    version = cluster.desired.version if cluster.desired.pinned else max(each.version for each in volumes)
+    missing = sorted({*voters} - {each.name for each in volumes})
+    ids = {each.cluster_id for each in volumes if each.cluster_id}
+    record = replace(
+        cluster.record,
+        incarnation=incarnation,
+        version=version,
+        cluster_id=max(ids, default=0),
+        founded=True,
+        founding=None,
+        seats=(
+            *(Seat(each.name, each.member_id, each.uid) for each in volumes),
+            *(Seat(name, 0, "lost") for name in missing),
+        ),
+        claim=None,
+    )
+    message = (
+        f"Resuming incarnation {incarnation} from the volumes {listed([each.name for each in volumes])}."
+    )
+    return Decision(RecordResumed(record), "Resuming", message)
+
+
+def _obstacle(cluster: Cluster, volumes: list[VolumeState], voters: tuple[str, ...]) -> Decision | None:
+    """Returns why the retained volumes cannot be resumed. None: they can."""
+    gone = [each.name for each in volumes if each.deleting or each.lost]
+    usable = [each.name for each in volumes if each.name in voters and each.name not in gone]
+    missing = [name for name in voters if name not in usable]
+    if len(usable) < quorum(len(voters)):
+        message = (
+            f"The retained volumes hold a cluster of {len(voters)} voters, but the volumes of "
+            f"{listed(missing)} are missing or being deleted, so there is no quorum. Restore these PVCs. To "
+            f"found an empty cluster instead, delete the PVCs {listed([each.name for each in volumes])}."
+        )
+        return Decision(Blocked(), "VolumesMissing", message)
+    if len({each.cluster_id for each in volumes if each.cluster_id}) > 1:
+        message = "The retained volumes belong to different clusters. Delete the PVCs that you do not need."
+        return Decision(Blocked(), "VolumesOfDifferentClusters", message)
+    schemes = sorted({each.scheme for each in volumes} - {cluster.desired.scheme})
+    if schemes:
+        message = (
+            f"The retained volumes hold a cluster with {listed(schemes)} for peers and clients, and spec.TLS "
+            f"asks for {cluster.desired.scheme}. Set spec.TLS as it was."
+        )
+        return Decision(Blocked(), "OtherScheme", message)
+    versions = [version for each in volumes if (version := parsed(each.version))]
+    target = parsed(cluster.desired.version)
+    if cluster.desired.pinned and versions and target and target.release < max(versions).release:
+        message = (
+            f"The retained volumes hold data of etcd {max(versions)}, and spec.version is {target}. etcd "
+            f"cannot be downgraded: set spec.version to {max(versions)}."
+        )
+        return Decision(Blocked(), "OtherVersion", message)
+    return None
+
+
+def record_founding(cluster: Cluster) -> Decision | None:
+    """There is no founding: record one before anything of it exists (step 0)."""
+    if cluster.record.founding is not None:
+        return None
+    leftover = [each for each in cluster.observation.pods if not each.deleting]
+    if leftover:
+        # The status was lost. No volume was ever marked as started, so nothing was served from these pods.
+        names = tuple(each.name for each in leftover)
+        message = f"Deleting the pods of a founding that the status does not record: {listed(names)}."
+        return Decision(DeletePods(names), "FoundingUnknown", message)
+    if cluster.observation.pods:
+        return Decision(
+            Wait(1.0), "FoundingUnknown", "Waiting until the pods of an unknown founding are gone."
+        )
+    return _found(cluster)
+
+
+def _found(cluster: Cluster) -> Decision:
+    observation, desired, record = cluster.observation, cluster.desired, cluster.record
+    incarnation = 1 + max([record.incarnation, *(each.incarnation for each in observation.volumes)])
+    names, counter = new_names(observation, incarnation, desired.size)
+    founding = Founding(
+        Phase.PREPARING, desired.version, desired.shape, desired.storage, desired.scheme, observation.now
+    )
+    recorded = replace(
+        record,
+        incarnation=incarnation,
+        next_member=counter,
+        version=desired.version,
+        cluster_id=0,
+        founding=founding,
+        seats=tuple(map(Seat, names)),
+        claim=None,
+    )
+    message = f"Founding a cluster of {desired.size} members with etcd {desired.version}."
+    return Decision(RecordFounding(recorded), "Founding", message)
+
+
+def finish_abandoning(cluster: Cluster) -> Decision | None:
+    """The founding is given up: delete its pods and volumes, then found again under new names (step 3)."""
+    founding = _founding(cluster)
+    if founding.phase is not Phase.ABANDONING:
+        return None
+    reason = "AbandoningFounding"
+    pods = _pods(cluster)
+    if living := tuple(each.name for each in pods if not each.deleting):
+        return Decision(DeletePods(living), reason, f"Deleting the pods of the founding: {listed(living)}.")
+    if pods:
+        return Decision(Wait(1.0), reason, "Waiting until the pods of the founding are gone.")
+    volumes = [] if cluster.desired.ephemeral else _volumes(cluster)
+    if left := tuple(each.name for each in volumes if not each.deleting):
+        return Decision(DeleteVolumes(left), reason, f"Deleting the volumes of the founding: {listed(left)}.")
+    if volumes:
+        return Decision(Wait(1.0), reason, "Waiting until the volumes of the founding are gone.")
+    return _found(cluster)
+
+
+def record_founded(cluster: Cluster) -> Decision | None:
+    """All members run and agree on everything: the founding is complete (steps 4 and 5).
+
+    It is also complete with a majority, if giving up would lose data, or if a member crashes for minutes. The
+    other members are replaced after that.
+    """
+    observation, record = cluster.observation, cluster.record
+    if _founding(cluster).phase is not Phase.STARTING or observation.members is None:
+        return None
+    ids = {each.name: each.id for each in observation.members if not each.learner}
+    if {*ids} != _names(cluster) or len(ids) != len(observation.members):
+        return None
+    if not _agree(cluster, ids) and not _founded_by_majority(cluster, ids):
+        return None
+    cluster_id = observation.members_cluster_id
+    seats = tuple(replace(each, member_id=ids[each.name]) for each in record.seats)
+    recorded = replace(record, founded=True, founding=None, cluster_id=cluster_id, seats=seats)
+    message = f"The {len(seats)} members form the cluster {cluster_id:x}."
+    return Decision(RecordFounded(recorded), "Founded", message)
+
+
+def _agree(cluster: Cluster, ids: dict[str, int]) -> bool:
+    """Whether all members serve one cluster with one leader, one term and equal data."""
+    places = [cluster.places[name] for name in ids if name in cluster.places]
+    endpoints = [each.endpoint for each in places]
+    agreed = {(each.cluster_id, each.leader_id, each.term, each.revision, each.hash) for each in endpoints}
+    return (
+        not _lost(cluster)
+        and len(places) == len(ids)
+        and all(each.health is Signal.HEALTHY and each.intact for each in places)
+        and all(each.endpoint.member_id == ids[each.name] for each in places)
+        and len(agreed) == 1
+        and endpoints[0].cluster_id == cluster.observation.members_cluster_id
+        and endpoints[0].leader_id in ids.values()
+    )
+
+
+def _founded_by_majority(cluster: Cluster, ids: dict[str, int]) -> bool:
+    """Whether a majority serves, and waiting for the others cannot help.
+
+    A client has written through a pod name and a volume was lost (step 3), or a member crashes for minutes.
+    """
+    serving = [
+        each
+        for each in map(cluster.places.get, ids)
+        if each is not None
+        and each.intact
+        and each.health is Signal.HEALTHY
+        and each.endpoint.cluster_id == cluster.observation.members_cluster_id
+    ]
+    written = any(each.endpoint.revision > 1 for each in serving)
+    crashing = any(
+        pod.failure in (Failure.CRASH, Failure.REFUSED_EMPTY)
+        and pod.failing_since
+        and cluster.observation.now - pod.failing_since >= CRASH_PATIENCE
+        for pod in _pods(cluster)
+    )
+    return ((bool(_lost(cluster)) and written) or crashing) and len(serving) >= quorum(len(ids))
+
+
+def abandon(cluster: Cluster) -> Decision | None:
+    """A volume was lost, or the spec was edited: give the founding up if it certainly holds no write."""
+    founding, desired = _founding(cluster), cluster.desired
+    lost = _lost(cluster)
+    edited = (
+        founding.version,
+        founding.shape,
+        founding.storage,
+        founding.scheme,
+        len(cluster.record.seats),
+    ) != (
+        desired.version,
+        desired.shape,
+        desired.storage,
+        desired.scheme,
+        desired.size,
+    )
+    if not (lost or edited) or not _holds_no_write(cluster):
+        return None
+    why = f"the volumes of {listed(lost)} were replaced or lost" if lost else "the spec was edited"
+    record = replace(cluster.record, founding=replace(founding, phase=Phase.ABANDONING))
+    message = f"Giving up the founding, because {why} before it was complete. It holds no data."
+    return Decision(RecordAbandoning(record), "AbandoningFounding", message)
+
+
+def _holds_no_write(cluster: Cluster) -> bool:
+    """Whether it is proven that giving up loses no write: a write needs a majority that runs.
+
+    Before phase STARTING there are no pods. After it, a majority must be at revision 1, or must have pods in
+    which no container has ever started, and no member may be at a higher revision. If all volumes are lost,
+    there is nothing left to keep.
+    """
+    if _founding(cluster).phase is Phase.PREPARING or len(_lost(cluster)) == len(cluster.record.seats):
+        return True
+    needed = quorum(len(cluster.record.seats))
+    endpoints = _endpoints(cluster)
+    if any(each.revision > 1 for each in endpoints):
+        return False
+    at_one = sum(each.revision == 1 for each in endpoints)
+    never_ran = sum(not each.ran for each in _pods(cluster))
+    return at_one >= needed or never_ran >= needed
+
+
+def create_volumes(cluster: Cluster) -> Decision | None:
+    """Create the PVCs of the founding (step 1). With emptyDir, the pods are the volumes."""
+    record = cluster.record
+    present = {each.name for each in _volumes(cluster)}
+    missing = tuple(each.name for each in record.seats if each.name not in present)
+    if cluster.desired.ephemeral or _founding(cluster).phase is not Phase.PREPARING or not missing:
+        return None
+    return Decision(CreateVolumes(missing), "Founding", f"Creating the volumes of {listed(missing)}.")
+
+
+def record_volumes(cluster: Cluster) -> Decision | None:
+    """Record the UIDs of the PVCs before any pod exists, so that a swapped volume is noticed (step 1).
+
+    With emptyDir, a pod's UID is recorded as soon as the pod exists.
+    """
+    founding, record = _founding(cluster), cluster.record
+    if founding.phase is Phase.ABANDONING:
+        return None
+    uids = {each.name: each.uid for each in _volumes(cluster)}
+    seats = tuple(
+        replace(each, volume_uid=each.volume_uid or uids.get(each.name, "")) for each in record.seats
+    )
+    if founding.phase is Phase.STARTING and seats == record.seats:
+        return None
+    recorded = replace(record, founding=replace(founding, phase=Phase.STARTING), seats=seats)
+    return Decision(RecordVolumes(recorded), "Founding", "Recording the UIDs of the volumes.")
+
+
+def create_pods(cluster: Cluster) -> Decision | None:
+    """Create the missing pods of the founding at the same time, on the recorded volumes (steps 2 and 3)."""
+    present = {each.name for each in _pods(cluster)}
+    names = tuple(each.name for each in cluster.record.seats)
+    missing = tuple(name for name in names if name not in present and name not in _lost(cluster))
+    if not missing:
+        return None
+    pods = tuple(
+        PodPlan(name, cluster.desired.version, Configuration.FOUNDING, peers=names) for name in missing
+    )
+    return Decision(CreatePods(pods), "Founding", f"Creating the pods of {listed(missing)}.")
+
+
+def correct_failing_pods(cluster: Cluster) -> Decision | None:
+    """A failing pod of the founding differs from the edited spec: create it again on its recorded volume.
+
+    This reaches a pod that crashes on a mistake in the spec, where nothing proves that no client has written.
+    With emptyDir the pod is the volume, so it stays.
+    """
+    desired = cluster.desired
+    wrong = tuple(
+        each.name
+        for each in _pods(cluster)
+        if each.failure
+        and not each.deleting
+        and cluster.places[each.name].down
+        and (each.version, each.shape) != (desired.version, desired.shape)
+    )
+    if not wrong or desired.ephemeral:
+        return None
+    message = f"Creating the failing pods of {listed(wrong)} again with the edited spec."
+    return Decision(DeletePods(wrong), "Founding", message)
+
+
+def wait_for_proof(cluster: Cluster) -> Decision | None:
+    """A volume was lost, and whether a client has written is not known: keep everything as it is (law 12)."""
+    lost = _lost(cluster)
+    if not lost:
+        return None
+    message = (
+        f"The volumes of {listed(lost)} were replaced or lost during the founding. Waiting until a majority "
+        "of the members answers, to prove that no client has written yet. If they cannot, delete the "
+        "EtcdCluster and create it again."
+    )
+    return Decision(Wait(), "FoundingLostVolumes", message)
+
+
+def wait_for_members(cluster: Cluster) -> Decision | None:
+    """Nothing to do until the members run."""
+    waiting = [each.name for each in cluster.record.seats if not _serves(cluster.places.get(each.name))]
+    message = (
+        f"Waiting until the members serve: {listed(waiting)}."
+        if waiting
+        else "Waiting until the members agree."
+    )
+    return Decision(Wait(1.0), "Founding", message)
+
+
+RULES = (
+    blocked_by_foreign_objects,
+    resume,
+    record_founding,
+    finish_abandoning,
+    record_founded,
+    abandon,
+    create_volumes,
+    record_volumes,
+    correct_failing_pods,
+    create_pods,
+    wait_for_proof,
+    wait_for_members,
+)
+"""The rules until `Record.founded`. The first one that applies decides."""
+
+
+def _founding(cluster: Cluster) -> Founding:
+    founding = cluster.record.founding
+    assert founding is not None, "record_founding comes first"  # noqa: S101
+    return founding
+
+
+def _names(cluster: Cluster) -> set[str]:
+    return {each.name for each in cluster.record.seats}
+
+
+def _volumes(cluster: Cluster) -> list[VolumeState]:
+    return [each for each in cluster.observation.volumes if each.name in _names(cluster)]
+
+
+def _pods(cluster: Cluster) -> list[PodState]:
+    return [each for each in cluster.observation.pods if each.name in _names(cluster)]
+
+
+def _endpoints(cluster: Cluster) -> list[EndpointState]:
+    return [each for each in cluster.observation.endpoints if each.name in _names(cluster)]
+
+
+def _lost(cluster: Cluster) -> list[str]:
+    """Returns the seats whose volume was recorded and is not there any more, or is about to vanish."""
+    volumes = {each.name: each for each in _volumes(cluster)}
+    return [
+        seat.name
+        for seat in cluster.record.seats
+        if seat.volume_uid
+        and (
+            (volume := volumes.get(seat.name)) is None
+            or volume.uid != seat.volume_uid
+            or volume.deleting
+            or volume.lost
+        )
+    ]
+
+
+def _serves(place: Place | None) -> bool:
+    return place is not None and place.health is Signal.HEALTHY

@@ -1,0 +1,353 @@
+"""Keeps the recorded members running on their own volumes, and removes members whose data is lost."""
+
+from datetime import timedelta
+
+from msgspec.structs import replace
+
+from etcd_operator.model import (
+    Action,
+    Blocked,
+    Configuration,
+    CreatePods,
+    Decision,
+    DeletePods,
+    DeleteVolumes,
+    Failure,
+    Flip,
+    Mark,
+    MarkVolumes,
+    MoveLeader,
+    PatchImage,
+    PodPlan,
+    RecordSeats,
+    RemoveMember,
+    Seat,
+    Serve,
+    Signal,
+    Unserve,
+    Wait,
+)
+from etcd_operator.seats import Cluster, Place, configured, listed, parsed, quorum
+
+CRASH_PATIENCE = timedelta(minutes=5)
+"""How long a member crashes before it is replaced: four or five restarts with the kubelet's back-off."""
+
+
+def flip(cluster: Cluster) -> Decision | None:
+    """A voter's pod still has a configuration that starts on an empty volume: poison it (law 5, step 6).
+
+    A container that restarts in the pod reads the annotations again, so this needs no restart.
+    """
+    names = tuple(
+        each.name
+        for each in cluster.voters
+        if configured(each, Configuration.FOUNDING, Configuration.JOINING)
+    )
+    if not names:
+        return None
+    message = f"Configuring {listed(names)} to refuse an empty volume."
+    return Decision(Flip(names), "ProtectingMembers", message)
+
+
+def unserve(cluster: Cluster) -> Decision | None:
+    """A pod behind the client Service is not a voter of this cluster: take it out (law 1)."""
+    voters = {each.name for each in cluster.voters}
+    names = tuple(
+        each.name
+        for each in cluster.places.values()
+        if each.pod
+        and each.pod.serving
+        and not each.pod.deleting
+        and (each.name not in voters or _other_cluster(cluster, each))
+    )
+    if not names:
+        return None
+    message = f"Taking {listed(names)} out of the client Service, because it is not a voter of this cluster."
+    return Decision(Unserve(names), "RemovingFromService", message)
+
+
+def blocked_by_other_cluster(cluster: Cluster) -> Decision | None:
+    """A member answers with another cluster ID: two clusters use one name, so change nothing (law 4)."""
+    names = [each.name for each in cluster.places.values() if _other_cluster(cluster, each)]
+    other_list = cluster.observation.members_cluster_id not in (0, cluster.record.cluster_id)
+    if not names and not other_list:
+        return None
+    message = (
+        f"{listed(names) or 'A member'} belongs to a cluster other than {cluster.record.cluster_id:x}, which "
+        "the status records. The operator changes nothing until that member's pod and PVC are deleted."
+    )
+    return Decision(Blocked(), "OtherCluster", message)
+
+
+def _other_cluster(cluster: Cluster, place: Place) -> bool:
+    return place.pod is not None and place.endpoint.cluster_id not in (0, cluster.record.cluster_id)
+
+
+def record_seats(cluster: Cluster) -> Decision | None:
+    """The member list differs from the status: record the voters, for a time without a member list."""
+    if not cluster.known or not cluster.voters:
+        return None
+    seats = tuple(
+        Seat(each.name, each.member.id, _uid(each)) for each in cluster.voters if each.member is not None
+    )
+    if seats == tuple(sorted(cluster.record.seats, key=lambda each: each.name)):
+        return None
+    record = replace(cluster.record, seats=seats)
+    names = [each.name for each in seats]
+    return Decision(RecordSeats(record), "RecordingMembers", f"The voters are {listed(names)}.")
+
+
+def _uid(place: Place) -> str:
+    recorded = place.seat.volume_uid if place.seat else ""
+    return recorded or (place.volume.uid if place.volume else "lost")
+
+
+def mark_volumes(cluster: Cluster) -> Decision | None:
+    """Annotate the voters' volumes with their member and all voters, to resume from them later (law 4)."""
+    if not cluster.known:
+        return None
+    names = tuple(each.name for each in cluster.voters)
+    volumes = [each.volume for each in cluster.voters if each.volume and each.intact]
+    epoch = max((each.epoch for each in volumes), default=0)
+    if any(each.voters != names for each in volumes if each.epoch == epoch):
+        epoch += 1
+    marks = tuple(
+        mark
+        for each in cluster.voters
+        if each.member and each.volume and each.intact
+        if (mark := Mark(each.name, True, each.member.id, each.started_version, names, epoch)) != _mark(each)
+        or each.volume.owner != cluster.uid
+    )
+    if not marks:
+        return None
+    message = f"Recording the voters on the volumes of {listed([each.name for each in marks])}."
+    return Decision(MarkVolumes(marks), "RecordingMembers", message)
+
+
+def _mark(place: Place) -> Mark | None:
+    """Returns what the annotations of the volume are."""
+    volume = place.volume
+    if volume is None:
+        return None
+    return Mark(
+        volume.name,
+        volume.started,
+        volume.member_id,
+        volume.version,
+        volume.voters,
+        volume.epoch,
+        volume.removed,
+    )
+
+
+def clean_up(cluster: Cluster) -> Decision | None:
+    """Etcd has confirmed that a member is removed: delete its pod, then keep or delete its data (law 6).
+
+    The data of a learner that never voted is a copy, so it is always deleted. Data that an earlier scale-in
+    retained is marked and is never deleted here, whatever the spec is now.
+    """
+    if not cluster.known:
+        return None
+    gone = [each for each in cluster.places.values() if each.member is None and each.name != cluster.adding]
+    if pods := tuple(each.name for each in gone if each.pod and not each.pod.deleting):
+        message = f"Deleting the pods of {listed(pods)}, which etcd does not list as members."
+        return Decision(DeletePods(pods), "RemovedMember", message)
+    for place in gone:
+        if place.pod is None and place.volume and not place.volume.removed and not place.volume.deleting:
+            return _keep_or_delete(cluster, place)
+    return None
+
+
+def _keep_or_delete(cluster: Cluster, place: Place) -> Decision:
+    volume = place.volume
+    assert volume is not None, "clean_up found it"  # noqa: S101
+    if volume.started and not cluster.desired.delete_scaled:
+        mark = Mark(
+            volume.name, True, volume.member_id, volume.version, volume.voters, volume.epoch, removed=True
+        )
+        message = f"Keeping the volume of the removed member {place.name}. It is never used again."
+        return Decision(MarkVolumes((mark,)), "RemovedMember", message)
+    message = f"Deleting the volume of {place.name}, which etcd does not list as a member."
+    return Decision(DeleteVolumes((place.name,)), "RemovedMember", message)
+
+
+def create_pods(cluster: Cluster) -> Decision | None:
+    """Pods of members are missing: create all at the same time, with poison, on their own volumes (law 5).
+
+    This needs no member list and no quorum: it also starts a cluster whose majority lost its pods.
+    """
+    missing = [
+        each
+        for each in (*cluster.voters, *cluster.learners)
+        if each.pod is None and each.intact and each.volume and not each.volume.deleting
+    ]
+    if not missing:
+        return None
+    pods = tuple(_pod(cluster, each) for each in missing)
+    names = [each.name for each in missing]
+    message = f"Creating the pods of {listed(names)} on their volumes."
+    return Decision(CreatePods(pods), "RecreatingPods", message)
+
+
+def _pod(cluster: Cluster, place: Place) -> PodPlan:
+    version = cluster.version_to_create(place)
+    if place in cluster.voters:
+        serving = place.seat is not None and not _leaving(cluster, place)
+        return PodPlan(place.name, version, Configuration.POISONED, serving=serving)
+    if place.volume and place.volume.started:
+        return PodPlan(place.name, version, Configuration.POISONED)
+    return PodPlan(place.name, version, Configuration.JOINING, peers=cluster.peers)
+
+
+def serve(cluster: Cluster) -> Decision | None:
+    """A started voter with poison and marks is not behind the client Service: add it (step 7)."""
+    names = tuple(
+        each.name
+        for each in cluster.voters
+        if cluster.known
+        and configured(each, Configuration.POISONED)
+        and each.pod
+        and not each.pod.serving
+        and cluster.healthy(each)
+        and each.volume
+        and each.volume.started
+        and not _leaving(cluster, each)
+    )
+    if not names:
+        return None
+    return Decision(Serve(names), "AddingToService", f"Adding {listed(names)} to the client Service.")
+
+
+def _leaving(cluster: Cluster, place: Place) -> bool:
+    claim = cluster.record.claim
+    return claim is not None and (claim.action, claim.name) == (Action.REMOVE, place.name)
+
+
+def correct_failing_pods(cluster: Cluster) -> Decision | None:
+    """A pod that does not run differs from the spec: give it the spec's version and shape, without gates.
+
+    So a corrected or reverted spec reaches the member that a mistake has stopped. The member is down, so this
+    interrupts nothing. A minor upgrade does not begin with a member that is down for another reason (law 8).
+    """
+    for place in cluster.claimed_first((*cluster.voters, *cluster.learners), Action.RESTART):
+        pod = place.pod
+        if pod is None or pod.deleting or not place.intact or not place.down or not cluster.outdated(place):
+            continue
+        if pod.failure not in (Failure.PENDING, Failure.IMAGE, Failure.CRASH) or _begins_minor(
+            cluster, place
+        ):
+            continue
+        return restart(cluster, place, "CorrectingMember", f"{place.name} does not run")
+    return None
+
+
+def _begins_minor(cluster: Cluster, place: Place) -> bool:
+    """Whether the pod still has the version that last ran, and the next version is of another minor."""
+    last, hop = parsed(place.started_version), parsed(cluster.hop)
+    if place.pod is None or last is None or hop is None or place.pod.version != place.started_version:
+        return False
+    return hop.minor != last.minor
+
+
+def restart(cluster: Cluster, place: Place, reason: str, why: str) -> Decision:
+    """Returns the step that gives a pod the spec's version and shape.
+
+    If only the image differs, the pod is patched in place, so it keeps its address. Otherwise it is deleted
+    and created again on the same volume.
+    """
+    pod, hop = place.pod, cluster.hop
+    assert pod is not None, "the caller found it outdated"  # noqa: S101
+    version = hop or pod.version
+    if pod.shape == cluster.desired.shape or cluster.desired.ephemeral:
+        message = f"{why}: changing its etcd from {pod.version} to {version}."
+        step = PatchImage(place.name, version)
+        return cluster.guarded(Action.RESTART, place.name, step, reason, message, version=version)
+    message = f"{why}: creating its pod again with etcd {version} and the current spec."
+    return cluster.guarded(
+        Action.RESTART, place.name, DeletePods((place.name,)), reason, message, version=version
+    )
+
+
+def without_members(cluster: Cluster) -> Decision | None:
+    """No member returns a linearizable list: there is no quorum, or the operator cannot see it (law 12)."""
+    if cluster.known:
+        return None
+    lost = [each for each in cluster.voters if each.lost]
+    left = [each for each in cluster.voters if not each.lost]
+    unseen = any(each.health is Signal.UNKNOWN for each in left)
+    if unseen or len(left) >= quorum(cluster.count):
+        blind = f" {cluster.observation.blind}" if cluster.observation.blind else ""
+        message = f"Waiting until {quorum(cluster.count)} of {cluster.count} members serve.{blind}"
+        return Decision(Wait(1.0), "NoQuorum", message)
+    survivors = [f"{each.name} (revision {each.endpoint.revision or 'unknown'})" for each in left]
+    message = (
+        f"The data of {listed([each.name for each in lost])} is lost, so {cluster.count} voters have no "
+        f"quorum. Surviving members: {listed(survivors) or 'none'}. The operator founds nothing over them. "
+        "Restore the lost volumes, or recover from a survivor or a backup as the how-to on recovery shows."
+    )
+    return Decision(Blocked(), "QuorumLost", message)
+
+
+def remove_lost(cluster: Cluster) -> Decision | None:
+    """A member's volume is lost or wiped: remove the member. After that, add a new one (law 5, facts E.1)."""
+    for place in cluster.claimed_first((*cluster.learners, *cluster.voters), Action.REMOVE):
+        if place.lost:
+            return remove(cluster, place, "ReplacingMember", f"The data of {place.name} is lost")
+    return None
+
+
+def remove_crashing(cluster: Cluster) -> Decision | None:
+    """A member crashes for minutes although the others run the same version and shape: replace it.
+
+    If no healthy member runs what it runs, the spec can be the reason, and a new member would crash as well.
+    """
+    for place in cluster.claimed_first(cluster.voters, Action.REMOVE):
+        pod = place.pod
+        if pod is None or pod.failure is not Failure.CRASH or not place.down or not pod.failing_since:
+            continue
+        if cluster.observation.now - pod.failing_since < CRASH_PATIENCE:
+            continue
+        alike = [
+            each
+            for each in cluster.voters
+            if each.pod
+            and cluster.healthy(each)
+            and (each.pod.version, each.pod.shape) == (pod.version, pod.shape)
+        ]
+        if alike and cluster.healthy_without(place.name) >= len(cluster.voters) - 1:
+            why = f"{place.name} has been crashing since {pod.failing_since:%H:%M:%S}"
+            return remove(cluster, place, "ReplacingMember", why)
+    return None
+
+
+def remove(cluster: Cluster, place: Place, reason: str, why: str) -> Decision:
+    """Returns the next step of a removal: claim, leave the client Service, move the leader, remove."""
+    member = place.member
+    assert member is not None, "the caller found it in the list"  # noqa: S101
+    if not cluster.can_remove(place):
+        message = f"{why}, but the other members cannot be without it yet. Waiting until they serve."
+        return Decision(Wait(), "WaitingForQuorum", message)
+    step = _removal(cluster, place)
+    if step is None:
+        return Decision(Wait(1.0), "WaitingForLeader", f"{why}. Waiting until the leader is known.")
+    message = f"{why}: removing it from etcd."
+    return cluster.guarded(Action.REMOVE, place.name, step, reason, message, member_id=member.id)
+
+
+def _removal(cluster: Cluster, place: Place) -> Unserve | MoveLeader | RemoveMember | None:
+    member = place.member
+    assert member is not None, "remove found it"  # noqa: S101
+    if place.pod and place.pod.serving and not place.pod.deleting:
+        return Unserve((place.name,))
+    if member.learner or place.down:
+        return RemoveMember(place.name, member.id)
+    if not cluster.leader_id:
+        return None
+    if not cluster.leads(place):
+        return RemoveMember(place.name, member.id)
+    others = [each for each in cluster.voters if each.name != place.name and cluster.healthy(each)]
+    others.sort(key=lambda each: (cluster.doomed(each), each.health is not Signal.HEALTHY, not each.linked))
+    successor = next((each for each in others if each.member), None)
+    if successor is None or successor.member is None:
+        return None
+    return MoveLeader(successor.name, successor.member.id)

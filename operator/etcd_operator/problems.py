@@ -1,0 +1,78 @@
+"""Names what is wrong with a cluster, whatever the next step is."""
+
+from etcd_operator.model import Failure, Problem, Signal
+from etcd_operator.seats import Cluster, Place, listed
+
+_FAILURES = {
+    Failure.PENDING: ("MemberPending", "cannot be scheduled, or its volume is not ready"),
+    Failure.IMAGE: ("ImageUnavailable", "cannot start its container"),
+    Failure.CRASH: ("MemberCrashing", "runs etcd, which exits again and again"),
+    Failure.REFUSED_EMPTY: ("VolumeWiped", "refuses to start, because its volume is empty"),
+}
+
+
+def problems(cluster: Cluster) -> tuple[Problem, ...]:
+    """Returns the problems of a cluster, the most important first."""
+    found = [problem for each in cluster.places.values() if (problem := _of_member(cluster, each))]
+    return (*found, *_of_volumes(cluster), *_of_cluster(cluster))
+
+
+def _of_member(cluster: Cluster, place: Place) -> Problem | None:
+    pod = place.pod
+    if pod and pod.failure and not pod.deleting:
+        reason, what = _FAILURES[pod.failure]
+        detail = f": {pod.detail}" if pod.detail else ""
+        return Problem(reason, f"The pod {place.name} {what}{detail}.")
+    if not cluster.record.founded or place not in cluster.voters or place.health is Signal.HEALTHY:
+        return None
+    if place.down:
+        return Problem("MemberDown", f"The member {place.name} does not serve.")
+    blind = f" {cluster.observation.blind}" if cluster.observation.blind else ""
+    return Problem("MemberUnknown", f"The operator cannot see whether the member {place.name} serves.{blind}")
+
+
+def _of_volumes(cluster: Cluster) -> list[Problem]:
+    if not cluster.record.founded:
+        return []
+    lost = [each.name for each in cluster.voters if not each.intact]
+    terminating = [
+        each.name for each in cluster.voters if each.intact and each.volume and each.volume.deleting
+    ]
+    found = []
+    if lost:
+        found.append(Problem("VolumeLost", f"The volumes of these members are lost: {listed(lost)}."))
+    if terminating:
+        message = f"The PVCs of these members are Terminating, so they are replaced: {listed(terminating)}."
+        found.append(Problem("VolumeTerminating", message))
+    return found
+
+
+def _of_cluster(cluster: Cluster) -> list[Problem]:
+    found = []
+    if cluster.strangers:
+        ids = listed([f"{each.id:x}" for each in cluster.strangers])
+        message = (
+            f"A user has added these members to etcd: {ids}. The operator never removes them, and voters "
+            "count for the quorum. Remove them with etcdctl member remove."
+        )
+        found.append(Problem("MembersAddedByUser", message))
+    foreign = [each.name for each in cluster.observation.pods if each.owner != cluster.uid]
+    if foreign and cluster.record.founded:
+        message = f"Pods that this EtcdCluster does not own have its label: {listed(foreign)}. Delete them."
+        found.append(Problem("ForeignPods", message))
+    alarms = sorted({alarm for each in cluster.voters for alarm in each.endpoint.alarms})
+    if alarms:
+        found.append(Problem("Alarm", f"etcd has the alarms {listed(alarms)}."))
+    if cluster.record.founded and cluster.refusal == "downgrade":
+        message = (
+            f"etcd {cluster.lowest} cannot be downgraded to {cluster.desired.version}. Set spec.version to "
+            f"{cluster.lowest} or newer."
+        )
+        found.append(Problem("DowngradeRefused", message))
+    if cluster.record.founded and cluster.refusal == "jump":
+        message = (
+            f"The upgrade policy stops at each minor release, so etcd {cluster.lowest} does not go to "
+            f"{cluster.desired.version} in one edit. Set spec.version to the next minor release."
+        )
+        found.append(Problem("UpgradeStepRequired", message))
+    return found

@@ -1,0 +1,232 @@
+"""Adds and removes voters, one at a time, until the cluster has the size of the spec."""
+
+from datetime import timedelta
+
+from msgspec.structs import replace
+
+from etcd_operator.healing import remove
+from etcd_operator.model import (
+    Action,
+    AddLearner,
+    Announce,
+    Claim,
+    Configuration,
+    CreatePods,
+    CreateVolumes,
+    Decision,
+    DeletePods,
+    DeleteVolumes,
+    Failure,
+    Flip,
+    Mark,
+    MarkVolumes,
+    PodPlan,
+    Promote,
+    Rejoin,
+    Signal,
+    Wait,
+)
+from etcd_operator.seats import Cluster, Place, configured, new_names
+
+LEARNER_PATIENCE = timedelta(minutes=1)
+"""How long a learner crashes before it is given up. It has no vote and no data of its own."""
+
+
+def remove_learner(cluster: Cluster) -> Decision | None:
+    """A learner is not wanted any more, or does not come up: remove it. It has no vote (facts E.1).
+
+    Etcd allows one learner by default, so a stale one would block every later addition.
+    """
+    for place in cluster.learners:
+        if not _wanted(cluster):
+            return remove(cluster, place, "GivingUpMember", f"The spec no longer asks for {place.name}")
+        if _crashes(cluster, place) and place.member and place.member.started:
+            return remove(cluster, place, "GivingUpMember", f"{place.name} keeps crashing as a learner")
+    return None
+
+
+def restart_learner(cluster: Cluster) -> Decision | None:
+    """A learner has not started and its pod crashes: create the pod again.
+
+    Its pod exits until etcd lists it, so the kubelet may wait for minutes before it starts the container.
+    With emptyDir the pod is the volume, so it stays.
+    """
+    if cluster.desired.ephemeral:
+        return None
+    for place in cluster.learners:
+        if _crashes(cluster, place) and place.member and not place.member.started:
+            message = f"Creating the pod of {place.name} again, because the kubelet delays its next start."
+            return Decision(DeletePods((place.name,)), "AddingMember", message)
+    return None
+
+
+def _wanted(cluster: Cluster) -> bool:
+    return len(cluster.keepers) < cluster.desired.size
+
+
+def _crashes(cluster: Cluster, place: Place) -> bool:
+    pod = place.pod
+    if pod is None or pod.failure is not Failure.CRASH or pod.failing_since is None or not place.down:
+        return False
+    return cluster.observation.now - pod.failing_since >= LEARNER_PATIENCE
+
+
+def give_up_addition(cluster: Cluster) -> Decision | None:
+    """A claimed addition that etcd does not list is not wanted any more: drop the claim.
+
+    The pod and the volume are deleted after that, like those of every seat that etcd does not list.
+    """
+    if not cluster.adding or not cluster.known or _wanted(cluster):
+        return None
+    if cluster.places[cluster.adding].member:
+        return None
+    record = replace(cluster.record, claim=None)
+    message = f"The spec no longer asks for {cluster.adding}."
+    return Decision(Announce(record), "GivingUpMember", message)
+
+
+def remove_excess(cluster: Cluster) -> Decision | None:
+    """There are more voters than the spec asks for: remove one, and not the leader (law 7)."""
+    if not cluster.known or len(cluster.voters) <= cluster.desired.size:
+        return None
+    claim = cluster.record.claim
+    claimed = claim.name if claim and claim.action is Action.REMOVE else ""
+    health = {Signal.UNHEALTHY: 0, Signal.HEALTHY: 1, Signal.UNKNOWN: 2}
+
+    def preference(place: Place) -> tuple[bool, int, bool, bool, str]:
+        return (
+            not cluster.doomed(place),
+            health[place.health],
+            cluster.leads(place),
+            place.name != claimed,
+            place.name,
+        )
+
+    victim = min(cluster.voters, key=preference)
+    if victim.health is Signal.UNKNOWN:
+        return Decision(Wait(), "WaitingForMembers", "Waiting until the operator can see the members.")
+    return remove(
+        cluster,
+        victim,
+        "RemovingMember",
+        f"Scaling from {len(cluster.voters)} to {cluster.desired.size} voters: {victim.name} leaves",
+    )
+
+
+def claim_addition(cluster: Cluster) -> Decision | None:
+    """There are too few voters: claim a new name, or adopt the learner of an operator that was killed."""
+    if not cluster.known or not _wanted(cluster):
+        return None
+    if cluster.learners:
+        learner = cluster.learners[0]
+        if learner.name == cluster.adding:
+            return None
+        record = replace(cluster.record, claim=Claim(Action.ADD, learner.name, since=cluster.observation.now))
+        message = f"Continuing the addition of {learner.name}, which a killed operator began."
+        return Decision(Announce(record), "AddingMember", message)
+    if cluster.adding and cluster.places[cluster.adding].member is None:
+        return None
+    if any(each.learner for each in cluster.strangers):
+        message = (
+            "A user has added a learner, and etcd allows one at a time. Promote or remove it with etcdctl."
+        )
+        return Decision(Wait(30.0), "WaitingForLearner", message)
+    if not cluster.can_add:
+        message = "A member is missing, but etcd refuses additions until more of the members serve."
+        return Decision(Wait(), "WaitingForQuorum", message)
+    (name,), counter = new_names(cluster.observation, cluster.record.incarnation, 1)
+    claim = Claim(Action.ADD, name, since=cluster.observation.now)
+    message = f"Growing from {len(cluster.keepers)} to {cluster.desired.size} voters: adding {name}."
+    return Decision(
+        Announce(replace(cluster.record, claim=claim, next_member=counter)), "AddingMember", message
+    )
+
+
+def _refused(cluster: Cluster) -> Decision | None:
+    """Returns why etcd would refuse an addition now. None: it accepts it."""
+    if any(each.learner for each in cluster.strangers):
+        message = (
+            "A user has added a learner, and etcd allows one at a time. Promote or remove it with etcdctl."
+        )
+        return Decision(Wait(30.0), "WaitingForLearner", message)
+    if not cluster.can_add:
+        message = "A member is missing, but etcd refuses additions until more of the members serve."
+        return Decision(Wait(), "WaitingForQuorum", message)
+    return None
+
+
+def prepare_addition(cluster: Cluster) -> Decision | None:
+    """The claimed seat is not in etcd yet: create its volume and its pod first.
+
+    The pod's address must be in the EndpointSlice before etcd dials it, or DNS caches its absence.
+    Until it is added, etcd exits in the pod and is restarted by the kubelet.
+    """
+    name = cluster.adding
+    if not name or not cluster.known or not _wanted(cluster):
+        return None
+    place = cluster.places[name]
+    if place.member is not None:
+        return None
+    reason, version = "AddingMember", cluster.version_to_join
+    if place.volume is None and not cluster.desired.ephemeral:
+        return Decision(CreateVolumes((name,)), reason, f"Creating the volume of {name}.")
+    if place.volume and (place.volume.deleting or place.volume.lost):
+        return _start_over(cluster, place)
+    peers = (*cluster.peers, name)
+    if place.pod is None:
+        pod = PodPlan(name, version, Configuration.JOINING, peers=peers)
+        return Decision(CreatePods((pod,)), reason, f"Creating the pod of {name}.")
+    if place.pod.deleting:
+        return Decision(Wait(1.0), reason, f"Waiting until the pod of {name} is gone.")
+    if (place.pod.version, place.pod.shape) != (version, cluster.desired.shape):
+        return Decision(
+            DeletePods((name,)), reason, f"Creating the pod of {name} again with the current spec."
+        )
+    if place.pod.peers != {*peers}:
+        return Decision(Rejoin(name, peers), reason, f"Configuring {name} with the current members.")
+    if not place.pod.addressed:
+        return Decision(Wait(1.0), reason, f"Waiting until the pod of {name} has an address.")
+    if refused := _refused(cluster):
+        return refused
+    message = f"Adding {name} to etcd as a learner."
+    return cluster.guarded(Action.ADD, name, AddLearner(name), reason, message)
+
+
+def _start_over(cluster: Cluster, place: Place) -> Decision:
+    """The volume of a seat that etcd has never listed is lost: delete the seat, and claim another name."""
+    name = place.name
+    if place.pod and not place.pod.deleting:
+        return Decision(
+            DeletePods((name,)), "AddingMember", f"The volume of {name} is lost: deleting its pod."
+        )
+    if place.volume and not place.volume.deleting:
+        return Decision(DeleteVolumes((name,)), "AddingMember", f"The volume of {name} is lost: deleting it.")
+    return Decision(Wait(1.0), "AddingMember", f"Waiting until the volume of {name} is gone.")
+
+
+def finish_addition(cluster: Cluster) -> Decision | None:
+    """The claimed seat is a learner: once it has caught up, poison it, mark its volume and promote it."""
+    place = cluster.places.get(cluster.adding)
+    if place is None or place.member is None or not place.member.learner:
+        return None
+    pod, volume, member = place.pod, place.volume, place.member
+    if pod is None or pod.deleting or volume is None:
+        return Decision(Wait(1.0), "AddingMember", f"Waiting until the pod of {place.name} runs.")
+    joining = configured(place, Configuration.JOINING)
+    if joining and not member.started and pod.peers != {*cluster.peers}:
+        message = f"Configuring {place.name} with the current members."
+        return Decision(Rejoin(place.name, cluster.peers), "AddingMember", message)
+    if not member.started or not place.linked:
+        return Decision(Wait(1.0), "AddingMember", f"Waiting until {place.name} has caught up.")
+    if configured(place, Configuration.JOINING, Configuration.FOUNDING):
+        message = f"Configuring {place.name} to refuse an empty volume."
+        return Decision(Flip((place.name,)), "AddingMember", message)
+    if not volume.started or volume.member_id != member.id:
+        mark = Mark(place.name, True, member.id, place.started_version, volume.voters, volume.epoch)
+        message = f"Recording the member on the volume of {place.name}."
+        return Decision(MarkVolumes((mark,)), "AddingMember", message)
+    if not cluster.can_add:
+        return Decision(Wait(), "WaitingForQuorum", "Waiting until the voters serve, to promote the learner.")
+    message = f"Giving {place.name} a vote."
+    step = Promote(place.name, member.id)
+    return cluster.guarded(Action.ADD, place.name, step, "AddingMember", message, member_id=member.id)

@@ -1,0 +1,365 @@
+"""Joins what is observed about each seat, and answers the questions that the rules of the plan ask."""
+
+from collections.abc import Iterable
+from functools import cached_property, lru_cache
+from hashlib import sha256
+
+import msgspec
+from msgspec.structs import replace
+
+from etcd_operator import versions
+from etcd_operator.model import (
+    Action,
+    Announce,
+    Claim,
+    Configuration,
+    Decision,
+    EndpointState,
+    Failure,
+    MemberState,
+    Observation,
+    PodState,
+    Seat,
+    Signal,
+    Step,
+    VolumeState,
+)
+
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
+
+
+class Place(msgspec.Struct, frozen=True):
+    """One seat: everything that has its name.
+
+    Attributes:
+        name: The name.
+        seat: What the status records. None: it is not a recorded voter.
+        volume: Its PVC.
+        pod: Its pod.
+        member: Its member in the linearizable list.
+        endpoint: What the member in the pod answers.
+    """
+
+    name: str
+    seat: Seat | None
+    volume: VolumeState | None
+    pod: PodState | None
+    member: MemberState | None
+    endpoint: EndpointState
+
+    @property
+    def health(self) -> Signal:
+        """Whether etcd runs in the pod. Without a pod it does not. A Terminating pod may still serve."""
+        if self.pod is None:
+            return Signal.UNHEALTHY
+        if self.pod.deleting:
+            return Signal.UNKNOWN
+        return self.endpoint.health
+
+    @property
+    def down(self) -> bool:
+        """Whether etcd certainly does not run."""
+        return self.health is Signal.UNHEALTHY
+
+    @property
+    def linked(self) -> bool:
+        """Whether etcd runs, has caught up with the leader, and has no alarm that forbids changes."""
+        at_rest = self.health is Signal.HEALTHY and self.endpoint.linked is Signal.HEALTHY
+        return at_rest and "CORRUPT" not in self.endpoint.alarms
+
+    @property
+    def intact(self) -> bool:
+        """Whether the seat still has its own volume, with its data as far as Kubernetes and etcd report."""
+        volume, pod = self.volume, self.pod
+        if volume is None or volume.lost or volume.removed:
+            return False
+        if self.seat is not None and self.seat.volume_uid not in ("", volume.uid):
+            return False
+        if volume.deleting and pod is None:
+            return False
+        return pod is None or pod.failure is not Failure.REFUSED_EMPTY
+
+    @property
+    def lost(self) -> bool:
+        """Whether the data is gone: the volume is not intact, and etcd certainly does not run."""
+        return not self.intact and self.down
+
+    @property
+    def started_version(self) -> str:
+        """The version that last ran on the volume. "": unknown."""
+        if self.health is Signal.HEALTHY and self.endpoint.version:
+            return self.endpoint.version
+        return self.volume.version if self.volume else ""
+
+
+class Cluster:
+    """An observation, joined by seats. Seats are in the order of their names.
+
+    Attributes:
+        observation: The observation.
+        record: Its record.
+        desired: Its spec.
+        known: Whether there is a linearizable member list of this very cluster.
+        places: All seats that belong to this object, by name.
+        strangers: The members that a user has added.
+        voters: The seats that vote. Without a member list: the recorded ones, those whose volumes are marked
+            as started, and the one that a claim promotes.
+        learners: The seats in the member list that do not vote.
+        count: The number of all voters, including those that a user has added.
+        adding: The name of the seat that a claim adds. "": none.
+    """
+
+    def __init__(self, observation: Observation) -> None:
+        self.observation = observation
+        self.record = observation.record
+        self.desired = observation.desired
+        claim = self.record.claim
+        self.adding = claim.name if claim and claim.action is Action.ADD else ""
+        self.known = (
+            observation.members is not None
+            and observation.members_cluster_id == self.record.cluster_id
+            and self.record.founded
+        )
+        self.places = self._join()
+        in_list = observation.members if self.known and observation.members else ()
+        self.strangers = tuple(
+            each for each in in_list if each.name not in self.places or self.places[each.name].member is None
+        )
+        places = self.places.values()
+        self.learners = tuple(each for each in places if each.member and each.member.learner)
+        if self.known:
+            self.voters = tuple(each for each in places if each.member and not each.member.learner)
+            self.count = sum(not each.learner for each in in_list)
+        else:
+            self.voters = tuple(each for each in places if each.seat or self._may_vote(each))
+            self.count = len(self.voters)
+
+    def _join(self) -> dict[str, Place]:
+        observation, record = self.observation, self.record
+        seats = {each.name: each for each in record.seats}
+        volumes = {each.name: each for each in observation.volumes if each.name in seats or self._own(each)}
+        pods = {each.name: each for each in observation.pods if each.owner == observation.uid}
+        ours = {*seats, *(name for name, each in volumes.items() if not each.removed), self.adding} - {""}
+        in_list = observation.members if self.known and observation.members else ()
+        members = {each.name: each for each in in_list if each.name in ours or self._named(each.name)}
+        endpoints = {each.name: each for each in observation.endpoints}
+        return {
+            name: Place(
+                name,
+                seats.get(name),
+                volumes.get(name),
+                pods.get(name),
+                members.get(name),
+                endpoints.get(name) or EndpointState(name=name),
+            )
+            for name in sorted({*seats, *volumes, *pods, *members, self.adding} - {""})
+        }
+
+    def _may_vote(self, place: Place) -> bool:
+        claim = self.record.claim
+        promoting = claim is not None and claim.member_id != 0 and place.name == self.adding
+        return promoting or (place.volume is not None and place.volume.started and not place.volume.removed)
+
+    def _own(self, volume: VolumeState) -> bool:
+        """Whether this incarnation created the volume, maybe for a deleted EtcdCluster of this name."""
+        resumed = self.record.cluster_id != 0 and volume.cluster_id == self.record.cluster_id
+        return volume.incarnation == self.record.incarnation and (volume.owner == self.uid or resumed)
+
+    def _named(self, name: str) -> bool:
+        """Whether this incarnation has given the name to a seat, of which nothing but the member is left."""
+        observation, record = self.observation, self.record
+        return any(
+            name == member_name(observation.name, observation.uid, record.incarnation, counter)
+            for counter in range(record.next_member)
+        )
+
+    @property
+    def uid(self) -> str:
+        """The UID of the EtcdCluster."""
+        return self.observation.uid
+
+    def healthy(self, place: Place) -> bool:
+        """Whether the seat is a voter of this cluster that serves."""
+        if place.health is not Signal.HEALTHY or place.endpoint.cluster_id != self.record.cluster_id:
+            return False
+        return place.member is None or place.endpoint.member_id == place.member.id
+
+    def healthy_without(self, *names: str) -> int:
+        """Returns the number of healthy voters that do not have these names."""
+        return sum(self.healthy(each) for each in self.voters if each.name not in names)
+
+    def can_restart(self, place: Place) -> bool:
+        """Whether a quorum of voters serves while this voter restarts. One and two voters never have it."""
+        return self.count <= 2 or self.healthy_without(place.name) >= quorum(self.count)
+
+    def can_remove(self, place: Place) -> bool:
+        """Whether a quorum of the voters that stay serves. A learner has no part in it."""
+        if place.member is None or place.member.learner:
+            return True
+        return self.count > 1 and self.healthy_without(place.name) >= quorum(self.count - 1)
+
+    @cached_property
+    def can_add(self) -> bool:
+        """Whether etcd accepts one more member (strict-reconfig-check, facts E.1)."""
+        healthy = self.healthy_without()
+        return healthy == self.count == 1 or healthy >= quorum(self.count + 1)
+
+    @cached_property
+    def leader_id(self) -> int:
+        """The member ID of the leader, as the healthy voter with the highest term knows it. 0: unknown."""
+        answers = [each.endpoint for each in self.voters if self.healthy(each) and each.endpoint.leader_id]
+        return max(answers, key=lambda each: each.term).leader_id if answers else 0
+
+    def leads(self, place: Place) -> bool:
+        """Whether the seat is the leader."""
+        return place.member is not None and place.member.id == self.leader_id
+
+    def doomed(self, place: Place) -> bool:
+        """Whether the voter loses its data when its pod is next deleted, or has lost it.
+
+        Its PVC is Terminating or gone, or its data is in an emptyDir and the pod must be created again.
+        """
+        volume, pod = place.volume, place.pod
+        outdated = self.desired.ephemeral and pod is not None and pod.shape != self.desired.shape
+        return not place.intact or (volume is not None and volume.deleting) or outdated
+
+    def claimed_first(self, places: Iterable[Place], action: Action) -> tuple[Place, ...]:
+        """Returns seats, with the one that the claim names first: a change that has begun goes on."""
+        claim = self.record.claim
+        name = claim.name if claim and claim.action is action else ""
+        return tuple(sorted(places, key=lambda each: each.name != name))
+
+    @cached_property
+    def keepers(self) -> tuple[Place, ...]:
+        """The voters that are not doomed."""
+        return tuple(each for each in self.voters if not self.doomed(each))
+
+    @cached_property
+    def peers(self) -> tuple[str, ...]:
+        """The names of all members in the list. "" stands for members that a user has added."""
+        strangers = ("",) if self.strangers else ()
+        ours = (each.name for each in self.places.values() if each.member)
+        return (*strangers, *ours)
+
+    @cached_property
+    def lowest(self) -> versions.Version | None:
+        """The lowest version that last ran on the voters' volumes. None: unknown."""
+        known = [version for each in self.voters if (version := parsed(each.started_version))]
+        return min(known, default=None)
+
+    @cached_property
+    def refusal(self) -> str:
+        """Why the operator does not go to the version of the spec. "": it does."""
+        lowest, target = self.lowest, parsed(self.desired.version)
+        if lowest is None or target is None:
+            return ""
+        if target.release < lowest.release:
+            return "downgrade"
+        if not self.desired.automatic and versions.minors_between(lowest, target) > 1:
+            return "jump"
+        return ""
+
+    @cached_property
+    def hop(self) -> str:
+        """The version that all voters should run next. "": the version of the spec is refused."""
+        lowest, target = self.lowest, parsed(self.desired.version)
+        if lowest is None or target is None:
+            return self.desired.version
+        if self.refusal:
+            return ""
+        steps = versions.path(lowest, target)
+        return str(steps[0]) if steps else self.desired.version
+
+    def outdated(self, place: Place) -> bool:
+        """Whether the pod differs from what the spec asks for next."""
+        pod, hop = place.pod, self.hop
+        return pod is not None and (
+            (hop != "" and pod.version != hop)
+            or (pod.shape != self.desired.shape and not self.desired.ephemeral)
+        )
+
+    def version_to_create(self, place: Place) -> str:
+        """Returns the version of a new pod on the seat's volume: the last one that ran, or the claimed."""
+        claim, hop = self.record.claim, self.hop
+        if claim and (claim.action, claim.name, claim.version) == (Action.RESTART, place.name, hop):
+            return hop
+        return place.started_version or self.version_to_join
+
+    @property
+    def version_to_join(self) -> str:
+        """The version of a new member: the lowest one that runs."""
+        return str(self.lowest) if self.lowest else self.desired.version
+
+    def guarded(
+        self,
+        action: Action,
+        name: str,
+        step: Step,
+        reason: str,
+        message: str,
+        *,
+        member_id: int = 0,
+        version: str = "",
+    ) -> Decision:
+        """Returns the step if its claim is recorded, otherwise the step that records the claim (law 9)."""
+        interrupts = self.count <= 2 and action is not Action.ADD
+        wanted = Claim(action, name, member_id, version, interrupts)
+        current = self.record.claim
+        if current and replace(current, since=None) == wanted:
+            return Decision(step, reason, message)
+        claim = replace(wanted, since=self.observation.now)
+        if interrupts:
+            message = (
+                f"{message} Clients can notice an interruption, because the cluster has {self.count} voters."
+            )
+        return Decision(Announce(replace(self.record, claim=claim)), reason, message)
+
+
+def quorum(voters: int) -> int:
+    """Returns how many of the given number of voters must agree."""
+    return voters // 2 + 1
+
+
+@lru_cache(maxsize=256)
+def parsed(version: str) -> versions.Version | None:
+    """Returns a version, or None if the text is not a version."""
+    try:
+        return versions.Version.parse(version)
+    except ValueError:
+        return None
+
+
+@lru_cache(maxsize=1024)
+def member_name(cluster: str, uid: str, incarnation: int, counter: int) -> str:
+    """Returns the name of a new member. The counter is recorded, so a repeated step finds the same name."""
+    number = int.from_bytes(sha256(f"{uid}/{incarnation}/{counter}".encode()).digest()[:8])
+    suffix = ""
+    for _ in range(5):
+        number, digit = divmod(number, len(_ALPHABET))
+        suffix += _ALPHABET[digit]
+    return f"{cluster}-{suffix}"
+
+
+def new_names(observation: Observation, incarnation: int, count: int) -> tuple[tuple[str, ...], int]:
+    """Returns the given number of member names that were never used, and the next counter."""
+    used = {each.name for each in observation.volumes} | {each.name for each in observation.pods}
+    used |= {each.name for each in observation.record.seats}
+    used |= {each.name for each in observation.members or ()}
+    names: list[str] = []
+    counter = observation.record.next_member
+    while len(names) < count:
+        name = member_name(observation.name, observation.uid, incarnation, counter)
+        counter += 1
+        if name not in used and name not in names:
+            names.append(name)
+    return tuple(names), counter
+
+
+def configured(place: Place, *configurations: Configuration) -> bool:
+    """Whether the seat has a pod, not Terminating, with one of these configurations."""
+    return place.pod is not None and not place.pod.deleting and place.pod.configuration in configurations
+
+
+def listed(names: tuple[str, ...] | list[str]) -> str:
+    """Returns names for a sentence."""
+    return ", ".join(names)

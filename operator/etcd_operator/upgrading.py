@@ -1,0 +1,55 @@
+"""Brings pods to the version and the shape of the spec, one member at a time."""
+
+from datetime import timedelta
+
+from etcd_operator.healing import restart
+from etcd_operator.model import Action, Decision, Wait
+from etcd_operator.seats import Cluster, listed, parsed
+
+CLUSTER_VERSION_DELAY = timedelta(seconds=15)
+"""How long after the last restart the next minor begins. The leader raises etcd's cluster version to that of
+the lowest member every 5 s, and a member of the next minor refuses to start before that."""
+
+
+def upgrade(cluster: Cluster) -> Decision | None:
+    """Pods differ from the spec: restart one, followers before the leader (law 8, facts E.2).
+
+    All members must serve, be linked and have caught up before each restart, and there must be no learner.
+    The leader hands over by itself when it stops, which was measured to interrupt less than MoveLeader.
+    """
+    outdated = [each for each in cluster.voters if cluster.outdated(each)]
+    if not outdated or not cluster.known:
+        return None
+    place = min(cluster.claimed_first(outdated, Action.RESTART), key=cluster.leads)
+    if waiting := _obstacles(cluster):
+        message = f"{len(outdated)} members differ from the spec. Waiting for {waiting} before the next one."
+        return Decision(Wait(), "WaitingForMembers", message)
+    if not cluster.can_restart(place):
+        message = f"Restarting {place.name} would leave no quorum, because a user's member counts as a voter."
+        return Decision(Wait(30.0), "WaitingForQuorum", message)
+    number = len(cluster.voters) - len(outdated) + 1
+    return restart(
+        cluster, place, "UpdatingMember", f"{place.name}, member {number} of {len(cluster.voters)}"
+    )
+
+
+def _obstacles(cluster: Cluster) -> str:
+    """Returns what an upgrade waits for. "": nothing."""
+    if cluster.learners or any(each.learner for each in cluster.strangers):
+        return "the learner"
+    waiting = [each.name for each in cluster.voters if not (cluster.healthy(each) and each.linked)]
+    if waiting:
+        return listed(waiting)
+    return "etcd to raise its cluster version" if _too_early(cluster) else ""
+
+
+def _too_early(cluster: Cluster) -> bool:
+    """Whether the next minor begins right after the last restart of the current one.
+
+    The claim of an earlier member of the same step has the same version, so only a new minor waits.
+    """
+    claim, lowest, hop = cluster.record.claim, cluster.lowest, parsed(cluster.hop)
+    if claim is None or claim.action is not Action.RESTART or claim.since is None or not lowest or not hop:
+        return False
+    begins = hop.minor > lowest.minor and claim.version != cluster.hop
+    return begins and cluster.observation.now - claim.since < CLUSTER_VERSION_DELAY

@@ -1,0 +1,704 @@
+"""An abstract world for the plan: clusters as multisets of member states, explored breadth first.
+
+A member is a small tuple, and a world is a sorted tuple of members with a few global values, so that worlds
+that differ only in names are one state. The world knows the truth about volumes and members. `observe` shows
+the plan what a real observation would show of it. The rules of etcd and of Kubernetes were measured: an empty
+volume starts or refuses by its configuration, a Terminating PVC stays while its pod lives, and etcd lists its
+members only with a quorum.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from etcd_operator import model as m
+from etcd_operator import versions
+from etcd_operator.seats import member_name, parsed, quorum
+
+NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
+LONG_AGO = NOW - timedelta(minutes=10)
+UID = "uid"
+VERSIONS = ("3.5.33", "3.6.14", "3.7.1", "3.6.99")
+BAD = 3  # the index of a version whose image does not exist
+
+# Volumes.
+NONE, EMPTY, DATA, CORRUPT = range(4)
+# Pods. GONE: there is no pod. AWAY: it runs on a node that cannot be seen.
+GONE, NEW, UP, IMAGE, PENDING, CRASH, REFUSED, AWAY, ENDING = range(9)
+POD_NAMES = ("gone", "new", "up", "image", "pending", "crash", "refused", "away", "ending")
+# Roles in etcd.
+OUT, LISTED, LEARNER, VOTER = range(4)
+# Recorded seats: not a seat, without a UID, with the UID of its volume, with the UID of a lost volume.
+UNSEATED, SEATED, OWN, OTHER = range(4)
+F, J, P = m.Configuration.FOUNDING, m.Configuration.JOINING, m.Configuration.POISONED
+
+
+class Member(NamedTuple):
+    """The truth about one member."""
+
+    volume: int = NONE
+    terminating: bool = False
+    marked: bool = False
+    fresh: bool = False  # the annotation of all voters is current
+    ran: int = -1  # the annotated version
+    pod: int = GONE
+    configuration: m.Configuration = P
+    peers_right: bool = True
+    serving: bool = False
+    version: int = 0
+    shaped: bool = True  # the pod has the shape of the spec
+    role: int = OUT
+    seat: int = UNSEATED
+    leads: bool = False
+    claim: m.Action | None = None
+    amnesiac: bool = False  # a voter that started on an empty volume under its old ID
+
+
+class World(NamedTuple):
+    """The truth about one cluster."""
+
+    members: tuple[Member, ...]
+    size: int
+    target: int = 0
+    founded: bool = True
+    phase: m.Phase | None = None
+    edited: bool = False  # the spec was edited since the founding was recorded
+    written: bool = True  # clients have written
+    announced: bool = False  # the claim announces an interruption
+    promoting: bool = False  # the claim says that the member may have a vote
+    stranger: int = OUT  # the role of a member that a user has added
+    blind: bool = False
+    strikes: int = 0
+    edits: int = 0
+    delete: bool = False
+    ephemeral: bool = False
+
+
+ERASED = Member()
+NAMES = sorted(member_name("c", UID, 1, counter) for counter in range(32))
+
+
+class Violation(AssertionError):
+    """A step breaks a law."""
+
+
+# ----------------------------------------------------------------------------------------------- queries
+
+
+def voters(world: World) -> list[Member]:
+    return [each for each in world.members if each.role == VOTER]
+
+
+def count(world: World) -> int:
+    if not world.founded:
+        return sum(each.seat != UNSEATED for each in world.members)
+    return len(voters(world)) + (world.stranger == VOTER)
+
+
+def serving_voters(world: World) -> list[Member]:
+    return [each for each in voters(world) if each.pod in (UP, AWAY) and each.volume == DATA]
+
+
+def has_quorum(world: World) -> bool:
+    """Whether enough voters run, as etcd sees it. A member on a node out of sight still runs."""
+    return bool(count(world)) and len(serving_voters(world)) >= quorum(count(world))
+
+
+def seen(world: World) -> bool:
+    """Whether the operator gets a linearizable list."""
+    return has_quorum(world) and not world.blind and any(each.pod == UP for each in serving_voters(world))
+
+
+def name_of(index: int) -> str:
+    return NAMES[index]
+
+
+# ------------------------------------------------------------------------------------------- observation
+
+
+def observe(world: World) -> m.Observation:
+    """Returns what the operator sees."""
+    names = {index: name_of(index) for index in range(len(world.members))}
+    current = tuple(names[i] for i, each in enumerate(world.members) if each.role == VOTER)
+    listed_names = {names[i] for i, each in enumerate(world.members) if each.role != OUT}
+    if world.stranger != OUT:
+        listed_names.add("")
+    volumes, pods, members, endpoints, recorded_seats = [], [], [], [], []
+    claim = None
+    leader = next((i + 1 for i, each in enumerate(world.members) if each.leads), 0)
+    answering = seen(world)
+    for index, each in enumerate(world.members):
+        name = names[index]
+        uid = f"v{index}"
+        if each.volume != NONE:
+            volumes.append(
+                m.VolumeState(
+                    name=name,
+                    uid=uid,
+                    owner=UID,
+                    incarnation=1,
+                    started=each.marked,
+                    member_id=index + 1 if each.marked else 0,
+                    cluster_id=7 if each.marked else 0,
+                    version=VERSIONS[each.ran] if each.ran >= 0 else "",
+                    voters=current if each.fresh else (),
+                    epoch=1 if each.fresh else 0,
+                    deleting=each.terminating,
+                )
+            )
+        if each.pod != GONE:
+            pods.append(_pod(world, each, name, listed_names))
+            endpoints.append(_endpoint(world, each, index, leader))
+        static = not world.founded and each.seat != UNSEATED
+        if (each.role != OUT or static) and answering:
+            started = each.role in (LEARNER, VOTER)
+            members.append(m.MemberState(index + 1, name, each.role in (LISTED, LEARNER), started))
+        if each.seat != UNSEATED:
+            recorded = {SEATED: "", OWN: uid, OTHER: "other"}[each.seat]
+            recorded_seats.append(m.Seat(name, index + 1 if world.founded else 0, recorded))
+        if each.claim is not None:
+            version = VERSIONS[world.target] if each.claim is m.Action.RESTART else ""
+            with_id = each.claim is m.Action.REMOVE or world.promoting
+            member_id = index + 1 if with_id else 0
+            claim = m.Claim(each.claim, name, member_id, _hop(world, version), world.announced, LONG_AGO)
+    if answering and world.stranger != OUT:
+        members.append(m.MemberState(99, "", world.stranger != VOTER, started=False))
+    founding = None
+    if world.phase is not None:
+        shape = "old" if world.edited else "new"
+        founding = m.Founding(world.phase, VERSIONS[world.target], shape, "", "http/http")
+    record = m.Record(
+        incarnation=1 if recorded_seats or world.founded else 0,
+        next_member=len(NAMES),
+        cluster_id=7 if world.founded else 0,
+        founded=world.founded,
+        founding=founding,
+        seats=tuple(recorded_seats),
+        claim=claim,
+    )
+    desired = m.Desired(
+        size=world.size,
+        version=VERSIONS[world.target],
+        shape="new",
+        delete_scaled=world.delete,
+        ephemeral=world.ephemeral,
+    )
+    return m.Observation(
+        name="c",
+        uid=UID,
+        now=NOW,
+        desired=desired,
+        record=record,
+        volumes=tuple(volumes),
+        pods=tuple(pods),
+        members=tuple(members) if answering else None,
+        members_cluster_id=7 if answering else 0,
+        endpoints=tuple(endpoints),
+    )
+
+
+def _hop(world: World, version: str) -> str:
+    """A claim to restart always has the next version: the world has no outdated claims."""
+    if not version:
+        return ""
+    known = [v for each in voters(world) if (v := _last_version(world, each)) >= 0]
+    lowest, target = (parsed(VERSIONS[each]) for each in (min(known, default=world.target), world.target))
+    if not lowest or not target or target.release < lowest.release:
+        return version
+    return str((*versions.path(lowest, target), target)[0])
+
+
+def _last_version(world: World, each: Member) -> int:
+    """The version that the plan takes as the last one that ran."""
+    healthy = each.pod == UP and has_quorum(world) and not world.blind and each.volume == DATA
+    return each.version if healthy else each.ran
+
+
+_FAILURES = {
+    IMAGE: m.Failure.IMAGE,
+    PENDING: m.Failure.PENDING,
+    CRASH: m.Failure.CRASH,
+    REFUSED: m.Failure.REFUSED_EMPTY,
+}
+
+
+def _pod(world: World, each: Member, name: str, listed: set[str]) -> m.PodState:
+    peers = {*listed, name} if each.peers_right else {"x"}
+    return m.PodState(
+        name=name,
+        uid=f"p-{name}",
+        owner=UID,
+        version=VERSIONS[each.version],
+        shape="new" if each.shaped else "old",
+        configuration=each.configuration,
+        peers=frozenset(peers),
+        serving=each.serving,
+        addressed=each.pod not in (NEW, PENDING),
+        ran=each.pod not in (NEW, PENDING, IMAGE),
+        ready=each.pod == UP,
+        deleting=each.pod == ENDING,
+        failure=_FAILURES.get(each.pod),
+        failing_since=LONG_AGO if each.pod in _FAILURES else None,
+        node=m.Signal.UNKNOWN if each.pod == AWAY else m.Signal.HEALTHY,
+    )
+
+
+def _endpoint(world: World, each: Member, index: int, leader: int) -> m.EndpointState:
+    healthy, unhealthy, unknown = m.Signal.HEALTHY, m.Signal.UNHEALTHY, m.Signal.UNKNOWN
+    name = name_of(index)
+    if world.blind or each.pod in (AWAY, ENDING):
+        return m.EndpointState(name=name, health=unknown, linked=unknown)
+    if each.pod != UP:
+        return m.EndpointState(name=name, health=unhealthy, linked=unhealthy)
+    serves = has_quorum(world)
+    return m.EndpointState(
+        name=name,
+        health=healthy if serves else unhealthy,
+        linked=healthy if serves else unhealthy,
+        member_id=index + 1,
+        cluster_id=7,
+        leader_id=leader if serves else 0,
+        term=2,
+        raft_index=9,
+        revision=2 if world.written else 1,
+        hash=5,
+        version=VERSIONS[each.version],
+    )
+
+
+# ------------------------------------------------------------------------------------------------- truth
+
+
+def settle(world: World) -> World:
+    """Returns the canonical form: erased members are dropped, a leader is elected, members are sorted."""
+    members = [
+        each
+        for each in world.members
+        if not (
+            each.pod == GONE
+            and each.role == OUT
+            and each.seat == UNSEATED
+            and each.claim is None
+            and each.volume == NONE
+        )
+    ]
+    if world.ephemeral:
+        members = [
+            each._replace(
+                volume=NONE,
+                terminating=False,
+                marked=False,
+                fresh=False,
+                ran=-1,
+                seat=OTHER if each.seat in (OWN, OTHER) else each.seat,
+            )
+            if each.pod == GONE
+            else each
+            for each in members
+        ]
+    world = world._replace(members=tuple(members))
+    if has_quorum(world):
+        can_lead = [i for i, each in enumerate(members) if each in serving_voters(world)]
+        if not any(members[i].leads for i in can_lead):
+            best = max(can_lead, key=lambda i: _key(members[i]))
+            members = [each._replace(leads=i == best) for i, each in enumerate(members)]
+        else:
+            members = [each._replace(leads=each.leads and i in can_lead) for i, each in enumerate(members)]
+    else:
+        members = [each._replace(leads=False) for each in members]
+    members.sort(key=_key)
+    return world._replace(members=tuple(members))
+
+
+def _key(each: Member) -> tuple[object, ...]:
+    return (*each[:-2], each.claim or "", each.amnesiac)
+
+
+def change(world: World, index: int, **values) -> World:
+    members = list(world.members)
+    members[index] = members[index]._replace(**values)
+    return world._replace(members=tuple(members))
+
+
+def change_all(world: World, where: Callable[[Member], bool], **values) -> World:
+    members = tuple(each._replace(**values) if where(each) else each for each in world.members)
+    return world._replace(members=members)
+
+
+def membership_changed(world: World, index: int | None = None) -> World:
+    """The annotations of the voters are outdated, and so are the peers of other pods that join."""
+    world = change_all(world, lambda each: True, fresh=False)
+    members = tuple(
+        each._replace(peers_right=False)
+        if i != index and each.configuration is J and each.pod != GONE and each.role != VOTER
+        else each
+        for i, each in enumerate(world.members)
+    )
+    return world._replace(members=members)
+
+
+# ------------------------------------------------------------------------------------ progress by itself
+
+
+def progress(world: World) -> Iterator[World]:
+    """Yields what may happen next without anybody's doing: one container starts, one pod ends, and so on."""
+    for index, each in enumerate(world.members):
+        for after in _progress_of(world, each):
+            if after != each:
+                yield settle(change(world, index, **after._asdict()))
+
+
+def _progress_of(world: World, each: Member) -> Iterator[Member]:
+    if each.pod == ENDING:
+        gone = each._replace(pod=GONE, serving=False, leads=False)
+        yield gone._replace(volume=NONE, terminating=False, seat=_without(each)) if each.terminating else gone
+    elif each.pod == AWAY:
+        yield each._replace(pod=UP)
+    elif each.pod == GONE and each.terminating:
+        yield each._replace(
+            volume=NONE, terminating=False, marked=False, fresh=False, ran=-1, seat=_without(each)
+        )
+    elif each.pod in (NEW, CRASH, PENDING):
+        yield _start(world, each)
+
+
+def _without(each: Member) -> int:
+    return OTHER if each.seat in (OWN, OTHER) else each.seat
+
+
+def _start(world: World, each: Member) -> Member:
+    """What becomes of a container that starts."""
+    if each.volume == NONE:
+        return each._replace(pod=PENDING)
+    if each.version == BAD:
+        return each._replace(pod=IMAGE)
+    if each.volume == CORRUPT:
+        return each._replace(pod=CRASH)
+    if each.volume == DATA:
+        return each._replace(pod=UP if each.role != OUT or not world.founded else CRASH)
+    match each.configuration:
+        case m.Configuration.POISONED:
+            return each._replace(pod=REFUSED)
+        case m.Configuration.FOUNDING:
+            if world.founded or each.role == VOTER:
+                return each._replace(pod=CRASH)
+            return each._replace(pod=UP, volume=DATA, role=VOTER)
+        case _:
+            if each.role == VOTER:
+                return each._replace(pod=UP, volume=DATA, amnesiac=True)
+            if each.role == LISTED and each.peers_right and has_quorum(world):
+                return each._replace(pod=UP, volume=DATA, role=LEARNER)
+            if each.role == LEARNER:
+                return each._replace(pod=UP, volume=DATA)
+            return each._replace(pod=CRASH)
+
+
+# ----------------------------------------------------------------------------------------------- strikes
+
+
+def strikes(world: World) -> Iterator[World]:
+    """Yields what the environment or a user may do to a member, while the budget lasts."""
+    if world.strikes <= 0:
+        return
+    spent = world._replace(strikes=world.strikes - 1)
+    for index, each in enumerate(world.members):
+        if index and each == world.members[index - 1]:
+            continue
+        for after in _strikes_at(world, each):
+            yield settle(change(spent, index, **after._asdict()))
+    if world.founded:
+        yield settle(spent._replace(blind=True))
+        if world.stranger == OUT and has_quorum(world):
+            yield settle(membership_changed(spent._replace(stranger=LISTED)))
+            yield settle(membership_changed(spent._replace(stranger=VOTER)))
+    elif any(each.pod == UP for each in world.members) and has_quorum(world):
+        yield settle(spent._replace(written=True))
+
+
+def _strikes_at(world: World, each: Member) -> Iterator[Member]:
+    restarted = each._replace(pod=NEW) if each.pod in (UP, CRASH) else each
+    if each.pod not in (GONE, ENDING):
+        yield each._replace(pod=ENDING)  # the pod is deleted
+    if each.volume != NONE and not world.ephemeral:
+        if not each.terminating:
+            yield each._replace(terminating=True)  # the PVC is deleted
+            if each.pod not in (GONE, ENDING):
+                yield each._replace(terminating=True, pod=ENDING)  # both are deleted
+        # The pod and its PVC are replaced by a user: the name is the same, the data is not.
+        yield each._replace(
+            volume=EMPTY,
+            terminating=False,
+            marked=False,
+            fresh=False,
+            ran=-1,
+            pod=GONE,
+            serving=False,
+            seat=_without(each),
+        )
+    if each.volume == DATA and each.pod != AWAY:
+        yield restarted._replace(volume=EMPTY)  # the directory is wiped
+        yield restarted._replace(volume=CORRUPT)
+    if each.pod == UP:
+        yield each._replace(pod=AWAY)  # the node is out of sight
+        yield each._replace(pod=NEW)  # the process is killed
+
+
+def edits(world: World, sizes: Iterable[int], targets: Iterable[int], *, shape: bool) -> Iterator[World]:
+    """Yields what a user may edit, while the budget lasts."""
+    if world.edits <= 0:
+        return
+    spent = world._replace(edits=world.edits - 1)
+    for size in sizes:
+        if size != world.size:
+            yield settle(spent._replace(size=size, edited=True))
+    for target in targets:
+        if target != world.target:
+            yield settle(spent._replace(target=target, edited=True))
+    if shape:
+        yield settle(change_all(spent._replace(edited=True), lambda each: True, shaped=False))
+
+
+# ----------------------------------------------------------------------------------------------- actions
+
+
+def carry_out(world: World, observation: m.Observation, step: m.Step) -> World:
+    """Returns the world after the operator has carried a step out."""
+    index = {name_of(i): i for i in range(len(world.members))}
+    match step:
+        case m.Announce(record):
+            world = change_all(world, lambda each: True, claim=None)._replace(
+                announced=False, promoting=False
+            )
+            if record.claim:
+                name = record.claim.name
+                if name not in index:
+                    assert name not in NAMES, "a name is used twice"
+                    world = world._replace(members=(*world.members, Member(version=0)))
+                    index[name] = len(world.members) - 1
+                world = change(world, index[name], claim=record.claim.action)
+                promoting = record.claim.action is m.Action.ADD and record.claim.member_id != 0
+                world = world._replace(announced=record.claim.interrupts, promoting=promoting)
+        case m.RecordSeats(record):
+            world = _record(world, record, index)
+        case m.RecordFounding(record):
+            world = change_all(world, lambda each: True, seat=UNSEATED, role=OUT)
+            added = tuple(Member(seat=SEATED) for _ in record.seats)
+            world = world._replace(
+                members=(*world.members, *added), phase=m.Phase.PREPARING, edited=False, written=False
+            )
+        case m.RecordVolumes(record):
+            world = _record(world, record, index)._replace(phase=m.Phase.STARTING)
+        case m.RecordAbandoning():
+            world = world._replace(phase=m.Phase.ABANDONING)
+        case m.RecordFounded(record):
+            world = change_all(world, lambda each: each.seat != UNSEATED, role=VOTER)
+            world = world._replace(founded=True, phase=None, edited=False)
+        case m.RecordResumed(record):
+            world = _record(world, record, index)._replace(founded=True, phase=None, edited=False)
+        case m.CreateVolumes(names):
+            for name in names:
+                world = change(world, index[name], volume=EMPTY)
+        case m.CreatePods(pods):
+            listed = {name for name, i in index.items() if world.members[i].role != OUT}
+            if world.stranger != OUT:
+                listed.add("")
+            for planned in pods:
+                i = index[planned.name]
+                volume = EMPTY if world.ephemeral else world.members[i].volume
+                world = change(
+                    world,
+                    i,
+                    pod=NEW,
+                    volume=volume,
+                    configuration=planned.configuration,
+                    serving=planned.serving,
+                    version=VERSIONS.index(planned.version),
+                    shaped=True,
+                    peers_right={*planned.peers} == {*listed, planned.name},
+                )
+        case m.DeletePods(names):
+            for name in names:
+                world = change(world, index[name], pod=ENDING)
+        case m.DeleteVolumes(names):
+            for name in names:
+                each = world.members[index[name]]
+                world = change(
+                    world,
+                    index[name],
+                    volume=NONE,
+                    terminating=False,
+                    marked=False,
+                    fresh=False,
+                    ran=-1,
+                    seat=_without(each),
+                )
+        case m.Flip(names):
+            for name in names:
+                world = change(world, index[name], configuration=P)
+        case m.Rejoin(name, _):
+            world = change(world, index[name], peers_right=True)
+        case m.MarkVolumes(marks):
+            for mark in marks:
+                world = _mark(world, index[mark.name], mark)
+        case m.Serve(names):
+            for name in names:
+                world = change(world, index[name], serving=True)
+        case m.Unserve(names):
+            for name in names:
+                world = change(world, index[name], serving=False)
+        case m.AddLearner(name):
+            busy = world.stranger == LISTED or any(e.role in (LISTED, LEARNER) for e in world.members)
+            enough = count(world) == 1 or len(serving_voters(world)) >= quorum(count(world) + 1)
+            if not busy and enough:
+                world = membership_changed(change(world, index[name], role=LISTED), index[name])
+        case m.Promote(name, _):
+            world = membership_changed(change(world, index[name], role=VOTER))
+        case m.RemoveMember(name, _):
+            each = world.members[index[name]]
+            pod = CRASH if each.pod in (UP, NEW) else each.pod
+            world = membership_changed(
+                change(world, index[name], role=OUT, leads=False, pod=pod, amnesiac=False)
+            )
+        case m.MoveLeader(name, _):
+            world = change(change_all(world, lambda each: True, leads=False), index[name], leads=True)
+        case m.PatchImage(name, version):
+            world = change(world, index[name], version=VERSIONS.index(version), pod=NEW)
+    return settle(world)
+
+
+def _record(world: World, record: m.Record, index: dict[str, int]) -> World:
+    seats = {each.name: each for each in record.seats}
+    members = []
+    for name, i in index.items():
+        each, seat = world.members[i], seats.get(name)
+        if seat is None:
+            state = UNSEATED
+        elif not seat.volume_uid:
+            state = SEATED
+        else:
+            state = OWN if seat.volume_uid == f"v{i}" and each.volume != NONE else OTHER
+        members.append(each._replace(seat=state))
+    return world._replace(members=tuple(members))
+
+
+def _mark(world: World, index: int, mark: m.Mark) -> World:
+    if mark.removed:
+        # A retained volume plays no part any more. The plan's tests with names cover that it never returns.
+        return change(
+            world, index, volume=NONE, terminating=False, marked=False, fresh=False, ran=-1, seat=UNSEATED
+        )
+    current = tuple(name_of(i) for i, each in enumerate(world.members) if each.role == VOTER)
+    ran = VERSIONS.index(mark.version) if mark.version else -1
+    return change(world, index, marked=True, ran=ran, fresh=mark.voters == current and mark.epoch > 0)
+
+
+# ------------------------------------------------------------------------------------------- exploration
+
+
+class Count(NamedTuple):
+    """What an exploration has seen."""
+
+    states: int
+    transitions: int
+    member_states: int
+    endings: frozenset[str]
+
+
+def explore(
+    starts: Iterable[World],
+    decide: Callable[[m.Observation], m.Decision],
+    judge: Callable[[World, m.Observation, m.Decision, World], None],
+    ending: Callable[[World, m.Decision], str],
+    *,
+    sizes: Iterable[int] = (),
+    targets: Iterable[int] = (),
+    shape: bool = False,
+) -> Count:
+    """Explores all worlds that can be reached, and checks that each of them heals.
+
+    Args:
+        starts: The worlds to begin with.
+        decide: The plan.
+        judge: Raises Violation if a step breaks a law.
+        ending: Names the ending of a world that stands still, or raises Violation.
+        sizes: The sizes that a user may edit to.
+        targets: The versions that a user may edit to, as indexes of VERSIONS.
+        shape: Whether a user may edit what shapes pods.
+    """
+    sizes, targets = tuple(sizes), tuple(targets)
+    queue = deque(map(settle, starts))
+    after_step: dict[World, World] = {}
+    decided: dict[World, m.Decision] = {}
+    seen_worlds = set(queue)
+    transitions = 0
+    while queue:
+        world = queue.popleft()
+        observation = observe(world)
+        decision = decide(observation)
+        following = carry_out(world, observation, decision.step)
+        judge(world, observation, decision, following)
+        decided[world], after_step[world] = decision, following
+        for each in (
+            following,
+            *progress(world),
+            *strikes(world),
+            *edits(world, sizes, targets, shape=shape),
+        ):
+            transitions += 1
+            if each not in seen_worlds:
+                seen_worlds.add(each)
+                queue.append(each)
+    endings = _check_healing(decided, after_step, ending)
+    kinds = {each._replace(leads=False, claim=None) for world in seen_worlds for each in world.members}
+    return Count(len(seen_worlds), transitions, len(kinds), endings)
+
+
+def _check_healing(
+    decided: dict[World, m.Decision],
+    after_step: dict[World, World],
+    ending: Callable[[World, m.Decision], str],
+) -> frozenset[str]:
+    """Follows the plan from every world without strikes. It must come to rest, for a known reason."""
+    at_rest: dict[World, str] = {}
+    for start in after_step:
+        path: dict[World, None] = {}
+        world = start
+        while world not in at_rest:
+            if world in path:
+                raise Violation(f"the plan goes in circles:\n{describe_path([*path], decided)}")
+            path[world] = None
+            following = _calm(world, after_step)
+            if following == world:
+                at_rest[world] = ending(world, decided[world])
+            world = following
+        at_rest |= dict.fromkeys(path, at_rest[world])
+    return frozenset(at_rest.values())
+
+
+def _calm(world: World, after_step: dict[World, World]) -> World:
+    """Returns the next world without strikes and edits: the step's, or what goes on by itself."""
+    following = after_step[world]
+    return following if following != world else next(progress(world), world)
+
+
+def describe_path(path: list[World], decided: dict[World, m.Decision]) -> str:
+    return "\n".join(
+        f"{decided[each].step} ({decided[each].reason})\n{describe(each)}" for each in path[-12:]
+    )
+
+
+def describe(world: World) -> str:
+    """Returns a world for people."""
+    lines = [f"  {world._replace(members=())}"]
+    for each in world.members:
+        values = {
+            key: value
+            for key, value in each._asdict().items()
+            if value != getattr(ERASED, key) or key in ("pod", "volume")
+        }
+        values["pod"] = POD_NAMES[each.pod]
+        values["volume"] = ("none", "empty", "data", "corrupt")[each.volume]
+        values["role"] = ("out", "listed", "learner", "voter")[each.role]
+        lines.append("    " + ", ".join(f"{key}={value}" for key, value in values.items()))
+    return "\n".join(lines)
