@@ -21,6 +21,7 @@ from pilothouse.controller.lease import LEASE
 from pilothouse.kube import Client, NotFound, ObjectKey, PatchType
 from pilothouse.testing import ApiServer, eventually
 from pilothouse.testing.waiting import objects
+from tests.api.leases import SHORT_LEASE
 from tests.api.odd_operator import BLOCKS_LOOP, BLOCKS_THREAD
 from tests.api.test_playbook import create
 from tests.api.tickets import CRD
@@ -348,7 +349,7 @@ async def test_a_thread_that_blocks_neither_holds_the_end_up_nor_lets_another_le
 async def test_two_processes_share_the_objects_out_and_one_takes_over_from_the_other(
     client: Client, namespace: str, start: Start, port: int
 ) -> None:
-    quick = {"SHARDS": "4", "LEASE_DURATION": "3s", "RENEW_DEADLINE": "2s", "RETRY_PERIOD": "0.3s"}
+    quick = {"SHARDS": "4", **SHORT_LEASE}
     first = await start(**quick)
     await start(**quick, POD_NAME="pod-2", HEALTH_ADDRESS="127.0.0.1:0")
     names = [ObjectKey(namespace, f"tickets-shard-{shard}") for shard in range(4)]
@@ -363,17 +364,17 @@ async def test_two_processes_share_the_objects_out_and_one_takes_over_from_the_o
     async def taken_over() -> bool:
         return await holders() == ["pod-2"] * 4
 
-    await eventually(shared, within=30, describe=objects(client, LEASE, namespace))
+    await eventually(shared, within=120, describe=objects(client, LEASE, namespace))
     keys = [await create(client, namespace, f"a{n}", 1) for n in range(8)]
 
     async def booked() -> bool:
         return all([(await client.get(TICKET, key)).status.phase == "Booked" for key in keys])
 
-    await eventually(booked, describe=objects(client, TICKET, namespace))
+    await eventually(booked, within=60, describe=objects(client, TICKET, namespace))
     first.kill()
     keys = [await create(client, namespace, f"b{n}", 1) for n in range(8)]
-    await eventually(booked, within=30, describe=objects(client, TICKET, namespace))
-    await eventually(taken_over, within=30, describe=objects(client, LEASE, namespace))
+    await eventually(booked, within=120, describe=objects(client, TICKET, namespace))
+    await eventually(taken_over, within=120, describe=objects(client, LEASE, namespace))
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="the suspended clock is a shim in C")
@@ -386,9 +387,7 @@ async def test_a_suspended_leader_that_wakes_up_does_not_act_a_second_time(
     await asyncio.to_thread(lambda: subprocess.run(list(map(str, command)), check=True))
     suspended.write_bytes(bytes(8))
     outside.touch()
-    # Long enough that a leader on a busy machine renews its Lease in time.
-    quick = {"LEASE_DURATION": "10s", "RENEW_DEADLINE": "8s", "RETRY_PERIOD": "1s", "OUTSIDE": str(outside)}
-    quick["HEALTH_ADDRESS"] = "127.0.0.1:0"
+    quick = {**SHORT_LEASE, "OUTSIDE": str(outside), "HEALTH_ADDRESS": "127.0.0.1:0"}
     shimmed = {"LD_PRELOAD": str(shim), "SUSPENDED_FILE": str(suspended)}
     first = await start("suspended_operator", **quick, **shimmed)
 

@@ -18,6 +18,7 @@ from pilothouse.kube import Client, NotFound, ObjectKey, PatchType
 from pilothouse.testing import ApiServer, Fault, Injection, eventually, objects, play
 from pilothouse.testing.explore import injections
 from tests.airline import Airline, running_airline
+from tests.api.leases import SHORT_LEASE
 from tests.api.widgets import install
 from tests.faults.test_flight_ticket import TICKETS, TicketLife
 
@@ -152,13 +153,7 @@ async def test_a_fault_comes_to_the_same_end(
 async def test_a_leader_that_was_frozen_changes_nothing_when_it_thaws_after_another_took_over(
     client: Client, environment: dict[str, str], namespace: str, airline: Airline, tmp_path: Path
 ) -> None:
-    elects = {
-        "LEADER_ELECT": "true",
-        "POD_NAMESPACE": namespace,
-        "LEASE_DURATION": "3s",
-        "RENEW_DEADLINE": "2s",
-        "RETRY_PERIOD": "0.3s",
-    }
+    elects = {"LEADER_ELECT": "true", "POD_NAMESPACE": namespace, **SHORT_LEASE}
     struck = tmp_path / "struck"
     freezes = {"FAULTS": f"{AT_THE_BOOKING}:{Fault.TWO_LEADERS}", "FAULTS_STRUCK": str(struck)}
 
@@ -174,17 +169,17 @@ async def test_a_leader_that_was_frozen_changes_nothing_when_it_thaws_after_anot
     frozen = await start("pod-1", **freezes)
     follower = None
     try:
-        await eventually(struck.exists, within=40)
+        await eventually(struck.exists, within=120)
         assert await airline.actions(reference) == []
         follower = await start("pod-2")
 
         async def booked() -> bool:
             return (await client.get(TICKETS, key)).status.phase == "Booked"
 
-        await eventually(booked, within=40, describe=objects(client, TICKETS, namespace))
+        await eventually(booked, within=120, describe=objects(client, TICKETS, namespace))
         before = await client.get(TICKETS, key)
         frozen.send_signal(signal.SIGCONT)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             _, log = await frozen.communicate()
         assert (frozen.returncode, b"Lost leadership" in log) == (1, True), log.decode()
         assert await client.get(TICKETS, key) == before
