@@ -20,7 +20,7 @@ from pilothouse.kube import Client, ClientConfig, ConfigError
 from pilothouse.playbook.arguments import shown
 from pilothouse.playbook.assembly import add_watch
 from pilothouse.playbook.awaited import PlaybookError, require_awaited
-from pilothouse.playbook.watch import Watch, log_foreign_statuses, require_distinct_names
+from pilothouse.playbook.watch import Watch, require_distinct_names, warn_of_foreign_statuses
 from pilothouse.process import Manager, Settings, SettingsError
 from pilothouse.process.manager import require_name
 from pilothouse.process.watchdog import Watchdog
@@ -153,7 +153,7 @@ async def _run(name: str, watches: Watches, variables: Mapping[str, str], last_r
             agent = f"{name}/{__version__}"
             async with Client(config, user_agent=agent) as client, Client(config, user_agent=agent) as leases:
                 manager = Manager(name, settings, client, leases)
-                log_foreign_statuses(all_watches)
+                warn_of_foreign_statuses(all_watches)
                 for watch in all_watches:
                     add_watch(manager, watch)
                 # The objects created so far stay forever. Without this, a full collection takes 10 ms more.

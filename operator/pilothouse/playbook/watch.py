@@ -116,10 +116,12 @@ class Watch:
             `drop_last_applied`. Keep finalizers, annotations and the status: the engine reads them.
         writes_status: Whether the operator writes the status of the kind: the condition Ready,
             observedGeneration, and the fields that tasks set. Otherwise results are reported by Events and in
-            the log. By default it is True for a Kind, and for its resource, if the view has a status. It is
-            False for every other Resource, such as one of Pods or of cert-manager's Certificates, because
-            another controller writes their status. Set it to True for a Resource whose status is the
-            operator's own, for example because its CRD is not generated from a Kind.
+            the log. By default it is True for a Kind whose view has a status, and for a Resource of a group
+            of your own whose view has the status fields that the engine writes: observedGeneration and
+            conditions, as in `Status`. It is False for the groups of Kubernetes (those without a dot, such as
+            apps, and those that end in .k8s.io), whose controllers write the status, and for all other views.
+            Set it to False for the CRD of another project, such as cert-manager's Certificate, if your view
+            has these fields: its controller writes the status.
         indexes: Indexes with which the mappers of `watches` find objects of the watched kind, by name. Each
             function returns the values of an object, for example the names of the Secrets that it refers to.
             If the values of an object change, it is reconciled.
@@ -144,7 +146,7 @@ class Watch:
     transform: Transform[Any] = drop_last_applied
     writes_status: bool | None = None
     indexes: Mapping[str, IndexFunc[Any]] = field(default_factory=dict)
-    _leaves_status: bool = field(init=False, repr=False, compare=False, default=False)
+    _assumed: bool = field(init=False, repr=False, compare=False, default=False)
     _place: str = field(init=False, repr=False, compare=False, default="")
 
     def __post_init__(self) -> None:
@@ -153,9 +155,8 @@ class Watch:
         if not self.name:
             object.__setattr__(self, "name", self.resource.kind.lower())
         if self.writes_status is None:
-            own = self.resource.declared and "status" in self.resource.view.__struct_fields__
-            object.__setattr__(self, "writes_status", own)
-            object.__setattr__(self, "_leaves_status", not own)
+            object.__setattr__(self, "writes_status", _is_own_status(self.resource))
+            object.__setattr__(self, "_assumed", True)
         if self.writes_status:
             _require_status(self.resource)
         for each in self.watches:
@@ -175,14 +176,9 @@ class Watch:
                 )
 
     @property
-    def leaves_status(self) -> bool:
-        """Whether the operator could write the status, and does not because the kind is a Resource.
-
-        It is False if `writes_status` is given, and for the kinds of Kubernetes.
-        """
-        status = _fields_of_status(self.resource.view)
-        writable = status is not None and not _missing_fields(status)
-        return self._leaves_status and writable and not _built_in(self.resource)
+    def assumes_status(self) -> bool:
+        """Whether the operator writes the status of a Resource only because `writes_status` is not given."""
+        return bool(self.writes_status) and self._assumed and not self.resource.declared
 
     @property
     def place(self) -> str:
@@ -273,18 +269,22 @@ def require_distinct_names(watches: Sequence[Watch]) -> None:
         seen[watch.name] = watch
 
 
-def log_foreign_statuses(watches: Sequence[Watch]) -> None:
-    """Logs the watches whose status the operator could write, and leaves to another controller by default.
+def warn_of_foreign_statuses(watches: Sequence[Watch]) -> None:
+    """Logs the watches whose status probably belongs to the controller of another project.
+
+    Those are watches of a Resource without `writes_status`, in a group in which the operator declares no
+    kind. An operator that declares no kind at all gets no warning: its own kinds are Resources.
 
     Args:
         watches: All watches of the operator.
     """
+    groups = {watch.resource.group for watch in watches if watch.resource.declared}
     for watch in watches:
-        if watch.leaves_status:
-            log.info(
-                "The operator does not write the status of %s, because the kind is declared as a Resource, "
-                "whose status another controller writes. If the status is the operator's own, declare a Kind "
-                "or Watch(..., writes_status=True)",
+        if groups and watch.assumes_status and watch.resource.group not in groups:
+            log.warning(
+                "The operator writes the status of %s, including the condition Ready. If the kind belongs to "
+                "another project, declare Watch(..., writes_status=False), because its controller writes the "
+                "status. If it is your own, declare writes_status=True",
                 watch.resource,
             )
 
@@ -341,6 +341,14 @@ def _require_status(resource: Resource[Any]) -> None:
             f"has no status with {' and '.join(missing)}. Add the fields, or declare "
             "Watch(..., writes_status=False) to report by Events only."
         )
+
+
+def _is_own_status(resource: Resource[Any]) -> bool:
+    """Returns whether the operator writes the status of a kind by default; see `Watch.writes_status`."""
+    status = _fields_of_status(resource.view)
+    if resource.declared:
+        return status is None or "status" in resource.view.__struct_fields__
+    return status is not None and not _missing_fields(status) and not _built_in(resource)
 
 
 def _fields_of_status(view: type[Any]) -> Sequence[str] | None:

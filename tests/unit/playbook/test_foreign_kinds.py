@@ -15,7 +15,7 @@ from pilothouse.controller.events import EVENT
 from pilothouse.kube import Condition, ObjectKey, ObjectMeta, Resource
 from pilothouse.playbook import PAUSED, Play, Playbook, Status, TaskFailed, Watch, task
 from pilothouse.playbook.awaited import PlaybookError
-from pilothouse.playbook.watch import log_foreign_statuses
+from pilothouse.playbook.watch import warn_of_foreign_statuses
 from pilothouse.process import Settings
 from pilothouse.testing import ModelApi
 from tests.unit.operators import operating
@@ -46,8 +46,9 @@ class Pod(msgspec.Struct, frozen=True):
     status: PodStatus = PodStatus()
 
 
-class CertificateStatus(Status, frozen=True):
+class CertificateStatus(msgspec.Struct, frozen=True):
     phase: str = ""
+    conditions: tuple[Condition, ...] = ()
 
 
 class Certificate(msgspec.Struct, frozen=True):
@@ -67,6 +68,8 @@ class Stateless(msgspec.Struct, frozen=True):
 CONFIG_MAP = Resource("", "v1", "ConfigMap", "configmaps", ConfigMap)
 POD = Resource("", "v1", "Pod", "pods", Pod)
 CERTIFICATE = Resource("cert-manager.io", "v1", "Certificate", "certificates", Certificate)
+SITE = Resource("example.com", "v1", "Site", "sites", WebSite)
+APPS_SITE = replace(SITE, group="apps")
 WEB_SITE = Kind(WebSite, group="example.com", version="v1")
 STATELESS = Kind(Stateless, group="example.com", version="v1")
 KEY = ObjectKey("default", "web")
@@ -105,20 +108,20 @@ def events(api: ModelApi) -> list[tuple[str, str]]:
     return [(each["type"], each["reason"]) for each in api.all(EVENT)]
 
 
-async def test_by_default_the_status_is_written_only_for_declared_kinds() -> None:
+async def test_by_default_the_status_is_written_for_own_kinds_only() -> None:
     def writes(kind: Kind[Any] | Resource[Any], **more: Any) -> bool | None:
         return Watch(kind, Playbook(Play, tasks=[]), **more).writes_status
 
-    assert [writes(each) for each in (WEB_SITE, WEB_SITE.resource, TICKET)] == [True] * 3
-    assert [writes(each) for each in (CERTIFICATE, POD, CONFIG_MAP, STATELESS)] == [False] * 4
-    assert [writes(each, writes_status=True) for each in (WEB_SITE, CERTIFICATE)] == [True] * 2
-    assert [writes(each, writes_status=False) for each in (WEB_SITE, CERTIFICATE)] == [False] * 2
-    another: Resource[Any] = WEB_SITE.resource
-    assert writes(replace(another, view=Certificate)) is True, "another view of an own kind"
+    own: list[Kind[Any] | Resource[Any]] = [WEB_SITE, WEB_SITE.resource, TICKET, SITE]
+    foreign: list[Kind[Any] | Resource[Any]] = [CERTIFICATE, POD, CONFIG_MAP, STATELESS, APPS_SITE]
+    assert [writes(each) for each in own] == [True] * 4
+    assert [writes(each) for each in foreign] == [False] * 5
+    assert [writes(each, writes_status=True) for each in (WEB_SITE, SITE)] == [True] * 2
+    assert [writes(each, writes_status=False) for each in (WEB_SITE, SITE)] == [False] * 2
 
 
 async def test_a_certificate_of_another_project_keeps_its_conditions(api: ModelApi, seen: Seen) -> None:
-    """The view could hold the operator's status: it is the declaration that counts."""
+    """Its view has the conditions, but not the other field that the engine writes."""
     theirs = {**READY, "reason": "Issued", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}
     api.put(CERTIFICATE, "web", status={"conditions": [theirs], "phase": "Issued"})
     seen.failure = TaskFailed("Down", "It is down.")
@@ -263,14 +266,17 @@ async def test_a_config_map_is_played_manually(api: ModelApi, seen: Seen) -> Non
     assert EventType.WARNING not in [each["type"] for each in api.all(EVENT)]
 
 
-async def test_a_status_that_the_operator_leaves_by_default_is_logged_at_start(
+async def test_a_status_that_probably_belongs_to_another_project_is_logged_at_start(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level("INFO")
-    log_foreign_statuses([Watch(WEB_SITE, []), Watch(CERTIFICATE, []), Watch(POD, []), Watch(CONFIG_MAP, [])])
+    theirs = replace(SITE, group="sites.dev")
+    watches = [Watch(each, []) for each in (WEB_SITE, SITE, CERTIFICATE, POD, CONFIG_MAP)]
+    warn_of_foreign_statuses([*watches, Watch(theirs, [])])
     [record] = caplog.records
-    assert "does not write the status of certificates.cert-manager.io" in record.getMessage()
-    assert "declare a Kind or Watch(..., writes_status=True)" in record.getMessage()
+    assert "writes the status of sites.sites.dev" in record.getMessage()
+    assert "declare Watch(..., writes_status=False)" in record.getMessage()
     caplog.clear()
-    log_foreign_statuses([Watch(CERTIFICATE, [], writes_status=chosen) for chosen in (True, False)])
+    warn_of_foreign_statuses([Watch(theirs, [], writes_status=chosen) for chosen in (True, False)])
     assert caplog.records == [], "the author has decided"
+    warn_of_foreign_statuses([Watch(theirs, []), Watch(SITE, [])])
+    assert caplog.records == [], "an operator that declares no kind declares its own as resources"
