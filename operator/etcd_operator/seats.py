@@ -85,6 +85,13 @@ class Place(msgspec.Struct, frozen=True):
         return not self.intact and self.down
 
     @property
+    def restarting(self) -> bool:
+        """Whether etcd runs another version than the pod's image: the kubelet is about to restart it."""
+        runs = parsed(self.endpoint.version)
+        wanted = parsed(self.pod.version) if self.pod else None
+        return runs is not None and wanted is not None and runs.release != wanted.release
+
+    @property
     def started_version(self) -> str:
         """The version that last ran on the volume. "": unknown."""
         if self.health is Signal.HEALTHY and self.endpoint.version:
@@ -179,8 +186,10 @@ class Cluster:
         return self.observation.uid
 
     def healthy(self, place: Place) -> bool:
-        """Whether the seat is a voter of this cluster that serves."""
+        """Whether the seat is a voter of this cluster that serves, and will in the next moment."""
         if place.health is not Signal.HEALTHY or place.endpoint.cluster_id != self.record.cluster_id:
+            return False
+        if place.restarting:
             return False
         return place.member is None or place.endpoint.member_id == place.member.id
 

@@ -37,7 +37,11 @@ def _obstacles(cluster: Cluster) -> str:
     """Returns what an upgrade waits for. "": nothing."""
     if cluster.learners or any(each.learner for each in cluster.strangers):
         return "the learner"
-    waiting = [each.name for each in cluster.voters if not (cluster.healthy(each) and each.linked)]
+    waiting = [
+        f"{each.name} (it still runs etcd {each.endpoint.version})" if each.restarting else each.name
+        for each in cluster.voters
+        if not (cluster.healthy(each) and each.linked)
+    ]
     if waiting:
         return listed(waiting)
     return "etcd to raise its cluster version" if _too_early(cluster) else ""

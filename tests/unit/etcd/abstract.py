@@ -47,6 +47,7 @@ class Member(NamedTuple):
     peers_right: bool = True
     serving: bool = False
     version: int = 0
+    binary: int = 0  # the version of the running process, until the kubelet restarts a patched container
     shaped: bool = True  # the pod has the shape of the spec
     role: int = OUT
     seat: int = UNSEATED
@@ -212,7 +213,7 @@ def _hop(world: World, version: str) -> str:
 def _last_version(world: World, each: Member) -> int:
     """The version that the plan takes as the last one that ran."""
     healthy = each.pod == UP and has_quorum(world) and not world.blind and each.volume == DATA
-    return each.version if healthy else each.ran
+    return each.binary if healthy else each.ran
 
 
 _FAILURES = {
@@ -263,7 +264,7 @@ def _endpoint(world: World, each: Member, index: int, leader: int) -> m.Endpoint
         raft_index=9,
         revision=2 if world.written else 1,
         hash=5,
-        version=VERSIONS[each.version],
+        version=VERSIONS[each.binary],
     )
 
 
@@ -355,6 +356,8 @@ def _progress_of(world: World, each: Member) -> Iterator[Member]:
         yield gone._replace(volume=NONE, terminating=False, seat=_without(each)) if each.terminating else gone
     elif each.pod == AWAY:
         yield each._replace(pod=UP)
+    elif each.pod == UP and each.binary != each.version:
+        yield each._replace(pod=NEW)
     elif each.pod == GONE and each.terminating:
         yield each._replace(
             volume=NONE, terminating=False, marked=False, fresh=False, ran=-1, seat=_without(each)
@@ -376,21 +379,22 @@ def _start(world: World, each: Member) -> Member:
     if each.volume == CORRUPT:
         return each._replace(pod=CRASH)
     if each.volume == DATA:
-        return each._replace(pod=UP if each.role != OUT or not world.founded else CRASH)
+        removed = each.role == OUT and world.founded
+        return each._replace(pod=CRASH) if removed else each._replace(pod=UP, binary=each.version)
     match each.configuration:
         case m.Configuration.POISONED:
             return each._replace(pod=REFUSED)
         case m.Configuration.FOUNDING:
             if world.founded or each.role == VOTER:
                 return each._replace(pod=CRASH)
-            return each._replace(pod=UP, volume=DATA, role=VOTER)
+            return each._replace(pod=UP, binary=each.version, volume=DATA, role=VOTER)
         case _:
             if each.role == VOTER:
-                return each._replace(pod=UP, volume=DATA, amnesiac=True)
+                return each._replace(pod=UP, binary=each.version, volume=DATA, amnesiac=True)
             if each.role == LISTED and each.peers_right and has_quorum(world):
-                return each._replace(pod=UP, volume=DATA, role=LEARNER)
+                return each._replace(pod=UP, binary=each.version, volume=DATA, role=LEARNER)
             if each.role == LEARNER:
-                return each._replace(pod=UP, volume=DATA)
+                return each._replace(pod=UP, binary=each.version, volume=DATA)
             return each._replace(pod=CRASH)
 
 
@@ -563,7 +567,9 @@ def carry_out(world: World, observation: m.Observation, step: m.Step) -> World:
         case m.MoveLeader(name, _):
             world = change(change_all(world, lambda each: True, leads=False), index[name], leads=True)
         case m.PatchImage(name, version):
-            world = change(world, index[name], version=VERSIONS.index(version), pod=NEW)
+            world = change(world, index[name], version=VERSIONS.index(version))
+            if world.members[index[name]].pod != UP:
+                world = change(world, index[name], pod=NEW)
     return settle(world)
 
 

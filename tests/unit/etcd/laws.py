@@ -71,8 +71,12 @@ def names_of(step: m.Step) -> tuple[str, ...]:
 
 
 def live(world: World) -> list[Member]:
-    """The voters that serve, as far as the operator can see."""
-    return [each for each in voters(world) if each.pod == UP and each.volume == DATA]
+    """The voters that serve and are not about to restart, as far as the operator can see."""
+    return [
+        each
+        for each in voters(world)
+        if each.pod == UP and each.volume == DATA and each.binary == each.version
+    ]
 
 
 def law_1(world: World, step: m.Step, targets: Targets) -> Iterator[str]:

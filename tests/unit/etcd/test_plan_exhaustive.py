@@ -95,13 +95,13 @@ def test_every_size_is_founded():
 
 def test_one_cluster_is_founded_despite_a_strike_and_an_edit():
     starts = [unfounded(n, edits=1, strikes=1) for n in (1, 3)]
-    found = run(starts, sizes=(1, 3), targets=(0, 1, 3), shape=True)
+    found = run(starts, sizes=(1, 3), targets=(3,), shape=True)
     assert "Healthy" in found.endings
 
 
 def test_a_cluster_on_empty_dirs_is_founded_and_replaced_member_by_member():
     starts = [unfounded(n, strikes=1, ephemeral=True) for n in (1, 2, 3)]
-    starts += [cluster(n, strikes=1, edits=1, ephemeral=True) for n in (1, 3)]
+    starts += [cluster(1, strikes=1, edits=1, ephemeral=True), cluster(3, edits=1, ephemeral=True)]
     assert "Healthy" in run(starts, shape=True).endings
 
 
@@ -230,6 +230,11 @@ def test_law_8_catches_an_upgrade_that_skips_a_minor(monkeypatch):
 def test_law_8_catches_a_second_restart_before_the_first_member_serves(monkeypatch):
     monkeypatch.setattr(upgrading, "_obstacles", lambda cluster: "")
     caught("law 8", [cluster(5, edits=1)], targets=[1])
+
+
+def test_law_8_catches_a_second_restart_before_the_kubelet_has_begun_the_first(monkeypatch):
+    monkeypatch.setattr(seats.Place, "restarting", False)
+    caught("law 8", [cluster(3, edits=1)], targets=[1])
 
 
 def test_law_9_catches_a_change_without_its_claim(monkeypatch):
