@@ -1,0 +1,204 @@
+"""Reads the pods of a cluster: what `pod_metadata` wrote, and what the kubelet and the scheduler report."""
+
+import re
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple
+
+from etcd_operator.blueprint import SERVING, Blueprint
+from etcd_operator.model import Configuration, Failure, PodState, Signal
+from etcd_operator.pod_metadata import CONTAINER, INITIAL_CLUSTER, INITIAL_STATE, SHAPE, VERSION
+from etcd_operator.types import ETCD_CLUSTER
+from etcd_operator.views import ContainerStatus, EndpointSlice, Node, Pod, condition
+from pilothouse.views import ContainerTerminated
+
+# etcd: hasLocalMember in server/config/config.go. It is about an empty volume, because etcd checks the
+# initial cluster only if there is no write-ahead log.
+_REFUSED_EMPTY = "couldn't find local name"
+
+# How long a pod may be unscheduled, or may wait for its volume, before that is a failure. A new local volume
+# takes 3 to 4 s.
+PENDING_GRACE: Final = timedelta(seconds=20)
+
+# Between two crashes a container runs for a moment. One that has run longer is starting slowly.
+_MOMENT = timedelta(seconds=60)
+
+# The reasons of a waiting container that is still starting (pkg/kubelet/kubelet_pods.go).
+_STARTING = ("", "ContainerCreating", "PodInitializing")
+_BACK_OFF = "CrashLoopBackOff"
+
+# The kubelet alternates between these while it retries. A condition must not alternate.
+_PULL_ERROR = re.compile(r'^Back-off pulling image "[^"]*"(: ErrImagePull: )?')
+
+
+class _Trouble(NamedTuple):
+    failure: Failure
+    since: datetime | None
+    detail: str
+
+
+def pod_state(
+    blueprint: Blueprint, pod: Pod, *, now: datetime, addressed: bool = False, node: Signal = Signal.HEALTHY
+) -> PodState:
+    """Returns the state of a pod.
+
+    Args:
+        blueprint: The cluster.
+        pod: The pod.
+        now: The current time.
+        addressed: Whether its address is in the EndpointSlice; see `addressed_uids`.
+        node: The state of its node; see `node_signal`.
+    """
+    metadata = pod.metadata
+    deleting = metadata.deletion_timestamp is not None
+    trouble = None if deleting else _trouble(pod, now)
+    return PodState(
+        name=metadata.name,
+        uid=metadata.uid,
+        owner=_owner(pod),
+        version=_version(pod),
+        shape=metadata.annotations.get(SHAPE, ""),
+        configuration=_configuration(pod),
+        peers=_peers(blueprint, pod),
+        serving=metadata.labels.get(SERVING) == "true",
+        addressed=addressed,
+        ran=_ran(pod),
+        ready=condition(pod.status.conditions, "Ready").status == "True",
+        deleting=deleting,
+        failure=trouble.failure if trouble else None,
+        failing_since=trouble.since if trouble else None,
+        detail=trouble.detail if trouble else "",
+        node=node,
+    )
+
+
+def addressed_uids(slices: Iterable[EndpointSlice]) -> frozenset[str]:
+    """Returns the UIDs of the pods whose addresses are in the slices of the headless Service."""
+    return frozenset(
+        endpoint.target_ref.uid
+        for each in slices
+        for endpoint in each.endpoints or ()
+        if endpoint.addresses and endpoint.target_ref and endpoint.target_ref.kind == "Pod"
+    )
+
+
+def node_signal(node: Node | None) -> Signal:
+    """Returns the state of a node. None: the operator cannot read it.
+
+    A node whose condition Ready is Unknown does not report. Its containers may run.
+    """
+    status = condition(node.status.conditions, "Ready").status if node else ""
+    return {"True": Signal.HEALTHY, "False": Signal.UNHEALTHY}.get(status, Signal.UNKNOWN)
+
+
+def _owner(pod: Pod) -> str:
+    kind = ETCD_CLUSTER.resource.kind
+    owners = (each for each in pod.metadata.owner_references if each.controller and each.kind == kind)
+    return next((each.uid for each in owners), "")
+
+
+def _version(pod: Pod) -> str:
+    """Returns the tag of the image, or if it has none the annotation that is patched together with it."""
+    image = next((each.image for each in pod.spec.containers if each.name == CONTAINER), "")
+    name, _, tag = image.partition("@")[0].rpartition(":")
+    if name and "/" not in tag:
+        return tag.lstrip("v")
+    return pod.metadata.annotations.get(VERSION, "")
+
+
+def _configuration(pod: Pod) -> Configuration:
+    """Returns what the annotations configure.
+
+    If they are missing, etcd refuses to start. JOINING makes the plan write them again.
+    """
+    annotations = pod.metadata.annotations
+    members = _members(pod)
+    if members and pod.metadata.name not in members:
+        return Configuration.POISONED
+    if members and annotations.get(INITIAL_STATE) == "new":
+        return Configuration.FOUNDING
+    return Configuration.JOINING
+
+
+def _members(pod: Pod) -> dict[str, str]:
+    """Returns the peer URLs in the annotation by the members' names."""
+    text = pod.metadata.annotations.get(INITIAL_CLUSTER, "")
+    pairs = (each.partition("=") for each in text.split(",") if each)
+    return {name: url for name, _, url in pairs}
+
+
+def _peers(blueprint: Blueprint, pod: Pod) -> frozenset[str]:
+    return frozenset(blueprint.seat(url) for url in _members(pod).values())
+
+
+def _container(pod: Pod) -> ContainerStatus | None:
+    return next((each for each in pod.status.container_statuses if each.name == CONTAINER), None)
+
+
+def _ran(pod: Pod) -> bool:
+    """Whether etcd may have run: not if it has no node, or if the kubelet reports that none has started."""
+    if not pod.spec.node_name:
+        return False
+    container = _container(pod)
+    if container is None:
+        return True
+    waits = container.state.waiting is not None and container.last_state.terminated is None
+    return not (waits and container.restart_count == 0 and not container.container_id)
+
+
+def _trouble(pod: Pod, now: datetime) -> _Trouble | None:
+    container = _container(pod)
+    if condition(pod.status.conditions, "Ready").status == "True":
+        return None
+    if pod.status.phase == "Failed":
+        return _Trouble(Failure.CRASH, _unready_since(pod), pod.status.message or pod.status.reason)
+    if container is None or not _ran(pod):
+        return _not_created(pod, container, now)
+    waiting = container.state.waiting
+    if waiting and waiting.reason not in (*_STARTING, _BACK_OFF):
+        return _refused_container(pod, waiting.reason, waiting.message)
+    return _crashed(pod, container, now)
+
+
+def _not_created(pod: Pod, container: ContainerStatus | None, now: datetime) -> _Trouble | None:
+    waiting = container.state.waiting if container else None
+    if waiting and waiting.reason not in _STARTING:
+        return _refused_container(pod, waiting.reason, waiting.message)
+    scheduled = condition(pod.status.conditions, "PodScheduled")
+    since = scheduled.last_transition_time or pod.metadata.creation_timestamp
+    if since is not None and now - since < PENDING_GRACE:
+        return None
+    detail = "its volumes are not mounted, or its network is not ready; see `kubectl describe pod`"
+    if not pod.spec.node_name:
+        detail = scheduled.message or "it is not scheduled"
+    return _Trouble(Failure.PENDING, since, detail)
+
+
+def _refused_container(pod: Pod, reason: str, message: str) -> _Trouble:
+    reason = "ImagePullBackOff" if reason == "ErrImagePull" else reason
+    message = _PULL_ERROR.sub("", message)
+    return _Trouble(Failure.IMAGE, _unready_since(pod), f"{reason}: {message}" if message else reason)
+
+
+def _crashed(pod: Pod, container: ContainerStatus, now: datetime) -> _Trouble | None:
+    last = container.state.terminated or container.last_state.terminated
+    running = container.state.running
+    if last is None or (running and (running.started_at is None or now - running.started_at > _MOMENT)):
+        return None
+    since = _unready_since(pod)
+    if _REFUSED_EMPTY in last.message:
+        return _Trouble(Failure.REFUSED_EMPTY, since, "etcd refuses to start, because its volume is empty")
+    waits = container.state.waiting is not None and container.state.waiting.reason == _BACK_OFF
+    if waits or (last.exit_code and container.restart_count > 1):
+        return _Trouble(Failure.CRASH, since, _exit(pod, last))
+    return None
+
+
+def _exit(pod: Pod, last: ContainerTerminated) -> str:
+    log = f"kubectl logs -n {pod.metadata.namespace} {pod.metadata.name} --previous"
+    return f"etcd exits with code {last.exit_code} ({last.reason or 'Error'}); its log: {log}"
+
+
+def _unready_since(pod: Pod) -> datetime | None:
+    ready = condition(pod.status.conditions, "Ready")
+    return ready.last_transition_time or pod.metadata.creation_timestamp

@@ -1,0 +1,152 @@
+"""The PVC of a member: its manifest, the annotations that the operator writes, and reading them again.
+
+A retained PVC outlives the EtcdCluster, so it has no owner reference. The annotations hold what the operator
+must know about the data on it.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from etcd_operator.blueprint import NODE_LABEL, Blueprint
+from etcd_operator.model import Mark, VolumeState
+from etcd_operator.types import PREFIX, EtcdClusterSpec
+from etcd_operator.views import Pod
+from pilothouse import ObjectMeta
+from pilothouse.views import PersistentVolumeClaim
+
+CLUSTER_UID = f"{PREFIX}cluster-uid"
+INCARNATION = f"{PREFIX}incarnation"
+SCHEME = f"{PREFIX}scheme"
+STARTED = f"{PREFIX}started"
+MEMBER_ID = f"{PREFIX}member-id"
+CLUSTER_ID = f"{PREFIX}cluster-id"
+VERSION = f"{PREFIX}version"
+VOTERS = f"{PREFIX}voters"
+"""The epoch and the names of the voters: `4:a,b,c`. One value, so that they always fit together."""
+REMOVED = f"{PREFIX}removed"
+
+DEFAULT_SIZE = "1Gi"
+
+
+def volume_claim(blueprint: Blueprint, name: str) -> dict[str, Any]:
+    """Returns the manifest of a member's PVC. Create it with `owned=False`.
+
+    Args:
+        blueprint: The cluster.
+        name: The name of the member.
+    """
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {
+            "name": name,
+            "namespace": blueprint.namespace,
+            "labels": {**blueprint.selector, NODE_LABEL: name},
+            "annotations": volume_annotations(blueprint),
+        },
+        "spec": claim_spec(blueprint.spec),
+    }
+
+
+def claim_spec(spec: EtcdClusterSpec) -> dict[str, Any]:
+    """Returns the spec of the PVCs: that of `pod.persistentVolumeClaimSpec`, with defaults."""
+    claim = (spec.pod.persistent_volume_claim_spec if spec.pod else None) or {}
+    resources = claim.get("resources") or {}
+    requests = {"storage": DEFAULT_SIZE, **(resources.get("requests") or {})}
+    filled = {key: value for key, value in claim.items() if value is not None}
+    return {
+        **filled,
+        "accessModes": claim.get("accessModes") or ["ReadWriteOnce"],
+        "resources": {**resources, "requests": requests},
+    }
+
+
+def grow(spec: EtcdClusterSpec) -> dict[str, Any]:
+    """Returns the merge patch that requests the size of the spec for an existing PVC."""
+    return {"spec": {"resources": {"requests": claim_spec(spec)["resources"]["requests"]}}}
+
+
+def storage(spec: EtcdClusterSpec) -> str:
+    """Returns what cannot change for an existing volume: the storage class, or that it is ephemeral.
+
+    The class `""` is one without a provisioner. An absent class is the default one.
+    """
+    if spec.storage.ephemeral:
+        return "ephemeral"
+    claim = (spec.pod.persistent_volume_claim_spec if spec.pod else None) or {}
+    name = claim.get("storageClassName")
+    return "default" if name is None else f"class:{name}"
+
+
+def volume_annotations(blueprint: Blueprint) -> dict[str, str]:
+    """Returns the annotations of a new volume."""
+    return {
+        CLUSTER_UID: blueprint.uid,
+        INCARNATION: str(blueprint.incarnation),
+        SCHEME: blueprint.scheme,
+    }
+
+
+def mark(change: Mark, *, cluster_uid: str, cluster_id: int) -> dict[str, Any]:
+    """Returns the merge patch that marks a volume: of its PVC, or of the pod if the data is in an emptyDir.
+
+    Args:
+        change: The annotations to write.
+        cluster_uid: The UID of the EtcdCluster. It differs from the old one after a resumption.
+        cluster_id: etcd's cluster ID, `Record.cluster_id`. 0: not known yet.
+    """
+    annotations = {
+        CLUSTER_UID: cluster_uid,
+        STARTED: "true" if change.started else None,
+        MEMBER_ID: f"{change.member_id:x}" if change.member_id else None,
+        CLUSTER_ID: f"{cluster_id:x}" if cluster_id else None,
+        VERSION: change.version or None,
+        VOTERS: f"{change.epoch}:{','.join(change.voters)}" if change.voters or change.epoch else None,
+        REMOVED: "true" if change.removed else None,
+    }
+    return {"metadata": {"annotations": annotations}}
+
+
+def volume_of_claim(claim: PersistentVolumeClaim) -> VolumeState:
+    """Returns the state of the volume of a PVC."""
+    return _volume(claim.metadata, lost=claim.status.phase == "Lost")
+
+
+def volume_of_pod(pod: Pod) -> VolumeState:
+    """Returns the state of the emptyDir of a pod."""
+    return _volume(pod.metadata, lost=pod.status.phase == "Failed")
+
+
+def _volume(metadata: ObjectMeta, *, lost: bool) -> VolumeState:
+    """Returns what the annotations say.
+
+    One that cannot be read makes the volume foreign, because the operator did not write it.
+    """
+    state = VolumeState(
+        name=metadata.name,
+        uid=metadata.uid,
+        deleting=metadata.deletion_timestamp is not None,
+        lost=lost,
+    )
+    try:
+        return msgspec.structs.replace(state, **_written(metadata.annotations))
+    except ValueError:
+        return state
+
+
+def _written(annotations: Mapping[str, str]) -> dict[str, Any]:
+    epoch, _, names = annotations.get(VOTERS, "").partition(":")
+    return {
+        "owner": annotations.get(CLUSTER_UID, ""),
+        "incarnation": int(annotations.get(INCARNATION, "0")),
+        "started": annotations.get(STARTED) == "true",
+        "member_id": int(annotations.get(MEMBER_ID, "0"), 16),
+        "cluster_id": int(annotations.get(CLUSTER_ID, "0"), 16),
+        "version": annotations.get(VERSION, ""),
+        "scheme": annotations.get(SCHEME, "http/http"),
+        "voters": tuple(each for each in names.split(",") if each),
+        "epoch": int(epoch or "0"),
+        "removed": annotations.get(REMOVED) == "true",
+    }
