@@ -32,7 +32,7 @@ RUN cd /build/source \
     --target=/opt/pilothouse/operator /build/wheel/*.whl \
     && rm -rf /opt/pilothouse/operator/bin /opt/pilothouse/operator/pilothouse/testing \
     /opt/pilothouse/operator/pilothouse/packaging /opt/pilothouse/operator/pilothouse/__main__.py \
-    && cp -r operator/flights_operator /opt/pilothouse/operator/ \
+    && cp -r operator/etcd_operator operator/flights_operator /opt/pilothouse/operator/ \
     && chmod -R a+rX /opt/pilothouse/operator \
     && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/pilothouse/operator
 
@@ -54,7 +54,7 @@ LABEL org.opencontainers.image.title="pilothouse" \
       version="${VERSION}" \
       release="1" \
       summary="Kubernetes operators written as Python playbooks" \
-      description="The runtime and its operators; the first argument names the operator: flights_operator" \
+      description="The runtime and its operators; the first argument names the operator: etcd_operator or flights_operator" \
       maintainer="maintainers@pilothouse.dev"
 COPY --from=build /opt/pilothouse/operator /opt/pilothouse/operator
 ENV PYTHONPATH=/opt/pilothouse/operator:/opt/pilothouse/site \

@@ -899,6 +899,9 @@ ETCD_CLUSTER: Kind[EtcdCluster] = Kind(
         ManagedResource("PersistentVolumeClaim", "v1"),
         ManagedResource("Service", "v1"),
         ManagedResource("PodDisruptionBudget", "v1"),
+        # Kubernetes creates them for the Services. If they are not listed, operator-sdk mistakes the
+        # permission to read them for one on an API version that Kubernetes removed in v1.25.
+        ManagedResource("EndpointSlice", "v1"),
         ManagedResource("Event", "v1"),
     ),
     reasons={

@@ -15,6 +15,7 @@ from devcluster.folders import CHECKOUT
 from devcluster.toolchain import TOOLS
 from release.documents import load
 from release.packages import PACKAGES, Package, version
+from tests import coreos
 
 # OLM stores an unpacked bundle in one ConfigMap. operator-framework/api warns from 85 % of 1 MiB.
 SIZE_LIMIT = 0.85 * (1 << 20)
@@ -141,8 +142,14 @@ def test_watches_the_namespaces_of_the_operator_group(csv: dict[str, Any], pod: 
     ]
     (variable,) = [e for e in pod["containers"][0]["env"] if e["name"] == "WATCH_NAMESPACE"]
     assert variable["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.annotations['olm.targetNamespaces']"
-    # Roles, not cluster roles: OLM binds them in the namespaces of the OperatorGroup.
-    assert "clusterPermissions" not in csv["spec"]["install"]["spec"]
+
+
+def test_only_rights_on_cluster_scoped_objects_are_those_of_the_whole_cluster(csv: dict[str, Any]) -> None:
+    """OLM binds `permissions` only in the namespaces of the OperatorGroup."""
+    for granted in csv["spec"]["install"]["spec"].get("clusterPermissions", ()):
+        for rule in granted["rules"]:
+            assert set(rule["resources"]) <= {"nodes", "storageclasses"}
+            assert set(rule["verbs"]) == {"get", "list", "watch"}
 
 
 def test_every_owned_kind_is_explained_and_has_an_example(package: Package, csv: dict[str, Any]) -> None:
@@ -204,3 +211,10 @@ def test_can_be_installed_by_olm_v1_too(package: Package, csv: dict[str, Any]) -
     assert not (package.bundle / "metadata" / "dependencies.yaml").exists()
     assert "required" not in csv["spec"]["customresourcedefinitions"]
     assert {"type": "AllNamespaces", "supported": True} in csv["spec"]["installModes"]
+
+
+def test_the_first_example_is_the_manifest_that_users_have() -> None:
+    """Consoles offer the first example."""
+    package = PACKAGES["pilothouse-etcd"]
+    csv = load(package.bundle / "manifests" / f"{package.name}.clusterserviceversion.yaml")
+    assert json.loads(csv["metadata"]["annotations"]["alm-examples"])[0] == coreos.SEED

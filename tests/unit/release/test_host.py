@@ -67,7 +67,7 @@ def test_without_an_airline_in_the_cluster_one_is_started_here_and_takes_the_key
 
 
 def test_an_unknown_operator_names_the_known_ones() -> None:
-    with pytest.raises(ClusterError, match=r"there is no operator 'etc'\. Use flights, or"):
+    with pytest.raises(ClusterError, match=r"there is no operator 'etc'\. Use etcd, flights, or"):
         host.run("etc")
 
 

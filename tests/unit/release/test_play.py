@@ -46,7 +46,8 @@ def test_a_kind_is_found_by_every_name_that_kubectl_accepts(word: str) -> None:
 
 def test_an_unknown_kind_names_the_known_ones() -> None:
     with pytest.raises(
-        ClusterError, match=r"no operator of this checkout has the kind 'pod'\. The kinds are: FlightTicket"
+        ClusterError,
+        match=r"no operator of this checkout has the kind 'pod'\. The kinds are: EtcdCluster, FlightTicket",
     ):
         play.of_kind("pod")
 
@@ -58,7 +59,9 @@ def test_a_project_has_only_its_own_kinds() -> None:
         ClusterError, match=r"no operator in .*greeter has the kind 'ft'\. The kinds are: Greeting$"
     ):
         play.of_kind("ft", str(TEMPLATE))
-    with pytest.raises(ClusterError, match=r"kinds are: FlightTicket\. For an operator .* use --project"):
+    with pytest.raises(
+        ClusterError, match=r"kinds are: EtcdCluster, FlightTicket\. For an operator .* use --project"
+    ):
         play.of_kind("greeting")
 
 
