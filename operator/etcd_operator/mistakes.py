@@ -17,6 +17,7 @@ from etcd_operator.types import (
     UpgradePolicy,
 )
 from etcd_operator.versions import NEWEST, Minor, Version, is_downgrade, minors_between, path, unsupported
+from etcd_operator.volumes import storage
 from pilothouse.api import Quantity
 
 _HOST = r"([a-zA-Z0-9][a-zA-Z0-9._-]*|\[[0-9a-fA-F:]+\])(:[0-9]+)?"
@@ -30,8 +31,14 @@ _LEAST_QUOTA = Quantity.parse("16Mi")
 # etcd's write-ahead log has files of 64 MB, of which there are at least two.
 _LEAST_VOLUME = Quantity.parse("128Mi")
 
-# Variables of etcd that a flag of the operator shadows, which is fatal to etcd, or that endanger data.
+# Variables of etcd that a flag of the operator shadows, which is fatal to etcd, or that endanger data. Those
+# of the corruption checks have other names in etcd 3.6, where both names together are fatal.
 _RESERVED_PREFIXES = (
+    *(
+        "PILOTHOUSE_",
+        "ETCD_EXPERIMENTAL_INITIAL_CORRUPT_CHECK",
+        "ETCD_EXPERIMENTAL_COMPACT_HASH_CHECK_ENABLED",
+    ),
     *("ETCD_INITIAL_", "ETCD_LISTEN_", "ETCD_ADVERTISE_", "ETCD_DISCOVERY", "ETCD_PROXY"),
     *(
         "ETCD_PEER_CERT",
@@ -226,8 +233,8 @@ def _in_volume(spec: EtcdClusterSpec) -> Iterator[Mistake]:
 
 def _in_volume_change(before: EtcdClusterSpec, spec: EtcdClusterSpec) -> Iterator[Mistake]:
     field = "spec.pod.persistentVolumeClaimSpec"
-    old, new = before.storage_class, spec.storage_class
-    if old != new:
+    old, new = _storage_class(before), _storage_class(spec)
+    if storage(before) != storage(spec):
         again = f"Set it to {old!r} again" if old is not None else "Remove it"
         yield Mistake(
             f"{field}.storageClassName",
@@ -242,6 +249,11 @@ def _in_volume_change(before: EtcdClusterSpec, spec: EtcdClusterSpec) -> Iterato
             str(Quantity(spec.storage_bytes * 10**9, "binary")),
             f"a volume cannot shrink. Set it to at least {size}",
         )
+
+
+def _storage_class(spec: EtcdClusterSpec) -> str | None:
+    claim = spec.pod.persistent_volume_claim_spec if spec.pod else None
+    return claim.get("storageClassName") if claim else None
 
 
 def _in_options(spec: EtcdClusterSpec) -> Iterator[Mistake]:

@@ -535,12 +535,6 @@ class EtcdClusterSpec(msgspec.Struct, frozen=True, gc=False, rename="camel", omi
     ] = ClientService()
 
     @property
-    def storage_class(self) -> str | None:
-        """The StorageClass of the volumes. None: the default one."""
-        claim = self.pod.persistent_volume_claim_spec if self.pod else None
-        return claim.get("storageClassName") if claim else None
-
-    @property
     def storage_bytes(self) -> int:
         """The requested storage of each volume, in bytes.
 

@@ -4,7 +4,6 @@ The CRD's rules refuse most mistakes, but not those of an object that was stored
 those that depend on what runs.
 """
 
-import hashlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,8 +12,8 @@ import msgspec
 from etcd_operator import mistakes
 from etcd_operator.mistakes import Mistake
 from etcd_operator.model import Desired, Problem, Record
+from etcd_operator.shape import image_of, shape
 from etcd_operator.types import (
-    DEFAULT_REPOSITORY,
     EtcdCluster,
     EtcdClusterSpec,
     EtcdClusterStatus,
@@ -22,10 +21,8 @@ from etcd_operator.types import (
     UpgradePolicy,
 )
 from etcd_operator.versions import DEFAULT, NEWEST, Version, defect
+from etcd_operator.volumes import storage
 from pilothouse.api import Quantity
-
-# What does not shape a pod: what is patched without a restart, and what is about other objects.
-_NOT_OF_THE_POD = ("labels", "annotations", "persistentVolumeClaimSpec", "busyboxImage", "DNSTimeoutInSecond")
 
 # etcd's documentation suggests at most 8 GiB.
 _LARGE_QUOTA = Quantity.parse("8Gi")
@@ -110,7 +107,7 @@ def desired(spec: EtcdClusterSpec, record: Record, current_version: str) -> Desi
         size=spec.size,
         version=str(version),
         pinned=bool(spec.version),
-        image=f"{spec.repository or DEFAULT_REPOSITORY}:{version.tag}",
+        image=image_of(spec, str(version)),
         shape=shape(spec),
         storage=storage(spec),
         ephemeral=spec.storage.ephemeral,
@@ -130,32 +127,6 @@ def chosen_version(spec: EtcdClusterSpec, record: Record, current_version: str) 
         return Version.parse(spec.version)
     known = [record.version, current_version if record.founded else ""]
     return max((Version.parse(each) for each in known if each), default=DEFAULT)
-
-
-def shape(spec: EtcdClusterSpec) -> str:
-    """Returns the hash of what shapes a pod, apart from the version of its image.
-
-    It depends on what the user has written, not on how this release of the operator builds a pod. So a new
-    release restarts nothing.
-    """
-    written = _encoded(spec)
-    pod = {key: value for key, value in written.get("pod", {}).items() if key not in _NOT_OF_THE_POD}
-    parts = {
-        "repository": spec.repository or DEFAULT_REPOSITORY,
-        "pod": pod,
-        "TLS": written.get("TLS", {}) if scheme(spec) != "http/http" else {},
-        "quotaBackendBytes": int(Quantity.parse(spec.quota_backend_bytes)),
-        "autoCompaction": written.get("autoCompaction", {}) if spec.auto_compaction.retention else {},
-        "ephemeral": spec.storage.ephemeral,
-    }
-    return _hash({key: value for key, value in parts.items() if value})
-
-
-def storage(spec: EtcdClusterSpec) -> str:
-    """Returns the hash of what cannot change for an existing volume."""
-    if spec.storage.ephemeral:
-        return _hash({"ephemeral": True})
-    return _hash({"class": spec.storage_class})
 
 
 def scheme(spec: EtcdClusterSpec) -> str:
@@ -205,7 +176,3 @@ def _encoded(spec: EtcdClusterSpec) -> dict[str, Any]:
     """Returns a spec as JSON values, without the fields that have their defaults."""
     written: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(spec))
     return written
-
-
-def _hash(value: dict[str, Any]) -> str:
-    return hashlib.sha256(msgspec.json.encode(value, order="sorted")).hexdigest()[:16]

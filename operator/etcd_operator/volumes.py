@@ -11,7 +11,7 @@ import msgspec
 
 from etcd_operator.blueprint import NODE_LABEL, Blueprint
 from etcd_operator.model import Mark, VolumeState
-from etcd_operator.types import PREFIX, EtcdClusterSpec
+from etcd_operator.types import DEFAULT_STORAGE, PREFIX, EtcdClusterSpec
 from etcd_operator.views import Pod
 from pilothouse import ObjectMeta
 from pilothouse.views import PersistentVolumeClaim
@@ -26,8 +26,6 @@ VERSION = f"{PREFIX}version"
 VOTERS = f"{PREFIX}voters"
 """The epoch and the names of the voters: `4:a,b,c`. One value, so that they always fit together."""
 REMOVED = f"{PREFIX}removed"
-
-DEFAULT_SIZE = "1Gi"
 
 
 def volume_claim(blueprint: Blueprint, name: str) -> dict[str, Any]:
@@ -54,7 +52,7 @@ def claim_spec(spec: EtcdClusterSpec) -> dict[str, Any]:
     """Returns the spec of the PVCs: that of `pod.persistentVolumeClaimSpec`, with defaults."""
     claim = (spec.pod.persistent_volume_claim_spec if spec.pod else None) or {}
     resources = claim.get("resources") or {}
-    requests = {"storage": DEFAULT_SIZE, **(resources.get("requests") or {})}
+    requests = {"storage": DEFAULT_STORAGE, **(resources.get("requests") or {})}
     filled = {key: value for key, value in claim.items() if value is not None}
     return {
         **filled,

@@ -6,8 +6,10 @@ import msgspec
 import pytest
 
 from etcd_operator.model import Desired, Record
+from etcd_operator.shape import shape
 from etcd_operator.types import EtcdCluster, EtcdClusterSpec
-from etcd_operator.validation import Verdict, judge, shape, storage
+from etcd_operator.validation import Verdict, judge
+from etcd_operator.volumes import storage
 
 NEW = Record()
 FOUNDED = Record(incarnation=1, founded=True)
@@ -113,8 +115,10 @@ WRONG = [
             *("ADVERTISE_CLIENT_URLS", "DISCOVERY", "DISCOVERY_SRV", "PROXY", "CERT_FILE", "KEY_FILE"),
             *("TRUSTED_CA_FILE", "CLIENT_CERT_AUTH", "AUTO_TLS", "PEER_CERT_FILE", "PEER_KEY_FILE"),
             *("PEER_TRUSTED_CA_FILE", "PEER_CLIENT_CERT_AUTH", "PEER_AUTO_TLS", "LOG_OUTPUTS", "ENABLE_V2"),
+            "EXPERIMENTAL_INITIAL_CORRUPT_CHECK",
         )
     ),
+    (env("PILOTHOUSE_INITIAL_STATE"), "remove it"),
     (env(""), "spec.pod.etcdEnv[0].name is '': use the name of an environment variable"),
     (env("A=B"), "use the name of an environment variable"),
     (env("ETCD_ELECTION_TIMEOUT", "ETCD_ELECTION_TIMEOUT"), "spec.pod.etcdEnv[1].name"),
@@ -341,42 +345,8 @@ def test_a_warning_names_the_remedy(spec: dict[str, Any], reason: str, text: str
     assert text in warning.message
 
 
-def spec_of(spec: dict[str, Any]) -> EtcdClusterSpec:
-    return msgspec.convert(spec, EtcdClusterSpec)
-
-
-def test_only_what_shapes_a_pod_changes_its_shape() -> None:
-    plain = shape(spec_of({"size": 3}))
-    same = [
-        {"size": 5, "version": "3.5.0", "paused": True, "upgradePolicy": "Automatic"},
-        {"size": 3, "repository": "quay.io/coreos/etcd", "pod": {}, "TLS": {"static": {}}},
-        pod(labels={"a": "b"}, annotations={"a": "b"}, busyboxImage="b", DNSTimeoutInSecond=1),
-        storage_of("8Gi"),
-        {"size": 3, "quotaBackendBytes": "0", "autoCompaction": {"mode": "revision"}},
-        {"size": 3, "storage": {"whenDeleted": "Delete"}, "clientService": {"type": "NodePort"}},
-    ]
-    assert {shape(spec_of(each)) for each in same} == {plain}
-    different = [
-        {"size": 3, "repository": "other/etcd"},
-        pod(resources={"limits": {"cpu": "1"}}),
-        env("ETCD_HEARTBEAT_INTERVAL"),
-        pod(nodeSelector={"a": "b"}),
-        pod(antiAffinity=True),
-        pod(priorityClassName="high"),
-        tls(peer="p"),
-        tls("op", "server", "p"),
-        {"size": 3, "quotaBackendBytes": "1Gi"},
-        {"size": 3, "autoCompaction": {"retention": "1h"}},
-        {"size": 3, "storage": {"ephemeral": True}},
-    ]
-    assert len({plain, *(shape(spec_of(each)) for each in different)}) == len(different) + 1
-
-
-def test_the_hashes_are_the_same_in_every_release() -> None:
-    """If one of these changes, an upgrade of the operator restarts the members of all clusters."""
-    assert shape(spec_of({"size": 3})) == "85044b41020b7131"
-    busy = {**tls("op", "server", "p"), **pod(resources={"limits": {"cpu": "1"}}), "quotaBackendBytes": "1Gi"}
-    assert shape(spec_of(busy)) == "0fa0c3c115f45d17"
-    assert storage(spec_of({"size": 3})) == "e75ce2af6f6653f1"
-    assert storage(spec_of(claim(storageClassName="fast"))) == "57653f751d209c49"
-    assert storage(spec_of(storage_of("8Gi"))) == storage(spec_of({"size": 3})), "a volume can grow"
+def test_the_hashes_are_those_of_the_manifests() -> None:
+    """The plan compares them with the annotations of pods."""
+    spec = msgspec.convert(storage_of("8Gi"), EtcdClusterSpec)
+    desired = in_force(verdict(storage_of("8Gi")))
+    assert (desired.shape, desired.storage) == (shape(spec), storage(spec))
