@@ -33,6 +33,7 @@ RUN cd /build/source \
     && rm -rf /opt/pilothouse/operator/bin /opt/pilothouse/operator/pilothouse/testing \
     /opt/pilothouse/operator/pilothouse/packaging /opt/pilothouse/operator/pilothouse/__main__.py \
     && cp -r operator/etcd_operator operator/flights_operator /opt/pilothouse/operator/ \
+    && rm /opt/pilothouse/operator/etcd_operator/rpc/*.proto /opt/pilothouse/operator/etcd_operator/rpc/*.pyi \
     && chmod -R a+rX /opt/pilothouse/operator \
     && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/pilothouse/operator
 

@@ -1,6 +1,7 @@
 """The client of etcd's gRPC API: the only module that knows gRPC."""
 
 import asyncio
+import errno
 import os
 import ssl
 from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -453,7 +454,9 @@ class MemberClient:
         if isinstance(error, ssl.SSLError) and not call.sent:
             return TlsFailed(f"the TLS handshake with {self._name} failed: {_tls_reason(error)}")
         reason = os.strerror(error.errno).lower() if error.errno else "the connection was lost"
-        return Unreachable(f"{self._name} cannot be reached: {reason}", maybe_executed=call.sent)
+        refused = error.errno == errno.ECONNREFUSED
+        message = f"{self._name} cannot be reached: {reason}"
+        return Unreachable(message, maybe_executed=call.sent, refused=refused)
 
 
 def _tls_reason(error: Exception) -> str:

@@ -59,11 +59,16 @@ class CredentialsError(EtcdError):
 
 
 class Unreachable(EtcdError):
-    """There is no connection to the member, or it was lost before the answer."""
+    """There is no connection to the member, or it was lost before the answer.
 
-    def __init__(self, message: str, *, maybe_executed: bool) -> None:
+    Attributes:
+        refused: Whether the pod's address refused the connection, so that no process listens there.
+    """
+
+    def __init__(self, message: str, *, maybe_executed: bool, refused: bool = False) -> None:
         super().__init__(message)
         self.maybe_executed = maybe_executed
+        self.refused = refused
 
 
 class TlsFailed(Unreachable):

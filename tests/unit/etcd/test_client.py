@@ -308,6 +308,7 @@ async def test_a_member_that_does_not_listen_is_unreachable(member, client):
         f"etcd at {NAME} (127.0.0.1:{member.port}) cannot be reached: connection refused"
     )
     assert not caught.value.maybe_executed
+    assert caught.value.refused
 
 
 async def test_a_lost_answer_may_have_been_executed(member, client):

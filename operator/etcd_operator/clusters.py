@@ -1,0 +1,211 @@
+"""The play of an EtcdCluster, its tasks in the order in which they run, and what it watches."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from msgspec.structs import replace
+
+from etcd_operator.blueprint import Blueprint
+from etcd_operator.etcd import Connections
+from etcd_operator.failures import no_valid_spec, secret_unusable, unreadable_record
+from etcd_operator.members import Members, Next
+from etcd_operator.model import Blocked, Decision, Record
+from etcd_operator.observe import BY_CLUSTER, Sight, cluster_of, observe
+from etcd_operator.plan import decide
+from etcd_operator.records import UnreadableRecord, record_of
+from etcd_operator.services import client_service, disruption_budget, headless_service
+from etcd_operator.settings import EtcdSettings
+from etcd_operator.status import Report, failed_status, report
+from etcd_operator.types import ETCD_CLUSTER, LABEL, EtcdCluster, EtcdClusterStatus
+from etcd_operator.validation import Verdict, judge
+from etcd_operator.views import ENDPOINT_SLICE, POD, POD_DISRUPTION_BUDGET
+from pilothouse import (
+    PERSISTENT_VOLUME_CLAIM,
+    SERVICE,
+    ObjectKey,
+    Play,
+    Playbook,
+    Resource,
+    Secondary,
+    TaskFailed,
+    Watch,
+    task,
+)
+from pilothouse.playbook import Stores
+
+# The most steps of one reconcile. A founding needs 5 in a row without waiting, and a replacement 4.
+MAX_STEPS = 12
+
+
+class EtcdClusterPlay(Play[EtcdCluster, EtcdClusterStatus]):
+    """One reconcile of one EtcdCluster.
+
+    Attributes:
+        connections: The connections to the members of all clusters.
+        settings: The operator's settings.
+        verdict: Which spec is in force. None until the first task has decided that.
+        sight: The last observation. None until the second task.
+        decision: What the plan decided on it.
+    """
+
+    def __init__(
+        self, etcd_cluster: EtcdCluster, connections: Connections, settings: EtcdSettings, **engine: Any
+    ) -> None:
+        super().__init__(etcd_cluster, **engine)
+        self.connections = connections
+        self.settings = settings
+        self.verdict: Verdict | None = None
+        self.sight: Sight | None = None
+        self.decision: Decision | None = None
+
+    @property
+    def recorded(self) -> Record:
+        """What the operator has recorded about the cluster, including this reconcile.
+
+        Raises:
+            TaskFailed: The status is damaged.
+        """
+        try:
+            return record_of(self.status)
+        except UnreadableRecord as error:
+            raise unreadable_record(error) from None
+
+    @property
+    def blueprint(self) -> Blueprint:
+        """The identity and the valid spec, from which all manifests follow."""
+        assert self.verdict is not None and self.verdict.spec is not None  # noqa: S101, PT018 - the first task
+        metadata = self.object.metadata
+        return Blueprint(
+            metadata.name, metadata.namespace, metadata.uid, self.recorded.incarnation, self.verdict.spec
+        )
+
+    async def look(self) -> None:
+        """Observes the cluster, and decides the next step."""
+        assert self.verdict is not None and self.verdict.desired is not None  # noqa: S101, PT018 - the first task
+        desired = self.verdict.desired
+        self.sight = await observe(self, self.blueprint, desired, self.recorded, self.connections)
+        self.decision = decide(self.sight.observation)
+
+    def decide_again(self) -> None:
+        """Decides on the same observation with the record as it is now."""
+        assert self.sight is not None  # noqa: S101 - the second task
+        observation = replace(self.sight.observation, record=self.recorded)
+        self.sight = self.sight._replace(observation=observation)
+        self.decision = decide(observation)
+
+    def show(self, found: Report) -> None:
+        """Writes a report into the status."""
+        self.status = found.status
+        for each in found.conditions:
+            self.condition(each.type, each.status, each.reason, each.message)
+        self.ready, self.ready_reason, self.ready_message = found.ready, found.reason, found.message
+
+    def failed(self, failure: TaskFailed) -> None:
+        """Shows what is known of the cluster although a task failed."""
+        if self.sight is None or self.decision is None or self.verdict is None:
+            self.status = failed_status(self.status, failure)
+            return
+        ready = self.ready, self.ready_reason, self.ready_message
+        self.show(report(self.status, self.sight.observation, self.decision, self.verdict))
+        self.ready, self.ready_reason, self.ready_message = ready
+
+
+@task("the spec is valid")
+async def check_spec(play: EtcdClusterPlay) -> None:
+    """Decides which spec is in force: the last valid one while the object's own has a mistake."""
+    play.verdict = judge(play.object, play.recorded)
+    if play.verdict.desired is None:
+        raise no_valid_spec(play.verdict.mistakes)
+
+
+@task("the cluster is observed")
+async def observe_cluster(play: EtcdClusterPlay) -> None:
+    """Asks Kubernetes and the members for their state, and decides the next step."""
+    await play.look()
+    assert play.sight is not None  # noqa: S101 - look has set it
+    if play.sight.tls.mistakes and not play.recorded.founded:
+        raise secret_unusable(play.sight.tls)
+
+
+@task("the Services and the PodDisruptionBudget match the spec")
+async def apply_services(play: EtcdClusterPlay) -> None:
+    """Applies the Services and the budget, unless nothing may be touched."""
+    assert play.sight is not None and play.decision is not None  # noqa: S101, PT018 - the second task
+    observation, blueprint = play.sight.observation, play.blueprint
+    if observation.desired.paused or (
+        not observation.record.founded and isinstance(play.decision.step, Blocked)
+    ):
+        play.skip()
+        return
+    await play.apply(SERVICE, headless_service(blueprint))
+    await play.apply(SERVICE, client_service(blueprint))
+    budget = disruption_budget(blueprint, len(observation.record.seats) if observation.record.founded else 0)
+    if budget:
+        await play.apply(POD_DISRUPTION_BUDGET, budget)
+    elif play.get(POD_DISRUPTION_BUDGET, blueprint.name):
+        await play.delete(POD_DISRUPTION_BUDGET, blueprint.name)
+
+
+@task("the next step is taken")
+async def take_steps(play: EtcdClusterPlay) -> None:
+    """Takes the next step, and those that can follow without waiting, each on a new decision."""
+    for _ in range(MAX_STEPS):
+        assert play.sight is not None and play.decision is not None  # noqa: S101, PT018 - the second task
+        members = Members(play, play.blueprint, play.sight, play.decision, play.settings)
+        match await members.carry_out():
+            case Next.DECIDE:
+                play.decide_again()
+            case Next.OBSERVE if not play.check:
+                await play.look()
+            case _:
+                return
+    play.requeue_after(0.1)
+
+
+@task("the status shows the cluster")
+async def show_cluster(play: EtcdClusterPlay) -> None:
+    """Writes what was observed and decided into the status."""
+    assert play.sight is not None and play.decision is not None and play.verdict is not None  # noqa: S101, PT018
+    play.show(report(play.status, play.sight.observation, play.decision, play.verdict))
+
+
+def etcd_watch(connections: Connections, settings: EtcdSettings) -> Watch:
+    """Returns what the operator watches, and the playbook of EtcdClusters.
+
+    There is no finalizer: Kubernetes deletes what an EtcdCluster owns, which includes its volumes if
+    `storage.whenDeleted` is Delete.
+
+    Args:
+        connections: The connections to the members.
+        settings: The operator's settings.
+    """
+
+    def play(etcd_cluster: EtcdCluster, **engine: Any) -> EtcdClusterPlay:
+        return EtcdClusterPlay(etcd_cluster, connections, settings, **engine)
+
+    tasks = [check_spec, observe_cluster, apply_services, take_steps, show_cluster]
+    return Watch(
+        ETCD_CLUSTER,
+        Playbook(play, tasks=tasks),
+        watches=[
+            _labelled(POD),
+            _labelled(PERSISTENT_VOLUME_CLAIM),
+            _labelled(ENDPOINT_SLICE),
+            _labelled(SERVICE),
+            _labelled(POD_DISRUPTION_BUDGET),
+        ],
+    )
+
+
+def _labelled(resource: Resource[Any]) -> Secondary:
+    """Returns the objects of a kind that have the label with the name of their cluster."""
+    return Secondary(resource, mapper=_clusters, selector=LABEL, indexes={BY_CLUSTER: _in_cluster})
+
+
+def _in_cluster(obj: Any) -> Iterable[str]:
+    return cluster_of(obj.metadata)
+
+
+def _clusters(obj: Any, stores: Stores) -> Iterable[ObjectKey]:
+    name = obj.metadata.labels.get(LABEL)
+    return [ObjectKey(obj.metadata.namespace, name)] if name else []

@@ -1,0 +1,172 @@
+"""Asks the members of a cluster for their state. A member that does not answer is unknown, not dead."""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+from msgspec.structs import replace
+
+from etcd_operator.errors import (
+    CredentialsError,
+    EtcdError,
+    NoLeader,
+    PermissionDenied,
+    TlsFailed,
+    Unreachable,
+)
+from etcd_operator.etcd import Alarm, Etcd, HashKV, MemberList, MemberStatus
+from etcd_operator.model import EndpointState, Signal
+
+CAUGHT_UP = 1000
+"""How many log entries a linked member may lack: etcd keeps more than that in memory for it, and at some
+thousand writes a second the answers of two members differ by a few hundred entries."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What the member in one pod answered.
+
+    Attributes:
+        name: The name of the pod.
+        status: Its own state. None: it did not answer.
+        listed: The linearizable member list. None: it is a learner, or it did not answer.
+        hash: The hash of its store. None: it was not asked.
+        error: The first error.
+    """
+
+    name: str
+    status: MemberStatus | None = None
+    listed: MemberList | None = None
+    hash: HashKV | None = None
+    error: EtcdError | None = None
+
+
+async def ask(members: Mapping[str, Etcd], *, hashes: bool) -> tuple[Answer, ...]:
+    """Asks all members at the same time: two calls to each, or three with the hash.
+
+    The member list is also the linearizable read that shows whether the member serves.
+
+    Args:
+        members: The clients by the names of the pods.
+        hashes: Whether to read the hashes, too. It costs the members time, so only during the founding.
+    """
+    return tuple(await asyncio.gather(*(_ask(name, etcd, hashes) for name, etcd in members.items())))
+
+
+async def _ask(name: str, etcd: Etcd, hashes: bool) -> Answer:
+    answer = Answer(name)
+    try:
+        status = await etcd.status()
+        answer = replace(answer, status=status)
+        if status.is_learner or not status.leader:
+            return answer  # It would answer the list with an error, or not before the deadline.
+        answer = replace(answer, listed=await etcd.member_list())
+        if hashes:
+            answer = replace(answer, hash=await etcd.hash_kv(status.revision))
+    except EtcdError as error:
+        answer = replace(answer, error=error)
+    return answer
+
+
+async def alarms(members: Mapping[str, Etcd], answers: Iterable[Answer]) -> tuple[Alarm, ...]:
+    """Returns the cluster's alarms. It asks only if a member reports an error about itself."""
+    for answer in answers:
+        if answer.status is None or not answer.status.errors or answer.listed is None:
+            continue
+        try:
+            return await members[answer.name].alarms()
+        except EtcdError:
+            continue
+    return ()
+
+
+def chosen_list(answers: Sequence[Answer], cluster_id: int) -> Answer | None:
+    """Returns the answer with the member list to rely on: of this cluster, and of its leader if possible.
+
+    A list of another cluster is returned only if there is no other, so that the plan notices it.
+
+    Args:
+        answers: The answers.
+        cluster_id: The recorded cluster ID. 0: none yet.
+    """
+
+    def preference(answer: Answer) -> tuple[bool, bool, int, bool]:
+        status, listed = answer.status, answer.listed
+        if status is None or listed is None:
+            return False, False, 0, False
+        leads = status.leader == status.member_id
+        return True, listed.cluster_id == cluster_id, listed.raft_term, leads
+
+    best = max(answers, key=preference, default=None)
+    return best if best and best.listed else None
+
+
+def state_of(answer: Answer, answers: Iterable[Answer], found: Iterable[Alarm] = ()) -> EndpointState:
+    """Returns the state of one member, in the light of the answers of all.
+
+    Args:
+        answer: Its answer.
+        answers: All answers.
+        found: The cluster's alarms.
+    """
+    status = answer.status
+    if status is None:
+        refused = isinstance(answer.error, Unreachable) and answer.error.refused
+        return EndpointState(name=answer.name, health=Signal.UNHEALTHY if refused else Signal.UNKNOWN)
+    return EndpointState(
+        name=answer.name,
+        health=_health(answer),
+        linked=_linked(answer, answers),
+        member_id=status.member_id,
+        cluster_id=status.cluster_id,
+        leader_id=status.leader,
+        term=status.raft_term,
+        raft_index=status.raft_index,
+        revision=status.revision,
+        hash=answer.hash.hash if answer.hash else 0,
+        version=status.version,
+        db_size=status.db_size,
+        alarms=tuple(sorted({each.type.value for each in found if each.member_id in (0, status.member_id)})),
+    )
+
+
+def _health(answer: Answer) -> Signal:
+    status = answer.status
+    assert status is not None, "the caller checks it"  # noqa: S101
+    if not status.leader or isinstance(answer.error, NoLeader):
+        return Signal.UNHEALTHY
+    return Signal.HEALTHY if status.is_learner or answer.listed is not None else Signal.UNKNOWN
+
+
+def _linked(answer: Answer, answers: Iterable[Answer]) -> Signal:
+    """Returns whether a member follows the leader, as both of them report it.
+
+    A voter that has answered a linearizable read has exchanged messages with the leader just now.
+    """
+    status = answer.status
+    assert status is not None, "the caller checks it"  # noqa: S101
+    leader = next(
+        (each.status for each in answers if each.status and each.status.member_id == status.leader), None
+    )
+    if leader is None or (answer.listed is None and not status.is_learner):
+        return Signal.UNKNOWN
+    if (leader.cluster_id, leader.raft_term, leader.leader) != (
+        status.cluster_id,
+        status.raft_term,
+        status.leader,
+    ):
+        return Signal.UNHEALTHY
+    behind = leader.raft_index - status.raft_applied_index
+    return Signal.HEALTHY if behind <= CAUGHT_UP else Signal.UNHEALTHY
+
+
+def blindness(answers: Iterable[Answer]) -> str:
+    """Returns why the operator cannot see the members although they run. Empty: it can."""
+    for answer in answers:
+        if isinstance(answer.error, PermissionDenied):
+            return (
+                "etcd's auth is enabled, and the operator has no user: it cannot see the members. Disable "
+                "auth, or give the client certificate of spec.TLS.static.operatorSecret the role root."
+            )
+        if isinstance(answer.error, TlsFailed | CredentialsError):
+            return f"{str(answer.error)[:1].upper()}{str(answer.error)[1:]}."
+    return ""

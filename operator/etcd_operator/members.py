@@ -1,0 +1,320 @@
+"""Carries out one step of the plan through the play's modules and the client of etcd.
+
+Every step can be repeated after a crash. Etcd's refusals, such as an unhealthy cluster in the first seconds
+after a restart, are waits and not failures.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable
+from enum import Enum
+from typing import Any, assert_never
+
+from etcd_operator import model
+from etcd_operator.blueprint import Blueprint, InitialCluster
+from etcd_operator.errors import (
+    EtcdError,
+    MemberExists,
+    MemberNotFound,
+    NotALearner,
+)
+from etcd_operator.etcd import Etcd, MemberList
+from etcd_operator.model import Configuration, Decision, PodPlan
+from etcd_operator.observe import Sight
+from etcd_operator.pod_metadata import flip, patch_image, rejoin, serve, unserve
+from etcd_operator.pods import member_pod
+from etcd_operator.records import with_record
+from etcd_operator.settings import EtcdSettings
+from etcd_operator.types import EtcdCluster, EtcdClusterStatus, Retention
+from etcd_operator.views import LIVE_POD, POD
+from etcd_operator.volumes import mark, volume_claim
+from pilothouse import PERSISTENT_VOLUME_CLAIM, EventType, ObjectMeta, Play, Resource
+
+# Seconds after which a refused call to etcd is made again, and after which a pod is checked.
+RETRY = 1.0
+# Seconds until a user's action is looked for that no watch reports.
+BLOCKED = 30.0
+
+
+class Next(Enum):
+    """What follows after a step in the same reconcile."""
+
+    DECIDE = "decide"
+    """Only the status was written: decide again on the same observation."""
+    OBSERVE = "observe"
+    """Something has changed: observe again."""
+    LATER = "later"
+    """End the reconcile. Another one is queued."""
+
+
+class Members:
+    """Carries out the steps of one observation.
+
+    Args:
+        play: The reconcile.
+        blueprint: The cluster.
+        sight: What was observed.
+        decision: What the plan decided on the observation.
+        settings: The operator's settings.
+    """
+
+    def __init__(
+        self,
+        play: Play[EtcdCluster, EtcdClusterStatus],
+        blueprint: Blueprint,
+        sight: Sight,
+        decision: Decision,
+        settings: EtcdSettings,
+    ) -> None:
+        self._play = play
+        self._blueprint = blueprint
+        self._sight = sight
+        self._decision = decision
+        self._settings = settings
+
+    async def carry_out(self) -> Next:
+        """Carries out the decided step.
+
+        Raises:
+            TaskFailed: The API server refused a request.
+            Conflict: An object has changed. The engine reconciles again.
+        """
+        step = self._decision.step
+        match step:
+            case model.Wait(seconds=seconds):
+                self._play.requeue_after(seconds)
+                return Next.LATER
+            case model.Blocked():
+                self._play.requeue_after(BLOCKED)
+                return Next.LATER
+            case model.Settled():
+                self._play.requeue_after(self._settings.poll)
+                return Next.LATER
+            case (
+                model.RecordFounding()
+                | model.RecordVolumes()
+                | model.RecordAbandoning()
+                | model.RecordFounded()
+                | model.RecordResumed()
+                | model.RecordSeats()
+                | model.Announce()
+            ):
+                return await self._record(step)
+            case model.AddLearner() | model.Promote() | model.RemoveMember() | model.MoveLeader():
+                return await self._change_membership(step)
+            case _:
+                return await self._change_objects(step)
+
+    # The status.
+
+    async def _record(
+        self,
+        step: model.RecordFounding
+        | model.RecordVolumes
+        | model.RecordAbandoning
+        | model.RecordFounded
+        | model.RecordResumed
+        | model.RecordSeats
+        | model.Announce,
+    ) -> Next:
+        await self._play.record(with_record(self._play.status, step.record))
+        self._play.changed(self._decision.message)
+        match step:
+            case model.RecordFounding() | model.RecordFounded() | model.RecordResumed():
+                self._event()
+            case model.RecordAbandoning():
+                self._event(EventType.WARNING)
+            case model.Announce(record=record) if record.claim and record.claim.interrupts:
+                self._event(EventType.WARNING)
+            case model.Announce() if self._decision.reason == "ReplacingMember":
+                self._event(EventType.WARNING)
+            case _:
+                pass
+        return Next.DECIDE
+
+    # The objects.
+
+    async def _change_objects(
+        self,
+        step: model.CreateVolumes
+        | model.CreatePods
+        | model.DeletePods
+        | model.DeleteVolumes
+        | model.Flip
+        | model.Rejoin
+        | model.MarkVolumes
+        | model.Serve
+        | model.Unserve
+        | model.PatchImage,
+    ) -> Next:
+        match step:
+            case model.CreateVolumes(names=names):
+                await self._create_volumes(names)
+            case model.CreatePods(pods=pods):
+                await self._create_pods(pods)
+                self._play.requeue_after(RETRY)
+                return Next.LATER
+            case model.DeletePods(names=names):
+                for name in names:
+                    await self._play.delete(POD, name)
+                self._play.requeue_after(RETRY)
+                return Next.LATER
+            case model.DeleteVolumes(names=names):
+                await self._delete_volumes(names)
+                self._play.requeue_after(RETRY)
+                return Next.LATER
+            case model.Flip(names=names):
+                await self._patch_pods(names, flip())
+            case model.Rejoin(name=name):
+                await self._patch_pods((name,), rejoin(self._joining(name)))
+            case model.MarkVolumes(marks=marks):
+                await self._mark(marks)
+            case model.Serve(names=names):
+                await self._patch_pods(names, serve())
+            case model.Unserve(names=names):
+                await self._patch_pods(names, unserve())
+            case model.PatchImage(name=name, version=version):
+                await self._patch_image(name, version)
+            case _:
+                assert_never(step)
+        return Next.OBSERVE
+
+    async def _create_volumes(self, names: Iterable[str]) -> None:
+        # Kubernetes deletes owned volumes together with the EtcdCluster. Retained ones have no owner.
+        owned = self._blueprint.spec.storage.when_deleted is Retention.DELETE
+        for name in names:
+            claim = volume_claim(self._blueprint, name)
+            await self._play.create(PERSISTENT_VOLUME_CLAIM, claim, owned=owned)
+
+    async def _create_pods(self, pods: Iterable[PodPlan]) -> None:
+        for plan in pods:
+            joining = plan.configuration is Configuration.JOINING
+            pod = member_pod(
+                self._blueprint,
+                plan,
+                image=self._settings.image(self._blueprint.spec, plan.version),
+                initial_cluster=self._joining(plan.name) if joining else (),
+            )
+            await self._play.create(POD, pod)
+        if self._sight.observation.record.founded:
+            self._event()
+
+    async def _delete_volumes(self, names: Iterable[str]) -> None:
+        for name in names:
+            if await self._as_observed(PERSISTENT_VOLUME_CLAIM, name):
+                # After a resumption, the annotation with the owner is that of the deleted EtcdCluster.
+                await self._play.delete(PERSISTENT_VOLUME_CLAIM, name, owned=False)
+        self._event()
+
+    async def _patch_pods(self, names: Iterable[str], patch: dict[str, Any]) -> None:
+        for name in names:
+            await self._play.patch(POD, name, patch)
+
+    async def _mark(self, marks: Iterable[model.Mark]) -> None:
+        uid, record = self._blueprint.uid, self._sight.observation.record
+        for each in marks:
+            patch = mark(each, cluster_uid=uid, cluster_id=record.cluster_id)
+            if self._blueprint.spec.storage.ephemeral:
+                await self._play.patch(POD, each.name, patch)
+            else:
+                await self._play.patch(PERSISTENT_VOLUME_CLAIM, each.name, patch, owned=False)
+
+    async def _patch_image(self, name: str, version: str) -> None:
+        live = await self._play.read(LIVE_POD, name)
+        if live is None:
+            return
+        image = self._settings.image(self._blueprint.spec, version)
+        await self._play.patch(POD, name, patch_image(live, version, image))
+        self._event()
+
+    def _joining(self, name: str) -> InitialCluster:
+        listed = self._sight.listed
+        assert listed is not None, "the plan lets a member join only with a member list"  # noqa: S101
+        return self._blueprint.joining(listed.members, name)
+
+    async def _as_observed(self, resource: Resource[Any], name: str) -> bool:
+        """Whether an object is on the API server as it was observed: the same one, or as absent."""
+        observation = self._sight.observation
+        states = observation.pods if resource is POD else observation.volumes
+        seen = next(((each.uid, each.deleting) for each in states if each.name == name), None)
+        live = await self._play.read(resource, name)
+        return seen == (None if live is None else _identity(live.metadata))
+
+    # The members.
+
+    async def _change_membership(
+        self, step: model.AddLearner | model.Promote | model.RemoveMember | model.MoveLeader
+    ) -> Next:
+        """Changes the membership, after a linearizable list that still shows what was decided on (law 9)."""
+        etcd = self._speaker()
+        if etcd is None or not await self._confirmed(etcd):
+            self._play.requeue_after(RETRY)
+            return Next.LATER
+        match step:
+            case model.AddLearner(name=name):
+                url = self._blueprint.peer_url(name)
+                return await self._call(f"add {name} to etcd as a learner", lambda: etcd.member_add([url]))
+            case model.Promote(name=name, member_id=number):
+                done = await self._call(f"promote {name} to a voter", lambda: etcd.member_promote(number))
+            case model.RemoveMember(name=name, member_id=number):
+                if not await self._target_as_observed(name):
+                    self._play.requeue_after(RETRY)
+                    return Next.LATER
+                done = await self._call(f"remove {name} from etcd", lambda: etcd.member_remove(number))
+            case model.MoveLeader(name=name, member_id=number):
+                return await self._call(f"move the leader to {name}", lambda: etcd.move_leader(number))
+        if done is Next.OBSERVE:
+            self._event()
+        return done
+
+    async def _target_as_observed(self, name: str) -> bool:
+        """Whether the pod and the volume of a member are live as they were observed (law 12)."""
+        if not await self._as_observed(POD, name):
+            return False
+        ephemeral = self._blueprint.spec.storage.ephemeral
+        return ephemeral or await self._as_observed(PERSISTENT_VOLUME_CLAIM, name)
+
+    def _speaker(self) -> Etcd | None:
+        """Returns the client of the leader. Etcd forwards most calls to it, but not all."""
+        observation, clients = self._sight.observation, self._sight.clients
+        own = [each for each in observation.endpoints if each.cluster_id == observation.members_cluster_id]
+        return next(
+            (
+                clients[each.name]
+                for each in own
+                if each.name in clients and each.leader_id and each.leader_id == each.member_id
+            ),
+            None,
+        )
+
+    async def _confirmed(self, etcd: Etcd) -> bool:
+        """Whether the member list is still the one that was decided on."""
+        if self._play.check:
+            return True
+        try:
+            listed = await etcd.member_list()
+        except EtcdError as error:
+            self._play.log.info("Waiting for etcd: %s", error)
+            return False
+        return self._sight.listed is not None and _membership(listed) == _membership(self._sight.listed)
+
+    async def _call(self, what: str, effect: Callable[[], Awaitable[Any]]) -> Next:
+        try:
+            await self._play.call(what, effect)
+        except (MemberExists, MemberNotFound, NotALearner) as error:
+            # An earlier call was executed, and its answer was lost.
+            self._play.log.info("Observing again: %s", error)
+        except EtcdError as error:
+            self._play.log.info("Waiting for etcd: %s", error)
+            self._play.requeue_after(RETRY)
+            return Next.LATER
+        return Next.OBSERVE
+
+    def _event(self, kind: EventType = EventType.NORMAL) -> None:
+        self._play.event(kind, self._decision.reason, self._decision.message)
+
+
+def _identity(metadata: ObjectMeta) -> tuple[str, bool]:
+    return metadata.uid, metadata.deletion_timestamp is not None
+
+
+def _membership(listed: MemberList) -> tuple[int, frozenset[tuple[int, bool]]]:
+    return listed.cluster_id, frozenset((each.id, each.is_learner) for each in listed.members)

@@ -1,0 +1,197 @@
+"""Gathers everything that a decision depends on: the cluster's objects, and what its members answer.
+
+Before the founding is complete, the objects are listed live, because a stale store could hide a volume that
+was replaced. After that they come from the stores, and `members` checks its targets live.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from etcd_operator.blueprint import Blueprint
+from etcd_operator.certificates import Certificates, certificates, secrets_of
+from etcd_operator.endpoints import Answer, alarms, ask, blindness, chosen_list, state_of
+from etcd_operator.errors import CredentialsError
+from etcd_operator.etcd import Connections, Endpoint, Etcd, MemberList
+from etcd_operator.model import (
+    Desired,
+    EndpointState,
+    Failure,
+    MemberState,
+    Observation,
+    PodState,
+    Record,
+    Signal,
+    VolumeState,
+)
+from etcd_operator.pod_states import addressed_uids, pod_state
+from etcd_operator.types import LABEL, EtcdCluster, EtcdClusterStatus
+from etcd_operator.views import ENDPOINT_SLICE, POD, EndpointSlice, Pod
+from etcd_operator.volumes import volume_of_claim, volume_of_pod
+from pilothouse import PERSISTENT_VOLUME_CLAIM, SECRET, ObjectMeta, Play
+from pilothouse.telemetry import now
+from pilothouse.views import PersistentVolumeClaim
+
+BY_CLUSTER = "cluster"
+"""The index of pods, claims and EndpointSlices by the namespace and name of the cluster in their label."""
+
+SERVICE_NAME = "kubernetes.io/service-name"
+"""The label of an EndpointSlice with the name of its Service."""
+
+
+class Sight(NamedTuple):
+    """What one reconcile sees.
+
+    Attributes:
+        observation: What the plan decides on.
+        clients: The clients of the members that answered Status, by the names of their pods.
+        listed: The linearizable member list as etcd returned it, with all peer URLs. None: there is none.
+        tls: What the Secrets with certificates hold.
+    """
+
+    observation: Observation
+    clients: Mapping[str, Etcd]
+    listed: MemberList | None
+    tls: Certificates
+
+
+def cluster_of(metadata: ObjectMeta) -> Iterable[str]:
+    """Returns the value of an object in the index `BY_CLUSTER`."""
+    name = metadata.labels.get(LABEL)
+    return [f"{metadata.namespace}/{name}"] if name else []
+
+
+async def observe(
+    play: Play[EtcdCluster, EtcdClusterStatus],
+    blueprint: Blueprint,
+    desired: Desired,
+    record: Record,
+    connections: Connections,
+) -> Sight:
+    """Observes a cluster.
+
+    This makes 2 calls to each member. Once the cluster is founded, only its Secrets are read from Kubernetes.
+
+    Args:
+        play: The reconcile.
+        blueprint: The cluster.
+        desired: The spec in force.
+        record: The record in the status.
+        connections: The connections to the members.
+
+    Raises:
+        TaskFailed: The API server refused a request.
+    """
+    pods, claims = await _objects(play, live=not record.founded)
+    addressed = addressed_uids(_headless_slices(play))
+    moment = now()
+    states = tuple(
+        pod_state(blueprint, each, now=moment, addressed=each.metadata.uid in addressed) for each in pods
+    )
+    tls = await _tls(play, blueprint)
+    members, blind = _members(connections, play.object, blueprint, pods, tls)
+    answers = await ask(members, hashes=not record.founded)
+    chosen = chosen_list(answers, record.cluster_id)
+    found = await alarms(members, answers)
+    listed = chosen.listed if chosen else None
+    observation = Observation(
+        name=play.object.metadata.name,
+        uid=play.object.metadata.uid,
+        now=moment,
+        desired=desired,
+        record=record,
+        volumes=_volumes(desired, claims, pods),
+        pods=states,
+        members=_member_states(blueprint, listed),
+        members_cluster_id=listed.cluster_id if listed else 0,
+        endpoints=_endpoints(states, answers, tuple(state_of(each, answers, found) for each in answers)),
+        blind=blind or blindness(answers),
+    )
+    clients = {each.name: members[each.name] for each in answers if each.status}
+    return Sight(observation, clients, listed, tls)
+
+
+async def _objects(
+    play: Play[EtcdCluster, EtcdClusterStatus], *, live: bool
+) -> tuple[Sequence[Pod], Sequence[PersistentVolumeClaim]]:
+    if live:
+        selector = f"{LABEL}={play.object.metadata.name}"
+        return (
+            await play.read_list(POD, selector=selector),
+            await play.read_list(PERSISTENT_VOLUME_CLAIM, selector=selector),
+        )
+    key = str(play.object.metadata.key)
+    return play.list(POD, BY_CLUSTER, key), play.list(PERSISTENT_VOLUME_CLAIM, BY_CLUSTER, key)
+
+
+def _headless_slices(play: Play[EtcdCluster, EtcdClusterStatus]) -> list[EndpointSlice]:
+    """Returns the slices of the headless Service. Those of the client Service have the label, too."""
+    key = play.object.metadata.key
+    found = play.list(ENDPOINT_SLICE, BY_CLUSTER, str(key))
+    return [each for each in found if each.metadata.labels.get(SERVICE_NAME) == key.name]
+
+
+async def _tls(play: Play[EtcdCluster, EtcdClusterStatus], blueprint: Blueprint) -> Certificates:
+    """Reads the Secrets by name: the operator may not list Secrets."""
+    return certificates(blueprint, {name: await play.read(SECRET, name) for name in secrets_of(blueprint)})
+
+
+def _members(
+    connections: Connections,
+    cluster: EtcdCluster,
+    blueprint: Blueprint,
+    pods: Iterable[Pod],
+    tls: Certificates,
+) -> tuple[Mapping[str, Etcd], str]:
+    """Returns the clients by the names of the pods, and why there are none. Empty: there is no obstacle."""
+    if tls.mistakes:
+        return {}, tls.mistakes[0].message
+    names = {
+        Endpoint(each.status.pod_ip, blueprint.host(each.metadata.name)): each.metadata.name
+        for each in pods
+        if each.status.pod_ip and _owned(each, cluster)
+    }
+    try:
+        clients = connections.members(cluster.metadata.key, names, tls.credentials)
+    except CredentialsError as error:
+        secret = blueprint.tls.operator_secret
+        return {}, f"The Secret {secret} cannot be used: {error}. Replace its certificate."
+    return {names[endpoint]: client for endpoint, client in clients.items()}, ""
+
+
+def _owned(pod: Pod, cluster: EtcdCluster) -> bool:
+    return any(each.uid == cluster.metadata.uid for each in pod.metadata.owner_references)
+
+
+def _volumes(
+    desired: Desired, claims: Iterable[PersistentVolumeClaim], pods: Iterable[Pod]
+) -> tuple[VolumeState, ...]:
+    if desired.ephemeral:
+        return tuple(volume_of_pod(each) for each in pods)
+    return tuple(volume_of_claim(each) for each in claims)
+
+
+def _member_states(blueprint: Blueprint, listed: MemberList | None) -> tuple[MemberState, ...] | None:
+    if listed is None:
+        return None
+    return tuple(
+        MemberState(
+            id=each.id,
+            name=next(filter(None, map(blueprint.seat, each.peer_urls)), ""),
+            learner=each.is_learner,
+            started=each.started,
+        )
+        for each in listed.members
+    )
+
+
+def _endpoints(
+    pods: Iterable[PodState], answers: Iterable[Answer], states: Iterable[EndpointState]
+) -> tuple[EndpointState, ...]:
+    """Adds what the kubelet reports: a container that does not run is certainly not healthy."""
+    answered = {each.name for each in answers if each.status}
+    known = {each.name: each for each in states}
+    stopped = (Failure.IMAGE, Failure.CRASH, Failure.REFUSED_EMPTY)
+    for pod in pods:
+        if pod.name not in answered and not pod.deleting and (not pod.ran or pod.failure in stopped):
+            known[pod.name] = EndpointState(name=pod.name, health=Signal.UNHEALTHY)
+    return tuple(known[name] for name in sorted(known))

@@ -1,0 +1,231 @@
+"""Derives the status of an EtcdCluster from an observation and a decision, without any I/O.
+
+The status of a settled cluster does not change: it has no numbers that grow with each write.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from etcd_operator.blueprint import APP
+from etcd_operator.etcd import CLIENT_PORT
+from etcd_operator.failures import INVALID_SPEC, invalid_spec
+from etcd_operator.model import Blocked, Decision, Observation, Problem, Settled, Signal
+from etcd_operator.seats import Cluster, quorum
+from etcd_operator.types import LABEL, EtcdClusterStatus, MembersStatus
+from etcd_operator.validation import Verdict
+from pilothouse import TaskFailed
+
+CREATING, RUNNING, FAILED = "Creating", "Running", "Failed"
+"""The phases of the coreos operator."""
+
+_MIB = 1 << 20
+_HEALING = ("ReplacingMember", "RecreatingPods", "NoQuorum", "Resuming", "CorrectingMember", "QuorumLost")
+
+
+class Aspect(NamedTuple):
+    """A condition to set. A status of None stands for Unknown."""
+
+    type: str
+    status: bool | None
+    reason: str
+    message: str
+
+
+class Report(NamedTuple):
+    """What to write into the status.
+
+    Attributes:
+        status: The fields.
+        conditions: The conditions besides Ready.
+        ready: The status of Ready. None: Unknown.
+        reason: Its reason.
+        message: Its message.
+    """
+
+    status: EtcdClusterStatus
+    conditions: tuple[Aspect, ...]
+    ready: bool | None
+    reason: str
+    message: str
+
+
+def report(
+    status: EtcdClusterStatus, observation: Observation, decision: Decision, verdict: Verdict
+) -> Report:
+    """Returns what the status shows.
+
+    Args:
+        status: The status so far, with the record.
+        observation: The last observation.
+        decision: What was decided on it.
+        verdict: Which spec is in force.
+    """
+    cluster = Cluster(observation)
+    ready, reason, message = _ready(observation, decision, verdict)
+    conditions = tuple(
+        each
+        for each in _conditions(cluster, decision, verdict)
+        if each.status is not False or each.type in _ALWAYS or _has(status, each.type)
+    )
+    fields = _fields(status, cluster, decision)
+    return Report(
+        replace(fields, last_valid_spec=verdict.last_valid_spec), conditions, ready, reason, message
+    )
+
+
+def failed_status(status: EtcdClusterStatus, failure: TaskFailed) -> EtcdClusterStatus:
+    """Returns the status for a failure before the cluster was observed."""
+    phase = FAILED if failure.permanent and status.phase != RUNNING else status.phase
+    return replace(status, phase=phase, reason=failure.message if phase == FAILED else "")
+
+
+# The fields.
+
+
+def _fields(status: EtcdClusterStatus, cluster: Cluster, decision: Decision) -> EtcdClusterStatus:
+    record, observation = cluster.record, cluster.observation
+    status = replace(status, control_paused=cluster.desired.paused, **_phase(cluster, decision))
+    if not record.incarnation:
+        return status  # `records` recognizes a cluster of the coreos operator by the other fields.
+    current = _current_version(status, cluster)
+    return replace(
+        status,
+        size=len(cluster.voters) if record.founded else 0,
+        selector=",".join(f"{key}={value}" for key, value in {**APP, LABEL: observation.name}.items()),
+        service_name=f"{observation.name}-client",
+        client_port=CLIENT_PORT,
+        members=_members(cluster),
+        leader=next((each.name for each in cluster.voters if cluster.leads(each)), ""),
+        current_version=current,
+        target_version=cluster.desired.version if current and current != cluster.desired.version else "",
+        db_size=_db_size(status.db_size, cluster),
+        retained_volumes=tuple(sorted(each.name for each in observation.volumes if each.removed)),
+    )
+
+
+def _phase(cluster: Cluster, decision: Decision) -> dict[str, str]:
+    if isinstance(decision.step, Blocked):
+        return {"phase": FAILED, "reason": decision.message}
+    return {"phase": RUNNING if cluster.record.founded else CREATING, "reason": ""}
+
+
+def _members(cluster: Cluster) -> MembersStatus:
+    known = {each.name for each in (*cluster.voters, *cluster.learners)}
+    ready = {each.name for each in cluster.voters if cluster.healthy(each) and each.pod and each.pod.ready}
+    if not cluster.record.founded:
+        known = {each.name for each in cluster.record.seats}
+        ready = set()
+    return MembersStatus(ready=tuple(sorted(ready)), unready=tuple(sorted(known - ready)))
+
+
+def _current_version(status: EtcdClusterStatus, cluster: Cluster) -> str:
+    if not cluster.record.founded:
+        return ""
+    return str(cluster.lowest) if cluster.lowest else status.current_version
+
+
+def _db_size(before: str, cluster: Cluster) -> str:
+    sizes = [each.endpoint.db_size for each in cluster.voters if each.endpoint.db_size]
+    return rounded(max(sizes)) if sizes else before
+
+
+def rounded(size: int) -> str:
+    """Returns a number of bytes, rounded up in steps of at least 4 MiB and at least an eighth of it."""
+    step = max(4 * _MIB, 1 << max(0, size.bit_length() - 4))
+    return f"{-(-size // step) * step // _MIB}Mi"
+
+
+# The conditions.
+
+_ALWAYS = ("Available", "Progressing", "Degraded")
+
+
+def _has(status: EtcdClusterStatus, type_: str) -> bool:
+    return any(each.type == type_ for each in status.conditions)
+
+
+def _ready(observation: Observation, decision: Decision, verdict: Verdict) -> tuple[bool | None, str, str]:
+    if observation.desired.paused:
+        return None, "Paused", "spec.paused is true, so the operator does not touch the cluster."
+    if verdict.mistakes:
+        note = "The last valid spec stays in force."
+        return False, INVALID_SPEC, f"{invalid_spec(verdict.mistakes)} {note}"
+    if not isinstance(decision.step, Settled):
+        return False, decision.reason, decision.message
+    if decision.problems:
+        return False, decision.problems[0].reason, _sentences(decision.problems)
+    return True, "Settled", decision.message
+
+
+def _conditions(cluster: Cluster, decision: Decision, verdict: Verdict) -> Iterator[Aspect]:
+    yield _available(cluster)
+    settled = isinstance(decision.step, Settled | Blocked) or cluster.desired.paused
+    yield Aspect("Progressing", not settled, decision.reason, decision.message)
+    if decision.problems:
+        yield Aspect("Degraded", True, decision.problems[0].reason, _sentences(decision.problems))
+    else:
+        yield Aspect("Degraded", False, "NoProblems", "The operator sees no problems.")
+    yield _scaling(cluster)
+    yield _upgrading(cluster)
+    healing = decision.reason in _HEALING
+    message = decision.message if healing else "No member is recovering."
+    yield Aspect("Recovering", healing, decision.reason if healing else "NotRecovering", message)
+    warnings = verdict.warnings
+    if warnings:
+        yield Aspect("Warning", True, warnings[0].reason, _sentences(warnings))
+    else:
+        yield Aspect("Warning", False, "NoWarnings", "The spec has no warnings.")
+    yield _interruption(cluster)
+
+
+def _available(cluster: Cluster) -> Aspect:
+    if not cluster.record.founded:
+        return Aspect("Available", False, "NotFounded", "The cluster is not founded yet.")
+    healthy, unknown = cluster.healthy_without(), 0
+    unknown = sum(
+        not cluster.healthy(each) and each.health is not Signal.UNHEALTHY for each in cluster.voters
+    )
+    needed = quorum(cluster.count)
+    if healthy >= needed:
+        return Aspect("Available", True, "ClusterAvailable", "A quorum of the members serves clients.")
+    if healthy + unknown >= needed:
+        blind = f" {cluster.observation.blind}" if cluster.observation.blind else ""
+        message = f"The operator cannot see whether a quorum of the {cluster.count} voters serves.{blind}"
+        return Aspect("Available", None, "Unknown", message)
+    message = f"No quorum: fewer than {needed} of {cluster.count} voters serve."
+    return Aspect("Available", False, "NoQuorum", message)
+
+
+def _scaling(cluster: Cluster) -> Aspect:
+    current, desired = len(cluster.voters), cluster.desired.size
+    message = f"Current cluster size: {current}, desired cluster size: {desired}"
+    if not cluster.record.founded or current == desired:
+        return Aspect("Scaling", False, "SizeReached", message)
+    return Aspect("Scaling", True, "ScalingUp" if current < desired else "ScalingDown", message)
+
+
+def _upgrading(cluster: Cluster) -> Aspect:
+    target = cluster.desired.version
+    running = {each.started_version for each in cluster.voters} | {
+        each.pod.version for each in cluster.voters if each.pod
+    }
+    if not cluster.record.founded or cluster.refusal or running <= {target}:
+        return Aspect("Upgrading", False, "VersionReached", f"All members run {target}")
+    return Aspect("Upgrading", True, "ClusterUpgrading", f"upgrading to {target}")
+
+
+def _interruption(cluster: Cluster) -> Aspect:
+    claim = cluster.record.claim
+    if claim is None or not claim.interrupts:
+        return Aspect("Interruption", False, "NoInterruption", "No interruption is planned.")
+    message = (
+        f"The operator is going to {claim.action.lower()} {claim.name}. Clients can notice it, because the "
+        f"cluster has {cluster.count} voters."
+    )
+    return Aspect("Interruption", True, "PlannedInterruption", message)
+
+
+def _sentences(problems: Iterable[Problem]) -> str:
+    return " ".join(each.message for each in problems)
