@@ -33,6 +33,9 @@ from etcd_operator.model import (
 )
 from etcd_operator.seats import Cluster, Place, listed, new_names, parsed, quorum
 
+NAMES_PER_EPOCH = 100
+"""How many names a lost status may have used per change of the voters, so that no name is used twice."""
+
 
 def blocked_by_foreign_objects(cluster: Cluster) -> Decision | None:
     """Objects of another operator have the cluster's label: found nothing (step 0).
@@ -71,7 +74,9 @@ def resume(cluster: Cluster) -> Decision | None:
     volumes = sorted(
         (each for each in retained if each.incarnation == incarnation), key=lambda each: each.name
     )
-    voters = max(volumes, key=lambda each: each.epoch).voters or tuple(each.name for each in volumes)
+    epoch = max(each.epoch for each in volumes)
+    newest = next(each for each in volumes if each.epoch == epoch)
+    voters = newest.voters or tuple(each.name for each in volumes)
     if obstacle := _obstacle(cluster, volumes, voters):
         return obstacle
     version = cluster.desired.version if cluster.desired.pinned else max(each.version for each in volumes)
@@ -80,6 +85,7 @@ def resume(cluster: Cluster) -> Decision | None:
     record = replace(
         cluster.record,
         incarnation=incarnation,
+        next_member=max(cluster.record.next_member, NAMES_PER_EPOCH * (1 + epoch)),
         version=version,
         cluster_id=max(ids, default=0),
         founded=True,
@@ -98,7 +104,8 @@ def resume(cluster: Cluster) -> Decision | None:
 
 def _obstacle(cluster: Cluster, volumes: list[VolumeState], voters: tuple[str, ...]) -> Decision | None:
     """Returns why the retained volumes cannot be resumed. None: they can."""
-    gone = [each.name for each in volumes if each.deleting or each.lost]
+    running = {each.name for each in cluster.observation.pods}
+    gone = [each.name for each in volumes if each.lost or (each.deleting and each.name not in running)]
     usable = [each.name for each in volumes if each.name in voters and each.name not in gone]
     missing = [name for name in voters if name not in usable]
     if len(usable) < quorum(len(voters)):

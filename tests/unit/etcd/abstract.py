@@ -10,7 +10,7 @@ members only with a quorum.
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from etcd_operator import model as m
 from etcd_operator import versions
@@ -53,6 +53,7 @@ class Member(NamedTuple):
     seat: int = UNSEATED
     leads: bool = False
     claim: m.Action | None = None
+    old: bool = False  # of an incarnation before the recorded one
     amnesiac: bool = False  # a voter that started on an empty volume under its old ID
 
 
@@ -62,7 +63,8 @@ class World(NamedTuple):
     members: tuple[Member, ...]
     size: int
     target: int = 0
-    founded: bool = True
+    founded: bool = True  # as the status records it
+    formed: bool = True  # the truth
     phase: m.Phase | None = None
     edited: bool = False  # the spec was edited since the founding was recorded
     written: bool = True  # clients have written
@@ -80,6 +82,19 @@ ERASED = Member()
 NAMES = sorted(member_name("c", UID, 1, counter) for counter in range(32))
 
 
+VOTING = Member(volume=DATA, marked=True, fresh=True, ran=0, pod=UP, serving=True, role=VOTER, seat=OWN)
+
+
+def cluster(voting: int, /, **values: Any) -> World:
+    """A healthy cluster of the given number of voters."""
+    return World((VOTING,) * voting, voting)._replace(**values)
+
+
+def unfounded(size: int, /, **values: Any) -> World:
+    """A cluster of which nothing exists."""
+    return World((), size, founded=False, formed=False, written=False)._replace(**values)
+
+
 class Violation(AssertionError):
     """A step breaks a law."""
 
@@ -92,7 +107,7 @@ def voters(world: World) -> list[Member]:
 
 
 def count(world: World) -> int:
-    if not world.founded:
+    if not world.formed:
         return sum(each.seat != UNSEATED for each in world.members)
     return len(voters(world)) + (world.stranger == VOTER)
 
@@ -138,7 +153,7 @@ def observe(world: World) -> m.Observation:
                     name=name,
                     uid=uid,
                     owner=UID,
-                    incarnation=1,
+                    incarnation=0 if each.old else 1,
                     started=each.marked,
                     member_id=index + 1 if each.marked else 0,
                     cluster_id=7 if each.marked else 0,
@@ -151,7 +166,7 @@ def observe(world: World) -> m.Observation:
         if each.pod != GONE:
             pods.append(_pod(world, each, name, listed_names))
             endpoints.append(_endpoint(world, each, index, leader))
-        static = not world.founded and each.seat != UNSEATED
+        static = not world.formed and each.seat != UNSEATED
         if (each.role != OUT or static) and answering:
             started = each.role in (LEARNER, VOTER)
             members.append(m.MemberState(index + 1, name, each.role in (LISTED, LEARNER), started))
@@ -281,7 +296,7 @@ def settle(world: World) -> World:
             and each.role == OUT
             and each.seat == UNSEATED
             and each.claim is None
-            and each.volume == NONE
+            and (each.volume == NONE or each.old)
         )
     ]
     if world.ephemeral:
@@ -313,7 +328,7 @@ def settle(world: World) -> World:
 
 
 def _key(each: Member) -> tuple[object, ...]:
-    return (*each[:-2], each.claim or "", each.amnesiac)
+    return (*each[:-3], each.claim or "", each.old, each.amnesiac)
 
 
 def change(world: World, index: int, **values) -> World:
@@ -379,13 +394,13 @@ def _start(world: World, each: Member) -> Member:
     if each.volume == CORRUPT:
         return each._replace(pod=CRASH)
     if each.volume == DATA:
-        removed = each.role == OUT and world.founded
+        removed = each.role == OUT and world.formed
         return each._replace(pod=CRASH) if removed else each._replace(pod=UP, binary=each.version)
     match each.configuration:
         case m.Configuration.POISONED:
             return each._replace(pod=REFUSED)
         case m.Configuration.FOUNDING:
-            if world.founded or each.role == VOTER:
+            if world.formed or each.role == VOTER:
                 return each._replace(pod=CRASH)
             return each._replace(pod=UP, binary=each.version, volume=DATA, role=VOTER)
         case _:
@@ -411,6 +426,10 @@ def strikes(world: World) -> Iterator[World]:
             continue
         for after in _strikes_at(world, each):
             yield settle(change(spent, index, **after._asdict()))
+    if world.founded or world.phase:
+        # The status is lost, and the operator must find out by the volumes.
+        lost = change_all(spent, lambda each: True, seat=UNSEATED, claim=None)
+        yield settle(lost._replace(founded=False, phase=None, announced=False, promoting=False))
     if world.founded:
         yield settle(spent._replace(blind=True))
         if world.stranger == OUT and has_quorum(world):
@@ -486,10 +505,14 @@ def carry_out(world: World, observation: m.Observation, step: m.Step) -> World:
         case m.RecordSeats(record):
             world = _record(world, record, index)
         case m.RecordFounding(record):
-            world = change_all(world, lambda each: True, seat=UNSEATED, role=OUT)
+            world = change_all(world, lambda each: True, seat=UNSEATED, role=OUT, old=True)
             added = tuple(Member(seat=SEATED) for _ in record.seats)
             world = world._replace(
-                members=(*world.members, *added), phase=m.Phase.PREPARING, edited=False, written=False
+                members=(*world.members, *added),
+                phase=m.Phase.PREPARING,
+                edited=False,
+                written=False,
+                formed=False,
             )
         case m.RecordVolumes(record):
             world = _record(world, record, index)._replace(phase=m.Phase.STARTING)
@@ -497,7 +520,7 @@ def carry_out(world: World, observation: m.Observation, step: m.Step) -> World:
             world = world._replace(phase=m.Phase.ABANDONING)
         case m.RecordFounded(record):
             world = change_all(world, lambda each: each.seat != UNSEATED, role=VOTER)
-            world = world._replace(founded=True, phase=None, edited=False)
+            world = world._replace(founded=True, formed=True, phase=None, edited=False)
         case m.RecordResumed(record):
             world = _record(world, record, index)._replace(founded=True, phase=None, edited=False)
         case m.CreateVolumes(names):

@@ -14,6 +14,7 @@ from tests.unit.etcd.abstract import (
     IMAGE,
     LEARNER,
     LISTED,
+    NONE,
     OTHER,
     OUT,
     OWN,
@@ -119,7 +120,7 @@ def law_4(world: World, step: m.Step) -> Iterator[str]:
     if founding and not starting:
         yield "law 4: a pod with the state new outside of the founding"
     if isinstance(step, m.RecordFounding):
-        if any(each.marked for each in world.members):
+        if any(each.marked and each.volume != NONE for each in world.members):
             yield "law 4: a second cluster is founded over retained data"
         if any(each.pod != GONE for each in world.members):
             yield "law 4: a second cluster is founded beside running pods"
@@ -224,6 +225,8 @@ def ending(world: World, decision: m.Decision) -> str:
     match decision.step:
         case m.Settled() if _healthy(world):
             return "Healthy"
+        case m.Blocked() if decision.reason == "VolumesMissing" and not has_quorum(world):
+            return decision.reason
         case m.Blocked() if decision.reason == "QuorumLost" and len(intact) < quorum(count(world)):
             return "QuorumLost"
         case m.Wait() if decision.reason == "FoundingLostVolumes":
@@ -234,7 +237,7 @@ def ending(world: World, decision: m.Decision) -> str:
             return decision.reason
         case m.Wait() if not has_quorum(world) and len(intact) < quorum(count(world)) and not world.stranger:
             # The last removal is not recorded, so the plan cannot know that there is no quorum any more.
-            assert {"VolumeLost", "VolumeWiped", "MemberCrashing"} & {
+            assert {"VolumeLost", "VolumeWiped", "MemberCrashing", "MemberDown"} & {
                 each.reason for each in decision.problems
             }, describe(world)
             return "QuorumLostUnknown"

@@ -11,30 +11,8 @@ import pytest
 from msgspec.structs import replace
 
 from etcd_operator import founding, healing, model, plan, resizing, seats, upgrading, versions
-from tests.unit.etcd.abstract import (
-    DATA,
-    OWN,
-    UP,
-    VOTER,
-    Count,
-    Member,
-    Violation,
-    World,
-    explore,
-)
+from tests.unit.etcd.abstract import Count, Violation, World, cluster, explore, unfounded
 from tests.unit.etcd.laws import ending, judge
-
-VOTING = Member(volume=DATA, marked=True, fresh=True, ran=0, pod=UP, serving=True, role=VOTER, seat=OWN)
-
-
-def cluster(size: int, **values: Any) -> World:
-    """A healthy cluster."""
-    return World((VOTING,) * size, size)._replace(**values)
-
-
-def unfounded(size: int, **values: Any) -> World:
-    """A cluster of which nothing exists."""
-    return World((), size, founded=False, written=False)._replace(**values)
 
 
 def run(

@@ -1,0 +1,429 @@
+"""Examples of the plan, one per path. `test_plan_exhaustive` shows that they are not special cases."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from etcd_operator import model as m
+from etcd_operator import plan
+from etcd_operator.seats import member_name, new_names
+from tests.unit.etcd.abstract import (
+    AWAY,
+    BAD,
+    CRASH,
+    EMPTY,
+    ENDING,
+    GONE,
+    IMAGE,
+    NEW,
+    NONE,
+    NOW,
+    OTHER,
+    REFUSED,
+    VOTER,
+    World,
+    carry_out,
+    change,
+    change_all,
+    cluster,
+    observe,
+    progress,
+    settle,
+    unfounded,
+)
+
+
+def decide(observation: m.Observation) -> Any:
+    """Decides. Any: a test knows which step it expects."""
+    return plan.decide(observation)
+
+
+def follow(world: World, limit: int = 200) -> tuple[list[Any], World]:
+    """Carries out steps until the plan stands still, and returns them without the waits."""
+    steps: list[Any] = []
+    world = settle(world)
+    for _ in range(limit):
+        observation = observe(world)
+        step = decide(observation).step
+        following = carry_out(world, observation, step)
+        if following == world:
+            following = next(progress(world), world)
+            if following == world:
+                return steps, world
+        else:
+            steps.append(step)
+        world = following
+    raise AssertionError("the plan does not come to rest")
+
+
+def kinds(steps: list[Any], *only: str) -> list[str]:
+    names = [type(each).__name__ for each in steps]
+    return [each for each in names if not only or each in only]
+
+
+def reasons(decision: m.Decision) -> set[str]:
+    return {each.reason for each in decision.problems}
+
+
+def broken(world: World, **values) -> World:
+    """A cluster whose first member is in another state."""
+    return settle(change(world, 0, **values))
+
+
+# --------------------------------------------------------------------------------------------- founding
+
+
+def test_a_founding_takes_the_steps_of_the_measured_procedure():
+    steps, _ = follow(unfounded(3))
+    assert kinds(steps) == [
+        "RecordFounding",
+        "CreateVolumes",
+        "RecordVolumes",
+        "CreatePods",
+        "RecordFounded",
+        "Flip",
+        "MarkVolumes",
+        "Serve",
+    ]
+    assert len(steps[3].pods) == 3
+    assert not any(pod.serving for pod in steps[3].pods)
+
+
+def test_a_mistyped_image_is_not_permanent():
+    steps, world = follow(unfounded(3, target=BAD))
+    assert {each.pod for each in world.members} == {IMAGE}
+    steps, world = follow(world._replace(target=0, edited=True))
+    assert kinds(steps)[:4] == ["RecordAbandoning", "DeletePods", "DeleteVolumes", "RecordFounding"]
+    assert kinds(steps)[-1] == "Serve"
+
+
+def test_a_founding_that_clients_have_written_to_is_never_given_up():
+    steps, world = follow(unfounded(3))
+    founding = change_all(world, lambda each: True, marked=False, fresh=False, serving=False, ran=-1)
+    founding = change_all(founding, lambda each: True, configuration=m.Configuration.FOUNDING)
+    founding = founding._replace(founded=False, formed=False, phase=m.Phase.STARTING, written=True)
+    steps, world = follow(broken(founding, volume=NONE, seat=OTHER, pod=GONE))
+    assert kinds(steps)[0] == "RecordFounded"
+    assert "RemoveMember" in kinds(steps)
+    assert [each.role for each in world.members] == [VOTER] * 3
+
+
+@pytest.mark.parametrize("kind", ["volumes", "pods", "status"])
+def test_nothing_is_founded_beside_foreign_objects(kind):
+    observation = observe(unfounded(3))
+    volume = m.VolumeState(name="c-old", uid="1")
+    pod = replace(observe(cluster(1)).pods[0], owner="")
+    foreign: dict[str, Any] = {"volumes": (volume,)} if kind == "volumes" else {"pods": (pod,)}
+    if kind == "status":
+        foreign = {"record": replace(observation.record, foreign_status=True)}
+    decision = decide(replace(observation, **foreign))
+    assert (decision.step, decision.reason) == (m.Blocked(), "ForeignObjects")
+
+
+def test_a_founding_waits_for_the_pods_of_the_deleted_cluster_of_the_same_name():
+    pod = replace(observe(cluster(1)).pods[0], owner="the UID of the deleted object")
+    decision = decide(replace(observe(unfounded(3)), pods=(pod,)))
+    assert decision.reason == "EarlierPods"
+
+
+# ------------------------------------------------------------------------------------------- resumption
+
+
+def retained(size: int = 3, **values) -> m.Observation:
+    """A new EtcdCluster over the retained volumes of a deleted one."""
+    before = observe(settle(cluster(size)))
+    volumes = tuple(replace(each, owner="the UID of the deleted object", **values) for each in before.volumes)
+    return replace(before, record=m.Record(), volumes=volumes, pods=(), members=None, members_cluster_id=0)
+
+
+def test_a_recreated_object_resumes_exactly_the_last_voters():
+    observation = retained()
+    removed = replace(observation.volumes[0], name="c-gone", uid="x", removed=True)
+    earlier = replace(observation.volumes[0], name="c-earlier", uid="y", incarnation=0)
+    step = decide(replace(observation, volumes=(*observation.volumes, removed, earlier))).step
+    assert isinstance(step, m.RecordResumed)
+    assert [each.name for each in step.record.seats] == [each.name for each in observation.volumes]
+    assert (step.record.founded, step.record.cluster_id, step.record.incarnation) == (True, 7, 1)
+    following = decide(replace(observation, record=step.record)).step
+    assert isinstance(following, m.CreatePods)
+    assert {each.configuration for each in following.pods} == {m.Configuration.POISONED}
+    assert len(following.pods) == 3
+
+
+def test_a_resumed_cluster_with_a_quorum_replaces_the_member_whose_volume_is_missing():
+    observation = retained()
+    step = decide(replace(observation, volumes=observation.volumes[:2])).step
+    assert isinstance(step, m.RecordResumed)
+    assert [each.volume_uid for each in step.record.seats][2] == "lost"
+
+
+def test_a_recreated_object_without_a_quorum_of_volumes_is_blocked():
+    observation = retained()
+    decision = decide(replace(observation, volumes=observation.volumes[:1]))
+    assert (decision.step, decision.reason) == (m.Blocked(), "VolumesMissing")
+    assert observation.volumes[2].name in decision.message
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [({"scheme": "https/https"}, "OtherScheme"), ({"version": "3.6.14"}, "OtherVersion")],
+)
+def test_a_recreated_object_with_another_scheme_or_an_older_version_is_blocked(values, reason):
+    decision = decide(retained(**values))
+    assert (decision.step, decision.reason) == (m.Blocked(), reason)
+
+
+def test_a_recreated_object_without_a_version_keeps_the_version_of_its_volumes():
+    observation = retained()
+    desired = replace(observation.desired, version="3.7.1", pinned=False)
+    step = decide(replace(observation, desired=desired)).step
+    assert isinstance(step, m.RecordResumed)
+    assert step.record.version == "3.5.33"
+
+
+def test_a_lost_status_resumes_the_living_cluster():
+    world = settle(cluster(3))
+    lost = change_all(world, lambda each: True, seat=0)._replace(founded=False)
+    steps, after = follow(lost)
+    assert kinds(steps) == ["RecordResumed"]
+    assert after == world
+
+
+# ---------------------------------------------------------------------------------------------- healing
+
+
+def test_a_deleted_pod_is_created_again_on_its_volume_with_poison():
+    steps, _ = follow(broken(cluster(3), pod=GONE, serving=False))
+    assert kinds(steps) == ["CreatePods"]
+    assert steps[0].pods[0].configuration is m.Configuration.POISONED
+    assert steps[0].pods[0].serving
+
+
+def test_all_lost_pods_are_created_at_the_same_time_without_a_quorum():
+    world = change_all(cluster(3), lambda each: True, pod=GONE, serving=False)
+    steps, _ = follow(world)
+    assert len(steps[0].pods) == 3
+    assert kinds(steps) == ["CreatePods"]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param({"pod": REFUSED, "volume": EMPTY}, id="wiped"),
+        pytest.param({"pod": GONE, "volume": NONE, "seat": OTHER}, id="lost"),
+        pytest.param({"pod": GONE, "volume": EMPTY, "seat": OTHER, "marked": False}, id="replaced"),
+    ],
+)
+def test_a_lost_volume_means_remove_and_add(values):
+    steps, world = follow(broken(cluster(3), **values))
+    order = ["RemoveMember", "AddLearner", "Flip", "Promote", "Serve"]
+    assert kinds(steps, *order) == order
+    assert [each.role for each in world.members] == [VOTER] * 3
+
+
+def test_a_terminating_volume_is_replaced_before_its_data_is_gone():
+    steps, world = follow(broken(cluster(1), terminating=True))
+    order = ["Promote", "MoveLeader", "RemoveMember"]
+    assert kinds(steps, *order) == order
+    assert not any(each.terminating for each in world.members)
+
+
+def test_a_majority_lost_with_its_volumes_is_blocked_and_names_the_survivors():
+    world = cluster(3)
+    for index in (0, 1):
+        world = change(world, index, pod=GONE, volume=NONE, seat=OTHER)
+    decision = decide(observe(settle(world)))
+    assert (decision.step, decision.reason) == (m.Blocked(), "QuorumLost")
+    assert "(revision 2)" in decision.message
+    assert reasons(decision) >= {"VolumeLost", "MemberDown"}
+
+
+def test_refused_permissions_are_unknown_and_not_dead():
+    decision = decide(replace(observe(cluster(3, blind=True)), blind="Auth is enabled."))
+    assert (decision.step, decision.reason) == (m.Wait(1.0), "NoQuorum")
+    assert "Auth is enabled." in decision.message
+    assert reasons(decision) == {"MemberUnknown"}
+
+
+def test_a_member_on_a_node_out_of_sight_is_waited_for():
+    decision = decide(observe(broken(cluster(3), pod=AWAY)))
+    assert decision.reason == "WaitingForMembers"
+
+
+def crashing(since: timedelta, **values) -> Any:
+    observation = observe(broken(cluster(3), pod=CRASH, **values))
+    pods = tuple(
+        replace(each, failing_since=NOW - since) if each.failure else each for each in observation.pods
+    )
+    return decide(replace(observation, pods=pods))
+
+
+def test_a_crashing_member_is_replaced_after_five_minutes():
+    assert crashing(timedelta(minutes=4, seconds=59)).reason == "WaitingForMembers"
+    assert crashing(timedelta(minutes=5)).reason == "ReplacingMember"
+
+
+def test_a_crashing_member_is_not_replaced_if_no_other_member_runs_what_it_runs():
+    assert crashing(timedelta(hours=1), version=2).reason != "ReplacingMember"
+
+
+def test_a_member_that_a_user_has_added_is_reported_and_never_removed():
+    steps, world = follow(cluster(3, stranger=VOTER))
+    assert "RemoveMember" not in kinds(steps)
+    assert "MembersAddedByUser" in reasons(decide(observe(world)))
+
+
+def test_the_learner_of_a_killed_operator_is_adopted():
+    world = cluster(1, size=2)
+    while not isinstance(step := decide(observe(world)).step, m.AddLearner):
+        after = carry_out(world, observe(world), step)
+        world = after if after != world else next(progress(world))
+    world = carry_out(world, observe(world), step)
+    without_claim = change_all(world, lambda each: True, claim=None)
+    steps, after = follow(without_claim)
+    assert "RemoveMember" not in kinds(steps)
+    assert len(after.members) == 2
+
+
+def test_another_cluster_id_stops_everything():
+    observation = observe(cluster(3))
+    endpoints = (replace(observation.endpoints[0], cluster_id=8), *observation.endpoints[1:])
+    other = replace(observation, endpoints=endpoints)
+    assert decide(other).step == m.Unserve((observation.endpoints[0].name,))
+    pods = (replace(other.pods[0], serving=False), *other.pods[1:])
+    decision = decide(replace(other, pods=pods))
+    assert (decision.step, decision.reason) == (m.Blocked(), "OtherCluster")
+
+
+# --------------------------------------------------------------------------------------------- resizing
+
+
+def test_a_new_member_is_a_learner_first_and_serves_last():
+    steps, _ = follow(cluster(3, size=4))
+    order = ["CreateVolumes", "AddLearner", "Flip", "Promote", "RecordSeats", "Serve"]
+    assert kinds(steps, *order) == order
+
+
+def test_scaling_in_keeps_the_leader_and_the_data():
+    world = settle(cluster(3, size=1))
+    leader = next(i for i, each in enumerate(world.members) if each.leads)
+    steps, _ = follow(world)
+    removed = [each.name for each in steps if isinstance(each, m.RemoveMember)]
+    order = ["Unserve", "RemoveMember", "DeletePods"]
+    assert kinds(steps, *order, "DeleteVolumes") == order * 2
+    assert observe(world).pods[leader].name not in removed[:1]
+    assert sum(isinstance(each, m.MarkVolumes) and each.marks[0].removed for each in steps) == 2
+
+
+def test_scaling_in_deletes_the_data_if_the_spec_says_so_and_etcd_has_confirmed():
+    steps, _ = follow(cluster(3, size=1, delete=True))
+    found = kinds(steps, "RemoveMember", "DeleteVolumes")
+    assert (found[0], found.count("DeleteVolumes")) == ("RemoveMember", 2)
+
+
+def test_retained_volumes_of_removed_members_are_never_used_or_deleted():
+    observation = observe(settle(cluster(1)))
+    old = replace(observation.volumes[0], name=member_name("c", "uid", 1, 40), uid="old", removed=True)
+    desired = replace(observation.desired, size=2, delete_scaled=True)
+    record = replace(observation.record, next_member=40)
+    step = decide(
+        replace(observation, volumes=(*observation.volumes, old), desired=desired, record=record)
+    ).step
+    claim = m.Claim(m.Action.ADD, member_name("c", "uid", 1, 41), since=NOW)
+    assert step == m.Announce(replace(record, claim=claim, next_member=42))
+
+
+def test_a_member_name_is_the_same_after_a_crash_and_differs_between_incarnations():
+    observation = observe(cluster(1))
+    assert new_names(observation, 1, 3) == new_names(observation, 1, 3)
+    assert not {*new_names(observation, 1, 3)[0]} & {*new_names(observation, 2, 3)[0]}
+
+
+# -------------------------------------------------------------------------------------------- upgrading
+
+
+def test_an_upgrade_patches_followers_first_and_the_leader_last():
+    world = settle(cluster(3, target=1))
+    leader = next(observe(world).pods[i].name for i, each in enumerate(world.members) if each.leads)
+    steps, after = follow(world)
+    patched = [each for each in steps if isinstance(each, m.PatchImage)]
+    assert len(patched) == 3
+    assert patched[0].name != leader
+    assert "DeletePods" not in kinds(steps)
+    assert {each.version for each in after.members} == {1}
+
+
+def test_a_change_of_the_shape_creates_the_pods_again_one_by_one():
+    steps, _ = follow(change_all(cluster(3), lambda each: True, shaped=False))
+    assert kinds(steps, "DeletePods", "CreatePods") == ["DeletePods", "CreatePods"] * 3
+
+
+def test_several_minors_are_walked_one_by_one():
+    steps, _ = follow(cluster(3, target=2))
+    versions = [each.version for each in steps if isinstance(each, m.PatchImage)]
+    assert versions == ["3.6.14"] * 3 + ["3.7.1"] * 3
+
+
+def test_the_next_minor_waits_until_etcd_has_raised_its_cluster_version():
+    world = settle(change_all(cluster(1, target=2), lambda each: True, version=1, binary=1, ran=1))
+    observation = observe(world)
+    name = observation.pods[0].name
+    for seconds, waits in ((14, True), (15, False)):
+        claim = m.Claim(m.Action.RESTART, name, 0, "3.6.14", True, NOW - timedelta(seconds=seconds))
+        decision = decide(replace(observation, record=replace(observation.record, claim=claim)))
+        assert isinstance(decision.step, m.Wait) == waits
+
+
+def test_a_policy_that_stops_at_each_minor_asks_for_the_next_one():
+    observation = observe(cluster(3, target=2))
+    decision = decide(replace(observation, desired=replace(observation.desired, automatic=False)))
+    assert decision.step == m.Settled()
+    assert reasons(decision) == {"UpgradeStepRequired"}
+
+
+def test_a_downgrade_is_refused_with_the_reason():
+    world = settle(change_all(cluster(3), lambda each: True, version=1, binary=1, ran=1))
+    decision = decide(observe(world))
+    assert decision.step == m.Settled()
+    assert reasons(decision) == {"DowngradeRefused"}
+
+
+def test_a_failing_member_stops_the_upgrade_and_gets_the_corrected_version_first():
+    steps, world = follow(cluster(3, target=BAD))
+    assert kinds(steps) == ["Announce", "PatchImage"]
+    assert "ImageUnavailable" in reasons(decide(observe(world)))
+    failing = next(observe(world).pods[i].name for i, each in enumerate(world.members) if each.pod == IMAGE)
+    for target in (0, 1):
+        steps, after = follow(world._replace(target=target))
+        first = next(each for each in steps if isinstance(each, m.PatchImage))
+        assert first.name == failing
+        assert {each.version for each in after.members} == {target}
+
+
+def test_one_and_two_voters_announce_the_interruption_first():
+    for size in (1, 2):
+        decision = decide(observe(settle(cluster(size, target=1))))
+        assert kinds([decision.step]) == ["Announce"]
+        assert decision.step.record.claim.interrupts
+        assert "Clients can notice" in decision.message
+    decision = decide(observe(settle(cluster(3, target=1))))
+    assert not decision.step.record.claim.interrupts
+
+
+def test_an_upgrade_waits_for_every_member():
+    for pod in (NEW, ENDING, AWAY):
+        decision = decide(observe(broken(cluster(5, target=1), pod=pod)))
+        assert decision.reason == "WaitingForMembers"
+
+
+def test_a_paused_cluster_is_left_alone():
+    observation = observe(broken(cluster(3), pod=GONE))
+    decision = decide(replace(observation, desired=replace(observation.desired, paused=True)))
+    assert (decision.step, decision.reason) == (m.Wait(300.0), "Paused")
+
+
+def test_a_settled_cluster_needs_nothing():
+    decision = decide(observe(settle(cluster(3))))
+    assert (decision.step, decision.problems) == (m.Settled(), ())
