@@ -78,7 +78,10 @@ class Index(Generic[T]):
                 # It would be taken for a sequence of its characters.
                 raise TypeError("an index function must return a list of values, not a single text")
             return set(values)
-        except DEFECTS as error:
+        except BaseException as error:
+            # Libraries in other languages raise errors that are no Exceptions, such as PyO3's PanicException.
+            if isinstance(error, KeyboardInterrupt):
+                raise
             log_defect(log, error, "Index %s failed on %s; the index does not contain it", self._name, key)
             self.failures[key] = f"unexpected {type(error).__name__}"
             return set()

@@ -80,7 +80,7 @@ def require_reason(reason: object, what: str, length: int = EVENT_REASON_LENGTH)
     )
 
 
-def require_condition_type(type_: object) -> None:
+def require_condition_type(type_: object, what: str) -> None:
     """Refuses a condition's type that the API server would refuse.
 
     Raises:
@@ -88,7 +88,7 @@ def require_condition_type(type_: object) -> None:
     """
     if not (isinstance(type_, str) and _TYPE.fullmatch(type_) and len(type_) <= _TYPE_LENGTH):
         raise PlaybookError(
-            f"play.condition: the type is {shown(type_)}, but must be one word in CamelCase of at most "
+            f"{what}: the type is {shown(type_)}, but must be one word in CamelCase of at most "
             f"{_TYPE_LENGTH} characters, such as BackedUp"
         )
 

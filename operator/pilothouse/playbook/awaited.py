@@ -260,6 +260,10 @@ def require_nothing(returned: object) -> None:
             f"it returned a {type(returned).__name__} that nothing awaits. "
             "Make the task's function an async def that awaits it."
         )
+    if isinstance(returned, BaseException):
+        raise PlaybookError(
+            f"it returned a {type(returned).__name__} instead of raising it. Write `raise`, not `return`."
+        )
     raise PlaybookError(
         f"it returned a value of type {type(returned).__name__}, which nothing reads. "
         "Keep what later tasks need in an attribute of the play."

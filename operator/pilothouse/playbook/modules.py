@@ -318,6 +318,11 @@ class ObjectModules(Generic[T]):
         require_text(selector, "play.read_list: the selector")
         require_text(namespace, "play.read_list: the namespace")
         found: list[K] = []
+        if namespace and not resource.namespaced:
+            raise PlaybookError(
+                f"play.read_list({resource.kind}): the kind is cluster-scoped, so its objects have no "
+                f"namespace. Remove namespace={namespace!r}."
+            )
         own = self.object.metadata.namespace if resource.namespaced else ""
         with refusals():
             async for page in self.cluster.api.pages(

@@ -31,7 +31,7 @@ from pilothouse.playbook.contention import CONTENDED, Contended
 from pilothouse.playbook.modules import FALLBACK, ObjectModules, refusals
 from pilothouse.playbook.ownership import refers_to_owner
 from pilothouse.playbook.records import Records
-from pilothouse.playbook.status import READY, Aspect, not_stored, require_status
+from pilothouse.playbook.status import READY, Aspect, checked_status, not_stored
 from pilothouse.playbook.status_writer import NoStatusSubresource
 from pilothouse.playbook.tasks import RESULT, State, Task, TaskFailed, TaskResult, Waiting, refused
 from pilothouse.playbook.tasks import seconds as in_seconds
@@ -177,8 +177,7 @@ class Play(ObjectModules[T], Generic[T, S]):
     @status.setter
     def status(self, status: S) -> None:
         self._require_status("play.status")
-        require_status(status, self._status, self.object)
-        self._status = status
+        self._status = checked_status(status, self._status, self.object)
 
     @property
     def ready(self) -> bool | None:
@@ -320,7 +319,7 @@ class Play(ObjectModules[T], Generic[T, S]):
                 "play.condition cannot set Ready, which reports how the reconcile ended: set play.ready, "
                 "play.ready_reason and play.ready_message"
             )
-        require_condition_type(type)
+        require_condition_type(type, "play.condition")
         what = f"play.condition({type!r})"
         if not (status is None or isinstance(status, bool)):
             raise PlaybookError(

@@ -9,6 +9,7 @@ from pilothouse.controller import (
     Fence,
     Outcome,
     Predicate,
+    SyncError,
     Written,
     meaningful_change,
     noting_writes,
@@ -17,6 +18,7 @@ from pilothouse.informer import Store
 from pilothouse.kube import Api, Conflict, KubeError, KubeObject, ObjectKey, ObjectMeta, Resource
 from pilothouse.playbook.annotations import PAUSED
 from pilothouse.playbook.announcer import Announcer
+from pilothouse.playbook.awaited import PlaybookError
 from pilothouse.playbook.changes import Changes, wanted
 from pilothouse.playbook.cluster import Cluster
 from pilothouse.playbook.conclusion import final_status, outcome_of, ready
@@ -34,7 +36,7 @@ from pilothouse.playbook.remaining import RemainingFinalizers
 from pilothouse.playbook.rivals import StatusRivals
 from pilothouse.playbook.status_reporter import StatusReporter
 from pilothouse.playbook.status_writer import StatusWriter
-from pilothouse.playbook.tasks import TaskFailed, refused
+from pilothouse.playbook.tasks import TaskFailed, refused, unexpected
 from pilothouse.playbook.trouble import PLAN_NOT_RECORDED, Trouble
 
 log = logging.getLogger(__name__)
@@ -161,6 +163,13 @@ class Reconciler(Generic[T]):
             if error is conflict:
                 raise
             raise error from conflict
+        except PlaybookError as mistake:
+            # Outside of a task, such as in a hook of the play. Its text is enough, without a traceback.
+            self._trouble.no_conflict(key)
+            await self.interruptions.met_defect(key, mistake)
+            obj = self._store.get(key)
+            repeated = obj is not None and self._trouble.repeated(obj.metadata, unexpected("play", mistake))
+            raise SyncError(f"play: {mistake}", repeated=repeated) from mistake
         except BaseException:
             self._trouble.no_conflict(key)
             raise

@@ -8,7 +8,7 @@ import msgspec
 
 from pilothouse.api import field
 from pilothouse.kube import Condition, encodable
-from pilothouse.playbook.arguments import shown
+from pilothouse.playbook.arguments import REASON_LENGTH, require_condition_type, require_reason, shown
 from pilothouse.playbook.awaited import PlaybookError
 from pilothouse.telemetry import now, redacted
 
@@ -65,6 +65,7 @@ class PlayStatus(Protocol):
 
 
 S = TypeVar("S", bound=PlayStatus)
+V = TypeVar("V")
 
 # The type of the condition that the engine writes.
 READY = "Ready"
@@ -91,8 +92,8 @@ class Aspect(NamedTuple):
     message: str
 
 
-def require_status(status: object, current: object, obj: object) -> None:
-    """Refuses a status that is not of the kind's type, or that has a value of another type in a field.
+def checked_status(status: V, current: V, obj: object) -> V:
+    """Returns a status that a task sets, unless it or the value of a field is of another type than declared.
 
     Python and msgspec do not check the fields of a Struct when it is created. The API server would refuse the
     status after the last task, where no error names the task.
@@ -102,11 +103,15 @@ def require_status(status: object, current: object, obj: object) -> None:
         current: The status before.
         obj: The object, whose view declares the type of the status.
 
+    Returns:
+        The status. Values that JSON expresses in the same way get the declared types: a list becomes a
+        tuple.
+
     Raises:
         PlaybookError: The text names the field.
     """
     if status is current:
-        return
+        return status
     if status is None or (type(status) is not type(current) and type(status) not in _declared(obj)):
         expected = next((each for each in _declared(obj) if each is not type(None)), type(current)).__name__
         raise PlaybookError(
@@ -114,14 +119,31 @@ def require_status(status: object, current: object, obj: object) -> None:
             "play.status = replace(play.status, ...), where replace is from msgspec.structs."
         )
     if not isinstance(status, msgspec.Struct) or status == current:
-        return
+        return status
     try:
-        msgspec.convert(msgspec.to_builtins(status), type(status))
+        converted: V = msgspec.convert(msgspec.to_builtins(status), type(status))
     except (TypeError, ValueError, OverflowError) as error:
         raise PlaybookError(
             f"play.status has a value of the wrong type: {error}. Set the field to a value of the type that "
             f"{type(status).__name__} declares."
         ) from None
+    known = getattr(current, "conditions", None) or ()
+    for condition in getattr(converted, "conditions", ()):
+        if condition not in known:
+            _require_condition(condition)
+    return status if converted == status else converted
+
+
+def _require_condition(condition: Condition) -> None:
+    """Refuses a condition that a task puts into the status itself, if the API server would refuse it."""
+    what = "a condition of play.status"
+    require_condition_type(condition.type, what)
+    what = f"the condition {condition.type} of play.status"
+    if condition.status not in STATUS.values():
+        raise PlaybookError(
+            f"{what}: the status is {shown(condition.status)}, but must be True, False or Unknown"
+        )
+    require_reason(condition.reason, what, REASON_LENGTH)
 
 
 def _declared(obj: object) -> tuple[type, ...]:

@@ -23,12 +23,13 @@ from pilothouse.playbook.arguments import (
     shown,
 )
 from pilothouse.playbook.awaited import PlaybookError
-from pilothouse.playbook.groups import Step, require_steps
+from pilothouse.playbook.groups import Step, require_distinct, require_steps
 from pilothouse.playbook.indexes import require_indexes
 from pilothouse.playbook.mapping import ByIndex, Mapper, require_mapper
 from pilothouse.playbook.play import Play
 from pilothouse.playbook.playbook import Playbook
 from pilothouse.playbook.tasks import seconds
+from pilothouse.process.hosts import is_label
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +69,7 @@ class Secondary:
     def __post_init__(self) -> None:
         require_resource(self.resource, "Secondary")
         where = f"the Secondary of {self.resource}"
+        _require_view(where, self.resource)
         _require_selectors(where, self.selector, self.field_selector)
         require_plain_function(
             self.predicate, f"the predicate of {where}", "the old object", "the new object"
@@ -197,8 +199,10 @@ class Watch:
                 "Watch(WEB_SITE, ...)."
             )
         where = f"The Watch of {self.resource}"
+        _require_view(where, self.resource)
         if not isinstance(self.tasks, Playbook):
             require_steps(where, tasks=self.tasks)
+            require_distinct(where, self.tasks)
         try:
             require_list(where, namespaces=self.namespaces, owns=self.owns, watches=self.watches)
         except TypeError as error:
@@ -207,6 +211,11 @@ class Watch:
         require_text(self.name, f"{where}: name")
         for namespace in self.namespaces:
             require_text(namespace, f"{where}: a namespace")
+            if not is_label(namespace):
+                raise PlaybookError(
+                    f"{where}: {namespace!r} in namespaces is not the name of a namespace. Use lower-case "
+                    "letters, digits and '-', or no namespaces for all."
+                )
         _require_selectors(where, self.selector, self.field_selector)
         seconds(self.resync, f"{where}: resync")
         require_count(self.workers, f"{where}: workers")
@@ -224,11 +233,12 @@ class Watch:
     def _require_kinds(self, where: str) -> None:
         for each in self.owns:
             if not isinstance(each, Resource):
-                hint = ".resource" if isinstance(each, Kind) else ""
-                raise PlaybookError(
-                    f"{where}: owns has {getattr(each, 'kind', each)!r}, which is not a "
-                    f"Resource. Pass a Resource, such as {'KIND' + hint if hint else 'DEPLOYMENT'}."
-                )
+                hint = "Pass a Resource, such as DEPLOYMENT."
+                if isinstance(each, Kind):
+                    hint = "Pass its Resource: KIND.resource."
+                elif isinstance(each, Secondary):
+                    hint = "Move it to `watches`."
+                raise PlaybookError(f"{where}: owns has {shown(each)}, which is not a Resource. {hint}")
         for other in self.watches:
             if not isinstance(other, Secondary):
                 raise PlaybookError(
@@ -297,6 +307,22 @@ def _caller() -> str:
     if frame is None:
         return ""
     return f"{'/'.join(Path(frame.f_code.co_filename).parts[-2:])}:{frame.f_lineno}"
+
+
+def _require_view(where: str, resource: Resource[Any]) -> None:
+    """Refuses a view that is not a Struct with the metadata of an object.
+
+    Raises:
+        PlaybookError: The text names the view.
+    """
+    view: object = resource.view
+    if not (
+        isinstance(view, type) and issubclass(view, msgspec.Struct) and "metadata" in view.__struct_fields__
+    ):
+        raise PlaybookError(
+            f"{where}: the view is {shown(view)}, but must be a Struct of objects: class "
+            "View(msgspec.Struct, frozen=True) with the field metadata: ObjectMeta."
+        )
 
 
 def _require_selectors(where: str, selector: object, field_selector: object) -> None:

@@ -23,6 +23,14 @@ def colors(obj: ConfigMap) -> list[str]:
     return [obj.data["color"]]
 
 
+class Panic(BaseException):
+    """As PyO3's PanicException."""
+
+
+def panicking(obj: ConfigMap) -> list[str]:
+    raise Panic
+
+
 async def list_red(play: Any) -> None:
     play.list(CONFIG_MAP, "color", "red")
 
@@ -39,8 +47,9 @@ def watching(indexes: dict[str, Any]) -> list[Secondary]:
         (lambda obj: None, "unexpected TypeError"),
         (lambda obj: [["unhashable"]], "unexpected TypeError"),
         (lambda obj: exit(1), "unexpected SystemExit"),
+        (panicking, "unexpected Panic"),
     ],
-    ids=["error", "text", "None", "unhashable", "SystemExit"],
+    ids=["error", "text", "None", "unhashable", "SystemExit", "panic"],
 )
 async def test_a_list_by_an_index_that_lacks_an_object_fails_the_task(
     api: ModelApi, ticket: ObjectKey, values: Any, why: str, caplog: pytest.LogCaptureFixture

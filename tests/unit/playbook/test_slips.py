@@ -1,6 +1,7 @@
 """A slip of an author is one sentence that names the argument, the value and the fix; never a traceback."""
 
 import asyncio
+import logging
 import math
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,7 @@ from msgspec.structs import replace
 
 from pilothouse.api import Kind
 from pilothouse.controller import EventType
-from pilothouse.kube import KubeObject, ObjectKey, ObjectMeta, PartialObjectMetadata, Resource
+from pilothouse.kube import Condition, KubeObject, ObjectKey, ObjectMeta, PartialObjectMetadata, Resource
 from pilothouse.playbook import (
     Group,
     Plan,
@@ -32,7 +33,7 @@ from pilothouse.playbook.plain import plain
 from pilothouse.playbook.watch import Secondary, require_distinct_names
 from pilothouse.process import Manager, Settings
 from pilothouse.testing import ModelApi
-from tests.unit.playbook.configured import CONFIG_MAP, DEPLOYMENT, SECRET, operator, playbook, ready
+from tests.unit.playbook.configured import CONFIG_MAP, DEPLOYMENT, SECRET, named, operator, playbook, ready
 from tests.unit.tickets import TICKET, Ticket, TicketStatus
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
@@ -303,12 +304,31 @@ SLIPS: list[tuple[Callable[[Any], Any], str]] = [
         lambda play: setattr(play, "status", replace(play.status, phase=object())),
         "play.status has a value of the",
     ),
+    (
+        lambda play: _set_condition(play, reason="all done"),
+        "the condition A of play.status: the reason is 'all done'",
+    ),
+    (lambda play: _set_condition(play, type="a b"), "a condition of play.status: the type is 'a b'"),
+    (
+        lambda play: _set_condition(play, status="true"),
+        "the condition A of play.status: the status is 'true'",
+    ),
+    (
+        lambda play: TaskFailed("Down", "It is down."),
+        "it returned a TaskFailed instead of raising it. Write `raise`",
+    ),
+    (lambda play: play.read_list(NODE, namespace="a"), "play.read_list(Node): the kind is cluster-scoped"),
     (lambda play: play.record({"phase": "a"}), "play.status is a dict, but must be a TicketStatus"),
 ]
 
 
 def _fail(reason: Any, message: Any = "It is down.") -> None:
     raise TaskFailed(reason, message)
+
+
+def _set_condition(play: Any, **fields: str) -> None:
+    condition = msgspec.structs.replace(Condition("A", "True", "Done"), **fields)
+    play.status = replace(play.status, conditions=(condition,))
 
 
 def _wait(reason: Any, message: Any) -> None:
@@ -325,10 +345,11 @@ def _endless() -> dict[str, Any]:
 async def test_a_slip_in_a_task_fails_it_with_a_sentence(
     api: ModelApi, slip: Callable[[Any], Any], sentence: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def slipping(play: Any) -> None:
+    async def slipping(play: Any) -> Any:
         result = slip(play)
         if asyncio.iscoroutine(result):
             await result
+        return result if isinstance(result, BaseException) else None
 
     key = api.put(TICKET, "t", spec={"seats": 2})
     async with operator(api, playbook(slipping)):
@@ -410,6 +431,38 @@ async def test_a_status_may_be_set_to_equal_and_valid_ones(api: ModelApi, ticket
         assert api.read(TICKET, ticket)["status"]["phase"] == "Booked"
 
 
+async def test_values_in_a_status_get_the_declared_types(api: ModelApi, ticket: ObjectKey) -> None:
+    condition = {"type": "A", "status": "True", "reason": "Done", "message": ""}
+
+    async def book(play: Any) -> None:
+        play.status = replace(play.status, conditions=[condition])
+        assert [each.type for each in play.status.conditions] == ["A"]
+
+    async with operator(api, playbook(book)):
+        assert ready(api, ticket)[0] == "True"
+
+
+class Slips(Play[Any, Any]):
+    def failed(self, failure: TaskFailed) -> None:
+        self.ready_reason = "it failed"
+
+
+async def test_a_slip_outside_of_the_tasks_is_a_sentence(
+    api: ModelApi, ticket: ObjectKey, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(play: Any) -> None:
+        raise TaskFailed("Down", "It is down.")
+
+    async with operator(api, Playbook(Slips, tasks=[named(fail)])):
+        await asyncio.sleep(60)
+        status, reason, message = ready(api, ticket)
+        assert (status, reason) == ("False", "UnexpectedError")
+        assert message.startswith("play: play.ready_reason: the reason is 'it failed', but must be one word")
+        assert not [record for record in caplog.records if record.exc_info], "no traceback"
+        lines = [each for each in caplog.records if "it failed" in each.getMessage()]
+        assert len([each for each in lines if each.levelno >= logging.WARNING]) == 1, "logged once"
+
+
 class Optional(msgspec.Struct, frozen=True, gc=False):
     metadata: ObjectMeta
     status: TicketStatus | None = None
@@ -453,6 +506,7 @@ async def asynchronous(obj: KubeObject) -> list[str]:
     return []
 
 
+VIEWLESS: Resource[Any] = Resource("", "v1", "Thing", "things", dict)
 ANY: Any = Playbook
 WATCH: Any = Watch
 SECONDARY: Any = Secondary
@@ -527,6 +581,24 @@ TASK: Any = task
         (lambda: WATCH(TICKET, [one], selector={"app": "web"}), "selector is a dict, but must be text"),
         (lambda: WATCH(TICKET, [one], selector="app in web"), "the selector is not valid"),
         (lambda: WATCH(TICKET, [one], field_selector="name"), "the selector is not valid"),
+        (lambda: WATCH(TICKET, [one], namespaces=[""]), "'' in namespaces is not the name of a namespace"),
+        (
+            lambda: WATCH(TICKET, [one], namespaces=["A b"]),
+            "'A b' in namespaces is not the name of a namespace",
+        ),
+        (
+            lambda: WATCH(TICKET, [one], owns=[Secondary(CONFIG_MAP)]),
+            "owns has a Secondary, which is not a Resource",
+        ),
+        (
+            lambda: WATCH(TICKET, [one, other_one]),
+            "The Watch of tickets.tests.dev has two different tasks 'one'",
+        ),
+        (lambda: WATCH(VIEWLESS, [one]), "the view is the class dict, but must be a Struct of objects"),
+        (
+            lambda: SECONDARY(VIEWLESS),
+            "the Secondary of things: the view is the class dict, but must be a Struct",
+        ),
         (lambda: WATCH(TICKET, [one], namespaces=[5]), "a namespace is 5, but must be text"),
         (
             lambda: WATCH(TICKET, [one], predicate=of_object),
