@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from etcd_operator.reasons import REASONS
 from pilothouse import Column, Kind, ManagedResource, ObjectMeta, Rule, Status, field
 from pilothouse.api import LenientCondition, Quantity, QuantityText, Scale, core
 
@@ -898,20 +899,5 @@ ETCD_CLUSTER: Kind[EtcdCluster] = Kind(
         ManagedResource("EndpointSlice", "v1"),
         ManagedResource("Event", "v1"),
     ),
-    reasons={
-        "InvalidSpec": "The spec has a mistake. The message names the field, its value and how to correct "
-        "it. The last valid spec stays in force. The operator continues when the spec changes.",
-        "Paused": "`spec.paused` or the annotation `pilothouse.dev/paused` is `true`. Until you change that, "
-        "the operator does not touch the cluster. etcd continues to run. The condition is `Unknown`.",
-        "KubernetesRefused": "The API server rejected a write. The message has its reason; a missing "
-        "permission is the usual cause.",
-        "StatusNotWritten": "The API server refused the status of the cluster. The message has the API "
-        "server's words. The operator retries with back-off.",
-        "Timeout": "The reconcile took longer than the operator's SYNC_TIMEOUT. "
-        "The operator retries with back-off.",
-        "Undecodable": "The operator cannot read the cluster, because a field does not fit the types of this "
-        "release. The message names the field. Correct it; the operator then continues.",
-        "UnexpectedError": "The operator has a bug. Its log has the details. "
-        "The operator retries with back-off.",
-    },
+    reasons=REASONS,
 )

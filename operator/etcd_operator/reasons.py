@@ -1,0 +1,104 @@
+"""The meaning of each reason of the condition Ready of an EtcdCluster, for the reference page."""
+
+PLAN = {
+    "Settled": "The cluster matches its spec, and all members serve.",
+    # The founding.
+    "Founding": "The operator creates the first members. The message has the current step.",
+    "Founded": "The first members serve and agree. The cluster is complete.",
+    "AbandoningFounding": "The founding is given up, because the spec changed or a volume was lost before a "
+    "client could write. The operator deletes its pods and volumes, and founds the cluster again.",
+    "FoundingLostVolumes": "A volume was lost during the founding, and a client may have written. The "
+    "operator keeps everything as it is until it can see the other members.",
+    "FoundingUnknown": "There are pods of a founding that the status does not record. The operator deletes "
+    "them, and founds the cluster again.",
+    "ForeignObjects": "There are pods or PersistentVolumeClaims with the label of this cluster that this "
+    "operator did not create, or the status is that of the coreos operator. Nothing is founded. The message "
+    "names them.",
+    "EarlierPods": "A cluster of this name was deleted, and its pods still exist. The operator waits.",
+    "Resuming": "Volumes of a deleted cluster of this name are retained. The operator starts their members "
+    "again.",
+    "VolumesMissing": "Retained volumes cannot be resumed, because volumes of other voters are missing. The "
+    "message says what to do.",
+    "VolumesOfDifferentClusters": "The retained volumes belong to more than one cluster. Delete the "
+    "PersistentVolumeClaims that you do not need.",
+    "OtherScheme": "The retained volumes hold a cluster with another setting of TLS. Change `spec.TLS`.",
+    "OtherVersion": "The retained volumes were used by a newer version of etcd. Change `spec.version`.",
+    # The members.
+    "ProtectingMembers": "The operator configures the members so that they refuse an empty volume.",
+    "RecordingMembers": "The operator records the voters in the status and on their volumes.",
+    "AddingToService": "The operator adds members to the client Service.",
+    "RemovingFromService": "The operator removes pods that are not voters from the client Service.",
+    "RecreatingPods": "Pods of members are missing. The operator creates them again on their volumes.",
+    "CorrectingMember": "A pod fails and differs from the spec. The operator corrects it.",
+    "ReplacingMember": "The volume of a member is lost or empty, or the member keeps crashing. The operator "
+    "removes the member from etcd and adds a new one.",
+    "AddingMember": "The operator adds a member: first as a learner, which gets a vote once it has caught "
+    "up.",
+    "GivingUpMember": "The operator stops adding a member, because the spec changed or its volume is lost.",
+    "RemovingMember": "There are more members than `spec.size`. The operator removes one.",
+    "RemovedMember": "etcd has confirmed that a member is removed. The operator deletes its pod, and keeps "
+    "or deletes its volume according to `spec.storage.whenScaled`.",
+    "UpdatingMember": "A pod differs from the spec. The operator upgrades or restarts one member at a time.",
+    "ChangeComplete": "The last change is complete.",
+    "WaitingForMembers": "The operator waits until members serve, are linked and have caught up.",
+    "WaitingForQuorum": "The next step would endanger the quorum, or etcd refuses it until more members "
+    "serve. The operator waits.",
+    "WaitingForLeader": "The operator waits until it knows the leader.",
+    "WaitingForLearner": "A user has added a learner, and etcd accepts only one. The operator waits until "
+    "it is promoted or removed.",
+    "NoQuorum": "A quorum of the members does not serve. The operator starts the known members on their "
+    "volumes, and waits.",
+    "QuorumLost": "The volumes of a majority of the members are lost. The operator never founds a cluster "
+    "over the rest. The message names the surviving members and the commands to recover.",
+    "OtherCluster": "A member answers with the ID of another cluster: two clusters use the same name. The "
+    "operator changes nothing.",
+}
+
+PROBLEMS = {
+    "MemberDown": "A member does not serve.",
+    "MemberUnknown": "The operator cannot see whether a member serves. It does not replace such a member.",
+    "MemberPending": "A pod cannot be scheduled, or its volume is not ready. The message has the reason.",
+    "MemberCrashing": "etcd exits again and again in a pod. The message has its last words.",
+    "ImageUnavailable": "The image of etcd cannot be pulled. Check `spec.version` and `spec.repository`.",
+    "VolumeLost": "The volume of a member is lost.",
+    "VolumeWiped": "The volume of a member is empty, although the member has started before.",
+    "VolumeTerminating": "The PersistentVolumeClaim of a member is being deleted.",
+    "MembersAddedByUser": "etcd has members that the operator did not add. It never removes them.",
+    "ForeignPods": "Pods that do not belong to this EtcdCluster have its label.",
+    "Alarm": "etcd reports alarms, for example `NOSPACE`.",
+    "DowngradeRefused": "`spec.version` is older than what runs. Downgrades are not supported.",
+    "UpgradeStepRequired": "`spec.version` skips a minor release, and `spec.upgradePolicy` is `OneMinor`.",
+}
+
+_FAILURES = {
+    "InvalidSpec": "The spec has a mistake. The message names the field, its value and how to correct it. "
+    "The last valid spec stays in force. The operator continues when the spec changes.",
+    "Paused": "`spec.paused` or the annotation `pilothouse.dev/paused` is `true`. Until you change that, "
+    "the operator does not touch the cluster. etcd continues to run. The condition is `Unknown`.",
+    "SecretUnusable": "A Secret with certificates is missing or cannot be used. The message names the "
+    "Secret and the key.",
+    "UnreadableRecord": "`status.record` was edited and cannot be read. The operator changes nothing.",
+}
+
+# Reasons of the framework and of its modules.
+_ENGINE = {
+    "AlreadyExists": "An object exists that the operator wanted to create. It retries with back-off.",
+    "FieldConflict": "Another client owns a field that the operator sets. The message names both.",
+    "FieldContended": "Another client keeps changing an object of the cluster. The message names the fields.",
+    "Immutable": "A field of an existing object cannot be changed. The message names it.",
+    "InvalidManifest": "The operator has a bug: it built an object that cannot be applied.",
+    "KubernetesRefused": "The API server rejected a write. The message has its reason; a missing permission "
+    "is the usual cause.",
+    "NameTaken": "An object with a name that the cluster needs belongs to another owner. The message names "
+    "it. Delete it, or create the cluster under another name.",
+    "NotOwned": "An object does not belong to the cluster, so the operator does not change it.",
+    "StatusNotWritten": "The API server refused the status of the cluster. The message has the API server's "
+    "words. The operator retries with back-off.",
+    "Timeout": "The reconcile took longer than the operator's SYNC_TIMEOUT. The operator retries with "
+    "back-off.",
+    "Undecodable": "The operator cannot read the cluster, because a field does not fit the types of this "
+    "release. The message names the field. Correct it; the operator then continues.",
+    "UnexpectedError": "The operator has a bug. Its log has the details. The operator retries with back-off.",
+}
+
+REASONS = {**PLAN, **PROBLEMS, **_FAILURES, **_ENGINE}

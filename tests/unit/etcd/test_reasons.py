@@ -1,0 +1,38 @@
+"""The reference page explains every reason that the plan and the tasks use."""
+
+import ast
+import re
+
+import pytest
+
+from devcluster.folders import CHECKOUT
+from etcd_operator import reasons
+from etcd_operator.reasons import REASONS
+
+FOLDER = CHECKOUT / "operator" / "etcd_operator"
+PLAN = ("plan", "founding", "healing", "resizing", "upgrading", "problems")
+CAMEL_CASE = re.compile(r"[A-Z][a-z]+(?:[A-Z][a-z]+)*")
+
+
+def words(module: str) -> set[str]:
+    """The texts in CamelCase in a module. In a module of the plan, each is a reason."""
+    tree = ast.parse((FOLDER / f"{module}.py").read_text())
+    texts = {each.value for each in ast.walk(tree) if isinstance(each, ast.Constant)}
+    return {text for text in texts if isinstance(text, str) and CAMEL_CASE.fullmatch(text)}
+
+
+@pytest.mark.parametrize("module", PLAN)
+def test_every_reason_of_the_plan_is_explained(module: str) -> None:
+    assert words(module)
+    assert words(module) - REASONS.keys() == set()
+
+
+def test_no_other_reason_of_the_plan_is_explained() -> None:
+    used = set().union(*map(words, PLAN))
+    assert (reasons.PLAN.keys() | reasons.PROBLEMS.keys()) - used == set()
+
+
+def test_a_meaning_is_a_sentence() -> None:
+    for reason, meaning in REASONS.items():
+        assert CAMEL_CASE.fullmatch(reason)
+        assert meaning.endswith("."), reason
