@@ -243,10 +243,10 @@ def correct_failing_pods(cluster: Cluster) -> Decision | None:
 
 def _begins_minor(cluster: Cluster, place: Place) -> bool:
     """Whether the pod still has the version that last ran, and the next version is of another minor."""
-    last, hop = parsed(place.started_version), parsed(cluster.hop)
-    if place.pod is None or last is None or hop is None or place.pod.version != place.started_version:
+    last, wanted = parsed(place.started_version), parsed(cluster.wanted_version(place))
+    if place.pod is None or last is None or wanted is None or place.pod.version != place.started_version:
         return False
-    return hop.minor != last.minor
+    return wanted.minor != last.minor
 
 
 def restart(cluster: Cluster, place: Place, reason: str, why: str) -> Decision:
@@ -255,9 +255,8 @@ def restart(cluster: Cluster, place: Place, reason: str, why: str) -> Decision:
     If only the image differs, the pod is patched in place, so it keeps its address. Otherwise it is deleted
     and created again on the same volume.
     """
-    pod, hop = place.pod, cluster.hop
+    pod, version = place.pod, cluster.wanted_version(place)
     assert pod is not None, "the caller found it outdated"  # noqa: S101
-    version = hop or pod.version
     if pod.shape == cluster.desired.shape or cluster.desired.ephemeral:
         message = f"{why}: changing its etcd from {pod.version} to {version}."
         step = PatchImage(place.name, version)
@@ -289,10 +288,17 @@ def without_members(cluster: Cluster) -> Decision | None:
 
 
 def remove_lost(cluster: Cluster) -> Decision | None:
-    """A member's volume is lost or wiped: remove the member. After that, add a new one (law 5, facts E.1)."""
+    """A member's volume is lost or wiped: remove the member. After that, add a new one (law 5, facts E.1).
+
+    The same applies to a member that fails while its volume is Terminating: it cannot be replaced first,
+    because etcd accepts additions only if almost all voters serve.
+    """
     for place in cluster.claimed_first((*cluster.learners, *cluster.voters), Action.REMOVE):
         if place.lost:
             return remove(cluster, place, "ReplacingMember", f"The data of {place.name} is lost")
+        if place.down and place.pod and place.pod.failure and cluster.doomed(place):
+            why = f"{place.name} does not run, and its volume is being deleted"
+            return remove(cluster, place, "ReplacingMember", why)
     return None
 
 
@@ -326,7 +332,7 @@ def remove(cluster: Cluster, place: Place, reason: str, why: str) -> Decision:
     assert member is not None, "the caller found it in the list"  # noqa: S101
     if not cluster.can_remove(place):
         message = f"{why}, but the other members cannot be without it yet. Waiting until they serve."
-        return Decision(Wait(), "WaitingForQuorum", message)
+        return Decision(Wait(cluster.pace), "WaitingForQuorum", message)
     step = _removal(cluster, place)
     if step is None:
         return Decision(Wait(1.0), "WaitingForLeader", f"{why}. Waiting until the leader is known.")

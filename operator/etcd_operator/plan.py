@@ -25,7 +25,7 @@ def wait_for_members(cluster: Cluster) -> Decision | None:
     waiting = [each.name for each in cluster.voters if not (cluster.healthy(each) and each.linked)]
     if not waiting:
         return None
-    return Decision(Wait(), "WaitingForMembers", f"Waiting for {listed(waiting)}.")
+    return Decision(Wait(cluster.pace), "WaitingForMembers", f"Waiting for {listed(waiting)}.")
 
 
 def drop_claim(cluster: Cluster) -> Decision | None:

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from msgspec.structs import replace
 
-from etcd_operator.healing import remove
+from etcd_operator.healing import CRASH_PATIENCE, remove
 from etcd_operator.model import (
     Action,
     AddLearner,
@@ -28,8 +28,11 @@ from etcd_operator.model import (
 )
 from etcd_operator.seats import Cluster, Place, configured, new_names
 
+SOON = 0.5
+"""The seconds between two checks of a member that is being added: each one delays the addition."""
+
 LEARNER_PATIENCE = timedelta(minutes=1)
-"""How long a learner crashes before it is given up. It has no vote and no data of its own."""
+"""How long a learner that has not started may crash before its pod is created again."""
 
 
 def remove_learner(cluster: Cluster) -> Decision | None:
@@ -40,7 +43,7 @@ def remove_learner(cluster: Cluster) -> Decision | None:
     for place in cluster.learners:
         if not _wanted(cluster):
             return remove(cluster, place, "GivingUpMember", f"The spec no longer asks for {place.name}")
-        if _crashes(cluster, place) and place.member and place.member.started:
+        if _crashes(cluster, place, CRASH_PATIENCE) and place.member and place.member.started:
             return remove(cluster, place, "GivingUpMember", f"{place.name} keeps crashing as a learner")
     return None
 
@@ -54,7 +57,7 @@ def restart_learner(cluster: Cluster) -> Decision | None:
     if cluster.desired.ephemeral:
         return None
     for place in cluster.learners:
-        if _crashes(cluster, place) and place.member and not place.member.started:
+        if _crashes(cluster, place, LEARNER_PATIENCE) and place.member and not place.member.started:
             message = f"Creating the pod of {place.name} again, because the kubelet delays its next start."
             return Decision(DeletePods((place.name,)), "AddingMember", message)
     return None
@@ -64,11 +67,11 @@ def _wanted(cluster: Cluster) -> bool:
     return len(cluster.keepers) < cluster.desired.size
 
 
-def _crashes(cluster: Cluster, place: Place) -> bool:
+def _crashes(cluster: Cluster, place: Place, patience: timedelta) -> bool:
     pod = place.pod
     if pod is None or pod.failure is not Failure.CRASH or pod.failing_since is None or not place.down:
         return False
-    return cluster.observation.now - pod.failing_since >= LEARNER_PATIENCE
+    return cluster.observation.now - pod.failing_since >= patience
 
 
 def give_up_addition(cluster: Cluster) -> Decision | None:
@@ -104,7 +107,9 @@ def remove_excess(cluster: Cluster) -> Decision | None:
 
     victim = min(cluster.voters, key=preference)
     if victim.health is Signal.UNKNOWN:
-        return Decision(Wait(), "WaitingForMembers", "Waiting until the operator can see the members.")
+        return Decision(
+            Wait(cluster.pace), "WaitingForMembers", "Waiting until the operator can see the members."
+        )
     return remove(
         cluster,
         victim,
@@ -133,7 +138,7 @@ def claim_addition(cluster: Cluster) -> Decision | None:
         return Decision(Wait(30.0), "WaitingForLearner", message)
     if not cluster.can_add:
         message = "A member is missing, but etcd refuses additions until more of the members serve."
-        return Decision(Wait(), "WaitingForQuorum", message)
+        return Decision(Wait(cluster.pace), "WaitingForQuorum", message)
     (name,), counter = new_names(cluster.observation, cluster.record.incarnation, 1)
     claim = Claim(Action.ADD, name, since=cluster.observation.now)
     message = f"Growing from {len(cluster.keepers)} to {cluster.desired.size} voters: adding {name}."
@@ -151,7 +156,7 @@ def _refused(cluster: Cluster) -> Decision | None:
         return Decision(Wait(30.0), "WaitingForLearner", message)
     if not cluster.can_add:
         message = "A member is missing, but etcd refuses additions until more of the members serve."
-        return Decision(Wait(), "WaitingForQuorum", message)
+        return Decision(Wait(cluster.pace), "WaitingForQuorum", message)
     return None
 
 
@@ -177,7 +182,7 @@ def prepare_addition(cluster: Cluster) -> Decision | None:
         pod = PodPlan(name, version, Configuration.JOINING, peers=peers)
         return Decision(CreatePods((pod,)), reason, f"Creating the pod of {name}.")
     if place.pod.deleting:
-        return Decision(Wait(1.0), reason, f"Waiting until the pod of {name} is gone.")
+        return Decision(Wait(SOON), reason, f"Waiting until the pod of {name} is gone.")
     if (place.pod.version, place.pod.shape) != (version, cluster.desired.shape):
         return Decision(
             DeletePods((name,)), reason, f"Creating the pod of {name} again with the current spec."
@@ -185,7 +190,7 @@ def prepare_addition(cluster: Cluster) -> Decision | None:
     if place.pod.peers != {*peers}:
         return Decision(Rejoin(name, peers), reason, f"Configuring {name} with the current members.")
     if not place.pod.addressed:
-        return Decision(Wait(1.0), reason, f"Waiting until the pod of {name} has an address.")
+        return Decision(Wait(SOON), reason, f"Waiting until the pod of {name} has an address.")
     if refused := _refused(cluster):
         return refused
     message = f"Adding {name} to etcd as a learner."
@@ -201,7 +206,7 @@ def _start_over(cluster: Cluster, place: Place) -> Decision:
         )
     if place.volume and not place.volume.deleting:
         return Decision(DeleteVolumes((name,)), "AddingMember", f"The volume of {name} is lost: deleting it.")
-    return Decision(Wait(1.0), "AddingMember", f"Waiting until the volume of {name} is gone.")
+    return Decision(Wait(SOON), "AddingMember", f"Waiting until the volume of {name} is gone.")
 
 
 def finish_addition(cluster: Cluster) -> Decision | None:
@@ -211,13 +216,13 @@ def finish_addition(cluster: Cluster) -> Decision | None:
         return None
     pod, volume, member = place.pod, place.volume, place.member
     if pod is None or pod.deleting or volume is None:
-        return Decision(Wait(1.0), "AddingMember", f"Waiting until the pod of {place.name} runs.")
+        return Decision(Wait(SOON), "AddingMember", f"Waiting until the pod of {place.name} runs.")
     joining = configured(place, Configuration.JOINING)
     if joining and not member.started and pod.peers != {*cluster.peers}:
         message = f"Configuring {place.name} with the current members."
         return Decision(Rejoin(place.name, cluster.peers), "AddingMember", message)
     if not member.started or not place.linked:
-        return Decision(Wait(1.0), "AddingMember", f"Waiting until {place.name} has caught up.")
+        return Decision(Wait(SOON), "AddingMember", f"Waiting until {place.name} has caught up.")
     if configured(place, Configuration.JOINING, Configuration.FOUNDING):
         message = f"Configuring {place.name} to refuse an empty volume."
         return Decision(Flip((place.name,)), "AddingMember", message)
@@ -226,7 +231,9 @@ def finish_addition(cluster: Cluster) -> Decision | None:
         message = f"Recording the member on the volume of {place.name}."
         return Decision(MarkVolumes((mark,)), "AddingMember", message)
     if not cluster.can_add:
-        return Decision(Wait(), "WaitingForQuorum", "Waiting until the voters serve, to promote the learner.")
+        return Decision(
+            Wait(cluster.pace), "WaitingForQuorum", "Waiting until the voters serve, to promote the learner."
+        )
     message = f"Giving {place.name} a vote."
     step = Promote(place.name, member.id)
     return cluster.guarded(Action.ADD, place.name, step, "AddingMember", message, member_id=member.id)

@@ -1,6 +1,7 @@
 """Joins what is observed about each seat, and answers the questions that the rules of the plan ask."""
 
 from collections.abc import Iterable
+from datetime import timedelta
 from functools import cached_property, lru_cache
 from hashlib import sha256
 
@@ -24,6 +25,9 @@ from etcd_operator.model import (
     Step,
     VolumeState,
 )
+
+RECENT = timedelta(minutes=1)
+"""How long after its claim a change is expected to be in progress."""
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 
@@ -213,6 +217,13 @@ class Cluster:
         healthy = self.healthy_without()
         return healthy == self.count == 1 or healthy >= quorum(self.count + 1)
 
+    @property
+    def pace(self) -> float:
+        """The seconds between two observations while the plan waits for members: short during a change."""
+        claim = self.record.claim
+        recent = claim and claim.since and self.observation.now - claim.since < RECENT
+        return 1.0 if recent else 5.0
+
     @cached_property
     def leader_id(self) -> int:
         """The member ID of the leader, as the healthy voter with the highest term knows it. 0: unknown."""
@@ -279,19 +290,25 @@ class Cluster:
         steps = versions.path(lowest, target)
         return str(steps[0]) if steps else self.desired.version
 
+    def wanted_version(self, place: Place) -> str:
+        """Returns the version that the seat's pod should have next. A new member gets the lowest one."""
+        if place.member is not None and place.member.learner:
+            return self.version_to_join
+        return self.hop or (place.pod.version if place.pod else self.version_to_join)
+
     def outdated(self, place: Place) -> bool:
         """Whether the pod differs from what the spec asks for next."""
-        pod, hop = place.pod, self.hop
-        return pod is not None and (
-            (hop != "" and pod.version != hop)
-            or (pod.shape != self.desired.shape and not self.desired.ephemeral)
-        )
+        pod = place.pod
+        if pod is None:
+            return False
+        reshaped = pod.shape != self.desired.shape and not self.desired.ephemeral
+        return reshaped or pod.version != self.wanted_version(place)
 
     def version_to_create(self, place: Place) -> str:
         """Returns the version of a new pod on the seat's volume: the last one that ran, or the claimed."""
-        claim, hop = self.record.claim, self.hop
-        if claim and (claim.action, claim.name, claim.version) == (Action.RESTART, place.name, hop):
-            return hop
+        claim, wanted = self.record.claim, self.wanted_version(place)
+        if claim and (claim.action, claim.name, claim.version) == (Action.RESTART, place.name, wanted):
+            return wanted
         return place.started_version or self.version_to_join
 
     @property

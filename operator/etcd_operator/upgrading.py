@@ -14,7 +14,8 @@ the lowest member every 5 s, and a member of the next minor refuses to start bef
 def upgrade(cluster: Cluster) -> Decision | None:
     """Pods differ from the spec: restart one, followers before the leader (law 8, facts E.2).
 
-    All members must serve, be linked and have caught up before each restart, and there must be no learner.
+    All members must be Ready, be linked and have caught up before each restart, and there must be no learner.
+    A member that is not Ready is not behind the client Service yet.
     The leader hands over by itself when it stops, which was measured to interrupt less than MoveLeader.
     """
     outdated = [each for each in cluster.voters if cluster.outdated(each)]
@@ -23,7 +24,7 @@ def upgrade(cluster: Cluster) -> Decision | None:
     place = min(cluster.claimed_first(outdated, Action.RESTART), key=cluster.leads)
     if waiting := _obstacles(cluster):
         message = f"{len(outdated)} members differ from the spec. Waiting for {waiting} before the next one."
-        return Decision(Wait(), "WaitingForMembers", message)
+        return Decision(Wait(cluster.pace), "WaitingForMembers", message)
     if not cluster.can_restart(place):
         message = f"Restarting {place.name} would leave no quorum, because a user's member counts as a voter."
         return Decision(Wait(30.0), "WaitingForQuorum", message)
@@ -40,7 +41,7 @@ def _obstacles(cluster: Cluster) -> str:
     waiting = [
         f"{each.name} (it still runs etcd {each.endpoint.version})" if each.restarting else each.name
         for each in cluster.voters
-        if not (cluster.healthy(each) and each.linked)
+        if not (cluster.healthy(each) and each.linked and each.pod and each.pod.ready)
     ]
     if waiting:
         return listed(waiting)

@@ -183,6 +183,10 @@ def law_8(world: World, step: m.Step, targets: Targets) -> Iterator[str]:
             new, old = parsed(version), parsed(VERSIONS[lowest])
             if new and old and new.minor.minor - old.minor.minor > 1:
                 yield f"law 8: a member goes from {old} to {new}"
+    joining = [each for each in targets.values() if each.role in (OUT, LISTED, LEARNER)]
+    runs = {each.version for each in voters(world)} | {each.binary for each in live(world)}
+    if joining and isinstance(step, m.PatchImage) and VERSIONS.index(step.version) not in runs - {BAD}:
+        yield "law 8: a new member gets a version that no voter runs"
     restarted = [each for each in targets.values() if each.role == VOTER and each in live(world)]
     if isinstance(step, m.PatchImage | m.DeletePods) and restarted:
         if len(restarted) > 1 or len(live(world)) < len(voters(world)):
