@@ -364,20 +364,6 @@ async def names_and_bodies(t: Transcript) -> None:
 
 
 @story
-async def a_creation_is_tried(t: Transcript) -> None:
-    def tried(name: str, weight: int) -> Awaitable[Any]:
-        body = {**_parcel({"name": name, "finalizers": ["a.dev/x"]}), "spec": {"weight": weight}}
-        return t.api.create(PARCELS, body, namespace=t.namespace, dry_run=True)
-
-    await t.note("try a", lambda: tried("a", 1))
-    await t.get("a")  # is not there
-    await t.note("try a heavy one", lambda: tried("a", 101))
-    await t.create("a", spec={"weight": 1})
-    await t.note("try a again", lambda: tried("a", 1))
-    await t.get("a")
-
-
-@story
 async def invalid_objects(t: Transcript) -> None:
     await t.create("heavy", spec={"weight": 101})
     await t.create("a", spec={"weight": 100})

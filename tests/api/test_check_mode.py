@@ -90,9 +90,9 @@ async def test_a_missing_namespace_is_reported(client: Client, ticket: ObjectKey
     assert "has not checked it: the namespace nowhere does not exist." in result.message
 
 
-@pytest.mark.parametrize(("module", "verb"), [("apply", "patch"), ("create", "create")])
+@pytest.mark.parametrize("module", ["apply", "create"])
 async def test_a_missing_right_is_reported(
-    api_server: ApiServer, client: Client, ticket: ObjectKey, module: str, verb: str
+    api_server: ApiServer, client: Client, ticket: ObjectKey, module: str
 ) -> None:
     namespace = ticket.namespace
     token = await service_account(client, namespace, "reader")
@@ -112,5 +112,5 @@ async def test_a_missing_right_is_reported(
     async with Client(api_server.config(token), user_agent="tickets/1") as reader:
         [result] = await checked(reader, ticket, keep)
     assert (result.state, result.diff) == (State.CHANGED, ("+ data.a: 1",))
-    assert f'cannot {verb} resource "configmaps"' in result.message
+    assert 'cannot patch resource "configmaps"' in result.message
     assert "Grant this permission" in result.message

@@ -255,13 +255,9 @@ class FencedApi:
         """Yields the changes of a collection."""
         return self._api.watch(resource, resource_version=resource_version, **selectors)
 
-    def create(
-        self, resource: Resource[T], body: object, *, namespace: str = "", dry_run: bool = False
-    ) -> Coroutine[Any, Any, T]:
-        """Creates an object, if the fence is open. A dry run changes nothing and does not pass the fence."""
+    def create(self, resource: Resource[T], body: object, *, namespace: str = "") -> Coroutine[Any, Any, T]:
+        """Creates an object, if the fence is open."""
         hide_contents(resource, body)
-        if dry_run:
-            return _hidden(resource, self._api.create(resource, body, namespace=namespace, dry_run=True))
         write = self._fence.guard(
             lambda: _hidden(resource, self._api.create(resource, body, namespace=namespace))
         )

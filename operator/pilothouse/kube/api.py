@@ -58,10 +58,8 @@ class Api(Protocol):
     ) -> AsyncGenerator[WatchEvent[T], None]:
         """Yields the changes after a version. The first event is a BOOKMARK: the watch was accepted."""
 
-    async def create(
-        self, resource: Resource[T], body: object, *, namespace: str = "", dry_run: bool = False
-    ) -> T:
-        """Creates an object and returns it as stored, or as a dry run would store it."""
+    async def create(self, resource: Resource[T], body: object, *, namespace: str = "") -> T:
+        """Creates an object and returns it as stored."""
 
     async def patch(
         self,

@@ -43,27 +43,20 @@ class Client(Reader):
     ) -> None:
         await self._transport.__aexit__(kind, error, traceback)
 
-    async def create(
-        self, resource: Resource[T], body: object, *, namespace: str = "", dry_run: bool = False
-    ) -> T:
+    async def create(self, resource: Resource[T], body: object, *, namespace: str = "") -> T:
         """Creates an object and returns it as stored.
 
         Args:
             resource: The kind.
             body: The object, with apiVersion and kind: a Struct, a dict, or JSON as bytes.
             namespace: The namespace, for a namespaced kind.
-            dry_run: Whether to create nothing, and return the object as it would be stored.
 
         Raises:
             AlreadyExists: An object of that name exists.
             Invalid: The object violates the schema or a rule. `causes` names the fields.
         """
         answer = await self._transport.request(
-            "POST",
-            resource.path(namespace),
-            params={"dryRun": "All"} if dry_run else {},
-            body=_json(body),
-            accept=accepted(resource),
+            "POST", resource.path(namespace), body=_json(body), accept=accepted(resource)
         )
         return read_object(resource, answer)
 

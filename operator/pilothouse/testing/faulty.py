@@ -53,13 +53,11 @@ class FaultyApi:
         effect = lambda: self._api.request(method, path, **options)  # noqa: E731
         return await self._process.call(f"{method} {path}", effect, writes=method != "GET")
 
-    async def create(
-        self, resource: Resource[T], body: object, *, namespace: str = "", dry_run: bool = False
-    ) -> T:
+    async def create(self, resource: Resource[T], body: object, *, namespace: str = "") -> T:
         """Creates an object."""
         key = ObjectKey(namespace, "")
-        effect = lambda: self._api.create(resource, body, namespace=namespace, dry_run=dry_run)  # noqa: E731
-        return await self._call("dry-run create" if dry_run else "create", resource, key, effect)
+        effect = lambda: self._api.create(resource, body, namespace=namespace)  # noqa: E731
+        return await self._call("create", resource, key, effect)
 
     async def patch(
         self,

@@ -125,19 +125,15 @@ class ModelApi:
         call = Call("get", str(resource), key, subresource)
         return _view(resource, await self._request(call, lambda: self.server.get(resource, key)))
 
-    async def create(
-        self, resource: Resource[T], body: object, *, namespace: str = "", dry_run: bool = False
-    ) -> T:
+    async def create(self, resource: Resource[T], body: object, *, namespace: str = "") -> T:
         """Creates an object. A number is appended to `generateName`."""
         built = as_json(body)
         metadata = built.get("metadata", {})
         key = ObjectKey(namespace, metadata.get("name") or metadata.get("generateName", ""))
-        call = Call("create", str(resource), key, body=built, dry_run=dry_run)
+        call = Call("create", str(resource), key, body=built)
 
         def create() -> Json:
-            return self.server.create(
-                resource, namespace, built, manager=self._field_manager, dry_run=dry_run
-            )
+            return self.server.create(resource, namespace, built, manager=self._field_manager)
 
         return _view(resource, await self._request(call, create))
 

@@ -74,10 +74,8 @@ class ModelServer:
             raise NotFound(404, "NotFound", f'{resource} "{key.name}" not found')
         return found
 
-    def create(
-        self, resource: Resource[Any], namespace: str, body: Json, *, manager: str, dry_run: bool = False
-    ) -> Json:
-        """Stores a new object. A dry run only returns the result."""
+    def create(self, resource: Resource[Any], namespace: str, body: Json, *, manager: str) -> Json:
+        """Stores a new object."""
         obj = copy.deepcopy(body)
         metadata = obj.setdefault("metadata", {})
         if metadata.get("resourceVersion"):
@@ -94,8 +92,6 @@ class ModelServer:
             )
         if key in self.collection(resource).objects:
             raise AlreadyExists(409, "AlreadyExists", f'{resource} "{key.name}" already exists')
-        if dry_run:
-            return self._tried(resource, key, lambda server: server._insert(resource, key, obj, manager))
         return self._insert(resource, key, obj, manager)
 
     def patch(
