@@ -1,7 +1,6 @@
 """`explore` refuses an operator that is wrong without any fault, and a scenario with misspelled names."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -153,14 +152,14 @@ def test_a_declared_error_is_not_a_defect() -> None:
 
 
 class SetsTheStatusOfAnother(Life):
-    """The kind is declared as a Resource, so that its status belongs to another controller."""
+    """The status of the kind belongs to another controller."""
 
     def watches(self, process: Process) -> Sequence[Watch]:
         @task("the phase is shown")
         async def show(play: TicketPlay) -> None:
             play.status = type(play.status)(phase="Booked")
 
-        return [Watch(replace(TICKET, declared=False), [show])]
+        return [Watch(TICKET, [show], writes_status=False)]
 
 
 def test_a_status_that_is_set_and_not_written_is_refused() -> None:
