@@ -17,6 +17,7 @@ from etcd_operator.services import client_service, disruption_budget, headless_s
 from etcd_operator.settings import EtcdSettings
 from etcd_operator.status import Report, failed_status, report
 from etcd_operator.types import ETCD_CLUSTER, LABEL, EtcdCluster, EtcdClusterStatus
+from etcd_operator.upkeep import keep_up
 from etcd_operator.validation import Verdict, judge
 from etcd_operator.views import ENDPOINT_SLICE, POD, POD_DISRUPTION_BUDGET
 from pilothouse import (
@@ -162,6 +163,14 @@ async def take_steps(play: EtcdClusterPlay) -> None:
     play.requeue_after(0.1)
 
 
+@task("labels, sizes and owners match the spec")
+async def keep_up_with_spec(play: EtcdClusterPlay) -> None:
+    """Brings the changes of the spec that need no restart to the pods and volumes of a founded cluster."""
+    assert play.sight is not None  # noqa: S101 - the second task
+    if play.recorded.founded and not play.sight.observation.desired.paused:
+        await keep_up(play, play.blueprint, play.sight)
+
+
 @task("the status shows the cluster")
 async def show_cluster(play: EtcdClusterPlay) -> None:
     """Writes what was observed and decided into the status."""
@@ -183,7 +192,7 @@ def etcd_watch(connections: Connections, settings: EtcdSettings) -> Watch:
     def play(etcd_cluster: EtcdCluster, **engine: Any) -> EtcdClusterPlay:
         return EtcdClusterPlay(etcd_cluster, connections, settings, **engine)
 
-    tasks = [check_spec, observe_cluster, apply_services, take_steps, show_cluster]
+    tasks = [check_spec, observe_cluster, apply_services, take_steps, keep_up_with_spec, show_cluster]
     return Watch(
         ETCD_CLUSTER,
         Playbook(play, tasks=tasks),

@@ -17,7 +17,7 @@ SECRET_SECONDS = 15.0
 
 def invalid_spec(mistakes: Iterable[Mistake]) -> str:
     """Returns the sentences about the mistakes in a spec."""
-    return " ".join(str(each) for each in mistakes)
+    return " ".join(f"{each}." for each in mistakes)
 
 
 def no_valid_spec(mistakes: Iterable[Mistake]) -> TaskFailed:

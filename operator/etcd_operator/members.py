@@ -28,7 +28,8 @@ from etcd_operator.views import LIVE_POD, POD
 from etcd_operator.volumes import mark, volume_claim
 from pilothouse import PERSISTENT_VOLUME_CLAIM, EventType, ObjectMeta, Play, Resource
 
-# Seconds after which a refused call to etcd is made again, and after which a pod is checked.
+# Seconds after which a call that etcd has refused is made again, and after which a pod is checked.
+REFUSED = 0.5
 RETRY = 1.0
 # Seconds until a user's action is looked for that no watch reports.
 BLOCKED = 30.0
@@ -304,7 +305,7 @@ class Members:
             self._play.log.info("Observing again: %s", error)
         except EtcdError as error:
             self._play.log.info("Waiting for etcd: %s", error)
-            self._play.requeue_after(RETRY)
+            self._play.requeue_after(REFUSED)
             return Next.LATER
         return Next.OBSERVE
 

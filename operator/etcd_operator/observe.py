@@ -46,12 +46,16 @@ class Sight(NamedTuple):
         clients: The clients of the members that answered Status, by the names of their pods.
         listed: The linearizable member list as etcd returned it, with all peer URLs. None: there is none.
         tls: What the Secrets with certificates hold.
+        pods: The pods.
+        claims: The PVCs.
     """
 
     observation: Observation
     clients: Mapping[str, Etcd]
     listed: MemberList | None
     tls: Certificates
+    pods: Sequence[Pod]
+    claims: Sequence[PersistentVolumeClaim]
 
 
 def cluster_of(metadata: ObjectMeta) -> Iterable[str]:
@@ -107,7 +111,7 @@ async def observe(
         blind=blind or blindness(answers),
     )
     clients = {each.name: members[each.name] for each in answers if each.status}
-    return Sight(observation, clients, listed, tls)
+    return Sight(observation, clients, listed, tls, pods, claims)
 
 
 async def _objects(

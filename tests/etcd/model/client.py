@@ -305,7 +305,8 @@ class ModelMember:
             match self._members.network.connect(address):
                 case Answer.REFUSED:
                     reason = "the connection was lost" if sent else "connection refused"
-                    raise Unreachable(f"{self._name} cannot be reached: {reason}", maybe_executed=sent)
+                    message = f"{self._name} cannot be reached: {reason}"
+                    raise Unreachable(message, maybe_executed=sent, refused=not sent)
                 case Answer.OPEN:
                     sent = True
                     process = self._members.at(address)

@@ -96,7 +96,7 @@ class Endpoints(StandIn):
             "metadata": {
                 "name": name,
                 "namespace": obj.metadata.namespace,
-                "labels": {"kubernetes.io/service-name": obj.metadata.name},
+                "labels": {**obj.metadata.labels, "kubernetes.io/service-name": obj.metadata.name},
                 "ownerReferences": [owner],
             },
             "addressType": "IPv4",

@@ -1,0 +1,231 @@
+"""The life of an EtcdCluster on the model of etcd and of the API server."""
+
+import asyncio
+
+import pytest
+
+from pilothouse.kube import ObjectKey
+from pilothouse.testing import ModelApi
+from pilothouse.testing.controllers.pods import CLAIM, POD
+from tests.unit.etcd.operated import CLUSTERS, operated
+
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 7])
+async def test_a_cluster_of_every_size_is_created(model: ModelApi, size: int) -> None:
+    async with operated(model) as cluster:
+        cluster.apply(size=size, version="3.6.14")
+        await cluster.settled()
+        status = cluster.status
+        assert len(cluster.pods) == len(cluster.claims) == len(status["members"]["ready"]) == size
+        assert (status["phase"], status["size"], status["currentVersion"]) == ("Running", size, "3.6.14")
+        assert status["leader"] in cluster.pods
+        assert cluster.condition("Available")["status"] == "True"
+        assert cluster.condition("Degraded")["status"] == "False"
+        async with cluster.world.writing("example-client") as log:
+            await asyncio.sleep(2)
+        assert log.figures.failed_writes == 0
+
+
+@pytest.mark.parametrize("what", ["pod", "leader", "pod and volume", "all pods"])
+async def test_a_cluster_heals(model: ModelApi, what: str) -> None:
+    async with operated(model) as cluster:
+        cluster.apply(size=3, version="3.5.33")
+        await cluster.settled()
+        async with cluster.world.writing("example-client") as log:
+            await asyncio.sleep(1)
+            victim = cluster.status["leader"] if what == "leader" else cluster.pods[0]
+            for pod in cluster.pods if what == "all pods" else [victim]:
+                model.remove(POD, ObjectKey("default", pod))
+            if what == "pod and volume":
+                model.remove(CLAIM, ObjectKey("default", victim))
+            await cluster.until(lambda: not cluster.ready)
+            await cluster.settled()
+            await asyncio.sleep(1)
+        assert len(cluster.pods) == 3
+        assert (victim in cluster.pods) == (what != "pod and volume")
+        assert cluster.world.lost() == []
+        assert log.figures.failed_writes == 0 or what == "all pods"
+
+
+async def test_a_cluster_is_resized_and_keeps_the_volumes_of_removed_members(model: ModelApi) -> None:
+    async with operated(model) as cluster:
+        cluster.apply(size=3, version="3.5.33")
+        await cluster.settled()
+        async with cluster.world.writing("example-client") as log:
+            for size in (5, 3, 1, 3):
+                await asyncio.sleep(1)
+                cluster.apply(size=size)
+                await cluster.settled()
+                assert len(cluster.status["members"]["ready"]) == size
+            await asyncio.sleep(5)
+        assert len(cluster.pods) == 3
+        assert {*cluster.status["retainedVolumes"]} == {*cluster.claims} - {*cluster.pods}
+        assert len(cluster.claims) == 7
+        assert cluster.world.lost() == []
+        assert log.figures.failed_writes == 0
+
+
+async def test_the_volumes_of_removed_members_are_deleted_on_request(model: ModelApi) -> None:
+    async with operated(model) as cluster:
+        cluster.apply(size=3, version="3.5.33", storage={"whenScaled": "Delete"})
+        await cluster.settled()
+        cluster.apply(size=1)
+        await cluster.settled()
+        await asyncio.sleep(10)
+        assert cluster.claims == cluster.pods
+
+
+async def test_a_cluster_is_upgraded_without_a_failed_write(model: ModelApi) -> None:
+    async with operated(model) as cluster:
+        cluster.apply(size=3, version="3.5.33", upgradePolicy="Automatic")
+        await cluster.settled()
+        pods = cluster.pods
+        async with cluster.world.writing("example-client") as log:
+            await asyncio.sleep(1)
+            cluster.apply(version="3.7.1")
+            await cluster.settled()
+            await asyncio.sleep(1)
+        assert cluster.status["currentVersion"] == "3.7.1"
+        assert cluster.pods == pods
+        assert cluster.world.lost() == []
+        assert log.figures.failed_writes == 0
+
+
+async def test_another_shape_recreates_the_pods_on_their_volumes(model: ModelApi) -> None:
+    async with operated(model) as cluster:
+        cluster.apply(size=3, version="3.5.33")
+        await cluster.settled()
+        pods, uids = cluster.pods, cluster.uids(POD)
+        async with cluster.world.writing("example-client") as log:
+            await asyncio.sleep(1)
+            cluster.apply(pod={"resources": {"limits": {"memory": "1Gi"}}})
+            await cluster.settled()
+            await asyncio.sleep(1)
+        assert cluster.pods == pods
+        assert not {*uids} & {*cluster.uids(POD)}
+        assert cluster.world.lost() == []
+        assert log.figures.failed_writes == 0
+
+
+async def test_a_settled_cluster_costs_no_write(model: ModelApi) -> None:
+    def versions() -> list[str]:
+        kinds = (CLUSTERS, POD, CLAIM)
+        return [each["metadata"]["resourceVersion"] for kind in kinds for each in model.all(kind)]
+
+    async with operated(model) as cluster:
+        cluster.apply(size=3, version="3.5.33")
+        await cluster.settled()
+        async with cluster.world.writing("example-client"):
+            await asyncio.sleep(30)
+            before = versions()
+            await asyncio.sleep(300)
+            assert versions() == before
+
+
+async def test_a_cluster_of_the_same_name_resumes_the_retained_volumes(model: ModelApi) -> None:
+    async with operated(model) as cluster:
+        cluster.apply(size=3, version="3.6.14")
+        await cluster.settled()
+        claims = cluster.claims
+        async with cluster.world.writing("example-client"):
+            await asyncio.sleep(2)
+        cluster.delete()
+        await cluster.until(lambda: not model.all(POD))
+        assert cluster.claims == claims
+        cluster.apply(size=3, version="3.6.14")
+        await cluster.settled()
+        assert (cluster.pods, cluster.claims) == (claims, claims)
+        assert cluster.world.lost() == []
+
+
+async def test_the_volumes_are_deleted_with_the_cluster_on_request(model: ModelApi) -> None:
+    async with operated(model) as cluster:
+        cluster.apply(size=3, version="3.6.14")
+        await cluster.settled()
+        cluster.apply(storage={"whenDeleted": "Delete"})
+        await cluster.settled()
+        cluster.delete()
+        await cluster.until(lambda: not cluster.claims)
+
+
+async def test_labels_and_annotations_of_the_spec_reach_running_pods(model: ModelApi) -> None:
+    async with operated(model) as cluster:
+        cluster.apply(size=3, version="3.6.14", pod={"labels": {"team": "a"}})
+        await cluster.settled()
+        uids = cluster.uids(POD)
+        cluster.apply(pod={"labels": {"tier": "b"}, "annotations": {"note": "c"}})
+        await cluster.settled()
+        for pod in model.all(POD):
+            assert (pod["metadata"]["labels"]["tier"], pod["metadata"]["annotations"]["note"]) == ("b", "c")
+            assert "team" not in pod["metadata"]["labels"]
+        assert cluster.uids(POD) == uids
+
+
+async def test_a_size_that_no_spec_may_have_changes_nothing(model: ModelApi) -> None:
+    async with operated(model) as cluster:
+        cluster.apply(size=0)
+        await asyncio.sleep(5)
+        ready = cluster.condition("Ready")
+        assert (ready["status"], ready["reason"]) == ("False", "InvalidSpec")
+        assert ready["message"] == "spec.size is 0: use 1 to 7 members, for example 3."
+        assert cluster.status["phase"] == "Failed"
+        cluster.apply(size=3, version="3.6.14")
+        await cluster.settled()
+        assert (cluster.status["phase"], cluster.status.get("reason", "")) == ("Running", "")
+        cluster.apply(size=0)
+        await asyncio.sleep(5)
+        ready = cluster.condition("Ready")
+        assert (ready["status"], ready["reason"]) == ("False", "InvalidSpec")
+        assert ready["message"].endswith("The last valid spec stays in force.")
+        assert len(cluster.pods) == 3
+
+
+async def test_a_paused_cluster_is_left_alone(model: ModelApi) -> None:
+    async with operated(model) as cluster:
+        cluster.apply(size=3, version="3.6.14")
+        await cluster.settled()
+        cluster.apply(paused=True, size=5)
+        await asyncio.sleep(5)
+        model.remove(POD, ObjectKey("default", cluster.pods[0]))
+        await asyncio.sleep(60)
+        assert len(cluster.pods) == 2
+        ready = cluster.condition("Ready")
+        assert (ready["status"], ready["reason"]) == ("Unknown", "Paused")
+        assert cluster.status["controlPaused"] is True
+        cluster.apply(paused=False)
+        await cluster.settled()
+        assert len(cluster.pods) == 5
+
+
+async def test_nothing_is_founded_over_the_objects_of_another_operator(model: ModelApi) -> None:
+    async with operated(model) as cluster:
+        labels = {"app": "etcd", "etcd_cluster": "example"}
+        model.put(CLAIM, "example-old", metadata={"labels": labels}, spec={})
+        cluster.apply(size=3, version="3.6.14")
+        await asyncio.sleep(10)
+        ready = cluster.condition("Ready")
+        assert (ready["status"], ready["reason"]) == ("False", "ForeignObjects")
+        assert "PVC example-old" in ready["message"]
+        assert (cluster.pods, cluster.claims) == ([], ["example-old"])
+        model.remove(CLAIM, ObjectKey("default", "example-old"))
+        await cluster.settled()
+
+
+async def test_a_missing_secret_is_named_and_used_once_it_exists(model: ModelApi) -> None:
+    async with operated(model) as cluster:
+        cluster.apply(size=3, version="3.6.14", TLS={"static": {"member": {"peerSecret": "peer"}}})
+        await asyncio.sleep(5)
+        ready = cluster.condition("Ready")
+        assert (ready["status"], ready["reason"]) == ("False", "SecretUnusable")
+        assert ready["message"].startswith("Secret peer does not exist.")
+        assert cluster.pods == []
+
+
+async def test_the_services_and_the_budget_follow_the_membership(model: ModelApi) -> None:
+    async with operated(model) as cluster:
+        for size, available in ((1, None), (3, 2), (5, 3), (1, None)):
+            cluster.apply(size=size, version="3.6.14")
+            await cluster.settled()
+            assert cluster.min_available == available
