@@ -24,6 +24,10 @@ _HOST = r"([a-zA-Z0-9][a-zA-Z0-9._-]*|\[[0-9a-fA-F:]+\])(:[0-9]+)?"
 _IMAGE = re.compile(rf"({_HOST}/)?[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*")
 _OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 _DURATION = re.compile(r"([0-9]+(h|m|s))+")
+# Keys and values of labels, and keys of annotations (apimachinery, util/validation).
+_LABEL = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+_LABEL_VALUE = re.compile(rf"({_LABEL})?")
+_LABEL_KEY = re.compile(rf"([a-z0-9]([-a-z0-9.]{{0,251}}[a-z0-9])?/)?{_LABEL}")
 _DOMAIN = re.compile(r"(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+")
 
 # The smallest quota of a database. A new one has 20 KiB, and etcd allocates several pages per write.
@@ -317,14 +321,15 @@ def _in_tls_change(before: EtcdClusterSpec, spec: EtcdClusterSpec) -> Iterator[M
 
 
 def _in_pod(pod: PodPolicy) -> Iterator[Mistake]:
-    for key in pod.labels:
+    for field, pairs in (("labels", pod.labels), ("nodeSelector", pod.node_selector)):
+        yield from _in_labels(f"spec.pod.{field}", pairs)
+    yield from _in_keys("spec.pod.annotations", pod.annotations)
+    for key, value in pod.labels.items():
         if key == "app" or key.startswith(("etcd_", PREFIX)):
-            yield Mistake(f"spec.pod.labels[{key}]", pod.labels[key], "remove it: the label is reserved")
-    for key in pod.annotations:
+            yield Mistake(f"spec.pod.labels[{key}]", value, "remove it: the label is reserved")
+    for key, value in pod.annotations.items():
         if key == "etcd.version" or key.startswith(PREFIX):
-            yield Mistake(
-                f"spec.pod.annotations[{key}]", pod.annotations[key], "remove it: the annotation is reserved"
-            )
+            yield Mistake(f"spec.pod.annotations[{key}]", value, "remove it: the annotation is reserved")
     if pod.cluster_domain and not _DOMAIN.fullmatch(pod.cluster_domain):
         yield Mistake(
             "spec.pod.ClusterDomain",
@@ -334,6 +339,21 @@ def _in_pod(pod: PodPolicy) -> Iterator[Mistake]:
     yield from _in_object_name("spec.pod.priorityClassName", pod.priority_class_name, "a PriorityClass")
     yield from _in_object_name("spec.pod.serviceAccountName", pod.service_account_name, "a ServiceAccount")
     yield from _in_resources(pod.resources)
+
+
+def _in_labels(field: str, pairs: Mapping[str, str]) -> Iterator[Mistake]:
+    yield from _in_keys(field, pairs)
+    for key, value in pairs.items():
+        if not _LABEL_VALUE.fullmatch(value):
+            yield Mistake(
+                f"{field}[{key}]", value, "use at most 63 letters, digits, hyphens, underscores and dots"
+            )
+
+
+def _in_keys(field: str, pairs: Mapping[str, str]) -> Iterator[Mistake]:
+    for key in pairs:
+        if not _LABEL_KEY.fullmatch(key):
+            yield Mistake(field, key, "use a key such as example.com/team")
 
 
 def _in_resources(resources: Mapping[str, Any]) -> Iterator[Mistake]:

@@ -446,7 +446,7 @@ class EtcdClusterSpec(msgspec.Struct, frozen=True, gc=False, rename="camel", omi
             descriptors=_TEXT,
             rules=(
                 Rule(
-                    "self == '' || self.matches('^v*[0-9]+[.][0-9]+[.][0-9]+([-+][0-9A-Za-z.+-]+)?$')",
+                    "self == '' || self.matches('^v*[0-9]+[.][0-9]+[.][0-9]+(-[0-9A-Za-z._-]{1,64})?$')",
                     "use a version of three numbers, for example 3.6.14",
                 ),
             ),

@@ -14,6 +14,7 @@ from etcd_operator.mistakes import Mistake
 from etcd_operator.model import Desired, Problem, Record
 from etcd_operator.shape import image_of, shape
 from etcd_operator.types import (
+    MAX_SIZE,
     EtcdCluster,
     EtcdClusterSpec,
     EtcdClusterStatus,
@@ -83,15 +84,21 @@ def judge(cluster: EtcdCluster, record: Record) -> Verdict:
 
 
 def last_valid_spec(status: EtcdClusterStatus) -> EtcdClusterSpec | None:
-    """Returns the last valid spec in a status. None: there is none that this release can work with."""
+    """Returns the last valid spec in a status. None: there is none, or a user has damaged it.
+
+    A spec stays in force although it would be a mistake for this release of the operator, for example because
+    its version is no longer supported: otherwise nothing would heal the cluster.
+    """
     if not status.last_valid_spec:
         return None
     try:
         spec = msgspec.convert(status.last_valid_spec, EtcdClusterSpec)
-    except msgspec.ValidationError:
+        if spec.version:
+            Version.parse(spec.version)
+        shape(spec)
+        return spec if 1 <= spec.size <= MAX_SIZE and spec.storage_bytes > 0 else None
+    except ValueError:  # also msgspec.ValidationError
         return None
-    # A user may have edited the status. The name does not matter here.
-    return None if any(mistakes.in_spec(spec, "any")) else spec
 
 
 def desired(spec: EtcdClusterSpec, record: Record, current_version: str) -> Desired:
@@ -138,7 +145,7 @@ def scheme(spec: EtcdClusterSpec) -> str:
 def _warnings(spec: EtcdClusterSpec, record: Record, current_version: str) -> Iterator[Problem]:
     version = chosen_version(spec, record, current_version)
     if found := defect(version):
-        newest = NEWEST[version.minor]
+        newest = NEWEST.get(version.minor, DEFAULT)
         yield Problem(
             "KnownDefect",
             f"etcd {version} has a known defect: {found.what}. Set spec.version to {newest}.",

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
+from etcd_operator.types import ETCD_CLUSTER
 from flights_operator.types import FLIGHT_TICKET
 from pilothouse.api import Kind
 from pilothouse.api.crd import crd, object_schema
@@ -110,6 +111,20 @@ async def sinks(client: Client, namespace: str) -> str:
     return namespace
 
 
+@pytest.fixture
+async def clusters(client: Client, namespace: str) -> str:
+    await install(client, crd(ETCD_CLUSTER))
+    resource = ETCD_CLUSTER.resource
+    body = {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": {"name": "some"}}
+    await client.request("POST", resource.path(namespace), body={**body, "spec": {"size": 1}})
+    return namespace
+
+
+def pods() -> st.SearchStrategy[Any]:
+    schema: dict[str, Any] = object_schema(ETCD_CLUSTER)["properties"]["spec"]["properties"]["pod"]
+    return st.none() | valid({**schema, "nullable": False}).map(lambda pod: {**pod, "ClusterDomain": ".a"})
+
+
 CITY = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=100)
 
 
@@ -135,3 +150,26 @@ async def test_a_spec_of_everything(client: Client, sinks: str, spec: dict[str, 
 @given(status=parts(KITCHEN_SINK, "status"))
 async def test_a_status_of_everything(client: Client, sinks: str, status: dict[str, Any]) -> None:
     await check_status(client, sinks, KITCHEN_SINK, status)
+
+
+@EXAMPLES
+@given(
+    spec=parts(
+        ETCD_CLUSTER,
+        "spec",
+        size=st.integers(1, 7),
+        version=st.sampled_from(["", "3.6.14"]),
+        repository=st.sampled_from(["", "registry:5000/etcd"]),
+        autoCompaction=st.fixed_dictionaries({}, optional={"retention": st.sampled_from(["1h", "8", ""])}),
+        pod=pods(),
+        TLS=st.sampled_from([None, {"static": None}, {"static": {"member": {"peerSecret": "a"}}}]),
+    )
+)
+async def test_the_spec_of_an_etcd_cluster(client: Client, clusters: str, spec: dict[str, Any]) -> None:
+    await check_spec(client, clusters, ETCD_CLUSTER, spec)
+
+
+@EXAMPLES
+@given(status=parts(ETCD_CLUSTER, "status", size=st.integers(0, 9)))
+async def test_the_status_of_an_etcd_cluster(client: Client, clusters: str, status: dict[str, Any]) -> None:
+    await check_status(client, clusters, ETCD_CLUSTER, status)

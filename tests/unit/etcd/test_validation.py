@@ -93,6 +93,12 @@ WRONG = [
     (pod(labels={"etcd.pilothouse.dev/serving": "true"}), "the label is reserved"),
     (pod(annotations={"etcd.version": "x"}), "the annotation is reserved"),
     (pod(annotations={"etcd.pilothouse.dev/removed": "x"}), "the annotation is reserved"),
+    (pod(labels={"a b": "x"}), "spec.pod.labels is 'a b': use a key such as example.com/team"),
+    (pod(labels={"a": "b c"}), "spec.pod.labels[a] is 'b c': use at most 63 letters"),
+    (pod(nodeSelector={"a": "b" * 64}), "spec.pod.nodeSelector[a] is"),
+    (pod(annotations={"/a": "any text"}), "spec.pod.annotations is '/a': use a key"),
+    ({"size": 3, "version": "3.6.14+a"}, "use a version of three numbers"),
+    ({"size": 3, "version": "3.6.14-" + "a" * 65}, "use a version of three numbers"),
     (pod(ClusterDomain="cluster.local"), "a leading dot, for example .cluster.local"),
     (pod(ClusterDomain=".cluster.local."), "a leading dot, for example .cluster.local"),
     (pod(priorityClassName="High!"), "use the name of a PriorityClass"),
@@ -172,7 +178,10 @@ VALID = [
     {"size": 3, "version": "3.6.99"},
     {"size": 3, "pod": None, "TLS": None},
     {"size": 3, "TLS": {"static": None}, "pod": {"affinity": None}},
-    pod(labels={"team": "a"}, annotations={"note": "b"}, ClusterDomain=".cluster.local"),
+    pod(
+        labels={"team": "a", "x.example/Y_1": ""}, annotations={"note": "b c"}, ClusterDomain=".cluster.local"
+    ),
+    pod(nodeSelector={"kubernetes.io/os": "linux"}),
     pod(resources={"limits": {"cpu": "1"}, "requests": {"cpu": "500m", "memory": "1Gi"}}),
     env(
         "ETCD_HEARTBEAT_INTERVAL", "ETCD_QUOTA_BACKEND_BYTES", "ETCD_AUTO_COMPACTION_RETENTION", "GOMAXPROCS"
@@ -301,10 +310,25 @@ def test_an_invalid_spec_can_still_pause_the_cluster() -> None:
     assert found.last_valid_spec == RUNS_3
 
 
-@pytest.mark.parametrize("stored", [{"size": "three"}, {"size": 0}, {"version": "x", "size": 3}, {"pod": 1}])
+@pytest.mark.parametrize(
+    "stored",
+    [
+        *({"size": "three"}, {"size": 0}, {"version": "x", "size": 3}, {"pod": 1}, storage_of("much")),
+        {"size": 3, "quotaBackendBytes": "much"},
+    ],
+)
 def test_a_last_valid_spec_that_was_edited_is_not_in_force(stored: dict[str, Any]) -> None:
     found = judge(cluster({"size": 9}, before=stored), FOUNDED)
     assert (found.desired, found.last_valid_spec) == (None, stored)
+
+
+def test_a_spec_stays_in_force_although_a_release_no_longer_accepts_it() -> None:
+    """Otherwise an upgrade of the operator would leave the cluster without anyone who heals it."""
+    before = {"size": 3, "version": "3.4.45"}
+    found = judge(cluster(before, before=before, runs="3.4.45"), FOUNDED)
+    assert "the oldest supported version is 3.5" in texts(found)[0]
+    assert found.desired is not None
+    assert found.desired.version == "3.4.45"
 
 
 @pytest.mark.parametrize(
