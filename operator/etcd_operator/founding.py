@@ -110,7 +110,7 @@ def _obstacle(cluster: Cluster, volumes: list[VolumeState], voters: tuple[str, .
     missing = [name for name in voters if name not in usable]
     if len(usable) < quorum(len(voters)):
         message = (
-            f"The retained volumes hold a cluster of {len(voters)} voters, but the volumes of "
+            f"The retained volumes hold a cluster of size {len(voters)}, but the volumes of "
             f"{listed(missing)} are missing or being deleted, so there is no quorum. Restore these PVCs. To "
             f"found an empty cluster instead, delete the PVCs {listed([each.name for each in volumes])}."
         )
@@ -170,7 +170,7 @@ def _found(cluster: Cluster) -> Decision:
         seats=tuple(map(Seat, names)),
         claim=None,
     )
-    message = f"Founding a cluster of {desired.size} members with etcd {desired.version}."
+    message = f"Founding a cluster of size {desired.size} with etcd {desired.version}."
     return Decision(RecordFounding(recorded), "Founding", message)
 
 
@@ -210,7 +210,7 @@ def record_founded(cluster: Cluster) -> Decision | None:
     cluster_id = observation.members_cluster_id
     seats = tuple(replace(each, member_id=ids[each.name]) for each in record.seats)
     recorded = replace(record, founded=True, founding=None, cluster_id=cluster_id, seats=seats)
-    message = f"The {len(seats)} members form the cluster {cluster_id:x}."
+    message = f"The cluster {cluster_id:x} is founded, with the members {listed(sorted(ids))}."
     return Decision(RecordFounded(recorded), "Founded", message)
 
 

@@ -80,7 +80,8 @@ def blocked_by_other_cluster(cluster: Cluster) -> Decision | None:
 
 
 def _other_cluster(cluster: Cluster, place: Place) -> bool:
-    return place.pod is not None and place.endpoint.cluster_id not in (0, cluster.record.cluster_id)
+    running = place.pod is not None and not place.pod.deleting
+    return running and place.endpoint.cluster_id not in (0, cluster.record.cluster_id)
 
 
 def record_seats(cluster: Cluster) -> Decision | None:
@@ -275,14 +276,16 @@ def without_members(cluster: Cluster) -> Decision | None:
     left = [each for each in cluster.voters if not each.lost]
     unseen = any(each.health is Signal.UNKNOWN for each in left)
     if unseen or len(left) >= quorum(cluster.count):
-        blind = f" {cluster.observation.blind}" if cluster.observation.blind else ""
-        message = f"Waiting until {quorum(cluster.count)} of {cluster.count} members serve.{blind}"
-        return Decision(Wait(1.0), "NoQuorum", message)
+        blind = cluster.observation.blind
+        message = (
+            f"Waiting for a quorum: {quorum(cluster.count)} of {cluster.count} members must serve. {blind}"
+        )
+        return Decision(Wait(5.0 if blind else 1.0), "NoQuorum", message.rstrip())
     survivors = [f"{each.name} (revision {each.endpoint.revision or 'unknown'})" for each in left]
     message = (
-        f"The data of {listed([each.name for each in lost])} is lost, so {cluster.count} voters have no "
-        f"quorum. Surviving members: {listed(survivors) or 'none'}. The operator founds nothing over them. "
-        "Restore the lost volumes, or recover from a survivor or a backup as the how-to on recovery shows."
+        f"The data of {listed([each.name for each in lost])} is lost, so the cluster of size {cluster.count} "
+        f"has no quorum. Surviving members: {listed(survivors) or 'none'}. The operator founds nothing over "
+        "them. Restore the lost volumes, or recover from a survivor or a backup (see the how-to on recovery)."
     )
     return Decision(Blocked(), "QuorumLost", message)
 

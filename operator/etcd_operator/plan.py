@@ -25,7 +25,11 @@ def wait_for_members(cluster: Cluster) -> Decision | None:
     waiting = [each.name for each in cluster.voters if not (cluster.healthy(each) and each.linked)]
     if not waiting:
         return None
-    return Decision(Wait(cluster.pace), "WaitingForMembers", f"Waiting for {listed(waiting)}.")
+    starting = any(cluster.places[name].starting for name in waiting)
+    seconds = 1.0 if starting else cluster.pace
+    return Decision(
+        Wait(seconds), "WaitingForMembers", f"Waiting until these members serve: {listed(waiting)}."
+    )
 
 
 def drop_claim(cluster: Cluster) -> Decision | None:
@@ -39,8 +43,7 @@ def drop_claim(cluster: Cluster) -> Decision | None:
 def settle(cluster: Cluster) -> Decision | None:
     """Nothing else applies: the cluster matches the spec, as far as the operator may bring it there."""
     version = cluster.lowest or cluster.desired.version
-    message = f"{len(cluster.voters)} members serve with etcd {version}."
-    return Decision(Settled(), "Settled", message)
+    return Decision(Settled(), "Settled", f"All members serve with etcd {version}.")
 
 
 FOUNDED = (

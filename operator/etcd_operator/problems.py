@@ -1,7 +1,12 @@
 """Names what is wrong with a cluster, whatever the next step is."""
 
+from datetime import timedelta
+
 from etcd_operator.model import Failure, Problem, Signal
 from etcd_operator.seats import Cluster, Place, listed
+
+JOINING = timedelta(minutes=1)
+"""How long the pod of a new member may crash before that is a problem."""
 
 _FAILURES = {
     Failure.PENDING: ("MemberPending", "cannot be scheduled, or its volume is not ready"),
@@ -19,7 +24,7 @@ def problems(cluster: Cluster) -> tuple[Problem, ...]:
 
 def _of_member(cluster: Cluster, place: Place) -> Problem | None:
     pod = place.pod
-    if pod and pod.failure and not pod.deleting:
+    if pod and pod.failure and not pod.deleting and not _joins(cluster, place):
         reason, what = _FAILURES[pod.failure]
         detail = f": {pod.detail}" if pod.detail else ""
         return Problem(reason, f"The pod {place.name} {what}{detail}.")
@@ -29,6 +34,15 @@ def _of_member(cluster: Cluster, place: Place) -> Problem | None:
         return Problem("MemberDown", f"The member {place.name} does not serve.")
     blind = f" {cluster.observation.blind}" if cluster.observation.blind else ""
     return Problem("MemberUnknown", f"The operator cannot see whether the member {place.name} serves.{blind}")
+
+
+def _joins(cluster: Cluster, place: Place) -> bool:
+    """Whether the pod crashes because etcd does not list it yet: that is a part of every addition."""
+    pod, member = place.pod, place.member
+    if pod is None or pod.failure is not Failure.CRASH or (member is not None and member.started):
+        return False
+    since = pod.failing_since
+    return place.name == cluster.adding and since is not None and cluster.observation.now - since < JOINING
 
 
 def _of_volumes(cluster: Cluster) -> list[Problem]:

@@ -66,6 +66,11 @@ class Place(msgspec.Struct, frozen=True):
         return self.health is Signal.UNHEALTHY
 
     @property
+    def starting(self) -> bool:
+        """Whether the pod is on its way: it is not Ready, and there is no failure."""
+        return self.pod is not None and not self.pod.ready and self.pod.failure is None
+
+    @property
     def linked(self) -> bool:
         """Whether etcd runs, has caught up with the leader, and has no alarm that forbids changes."""
         at_rest = self.health is Signal.HEALTHY and self.endpoint.linked is Signal.HEALTHY
@@ -256,10 +261,9 @@ class Cluster:
 
     @cached_property
     def peers(self) -> tuple[str, ...]:
-        """The names of all members in the list. "" stands for members that a user has added."""
-        strangers = ("",) if self.strangers else ()
-        ours = (each.name for each in self.places.values() if each.member)
-        return (*strangers, *ours)
+        """The names of all members in the list. "" stands for peer URLs not under the headless Service."""
+        names = {each.name for each in self.strangers}
+        return tuple(sorted(names | {each.name for each in self.places.values() if each.member}))
 
     @cached_property
     def lowest(self) -> versions.Version | None:
@@ -335,9 +339,7 @@ class Cluster:
             return Decision(step, reason, message)
         claim = replace(wanted, since=self.observation.now)
         if interrupts:
-            message = (
-                f"{message} Clients can notice an interruption, because the cluster has {self.count} voters."
-            )
+            message = f"{message} Clients can notice it: a cluster of size {self.count} has no spare member."
         return Decision(Announce(replace(self.record, claim=claim)), reason, message)
 
 

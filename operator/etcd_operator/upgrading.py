@@ -23,7 +23,8 @@ def upgrade(cluster: Cluster) -> Decision | None:
         return None
     place = min(cluster.claimed_first(outdated, Action.RESTART), key=cluster.leads)
     if waiting := _obstacles(cluster):
-        message = f"{len(outdated)} members differ from the spec. Waiting for {waiting} before the next one."
+        names = listed([each.name for each in outdated])
+        message = f"Waiting for {waiting}, before the next member is updated. Outdated members: {names}."
         return Decision(Wait(cluster.pace), "WaitingForMembers", message)
     if not cluster.can_restart(place):
         message = f"Restarting {place.name} would leave no quorum, because a user's member counts as a voter."
@@ -45,7 +46,7 @@ def _obstacles(cluster: Cluster) -> str:
     ]
     if waiting:
         return listed(waiting)
-    return "etcd to raise its cluster version" if _too_early(cluster) else ""
+    return "etcd to raise the cluster version" if _too_early(cluster) else ""
 
 
 def _too_early(cluster: Cluster) -> bool:

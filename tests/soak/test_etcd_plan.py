@@ -11,7 +11,7 @@ from tests.unit.etcd.laws import ending, judge
 pytestmark = pytest.mark.timeout(3600)
 
 
-@pytest.mark.parametrize(("size", "strikes"), [(1, 4), (2, 3), (3, 3), (4, 2)], ids=str)
+@pytest.mark.parametrize(("size", "strikes"), [(1, 4), (2, 3), (3, 3), (4, 2), (5, 2)], ids=str)
 def test_a_cluster_heals_after_every_series_of_strikes(capsys, size, strikes):
     found = explore([cluster(size, strikes=strikes)], plan.decide, judge, ending)
     with capsys.disabled():

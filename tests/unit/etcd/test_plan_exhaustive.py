@@ -35,7 +35,7 @@ def counts(capsys, request):
             sys.stdout.write(f"\n{request.node.name}: {text}")
 
 
-@pytest.mark.parametrize(("size", "strikes"), [(1, 2), (2, 2), (3, 2), (4, 1), (5, 2)], ids=str)
+@pytest.mark.parametrize(("size", "strikes"), [(1, 2), (2, 2), (3, 2), (4, 1), (5, 1)], ids=str)
 def test_a_cluster_heals_after_every_strike(size, strikes):
     found = run([cluster(size, strikes=strikes)])
     assert found.states > 10 * size
@@ -47,9 +47,8 @@ def test_a_cluster_is_resized_between_any_sizes():
     assert found.endings == {"Healthy"}
 
 
-@pytest.mark.parametrize("delete", [True, False])
-def test_a_cluster_is_resized_despite_a_strike(delete):
-    found = run([cluster(n, edits=1, strikes=1, delete=delete) for n in (1, 2, 3)], sizes=range(1, 5))
+def test_a_cluster_is_resized_despite_a_strike():
+    found = run([cluster(n, edits=1, strikes=1, delete=True) for n in (1, 2, 3)], sizes=(1, 2, 3))
     assert "Healthy" in found.endings
 
 
