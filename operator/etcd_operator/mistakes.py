@@ -16,6 +16,7 @@ from etcd_operator.types import (
     StaticTLS,
     UpgradePolicy,
 )
+from etcd_operator.variables import why_reserved
 from etcd_operator.versions import NEWEST, Minor, Version, is_downgrade, minors_between, path, unsupported
 from etcd_operator.volumes import storage
 from pilothouse.api import Quantity
@@ -35,32 +36,6 @@ _LEAST_QUOTA = Quantity.parse("16Mi")
 # etcd's write-ahead log has files of 64 MB, of which there are at least two.
 _LEAST_VOLUME = Quantity.parse("128Mi")
 
-# Variables of etcd that a flag of the operator shadows, which is fatal to etcd, or that endanger data. Those
-# of the corruption checks have other names in etcd 3.6, where both names together are fatal.
-_RESERVED_PREFIXES = (
-    *(
-        "PILOTHOUSE_",
-        "ETCD_EXPERIMENTAL_INITIAL_CORRUPT_CHECK",
-        "ETCD_EXPERIMENTAL_COMPACT_HASH_CHECK_ENABLED",
-    ),
-    *("ETCD_INITIAL_", "ETCD_LISTEN_", "ETCD_ADVERTISE_", "ETCD_DISCOVERY", "ETCD_PROXY"),
-    *(
-        "ETCD_PEER_CERT",
-        "ETCD_PEER_KEY",
-        "ETCD_PEER_TRUSTED_CA",
-        "ETCD_PEER_CLIENT_CERT",
-        "ETCD_PEER_AUTO_TLS",
-    ),
-)
-_RESERVED = frozenset(
-    f"ETCD_{name}"
-    for name in (
-        *("NAME", "DATA_DIR", "WAL_DIR", "CONFIG_FILE", "FORCE_NEW_CLUSTER", "STRICT_RECONFIG_CHECK"),
-        *("UNSAFE_NO_FSYNC", "CERT_FILE", "KEY_FILE", "TRUSTED_CA_FILE", "CLIENT_CERT_AUTH", "AUTO_TLS"),
-        *("CLIENT_CERT_FILE", "CLIENT_KEY_FILE", "VERSION", "LOG_OUTPUTS", "EXPERIMENTAL_ENABLE_V2V3"),
-        "NEXT_CLUSTER_VERSION_COMPATIBLE",
-    )
-)
 _BY_FIELD = {
     "ETCD_QUOTA_BACKEND_BYTES": "spec.quotaBackendBytes",
     "ETCD_AUTO_COMPACTION_MODE": "spec.autoCompaction",
@@ -381,8 +356,8 @@ def _in_variables(spec: EtcdClusterSpec, pod: PodPolicy) -> Iterator[Mistake]:
             )
         elif name in seen:
             yield Mistake(field, name, "remove it: the variable is set twice")
-        elif name in _RESERVED or name.startswith(_RESERVED_PREFIXES):
-            yield Mistake(field, name, "remove it: the operator sets it, or it could lose data")
+        elif why := why_reserved(name):
+            yield Mistake(field, name, f"remove it: {why}")
         elif name == "ETCD_ENABLE_V2" and (version is None or version.minor > min(NEWEST)):
             yield Mistake(field, name, "remove it: etcd 3.6 and later have no v2 API")
         elif (other := _BY_FIELD.get(name)) and _is_set(spec, other):

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from etcd_operator import variables
 from etcd_operator.reasons import REASONS
 from pilothouse import Column, Kind, ManagedResource, ObjectMeta, Rule, Status, field
 from pilothouse.api import LenientCondition, Quantity, QuantityText, Scale, core
@@ -184,23 +185,13 @@ class PodPolicy(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defa
             "one after the other.",
             title="Environment variables",
             descriptors=(_ADVANCED,),
-            rules=(
+            rules=tuple(
                 Rule(
-                    "self.all(each, !each.name.startsWith('ETCD_INITIAL_CLUSTER') "
-                    "&& !each.name.startsWith('ETCD_FORCE_NEW_CLUSTER') "
-                    "&& !each.name.startsWith('ETCD_CONFIG_FILE'))",
-                    "remove ETCD_INITIAL_CLUSTER..., ETCD_FORCE_NEW_CLUSTER and ETCD_CONFIG_FILE, which "
-                    "could lose data",
+                    f"self.all(each, {' && '.join(f'!each.name.startsWith({name!r})' for name in names)})",
+                    f"remove variables that begin with {' or '.join(names)}: {why}",
                     reason="FieldValueForbidden",
-                ),
-                Rule(
-                    "self.all(each, !each.name.startsWith('ETCD_DATA_DIR') && "
-                    "!each.name.startsWith('ETCD_WAL_DIR') && !each.name.startsWith('ETCD_NAME') && "
-                    "!each.name.startsWith('ETCD_UNSAFE_NO_FSYNC'))",
-                    "remove ETCD_DATA_DIR, ETCD_WAL_DIR, ETCD_NAME and ETCD_UNSAFE_NO_FSYNC: the operator "
-                    "sets the first three, and the last one could lose data",
-                    reason="FieldValueForbidden",
-                ),
+                )
+                for names, why in variables.GROUPS
             ),
         ),
     ] = ()
@@ -212,6 +203,19 @@ class PodPolicy(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defa
             "cannot be changed.",
             title="Volume",
             descriptors=(_ADVANCED,),
+            rules=(
+                Rule(
+                    "!has(self.dataSource) && !has(self.dataSourceRef) "
+                    "&& (!has(self.volumeName) || self.volumeName == '')",
+                    "remove dataSource, dataSourceRef and volumeName: each member needs an empty volume of "
+                    "its own, which it fills from the other members",
+                ),
+                Rule(
+                    "!has(self.volumeMode) || self.volumeMode == 'Filesystem'",
+                    "use Filesystem, or remove it",
+                    field_path=".volumeMode",
+                ),
+            ),
             nullable=True,
         ),
     ] = None
@@ -518,6 +522,14 @@ class EtcdClusterSpec(msgspec.Struct, frozen=True, gc=False, rename="camel", omi
             "When etcd removes old revisions of keys. Default: never, as in etcd. A change restarts the "
             "members one after the other.",
             title="Auto compaction",
+            rules=(
+                Rule(
+                    "!has(self.mode) || self.mode != 'revision' || !has(self.retention) "
+                    "|| self.retention.matches('^[0-9]*$')",
+                    "use a number of revisions, for example 1000, or the mode periodic",
+                    field_path=".retention",
+                ),
+            ),
             descriptors=(_ADVANCED,),
         ),
     ] = AutoCompaction()

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from etcd_operator.types import ETCD_CLUSTER, EtcdCluster
+from etcd_operator.variables import GROUPS
 from pilothouse.api.crd import crd
 from pilothouse.kube import Client, Invalid, KubeError, NotFound, ObjectKey, PatchType
 from pilothouse.testing import eventually
@@ -190,11 +191,11 @@ WRONG: tuple[tuple[dict[str, Any] | None, str, str], ...] = (
     (pod(annotations={"etcd.pilothouse.dev/removed": "x"}), "spec.pod.annotations", "reserved"),
     (pod(ClusterDomain="cluster.local"), "spec.pod.ClusterDomain", "begin it with a dot"),
     (pod(resources={"limits": {"cpu": "much"}}), "spec.pod.resources.limits.cpu", "should match"),
-    (env("ETCD_FORCE_NEW_CLUSTER"), "spec.pod.etcdEnv", "could lose data"),
-    (env("ETCD_INITIAL_CLUSTER_STATE"), "spec.pod.etcdEnv", "could lose data"),
-    (env("ETCD_CONFIG_FILE"), "spec.pod.etcdEnv", "could lose data"),
-    (env("ETCD_UNSAFE_NO_FSYNC"), "spec.pod.etcdEnv", "could lose data"),
-    (env("ETCD_DATA_DIR"), "spec.pod.etcdEnv", "the operator sets"),
+    *(
+        (env(name), "spec.pod.etcdEnv", f"remove variables that begin with {names[0]}")
+        for names, _ in GROUPS
+        for name in names
+    ),
     ({"size": 3, "TLS": {"static": {"operatorSecret": "s"}}}, "spec.TLS.static", "set both operatorSecret"),
     (
         {"size": 3, "TLS": {"static": {"member": {"serverSecret": "s"}}}},
@@ -208,6 +209,24 @@ WRONG: tuple[tuple[dict[str, Any] | None, str, str], ...] = (
         "not both",
     ),
     ({"size": 3, "autoCompaction": {"retention": "often"}}, "spec.autoCompaction.retention", "use a time"),
+    (
+        {"size": 3, "autoCompaction": {"mode": "revision", "retention": "1h"}},
+        "spec.autoCompaction.retention",
+        "use a number of revisions",
+    ),
+    *(
+        (
+            pod(persistentVolumeClaimSpec=claim),
+            "spec.pod.persistentVolumeClaimSpec",
+            "an empty volume of its own",
+        )
+        for claim in ({"volumeName": "pv"}, {"dataSource": {"kind": "VolumeSnapshot", "name": "s"}})
+    ),
+    (
+        pod(persistentVolumeClaimSpec={"volumeMode": "Block"}),
+        "spec.pod.persistentVolumeClaimSpec.volumeMode",
+        "use Filesystem",
+    ),
     ({"size": 3, "quotaBackendBytes": "8 GB"}, "spec.quotaBackendBytes", "should match"),
 )
 
