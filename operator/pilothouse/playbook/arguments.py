@@ -212,10 +212,18 @@ def wrong_call(error: TypeError, known: Callable[[str, str], object]) -> Playboo
     if found[3] == "takes":
         why = "got too many positional arguments"
     names = ", ".join(_named(each) for each in inspect.signature(method).parameters.values())
-    return PlaybookError(f"{call} {why.rstrip('.')}. Its arguments are: {names.removeprefix('self, ')}.")
+    shown_names = names.removeprefix("self, ")
+    return PlaybookError(f"{call} {why.rstrip('.')}. Its arguments are: {shown_names}.")
 
 
 def _named(parameter: inspect.Parameter) -> str:
-    if parameter.default is parameter.empty:
-        return parameter.name
-    return f"{parameter.name}=..."
+    return parameter.name if parameter.default is parameter.empty else f"[{parameter.name}]"
+
+
+def wrong_attribute(name: str, play: object) -> PlaybookError:
+    """Returns the mistake for an attribute that the play does not have, such as a misspelled module."""
+    import difflib  # Imported only for a mistake, to save memory in a running operator.
+
+    found = difflib.get_close_matches(name, [each for each in dir(play) if each[0] != "_"], n=1)
+    hint = f"Did you mean play.{found[0]}?" if found else "Set it in an earlier task, or correct the name."
+    return PlaybookError(f"play.{name} does not exist. {hint}")

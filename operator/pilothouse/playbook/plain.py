@@ -111,6 +111,11 @@ def require_identity(resource: Resource[Any], manifest: Json, what: str) -> None
     for name in ("ownerReferences", "finalizers"):
         if metadata.get(name) is not None and not isinstance(metadata[name], list):
             raise PlaybookError(f"{what}: metadata.{name} is {shown(metadata[name])}, but must be a list")
+    for number, each in enumerate(metadata.get("ownerReferences") or ()):
+        if not isinstance(each, Mapping):
+            raise PlaybookError(
+                f"{what}: metadata.ownerReferences[{number}] is {shown(each)}, but must be a mapping"
+            )
 
 
 def _require_texts(values: object, what: str) -> None:

@@ -10,7 +10,7 @@ from pilothouse.controller import SyncError
 from pilothouse.controller.before_change import before_each_change
 from pilothouse.controller.outcome import ends_task
 from pilothouse.kube import Conflict, KubeError
-from pilothouse.playbook.arguments import wrong_call
+from pilothouse.playbook.arguments import wrong_attribute, wrong_call
 from pilothouse.playbook.awaited import Calls, PlaybookError, require_nothing, require_truth
 from pilothouse.playbook.ends import DONE, End, Ends
 from pilothouse.playbook.groups import Group, Plan, Step, tasks_of
@@ -210,6 +210,8 @@ def _failure(step: Step[Any], error: BaseException) -> TaskFailed:
         return refused(step.name, error)
     if isinstance(error, TypeError) and (mistake := wrong_call(error, _method)):
         error = mistake
+    if isinstance(error, AttributeError) and isinstance(error.obj, Play) and error.name:
+        error = wrong_attribute(error.name, error.obj)
     if isinstance(error, PlaybookError):
         return unexpected(step.name, error)  # Its message is enough, and is logged with the failure.
     log_defect(log, error, "Unexpected error in the %s %r", type(step).__name__.lower(), step.name)

@@ -124,6 +124,10 @@ SLIPS: list[tuple[Callable[[Any], Any], str]] = [
         lambda play: play.wait_for_rollout(None),
         "the workload is None, but must be a Deployment or a StatefulSet",
     ),
+    # Names.
+    (lambda play: play.aply(CONFIG_MAP, {}), "play.aply does not exist. Did you mean play.apply?"),
+    (lambda play: play.zzz, "play.zzz does not exist. Set it in an earlier task, or correct the name."),
+    (lambda play: play.get(CONFIG_MAP), "Its arguments are: resource, name, [namespace]."),
     # Kinds.
     (
         lambda play: play.apply("ConfigMap", {}),
@@ -269,6 +273,10 @@ SLIPS: list[tuple[Callable[[Any], Any], str]] = [
     (lambda play: play.apply(DEPLOYMENT, {"spec": {"a": str.upper}}), "spec.a is the function upper, which"),
     (lambda play: play.apply(CONFIG_MAP, {"data": {"a": "\ud800"}}), "data.a is text with a lone surrogate"),
     (lambda play: play.apply(CONFIG_MAP, _endless()), "is nested too deeply: it probably contains itself"),
+    (
+        lambda play: play.apply(CONFIG_MAP, {"metadata": {"ownerReferences": [5]}}),
+        "metadata.ownerReferences[0] is 5, but must be a mapping",
+    ),
     (lambda play: play.create(DEPLOYMENT, {"spec": {"a": math.nan}}), "spec.a is nan, which a manifest"),
     (
         lambda play: play.patch(DEPLOYMENT, "a", {"spec": {"a": {1}}}),
