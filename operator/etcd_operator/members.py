@@ -25,7 +25,7 @@ from etcd_operator.records import with_record
 from etcd_operator.settings import EtcdSettings
 from etcd_operator.types import EtcdCluster, EtcdClusterStatus, Retention
 from etcd_operator.views import LIVE_POD, POD
-from etcd_operator.volumes import mark, volume_claim
+from etcd_operator.volumes import lowest_version, mark, volume_claim
 from pilothouse import PERSISTENT_VOLUME_CLAIM, EventType, ObjectMeta, Play, Resource
 
 # Seconds after which a call that etcd has refused is made again, and after which a pod is checked.
@@ -193,6 +193,7 @@ class Members:
                 plan,
                 image=self._settings.image(self._blueprint.spec, plan.version),
                 initial_cluster=self._joining(plan.name) if joining else (),
+                lowest=lowest_version(self._sight.observation.volumes),
             )
             await self._play.create(POD, pod)
         if self._sight.observation.record.founded:
@@ -222,8 +223,9 @@ class Members:
         live = await self._play.read(LIVE_POD, name)
         if live is None:
             return
-        image = self._settings.image(self._blueprint.spec, version)
-        await self._play.patch(POD, name, patch_image(live, version, image))
+        spec = self._blueprint.spec
+        image, lowest = self._settings.image(spec, version), lowest_version(self._sight.observation.volumes)
+        await self._play.patch(POD, name, patch_image(spec, live, version, image, lowest=lowest))
         self._event()
 
     def _joining(self, name: str) -> InitialCluster:

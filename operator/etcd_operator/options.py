@@ -1,21 +1,30 @@
-"""The options of etcd whose names differ between minor releases, as variables from annotations of the pod.
+"""The options of etcd that depend on its version, as variables with values from annotations of the pod.
 
 Only the image and the metadata of a running pod can be changed. So each such variable is declared in every
 pod, with its value from an annotation. The patch of the image also patches the annotations, and the kubelet
-reads them again when it restarts the container. etcd ignores an empty variable, and one that it does not
+reads them again when it restarts the container. Etcd ignores an empty variable, and one that it does not
 know.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
-from etcd_operator.types import PREFIX
+from etcd_operator.types import PREFIX, EtcdClusterSpec
 from etcd_operator.versions import Minor, Version
 
 # A member compares its data with its peers before it serves, and the leader compares the hashes of
 # compactions. kubeadm sets the first one, too.
 _UP_TO_3_5 = {"experimental-initial-corrupt-check": "true", "experimental-compact-hash-check-enabled": "true"}
 _FROM_3_6 = {"feature-gates": "InitialCorruptCheck=true,CompactHashCheck=true"}
-_FLAGS = (*_UP_TO_3_5, *_FROM_3_6)
+
+# Members of 3.5 write requests of the old API (v2) to the log, for their own attributes. 3.7 panics when it
+# reads one ("unmarshal should never fail"). It reads the log from the last snapshot on, which 3.6 takes only
+# every 10,000 entries. So a member of 3.6 whose log may contain such an entry takes snapshots all the time.
+# A cluster that was founded with 3.6 has none.
+_SNAPSHOT_COUNT = "snapshot-count"
+_ALWAYS = "1"
+
+_FLAGS = (*_UP_TO_3_5, *_FROM_3_6, _SNAPSHOT_COUNT)
 
 
 def variable(flag: str) -> str:
@@ -23,22 +32,51 @@ def variable(flag: str) -> str:
     return f"ETCD_{flag.upper().replace('-', '_')}"
 
 
-def option_annotations(version: str) -> dict[str, str]:
-    """Returns the annotations with the options of a version. The options of other minors are empty.
+def option_annotations(spec: EtcdClusterSpec, version: str, *, old_log: bool) -> dict[str, str]:
+    """Returns the annotations with the options of a version. The options of other versions are empty.
+
+    A value in `etcdEnv` overrides that of the operator, except where the upgrade depends on it.
+
+    Args:
+        spec: The valid spec.
+        version: The version to run.
+        old_log: Whether the member's log may contain entries of 3.5.
 
     Raises:
         ValueError: The text is not a version.
     """
-    options = _FROM_3_6 if Version.parse(version).minor >= Minor(3, 6) else _UP_TO_3_5
-    return {f"{PREFIX}{flag}": options.get(flag, "") for flag in _FLAGS}
+    options = {**dict.fromkeys(_FLAGS, ""), **_options(version), **_from_user(spec)}
+    if old_log and Version.parse(version).minor == Minor(3, 6):
+        options[_SNAPSHOT_COUNT] = _ALWAYS
+    return {f"{PREFIX}{flag}": value for flag, value in options.items()}
 
 
-def option_variables() -> list[dict[str, Any]]:
-    """Returns the variables that take their values from the annotations."""
-    return [from_annotation(variable(flag), f"{PREFIX}{flag}") for flag in _FLAGS]
+def keeps_snapshots(annotations: Mapping[str, str]) -> bool:
+    """Whether the annotations of a pod let its member take snapshots all the time."""
+    return annotations.get(f"{PREFIX}{_SNAPSHOT_COUNT}") == _ALWAYS
+
+
+def may_be_old(version: str) -> bool:
+    """Whether a member of a version writes entries that 3.7 cannot read. Empty: there is no member."""
+    return version != "" and Version.parse(version).minor < Minor(3, 6)
+
+
+def option_variables() -> dict[str, dict[str, Any]]:
+    """Returns the variables that take their values from the annotations, by their names."""
+    return {variable(flag): from_annotation(variable(flag), f"{PREFIX}{flag}") for flag in _FLAGS}
 
 
 def from_annotation(name: str, annotation: str) -> dict[str, Any]:
     """Returns a variable with the value of an annotation. It is empty if the annotation is missing."""
     path = f"metadata.annotations['{annotation}']"
     return {"name": name, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}}
+
+
+def _options(version: str) -> Mapping[str, str]:
+    return _FROM_3_6 if Version.parse(version).minor >= Minor(3, 6) else _UP_TO_3_5
+
+
+def _from_user(spec: EtcdClusterSpec) -> dict[str, str]:
+    flags = {variable(flag): flag for flag in _FLAGS}
+    users = spec.pod.etcd_env if spec.pod else ()
+    return {flags[each["name"]]: each.get("value", "") for each in users if each["name"] in flags}

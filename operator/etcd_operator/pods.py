@@ -13,7 +13,7 @@ from etcd_operator.blueprint import (
 )
 from etcd_operator.etcd import CLIENT_PORT
 from etcd_operator.model import Configuration, PodPlan
-from etcd_operator.options import from_annotation, option_variables, variable
+from etcd_operator.options import from_annotation, may_be_old, option_variables, variable
 from etcd_operator.pod_metadata import (
     CONTAINER,
     INITIAL_CLUSTER,
@@ -45,7 +45,12 @@ _GRACE = 30
 
 
 def member_pod(
-    blueprint: Blueprint, plan: PodPlan, *, image: str, initial_cluster: InitialCluster = ()
+    blueprint: Blueprint,
+    plan: PodPlan,
+    *,
+    image: str,
+    initial_cluster: InitialCluster = (),
+    lowest: str = "",
 ) -> dict[str, Any]:
     """Returns the manifest of a member's pod, which the EtcdCluster owns.
 
@@ -54,13 +59,16 @@ def member_pod(
         plan: The pod to create.
         image: The image of the plan's version.
         initial_cluster: For JOINING, `Blueprint.joining`. For FOUNDING it follows from the plan.
+        lowest: The lowest version of the cluster; see `lowest_version`. Empty: it is being founded.
     """
     founding = plan.configuration is Configuration.FOUNDING
     members = blueprint.founding(plan.peers) if founding else initial_cluster
     pod, spec = blueprint.pod, blueprint.spec
+    # A learner may get the whole log of the cluster.
+    old_log = plan.configuration is Configuration.JOINING or may_be_old(lowest)
     annotations = {
         **user_annotations(pod),
-        **version_annotations(plan.version),
+        **version_annotations(spec, plan.version, old_log=old_log),
         **configured(plan.configuration, members),
         SHAPE: shape(spec),
     }
@@ -229,16 +237,18 @@ def _tls_flags(prefix: str, folder: str, file: str) -> dict[str, str]:
 def _environment(spec: EtcdClusterSpec, flags: Iterable[str]) -> list[dict[str, Any]]:
     """Returns the variables of the container.
 
-    A variable of `etcdEnv` replaces one of the operator with the same name, except for those that the
+    A variable of `etcdEnv` overrides one of the operator with the same name, except for those that the
     arguments contain. `validation` refuses a variable that repeats a flag, which is fatal to etcd.
     """
-    options = [*option_variables(), *_settings(spec)]
-    users = {each["name"]: each for each in (spec.pod.etcd_env if spec.pod else ())}
-    forbidden = {*_VARIABLES, *(variable(flag[2:].partition("=")[0]) for flag in flags)}
+    options = option_variables()
+    forbidden = {*_VARIABLES, *options, *(variable(flag[2:].partition("=")[0]) for flag in flags)}
+    env = spec.pod.etcd_env if spec.pod else ()
+    users = {each["name"]: each for each in env if each["name"] not in forbidden}
     return [
         *(from_annotation(name, annotation) for name, annotation in _VARIABLES.items()),
-        *(each for each in options if each["name"] not in users),
-        *(each for name, each in users.items() if name not in forbidden),
+        *options.values(),
+        *(each for each in _settings(spec) if each["name"] not in users),
+        *users.values(),
     ]
 
 

@@ -128,7 +128,7 @@ def test_the_patches_change_what_is_read() -> None:
 def test_a_patched_image_has_another_version(image: str) -> None:
     body = stored(manifest())
     body["spec"]["containers"].append({"name": "sidecar", "image": "mesh", "args": ["a"]})
-    patched = merged(body, patch_image(msgspec.convert(body, LivePod), "3.6.14", image))
+    patched = merged(body, patch_image(CLUSTER.spec, msgspec.convert(body, LivePod), "3.6.14", image))
     assert read(patched).version == "3.6.14"
     before, after = (each["spec"]["containers"] for each in (body, patched))
     assert after == [{**before[0], "image": image}, before[1]]
@@ -136,6 +136,7 @@ def test_a_patched_image_has_another_version(image: str) -> None:
     assert annotations["etcd.version"] == "3.6.14"
     assert annotations["etcd.pilothouse.dev/feature-gates"]
     assert annotations["etcd.pilothouse.dev/experimental-initial-corrupt-check"] == ""
+    assert annotations["etcd.pilothouse.dev/snapshot-count"] == "1"
     assert annotations[INITIAL_STATE] == "new"
 
 
