@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeAlias
 from devcluster.folders import CHECKOUT
 from devcluster.kubectl import Kubectl
 from devcluster.shell import ClusterError
+from etcd_operator.settings import EtcdSettings
 from etcd_operator.types import ETCD_CLUSTER
 from flights_operator.settings import FlightsSettings
 from flights_operator.types import FLIGHT_TICKET
@@ -138,7 +139,7 @@ class Package:
 PACKAGES: Mapping[str, Package] = {
     package.name: package
     for package in (
-        Package("pilothouse-etcd", "etcd", (ETCD_CLUSTER,), (Settings,)),
+        Package("pilothouse-etcd", "etcd", (ETCD_CLUSTER,), (EtcdSettings, Settings)),
         Package("pilothouse-flights", "flights", (FLIGHT_TICKET,), (FlightsSettings, Settings), _airline),
     )
 }

@@ -17,9 +17,9 @@ class EtcdSettings:
     poll: float = 15.0
     """ETCD_POLL_PERIOD: How often the members of a settled cluster are asked for their state. Changes of
     their pods cause an earlier check."""
+    # RELATED_IMAGE_ETCD_3_6_14: The image of etcd 3.6.14 for clusters without `spec.repository`, for example
+    # with a digest. Each version has its own variable. OLM sets them, so they have no flags.
     images: Mapping[str, str] = field(default_factory=dict)
-    """RELATED_IMAGE_ETCD_3_6_14 and so on: The image of a version for clusters without `spec.repository`,
-    for example with a digest. Default: the tag of the version in quay.io/coreos/etcd."""
 
     @classmethod
     def load(cls, variables: Mapping[str, str]) -> "EtcdSettings":
