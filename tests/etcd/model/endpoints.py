@@ -101,7 +101,10 @@ class Endpoints(StandIn):
             },
             "addressType": "IPv4",
             "endpoints": endpoints,
-            "ports": obj.spec.get("ports", []),
+            "ports": [
+                {name: value for name, value in port.items() if name in ("name", "port", "protocol")}
+                for port in obj.spec.get("ports", [])
+            ],
         }
         key = ObjectKey(obj.metadata.namespace, name)
         await cluster.api.patch(SLICE, key, body, type=PatchType.APPLY, force=True)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from etcd_operator.etcd import CLIENT_PORT, AlarmType
-from pilothouse.kube import ObjectKey, PatchType, Resource
+from pilothouse.kube import NotFound, ObjectKey, PatchType, Resource
 from pilothouse.testing import Json
 from pilothouse.testing.controllers import Built, StandIn
 from pilothouse.testing.controllers.cluster import Cluster, timestamp
@@ -358,6 +359,10 @@ class Kubelet(StandIn):
             return left
         patch = {"metadata": {"uid": obj.metadata.uid, "finalizers": None}}
         await cluster.api.patch(POD, obj.key, patch, type=PatchType.MERGE)
+        # A real API server keeps the pod until the kubelet deletes it without a grace period. The model has
+        # deleted it with the last finalizer.
+        with suppress(NotFound):
+            await cluster.api.delete(POD, obj.key, uid=obj.metadata.uid, grace_seconds=0)
         return None
 
 
