@@ -19,13 +19,14 @@ from etcd_operator.errors import (
 from etcd_operator.etcd import Etcd, MemberList
 from etcd_operator.model import Configuration, Decision, PodPlan
 from etcd_operator.observe import Sight
+from etcd_operator.old_logs import may_have_old_log, renew_logs
 from etcd_operator.pod_metadata import flip, patch_image, rejoin, serve, unserve
 from etcd_operator.pods import member_pod
 from etcd_operator.records import with_record
 from etcd_operator.settings import EtcdSettings
 from etcd_operator.types import EtcdCluster, EtcdClusterStatus, Retention
 from etcd_operator.views import LIVE_POD, POD
-from etcd_operator.volumes import lowest_version, mark, volume_claim
+from etcd_operator.volumes import mark, volume_claim
 from pilothouse import PERSISTENT_VOLUME_CLAIM, EventType, ObjectMeta, Play, Resource
 
 # Seconds after which a call that etcd has refused is made again, and after which a pod is checked.
@@ -116,6 +117,12 @@ class Members:
         | model.RecordSeats
         | model.Announce,
     ) -> Next:
+        if may_have_old_log(self._sight.observation, step.record.claim):
+            etcd = self._speaker()
+            what = "write entries to etcd's log, so that 3.7 can read it"
+            if etcd is None or await self._call(what, lambda: renew_logs(etcd)) is Next.LATER:
+                self._play.requeue_after(RETRY)
+                return Next.LATER
         await self._play.record(with_record(self._play.status, step.record))
         self._play.changed(self._decision.message)
         match step:
@@ -193,7 +200,6 @@ class Members:
                 plan,
                 image=self._settings.image(self._blueprint.spec, plan.version),
                 initial_cluster=self._joining(plan.name) if joining else (),
-                lowest=lowest_version(self._sight.observation.volumes),
             )
             await self._play.create(POD, pod)
         if self._sight.observation.record.founded:
@@ -224,8 +230,8 @@ class Members:
         if live is None:
             return
         spec = self._blueprint.spec
-        image, lowest = self._settings.image(spec, version), lowest_version(self._sight.observation.volumes)
-        await self._play.patch(POD, name, patch_image(spec, live, version, image, lowest=lowest))
+        image = self._settings.image(spec, version)
+        await self._play.patch(POD, name, patch_image(spec, live, version, image))
         self._event()
 
     def _joining(self, name: str) -> InitialCluster:

@@ -8,7 +8,7 @@ from typing import Any
 
 from etcd_operator.blueprint import PEER_PORT, SERVING, InitialCluster
 from etcd_operator.model import Configuration
-from etcd_operator.options import keeps_snapshots, may_be_old, option_annotations
+from etcd_operator.options import option_annotations
 from etcd_operator.types import PREFIX, EtcdClusterSpec, PodPolicy
 from etcd_operator.views import LivePod
 
@@ -47,9 +47,7 @@ def unserve() -> dict[str, Any]:
     return {"metadata": {"labels": {SERVING: None}}}
 
 
-def patch_image(
-    spec: EtcdClusterSpec, live: LivePod, version: str, image: str, *, lowest: str = ""
-) -> dict[str, Any]:
+def patch_image(spec: EtcdClusterSpec, live: LivePod, version: str, image: str) -> dict[str, Any]:
     """Returns the patch of the image, and of the annotations that belong to the version.
 
     A merge patch replaces the whole list of containers, so the others are repeated as they are.
@@ -59,15 +57,11 @@ def patch_image(
         live: The pod, as the API server has it now.
         version: The version of the image.
         image: The image.
-        lowest: The lowest version of the cluster; see `lowest_version`.
     """
     containers = [
         {**each, "image": image} if each.get("name") == CONTAINER else each for each in live.spec.containers
     ]
-    annotations = live.metadata.annotations
-    old_log = keeps_snapshots(annotations) or may_be_old(annotations.get(VERSION, "")) or may_be_old(lowest)
-    changed = _annotated(version_annotations(spec, version, old_log=old_log))
-    return {**changed, "spec": {"containers": containers}}
+    return {**_annotated(version_annotations(spec, version)), "spec": {"containers": containers}}
 
 
 def decorate(
@@ -96,9 +90,9 @@ def decorate(
     return {"metadata": metadata} if metadata else {}
 
 
-def version_annotations(spec: EtcdClusterSpec, version: str, *, old_log: bool) -> dict[str, str]:
+def version_annotations(spec: EtcdClusterSpec, version: str) -> dict[str, str]:
     """Returns the annotations that belong to the version of the image; see `option_annotations`."""
-    return {VERSION: version, **option_annotations(spec, version, old_log=old_log)}
+    return {VERSION: version, **option_annotations(spec, version)}
 
 
 def _changes(

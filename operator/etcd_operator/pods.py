@@ -13,7 +13,7 @@ from etcd_operator.blueprint import (
 )
 from etcd_operator.etcd import CLIENT_PORT
 from etcd_operator.model import Configuration, PodPlan
-from etcd_operator.options import from_annotation, may_be_old, option_variables, variable
+from etcd_operator.options import from_annotation, option_variables, variable
 from etcd_operator.pod_metadata import (
     CONTAINER,
     INITIAL_CLUSTER,
@@ -50,7 +50,6 @@ def member_pod(
     *,
     image: str,
     initial_cluster: InitialCluster = (),
-    lowest: str = "",
 ) -> dict[str, Any]:
     """Returns the manifest of a member's pod, which the EtcdCluster owns.
 
@@ -59,16 +58,13 @@ def member_pod(
         plan: The pod to create.
         image: The image of the plan's version.
         initial_cluster: For JOINING, `Blueprint.joining`. For FOUNDING it follows from the plan.
-        lowest: The lowest version of the cluster; see `lowest_version`. Empty: it is being founded.
     """
     founding = plan.configuration is Configuration.FOUNDING
     members = blueprint.founding(plan.peers) if founding else initial_cluster
     pod, spec = blueprint.pod, blueprint.spec
-    # A learner may get the whole log of the cluster.
-    old_log = plan.configuration is Configuration.JOINING or may_be_old(lowest)
     annotations = {
         **user_annotations(pod),
-        **version_annotations(spec, plan.version, old_log=old_log),
+        **version_annotations(spec, plan.version),
         **configured(plan.configuration, members),
         SHAPE: shape(spec),
     }

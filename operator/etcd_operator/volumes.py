@@ -4,7 +4,7 @@ A retained PVC outlives the EtcdCluster, so it has no owner reference. The annot
 must know about the data on it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -12,7 +12,6 @@ import msgspec
 from etcd_operator.blueprint import NODE_LABEL, Blueprint
 from etcd_operator.model import Mark, VolumeState
 from etcd_operator.types import DEFAULT_STORAGE, PREFIX, EtcdClusterSpec
-from etcd_operator.versions import Version
 from etcd_operator.views import Pod
 from pilothouse import ObjectMeta
 from pilothouse.views import PersistentVolumeClaim
@@ -106,12 +105,6 @@ def mark(change: Mark, *, cluster_uid: str, cluster_id: int) -> dict[str, Any]:
         REMOVED: "true" if change.removed else None,
     }
     return {"metadata": {"annotations": annotations}}
-
-
-def lowest_version(volumes: Iterable[VolumeState]) -> str:
-    """Returns the lowest version that last ran on a volume of a member. Empty: none has run."""
-    versions = [Version.parse(each.version) for each in volumes if each.version and not each.removed]
-    return str(min(versions)) if versions else ""
 
 
 def volume_of_claim(claim: PersistentVolumeClaim) -> VolumeState:

@@ -12,7 +12,7 @@ from urllib.request import urlopen
 
 from devcluster import toolchain
 from etcd_operator.blueprint import METRICS_PORT, PEER_PORT, Blueprint
-from etcd_operator.etcd import CLIENT_PORT
+from etcd_operator.etcd import CLIENT_PORT, Endpoint
 from tests.api.etcd_members import free_ports
 
 #: The binary of each version, by its suffix.
@@ -69,6 +69,11 @@ class PodProcess:
     def client_url(self) -> str:
         """The URL for etcdctl."""
         return f"http://127.0.0.1:{self.network.port(self.name, CLIENT_PORT)}"
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The address for the operator's client."""
+        return Endpoint("127.0.0.1", self.name, self.network.port(self.name, CLIENT_PORT))
 
     @property
     def log(self) -> str:

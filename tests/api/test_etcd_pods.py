@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,10 @@ import msgspec
 import pytest
 
 from etcd_operator.blueprint import Blueprint
+from etcd_operator.client import ConnectionPool
 from etcd_operator.etcd import Member
 from etcd_operator.model import Configuration, Failure, PodPlan
+from etcd_operator.old_logs import renew_logs
 from etcd_operator.pod_metadata import INITIAL_CLUSTER, INITIAL_STATE, flip, patch_image
 from etcd_operator.pod_states import pod_state
 from etcd_operator.pods import member_pod
@@ -21,6 +23,7 @@ from etcd_operator.views import LIVE_POD, POD, POD_DISRUPTION_BUDGET, LivePod, P
 from pilothouse.kube import Client, ObjectKey, PatchType, Resource
 from pilothouse.testing import eventually
 from pilothouse.views import PERSISTENT_VOLUME_CLAIM, SERVICE
+from tests.api.etcd_members import CLUSTER
 from tests.api.etcd_pods import BINARIES, PodNetwork, PodProcess
 from tests.api.versions import ON_BOTH
 from tests.unit.etcd.manifests import CASES, blueprint
@@ -60,6 +63,12 @@ def new_pod(tmp_path: Path, cluster: Blueprint, version: str) -> Iterator[Start]
     yield start
     for pod in pods:
         pod.stop()
+
+
+@pytest.fixture
+async def connections() -> AsyncIterator[ConnectionPool]:
+    async with ConnectionPool() as pool:
+        yield pool
 
 
 async def served(*pods: PodProcess) -> None:
@@ -271,7 +280,7 @@ def options(pod: PodProcess) -> set[str]:
 
 @pytest.mark.parametrize("version", ["3.5.0"])
 async def test_patched_images_go_through_all_versions_with_the_options_of_each(
-    new_pod: Start, cluster: Blueprint
+    new_pod: Start, cluster: Blueprint, connections: ConnectionPool
 ) -> None:
     """A quiet cluster: no member takes a snapshot because of the number of entries."""
     pods = await trio(new_pod)
@@ -299,3 +308,4 @@ async def test_patched_images_go_through_all_versions_with_the_options_of_each(
             member = json.loads(learner.etcdctl("endpoint", "status", "-w=json"))[0]["Status"]["header"]
             pods[0].etcdctl("member", "promote", f"{member['member_id']:x}")
             pods.append(learner)
+            await renew_logs(connections.members(CLUSTER, [pods[0].endpoint])[pods[0].endpoint])

@@ -4,6 +4,9 @@ import asyncio
 
 import pytest
 
+from etcd_operator import members
+from etcd_operator.etcd import Etcd
+from etcd_operator.old_logs import renew_logs
 from pilothouse.kube import ObjectKey
 from pilothouse.testing import ModelApi
 from pilothouse.testing.controllers.pods import CLAIM, POD
@@ -91,6 +94,28 @@ async def test_a_cluster_is_upgraded_without_a_failed_write(model: ModelApi) -> 
         assert cluster.pods == pods
         assert cluster.world.lost() == []
         assert log.figures.failed_writes == 0
+
+
+async def test_the_log_of_3_5_is_left_behind_before_the_first_member_of_3_7(
+    model: ModelApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with operated(model) as cluster:
+        cluster.apply(size=3, version="3.5.33", upgradePolicy="Automatic")
+        await cluster.settled()
+        versions: list[str] = []
+
+        async def renew(etcd: Etcd) -> None:
+            versions.append(cluster.status["currentVersion"])
+            await renew_logs(etcd)
+
+        monkeypatch.setattr(members, "renew_logs", renew)
+        cluster.apply(version="3.6.14")
+        await cluster.settled()
+        assert versions == []
+        cluster.apply(version="3.7.1")
+        await cluster.settled()
+        assert versions
+        assert {*versions} == {"3.6.14"}
 
 
 async def test_another_shape_recreates_the_pods_on_their_volumes(model: ModelApi) -> None:

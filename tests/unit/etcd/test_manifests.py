@@ -2,20 +2,17 @@
 
 from typing import Any
 
-import msgspec
 import pytest
 from msgspec.structs import replace
 
 from etcd_operator.blueprint import SERVING
 from etcd_operator.etcd import Member
-from etcd_operator.model import Configuration, PodPlan, VolumeState
-from etcd_operator.options import variable
-from etcd_operator.pod_metadata import patch_image
+from etcd_operator.model import Configuration, PodPlan
+from etcd_operator.options import option_annotations, variable
 from etcd_operator.pods import arguments, member_pod
 from etcd_operator.services import disruption_budget
 from etcd_operator.shape import shape
-from etcd_operator.views import LivePod
-from etcd_operator.volumes import claim_spec, grow, lowest_version, storage
+from etcd_operator.volumes import claim_spec, grow, storage
 from tests.unit.etcd.manifests import CASES, GOLDEN, SECURE, blueprint, written
 
 PLAN = PodPlan("example-aaaaa", "3.6.14", Configuration.POISONED)
@@ -206,50 +203,16 @@ def test_the_storage_names_what_cannot_change() -> None:
     assert storage(blueprint({"storage": {"ephemeral": True}}).spec) == "ephemeral"
 
 
-SNAPSHOTS = "etcd.pilothouse.dev/snapshot-count"
-
-
-@pytest.mark.parametrize(
-    ("version", "configuration", "lowest", "expected"),
-    [
-        ("3.6.14", Configuration.FOUNDING, "", ""),
-        ("3.6.14", Configuration.POISONED, "3.6.14", ""),
-        ("3.6.14", Configuration.POISONED, "3.5.33", "1"),
-        ("3.6.14", Configuration.JOINING, "3.6.14", "1"),
-        ("3.5.33", Configuration.POISONED, "3.5.0", ""),
-        ("3.7.1", Configuration.POISONED, "3.6.14", ""),
-    ],
-)
-def test_a_log_of_3_5_never_reaches_3_7(
-    version: str, configuration: Configuration, lowest: str, expected: str
-) -> None:
-    plan = PodPlan("example-aaaaa", version, configuration)
+@pytest.mark.parametrize(("version", "expected"), [("3.5.33", ""), ("3.6.14", "100"), ("3.7.1", "")])
+def test_members_of_3_6_take_snapshots_often(version: str, expected: str) -> None:
     for env in ([], [{"name": "ETCD_SNAPSHOT_COUNT", "value": "500"}]):
-        cluster = blueprint({"pod": {"etcdEnv": env}})
-        pod = member_pod(cluster, plan, image="etcd", lowest=lowest)
-        found = pod["metadata"]["annotations"][SNAPSHOTS]
+        spec = blueprint({"pod": {"etcdEnv": env}}).spec
+        found = option_annotations(spec, version)["etcd.pilothouse.dev/snapshot-count"]
         assert found == (expected or ("500" if env else ""))
 
 
-def test_a_patched_pod_of_3_6_goes_on_taking_snapshots() -> None:
-    cluster = blueprint({})
-    pod = member_pod(cluster, replace(PLAN, version="3.6.13"), image="etcd", lowest="3.5.33")
-
-    def patched(version: str) -> dict[str, str]:
-        patch = patch_image(cluster.spec, msgspec.convert(pod, LivePod), version, "etcd")
-        annotations: dict[str, str] = patch["metadata"]["annotations"]
-        return annotations
-
-    assert patched("3.6.14")[SNAPSHOTS] == "1"
-    assert patched("3.7.1")[SNAPSHOTS] == ""
-
-
-def test_the_lowest_version_is_that_of_a_volume_in_use() -> None:
-    volumes = [
-        VolumeState(name="a", uid="1", version="3.6.14"),
-        VolumeState(name="b", uid="2", version="3.10.0"),
-        VolumeState(name="c", uid="3", version="3.5.33", removed=True),
-        VolumeState(name="d", uid="4"),
-    ]
-    assert lowest_version(volumes) == "3.6.14"
-    assert lowest_version(volumes[3:]) == ""
+def test_options_of_the_user_override_those_of_the_operator() -> None:
+    env = [{"name": "ETCD_FEATURE_GATES", "value": "CompactHashCheck=true"}]
+    spec = blueprint({"pod": {"etcdEnv": env}}).spec
+    found = option_annotations(spec, "3.6.14")["etcd.pilothouse.dev/feature-gates"]
+    assert found == "CompactHashCheck=true"

@@ -136,7 +136,7 @@ def test_a_patched_image_has_another_version(image: str) -> None:
     assert annotations["etcd.version"] == "3.6.14"
     assert annotations["etcd.pilothouse.dev/feature-gates"]
     assert annotations["etcd.pilothouse.dev/experimental-initial-corrupt-check"] == ""
-    assert annotations["etcd.pilothouse.dev/snapshot-count"] == "1"
+    assert annotations["etcd.pilothouse.dev/snapshot-count"] == "100"
     assert annotations[INITIAL_STATE] == "new"
 
 
