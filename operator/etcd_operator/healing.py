@@ -274,12 +274,9 @@ def without_members(cluster: Cluster) -> Decision | None:
         return None
     lost = [each for each in cluster.voters if each.lost]
     left = [each for each in cluster.voters if not each.lost]
-    unseen = any(each.health is Signal.UNKNOWN for each in left)
-    if unseen or len(left) >= quorum(cluster.count):
-        blind = cluster.observation.blind
-        message = (
-            f"Waiting for a quorum: {quorum(cluster.count)} of {cluster.count} members must serve. {blind}"
-        )
+    needed, blind = quorum(cluster.count), cluster.observation.blind
+    if blind or len(left) >= needed or _may_have_quorum(cluster, lost, left):
+        message = f"Waiting for a quorum: {needed} of {cluster.count} members must serve. {blind}"
         return Decision(Wait(5.0 if blind else 1.0), "NoQuorum", message.rstrip())
     survivors = [f"{each.name} (revision {each.endpoint.revision or 'unknown'})" for each in left]
     message = (
@@ -288,6 +285,17 @@ def without_members(cluster: Cluster) -> Decision | None:
         "them. Restore the lost volumes, or recover from a survivor or a backup (see the how-to on recovery)."
     )
     return Decision(Blocked(), "QuorumLost", message)
+
+
+def _may_have_quorum(cluster: Cluster, lost: list[Place], left: list[Place]) -> bool:
+    """Whether the lost member that the claim names may not vote: its removal or promotion is not recorded.
+
+    Then the others may have a quorum, unless they are seen to have none.
+    """
+    claim = cluster.record.claim
+    doubtful = claim is not None and any(each.name == claim.name for each in lost)
+    unseen = any(each.health is Signal.UNKNOWN for each in left)
+    return doubtful and unseen and len(left) >= quorum(cluster.count - 1)
 
 
 def remove_lost(cluster: Cluster) -> Decision | None:

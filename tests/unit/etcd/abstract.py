@@ -211,6 +211,7 @@ def observe(world: World) -> m.Observation:
         members=tuple(members) if answering else None,
         members_cluster_id=7 if answering else 0,
         endpoints=tuple(endpoints),
+        blind="Auth is enabled." if world.blind else "",
     )
 
 

@@ -240,6 +240,16 @@ def test_a_majority_lost_with_its_volumes_is_blocked_and_names_the_survivors():
     assert reasons(decision) >= {"VolumeLost", "MemberDown"}
 
 
+def test_a_lost_majority_is_reported_although_the_survivor_does_not_answer_yet():
+    """A member that has restarted without a quorum accepts connections, and answers nothing."""
+    world = cluster(3)
+    for index in (0, 1):
+        world = change(world, index, pod=GONE, volume=NONE, seat=OTHER)
+    observation = observe(settle(world))
+    silent = tuple(m.EndpointState(name=each.name) for each in observation.endpoints)
+    assert decide(replace(observation, endpoints=silent)).reason == "QuorumLost"
+
+
 def test_refused_permissions_are_unknown_and_not_dead():
     decision = decide(replace(observe(cluster(3, blind=True)), blind="Auth is enabled."))
     assert (decision.step, decision.reason) == (m.Wait(5.0), "NoQuorum")
