@@ -31,9 +31,18 @@ from pilothouse import PERSISTENT_VOLUME_CLAIM, EventType, ObjectMeta, Play, Res
 
 # Seconds after which a call that etcd has refused is made again, and after which a pod is checked.
 REFUSED = 0.5
+# Seconds until the next reconcile goes on. 0 would mean a back-off.
+IMMEDIATELY = 0.01
 RETRY = 1.0
 # Seconds until a user's action is looked for that no watch reports.
 BLOCKED = 30.0
+
+
+# Reasons of Events of the coreos operator, which scripts read.
+ADDED = "New Member Added"
+REMOVED = "Member Removed"
+REPLACING = "Replacing Dead Member"
+UPGRADED = "Member Upgraded"
 
 
 class Next(Enum):
@@ -125,18 +134,19 @@ class Members:
                 return Next.LATER
         await self._play.record(with_record(self._play.status, step.record))
         self._play.changed(self._decision.message)
+        if self._play.check:
+            return Next.DECIDE
         match step:
             case model.RecordFounding() | model.RecordFounded() | model.RecordResumed():
-                self._event()
+                return self._ended()
             case model.RecordAbandoning():
-                self._event(EventType.WARNING)
+                return self._ended(EventType.WARNING)
             case model.Announce(record=record) if record.claim and record.claim.interrupts:
-                self._event(EventType.WARNING)
+                return self._ended(EventType.WARNING)
             case model.Announce() if self._decision.reason == "ReplacingMember":
-                self._event(EventType.WARNING)
+                return self._ended(reason=REPLACING)
             case _:
-                pass
-        return Next.DECIDE
+                return Next.DECIDE
 
     # The objects.
 
@@ -180,7 +190,7 @@ class Members:
             case model.Unserve(names=names):
                 await self._patch_pods(names, unserve())
             case model.PatchImage(name=name, version=version):
-                await self._patch_image(name, version)
+                return await self._patch_image(name, version)
             case _:
                 assert_never(step)
         return Next.OBSERVE
@@ -225,14 +235,14 @@ class Members:
             else:
                 await self._play.patch(PERSISTENT_VOLUME_CLAIM, each.name, patch, owned=False)
 
-    async def _patch_image(self, name: str, version: str) -> None:
+    async def _patch_image(self, name: str, version: str) -> Next:
         live = await self._play.read(LIVE_POD, name)
         if live is None:
-            return
+            return Next.OBSERVE
         spec = self._blueprint.spec
         image = self._settings.image(spec, version)
         await self._play.patch(POD, name, patch_image(spec, live, version, image))
-        self._event()
+        return self._ended(reason=UPGRADED)
 
     def _joining(self, name: str) -> InitialCluster:
         listed = self._sight.listed
@@ -262,17 +272,17 @@ class Members:
                 url = self._blueprint.peer_url(name)
                 return await self._call(f"add {name} to etcd as a learner", lambda: etcd.member_add([url]))
             case model.Promote(name=name, member_id=number):
+                reason = ADDED
                 done = await self._call(f"promote {name} to a voter", lambda: etcd.member_promote(number))
             case model.RemoveMember(name=name, member_id=number):
                 if not await self._target_as_observed(name):
                     self._play.requeue_after(RETRY)
                     return Next.LATER
+                reason = REMOVED
                 done = await self._call(f"remove {name} from etcd", lambda: etcd.member_remove(number))
             case model.MoveLeader(name=name, member_id=number):
                 return await self._call(f"move the leader to {name}", lambda: etcd.move_leader(number))
-        if done is Next.OBSERVE:
-            self._event()
-        return done
+        return self._ended(reason=reason) if done is Next.OBSERVE else done
 
     async def _target_as_observed(self, name: str) -> bool:
         """Whether the pod and the volume of a member are live as they were observed (law 12)."""
@@ -317,8 +327,14 @@ class Members:
             return Next.LATER
         return Next.OBSERVE
 
-    def _event(self, kind: EventType = EventType.NORMAL) -> None:
-        self._play.event(kind, self._decision.reason, self._decision.message)
+    def _event(self, kind: EventType = EventType.NORMAL, *, reason: str = "") -> None:
+        self._play.event(kind, reason or self._decision.reason, self._decision.message)
+
+    def _ended(self, kind: EventType = EventType.NORMAL, *, reason: str = "") -> Next:
+        """Records an Event, and ends the reconcile: a conflict in a later step would discard the Event."""
+        self._event(kind, reason=reason)
+        self._play.requeue_after(IMMEDIATELY)
+        return Next.LATER
 
 
 def _identity(metadata: ObjectMeta) -> tuple[str, bool]:

@@ -31,8 +31,12 @@ from etcd_operator.seats import Cluster, Place, configured, new_names
 SOON = 0.5
 """The seconds between two checks of a member that is being added: each one delays the addition."""
 
-LEARNER_PATIENCE = timedelta(minutes=1)
-"""How long a learner that has not started may crash before its pod is created again."""
+LEARNER_PATIENCE = timedelta(seconds=5)
+"""How long a learner that has not started may crash before its pod is created again.
+
+That takes 3 s, and the kubelet's next start of the container comes 10 to 20 s later. The limit is a pause for
+a pod that exits for another reason.
+"""
 
 
 def remove_learner(cluster: Cluster) -> Decision | None:

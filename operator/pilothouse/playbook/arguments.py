@@ -56,8 +56,26 @@ def require_text(value: object, what: str) -> None:
         raise PlaybookError(f"{what} is {shown(value)}, but must be text")
 
 
+def require_event_reason(reason: object, what: str) -> None:
+    """Refuses the reason of an Event that is neither in CamelCase nor in Title Case.
+
+    The API server accepts any text. Operators that replace an older one keep its reasons, such as "New Member
+    Added".
+
+    Args:
+        reason: The reason.
+        what: Whose reason it is, for the error: "play.event".
+
+    Raises:
+        PlaybookError: It is something else, is empty, or has more than 128 characters.
+    """
+    words = reason.split(" ") if isinstance(reason, str) and len(reason) <= EVENT_REASON_LENGTH else ()
+    if len(words) < 2 or not all(word[:1].isupper() and REASON.fullmatch(word) for word in words):
+        require_reason(reason, what)
+
+
 def require_reason(reason: object, what: str, length: int = EVENT_REASON_LENGTH) -> None:
-    """Refuses the reason of a condition or an Event that the API server would refuse.
+    """Refuses the reason of a condition that the API server would refuse.
 
     Args:
         reason: The reason.

@@ -14,6 +14,7 @@ from pilothouse.kube import Condition, KubeObject, Resource, hide_contents, hold
 from pilothouse.playbook.arguments import (
     REASON_LENGTH,
     require_condition_type,
+    require_event_reason,
     require_reason,
     require_resource,
     require_text,
@@ -335,18 +336,19 @@ class Play(ObjectModules[T], Generic[T, S]):
 
         Args:
             type: Normal or Warning.
-            reason: The reason for machines, in CamelCase.
+            reason: The reason for machines, in CamelCase. An operator that replaces another one may keep its
+                reasons in Title Case, such as "New Member Added".
             note: What happened, for people.
 
         Raises:
-            PlaybookError: The type is another one, the reason is not in CamelCase or has more than 128
-                characters, or the note is not text.
+            PlaybookError: The type is another one, the reason is neither in CamelCase nor in Title Case or
+                has more than 128 characters, or the note is not text.
         """
         if type not in _EVENT_TYPES:
             raise PlaybookError(
                 f"play.event: the type is {shown(type)}, but must be EventType.NORMAL or EventType.WARNING"
             )
-        require_reason(reason, "play.event")
+        require_event_reason(reason, "play.event")
         require_text(note, "play.event: the note")
         result = RESULT.get(None)
         self.pending_events.append(

@@ -7,6 +7,7 @@ import pytest
 from etcd_operator import members
 from etcd_operator.etcd import Etcd
 from etcd_operator.old_logs import renew_logs
+from pilothouse.controller.events import EVENT
 from pilothouse.kube import ObjectKey
 from pilothouse.testing import ModelApi
 from pilothouse.testing.controllers.pods import CLAIM, POD
@@ -254,3 +255,35 @@ async def test_the_services_and_the_budget_follow_the_membership(model: ModelApi
             cluster.apply(size=size, version="3.6.14")
             await cluster.settled()
             assert cluster.min_available == available
+
+
+async def test_the_events_have_the_reasons_of_the_coreos_operator(model: ModelApi) -> None:
+    def reasons() -> set[str]:
+        return {each["reason"] for each in model.all(EVENT)}
+
+    async with operated(model) as cluster:
+        cluster.apply(size=3, version="3.5.33")
+        await cluster.settled()
+        assert {"Founding", "Founded"} <= reasons()
+        victim = ObjectKey("default", cluster.pods[0])
+        model.remove(POD, victim)
+        model.remove(CLAIM, victim)
+        await cluster.until(lambda: not cluster.ready)
+        await cluster.settled()
+        cluster.apply(version="3.6.14")
+        await cluster.settled()
+        await asyncio.sleep(5)
+        assert {"Replacing Dead Member", "Member Removed", "New Member Added", "Member Upgraded"} <= reasons()
+
+
+async def test_an_interruption_is_announced_before_it_happens(model: ModelApi) -> None:
+    async with operated(model) as cluster:
+        cluster.apply(size=1, version="3.5.33")
+        await cluster.settled()
+        cluster.apply(version="3.6.14")
+        await cluster.until(lambda: cluster.condition("Interruption").get("status") == "True")
+        await cluster.settled()
+        assert cluster.condition("Interruption")["status"] == "False"
+        await asyncio.sleep(5)
+        [event] = [each for each in model.all(EVENT) if each["type"] == "Warning"]
+        assert "Clients can notice it" in event["note"]

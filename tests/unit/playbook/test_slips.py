@@ -82,6 +82,7 @@ SLIPS: list[tuple[Callable[[Any], Any], str]] = [
         "the type is 'Bogus', but must be EventType.NORMAL",
     ),
     (lambda play: play.event(EventType.WARNING, "is down", "It is."), "play.event: the reason is 'is down'"),
+    (lambda play: play.event(EventType.WARNING, "Is down", "It is."), "play.event: the reason is 'Is down'"),
     (lambda play: play.event(EventType.WARNING, "A" * 129, "It is."), "play.event: the reason 'AAA"),
     (
         lambda play: play.event(EventType.WARNING, "Down", 404),
