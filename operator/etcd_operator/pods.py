@@ -27,6 +27,7 @@ from etcd_operator.pod_metadata import (
 )
 from etcd_operator.shape import quota, shape
 from etcd_operator.types import EtcdClusterSpec, PodPolicy
+from etcd_operator.versions import Version
 from etcd_operator.volumes import volume_annotations
 
 # The names do not begin with ETCD_. etcd would ignore an empty ETCD_INITIAL_CLUSTER_STATE, which means `new`.
@@ -169,28 +170,31 @@ def _container(blueprint: Blueprint, plan: PodPlan, image: str) -> dict[str, Any
         },
         # The operator recognizes the message of an empty volume.
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        **_PROBES,
+        **_probes(plan.version),
     }
 
 
 # Probes cannot be changed in a running pod, so they suit all versions that it may go through. 3.5.0 has no
 # /livez, and its /health is always linearizable. So liveness and startup only connect to the port for
 # metrics, which etcd opens once it has replayed its log: they never depend on a quorum or an alarm.
-# 3.5.0 and 3.5.1 exclude the NOSPACE alarm of only one member from /health (etcd-io/etcd#13475).
 _METRICS_OPEN = {"tcpSocket": {"port": METRICS_PORT}}
-_PROBES: dict[str, dict[str, Any]] = {
-    # An hour to replay a long log.
-    "startupProbe": {**_METRICS_OPEN, "periodSeconds": 1, "timeoutSeconds": 1, "failureThreshold": 3600},
-    "livenessProbe": {**_METRICS_OPEN, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6},
-    # Every second, because a member without a leader at its first probe becomes ready with a later one. Ten
-    # failures, because an election lasts some seconds.
-    "readinessProbe": {
-        "httpGet": {"path": "/health?exclude=NOSPACE", "port": METRICS_PORT, "scheme": "HTTP"},
-        "periodSeconds": 1,
-        "timeoutSeconds": 5,
-        "failureThreshold": 10,
-    },
-}
+_HEALTHY = {"httpGet": {"path": "/health?exclude=NOSPACE", "port": METRICS_PORT, "scheme": "HTTP"}}
+
+# Before this version, /health excludes the NOSPACE alarm of only one member (etcd-io/etcd#13476). That of
+# 3.5.0 also fails if auth is enabled. No member would be ready, so their readiness cannot depend on it.
+_RELIABLE_HEALTH = Version.parse("3.5.3")
+
+
+def _probes(version: str) -> dict[str, dict[str, Any]]:
+    healthy = _HEALTHY if Version.parse(version) >= _RELIABLE_HEALTH else _METRICS_OPEN
+    return {
+        # An hour to replay a long log.
+        "startupProbe": {**_METRICS_OPEN, "periodSeconds": 1, "timeoutSeconds": 1, "failureThreshold": 3600},
+        "livenessProbe": {**_METRICS_OPEN, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6},
+        # Every second, because a member without a leader at its first probe becomes ready with a later one.
+        # Ten failures, because an election lasts some seconds.
+        "readinessProbe": {**healthy, "periodSeconds": 1, "timeoutSeconds": 5, "failureThreshold": 10},
+    }
 
 
 def arguments(blueprint: Blueprint, plan: PodPlan) -> list[str]:
