@@ -15,7 +15,8 @@ from etcd_operator.plan import decide
 from etcd_operator.records import UnreadableRecord, record_of
 from etcd_operator.services import client_service, disruption_budget, headless_service
 from etcd_operator.settings import EtcdSettings
-from etcd_operator.status import Report, failed_status, report
+from etcd_operator.status import failed_status, report
+from etcd_operator.surroundings import changed_authorities, obstacles
 from etcd_operator.types import ETCD_CLUSTER, LABEL, EtcdCluster, EtcdClusterStatus
 from etcd_operator.upkeep import keep_up
 from etcd_operator.validation import Verdict, judge
@@ -94,8 +95,17 @@ class EtcdClusterPlay(Play[EtcdCluster, EtcdClusterStatus]):
         self.sight = self.sight._replace(observation=observation)
         self.decision = decide(observation)
 
-    def show(self, found: Report) -> None:
-        """Writes a report into the status."""
+    def show(self) -> None:
+        """Writes what was observed and decided into the status."""
+        assert self.sight is not None and self.decision is not None and self.verdict is not None  # noqa: S101, PT018
+        found = report(
+            self.status,
+            self.sight.observation,
+            self.decision,
+            self.verdict,
+            obstacles=obstacles(self.blueprint.spec, self.sight.claims),
+            warnings=changed_authorities(self.sight),
+        )
         self.status = found.status
         for each in found.conditions:
             self.condition(each.type, each.status, each.reason, each.message)
@@ -107,7 +117,7 @@ class EtcdClusterPlay(Play[EtcdCluster, EtcdClusterStatus]):
             self.status = failed_status(self.status, failure)
             return
         ready = self.ready, self.ready_reason, self.ready_message
-        self.show(report(self.status, self.sight.observation, self.decision, self.verdict))
+        self.show()
         self.ready, self.ready_reason, self.ready_message = ready
 
 
@@ -174,8 +184,7 @@ async def keep_up_with_spec(play: EtcdClusterPlay) -> None:
 @task("the status shows the cluster")
 async def show_cluster(play: EtcdClusterPlay) -> None:
     """Writes what was observed and decided into the status."""
-    assert play.sight is not None and play.decision is not None and play.verdict is not None  # noqa: S101, PT018
-    play.show(report(play.status, play.sight.observation, play.decision, play.verdict))
+    play.show()
 
 
 def etcd_watch(connections: Connections, settings: EtcdSettings) -> Watch:

@@ -77,6 +77,8 @@ _FAILURES = {
     "the operator does not touch the cluster. etcd continues to run. The condition is `Unknown`.",
     "SecretUnusable": "A Secret with certificates is missing or cannot be used. The message names the "
     "Secret and the key.",
+    "NoStorageClass": "There is no default StorageClass, and the spec names none. The message names the "
+    "field to set.",
     "VolumeNotResized": "The API server refused to resize a volume. If its StorageClass does not allow it, "
     "set the size in the spec back. The operator retries every minute.",
     "UnreadableRecord": "`status.record` was edited and cannot be read. The operator changes nothing.",

@@ -3,7 +3,7 @@
 The status of a settled cluster does not change: it has no numbers that grow with each write.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -52,7 +52,13 @@ class Report(NamedTuple):
 
 
 def report(
-    status: EtcdClusterStatus, observation: Observation, decision: Decision, verdict: Verdict
+    status: EtcdClusterStatus,
+    observation: Observation,
+    decision: Decision,
+    verdict: Verdict,
+    *,
+    obstacles: tuple[Problem, ...] = (),
+    warnings: tuple[Problem, ...] = (),
 ) -> Report:
     """Returns what the status shows.
 
@@ -61,9 +67,13 @@ def report(
         observation: The last observation.
         decision: What was decided on it.
         verdict: Which spec is in force.
+        obstacles: Problems that the plan does not know, and that explain what it waits for.
+        warnings: Warnings that the spec alone does not show.
     """
     cluster = Cluster(observation)
-    ready, reason, message = _ready(observation, decision, verdict)
+    decision = replace(decision, problems=(*obstacles, *decision.problems))
+    verdict = replace(verdict, warnings=(*verdict.warnings, *warnings))
+    ready, reason, message = _ready(observation, decision, verdict, obstacles)
     conditions = tuple(
         each
         for each in _conditions(cluster, decision, verdict)
@@ -146,13 +156,17 @@ def _has(status: EtcdClusterStatus, type_: str) -> bool:
     return any(each.type == type_ for each in status.conditions)
 
 
-def _ready(observation: Observation, decision: Decision, verdict: Verdict) -> tuple[bool | None, str, str]:
+def _ready(
+    observation: Observation, decision: Decision, verdict: Verdict, obstacles: Sequence[Problem]
+) -> tuple[bool | None, str, str]:
     if observation.desired.paused:
         return None, "Paused", "spec.paused is true, so the operator does not touch the cluster."
     if verdict.mistakes:
         note = "The last valid spec stays in force."
         return False, INVALID_SPEC, f"{invalid_spec(verdict.mistakes)} {note}"
     if not isinstance(decision.step, Settled):
+        if obstacles:
+            return False, obstacles[0].reason, obstacles[0].message
         return False, decision.reason, decision.message
     if decision.problems:
         return False, decision.problems[0].reason, _sentences(decision.problems)

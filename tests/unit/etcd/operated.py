@@ -110,10 +110,12 @@ class Operated:
 
 
 @asynccontextmanager
-async def operated(api: ModelApi, *, operator: bool = True) -> AsyncIterator[Operated]:
+async def operated(
+    api: ModelApi, *, operator: bool = True, default_class: bool = True
+) -> AsyncIterator[Operated]:
     """Runs the nodes, and the operator if asked for, within the block."""
     world = EtcdWorld(IMAGES, ["node-1", "node-2", "node-3"])
-    world.prepare(api)
+    world.prepare(api, default_class=default_class)
     async with running(api.another_client(), *world.controllers):
         if not operator:
             yield Operated(api, world)

@@ -1,17 +1,22 @@
 """The life of an EtcdCluster on the model of etcd and of the API server."""
 
 import asyncio
+import base64
+from pathlib import Path
 
 import pytest
 
 from etcd_operator import members
 from etcd_operator.etcd import Etcd
 from etcd_operator.old_logs import renew_logs
+from pilothouse import SECRET
 from pilothouse.controller.events import EVENT
 from pilothouse.kube import ObjectKey
 from pilothouse.testing import ModelApi
 from pilothouse.testing.controllers.pods import CLAIM, POD
+from tests.etcd.model.volumes import STORAGE_CLASS
 from tests.unit.etcd.operated import CLUSTERS, operated
+from tests.unit.kube.authority import Authority
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
 
@@ -237,6 +242,51 @@ async def test_nothing_is_founded_over_the_objects_of_another_operator(model: Mo
         assert (cluster.pods, cluster.claims) == ([], ["example-old"])
         model.remove(CLAIM, ObjectKey("default", "example-old"))
         await cluster.settled()
+
+
+async def test_without_a_default_class_the_condition_names_the_field_to_set(model: ModelApi) -> None:
+    async with operated(model, default_class=False) as cluster:
+        cluster.apply(size=3, version="3.6.14")
+        await asyncio.sleep(5)
+        ready = cluster.condition("Ready")
+        assert (ready["status"], ready["reason"]) == ("False", "NoStorageClass")
+        assert "spec.pod.persistentVolumeClaimSpec.storageClassName" in ready["message"]
+        model.put(STORAGE_CLASS, "slow")
+        cluster.apply(pod={"persistentVolumeClaimSpec": {"storageClassName": "slow"}})
+        await cluster.settled()
+        assert len(cluster.claims) == 3
+
+
+async def test_changed_certificate_authorities_restart_nothing_and_are_reported(
+    model: ModelApi, tmp_path: Path
+) -> None:
+    def put_secret(*authorities: Authority) -> None:
+        certificate, key = first.issue("member")
+        pem = {
+            "peer.crt": certificate.read_bytes(),
+            "peer.key": key.read_bytes(),
+            "peer-ca.crt": b"".join(each.ca_file.read_bytes() for each in authorities),
+        }
+        data = {name: base64.b64encode(text).decode() for name, text in pem.items()}
+        model.put(SECRET, "peer", data=data)
+
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    first, second = Authority(tmp_path / "one"), Authority(tmp_path / "two")
+    async with operated(model) as cluster:
+        put_secret(first)
+        cluster.apply(size=3, version="3.6.14", TLS={"static": {"member": {"peerSecret": "peer"}}})
+        await cluster.settled()
+        uids = cluster.uids(POD)
+        assert cluster.condition("Warning") == {}
+        put_secret(first, second)
+        await cluster.until(lambda: cluster.condition("Warning").get("reason") == "AuthoritiesChanged")
+        assert cluster.uids(POD) == uids
+        for pod in cluster.pods:
+            model.remove(POD, ObjectKey("default", pod))
+            await cluster.until(lambda: not cluster.ready)
+            await cluster.settled()
+        assert cluster.condition("Warning")["status"] == "False"
 
 
 async def test_a_missing_secret_is_named_and_used_once_it_exists(model: ModelApi) -> None:
