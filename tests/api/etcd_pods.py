@@ -49,7 +49,7 @@ class PodProcess:
     """The container of a pod, with its volume.
 
     Args:
-        folder: Contains the volume and the log.
+        folder: Contains the volume and the log, and the Secrets in `etcdtls`.
         network: The ports of the pods.
         manifest: The pod.
         version: The version of the binary.
@@ -153,4 +153,5 @@ class PodProcess:
     def _expanded(self, text: str, environment: Mapping[str, str]) -> str:
         for name, value in environment.items():
             text = text.replace(f"$({name})", value)
-        return self.network.translated(text, self.name).replace("/var/etcd", str(self.volume))
+        text = self.network.translated(text, self.name).replace("/var/etcd", str(self.volume))
+        return text.replace("/etc/etcdtls", str(self.volume.parent / "etcdtls"))

@@ -3,16 +3,20 @@
 import json
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from etcd_operator.blueprint import Blueprint
+from etcd_operator.certificates import PEER, SERVER
 from etcd_operator.client import ConnectionPool
-from etcd_operator.etcd import Member
+from etcd_operator.errors import EtcdError
+from etcd_operator.etcd import Credentials, Etcd, Member
 from etcd_operator.model import Configuration, Failure, PodPlan
 from etcd_operator.old_logs import renew_logs
 from etcd_operator.pod_metadata import INITIAL_CLUSTER, INITIAL_STATE, flip, patch_image
@@ -28,6 +32,7 @@ from tests.api.etcd_pods import BINARIES, PodNetwork, PodProcess
 from tests.api.versions import ON_BOTH
 from tests.unit.etcd.manifests import CASES, blueprint
 from tests.unit.etcd.test_states import NOW, ago, merged, stored
+from tests.unit.kube.authority import Authority
 
 ON_ALL = pytest.mark.parametrize("version", BINARIES)
 # Seconds. No test waits for it where all is well.
@@ -231,6 +236,39 @@ async def test_members_stay_ready_when_a_user_enables_auth(new_pod: Start) -> No
     for words in ("user add root:root", "role add root", "user grant-role root root", "auth enable"):
         pod.etcdctl(*words.split())
     assert [pod.probe(each) for each in ("startupProbe", "livenessProbe", "readinessProbe")] == [True] * 3
+
+
+TLS = {"member": {"peerSecret": "peers", "serverSecret": "servers"}, "operatorSecret": "operator"}
+
+
+@ON_ALL
+@pytest.mark.parametrize("cluster", [blueprint({"TLS": {"static": TLS}})], ids=["tls"])
+async def test_members_use_the_mounted_secrets(
+    new_pod: Start, tmp_path: Path, connections: ConnectionPool
+) -> None:
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("member", "IP:127.0.0.1,DNS:*.example.default.svc")
+    files = authority.ca_file, certificate, key
+    for folder, layout in (("member/peer-tls", PEER), ("member/server-tls", SERVER)):
+        mounted = tmp_path / "etcdtls" / folder
+        mounted.mkdir(parents=True)
+        for name, file in zip(layout, files, strict=True):
+            shutil.copy(file, mounted / name)
+    pods = [new_pod(each, Configuration.FOUNDING, peers=NAMES) for each in NAMES]
+    for pod in pods:
+        await eventually(
+            partial(pod.probe, "readinessProbe"), within=PATIENT, describe=partial(end_of_log, pod)
+        )
+    endpoint = replace(pods[0].endpoint, server_name=f"{NAMES[0]}.example.default.svc")
+    credentials = Credentials(*(each.read_text() for each in files))
+    etcd = connections.members(CLUSTER, [endpoint], credentials)[endpoint]
+    await eventually(partial(_lists_three, etcd), within=PATIENT)
+
+
+async def _lists_three(etcd: Etcd) -> bool:
+    with suppress(EtcdError):
+        return len((await etcd.member_list()).members) == 3
+    return False
 
 
 def fill(pod: PodProcess) -> None:
