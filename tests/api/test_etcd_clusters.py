@@ -30,8 +30,13 @@ NAME = "pilothouse-etcd"
 
 
 @asynccontextmanager
-async def operated(client: Client, api_server: ApiServer, namespace: str) -> AsyncIterator[EtcdWorld]:
-    """Runs the operator and the model of the nodes inside the block."""
+async def operated(
+    client: Client, api_server: ApiServer, namespace: str, *, token: str = "", **settings: Any
+) -> AsyncIterator[EtcdWorld]:
+    """Runs the operator and the model of the nodes inside the block.
+
+    Without a namespace, the operator watches all. Without a token, it is an administrator.
+    """
     await install(client, crd(ETCD_CLUSTER))
     body = {
         "apiVersion": "storage.k8s.io/v1",
@@ -41,12 +46,13 @@ async def operated(client: Client, api_server: ApiServer, namespace: str) -> Asy
     }
     await client.patch(STORAGE_CLASS, ObjectKey("", "standard"), body, type=PatchType.APPLY, force=True)
     world = EtcdWorld(IMAGES, ["node-1"])
-    settings = Settings(health_host="127.0.0.1", health_port=0, watch_namespaces=(namespace,))
+    watched = (namespace,) if namespace else ()
+    own_settings = Settings(health_host="127.0.0.1", health_port=0, watch_namespaces=watched, **settings)
     async with (
         running_controllers(client, *world.controllers),
-        Client(api_server.config(), user_agent=NAME) as own,
+        Client(api_server.config(token), user_agent=NAME) as own,
     ):
-        manager = Manager(NAME, settings, own)
+        manager = Manager(NAME, own_settings, own)
         add_watch(manager, etcd_watch(world.connections(), EtcdSettings()))
         async with running(manager):
             yield world
