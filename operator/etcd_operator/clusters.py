@@ -9,6 +9,7 @@ from etcd_operator.blueprint import Blueprint
 from etcd_operator.etcd import Connections
 from etcd_operator.failures import no_valid_spec, secret_unusable, unreadable_record
 from etcd_operator.members import Members, Next
+from etcd_operator.metrics import ClusterMetrics
 from etcd_operator.model import Blocked, Decision, Record
 from etcd_operator.observe import BY_CLUSTER, Sight, cluster_of, observe
 from etcd_operator.plan import decide
@@ -45,17 +46,24 @@ class EtcdClusterPlay(Play[EtcdCluster, EtcdClusterStatus]):
     Attributes:
         connections: The connections to the members of all clusters.
         settings: The operator's settings.
+        metrics: The metrics of all clusters.
         verdict: Which spec is in force. None until the first task has decided that.
         sight: The last observation. None until the second task.
         decision: What the plan decided on it.
     """
 
     def __init__(
-        self, etcd_cluster: EtcdCluster, connections: Connections, settings: EtcdSettings, **engine: Any
+        self,
+        etcd_cluster: EtcdCluster,
+        connections: Connections,
+        settings: EtcdSettings,
+        metrics: ClusterMetrics,
+        **engine: Any,
     ) -> None:
         super().__init__(etcd_cluster, **engine)
         self.connections = connections
         self.settings = settings
+        self.metrics = metrics
         self.verdict: Verdict | None = None
         self.sight: Sight | None = None
         self.decision: Decision | None = None
@@ -87,6 +95,8 @@ class EtcdClusterPlay(Play[EtcdCluster, EtcdClusterStatus]):
         desired = self.verdict.desired
         self.sight = await observe(self, self.blueprint, desired, self.recorded, self.connections)
         self.decision = decide(self.sight.observation)
+        if not self.check:
+            self.metrics.note(self.object.metadata.key, self.sight.observation, self.decision)
 
     def decide_again(self) -> None:
         """Decides on the same observation with the record as it is now."""
@@ -197,14 +207,19 @@ def etcd_watch(connections: Connections, settings: EtcdSettings) -> Watch:
         connections: The connections to the members.
         settings: The operator's settings.
     """
+    metrics = ClusterMetrics()
 
     def play(etcd_cluster: EtcdCluster, **engine: Any) -> EtcdClusterPlay:
-        return EtcdClusterPlay(etcd_cluster, connections, settings, **engine)
+        return EtcdClusterPlay(etcd_cluster, connections, settings, metrics, **engine)
+
+    def gone(key: ObjectKey) -> None:
+        connections.members(key, ())
+        metrics.forget(key)
 
     tasks = [check_spec, observe_cluster, apply_services, take_steps, keep_up_with_spec, show_cluster]
     return Watch(
         ETCD_CLUSTER,
-        Playbook(play, tasks=tasks),
+        Playbook(play, tasks=tasks, on_gone=gone),
         watches=[
             _labelled(POD),
             _labelled(PERSISTENT_VOLUME_CLAIM),

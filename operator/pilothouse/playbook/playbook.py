@@ -5,6 +5,8 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from pilothouse.informer import DEFECTS
+from pilothouse.kube import ObjectKey
 from pilothouse.playbook.awaited import PlaybookError
 from pilothouse.playbook.ends import DONE, End, Ends
 from pilothouse.playbook.finalizers import finalizers_of
@@ -21,6 +23,7 @@ from pilothouse.playbook.groups import (
 from pilothouse.playbook.play import PLAN, Play
 from pilothouse.playbook.runner import is_due, run_steps, run_task
 from pilothouse.playbook.tasks import State, Task, TaskFailed, TaskResult, Waiting, described
+from pilothouse.telemetry import log_defect
 
 log = logging.getLogger(__name__)
 
@@ -130,6 +133,9 @@ class Playbook(Generic[P]):
             removed by the write that stores `finalizer`. If an object that is being deleted has only a
             retired finalizer, `cleanup` runs before it is removed. Without `cleanup`, a retired finalizer is
             removed immediately. Keep a name in this list until no object has it.
+        on_gone: A plain function that is called with the key of an object that no longer exists, or that the
+            watch no longer selects. Free in it what the process keeps for the object, such as connections and
+            metrics. It is not called if the process is killed.
 
     Raises:
         PlaybookError: An argument has the wrong type, two tasks or plans have the same name, or a plan with
@@ -145,6 +151,7 @@ class Playbook(Generic[P]):
         cleanup: Sequence[Step[P]] = (),
         finalizer: str = "",
         retired_finalizers: Sequence[str] = (),
+        on_gone: Callable[[ObjectKey], None] | None = None,
     ) -> None:
         _require_play(play)
         require_steps("the Playbook", tasks=tasks, cleanup=cleanup)
@@ -166,8 +173,18 @@ class Playbook(Generic[P]):
         self.cleanup = tuple(cleanup)
         self.finalizers = finalizers_of(finalizer, retired_finalizers)
         self.handlers = handlers_of((*tasks, *cleanup))
+        self._on_gone = on_gone
         require_distinct("`tasks` of the Playbook", (*tasks, *self.handlers))
         require_distinct("`cleanup` of the Playbook", (*cleanup, *self.handlers))
+
+    def forget(self, key: ObjectKey) -> None:
+        """Calls `on_gone` for an object that no longer exists, or that the watch no longer selects."""
+        if self._on_gone is None:
+            return
+        try:
+            self._on_gone(key)
+        except DEFECTS as error:
+            log_defect(log, error, "Unexpected error in on_gone for %s", key)
 
     async def run(self, play: P) -> Recap:
         """Runs the tasks or the cleanup, and then the handlers that were notified.

@@ -327,6 +327,7 @@ class Reconciler(Generic[T]):
 
     def forget(self, key: ObjectKey) -> None:
         """Forgets an object that no longer exists."""
+        self._playbook.forget(key)
         self.plays.forget(key)
         self._paused.forget(key)
         self._rivals.gone(key)

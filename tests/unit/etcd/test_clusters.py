@@ -6,16 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from etcd_operator import members
+from etcd_operator import members, metrics
 from etcd_operator.etcd import Etcd
 from etcd_operator.old_logs import renew_logs
 from pilothouse import SECRET
 from pilothouse.controller.events import EVENT
 from pilothouse.kube import ObjectKey
+from pilothouse.telemetry import REGISTRY
 from pilothouse.testing import ModelApi
 from pilothouse.testing.controllers.pods import CLAIM, POD
 from tests.etcd.model.volumes import STORAGE_CLASS
-from tests.unit.etcd.operated import CLUSTERS, operated
+from tests.unit.etcd.operated import CLUSTERS, KEY, operated
 from tests.unit.kube.authority import Authority
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
@@ -337,3 +338,32 @@ async def test_an_interruption_is_announced_before_it_happens(model: ModelApi) -
         await asyncio.sleep(5)
         [event] = [each for each in model.all(EVENT) if each["type"] == "Warning"]
         assert "Clients can notice it" in event["note"]
+
+
+def metrics_of(name: str) -> dict[str, float]:
+    """The metrics of a cluster, without their common prefix."""
+    return {
+        sample.name.removeprefix("etcd_cluster_"): sample.value
+        for family in REGISTRY.collect()
+        for sample in family.samples
+        if sample.labels.get("name") == name and sample.name.startswith("etcd_cluster_")
+    }
+
+
+async def test_each_cluster_has_metrics_until_it_is_deleted(model: ModelApi) -> None:
+    metrics.STEP.clear()  # of the clusters of this name in other tests
+    async with operated(model) as cluster:
+        cluster.apply(size=3, version="3.6.14")
+        await cluster.settled()
+        leader = cluster.status["leader"]
+        model.remove(POD, ObjectKey("default", leader))
+        await cluster.until(lambda: cluster.status["leader"] not in ("", leader))
+        await cluster.settled()
+        found = metrics_of(KEY.name)
+        assert (found["members"], found["members_ready"], found["has_leader"]) == (3, 3, 1)
+        assert found["leader_changes"] == 1
+        assert found["db_size_bytes"] > 0
+        assert "step_seconds" in found
+        cluster.delete()
+        await asyncio.sleep(1)
+        assert metrics_of(KEY.name) == {}

@@ -463,3 +463,26 @@ async def test_a_reconcile_that_times_out_is_reported_and_retried(
     airline.before = Airline().before
     await asyncio.sleep(240)
     assert ready(api.read(TICKET, ticket))["status"] == "True"
+
+
+async def test_what_the_process_keeps_for_an_object_is_freed_when_it_is_gone(
+    api: ModelApi, start: Start
+) -> None:
+    gone: list[ObjectKey] = []
+
+    def free(key: ObjectKey) -> None:
+        gone.append(key)
+        raise RuntimeError("a mistake of an author")
+
+    @task("there is nothing to do")
+    async def nothing(play: Play[Ticket, TicketStatus]) -> None:
+        play.skip()
+
+    await start(Playbook(Play, tasks=[nothing], on_gone=free))
+    keys = [api.put(TICKET, name, spec={"seats": 1}) for name in ("a", "b")]
+    await asyncio.sleep(1)
+    assert gone == []
+    for key in keys:
+        api.remove(TICKET, key)
+    await asyncio.sleep(1)
+    assert gone == keys
