@@ -80,7 +80,12 @@ def _rules(kind: Kind[Any]) -> list[str]:
         "The API server also checks these rules when an object is created, or when the field changes. It "
         "rejects the object with the message:"
     )
-    return [head, "", *(f"- `{path.lstrip('.')}`: {message}" for path, message in found), ""]
+    lines = (f"- {_named(path)}: {message}" for path, message in found)
+    return [head, "", *lines, ""]
+
+
+def _named(path: str) -> str:
+    return f"`{path.lstrip('.')}`" if path else "the object"
 
 
 def _rules_below(schema: Any, path: str) -> Iterator[tuple[str, str]]:

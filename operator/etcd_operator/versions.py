@@ -66,7 +66,7 @@ def _version(text: str) -> Version:
     return Version(tuple(map(int, text.split("."))))  # type: ignore[arg-type]  # three numbers
 
 
-NEWEST = {version.minor: version for version in map(_version, ("3.5.33", "3.6.14", "3.7.1"))}
+NEWEST = {version.minor: version for version in map(_version, ("3.5.33", "3.6.14", "3.7.3"))}
 """The supported minor releases in ascending order, each with its newest known patch release."""
 
 DEFAULT = max(NEWEST.values())

@@ -16,7 +16,7 @@ from pilothouse.testing.controllers.pods import CLAIM, POD
 from tests.etcd.model.world import EtcdWorld
 from tests.unit.operators import operating
 
-VERSIONS = ("3.5.33", "3.6.14", "3.7.1")
+VERSIONS = ("3.5.33", "3.6.14", "3.7.3")
 IMAGES = {f"quay.io/coreos/etcd:v{version}": version for version in VERSIONS}
 KEY = ObjectKey("default", "example")
 CLUSTERS: Resource[Any] = ETCD_CLUSTER.resource

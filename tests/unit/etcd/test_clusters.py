@@ -94,10 +94,10 @@ async def test_a_cluster_is_upgraded_without_a_failed_write(model: ModelApi) -> 
         pods = cluster.pods
         async with cluster.world.writing("example-client") as log:
             await asyncio.sleep(1)
-            cluster.apply(version="3.7.1")
+            cluster.apply(version="3.7.3")
             await cluster.settled()
             await asyncio.sleep(1)
-        assert cluster.status["currentVersion"] == "3.7.1"
+        assert cluster.status["currentVersion"] == "3.7.3"
         assert cluster.pods == pods
         assert cluster.world.lost() == []
         assert log.figures.failed_writes == 0
@@ -119,7 +119,7 @@ async def test_the_log_of_3_5_is_left_behind_before_the_first_member_of_3_7(
         cluster.apply(version="3.6.14")
         await cluster.settled()
         assert versions == []
-        cluster.apply(version="3.7.1")
+        cluster.apply(version="3.7.3")
         await cluster.settled()
         assert versions
         assert {*versions} == {"3.6.14"}

@@ -79,7 +79,7 @@ WRONG = [
     ({"size": 3, "version": "latest"}, "spec.version is 'latest': use a version of three numbers"),
     ({"size": 3, "version": "3.4.45"}, "upgrade it one minor release at a time to 3.5.33 first"),
     ({"size": 3, "version": "3.2.13"}, "spec.version is '3.2.13': the oldest supported version is 3.5"),
-    ({"size": 3, "version": "3.8.0"}, "use 3.7.1, or upgrade the operator"),
+    ({"size": 3, "version": "3.8.0"}, "use 3.7.3, or upgrade the operator"),
     (
         {"size": 3, "repository": "etcd:v3"},
         "spec.repository is 'etcd:v3': use the name of an image without a tag",
@@ -334,14 +334,14 @@ def test_a_spec_stays_in_force_although_a_release_no_longer_accepts_it() -> None
 @pytest.mark.parametrize(
     ("record", "runs", "version"),
     [
-        (Record(), "", "3.7.1"),
+        (Record(), "", "3.7.3"),
         (Record(incarnation=1, version="3.6.14"), "", "3.6.14"),
         (Record(incarnation=1, version="3.6.14", founded=True), "3.6.14", "3.6.14"),
         # The version was pinned for an upgrade, and is not pinned any more.
         (Record(incarnation=1, version="3.6.14", founded=True), "3.7.0", "3.7.0"),
         (FOUNDED, "3.5.33", "3.5.33"),
         # A status of the coreos operator means nothing before the founding.
-        (Record(), "3.2.13", "3.7.1"),
+        (Record(), "3.2.13", "3.7.3"),
     ],
 )
 def test_a_spec_without_a_version_never_upgrades_a_cluster(record: Record, runs: str, version: str) -> None:
@@ -356,7 +356,7 @@ WARNED = [
     ({"size": 3, "storage": {"ephemeral": True}}, "EphemeralStorage", "lost with a majority of its pods"),
     ({**storage_of("64Gi"), "quotaBackendBytes": "16Gi"}, "LargeQuota", "up to 8Gi"),
     ({"size": 3, "quotaBackendBytes": "2Gi"}, "QuotaExceedsVolume", "each volume requests only 1Gi"),
-    (env("ETCD_EXPERIMENTAL_COMPACTION_BATCH_LIMIT"), "IgnoredVariable", "which etcd 3.7.1 ignores"),
+    (env("ETCD_EXPERIMENTAL_COMPACTION_BATCH_LIMIT"), "IgnoredVariable", "which etcd 3.7.3 ignores"),
 ]
 
 

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from devcluster import etcd_images
 from etcd_operator import versions
 from etcd_operator.versions import DEFAULT, FLOORS, NEWEST, Version
 
@@ -114,11 +115,16 @@ def test_the_newest_versions_have_no_known_defect_and_are_above_the_floors() -> 
     assert max(NEWEST.values()) == DEFAULT
 
 
+def test_the_newest_versions_are_those_of_the_local_images() -> None:
+    """A cluster without a version, and each step of an upgrade, needs an image."""
+    assert {str(each) for each in NEWEST.values()} <= set(etcd_images.versions())
+
+
 @pytest.mark.parametrize(
     ("version", "why"),
     [
         ("3.4.45", "upgrade it one minor release at a time to 3.5.33 first"),
-        ("3.2.13", "use 3.7.1 for a new cluster"),
+        ("3.2.13", "use 3.7.3 for a new cluster"),
         ("2.3.8", "the oldest supported version is 3.5"),
         ("3.8.0", "supports etcd 3.5 to 3.7"),
         ("4.0.0", "upgrade the operator"),
