@@ -290,10 +290,11 @@ def without_members(cluster: Cluster) -> Decision | None:
 def _may_have_quorum(cluster: Cluster, lost: list[Place], left: list[Place]) -> bool:
     """Whether the lost member that the claim names may not vote: its removal or promotion is not recorded.
 
-    Then the others may have a quorum, unless they are seen to have none.
+    Then the others may have a quorum. They would have served within the minute, or answered that they have
+    none.
     """
     claim = cluster.record.claim
-    doubtful = claim is not None and any(each.name == claim.name for each in lost)
+    doubtful = claim is not None and cluster.changing and any(each.name == claim.name for each in lost)
     unseen = any(each.health is Signal.UNKNOWN for each in left)
     return doubtful and unseen and len(left) >= quorum(cluster.count - 1)
 

@@ -223,11 +223,15 @@ class Cluster:
         return healthy == self.count == 1 or healthy >= quorum(self.count + 1)
 
     @property
+    def changing(self) -> bool:
+        """Whether a change was claimed within the last minute, so it can be in progress."""
+        claim = self.record.claim
+        return claim is not None and claim.since is not None and self.observation.now - claim.since < RECENT
+
+    @property
     def pace(self) -> float:
         """The seconds between two observations while the plan waits for members: short during a change."""
-        claim = self.record.claim
-        recent = claim and claim.since and self.observation.now - claim.since < RECENT
-        return 1.0 if recent else 5.0
+        return 1.0 if self.changing else 5.0
 
     @cached_property
     def leader_id(self) -> int:

@@ -250,6 +250,16 @@ def test_a_lost_majority_is_reported_although_the_survivor_does_not_answer_yet()
     assert decide(replace(observation, endpoints=silent)).reason == "QuorumLost"
 
 
+@pytest.mark.parametrize(("seconds", "reason"), [(59, "NoQuorum"), (60, "QuorumLost")])
+def test_a_member_that_may_be_removed_leaves_doubt_for_a_minute(seconds, reason):
+    observation = observe(settle(change(cluster(2), 0, pod=GONE, volume=NONE, seat=OTHER)))
+    lost = next(each for each in observation.record.seats if each.volume_uid == "other")
+    claim = m.Claim(m.Action.REMOVE, lost.name, lost.member_id, since=NOW - timedelta(seconds=seconds))
+    silent = tuple(m.EndpointState(name=each.name) for each in observation.endpoints)
+    record = replace(observation.record, claim=claim)
+    assert decide(replace(observation, record=record, endpoints=silent)).reason == reason
+
+
 def test_refused_permissions_are_unknown_and_not_dead():
     decision = decide(replace(observe(cluster(3, blind=True)), blind="Auth is enabled."))
     assert (decision.step, decision.reason) == (m.Wait(5.0), "NoQuorum")
