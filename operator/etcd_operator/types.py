@@ -556,7 +556,8 @@ class EtcdClusterSpec(msgspec.Struct, frozen=True, gc=False, rename="camel", omi
         """
         claim = (self.pod.persistent_volume_claim_spec if self.pod else None) or {}
         requests = (claim.get("resources") or {}).get("requests") or {}
-        return int(Quantity.parse(requests.get("storage", DEFAULT_STORAGE)))
+        asked = requests.get("storage")
+        return int(Quantity.parse(DEFAULT_STORAGE if asked is None else asked))
 
     @property
     def peer_tls(self) -> str:

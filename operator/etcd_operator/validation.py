@@ -133,7 +133,7 @@ def chosen_version(spec: EtcdClusterSpec, record: Record, current_version: str) 
     if spec.version:
         return Version.parse(spec.version)
     known = [record.version, current_version if record.founded else ""]
-    return max((Version.parse(each) for each in known if each), default=DEFAULT)
+    return max(filter(None, map(mistakes.version_of, known)), default=DEFAULT)
 
 
 def scheme(spec: EtcdClusterSpec) -> str:
