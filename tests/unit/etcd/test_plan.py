@@ -386,6 +386,16 @@ def test_several_minors_are_walked_one_by_one():
     assert versions == ["3.6.14"] * 3 + ["3.7.1"] * 3
 
 
+def test_a_minor_upgrade_begins_with_the_patch_release_that_it_needs():
+    observation = observe(settle(cluster(3, target=1)))
+    old = "3.5.0"
+    pods = tuple(replace(each, version=old) for each in observation.pods)
+    volumes = tuple(replace(each, version=old) for each in observation.volumes)
+    endpoints = tuple(replace(each, version=old) for each in observation.endpoints)
+    decision = decide(replace(observation, pods=pods, volumes=volumes, endpoints=endpoints))
+    assert decision.step.record.claim.version == "3.5.33"
+
+
 def test_the_next_minor_waits_until_etcd_has_raised_its_cluster_version():
     world = settle(change_all(cluster(1, target=2), lambda each: True, version=1, binary=1, ran=1))
     observation = observe(world)
