@@ -1,10 +1,12 @@
 """Which spec of an EtcdCluster is in force, and what is wrong with the others."""
 
+import re
 from typing import Any
 
 import msgspec
 import pytest
 
+from devcluster.folders import CHECKOUT
 from etcd_operator.model import Desired, Record
 from etcd_operator.shape import shape
 from etcd_operator.types import EtcdCluster, EtcdClusterSpec
@@ -374,3 +376,12 @@ def test_the_hashes_are_those_of_the_manifests() -> None:
     spec = msgspec.convert(storage_of("8Gi"), EtcdClusterSpec)
     desired = in_force(verdict(storage_of("8Gi")))
     assert (desired.shape, desired.storage) == (shape(spec), storage(spec))
+
+
+def test_the_howto_explains_every_warning_and_quotes_a_message() -> None:
+    page = (CHECKOUT / "docs" / "howto" / "etcd-spec.md").read_text()
+    assert {reason for _, reason, _ in WARNED} == set(
+        re.findall(r"^\| `(\w+)` \| (?:The|An|`pod)", page, re.M)
+    ) - {"version"}
+    (mistake,) = texts(judge(cluster({**RUNS_3, "version": "3.7.3"}, before=RUNS_3, runs="3.5.33"), FOUNDED))
+    assert mistake in page

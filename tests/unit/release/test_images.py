@@ -61,8 +61,10 @@ def test_plain_manifests_have_the_current_version() -> None:
     (manager,) = yaml.safe_load_all((CHECKOUT / "config/base/manager/manager.yaml").read_text())
     (container,) = manager["spec"]["template"]["spec"]["containers"]
     assert container["image"] == f"{IMAGE}:v{version()}"
-    subscriptions = (CHECKOUT / "config/olm/flights.yaml").read_text()
-    assert f"image: quay.io/pilothouse/catalog:v{version()}\n" in subscriptions
+    for package in PACKAGES.values():
+        subscriptions = (CHECKOUT / f"config/olm/{package.folder}.yaml").read_text()
+        assert f"image: quay.io/pilothouse/catalog:v{version()}\n" in subscriptions
+        assert f"\n  name: {package.name}\n" in subscriptions
 
 
 def test_replacing_a_missing_reference_is_refused(tmp_path: Path) -> None:
