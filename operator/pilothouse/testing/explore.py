@@ -50,8 +50,14 @@ class FaultMatrix:
         """Fails unless all runs have converged.
 
         Raises:
-            AssertionError: Runs have failed. The message contains the reports of the first ones.
+            AssertionError: Runs have failed, and the message contains the reports of the first ones. Or there
+                were no runs: none of the given faults is possible at any call.
         """
+        if not self.runs:
+            raise AssertionError(
+                f"No fault was tried: none of the given faults is possible at any of the {len(self.sites)} "
+                "calls. Give other faults to explore()."
+            )
         if failures := self.failures:
             shown = "\n\n".join(str(run) for run in failures[:SHOWN])
             raise AssertionError(
@@ -100,7 +106,9 @@ def explore(
         The results. `require_converged` fails if a run failed.
 
     Raises:
-        AssertionError: The run without faults failed. The message says why.
+        AssertionError: The run without faults failed, or the operator made no calls in it. The message says
+            why.
+        TypeError: An attribute of the scenario has the wrong type, or its `play` does not yield steps.
         ValueError: `elections` is set without `elected`, or a name in the scenario, in `Outside` or in
             `faults` is misspelled.
     """
@@ -121,6 +129,11 @@ def explore(
                 f"The scenario is not deterministic: a second run without faults had another result.\n{again}"
             )
         matrix = FaultMatrix(list(again.sites), usual.leftovers)
+        if not matrix.sites:
+            raise AssertionError(
+                "The operator makes no calls in this scenario, so no fault was tried. In `play`, create an "
+                'object of a watched kind, and then yield the name of a step: yield "created"'
+            )
         single = [each for site in matrix.sites for each in injections(site, chosen_faults)]
         chosen: list[tuple[Injection, ...]] = [(each,) for each in single]
         draw = random.Random(seed)  # noqa: S311 - reproducible on purpose

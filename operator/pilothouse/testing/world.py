@@ -15,6 +15,7 @@ from pilothouse.controller.sharding import shard_lease
 from pilothouse.kube import ObjectKey
 from pilothouse.playbook import Watch, add_watch
 from pilothouse.process import Manager, Settings
+from pilothouse.testing.checks import require_declared, steps_of
 from pilothouse.testing.controllers import running
 from pilothouse.testing.differences import differences, excess
 from pilothouse.testing.faults import Faults, Injection, Site
@@ -141,7 +142,7 @@ class World:
 
     def _user_steps(self) -> Iterator[str | float]:
         """Runs the scenario, and records what the user does: between two yields nothing else can run."""
-        steps = chain(self._scenario.play(self.api), self._deletion())
+        steps = chain(steps_of(self._scenario, self._scenario.play(self.api)), self._deletion())
         self._leftovers.begin()
         while True:
             before = self.api.version
@@ -390,7 +391,12 @@ def play(
 
     Returns:
         The run. `failure` says why it failed.
+
+    Raises:
+        TypeError: An attribute of the scenario has the wrong type, or its `play` does not yield steps.
+        ValueError: An attribute of the scenario, or a name in `Outside`, is misspelled.
     """
+    require_declared(scenario)
     state = random.getstate()
     random.seed(seed)
 

@@ -551,3 +551,81 @@ def test_a_misspelled_name_is_refused(wrong: dict[str, Any], error: type[Excepti
 def test_a_misspelled_fault_is_refused() -> None:
     with pytest.raises(ValueError, match="Did you mean 'REPLY_LOST'"):
         explore(Life, faults=["reply_lsot"])  # type: ignore[list-item]  # the mistake
+
+
+class Misspelled(Life):
+    retaind = ("persistentvolumeclaims *",)
+
+
+class MisspelledLater(Life):
+    def __init__(self) -> None:
+        super().__init__()
+        self.poll_every = 1.0
+
+
+class MisspelledMethod(Life):
+    def held_outsid(self) -> object:
+        return ()
+
+
+@pytest.mark.parametrize(
+    ("scenario", "words"),
+    [
+        (Misspelled, "Misspelled has the attribute 'retaind', .* Did you mean 'retained'"),
+        (MisspelledLater, "has the attribute 'poll_every', .* Did you mean 'polls_every'"),
+        (MisspelledMethod, "has the attribute 'held_outsid', .* Did you mean 'held_outside'"),
+    ],
+)
+def test_a_misspelled_attribute_of_a_scenario_is_refused(scenario: type[Scenario], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        explore(scenario)
+
+
+class OnePattern(Life):
+    retained = "persistentvolumeclaims *"
+
+
+class PatternOfAnotherType(Life):
+    recurring: Any = (5,)
+
+
+class NoYield(Life):
+    def play(self, user: ModelApi) -> Iterator[str | float]:  # type: ignore[return]
+        user.put(TICKET, KEY.name, spec={"seats": 2})
+
+
+class YieldsNothing(Life):
+    def play(self, user: ModelApi) -> Iterator[Any]:
+        user.put(TICKET, KEY.name, spec={"seats": 2})
+        yield
+
+
+@pytest.mark.parametrize(
+    ("scenario", "words"),
+    [
+        (OnePattern, "OnePattern.retained is 'persistentvolumeclaims .*'. Give a list of strings"),
+        (PatternOfAnotherType, "PatternOfAnotherType.recurring is .5,.. Give a list of strings"),
+        (NoYield, "NoYield.play returned None, but must be a generator function"),
+        (YieldsNothing, "YieldsNothing.play yields None. Yield the name of a step"),
+        (dict, "the scenario is {}. Give a subclass of Scenario"),
+    ],
+)
+def test_a_wrong_type_in_a_scenario_is_refused(scenario: Any, words: str) -> None:
+    with pytest.raises(TypeError, match=words):
+        explore(scenario)
+
+
+class NoObject(Life):
+    def play(self, user: ModelApi) -> Iterator[str | float]:
+        yield from ()
+
+
+def test_a_scenario_in_which_the_operator_makes_no_calls_is_refused() -> None:
+    with pytest.raises(AssertionError, match="makes no calls in this scenario, so no fault was tried"):
+        explore(NoObject)
+
+
+def test_a_matrix_without_runs_has_not_converged() -> None:
+    matrix = explore(Life, faults=[])
+    with pytest.raises(AssertionError, match="No fault was tried: none of the given faults is possible at"):
+        matrix.require_converged()
