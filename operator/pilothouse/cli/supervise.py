@@ -1,5 +1,6 @@
 """Runs an operator on this host, and restarts it when its source changes or it has ended."""
 
+import hashlib
 import math
 import os
 import signal
@@ -89,12 +90,17 @@ def supervise(
 
 def _due(sources: Path, more: Callable[[], str]) -> Callable[[], str]:
     """Returns a function that returns why a process that starts now must restart; empty if it need not."""
-    seen, checked = _stamps(sources), time.monotonic()
+    files = _Files(sources)
+    began, checked = files.contents(), time.monotonic()
+    before = began
 
     def due() -> str:
-        nonlocal checked
-        if _stamps(sources) != seen:
+        nonlocal before, checked
+        now = files.contents()
+        # Only a change that two checks in a row have found: an editor may empty a file before it writes it.
+        if now != began and now == before:
             return "the sources have changed"
+        before = now
         if time.monotonic() - checked < CHECK_MORE:
             return ""
         why = more()
@@ -125,18 +131,35 @@ def _ended(process: subprocess.Popen[bytes], pause: float) -> str:
     return why
 
 
-def _stamps(sources: Path) -> dict[Path, int]:
-    """Returns when each source file was last changed. Files that have just been deleted are left out."""
-    stamps = {}
-    for path in sources.rglob("*.py"):
-        inner = path.relative_to(sources).parts[:-1]
-        if any(part.startswith(".") or part == "node_modules" for part in inner):
-            continue  # an environment's packages, a tool's cache
-        try:
-            stamps[path] = path.stat().st_mtime_ns
-        except FileNotFoundError:
-            continue
-    return stamps
+class _Files:
+    """The source files in a folder. A file is read again only if its time or size has changed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        # The time of the last change, the size and the digest of each file.
+        self._known: dict[Path, tuple[tuple[int, int], bytes]] = {}
+
+    def contents(self) -> dict[Path, bytes]:
+        """Returns a digest of each file. Files that have just been deleted are left out."""
+        found = {}
+        for path in self._folder.rglob("*.py"):
+            inner = path.relative_to(self._folder).parts[:-1]
+            if any(part.startswith(".") or part == "node_modules" for part in inner):
+                continue  # an environment's packages, a tool's cache
+            try:
+                status = path.stat()
+                stamp = (status.st_mtime_ns, status.st_size)
+                known = self._known.get(path)
+                digest = known[1] if known and known[0] == stamp else _digest(path)
+            except OSError:
+                continue
+            found[path] = (stamp, digest)
+        self._known = found
+        return {path: digest for path, (_, digest) in found.items()}
+
+
+def _digest(path: Path) -> bytes:
+    return hashlib.sha256(path.read_bytes()).digest()
 
 
 @contextmanager

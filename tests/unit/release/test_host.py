@@ -170,14 +170,35 @@ def test_a_changed_source_restarts_the_operator_and_ctrl_c_stops_it_gracefully(
 ) -> None:
     def person() -> None:
         _until(lambda: supervised.started(1))
-        # In one step: an empty file that gets its content later would be two changes.
-        written = supervised.folder / "written"
-        written.write_text("x = 1")
-        written.rename(supervised.folder / "sources" / "b.py")
+        (supervised.folder / "sources" / "b.py").write_text("x = 1")
         _until(lambda: supervised.started(2))
 
     supervised.run(person)
     assert supervised.lines() == ["started", "ended", "started", "ended"]
+
+
+def test_a_file_that_is_written_in_two_steps_is_one_change(tmp_path: Path) -> None:
+    source = tmp_path / "a.py"
+    source.write_text("x = 1")
+    due = supervise._due(tmp_path, str)
+    assert due() == ""
+    source.write_text("")
+    assert due() == "", "the editor may still write"
+    source.write_text("x = 2")
+    assert due() == ""
+    assert due() == "the sources have changed"
+
+
+def test_a_file_that_is_saved_without_a_change_is_not_a_change(tmp_path: Path) -> None:
+    source = tmp_path / "a.py"
+    source.write_text("x = 1")
+    due = supervise._due(tmp_path, str)
+    os.utime(source, ns=(1, 1))
+    assert [due(), due(), due()] == ["", "", ""]
+    source.unlink()
+    assert due() == ""
+    source.write_text("x = 1")
+    assert [due(), due()] == ["", ""]
 
 
 def test_ctrl_c_during_a_start_ends_the_supervision(
