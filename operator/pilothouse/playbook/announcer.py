@@ -65,9 +65,10 @@ class Announcer:
             if isinstance(end.cause, Waiting) and before.get(plan) != end.step:
                 note = f"The plan {plan!r} has reached the step {end.step!r}. {end.cause}"
                 play.pending_events.append(PlayEvent(EventType.NORMAL, PLAN_IN_PROGRESS, note, plan))
-        # A plan that the reconcile did not reach may still be in progress.
+        # A plan that the reconcile did not reach may still be in progress. One that never began is dropped
+        # without an Event, because it has changed nothing.
         over = play.records.plans_over
-        for plan in before.keys() & over - now.keys():
+        for plan in before.keys() & play.records.plans_finished - now.keys():
             note = f"The plan {plan!r} has finished."
             play.pending_events.append(PlayEvent(EventType.NORMAL, PLAN_COMPLETED, note, plan))
         kept = {plan: step for plan, step in before.items() if plan not in over}

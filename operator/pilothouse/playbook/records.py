@@ -55,6 +55,7 @@ class Records:
     Attributes:
         plans_reached: The names of the plans whose turn came in this reconcile, whether they were due or not.
         plans_over: The names of the plans that this reconcile has finished or that are not due.
+        plans_finished: The names of the plans that this reconcile has finished.
 
     Args:
         owner: The name of the operator, and of the watch if the operator has several watches of the kind.
@@ -79,6 +80,7 @@ class Records:
         self._passed_over: set[str] = set()
         self.plans_reached: set[str] = set()
         self.plans_over: set[str] = set()
+        self.plans_finished: set[str] = set()
 
     # Plans.
 
@@ -137,6 +139,7 @@ class Records:
             target: What `target` returned before the first task of the plan.
         """
         self.plans_over.add(plan.name)
+        self.plans_finished.add(plan.name)
         if self._state(play, plan) != target:
             self._plans[self._annotations.name(plan.name)] = target
 
