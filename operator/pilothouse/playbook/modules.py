@@ -549,11 +549,14 @@ class ObjectModules(Generic[T]):
 
         ::
 
-            await play.run_job({"metadata": {"name": "backup"}, "spec": {"template": {...}}})
+            name = child_name(play.object.metadata.name, "backup")
+            await play.run_job({"metadata": {"name": name}, "spec": {"template": {...}}})
 
-        The name of the Job ends with a digest of its spec. So the same spec refers to the same Job, and a
-        changed spec starts another Job. The Job is deleted with the play's object, or earlier if its spec has
-        ttlSecondsAfterFinished. A deleted Job would run again, so record in the status that it has finished.
+        Give the Jobs of different objects different names, as in the example. By default a Job is named after
+        the play's object. The name of the Job ends with a digest of its spec. So the same spec refers to the
+        same Job, and a changed spec starts another Job. The Job is deleted with the play's object, or earlier
+        if its spec has ttlSecondsAfterFinished. A deleted Job would run again, so record in the status that
+        it has finished.
 
         Args:
             body: The manifest of the Job. The watch declares `JOB` in `owns`.
@@ -572,17 +575,19 @@ class ObjectModules(Generic[T]):
         Raises:
             Waiting: The Job has not finished.
             TaskFailed: JobFailed: The Job failed. It does not run again until it is deleted. WaitTimedOut: It
-                has taken longer than `within`. Also the failures of `apply`.
+                has taken longer than `within`. NameTaken: The Job belongs to another object. Also the other
+                failures of `apply`.
             Conflict: The Job has changed. Do not catch it: the engine reconciles again.
         """
-        from pilothouse.playbook.jobs import job_manifest, verdict
+        from pilothouse.playbook.jobs import job_manifest, named_by_playbook, verdict
         from pilothouse.views import JOB
 
         name = self.object.metadata.name
         manifest = job_manifest(body, name)
         # Without the digest of the spec: Jobs that follow each other have one limit together.
         limit = self._limit(within, f"Job {body.get('metadata', {}).get('name', name)}")
-        job = await self.apply(JOB, manifest, owned=owned, adopt=adopt)
+        with named_by_playbook(body, self.cluster.owner.kind):
+            job = await self.apply(JOB, manifest, owned=owned, adopt=adopt)
         try:
             done = verdict(job, fallback)
         except Waiting as running:

@@ -10,7 +10,7 @@ from pilothouse.cli.by_hand import Hand
 from pilothouse.controller.events import EVENT
 from pilothouse.informer import drop_last_applied
 from pilothouse.kube import Conflict, Forbidden, ObjectKey, Resource
-from pilothouse.playbook import Play, Playbook, Secondary, Watch, task
+from pilothouse.playbook import Play, Playbook, Secondary, Watch, child_name, task
 from pilothouse.playbook.jobs import job_manifest
 from pilothouse.playbook.ownership import OWNER_UID
 from pilothouse.process import Settings
@@ -173,6 +173,30 @@ async def test_run_job_refuses_a_job_of_others(api: ModelApi, ticket: ObjectKey)
     api.put(JOB, name, spec={}, status=done)
     async with operator(api, playbook(run)):
         assert ready(api, ticket)[1] == "NameTaken"
+
+
+async def test_two_objects_with_one_job_name_learn_how_the_playbook_can_name_it(
+    api: ModelApi, ticket: ObjectKey
+) -> None:
+    other = api.put(TICKET, "other", spec={"seats": 2})
+
+    async def run(play: TicketPlay) -> None:
+        await play.run_job({"metadata": {"name": "backup"}, "spec": {}})
+
+    async def run_own(play: TicketPlay) -> None:
+        await play.run_job(
+            {"metadata": {"name": child_name(play.object.metadata.name, "backup")}, "spec": {}}
+        )
+
+    async with operator(api, playbook(run)):
+        states = {ready(api, key)[1]: ready(api, key)[2] for key in (ticket, other)}
+        assert states.keys() == {"JobRunning", "NameTaken"}
+        assert states["NameTaken"].endswith(
+            "Every Ticket needs a Job name of its own: the playbook can use "
+            "child_name(play.object.metadata.name, 'backup') as metadata.name."
+        )
+    async with operator(api, playbook(run_own)):
+        assert {ready(api, key)[1] for key in (ticket, other)} == {"JobRunning"}
 
 
 @pytest.mark.parametrize(("resource", "module", "action"), MODULES)

@@ -35,3 +35,15 @@ def test_there_are_such_commands() -> None:
     assert {"README.md", "docs/tutorial/README.md", "examples/greeter/README.md"} <= {
         name for name, _ in COMMANDS
     }
+
+
+def test_the_tutorial_and_the_comparison_state_the_size_of_its_operator() -> None:
+    text = (CHECKOUT / "docs/tutorial/hello.py").read_text()
+    count = sum(bool(line.strip()) for line in text.splitlines())
+    assert text.startswith(f'"""An operator in {count} lines')
+    assert (
+        (CHECKOUT / "docs/tutorial/README.md")
+        .read_text()
+        .startswith(f"# Tutorial: an operator in {count} lines\n")
+    )
+    assert f"a complete operator, has {count} lines" in (CHECKOUT / "docs/comparison.md").read_text()
