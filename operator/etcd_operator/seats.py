@@ -153,10 +153,15 @@ class Cluster:
     def _join(self) -> dict[str, Place]:
         observation, record = self.observation, self.record
         seats = {each.name: each for each in record.seats}
-        volumes = {each.name: each for each in observation.volumes if each.name in seats or self._own(each)}
+        in_list = observation.members if self.known and observation.members else ()
+        listed_names = {each.name for each in in_list}
+        volumes = {
+            each.name: each
+            for each in observation.volumes
+            if each.name in seats or self._own(each, listed=each.name in listed_names)
+        }
         pods = {each.name: each for each in observation.pods if each.owner == observation.uid}
         ours = {*seats, *(name for name, each in volumes.items() if not each.removed), self.adding} - {""}
-        in_list = observation.members if self.known and observation.members else ()
         members = {each.name: each for each in in_list if each.name in ours or self._named(each.name)}
         endpoints = {each.name: each for each in observation.endpoints}
         return {
@@ -176,9 +181,15 @@ class Cluster:
         promoting = claim is not None and claim.member_id != 0 and place.name == self.adding
         return promoting or (place.volume is not None and place.volume.started and not place.volume.removed)
 
-    def _own(self, volume: VolumeState) -> bool:
-        """Whether this incarnation created the volume, maybe for a deleted EtcdCluster of this name."""
+    def _own(self, volume: VolumeState, *, listed: bool) -> bool:
+        """Whether this incarnation created the volume, maybe for a deleted EtcdCluster of this name.
+
+        Args:
+            volume: The volume.
+            listed: Whether etcd lists a member with its name. A learner's volume is not marked yet.
+        """
         resumed = self.record.cluster_id != 0 and volume.cluster_id == self.record.cluster_id
+        resumed = resumed or (listed and bool(volume.owner))
         return volume.incarnation == self.record.incarnation and (volume.owner == self.uid or resumed)
 
     def _named(self, name: str) -> bool:
