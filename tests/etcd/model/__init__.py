@@ -9,5 +9,6 @@
 - `client`: the calls of `etcd_operator.etcd.Etcd`, with etcd's rules and errors;
 - `node`, `volumes`, `endpoints`: the scheduler and the kubelet, claims, and EndpointSlices, on the model of
   the API server;
+- `clients`: clients of a Service, and one that writes all the time;
 - `world`: all of it together, with a writer and the acknowledged writes that are lost.
 """

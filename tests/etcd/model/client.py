@@ -438,7 +438,7 @@ class ModelConnections:
         wrap: Wraps each client, for example to inject faults.
     """
 
-    def __init__(self, members: Members, wrap: Callable[[Etcd], Etcd] = lambda member: member) -> None:
+    def __init__(self, members: Members, wrap: Callable[[ModelMember], Etcd] = lambda member: member) -> None:
         self._members = members
         self._wrap = wrap
 

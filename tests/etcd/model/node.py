@@ -393,6 +393,7 @@ async def _report(
                 "name": container["name"],
                 "image": placed.image or container["image"],
                 "imageID": placed.image,
+                "containerID": f"containerd://{placed.restarts}" if placed.started[0] else "",
                 "ready": ready,
                 "started": running and placed.began,
                 "restartCount": placed.restarts,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 from etcd_operator import errors
-from etcd_operator.etcd import DEADLINE, Endpoint, Etcd, KeyValue
+from etcd_operator.etcd import Etcd
 from pilothouse.kube import Cause, ObjectKey, Resource
 from pilothouse.testing import Fault, Json, ModelApi, Outside, Process
 from pilothouse.testing.controllers import Built, StandIn
@@ -17,6 +17,7 @@ from pilothouse.testing.controllers.pods import CLAIM, POD
 from tests.etcd import history
 from tests.etcd.history import End, Entry, History
 from tests.etcd.model.client import READS, ModelConnections, ModelMember
+from tests.etcd.model.clients import ServiceClient
 from tests.etcd.model.endpoints import Endpoints
 from tests.etcd.model.members import Members
 from tests.etcd.model.node import Kubelet, Machines, changed_immutable_fields
@@ -126,8 +127,11 @@ class EtcdWorld:
         if process is None:
             return ModelConnections(self.members)
 
-        def wrap(member: Etcd) -> Etcd:
-            return cast("Etcd", Outside(member, process, reads=READS, errors=ERRORS))
+        def wrap(member: ModelMember) -> Etcd:
+            # The calls of a run are named after the class.
+            pod = member.endpoint.server_name.partition(".")[0]
+            named = type(pod, (ModelMember,), {})(self.members, member.endpoint)
+            return cast("Etcd", Outside(named, process, reads=READS, errors=ERRORS))
 
         return ModelConnections(self.members, wrap)
 
@@ -196,53 +200,6 @@ class WriterLog:
     def ended(self) -> bool:
         """Whether the writer has ended."""
         return any(isinstance(each, End) for each in self.entries)
-
-
-class ServiceClient:
-    """A client of a Service: it keeps its connection to one member while that works.
-
-    Args:
-        members: The model of etcd.
-        name: The name of the Service.
-        addresses: Returns the addresses of the endpoints that are ready.
-    """
-
-    def __init__(self, members: Members, name: str, addresses: Callable[[], Iterable[str]]) -> None:
-        self._members = members
-        self._name = name
-        self._addresses = addresses
-        self._connected = ""
-        self._tried = 0
-
-    async def get(
-        self, key: bytes, *, linearizable: bool = True, deadline: float = DEADLINE
-    ) -> KeyValue | None:
-        """Returns a key, or None if it does not exist."""
-        member = self._member()
-        try:
-            return await member.get(key, linearizable=linearizable, deadline=deadline)
-        except errors.EtcdError:
-            self._connected = ""
-            raise
-
-    async def put(self, key: bytes, value: bytes, *, deadline: float = DEADLINE) -> int:
-        """Writes a key and returns the revision."""
-        member = self._member()
-        try:
-            return await member.put(key, value, deadline=deadline)
-        except errors.EtcdError:
-            self._connected = ""
-            raise
-
-    def _member(self) -> ModelMember:
-        """Returns the member of the connection, after a failure another one."""
-        if not self._connected:
-            ready = list(self._addresses())
-            if not ready:
-                raise errors.Unreachable(f"{self._name} has no endpoints", maybe_executed=False)
-            self._tried += 1
-            self._connected = ready[self._tried % len(ready)]
-        return ModelMember(self._members, Endpoint(self._connected, self._name))
 
 
 def validate(resource: Resource[Any], new: Json, old: Json | None) -> Sequence[Cause]:

@@ -1,0 +1,138 @@
+"""Accidents at every moment of a founding, a resize and an upgrade: one cluster, and no lost write."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import pytest
+
+from pilothouse.testing import ModelApi, play
+from pilothouse.testing.controllers.pods import CLAIM, POD
+from tests.faults.etcd_life import CLUSTERS, KEY, EtcdLife, key
+
+Accident = Callable[[EtcdLife, ModelApi], None]
+
+
+def delete_pod(life: EtcdLife, user: ModelApi) -> None:
+    """Deletes the first pod."""
+    for name in life.pods(user)[:1]:
+        user.remove(POD, key(name))
+
+
+def delete_pod_and_claim(life: EtcdLife, user: ModelApi) -> None:
+    for each in user.all(CLAIM)[:1]:
+        name = each["metadata"]["name"]
+        user.remove(CLAIM, key(name))
+        if user.exists(POD, key(name)):
+            user.remove(POD, key(name))
+
+
+def delete_all_pods(life: EtcdLife, user: ModelApi) -> None:
+    for name in life.pods(user):
+        user.remove(POD, key(name))
+
+
+def kill_the_leader(life: EtcdLife, user: ModelApi) -> None:
+    running = [name for name in life.pods(user) if life.world.process(name)]
+    for name in [name for name in running if life.world.running(name).leads][:1]:
+        life.world.kill(name)
+
+
+def kill_all_processes(life: EtcdLife, user: ModelApi) -> None:
+    for name in life.pods(user):
+        if life.world.process(name):
+            life.world.kill(name)
+
+
+def wipe_a_follower(life: EtcdLife, user: ModelApi) -> None:
+    running = [name for name in life.pods(user) if life.world.process(name)]
+    for name in [name for name in running if not life.world.running(name).leads][:1]:
+        life.world.wipe(user, name)
+        life.world.kill(name)
+
+
+def edit_the_size(life: EtcdLife, user: ModelApi) -> None:
+    life.edit(user, size=5)
+
+
+def edit_the_version(life: EtcdLife, user: ModelApi) -> None:
+    life.edit(user, version="3.6.14")
+
+
+def create_again(life: EtcdLife, user: ModelApi) -> None:
+    spec = user.read(CLUSTERS, KEY)["spec"]
+    user.remove(CLUSTERS, KEY)
+    user.put(CLUSTERS, KEY.name, spec=spec)
+
+
+def lose_the_status(life: EtcdLife, user: ModelApi) -> None:
+    user.put(CLUSTERS, KEY.name, status={})
+
+
+ACCIDENTS: Sequence[Accident] = (
+    delete_pod,
+    delete_pod_and_claim,
+    delete_all_pods,
+    kill_the_leader,
+    kill_all_processes,
+    wipe_a_follower,
+    edit_the_size,
+    edit_the_version,
+    create_again,
+    lose_the_status,
+)
+
+
+class Moment(EtcdLife):
+    """An accident some seconds after the beginning of a founding, a resize or an upgrade."""
+
+    def __init__(self, accident: Accident, seconds: float, change: str) -> None:
+        super().__init__()
+        self._accident = accident
+        self._seconds = seconds
+        self._change = change
+
+    def play(self, user: ModelApi) -> Iterator[str | float]:
+        self.begin(user, size=3, version="3.5.33")
+        if self._change:
+            yield "created"
+            self.edit(user, **CHANGES[self._change])
+        yield self._seconds
+        self._accident(self, user)
+        yield "recovered"
+
+
+CHANGES: dict[str, dict[str, object]] = {"resize": {"size": 5}, "upgrade": {"version": "3.6.14"}}
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("change", ["", *CHANGES], ids=lambda change: change or "founding")
+@pytest.mark.parametrize("accident", ACCIDENTS, ids=lambda accident: accident.__name__)
+def test_an_accident_at_some_moments(accident: Accident, change: str) -> None:
+    # The accidents have different moments. The soak tests have ten times as many.
+    require_recovery(accident, change, range(1 + 2 * ACCIDENTS.index(accident), 200, 40))
+
+
+def require_recovery(accident: Accident, change: str, tenths: Iterable[int]) -> None:
+    """Fails unless the cluster recovers from an accident, whenever it happens.
+
+    Args:
+        accident: What happens.
+        change: What the operator does at that time: a key of CHANGES, or empty for the founding.
+        tenths: The moments, in tenths of a second after the beginning of the change.
+    """
+    problems = []
+    for tenth in tenths:
+        run = play(Moment(accident, tenth / 10, change))
+        if problem := run.failure or _problem(run.steps[-1].state):
+            problems.append(f"after {tenth / 10:g} s: {problem}")
+    assert not problems, f"{len(problems)} moments:\n" + "\n".join(problems[:3])
+
+
+def _problem(state: object) -> str:
+    """Returns what is wrong with the state at the end; empty if nothing is."""
+    assert isinstance(state, dict)
+    _, _, conditions = state["cluster"]
+    if state["lost"]:
+        return f"lost {len(state['lost'])} writes, first {state['lost'][0]}"
+    if conditions["Ready"][0] != "True" or "Degraded" in conditions:
+        return f"not healthy: {state}"
+    return ""
