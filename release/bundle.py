@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,16 +66,21 @@ def validate(folder: Path) -> None:
         raise ClusterError(f"the bundle {folder} is not valid:\n  " + "\n  ".join(findings))
 
 
-def substitute(bundle: Path, image: str, output: Path) -> None:
-    """Writes a copy of a committed bundle with another image. Needs no tools.
+def substitute(bundle: Path, image: str, output: Path, related: Mapping[str, str] | None = None) -> None:
+    """Writes a copy of a committed bundle with other images. Needs no tools.
 
     Args:
         bundle: The folder of the committed bundle.
         image: The reference that the cluster pulls, with a digest.
         output: The folder of the copy. Existing files are replaced.
+        related: The new reference for each released image that the operator runs. Default: those stay.
+
+    Raises:
+        ClusterError: The image has no digest.
     """
+    images.require_digest(image)
     shutil.rmtree(output, ignore_errors=True)
-    images.substitute(bundle, {images.released(IMAGE): image}, output)
+    images.substitute(bundle, {images.released(IMAGE): image, **(related or {})}, output)
 
 
 def _finished(package: Package, document: Document) -> Document:

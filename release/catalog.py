@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from devcluster import toolchain
@@ -52,7 +53,9 @@ def validate(catalog: Path = CATALOG) -> None:
     run([toolchain.binary("opm"), "validate", catalog], timeout=_TIMEOUT)
 
 
-def substitute(package: Package, *, image: str, bundle_image: str, output: Path) -> None:
+def substitute(
+    package: Package, *, image: str, bundle_image: str, output: Path, related: Mapping[str, str] | None = None
+) -> None:
     """Writes a copy of a package's folder in the committed catalog with other images. Needs no tools.
 
     Args:
@@ -60,11 +63,18 @@ def substitute(package: Package, *, image: str, bundle_image: str, output: Path)
         image: The reference of the operator's image that the cluster pulls, with a digest.
         bundle_image: The same for the bundle's image.
         output: The package's folder in the new catalog. Existing files are replaced.
+        related: The new reference for each released image that the operator runs. Default: those stay.
+
+    Raises:
+        ClusterError: An image has no digest.
     """
+    images.require_digest(image)
+    images.require_digest(bundle_image)
     shutil.rmtree(output, ignore_errors=True)
     references = {
         images.released(IMAGE): image,
         images.released(package.bundle_image): bundle_image,
+        **(related or {}),
     }
     images.substitute(package.catalog, references, output)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from devcluster import target as targets
 from devcluster.folders import CHECKOUT
 from release import bundle, catalog, documents, images, publish
 from release.packages import IMAGE, PACKAGES
@@ -22,6 +23,7 @@ def cut() -> Iterator[Path]:
     images.pin(f"{IMAGE}@{_digest(publish.operator_image())}")
     yield images.PINS
     for package in PACKAGES.values():
+        images.pin_related(package.config, package.related(targets.current()))
         yield from documents.write(bundle.files(package), [package.bundle])
         bundle.validate(package.bundle)
         images.pin(f"{package.bundle_image}@{_digest(publish.bundle_image(package, CHECKOUT))}")

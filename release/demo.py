@@ -1,4 +1,4 @@
-"""`inv demo`: installs the flights operator through OLM on a real cluster, and books a ticket."""
+"""`inv demo`: installs both operators through OLM, books a ticket, and heals an etcd cluster."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from devcluster.folders import CHECKOUT
 from devcluster.kubectl import Kubectl, wait_until
 from devcluster.progress import Step, run_steps
 from release import airline, install, publish
-from release.packages import find
+from release.demo_etcd import EtcdDemo
+from release.packages import PACKAGES, find
 
-_PACKAGE = find("pilothouse-flights")
+_FLIGHTS, _ETCD = find("pilothouse-flights"), find("pilothouse-etcd")
 _TICKET = CHECKOUT / "examples" / "flights" / "flightticket.yaml"
 _NAME = "my-flight-ticket"
 #: Seconds for a ticket to be booked. It takes less than one, unless the airline has just started.
@@ -28,18 +29,21 @@ class Demo:
         self.target = target
         self.airline_image = ""
         self.published: publish.Published
-        self.csv: dict[str, Any] = {}
+        self.installed: list[str] = []
         self.ticket: dict[str, Any] = {}
         self.install_seconds = 0.0
+        self.etcd = EtcdDemo(target.kubectl, lambda: install.explain(target.kubectl, _ETCD))
 
     def run(self) -> str:
         """Runs all steps, shows their progress, and returns the summary."""
         run_steps(
             [
-                Step("building the airline's and the operator's images, bundle and catalog", self.build),
+                Step("building the airline's, the operators' and etcd's images, and the catalog", self.build),
                 Step("deploying the airline", lambda: airline.deploy(self.kubectl, self.airline_image)),
-                Step("installing pilothouse-flights through OLM", self.install),
+                Step(f"installing {' and '.join(PACKAGES)} through OLM", self.install),
                 Step("booking the ticket", self.book),
+                Step("creating an etcd cluster and writing a key", self.etcd.create),
+                Step("deleting a member with its volume, until the cluster is healed", self.etcd.heal),
             ]
         )
         return self.story()
@@ -50,10 +54,12 @@ class Demo:
         self.published = publish.publish()
 
     def install(self) -> None:
-        """Subscribes, and waits until OLM reports Succeeded."""
+        """Subscribes to every package, and waits until OLM reports Succeeded."""
         began = time.monotonic()
-        install.subscribe(self.kubectl, _PACKAGE, self.published.catalog, self.published.operator)
-        self.csv = install.wait_succeeded(self.kubectl, _PACKAGE)
+        for package in PACKAGES.values():
+            install.subscribe(self.kubectl, package, self.published.catalog, self.published.operator)
+        csvs = [install.wait_succeeded(self.kubectl, package) for package in PACKAGES.values()]
+        self.installed = [str(csv["metadata"]["name"]) for csv in csvs]
         self.install_seconds = time.monotonic() - began
 
     def book(self) -> None:
@@ -69,7 +75,7 @@ class Demo:
 
     def _not_booked(self) -> str:
         state = self.kubectl("describe", "flightticket", _NAME, "-n", "default")
-        return f"the ticket was not booked:\n{state}\n{install.explain(self.kubectl, _PACKAGE)}\n"
+        return f"the ticket was not booked:\n{state}\n{install.explain(self.kubectl, _FLIGHTS)}\n"
 
     def story(self) -> str:
         """Returns what happened, and what to try next."""
@@ -77,13 +83,15 @@ class Demo:
         spec = self.ticket["spec"]
         return _STORY.format(
             ticket=self.kubectl("get", "flightticket", _NAME, "-n", "default").rstrip(),
-            csv=self.csv["metadata"]["name"],
+            clusters=self.etcd.table(),
+            csvs=" and ".join(self.installed),
             seconds=self.install_seconds,
             image=self.published.operator,
             booking=status["bookingID"],
             seats=status["bookedSeats"],
             route=f"{spec['from']} to {spec['to']}",
             price=f", {status['price']}" if status.get("price") else "",
+            etcd=self.etcd,
             environment=self._environment(),
             ticket_file=_TICKET.relative_to(CHECKOUT),
         )
@@ -100,11 +108,17 @@ class Demo:
 _STORY = """
 {ticket}
 
+{clusters}
+
 What happened
-  OLM        installed {csv} in {seconds:.0f} s: CRD, RBAC and Deployment
-  operator   {image}
-             a Python process that watches FlightTickets in every namespace
+  OLM        installed {csvs}
+             in {seconds:.0f} s: CRDs, RBAC and Deployments
+  operators  {image}
+             Python processes that watch FlightTickets and EtcdClusters in every namespace
   airline    holds booking {booking}: {route}, {seats} seats{price}
+  etcd       {etcd.created}
+             member {etcd.lost} and its volume were deleted
+             {etcd.replacement} replaced it after {etcd.heal_seconds:.0f} s, and every member has the key
 
 Try next
   {environment}
@@ -118,8 +132,15 @@ Try next
       the airline is back: the booking changes
   kubectl delete -n default -f {ticket_file}
       the booking is cancelled, then the ticket is deleted
+  kubectl get -n default etcd --watch &
+  kubectl scale -n default etcdcluster/{etcd.name} --replicas=5
+      two members join, one at a time
+  kubectl patch -n default etcd {etcd.name} --type=merge -p '{{"spec":{{"version":"3.6.14"}}}}'
+      the operator upgrades one member at a time, by way of the last 3.5 release
+  kubectl describe -n default etcd {etcd.name}
+      conditions and Events of the cluster
   kubectl -n pilothouse get subscription,csv,pods
-  kubectl -n pilothouse logs deploy/pilothouse-flights
+  kubectl -n pilothouse logs deploy/pilothouse-etcd
       what OLM manages, and what the operator did
 """
 

@@ -1,4 +1,8 @@
-"""The released images with their digests. Bundles and catalog use those in config/base/images."""
+"""The released images with their digests. Bundles and catalog use those in config/base/images.
+
+The images that an operator runs are in its config/OPERATOR/manifests/related_images.yaml. An operator finds
+them in its variables RELATED_IMAGE_*, and tools that mirror a catalog copy them.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,11 @@ import yaml
 
 from devcluster.folders import CHECKOUT
 from devcluster.shell import ClusterError
+from release.documents import dump, load
 
 PINS = CHECKOUT / "config" / "base" / "images" / "kustomization.yaml"
+_RELATED = Path("manifests") / "related_images.yaml"
+_RELATED_COMMENT = "The images that the operator runs. `inv image.release` writes this file."
 _REFERENCE = re.compile(r"(?P<name>[a-z0-9.\-_/:]+)@(?P<digest>sha256:[0-9a-f]{64})")
 
 
@@ -43,6 +50,43 @@ def pin(reference: str) -> None:
     PINS.write_text(f"{head}images:\n{body}")
 
 
+def related(config: Path) -> dict[str, str]:
+    """Returns the released images that an operator runs, by the names of its variables.
+
+    Args:
+        config: The folder with the operator's kustomizations.
+    """
+    file = config / _RELATED
+    if not file.exists():
+        return {}
+    [container] = load(file)["spec"]["template"]["spec"]["containers"]
+    return {entry["name"]: entry["value"] for entry in container["env"]}
+
+
+def pin_related(config: Path, references: Mapping[str, str]) -> None:
+    """Pins the images that an operator runs. Without any, writes nothing.
+
+    Args:
+        config: The folder with the operator's kustomizations.
+        references: The images by the names of the operator's variables.
+
+    Raises:
+        ClusterError: A reference has no digest.
+    """
+    if not references:
+        return
+    for reference in references.values():
+        require_digest(reference)
+    variables = [{"name": name, "value": reference} for name, reference in references.items()]
+    patch = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": f"pilothouse-{config.name}"},
+        "spec": {"template": {"spec": {"containers": [{"name": "manager", "env": variables}]}}},
+    }
+    (config / _RELATED).write_text(dump(patch, comment=_RELATED_COMMENT))
+
+
 def substitute(source: Path, references: Mapping[str, str], output: Path) -> None:
     """Copies a folder of manifests and replaces image references in the copy.
 
@@ -52,10 +96,8 @@ def substitute(source: Path, references: Mapping[str, str], output: Path) -> Non
         output: The folder of the copy. Files of the same names are overwritten.
 
     Raises:
-        ClusterError: A released reference does not occur in the folder, or a new one has no digest.
+        ClusterError: A released reference does not occur in the folder.
     """
-    for new in references.values():
-        _parts(new)
     files = {path: path.read_text() for path in sorted(source.rglob("*")) if path.is_file()}
     for old in references:
         if not any(old in text for text in files.values()):
@@ -65,6 +107,15 @@ def substitute(source: Path, references: Mapping[str, str], output: Path) -> Non
         target = output / path.relative_to(source)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(mentioned.sub(lambda match: references[match[0]], text))
+
+
+def require_digest(reference: str) -> None:
+    """Checks that a reference has a digest.
+
+    Raises:
+        ClusterError: It has none.
+    """
+    _parts(reference)
 
 
 def _parts(reference: str) -> tuple[str, str]:

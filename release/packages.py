@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
+from devcluster import etcd_images
 from devcluster.folders import CHECKOUT
 from devcluster.kubectl import Kubectl
 from devcluster.shell import ClusterError
+from devcluster.target import Target
 from etcd_operator.settings import EtcdSettings
 from etcd_operator.types import ETCD_CLUSTER
 from flights_operator.settings import FlightsSettings
@@ -46,6 +48,21 @@ def _nothing(kubectl: Kubectl) -> AbstractContextManager[Companion | None]:
     return nullcontext()
 
 
+#: Makes the images that an operator runs available to a cluster: the operator's variable -> reference.
+RelatedImages: TypeAlias = Callable[[Target], Mapping[str, str]]
+
+
+def _no_images(target: Target) -> Mapping[str, str]:
+    return {}
+
+
+def _etcd_images(target: Target) -> Mapping[str, str]:
+    return {
+        f"RELATED_IMAGE_ETCD_{version.replace('.', '_')}": reference
+        for version, reference in etcd_images.ensure(target).items()
+    }
+
+
 def _airline(kubectl: Kubectl) -> AbstractContextManager[Companion | None]:
     from release.host_airline import host_airline  # which imports this module
 
@@ -62,6 +79,7 @@ class Package:
         kinds: The kinds that the operator owns.
         settings: The settings classes of the operator.
         beside: Starts what the operator needs beside it on this host.
+        related: Makes the images that the operator runs available to a cluster.
     """
 
     name: str
@@ -69,6 +87,7 @@ class Package:
     kinds: Sequence[Kind[Any]]
     settings: Sequence[type] = ()
     beside: Companions = _nothing
+    related: RelatedImages = _no_images
 
     @property
     def version(self) -> str:
@@ -139,7 +158,7 @@ class Package:
 PACKAGES: Mapping[str, Package] = {
     package.name: package
     for package in (
-        Package("pilothouse-etcd", "etcd", (ETCD_CLUSTER,), (EtcdSettings, Settings)),
+        Package("pilothouse-etcd", "etcd", (ETCD_CLUSTER,), (EtcdSettings, Settings), related=_etcd_images),
         Package("pilothouse-flights", "flights", (FLIGHT_TICKET,), (FlightsSettings, Settings), _airline),
     )
 }

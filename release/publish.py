@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from devcluster import images as builder
+from devcluster import target as targets
 from devcluster.folders import CHECKOUT
-from release import bundle, catalog
+from release import bundle, catalog, images
 from release.packages import PACKAGES, Package, version
 
 #: Bundles and catalog with the images just built. The committed ones have the released images.
@@ -53,10 +55,17 @@ def catalog_image(operator: str) -> str:
     """
     shutil.rmtree(WORK, ignore_errors=True)
     for package in PACKAGES.values():
-        bundle.substitute(package.bundle, operator, WORK / "bundle" / package.name)
+        related = _related(package)
+        bundle.substitute(package.bundle, operator, WORK / "bundle" / package.name, related)
         built, output = bundle_image(package, WORK), WORK / "catalog" / package.name
-        catalog.substitute(package, image=operator, bundle_image=built, output=output)
+        catalog.substitute(package, image=operator, bundle_image=built, output=output, related=related)
     return builder.build(CHECKOUT / "catalog.Dockerfile", WORK, "catalog", tag=f"v{version()}")
+
+
+def _related(package: Package) -> Mapping[str, str]:
+    """Returns, for each released image that the operator runs, the reference that the cluster pulls."""
+    available = package.related(targets.current())
+    return {old: available[name] for name, old in images.related(package.config).items()}
 
 
 def publish() -> Published:

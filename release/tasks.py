@@ -27,7 +27,7 @@ _CHECK = {"check": "write nothing; fail if a committed file is not up to date wi
 @task
 @speaking_plainly
 def demo(_: Context) -> None:
-    """Starts a cluster, installs pilothouse-flights through OLM, and books a ticket."""
+    """Starts a cluster, installs both operators through OLM, books a ticket and heals an etcd cluster."""
     demonstration.run()
 
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from etcd_operator.blueprint import APP
 from etcd_operator.etcd import CLIENT_PORT
 from etcd_operator.failures import INVALID_SPEC, invalid_spec
-from etcd_operator.model import Blocked, Decision, Observation, Problem, Settled, Signal, Wait
+from etcd_operator.model import Blocked, Decision, Observation, Problem, Settled, Signal
 from etcd_operator.seats import Cluster, quorum
 from etcd_operator.types import LABEL, EtcdClusterStatus, MembersStatus
 from etcd_operator.validation import Verdict
@@ -149,8 +149,6 @@ def rounded(size: int) -> str:
 
 # The conditions.
 
-# Problems that only repeat what the operator waits for.
-_SYMPTOMS = ("MemberDown", "MemberUnknown")
 _ALWAYS = ("Available", "Progressing", "Degraded")
 
 
@@ -169,30 +167,24 @@ def _ready(
     if not isinstance(decision.step, Settled):
         if obstacles:
             return False, obstacles[0].reason, obstacles[0].message
-        return False, decision.reason, _with_cause(decision)
+        return False, decision.reason, decision.message
     if decision.problems:
         return False, decision.problems[0].reason, _sentences(decision.problems)
     return True, "Settled", decision.message
-
-
-def _with_cause(decision: Decision) -> str:
-    """Returns the message of a decision, and if it waits, why: such as an image that cannot be pulled."""
-    causes = (each for each in decision.problems if each.reason not in _SYMPTOMS)
-    if isinstance(decision.step, Wait) and (cause := next(causes, None)):
-        return f"{decision.message} {cause.message}"
-    return decision.message
 
 
 def _conditions(cluster: Cluster, decision: Decision, verdict: Verdict) -> Iterator[Aspect]:
     yield _available(cluster)
     settled = isinstance(decision.step, Settled | Blocked) or cluster.desired.paused
     yield Aspect("Progressing", not settled, decision.reason, decision.message)
-    if decision.problems:
+    if isinstance(decision.step, Blocked):
+        yield Aspect("Degraded", True, decision.reason, decision.message)
+    elif decision.problems:
         yield Aspect("Degraded", True, decision.problems[0].reason, _sentences(decision.problems))
     else:
         yield Aspect("Degraded", False, "NoProblems", "The operator sees no problems.")
     yield _scaling(cluster)
-    yield _upgrading(cluster)
+    yield _upgrading(cluster, decision)
     healing = decision.reason in _HEALING
     message = decision.message if healing else "No member is recovering."
     yield Aspect("Recovering", healing, decision.reason if healing else "NotRecovering", message)
@@ -230,13 +222,15 @@ def _scaling(cluster: Cluster) -> Aspect:
     return Aspect("Scaling", True, "ScalingUp" if current < desired else "ScalingDown", message)
 
 
-def _upgrading(cluster: Cluster) -> Aspect:
+def _upgrading(cluster: Cluster, decision: Decision) -> Aspect:
     target = cluster.desired.version
     running = {each.started_version for each in cluster.voters} | {
         each.pod.version for each in cluster.voters if each.pod
     }
     if not cluster.record.founded or cluster.refusal or running <= {target}:
         return Aspect("Upgrading", False, "VersionReached", f"All members run {target}")
+    if isinstance(decision.step, Blocked) or cluster.desired.paused:
+        return Aspect("Upgrading", False, decision.reason, f"The upgrade to {target} has stopped.")
     return Aspect("Upgrading", True, "ClusterUpgrading", f"upgrading to {target}")
 
 

@@ -186,12 +186,16 @@ class History:
             late=max((each.called - at for each, at in due if each.attempt == 1), default=0) / 1e6,
         )
 
-    def problem(self) -> str:
-        """Returns why the figures must not be used. Empty: they can be used."""
+    def stalled(self) -> str:
+        """Returns why the writer did not write until it was stopped. Empty: it did."""
         if self.end is None:
             return "The writer was killed or is still running."
-        if self.end.problem:
-            return self.end.problem
+        return self.end.problem
+
+    def problem(self) -> str:
+        """Returns why the figures must not be used. Empty: they can be used."""
+        if stalled := self.stalled():
+            return stalled
         figures = self.figures()
         if figures.late > LATE_LIMIT:
             return f"The writer itself stalled: it started an operation {figures.late:.0f} ms late."

@@ -26,7 +26,9 @@ PAUSES = (0.1, 0.5)
 ATTEMPTS = 1 + len(PAUSES)
 #: Of five operations in a row, the last is a read.
 _CYCLE = 5
-_SHARED_KEYS = 5
+# During an outage of some seconds, many calls on a shared key are open. With fewer keys, the search for their
+# order would take too long.
+_SHARED_KEYS = 20
 
 
 class Calls(Protocol):

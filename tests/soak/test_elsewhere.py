@@ -27,10 +27,10 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="namespaces, mounts and cgroups need root"),
 ]
 UP_WITHOUT_OLM = """
-from devcluster import cluster, olm
+from devcluster import base_images, cluster, olm
 del cluster.DEPLOYMENTS["olm"]
 olm.apply = lambda kubectl: None
-cluster.up()
+base_images.ensure(base_images.ETCD_IMAGES, cluster.up().registry)
 """
 REGISTRIES = """
 [[registry]]
@@ -191,13 +191,18 @@ def test_the_demo_installs_olm_and_books_the_ticket(elsewhere: Elsewhere) -> Non
     assert "installing OLM" in told
     assert f"export KUBECONFIG={kubectl.kubeconfig}" in told
     assert elsewhere.ticket()["status"]["phase"] == "Booked"
+    assert "every member has the key" in told
+    images = "jsonpath={.items[*].spec.containers[*].image}"
+    members = kubectl("get", "pods", "-n", "default", "-l", "app=etcd", "-o", images)
+    assert members.split() == ["quay.io/coreos/etcd:v3.5.0"] * 3
+    paths = "jsonpath={.items[*].status.bundleLookups[*].path}"
     pulled = [
         kubectl("get", "deployment", "pilothouse-flights", "-n", "pilothouse", "-o", "jsonpath={..image}"),
         kubectl("get", "deployment", "booking-api", "-n", "airline", "-o", "jsonpath={..image}"),
         kubectl("get", "catalogsource", "pilothouse", "-n", "pilothouse", "-o", "jsonpath={..image}"),
-        kubectl("get", "installplan", "-n", "pilothouse", "-o", "jsonpath={..bundleLookups[0].path}"),
+        *sorted(kubectl("get", "installplan", "-n", "pilothouse", "-o", paths).split()),
     ]
-    names = ("pilothouse", "booking-api", "catalog", "pilothouse-flights-bundle")
+    names = ("pilothouse", "booking-api", "catalog", "pilothouse-etcd-bundle", "pilothouse-flights-bundle")
     for name, reference in zip(names, pulled, strict=True):
         assert reference.startswith(f"{elsewhere.registry}/{name}@sha256:"), pulled
 

@@ -19,7 +19,7 @@ from tests import coreos
 
 # OLM stores an unpacked bundle in one ConfigMap. operator-framework/api warns from 85 % of 1 MiB.
 SIZE_LIMIT = 0.85 * (1 << 20)
-DIGEST = re.compile(r"quay\.io/pilothouse/[a-z-]+@sha256:[0-9a-f]{64}")
+DIGEST = re.compile(r"quay\.io/(pilothouse|coreos)/[a-z0-9-]+@sha256:[0-9a-f]{64}")
 
 
 @pytest.fixture(params=list(PACKAGES.values()), ids=list(PACKAGES))
@@ -101,6 +101,9 @@ def test_is_spelt_in_ascii_and_in_the_right_case(package: Package, csv: dict[str
 
 def test_every_image_is_named_by_digest_and_listed(csv: dict[str, Any], pod: dict[str, Any]) -> None:
     images = [container["image"] for container in pod["containers"]]
+    assert all(DIGEST.fullmatch(image) for image in images)
+    variables = pod["containers"][0]["env"]
+    images += [each["value"] for each in variables if each["name"].startswith("RELATED_IMAGE_")]
     assert all(DIGEST.fullmatch(image) for image in images)
     assert {entry["image"] for entry in csv["spec"]["relatedImages"]} == set(images)
     assert csv["metadata"]["annotations"]["containerImage"] == images[0]

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from devcluster import etcd_images
 from devcluster.folders import CHECKOUT
 from devcluster.shell import ClusterError
 from release import bundle, catalog, images
@@ -41,6 +42,28 @@ def test_a_bundle_for_another_image_differs_only_in_the_image(tmp_path: Path) ->
         path: text.replace(images.released(IMAGE), OTHER) for path, text in tree(PACKAGE.bundle).items()
     }
     assert any(OTHER in text for text in tree(tmp_path / "b").values())
+
+
+def test_a_bundle_for_a_cluster_names_the_images_of_etcd_that_the_cluster_pulls(tmp_path: Path) -> None:
+    package = PACKAGES["pilothouse-etcd"]
+    released = images.related(package.config)
+    assert [*released] == [f"RELATED_IMAGE_ETCD_{each.replace('.', '_')}" for each in etcd_images.versions()]
+    tags = {old: f"quay.io/coreos/etcd:v{number}" for number, old in enumerate(released.values())}
+    bundle.substitute(package.bundle, OTHER, tmp_path / "b", tags)
+    text = "".join(tree(tmp_path / "b").values())
+    assert not any(old in text for old in tags)
+    assert all(new in text for new in tags.values())
+
+
+def test_pinned_images_of_an_operator_have_digests(tmp_path: Path) -> None:
+    config = tmp_path / "etcd"
+    (config / "manifests").mkdir(parents=True)
+    images.pin_related(config, {})
+    assert images.related(config) == {}
+    images.pin_related(config, {"RELATED_IMAGE_X": OTHER})
+    assert images.related(config) == {"RELATED_IMAGE_X": OTHER}
+    with pytest.raises(ClusterError, match="because a tag can change later"):
+        images.pin_related(config, {"RELATED_IMAGE_X": "quay.io/x:v1"})
 
 
 def test_a_catalog_for_other_images_differs_only_in_the_images(tmp_path: Path) -> None:

@@ -1,0 +1,303 @@
+"""pilothouse-etcd on the real cluster, installed by OLM, and one EtcdCluster: helpers for tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from devcluster import etcd_images
+from devcluster import target as targets
+from devcluster.cluster import Cluster
+from devcluster.folders import CHECKOUT
+from devcluster.kubectl import Kubectl, wait_until
+from devcluster.node import HOME
+from devcluster.shell import ClusterError, CommandError
+from etcd_operator.etcd import Endpoint
+from release import install, packages, publish
+from release.packages import Package, find
+from tests.etcd.history import LATE_LIMIT
+from tests.etcd.proof import Access, WriterProcess, prove, writing
+
+NAMESPACE = "pilothouse-etcd-test"
+#: The manifest that every user of etcd operators knows.
+SEED = CHECKOUT / "examples" / "etcd" / "etcdcluster.yaml"
+NAME = "example-etcd-cluster"
+SIZE = 3
+#: Seconds for a change. On a quiet machine each takes a tenth of it.
+PATIENCE = 240.0
+_SERVING = "etcd.pilothouse.dev/serving"
+#: The lines of each log that a failed test shows.
+_TAIL = "--tail=40"
+
+
+@dataclass(frozen=True)
+class Etcd:
+    """The installed operator.
+
+    Attributes:
+        kubectl: Runs kubectl against the cluster.
+        package: The package.
+        published: The images that OLM installed.
+        csv: The ClusterServiceVersion as OLM reported it.
+        node: The local cluster.
+    """
+
+    kubectl: Kubectl
+    package: Package
+    published: publish.Published
+    csv: dict[str, Any]
+    node: Cluster
+
+    def pods(self) -> list[dict[str, Any]]:
+        """Returns the operator's pods."""
+        words = ("pods", "-n", packages.NAMESPACE, "-l", self.package.selector)
+        items: list[dict[str, Any]] = self.kubectl.read(*words)["items"]
+        return items
+
+
+@contextmanager
+def installed() -> Iterator[Etcd]:
+    """Installs the operator through OLM, and creates the namespace of the tests. Deletes it afterwards.
+
+    Raises:
+        ClusterError: The operator is also installed without OLM, so that two would act on every cluster.
+    """
+    target = targets.ensure()
+    assert target.cluster
+    kubectl, package = target.kubectl, find("pilothouse-etcd")
+    plain = ("deployment", package.name, "-n", package.name, "--ignore-not-found")
+    if kubectl("get", *plain):
+        raise ClusterError(
+            f"{package.name} is also installed without OLM. Delete the namespace {package.name}."
+        )
+    etcd_images.ensure(target)
+    published = publish.publish()
+    kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", timeout=120)
+    install.subscribe(kubectl, package, published.catalog, published.operator)
+    csv = install.wait_succeeded(kubectl, package)
+    kubectl("create", "namespace", NAMESPACE)
+    kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
+    try:
+        yield Etcd(kubectl, package, published, csv, target.cluster)
+    finally:
+        kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+
+
+@dataclass(frozen=True)
+class EtcdClusterOnNode:
+    """The EtcdCluster of the seed's manifest."""
+
+    etcd: Etcd
+
+    # Objects.
+
+    def kubectl(self, *words: str, stdin: str = "", timeout: float = 60.0) -> str:
+        """Runs kubectl in the namespace of the cluster."""
+        return self.etcd.kubectl(*words, "-n", NAMESPACE, stdin=stdin, timeout=timeout)
+
+    def read(self, kind: str, name: str) -> dict[str, Any]:
+        """Returns an object of the namespace."""
+        return self.etcd.kubectl.read(kind, name, "-n", NAMESPACE)
+
+    def listed(self, kind: str) -> dict[str, dict[str, Any]]:
+        """Returns the objects of a kind that belong to the cluster, by name."""
+        found = self.etcd.kubectl.read(kind, "-n", NAMESPACE, "-l", f"etcd_cluster={NAME}")["items"]
+        return {each["metadata"]["name"]: each for each in found}
+
+    def pods(self) -> dict[str, dict[str, Any]]:
+        """Returns the pods of the members by name."""
+        return self.listed("pods")
+
+    @property
+    def resource(self) -> dict[str, Any]:
+        """The EtcdCluster, or an empty object if it does not exist."""
+        text = self.kubectl("get", "etcdcluster", NAME, "--ignore-not-found", "-o", "json")
+        found: dict[str, Any] = json.loads(text) if text.strip() else {}
+        return found
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """The status of the EtcdCluster."""
+        found: dict[str, Any] = self.resource.get("status", {})
+        return found
+
+    def condition(self, type_: str) -> dict[str, Any]:
+        """Returns a condition, or an empty object if there is none of this type."""
+        conditions = self.status.get("conditions", ())
+        return next((each for each in conditions if each["type"] == type_), {})
+
+    def endpoints(self) -> Mapping[str, Endpoint]:
+        """Returns where each member serves clients."""
+        return {name: Endpoint(pod["status"]["podIP"], "") for name, pod in self.pods().items()}
+
+    # Changes.
+
+    def create(self) -> None:
+        """Creates the EtcdCluster from the seed's manifest."""
+        self.kubectl("create", "-f", str(SEED))
+
+    def change(self, **spec: object) -> None:
+        """Changes fields of the spec."""
+        patch = json.dumps({"spec": spec})
+        self.kubectl("patch", "etcdcluster", NAME, "--type=merge", "-p", patch)
+
+    def delete(self, kind: str, *names: str) -> None:
+        """Deletes objects at the same time, without waiting until they no longer exist."""
+        self.kubectl("delete", kind, *names, "--wait=false")
+
+    def delete_cluster(self) -> None:
+        """Deletes the EtcdCluster, and waits until its pods no longer exist. The volumes stay."""
+        self.kubectl("delete", "etcdcluster", NAME, "--ignore-not-found", timeout=90)
+        self.until(lambda: not self.pods(), "the pods are deleted with the EtcdCluster")
+
+    def restore(self) -> None:
+        """Founds the cluster unless it is healthy: an earlier test may have failed."""
+        if self.resource:
+            try:
+                self.settle(seconds=60.0)
+            except ClusterError:
+                self.wipe()
+            else:
+                return
+        self.create()
+        self.settle()
+
+    def wipe(self) -> None:
+        """Deletes the EtcdCluster with all its volumes."""
+        self.delete_cluster()
+        self.kubectl("delete", "pvc", "-l", f"etcd_cluster={NAME}", timeout=90)
+
+    def evict(self, pod: str) -> None:
+        """Evicts a pod, as `kubectl drain` does: it retries while the PodDisruptionBudget forbids that."""
+        eviction = {
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": pod, "namespace": NAMESPACE},
+        }
+        path = f"/api/v1/namespaces/{NAMESPACE}/pods/{pod}/eviction"
+
+        def evicted() -> bool:
+            try:
+                self.etcd.kubectl("create", f"--raw={path}", "-f", "-", stdin=json.dumps(eviction))
+            except CommandError as error:
+                if "disruption budget" in str(error):
+                    return False
+                raise
+            return True
+
+        self.until(evicted, f"{pod} is evicted")
+
+    def kill(self, pod: str) -> None:
+        """Kills the etcd process of a pod. The host sees the processes of the node."""
+        argument = f"--name={pod}".encode()
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (process / "cmdline").read_bytes().split(b"\0")
+            except OSError:  # It has ended.
+                continue
+            if words[0].endswith(b"/etcd") and argument in words:
+                found.append(int(process.name))
+        [pid] = found
+        os.kill(pid, signal.SIGKILL)
+
+    def wipe_data(self, pod: str) -> None:
+        """Deletes all files in the volume of a member. etcd keeps those that are open."""
+        volume = self.read("pvc", pod)["spec"]["volumeName"]
+        source = self.etcd.kubectl.read("pv", volume)["spec"]
+        path = PurePosixPath((source.get("hostPath") or source["local"])["path"])
+        folder = self.etcd.node.nodes[0].folder / path.relative_to(HOME)
+        assert volume in folder.name, folder  # The name of one volume, and not a folder above it.
+        assert (folder / "data" / "member").is_dir(), folder
+        shutil.rmtree(folder / "data")
+
+    # Waits.
+
+    def until(self, condition: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
+        """Waits for a condition. A failure shows the state of the cluster."""
+        wait_until(condition, seconds, lambda: f"Not reached: {what}.\n{self.explain()}")
+
+    def settle(
+        self, size: int = SIZE, version: str = "", without: str = "", seconds: float = PATIENCE
+    ) -> None:
+        """Waits until the operator has nothing more to do, and all members serve.
+
+        Args:
+            size: The number of members.
+            version: The version of all members. Empty: any.
+            without: A member that must have been replaced. Empty: none.
+            seconds: How long to wait.
+        """
+
+        def settled() -> bool:
+            cluster, pods = self.resource, self.pods()
+            status = cluster.get("status", {})
+            conditions = {each["type"]: each["status"] for each in status.get("conditions", ())}
+            return (
+                conditions.get("Ready") == "True"
+                and status.get("observedGeneration") == cluster["metadata"]["generation"]
+                and sorted(status["members"].get("ready", ())) == sorted(pods)
+                and len(pods) == size
+                and without not in pods
+                and version in ("", status.get("currentVersion"))
+                and all(_serves(pod) for pod in pods.values())
+            )
+
+        self.until(settled, f"{size} members serve {version}".rstrip(), seconds)
+
+    # The proof.
+
+    @contextmanager
+    def under_load(self, folder: Path, *, planned: bool = False) -> Iterator[WriterProcess]:
+        """Runs the writer while the block runs, and then proves that no acknowledged write is lost.
+
+        Args:
+            folder: For the files of the writer.
+            planned: Whether no write may fail, because a quorum serves all the time. While the writer itself
+                is late, a failed write is not the fault of the cluster.
+        """
+        try:
+            address = self.read("service", f"{NAME}-client")["spec"]["clusterIP"]
+            with writing(Access.of(self.etcd.node), Endpoint(address, ""), folder) as writer:
+                writer.wait_acknowledged()
+                yield writer
+                writer.wait_acknowledged()
+            figures = prove(writer, self.endpoints(), timed=False)
+            assert not planned or not figures.failed_writes or figures.late > LATE_LIMIT, figures
+        except BaseException as error:
+            error.add_note(self.explain())
+            raise
+
+    def explain(self) -> str:
+        """Returns the objects, the Events, and the logs of the operator and the members."""
+        selector = f"etcd_cluster={NAME}"
+        views = [
+            ("get", "etcdcluster", NAME, "-n", NAMESPACE, "-o", "yaml"),
+            ("get", "pods,pvc,pdb,endpointslices", "-n", NAMESPACE, "-l", selector, "-o", "wide"),
+            ("get", "events", "-n", NAMESPACE, "--sort-by=.lastTimestamp"),
+            ("logs", f"deployment/{self.etcd.package.name}", "-n", packages.NAMESPACE, _TAIL),
+        ]
+        for pod in self.pods():
+            views += [("logs", pod, "-n", NAMESPACE, *more, _TAIL) for more in ((), ("--previous",))]
+        parts = [time.strftime("%X")]
+        for words in views:
+            try:
+                text = self.etcd.kubectl(*words).rstrip()
+            except CommandError as error:
+                text = str(error)
+            parts.append(f"$ kubectl {' '.join(words)}\n{text}")
+        return "\n".join(parts)
+
+
+def _serves(pod: dict[str, Any]) -> bool:
+    metadata, conditions = pod["metadata"], pod["status"].get("conditions", ())
+    ready = any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+    return ready and metadata["labels"].get(_SERVING) == "true" and "deletionTimestamp" not in metadata
