@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from etcd_operator.blueprint import Blueprint
 from etcd_operator.etcd import Connections
-from etcd_operator.failures import no_valid_spec, secret_unusable, unreadable_record
+from etcd_operator.failures import no_valid_spec, out_of_scope, secret_unusable, unreadable_record
 from etcd_operator.members import Members, Next
 from etcd_operator.metrics import ClusterMetrics
 from etcd_operator.model import Blocked, Decision, Record
@@ -134,6 +134,8 @@ class EtcdClusterPlay(Play[EtcdCluster, EtcdClusterStatus]):
 @task("the spec is valid")
 async def check_spec(play: EtcdClusterPlay) -> None:
     """Decides which spec is in force: the last valid one while the object's own has a mistake."""
+    if not play.settings.serves(play.object):
+        raise out_of_scope()
     play.verdict = judge(play.object, play.recorded)
     if play.verdict.desired is None:
         raise no_valid_spec(play.verdict.mistakes)

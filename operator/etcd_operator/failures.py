@@ -5,14 +5,19 @@ from collections.abc import Iterable
 from etcd_operator.certificates import Certificates
 from etcd_operator.mistakes import Mistake
 from etcd_operator.records import UnreadableRecord
-from pilothouse import TaskFailed
+from etcd_operator.settings import SCOPE
+from pilothouse import TaskFailed, Waiting
 
 INVALID_SPEC = "InvalidSpec"
 UNREADABLE_RECORD = "UnreadableRecord"
 SECRET_UNUSABLE = "SecretUnusable"  # noqa: S105 - a reason
 
+OUT_OF_SCOPE = "OutOfScope"
+
 # Seconds until Secrets are read again. The operator may not watch Secrets.
 SECRET_SECONDS = 15.0
+# Seconds. A watch reports a change of the annotation.
+_NEVER = 3600.0
 
 
 def invalid_spec(mistakes: Iterable[Mistake]) -> str:
@@ -35,3 +40,12 @@ def secret_unusable(tls: Certificates) -> TaskFailed:
     """Returns the failure for Secrets with mistakes, before there is anything that runs without them."""
     message = " ".join(each.message for each in tls.mistakes)
     return TaskFailed(SECRET_UNUSABLE, message, retry_after=SECRET_SECONDS)
+
+
+def out_of_scope() -> Waiting:
+    """Returns the wait of a cluster that is left to another operator, until its annotation changes."""
+    message = (
+        f"The annotation {SCOPE} is clusterwide, and this operator watches only some namespaces. Remove the "
+        "annotation, or install the operator for all namespaces."
+    )
+    return Waiting(OUT_OF_SCOPE, message, fallback=_NEVER)

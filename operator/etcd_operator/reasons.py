@@ -81,6 +81,8 @@ _FAILURES = {
     "field to set.",
     "VolumeNotResized": "The API server refused to resize a volume. If its StorageClass does not allow it, "
     "set the size in the spec back. The operator retries every minute.",
+    "OutOfScope": "The annotation `etcd.database.coreos.com/scope` is `clusterwide`, and this operator "
+    "watches only some namespaces. It leaves the cluster to an operator for all namespaces.",
     "UnreadableRecord": "`status.record` was edited and cannot be read. The operator changes nothing.",
 }
 

@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from etcd_operator.shape import image_of
-from etcd_operator.types import DEFAULT_REPOSITORY, EtcdClusterSpec
+from etcd_operator.types import DEFAULT_REPOSITORY, GROUP, EtcdCluster, EtcdClusterSpec
 from pilothouse import Environment
 
 _IMAGE = "RELATED_IMAGE_ETCD_"
+SCOPE = f"{GROUP}/scope"
+"""The annotation of the coreos operator that leaves a cluster to an operator for all namespaces."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,8 @@ class EtcdSettings:
     # RELATED_IMAGE_ETCD_3_6_14: The image of etcd 3.6.14 for clusters without `spec.repository`, for example
     # with a digest. Each version has its own variable. OLM sets them, so they have no flags.
     images: Mapping[str, str] = field(default_factory=dict)
+    # WATCH_NAMESPACE is a setting of every operator. Here it also decides which clusters are served.
+    namespaces: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, variables: Mapping[str, str]) -> "EtcdSettings":
@@ -39,7 +43,16 @@ class EtcdSettings:
                 for name, image in variables.items()
                 if name.startswith(_IMAGE) and image
             },
+            namespaces=env.namespaces("WATCH_NAMESPACE"),
         )
+
+    def serves(self, cluster: EtcdCluster) -> bool:
+        """Returns whether this operator serves a cluster.
+
+        In the coreos operator, the annotation `scope` with the value `clusterwide` leaves a cluster to an
+        operator for all namespaces. Here an operator for all namespaces serves every cluster.
+        """
+        return not self.namespaces or cluster.metadata.annotations.get(SCOPE) != "clusterwide"
 
     def image(self, spec: EtcdClusterSpec, version: str) -> str:
         """Returns the image of a version of etcd.

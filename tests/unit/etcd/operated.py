@@ -19,6 +19,7 @@ from tests.unit.operators import operating
 VERSIONS = ("3.5.33", "3.6.14", "3.7.3")
 IMAGES = {f"quay.io/coreos/etcd:v{version}": version for version in VERSIONS}
 KEY = ObjectKey("default", "example")
+SETTINGS = EtcdSettings()
 CLUSTERS: Resource[Any] = ETCD_CLUSTER.resource
 
 
@@ -111,7 +112,7 @@ class Operated:
 
 @asynccontextmanager
 async def operated(
-    api: ModelApi, *, operator: bool = True, default_class: bool = True
+    api: ModelApi, *, operator: bool = True, default_class: bool = True, settings: EtcdSettings = SETTINGS
 ) -> AsyncIterator[Operated]:
     """Runs the nodes, and the operator if asked for, within the block."""
     world = EtcdWorld(IMAGES, ["node-1", "node-2", "node-3"])
@@ -120,6 +121,6 @@ async def operated(
         if not operator:
             yield Operated(api, world)
             return
-        watch = etcd_watch(world.connections(), EtcdSettings())
+        watch = etcd_watch(world.connections(), settings)
         async with operating(api.another_client(), watch, name="pilothouse-etcd"):
             yield Operated(api, world)

@@ -9,6 +9,7 @@ import pytest
 from etcd_operator import members, metrics
 from etcd_operator.etcd import Etcd
 from etcd_operator.old_logs import renew_logs
+from etcd_operator.settings import EtcdSettings
 from pilothouse import SECRET
 from pilothouse.controller.events import EVENT
 from pilothouse.kube import ObjectKey
@@ -247,6 +248,23 @@ async def test_a_paused_cluster_is_left_alone(model: ModelApi) -> None:
         cluster.apply(paused=False)
         await cluster.settled()
         assert len(cluster.pods) == 5
+
+
+@pytest.mark.parametrize("namespaces", [(), ("default",)])
+async def test_a_cluster_with_the_clusterwide_scope_needs_an_operator_for_all_namespaces(
+    model: ModelApi, namespaces: tuple[str, ...]
+) -> None:
+    async with operated(model, settings=EtcdSettings(namespaces=namespaces)) as cluster:
+        scope = {"etcd.database.coreos.com/scope": "clusterwide"}
+        model.put(CLUSTERS, KEY.name, metadata={"annotations": scope}, spec={"size": 1, "version": "3.6.14"})
+        if not namespaces:
+            await cluster.settled()
+            return
+        await asyncio.sleep(30)
+        assert cluster.condition("Ready")["reason"] == "OutOfScope"
+        assert (cluster.pods, cluster.claims) == ([], [])
+        model.put(CLUSTERS, KEY.name, metadata={"annotations": {"etcd.database.coreos.com/scope": ""}})
+        await cluster.settled()
 
 
 async def test_nothing_is_founded_over_the_objects_of_another_operator(model: ModelApi) -> None:
