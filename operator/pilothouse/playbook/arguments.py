@@ -11,6 +11,7 @@ from typing import Any
 from pilothouse.api import Kind
 from pilothouse.kube import ObjectKey, Resource, can_be_name
 from pilothouse.playbook.awaited import PlaybookError
+from pilothouse.telemetry import redacted
 
 # metav1.Condition: the patterns and the lengths of the reason and the type.
 REASON = re.compile("[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?", re.ASCII)
@@ -34,6 +35,8 @@ def shown(value: object) -> str:
     if isinstance(value, int) and value.bit_length() <= 64:
         return repr(value)
     if isinstance(value, str):
+        # Redact before truncating: a part of a secret value would not be recognized.
+        value = redacted(value)
         text = repr(value[:_SHOWN_LENGTH])
         return f"{text}..." if len(value) > _SHOWN_LENGTH else text
     if isinstance(value, type):

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from pilothouse.controller import SyncError
 from pilothouse.kube import Conflict
 from pilothouse.kube.patches import on_unawaited
+from pilothouse.telemetry import redacted
 
 C = TypeVar("C", bound=type)
 R = TypeVar("R")
@@ -194,7 +195,7 @@ def require_truth(value: object, what: str) -> bool:
         raise PlaybookError(f"{what} is the function {name}, which is always true. Call it: `{name}(...)`")
     if isinstance(value, str | bytes):
         raise PlaybookError(
-            f"{what} is the text {reprlib.repr(value)}, which is true unless it is empty. Write a "
+            f"{what} is the text {_quoted(value)}, which is true unless it is empty. Write a "
             "comparison, whose result is True or False."
         )
     if isinstance(value, Iterator | AsyncIterator):
@@ -205,6 +206,13 @@ def require_truth(value: object, what: str) -> bool:
             "`bool(...)`."
         )
     return bool(value)
+
+
+def _quoted(text: str | bytes) -> str:
+    """Returns a text for an error, redacted before it is shortened, because it may be a secret value."""
+    if isinstance(text, bytes):
+        return reprlib.repr(redacted(text.decode(errors="replace")).encode())
+    return reprlib.repr(redacted(text))
 
 
 def require_function(effect: object, what: str) -> None:

@@ -19,7 +19,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from functools import lru_cache
 from typing import TypeAlias
-from urllib.parse import quote
+
+from pilothouse.telemetry.encodings import MARKS, PIECE_LENGTH, anchor, encoded, is_plain
 
 HIDDEN = "(hidden)"
 
@@ -39,6 +40,10 @@ _QUOTED_LENGTH = 3
 _LINE_LENGTH = 16
 # These values are not secret, and hiding them would make messages unreadable.
 _PLAIN_WORDS = frozenset(("", "true", "false", "yes", "no", "on", "off", "null", "none", "default"))
+# The beginning of a word, also after an escaped character: "\\nhunter2", "%20hunter2".
+_BEFORE_WORD = r"(?:(?<![^\W_])|(?<=\\[abefnrtv0NLP])|(?<=\\u....)|(?<=\\x..)|(?<=%[0-9A-Fa-f]{2}))"
+# Longer values are not hidden as hex or as numbers.
+_NUMBERS_LENGTH = 256
 _SHORT_WORD = re.compile(r"[\"'`]?[a-z]+[\"'`]?")
 _URL_PASSWORD = re.compile(r"(?<=://)[^/\s@\"'<>]+@")
 
@@ -207,17 +212,37 @@ def without_values(text: str, values: Values) -> str:
 
 
 def forms_of(value: Value) -> Iterator[str]:
-    """Yields the forms in which a text may contain a value: plain, base64, escaped or in part."""
+    """Yields the forms in which a text may contain a value: plain, in part, or as base64, hex or numbers.
+
+    The forms that quoting and escaping produce are found by `_without`.
+    """
     raw = value if isinstance(value, bytes) else value.encode(errors="replace")
-    for encoded in (base64.b64encode(raw), base64.urlsafe_b64encode(raw)):
-        if len(raw) >= _QUOTED_LENGTH:
-            yield encoded.decode().rstrip("=")
+    if len(raw) >= _QUOTED_LENGTH:
+        yield from _binary(raw)
     try:
         text = raw.decode()
     except UnicodeDecodeError:
         return
     for part in _parts(text):
-        yield from _escaped(part)
+        yield from _quoted(part)
+
+
+def _binary(raw: bytes) -> Iterator[str]:
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        yield encode(raw).decode().rstrip("=")
+        # A longer text, such as "user:password", may be encoded as a whole. The value then begins at one of
+        # three offsets, and its first and last characters also depend on the text around it.
+        for offset in range(3):
+            inner = encode(bytes(offset) + raw).decode().rstrip("=")
+            part = inner[(0, 2, 3)[offset] : (len(raw) + offset) * 8 // 6]
+            if len(part) >= _WORD_LENGTH:
+                yield part
+    if len(raw) <= _NUMBERS_LENGTH:
+        yield raw.hex()
+        yield raw.hex().upper()
+        # A slice of bytes in Go, and a list of them in Python or JSON.
+        for separator in (" ", ", ", ","):
+            yield separator.join(map(str, raw))
 
 
 def _parts(text: str) -> Iterator[str]:
@@ -245,29 +270,36 @@ def _leaves(value: object) -> Iterator[str]:
             yield from _leaves(each)
 
 
-def _escaped(text: str) -> Iterator[str]:
+def _quoted(text: str) -> Iterator[str]:
     if text.lower() in _PLAIN_WORDS:
         return
     if len(text) < _QUOTED_LENGTH:
         yield from (f"{mark}{text}{mark}" for mark in "\"'`")
         return
     yield text
-    if not text.isalnum() or not text.isascii():
-        yield json.dumps(text)[1:-1]
-        yield json.dumps(text, ensure_ascii=False)[1:-1]
-        yield json.dumps(json.dumps(text))[3:-3]
-        yield repr(text)[1:-1]
-        yield quote(text, safe="")
 
 
 def _without(text: str, forms: Iterable[str]) -> str:
+    may_be_encoded = MARKS.search(text) is not None
     for form in forms:
-        if form not in text:
-            continue
-        text = text.replace(form, HIDDEN) if len(form) >= _WORD_LENGTH else _word(form).sub(HIDDEN, text)
+        if form in text:
+            text = text.replace(form, HIDDEN) if len(form) >= _WORD_LENGTH else _word(form).sub(HIDDEN, text)
+        if may_be_encoded and not is_plain(form):
+            text = _without_encoded(text, form)
+    return text
+
+
+def _without_encoded(text: str, form: str) -> str:
+    for at in range(0, len(form), PIECE_LENGTH):
+        piece = form[at : at + PIECE_LENGTH]
+        # Patterns are slow to compile and to search. Few texts contain the anchor.
+        if anchor(piece) in text:
+            text = _word(piece).sub(HIDDEN, text)
     return text
 
 
 @lru_cache(maxsize=256)
 def _word(form: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<![^\W_]){re.escape(form)}(?![^\W_])")
+    """Returns the pattern of a form and its encoded forms; a short one only as a whole word."""
+    pattern = encoded(form)
+    return re.compile(pattern if len(form) >= _WORD_LENGTH else f"{_BEFORE_WORD}(?:{pattern})(?![^\\W_])")

@@ -8,7 +8,9 @@ import pytest
 
 from pilothouse.kube import ObjectKey, ObjectMeta
 from pilothouse.playbook import Plan, Play, Playbook, task
+from pilothouse.playbook.arguments import require_reason
 from pilothouse.playbook.awaited import PlaybookError, require_truth
+from pilothouse.telemetry import HIDDEN, hiding
 from pilothouse.testing import ModelApi
 from pilothouse.views.rollouts import Rollout
 from tests.unit.playbook.configured import TicketPlay, operator, playbook, ready
@@ -100,6 +102,16 @@ async def test_a_long_text_is_shortened() -> None:
     with pytest.raises(PlaybookError) as caught:
         require_truth("x" * 100_000, "it")
     assert len(str(caught.value)) < 200
+
+
+async def test_a_secret_value_is_hidden_before_the_text_is_shortened() -> None:
+    value = "hunt&r2<9>-" * 10
+    with hiding(lambda: [value]):
+        for quote in (lambda: require_truth(value, "it"), lambda: require_reason(value, "it")):
+            with pytest.raises(PlaybookError) as caught:
+                quote()
+            assert "hunt" not in str(caught.value)
+            assert HIDDEN in str(caught.value)
 
 
 async def test_a_trigger_that_is_true_by_mistake_fails_the_plan() -> None:

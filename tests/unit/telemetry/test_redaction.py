@@ -2,17 +2,21 @@
 
 import asyncio
 import base64
+import html
 import json
 import logging
+import re
+import shlex
 import threading
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pilothouse.packaging.documents import dump
 from pilothouse.telemetry import (
     HIDDEN,
     configure,
@@ -23,9 +27,48 @@ from pilothouse.telemetry import (
     log_defect,
     object_context,
     redacted,
+    redaction,
 )
 
 log = logging.getLogger("pilothouse.test")
+
+
+def _go_json(value: str) -> str:
+    """What encoding/json writes: without HTML, and without the line separators of JavaScript."""
+    escaped = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(escaped.get(each, each) for each in text)
+
+
+def _go_quoted(value: str) -> str:
+    """What strconv.Quote writes."""
+    escapes = {
+        "\a": "a",
+        "\b": "b",
+        "\f": "f",
+        "\n": "n",
+        "\r": "r",
+        "\t": "t",
+        "\v": "v",
+        '"': '"',
+        "\\": "\\",
+    }
+    return f'"{"".join(_go_escape(each, escapes) for each in value)}"'
+
+
+def _go_escape(each: str, escapes: dict[str, str]) -> str:
+    if each in escapes:
+        return f"\\{escapes[each]}"
+    if each.isprintable():
+        return each
+    point = ord(each)
+    return f"\\x{point:02x}" if point < 0x80 else f"\\u{point:04x}" if point < 0x10000 else f"\\U{point:08x}"
+
+
+def _lower(text: str) -> str:
+    """Writes the percent escapes in lower case."""
+    return re.sub("%..", lambda match: match[0].lower(), text)
+
 
 KEY = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\n-----END PRIVATE KEY-----\n"
 QUOTES: dict[str, Callable[[str], str]] = {
@@ -34,7 +77,25 @@ QUOTES: dict[str, Callable[[str], str]] = {
     "json": json.dumps,
     "json in json": lambda value: json.dumps(json.dumps({"a": value})),
     "python": repr,
+    "go json": _go_json,
+    "go json in a go string": lambda value: _go_quoted(_go_json(value)),
+    "go json in json": lambda value: _go_json(_go_json(value)),
+    "go string": _go_quoted,
+    "go string in json": lambda value: _go_json(_go_quoted(value)),
+    "python ascii": ascii,
+    "python in json": lambda value: json.dumps(repr(value)),
+    "html": html.escape,
+    "shell": shlex.quote,
     "url": lambda value: quote(value, safe=""),
+    "url path": quote,
+    "url of go": lambda value: quote(value, safe="$&+,;=:@"),
+    "url in lower case": lambda value: _lower(quote(value, safe="")),
+    "url query": quote_plus,
+    "url query in lower case": lambda value: _lower(quote_plus(value)),
+    "url in a url": lambda value: quote(quote(value, safe=""), safe=""),
+    "hex": lambda value: value.encode().hex(),
+    "numbers of go": lambda value: " ".join(map(str, value.encode())),
+    "numbers of python": lambda value: str(list(value.encode())),
     "base64": lambda value: base64.b64encode(value.encode()).decode(),
     "base64 for URLs": lambda value: base64.urlsafe_b64encode(value.encode()).decode(),
 }
@@ -44,6 +105,7 @@ secrets = st.text(st.characters(codec="utf-8"), min_size=3).filter(
 
 
 @pytest.mark.parametrize("how", QUOTES)
+@settings(max_examples=40)
 @given(value=secrets)
 def test_no_form_of_a_value_is_shown(how: str, value: str) -> None:
     form = QUOTES[how](value)
@@ -52,6 +114,61 @@ def test_no_form_of_a_value_is_shown(how: str, value: str) -> None:
         shown = redacted(f"refused: <{form}>, sorry")
         assert form not in shown.replace(HIDDEN, "")
         assert shown.startswith("refused: <") or value in "refused"
+
+
+REALISTIC = [
+    "hunt&r2<9>",
+    "Server=db;User=app;Password=hunt&r2<9>;Pooling=true",
+    "p%w+d/1=2",
+    "a\\b\"c'd`e\n f",
+    "caf\xe9 \U0001f600 \u2028x",
+    "C:\\new\\\\t",
+    "&<>&<>!!",
+    "tok  +en$&1",
+]
+
+
+@pytest.mark.parametrize("value", REALISTIC)
+@pytest.mark.parametrize("how", QUOTES)
+def test_no_form_of_a_realistic_value_is_shown(how: str, value: str) -> None:
+    form = QUOTES[how](value)
+    with object_context("Site", "default", ""):
+        hide(lambda: [value])
+        shown = redacted(f"Invalid value: {form}: field is immutable")
+    assert shown.startswith("Invalid value: ")
+    assert shown.endswith(": field is immutable")
+    rest = shown.removeprefix("Invalid value: ").removesuffix(": field is immutable")
+    # Quotes, padding and the document around the value may be left.
+    rest = rest.removeprefix(r'"{\"a\": \"')
+    assert re.sub(r"[\\\"'=\[\]\s.|>{}-]", "", rest) == HIDDEN
+
+
+@pytest.mark.parametrize("user", ["u", "us", "use", "user"])
+def test_a_value_inside_a_longer_base64_text_is_hidden(user: str) -> None:
+    auth = base64.b64encode(f"{user}:hunt&r2<9>?~:x".encode()).decode()
+    with object_context("Site", "default", ""):
+        hide(lambda: ["hunt&r2<9>?~"])
+        shown = redacted(f"Authorization: Basic {auth}")
+    assert HIDDEN in shown
+    assert not set(zip(*(shown[at:] for at in range(6)), strict=False)) & set(
+        zip(*(base64.b64encode(b"hunt&r2<9>?~").decode()[at:] for at in range(6)), strict=False)
+    )
+
+
+@pytest.mark.parametrize("value", REALISTIC)
+def test_no_form_in_yaml_is_shown(value: str) -> None:
+    text = dump({"a": value, "b": f"long {'words ' * 10}{value}"})
+    with object_context("Site", "default", ""):
+        hide(lambda: [value])
+        assert redacted(text).count(HIDDEN) == 2
+
+
+def test_a_text_without_a_value_compiles_no_pattern(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redaction, "_word", None)
+    with object_context("Site", "default", ""):
+        hide(lambda: [KEY, *REALISTIC[:2], "hunter2"])
+        text = 'Job.batch "j" is invalid: spec: field is "immutable" & \\u003cfixed\\u003e'
+        assert redacted(text) == text
 
 
 @pytest.mark.parametrize(
