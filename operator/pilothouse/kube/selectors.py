@@ -1,9 +1,9 @@
 """Label and field selectors, evaluated as in the API server."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from pilothouse.kube.errors import BadRequest
 
@@ -15,6 +15,20 @@ _PAIRS = re.compile(r"^\s*([^\s!=]+)\s*(==|=|!=)\s*([^\s!=()]*)\s*$")
 _BOUNDS = re.compile(r"^\s*([^\s!=<>]+)\s*([<>])\s*(-?[0-9]+)\s*$")
 _NAMES = re.compile(r"^\s*(!?)\s*([^\s!=<>(),]+)\s*$")
 _COMMAS = re.compile(r",(?![^(]*\))")
+
+
+class _Requirement(NamedTuple):
+    """One part of a selector. A selector matches if all parts do.
+
+    Attributes:
+        name: The label or the field.
+        operator: in, notin, exists, absent, > or <.
+        values: The values to compare with.
+    """
+
+    name: str
+    operator: str
+    values: frozenset[str] = frozenset()
 
 
 @lru_cache(maxsize=256)
@@ -29,8 +43,8 @@ def matcher(label_selector: str, field_selector: str) -> Matches:
     Raises:
         BadRequest: A selector cannot be parsed.
     """
-    labels = [_label_rule(part) for part in _COMMAS.split(label_selector) if part.strip()]
-    fields = [_field_rule(part) for part in field_selector.split(",") if part.strip()]
+    labels = [_rule(each, lambda labels, name: labels.get(name)) for each in _label_parts(label_selector)]
+    fields = [_rule(each, _field) for each in _field_parts(field_selector)]
 
     def matches(obj: Mapping[str, Any]) -> bool:
         own = obj["metadata"].get("labels") or {}
@@ -39,37 +53,88 @@ def matcher(label_selector: str, field_selector: str) -> Matches:
     return matches
 
 
-def _label_rule(text: str) -> Matches:
+def exclude_each_other(one: tuple[str, str], other: tuple[str, str]) -> bool:
+    """Returns whether no object can match two pairs of a label selector and a field selector.
+
+    Raises:
+        BadRequest: A selector cannot be parsed.
+    """
+    labels = [*_label_parts(one[0]), *_label_parts(other[0])]
+    fields = [*_field_parts(one[1]), *_field_parts(other[1])]
+    return any(_contradict(parts) for parts in (*_by_name(labels), *_by_name(fields)))
+
+
+def _by_name(requirements: Iterable[_Requirement]) -> Iterable[list[_Requirement]]:
+    found: dict[str, list[_Requirement]] = {}
+    for each in requirements:
+        found.setdefault(each.name, []).append(each)
+    return found.values()
+
+
+def _contradict(requirements: Sequence[_Requirement]) -> bool:
+    """Returns whether no value of one label or field fulfils all requirements."""
+    if any(each.operator == "absent" for each in requirements):
+        return any(each.operator not in ("absent", "notin") for each in requirements)
+    listed = [each.values for each in requirements if each.operator == "in"]
+    if listed:
+        # Only these values are possible, and each requirement can be checked.
+        name, rules = requirements[0].name, [_rule(each, dict.get) for each in requirements]
+        return not any(all(rule({name: value}) for rule in rules) for value in listed[0])
+    above = [int(value) for each in requirements if each.operator == ">" for value in each.values]
+    below = [int(value) for each in requirements if each.operator == "<" for value in each.values]
+    return bool(above and below) and max(above) + 1 >= min(below)
+
+
+def _label_parts(selector: str) -> list[_Requirement]:
+    return [_label_requirement(part) for part in _COMMAS.split(selector) if part.strip()]
+
+
+def _field_parts(selector: str) -> list[_Requirement]:
+    return [_field_requirement(part) for part in selector.split(",") if part.strip()]
+
+
+def _label_requirement(text: str) -> _Requirement:
     if found := _SETS.match(text):
-        name, word, values = found[1], found[2], {value.strip() for value in found[3].split(",")}
-        return lambda labels: (labels.get(name) in values) == (word == "in")
+        return _Requirement(found[1], found[2], frozenset(value.strip() for value in found[3].split(",")))
     if found := _PAIRS.match(text):
-        return _equality(found[1], found[2], found[3], lambda labels, name: labels.get(name))
+        return _equality(found)
     if found := _BOUNDS.match(text):
-        return _bound(found[1], found[2], int(found[3]))
+        return _Requirement(found[1], found[2], frozenset((found[3],)))
     if found := _NAMES.match(text):
-        name, wanted = found[2], not found[1]
-        return lambda labels: (name in labels) == wanted
+        return _Requirement(found[2], "absent" if found[1] else "exists")
     raise BadRequest(400, "BadRequest", f"unable to parse requirement: {text!r}")
 
 
-def _field_rule(text: str) -> Matches:
+def _field_requirement(text: str) -> _Requirement:
     found = _PAIRS.match(text)
     if not found:
         raise BadRequest(400, "BadRequest", f"invalid selector: {text!r}; can't understand {text!r}")
-    return _equality(found[1], found[2], found[3], _field)
+    return _equality(found)
 
 
-def _equality(name: str, operator: str, value: str, read: Callable[[Any, str], Any]) -> Matches:
-    return lambda source: (read(source, name) == value) == (operator != "!=")
+def _equality(found: re.Match[str]) -> _Requirement:
+    return _Requirement(found[1], "notin" if found[2] == "!=" else "in", frozenset((found[3],)))
 
 
-def _bound(name: str, operator: str, value: int) -> Matches:
+def _rule(requirement: _Requirement, read: Callable[[Any, str], Any]) -> Matches:
+    """Returns a function that returns whether a source of values fulfils a requirement."""
+    name, operator, values = requirement
+    match operator:
+        case "in":
+            return lambda source: read(source, name) in values
+        case "notin":
+            return lambda source: read(source, name) not in values
+        case "exists":
+            return lambda source: name in source
+        case "absent":
+            return lambda source: name not in source
+    (bound,) = map(int, values)
+
     def within(labels: Mapping[str, Any]) -> bool:
         held = labels.get(name, "")
         if not re.fullmatch(r"-?[0-9]+", held):
             return False
-        return int(held) > value if operator == ">" else int(held) < value
+        return int(held) > bound if operator == ">" else int(held) < bound
 
     return within
 

@@ -129,6 +129,8 @@ class Contention:
     def status_corrected(self, aspect: str, key: ObjectKey, what: str, fields: str) -> None:
         """Counts a correction of a status that another client has overwritten.
 
+        The message of the fight does not name the other client.
+
         Args:
             aspect: The kind and the subresource.
             key: The object.
@@ -138,9 +140,8 @@ class Contention:
         self._count(
             aspect,
             key,
-            f"Another client keeps changing {fields} of {what}, which this operator writes. The operator now "
-            "restores it only with growing pauses. Stop the other client, or let it write other fields and "
-            "condition types.",
+            f"keeps changing {fields} of {what}, which this operator writes. The operator now restores it "
+            "only with growing pauses.",
         )
 
     def recreated(self, aspect: str, key: ObjectKey, what: str) -> None:

@@ -128,24 +128,25 @@ class StatusRivals:
         fight = self._contention.state(self._aspect, key)
         if fight is None or not fight.report:
             return
-        message = f"{fight.message} {await self._rivals(key)}"
+        message = await self._explained(key, fight.message)
         log.warning("%s", message)
         self._announcer.warn(obj.metadata, TaskFailed(STATUS_CONTENDED, message))
 
-    async def _rivals(self, key: ObjectKey) -> str:
-        """Names the other field managers of a status."""
+    async def _explained(self, key: ObjectKey, fight: str) -> str:
+        """Returns a sentence with the other field managers of a status, and what to do about them."""
+        stop = "Stop the other client, or let it write other fields and condition types."
         try:
             live: Unstructured = await self._api.get(self._raw, key)
         except KubeError as error:
-            return f"The other field managers could not be read: {error}."
+            return f"Another client {fight} {stop} The other field managers could not be read: {error}."
         entries = live.content.get("metadata", {}).get("managedFields", ())
         names = {each.get("manager", "") for each in entries if each.get("subresource") == "status"}
         rivals = sorted(filter(None, names - {self._manager}))
         if rivals:
-            return f"Other field managers of its status: {', '.join(rivals)}."
+            return f"The field manager {', '.join(rivals)} {fight} {stop}"
         return (
-            "No other field manager has written the status, so the other client uses the operator's own "
-            "name: it is another watch of the kind, or a second installation of the operator."
+            f"Another watch or task of this operator, or a second installation of it, {fight} It writes as "
+            f"the field manager {self._manager}, too. Let only one of them write the status."
         )
 
 

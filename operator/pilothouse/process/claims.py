@@ -3,6 +3,9 @@
 from collections.abc import Collection
 from typing import NamedTuple
 
+from pilothouse.kube import BadRequest
+from pilothouse.kube.selectors import exclude_each_other
+
 
 class Claim(NamedTuple):
     """The objects of a watch, and the fields that it writes in them.
@@ -26,12 +29,11 @@ class Claim(NamedTuple):
     finalizers: frozenset[str]
 
     def overlaps(self, other: "Claim") -> bool:
-        """Returns whether both select the same objects. Different selectors are assumed not to."""
+        """Returns whether an object may exist that both select."""
         return (
             self.resource == other.resource
             and not (self.namespaces and other.namespaces and self.namespaces.isdisjoint(other.namespaces))
-            and _include(self.label_selector, other.label_selector)
-            and _include(self.field_selector, other.field_selector)
+            and not _exclude_each_other(self, other)
         )
 
 
@@ -48,19 +50,29 @@ def require_unclaimed(claim: Claim, others: Collection[Claim]) -> None:
     for other in others:
         if not claim.overlaps(other):
             continue
-        both = f"the watches {other.name!r} and {claim.name!r} of {claim.resource} select the same objects"
+        both = (
+            f"the watches {other.name!r} and {claim.name!r} of {claim.resource} may select the same objects"
+        )
         if claim.writes_status and other.writes_status:
             raise ValueError(
                 f"{both} and would overwrite each other's status, including the condition Ready. Merge the "
-                "watches, give them selectors that exclude each other, or let one report only Events: "
+                "watches, give them selectors that exclude each other (app=a and app!=a), or let one report "
+                "only Events: "
                 "Watch(..., writes_status=False)"
             )
         if shared := sorted(claim.finalizers & other.finalizers):
             raise ValueError(
                 f"{both} and have the same finalizer {shared[0]}. The object would be deleted after the "
-                "first cleanup, before the other one has run. Give each playbook a finalizer of its own"
+                "first cleanup, before the other one has finished. Give each playbook a finalizer of its "
+                "own, or give the watches selectors that exclude each other (app=a and app!=a)"
             )
 
 
-def _include(one: str, other: str) -> bool:
-    return one == other or not one or not other
+def _exclude_each_other(one: Claim, other: Claim) -> bool:
+    """Returns whether no object can match the selectors of both."""
+    try:
+        return exclude_each_other(
+            (one.label_selector, one.field_selector), (other.label_selector, other.field_selector)
+        )
+    except BadRequest:
+        return False  # The API server will refuse the selector.

@@ -57,6 +57,10 @@ def events(api: ModelApi) -> list[tuple[str, str]]:
         ({}, {}),
         ({}, {"selector": "color=red"}),
         ({"selector": "color=red"}, {"selector": "color=red"}),
+        ({"selector": "color=red"}, {"selector": "color in (red,blue)"}),
+        ({"selector": "color=red"}, {"selector": "size=big"}),
+        ({"selector": "color!=red"}, {"selector": "!color"}),
+        ({"selector": "cores>4"}, {"selector": "cores<6"}),
         ({"namespaces": ["a", "b"]}, {"namespaces": ["b"]}),
         ({"namespaces": ["a"]}, {"field_selector": "metadata.name=web"}),
     ],
@@ -65,7 +69,7 @@ async def test_two_watches_that_write_the_status_of_the_same_objects_are_refused
     api: ModelApi, one: dict[str, Any], other: dict[str, Any]
 ) -> None:
     with pytest.raises(
-        PlaybookError, match=r"'one' and 'two' of tickets.tests.dev select the same objects and"
+        PlaybookError, match=r"'one' and 'two' of tickets.tests.dev may select the same objects and"
     ):
         manager_of(api, noting("one", **one), noting("two", **other))
     manager_of(api, noting("one", **one), noting("two", **other, writes_status=False))
@@ -75,33 +79,50 @@ async def test_two_watches_that_write_the_status_of_the_same_objects_are_refused
     ("one", "other"),
     [
         ({"selector": "color=red"}, {"selector": "color!=red"}),
+        ({"selector": "color=red"}, {"selector": "size=big,color in (green,blue)"}),
+        ({"selector": "color in (red,green),color!=red"}, {"selector": "color notin (green)"}),
+        ({"selector": "color"}, {"selector": "!color"}),
+        ({"selector": "cores>4"}, {"selector": "cores<5"}),
+        ({"selector": "cores=4"}, {"selector": "cores>4"}),
         ({"field_selector": "metadata.name=a"}, {"field_selector": "metadata.name=b"}),
         ({"namespaces": ["a"]}, {"namespaces": ["b"]}),
     ],
 )
-async def test_two_watches_that_may_select_different_objects_are_accepted(
+async def test_two_watches_that_select_different_objects_are_accepted(
     api: ModelApi, one: dict[str, Any], other: dict[str, Any]
 ) -> None:
     manager_of(api, noting("one", **one), noting("two", **other))
+    manager_of(api, cleaning("one", **one), cleaning("two", ["tests.dev/one"], **other))
+
+
+def cleaning(name: str, retired: Sequence[str] = (), **options: Any) -> Watch:
+    book: Playbook[Any] = Playbook(
+        Play, tasks=[], cleanup=[clean], finalizer=f"tests.dev/{name}", retired_finalizers=retired
+    )
+    return Watch(TICKET, book, name=name, writes_status=False, **options)
+
+
+@pytest.mark.parametrize("other", ["", "color=red", "color in (red,blue)", "size=big", "color!=blue"])
+async def test_one_finalizer_in_watches_that_may_select_one_object_is_refused(
+    api: ModelApi, other: str
+) -> None:
+    with pytest.raises(PlaybookError, match=r"have the same finalizer tests\.dev/one"):
+        manager_of(
+            api, cleaning("one", selector="color=red"), cleaning("two", ["tests.dev/one"], selector=other)
+        )
 
 
 async def test_two_watches_with_one_finalizer_are_refused(api: ModelApi) -> None:
-    def cleaning(name: str, retired: Sequence[str] = ()) -> Watch:
-        book: Playbook[Any] = Playbook(
-            Play, tasks=[], cleanup=[clean], finalizer=f"tests.dev/{name}", retired_finalizers=retired
-        )
-        return Watch(TICKET, book, name=name, writes_status=False)
-
     manager_of(api, cleaning("one"), cleaning("two"))
     with pytest.raises(PlaybookError, match=r"have the same finalizer tests\.dev/one"):
         manager_of(api, cleaning("one"), cleaning("two", ["tests.dev/one"]))
 
 
-async def test_two_watches_that_turn_out_to_select_one_object_are_damped_and_reported(
+async def test_two_installations_that_write_the_status_of_one_object_are_damped_and_reported(
     api: ModelApi, caplog: pytest.LogCaptureFixture
 ) -> None:
-    api.put(TICKET, "web", metadata={"labels": {"a": "1", "b": "1"}})
-    async with operating(api, noting("one", selector="a=1"), noting("two", selector="b=1")):
+    api.put(TICKET, "web")
+    async with operating(api, noting("one")), operating(api, noting("two")):
         await asyncio.sleep(60)
         assert status_writes(api) < 40
         before = status_writes(api)
@@ -109,7 +130,8 @@ async def test_two_watches_that_turn_out_to_select_one_object_are_damped_and_rep
         assert status_writes(api) - before < 60, "a write a minute in the long run"
         assert {reason for reason, _ in events(api)} == {"StatusContended"}
         assert "status.conditions, status.phase of Ticket default/web" in events(api)[0][1]
-        assert "another watch of the kind, or a second installation" in events(api)[0][1]
+        assert "Another watch or task of this operator, or a second installation" in events(api)[0][1]
+        assert "Another client" not in events(api)[0][1]
         warnings = [each for each in caplog.records if each.levelno >= logging.WARNING]
         assert len(warnings) < 40, "at a limited rate"
 
@@ -138,7 +160,7 @@ async def test_a_foreign_controller_that_fights_for_the_status_is_damped_and_nam
         ours = [call for call in api.writes if call.subresource == "status" and "Mine" not in str(call.body)]
         assert 3 < len(ours) < 20
         assert events(api)[0][0] == "StatusContended"
-        assert "Other field managers of its status: rival" in events(api)[0][1]
+        assert "The field manager rival keeps changing status." in events(api)[0][1]
         await asyncio.sleep(900)
         assert ready(api, ObjectKey("default", "web"))[0] == "True", "it converges when the rival is gone"
         api.calls.clear()

@@ -100,7 +100,10 @@ QUOTES: dict[str, Callable[[str], str]] = {
     "base64 for URLs": lambda value: base64.urlsafe_b64encode(value.encode()).decode(),
 }
 secrets = st.text(st.characters(codec="utf-8"), min_size=3).filter(
-    lambda text: text.strip() == text and text.lower() not in ("true", "false", "yes", "off", "null", "none")
+    lambda text: (
+        text.strip() == text
+        and text.lower() not in ("true", "false", "yes", "off", "null", "none", "default")
+    )
 )
 
 
