@@ -24,7 +24,7 @@
         └── ServerError        5xx
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -36,6 +36,9 @@ from pilothouse.telemetry.redaction import redacted, without_values
 # Long enough for every message of the API server, short enough for a log line, a condition or an Event.
 MESSAGE_LIMIT = 1024
 _TEXT_LIMIT = 200
+# Long enough for the longest reason in the validation of Kubernetes, and for a part of the value before it.
+_CAUSE_LIMIT = 512
+_INVALID = " is invalid: "
 
 
 class Cause(NamedTuple):
@@ -86,8 +89,8 @@ class WatchListUnsupported(KubeError):
 class ApiError(KubeError):
     """The API server refused a request.
 
-    The text is the server's message, truncated to 1024 characters. If the message does not say what to do,
-    the text continues with the fix.
+    The text is the server's message. Beyond 1024 characters its middle is left out. If the message does not
+    say what to do, the text continues with the fix.
 
     Attributes:
         remedy: The fix that all errors of the class add to the text. Empty: the server's message is enough.
@@ -258,13 +261,15 @@ def api_error(
     if secrets.is_secret_path(path):
         found = [(*secrets.cause(field, text), reason) for field, text, reason in found]
         message = secrets.refusal(message, [f"{field}: {text}" for field, text, _ in found])
+    causes = tuple(
+        Cause(clean(field), shorten_middle(clean(text), _CAUSE_LIMIT), reason)
+        for field, text, reason in found
+    )
     return _class(code, answer.reason)(
         code,
         answer.reason,
-        shorten(clean(message), MESSAGE_LIMIT),
-        tuple(
-            Cause(clean(field), shorten(clean(text), _TEXT_LIMIT), reason) for field, text, reason in found
-        ),
+        _short_message(clean(message), causes),
+        causes,
         seconds if seconds is not None else bounded(details.retry_after_seconds) or None,
     )
 
@@ -290,6 +295,30 @@ def _plain_text(status: int, body: bytes, clean: Callable[[str], str]) -> str:
     if not text or text[0] in "{[<":
         return f"the API server returned {status} without a reason"
     return f"the API server returned {status}: {shorten(text, _TEXT_LIMIT)}"
+
+
+def _short_message(message: str, causes: Sequence[Cause]) -> str:
+    """Returns a message of at most `MESSAGE_LIMIT` characters that contains the reason of the refusal.
+
+    The server quotes the whole invalid value, such as the template of a Job, before the reason.
+    """
+    head, invalid, _ = message.partition(_INVALID)
+    if len(message) > MESSAGE_LIMIT and invalid and causes:
+        message = head + invalid + ", ".join(_line(each) for each in causes)
+    return shorten_middle(message, MESSAGE_LIMIT)
+
+
+def _line(cause: Cause) -> str:
+    text = shorten_middle(cause.message, _TEXT_LIMIT)
+    return f"{cause.field}: {text}" if cause.field else text
+
+
+def shorten_middle(text: str, limit: int) -> str:
+    """Returns the text with its beginning and its end, `limit` characters including an ellipsis."""
+    if len(text) <= limit:
+        return text
+    head = limit // 2
+    return f"{text[:head]}…{text[len(text) - (limit - head - 1) :]}"
 
 
 def shorten(text: str, limit: int) -> str:

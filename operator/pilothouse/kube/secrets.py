@@ -22,6 +22,8 @@ _QUOTING = re.compile(r"((?:Invalid|Unsupported|Duplicate) value|Not found|Inter
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|`[^`]*`', re.DOTALL)
 # structured-merge-diff: ".stringData.pin: expected string, got &value.valueUnstructured{Value:1234}".
 _GOT = re.compile(r"\bgot .*")
+# apimachinery, ValidateImmutableField: the end of the text after a quoted value.
+_IMMUTABLE = ": field is immutable"
 _SUBSCRIPT = re.compile(r"\[([^\]]*)\]")
 
 
@@ -111,7 +113,8 @@ def cause(field: str, message: str) -> tuple[str, str]:
 
 def _unquoted(text: str) -> str:
     # The text after a quoted value is dropped as well, because it may be a part of the value.
-    return _QUOTED.sub(HIDDEN, _QUOTING.sub(rf"\1: {HIDDEN}", text))
+    unquoted = _QUOTED.sub(HIDDEN, _QUOTING.sub(rf"\1: {HIDDEN}", text))
+    return unquoted + _IMMUTABLE if text.endswith(_IMMUTABLE) and unquoted.endswith(HIDDEN) else unquoted
 
 
 def _subscript(match: re.Match[str]) -> str:

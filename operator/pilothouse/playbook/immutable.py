@@ -4,6 +4,7 @@ The API server answers a change of a Pod with a dump of both specs, which is lon
 failure names only the fields.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -19,9 +20,18 @@ IMMUTABLE = "Immutable"
 
 # How the validation of Kubernetes, and by convention the rules of CRDs, word the refusal of such a change.
 _REFUSED = re.compile(
-    r"immutable|may not (?:change|be changed|add or remove)|can ?not be (?:changed|modified|updated)"
-    r"|updates to .* are forbidden"
+    r"immutable|unchangeable|read-?only"
+    r"|(?:may|must|should|can|is|are) ?n[o']t (?:allowed to |permitted to )?(?:be )?"
+    r"(?:change|modif|update|alter|replace|edit|add or remove|unset)"
+    r"|can ?not be less than (?:previous|status)"
+    r"|(?:updates?|changes?|changing|updating|modifying) .*(?:forbidden|not (?:allowed|permitted|possible))"
+    # A transition rule of a CRD without a message of its own.
+    r"|failed rule: .*\boldSelf\b",
+    re.IGNORECASE,
 )
+# apimachinery, util/validation/field: errors that quote the value before the reason.
+_QUOTING = re.compile(r"(?:Invalid|Unsupported|Duplicate) value: ")
+_JSON = json.JSONDecoder()
 # The fields of an existing Pod that can be changed.
 _CHANGED_IN_A_POD = re.compile(
     r"spec\.(?:containers|initContainers)\[[^\]]*\]\.image|spec\.activeDeadlineSeconds|spec\.tolerations.*"
@@ -50,7 +60,7 @@ def immutable(
     Returns:
         The failure; None if the refusal has another cause.
     """
-    causes = [cause for cause in refusal.causes if _REFUSED.search(cause.message)]
+    causes = [cause for cause in refusal.causes if _REFUSED.search(_reason(cause.message))]
     if not causes:
         return None
     fields = {cause.field: None for cause in causes if cause.field not in ("", "spec")}
@@ -71,6 +81,23 @@ def immutable(
         f"{resource.kind}. Undo the change, or delete the {resource.kind} so that it is created again.{loss}",
         permanent=True,
     )
+
+
+def _reason(message: str) -> str:
+    """Returns the reason of a refusal without the value that the API server quotes.
+
+    A value, such as the template of a Job, may contain any word.
+    """
+    quoting = _QUOTING.match(message)
+    if quoting is None:
+        # A dump of the two specs follows on further lines.
+        return message.partition("\n")[0]
+    try:
+        _, end = _JSON.raw_decode(message, quoting.end())
+    except ValueError:
+        # The value is a Go literal, or its middle was left out.
+        return message.rpartition(": ")[2]
+    return message[end:]
 
 
 def _differing(desired: Any, live: Any, owned: Mapping[str, Any], path: str) -> Iterator[str]:

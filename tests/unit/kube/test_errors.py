@@ -81,8 +81,23 @@ def test_a_status_without_a_message_has_a_default_message():
 def test_long_messages_are_truncated():
     error = answer(422, "Invalid", "x" * 5000, causes=[{"field": "spec", "message": "y" * 5000}])
     assert len(str(error)) == MESSAGE_LIMIT
-    assert str(error).endswith("…")
-    assert len(error.causes[0].message) == 200
+    assert "…" in str(error)
+    assert len(error.causes[0].message) == 512
+
+
+def test_the_reason_after_a_long_value_is_kept():
+    texts = {name: f'Invalid value: {{"a":"{name * 3000}"}}: field is immutable' for name in "xyz"}
+    causes = [{"field": f"spec.{name}", "message": text} for name, text in texts.items()]
+    message = (
+        f'Job.batch "j" is invalid: [{", ".join(f"spec.{name}: {text}" for name, text in texts.items())}]'
+    )
+    error = answer(422, "Invalid", message, causes=causes)
+    assert len(str(error)) <= MESSAGE_LIMIT
+    assert str(error).startswith('Job.batch "j" is invalid: spec.x: Invalid value: {"a":"xx')
+    for name in texts:
+        assert f"spec.{name}: Invalid value" in str(error)
+    assert str(error).count("}: field is immutable") == 3
+    assert all(each.message.endswith("field is immutable") for each in error.causes)
 
 
 def test_retry_after_from_header_or_status():

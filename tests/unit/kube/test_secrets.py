@@ -145,6 +145,14 @@ def test_a_long_value_is_hidden_before_the_message_is_shortened() -> None:
     assert "kkk" not in str(error)
 
 
+def test_the_reason_that_a_field_of_a_secret_is_immutable_is_kept() -> None:
+    error = refused(
+        'Secret "a" is invalid: type: Invalid value: "Opaque": field is immutable',
+        ("type", 'Invalid value: "Opaque": field is immutable'),
+    )
+    assert str(error) == 'Secret "a" is invalid: type: Invalid value: (hidden): field is immutable'
+
+
 def test_errors_about_other_objects_hide_the_values_of_an_applied_secret() -> None:
     secret = Resource("", "v1", "Secret", "secrets", Secret)
     with object_context("Site", "default", "web"):

@@ -497,6 +497,16 @@ async def test_a_play_may_replace_what_cannot_be_changed(api: ModelApi, ticket: 
         ("spec.clusterIPs[0]", 'Invalid value: ["None"]: may not change once set'),
         ("spec.containers", "Forbidden: pod updates may not add or remove containers"),
         ("spec.tolerations", "Forbidden: existing toleration can not be modified except its seconds"),
+        ("spec.template", f'Invalid value: {{"a":"{"x" * 5000}"}}: field is immutable'),
+        ("spec.template", f'Invalid value: core.PodTemplateSpec{{A:"{"x: " * 500}"}}: field is immutable'),
+        ("spec.template", f'Invalid value: {{"a":"{"x" * 100}…{"x: " * 30}"}}: field is immutable'),
+        ("roleRef", 'Invalid value: {"kind":"Role"}: cannot change roleRef'),
+        ("data", "Forbidden: field is immutable when `immutable` is set"),
+        ("spec.region", 'Invalid value: "string": failed rule: self == oldSelf'),
+        ("spec.region", 'Invalid value: "string": Region is Immutable: create another object'),
+        ("spec.region", 'Invalid value: "string": the region must not be changed'),
+        ("spec.region", 'Invalid value: "object": changing the region is not allowed'),
+        ("spec.resources.requests.storage", "Forbidden: field can not be less than status.capacity"),
     ],
 )
 async def test_a_field_that_the_server_names_is_named(
@@ -523,6 +533,27 @@ async def test_a_field_that_the_server_names_is_named(
     async with operator(api, playbook(patch_data)):
         assert ready(api, ticket)[1] == "Immutable"
         assert api.read(CONFIG_MAP, ticket)["data"] == {"a": "1"}
+
+
+async def test_a_value_with_the_words_of_an_immutable_field_is_refused_as_what_it_is(
+    api: ModelApi, ticket: ObjectKey
+) -> None:
+    def refuse(resource: Resource[Any], new: Any, old: Any) -> list[Cause]:
+        message = 'Invalid value: {"readOnly":true,"note":"this field is immutable"}: must be odd'
+        wrong = resource.kind == "ConfigMap" and old is not None
+        return [Cause("data.a", message, "FieldValueInvalid")] if wrong else []
+
+    data = {"a": "1"}
+
+    async def apply(play: TicketPlay) -> None:
+        await play.apply(CONFIG_MAP, {"data": data})
+
+    api.server.validate = refuse
+    async with operator(api, playbook(apply), resync=5):
+        data = {"a": "2"}
+        await asyncio.sleep(20)
+        assert ready(api, ticket)[1] == "KubernetesRefused"
+        assert "must be odd" in ready(api, ticket)[2]
 
 
 async def test_another_refusal_keeps_the_message_of_the_server(api: ModelApi, ticket: ObjectKey) -> None:
