@@ -319,12 +319,17 @@ class Store(Generic[T]):
     def _store(self, key: ObjectKey, new: T, old: T | None, *, initial: bool) -> None:
         if self._transform is not None:
             try:
-                new = self._transform(new)
+                transformed = self._transform(new)
             except DEFECTS as error:
                 log_defect(log, error, "The transform failed on %s; the store keeps the last state", key)
-                why = f"the transform of the watch failed with {type(error).__name__}"
+                why = f"{_named(self._transform, self._name)} failed with {type(error).__name__}"
                 self._does_not_fit(key, Misfit(new.metadata, why))
                 return
+            if transformed is not new:
+                if mistake := _mistake(self._transform, self._name, new, transformed):
+                    self._does_not_fit(key, Misfit(new.metadata, mistake))
+                    return
+                new = transformed
         objects = self._objects.get(key.namespace)
         if objects is None:
             objects = self._objects[key.namespace] = {}
@@ -365,6 +370,31 @@ class Store(Generic[T]):
     def _index(self, key: ObjectKey, old: T | None, new: T | None) -> None:
         for index in self._indexes.values():
             index.change(key, old, new)
+
+
+def _mistake(transform: Transform[T], name: str, before: T, after: object) -> str:
+    """Returns what is wrong with the result of a transform, without full stop; empty if nothing is.
+
+    Stored as it is, None would read as "the object does not exist", and another object could not be found.
+    """
+    what = _named(transform, name)
+    expected = type(before).__name__
+    if after is None:
+        return f"{what} returned None, but must return the {expected}. Its function may lack a `return`"
+    if type(after) is not type(before):
+        return f"{what} returned a value of type {type(after).__name__}, but must return the {expected}"
+    old, new = before.metadata, after.metadata
+    if new is not old and (type(new) is not type(old) or _identity(new) != _identity(old)):
+        return f"{what} changed the namespace, name, uid or resourceVersion, which it must keep"
+    return ""
+
+
+def _named(transform: Transform[T], name: str) -> str:
+    return f"the transform {getattr(transform, '__name__', type(transform).__name__)!r} of {name}"
+
+
+def _identity(metadata: ObjectMeta) -> tuple[str, ...]:
+    return metadata.namespace, metadata.name, metadata.uid, metadata.resource_version
 
 
 def _alike(old: Misfit, new: Misfit) -> bool:

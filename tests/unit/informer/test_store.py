@@ -129,6 +129,36 @@ def test_an_object_on_which_the_transform_fails_keeps_its_last_state(
     assert "The transform failed on ns/a" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("transform", "sentence"),
+    [
+        (lambda obj: None, "returned None, but must return the Thing. Its function may lack a `return`"),
+        (lambda obj: obj.metadata, "returned a value of type ObjectMeta, but must return the Thing"),
+        (type, "returned a value of type StructMeta, but must return the Thing"),
+        (lambda obj: Thing(ObjectMeta()), "changed the namespace, name, uid or resourceVersion"),
+        (lambda obj: msgspec.structs.replace(obj, metadata=None), "changed the namespace, name, uid or"),
+    ],
+)
+def test_an_object_that_a_transform_returns_wrongly_is_a_misfit_and_not_missing(
+    transform: Any, sentence: str
+) -> None:
+    broken = False
+    store: Store[Thing] = Store("things", lambda obj: transform(obj) if broken else obj)
+    known = thing("known", 1)
+    store.upsert(known, "")
+    broken = True
+    for each in (thing("known", 2), thing("unknown", 3)):
+        store.upsert(each, "")
+        misfit = store.misfit(each.metadata.key)
+        assert misfit is not None
+        assert misfit.why == f"the transform '<lambda>' of things {misfit.why.partition('of things ')[2]}"
+        assert sentence in misfit.why
+    assert store.values() == [known]
+    broken = False
+    store.upsert(thing("unknown", 4), "")
+    assert store.misfit(ObjectKey("ns", "unknown")) is None
+
+
 def test_events_during_a_list_do_not_advance_the_seen_version() -> None:
     store: Store[Thing] = Store("things")
     store.begin_list("")

@@ -215,5 +215,25 @@ async def test_a_failing_predicate_causes_a_reconcile_and_a_failing_transform_is
         assert api.read(TICKET, ticket)["status"]["observedGeneration"] == 2
     async with operating(api, Watch(TICKET, Playbook(Play, tasks=[]), transform=fails)):
         assert ready(api, ticket)[1] == "Undecodable"
-        assert "the transform of the watch failed with KeyError" in ready(api, ticket)[2]
+        assert "the transform 'fails' of tickets.tests.dev failed with KeyError" in ready(api, ticket)[2]
+    async with operating(api, Watch(TICKET, Playbook(Play, tasks=[]), transform=lambda obj: None)):
+        assert ready(api, ticket)[:2] == ("False", "Undecodable")
+        assert "the transform '<lambda>' of tickets.tests.dev returned None" in ready(api, ticket)[2]
         assert not [each for each in caplog.records if each.levelno > logging.ERROR]
+
+
+async def test_an_object_that_a_transform_loses_is_not_taken_for_missing(
+    api: ModelApi, ticket: ObjectKey
+) -> None:
+    async def restore(play: Play[Any, Any]) -> None:
+        if play.get(CONFIG_MAP, "data") is None:
+            await play.apply(CONFIG_MAP, {"metadata": {"name": "data"}, "data": {"v": 2}}, adopt=True)
+
+    key = api.put(CONFIG_MAP, "data", data={"v": 1})
+    secondary = Secondary(CONFIG_MAP, transform=lambda obj: None)
+    book: Playbook[Any] = Playbook(Play, tasks=[task("restore")(restore)])
+    async with operating(api, Watch(TICKET, book, watches=[secondary])):
+        await asyncio.sleep(5)
+        assert api.read(CONFIG_MAP, key)["data"] == {"v": 1}
+        assert ready(api, ticket)[:2] == ("False", "Undecodable")
+        assert "the transform '<lambda>' of configmaps returned None" in ready(api, ticket)[2]
