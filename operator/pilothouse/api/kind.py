@@ -11,6 +11,7 @@ import msgspec
 
 from pilothouse.api.keywords import require_keyword, require_list
 from pilothouse.kube import KubeObject, Resource
+from pilothouse.kube.resource import require_flags
 
 T = TypeVar("T", bound=KubeObject)
 
@@ -30,6 +31,9 @@ class Rule:
         reason: FieldValueInvalid, FieldValueRequired, FieldValueForbidden or FieldValueDuplicate.
         optional_old_self: Whether a rule that uses `oldSelf` is also evaluated at creation. Otherwise it is
             evaluated only when the value changes.
+
+    Raises:
+        TypeError: `optional_old_self` is not True or False.
     """
 
     rule: str
@@ -37,6 +41,9 @@ class Rule:
     field_path: str = ""
     reason: str = "FieldValueInvalid"
     optional_old_self: bool = False
+
+    def __post_init__(self) -> None:
+        require_flags("Rule", optional_old_self=self.optional_old_self)
 
     def to_schema(self) -> dict[str, object]:
         """Returns the rule as an entry of x-kubernetes-validations."""
@@ -157,12 +164,18 @@ class Version:
         served: Whether the API server serves this version. Keep a version in the list while objects may still
             be stored in it.
         deprecation: The warning for clients that use this version. Empty: the version is not deprecated.
+
+    Raises:
+        TypeError: `served` is not True or False.
     """
 
     name: str
     view: type[Any]
     served: bool = True
     deprecation: str = ""
+
+    def __post_init__(self) -> None:
+        require_flags(f"Version {self.name}", served=self.served)
 
 
 READY_COLUMNS = (
@@ -202,7 +215,7 @@ class Kind(Generic[T]):
         reasons: The meaning of each reason of the condition Ready.
 
     Raises:
-        TypeError: One value is given where a list is expected.
+        TypeError: One value is given where a list is expected, or `namespaced` is not True or False.
     """
 
     view: type[T]
@@ -226,6 +239,7 @@ class Kind(Generic[T]):
     def __post_init__(self) -> None:
         kind = self.kind or self.view.__name__
         names = ("short_names", "categories", "columns", "rules", "selectable", "versions", "manages")
+        require_flags(f"Kind {kind}", namespaced=self.namespaced)
         require_list(f"Kind {kind}", **{name: getattr(self, name) for name in names})
         defaults = {"kind": kind, "plural": plural_of(kind.lower()), "title": kind}
         for name, value in defaults.items():

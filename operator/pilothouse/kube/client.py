@@ -10,7 +10,7 @@ from pilothouse.kube.api import PatchType
 from pilothouse.kube.config import ClientConfig
 from pilothouse.kube.objects import KubeObject, ObjectKey
 from pilothouse.kube.reader import Reader, accepted
-from pilothouse.kube.resource import Resource
+from pilothouse.kube.resource import Resource, require_flags
 from pilothouse.kube.transport import DEADLINE, JSON, Transport
 
 T = TypeVar("T", bound=KubeObject)
@@ -89,7 +89,9 @@ class Client(Reader):
         Raises:
             Conflict: The object has changed since it was read, or another field manager owns a field.
             NotFound: The object does not exist. (APPLY creates it instead.)
+            TypeError: A flag is not True or False.
         """
+        require_flags("Client.patch", force=force, dry_run=dry_run)
         params = {}
         if field_manager or type is PatchType.APPLY:
             params["fieldManager"] = field_manager or self._field_manager

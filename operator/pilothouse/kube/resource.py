@@ -1,6 +1,7 @@
 """How a client reaches a kind, and the view that its objects are decoded into."""
 
 import re
+import reprlib
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
@@ -11,6 +12,21 @@ T = TypeVar("T", bound=KubeObject)
 
 #: Matches nearly every name. Names of RBAC objects may contain colons.
 _PLAIN = re.compile(r"[-.:_a-zA-Z0-9]+", re.ASCII).fullmatch
+
+
+def require_flags(where: str, **flags: object) -> None:
+    """Refuses flags that are neither True nor False: the text "no" counts as true, and None as false.
+
+    Args:
+        where: The function or class, for the error: "Client.patch".
+        flags: The values by the names of their arguments.
+
+    Raises:
+        TypeError: A value is something else, such as a text, a number or None.
+    """
+    for name, value in flags.items():
+        if value is not True and value is not False:
+            raise TypeError(f"{where}: {name} is {reprlib.repr(value)}, but must be True or False")
 
 
 @dataclass(frozen=True)
@@ -32,6 +48,9 @@ class Resource(Generic[T]):
         namespaced: Whether objects of the kind are namespaced.
         declared: Whether the operator declares the kind: set for the resource of a `pilothouse.api.Kind`. The
             operator then writes its status by default; see `pilothouse.playbook.Watch`. It is not compared.
+
+    Raises:
+        TypeError: A flag is not True or False.
     """
 
     group: str
@@ -41,6 +60,9 @@ class Resource(Generic[T]):
     view: type[T]
     namespaced: bool = True
     declared: bool = field(default=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        require_flags(f"Resource {self.kind}", namespaced=self.namespaced, declared=self.declared)
 
     @property
     def api_version(self) -> str:

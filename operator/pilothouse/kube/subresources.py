@@ -7,7 +7,7 @@ import msgspec
 
 from pilothouse.kube.api import Api
 from pilothouse.kube.objects import ObjectKey, ObjectMeta, PartialObjectMetadata
-from pilothouse.kube.resource import Resource
+from pilothouse.kube.resource import Resource, require_flags
 from pilothouse.kube.transport import DEADLINE
 
 PODS = Resource("", "v1", "Pod", "pods", PartialObjectMetadata)
@@ -104,7 +104,9 @@ async def pod_log(
     Raises:
         BadRequest: The pod has several containers and none was named, or the container has not started.
         NotFound: The pod does not exist.
+        TypeError: A flag is not True or False.
     """
+    require_flags("pod_log", previous=previous, timestamps=timestamps)
     params = {"limitBytes": str(limit_bytes)}
     if container:
         params["container"] = container

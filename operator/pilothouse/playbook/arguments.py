@@ -10,6 +10,7 @@ from typing import Any
 
 from pilothouse.api import Kind
 from pilothouse.kube import ObjectKey, Resource, can_be_name
+from pilothouse.kube.resource import require_flags as kube_require_flags
 from pilothouse.playbook.awaited import PlaybookError
 from pilothouse.telemetry import redacted
 
@@ -112,6 +113,22 @@ def require_condition_type(type_: object, what: str) -> None:
             f"{what}: the type is {shown(type_)}, but must be one word in CamelCase of at most "
             f"{_TYPE_LENGTH} characters, such as BackedUp"
         )
+
+
+def require_flags(call: str, **flags: object) -> None:
+    """Refuses flags that are neither True nor False: the text "no" counts as true, and None as false.
+
+    Args:
+        call: The method, for the error: "play.apply".
+        flags: The values by the names of their arguments.
+
+    Raises:
+        PlaybookError: A value is something else, such as a text, a number or None.
+    """
+    try:
+        kube_require_flags(call, **flags)
+    except TypeError as error:
+        raise PlaybookError(str(error)) from None
 
 
 def require_count(value: object, what: str) -> None:

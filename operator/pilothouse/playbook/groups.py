@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from pilothouse.playbook.arguments import require_plain_function, require_text
+from pilothouse.playbook.arguments import require_flags, require_plain_function, require_text
 from pilothouse.playbook.awaited import PlaybookError
 from pilothouse.playbook.tasks import Task, described
 
@@ -33,7 +33,8 @@ class Group(Generic[P]):
             Ready is not True while the group fails, or waits without `ready=True`.
 
     Raises:
-        PlaybookError: The name is not text, or `tasks` is not a list of tasks and groups.
+        PlaybookError: The name is not text, `tasks` is not a list of tasks and groups, or a flag is not True
+            or False.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Group(Generic[P]):
         what = type(self).__name__
         require_text(name, f"{what}: the name")
         require_steps(f"{what} {name!r}", tasks=tasks)
+        require_flags(f"{what} {name!r}", parallel=parallel, blocking=blocking)
         self.name = name
         self.tasks = tuple(tasks)
         self.parallel = parallel

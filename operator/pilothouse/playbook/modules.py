@@ -18,6 +18,7 @@ from pilothouse.kube.subresources import PODS
 from pilothouse.playbook.arguments import (
     object_key,
     require_count,
+    require_flags,
     require_resource,
     require_text,
     shown,
@@ -150,6 +151,7 @@ class ObjectModules(Generic[T]):
         from pilothouse.playbook.manifest import completed
 
         require_resource(resource, "play.apply")
+        require_flags("play.apply", owned=owned, adopt=adopt, force=force)
         metadata = self.object.metadata
         manifest = completed(resource, body, self.cluster.owner, metadata, owned=owned)
         apply = Apply(
@@ -202,6 +204,7 @@ class ObjectModules(Generic[T]):
         from pilothouse.playbook.manifest import completed
 
         require_resource(resource, "play.create")
+        require_flags("play.create", owned=owned)
         metadata = self.object.metadata
         manifest = completed(resource, body, self.cluster.owner, metadata, owned=owned)
         create = Create(self.cluster, resource, to_be_created(manifest), metadata, check=self.check)
@@ -259,6 +262,7 @@ class ObjectModules(Generic[T]):
         from pilothouse.playbook.manifest import completed_patch, is_secret
 
         key = self._key(resource, name, namespace, "patch")
+        require_flags("play.patch", owned=owned)
         patch = completed_patch(resource, body)
         if stated := _IDENTITY & {*patch, *(f"metadata.{field}" for field in patch.get("metadata", {}))}:
             raise PlaybookError(
@@ -379,6 +383,7 @@ class ObjectModules(Generic[T]):
             Conflict: Another object has the name now. Do not catch it: the engine reconciles again.
         """
         key = self._key(resource, name, namespace, "delete")
+        require_flags("play.delete", owned=owned)
         if propagation not in _PROPAGATIONS:
             raise PlaybookError(
                 f"play.delete({resource.kind}): propagation is {shown(propagation)}, but must be Background, "
@@ -420,6 +425,7 @@ class ObjectModules(Generic[T]):
             Conflict: The object has changed. Do not catch it: the engine reconciles again.
         """
         key = self._key(resource, name, namespace, "scale")
+        require_flags("play.scale", owned=owned)
         require_count(replicas, f"play.scale({resource.kind}): replicas")
         with refusals():
             had = await self._actions(owned=owned).scale(resource, key, replicas)
@@ -459,6 +465,7 @@ class ObjectModules(Generic[T]):
             Conflict: Another pod has the name now. Do not catch it: the engine reconciles again.
         """
         key = self._key(resource, name, namespace, "evict")
+        require_flags("play.evict", owned=owned)
         if resource.kind != "Pod":
             raise PlaybookError(f"play.evict: the kind is {resource.kind}, but only a Pod can be evicted")
         if grace_seconds is not None:
@@ -582,6 +589,7 @@ class ObjectModules(Generic[T]):
         from pilothouse.playbook.jobs import job_manifest, named_by_playbook, verdict
         from pilothouse.views import JOB
 
+        require_flags("play.run_job", owned=owned, adopt=adopt, ready=ready)
         name = self.object.metadata.name
         manifest = job_manifest(body, name)
         # Without the digest of the spec: Jobs that follow each other have one limit together.

@@ -15,6 +15,7 @@ from pilothouse.playbook.arguments import (
     REASON_LENGTH,
     require_condition_type,
     require_event_reason,
+    require_flags,
     require_reason,
     require_resource,
     require_text,
@@ -136,6 +137,9 @@ class Play(ObjectModules[T], Generic[T, S]):
         writes_status: bool = True,
         settled: bool | None = None,
     ) -> None:
+        require_flags("Play", check=check, writes_status=writes_status)
+        if settled is not None:
+            require_flags("Play", settled=settled)
         self._cluster = cluster
         self.fence = cluster.fence if cluster is not None else OPEN
         self.object = object
@@ -491,6 +495,7 @@ class Play(ObjectModules[T], Generic[T, S]):
             TaskFailed: WaitTimedOut: The condition has been False for longer than `within`.
         """
         require_text(what, "play.wait_for: what the task waits for")
+        require_flags("play.wait_for", ready=ready)
         limit = None if within is None else self._limit(within, calling_code())
         if require_truth(condition, "the condition of play.wait_for"):
             if limit:

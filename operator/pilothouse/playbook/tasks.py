@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar, cast, overload
 from pilothouse.controller import SyncError
 from pilothouse.controller.before_change import nothing_before_changes
 from pilothouse.kube import ApiError, KubeError
-from pilothouse.playbook.arguments import REASON_LENGTH, require_reason, require_text, shown
+from pilothouse.playbook.arguments import REASON_LENGTH, require_flags, require_reason, require_text, shown
 from pilothouse.playbook.awaited import PlaybookError, note, require_nothing
 from pilothouse.telemetry import redacted
 
@@ -109,7 +109,7 @@ class TaskFailed(Exception):
 
     Raises:
         PlaybookError: The reason is not in CamelCase or has more than 128 characters, the message is not
-            text, or `retry_after` is not a number of seconds.
+            text, `permanent` is not True or False, or `retry_after` is not a number of seconds.
     """
 
     def __init__(
@@ -117,6 +117,7 @@ class TaskFailed(Exception):
     ) -> None:
         require_reason(reason, "TaskFailed")
         require_text(message, "TaskFailed: the message")
+        require_flags("TaskFailed", permanent=permanent)
         message = redacted(message)
         super().__init__(message)
         self.reason = reason
@@ -159,13 +160,14 @@ class Waiting(Exception):
         ready: Whether the wait is routine and does not affect Ready; see `Play.wait_for`.
 
     Raises:
-        PlaybookError: The reason is not in CamelCase, the message is not text, or `fallback` is not a number
-            of seconds.
+        PlaybookError: The reason is not in CamelCase, the message is not text, `ready` is not True or False,
+            or `fallback` is not a number of seconds.
     """
 
     def __init__(self, reason: str, message: str, *, fallback: float, ready: bool = False) -> None:
         require_reason(reason, "Waiting", REASON_LENGTH)
         require_text(message, "Waiting: the message")
+        require_flags("Waiting", ready=ready)
         message = redacted(message)
         super().__init__(message)
         self.reason = reason

@@ -7,6 +7,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from pilothouse.api.duration import TooLongError, parse_duration
+from pilothouse.kube.resource import require_flags
 from pilothouse.process.hosts import LABEL, is_dns_name, is_host, is_ipv6, is_label
 
 T = TypeVar("T", bound=str)
@@ -124,6 +125,7 @@ class Environment:
 
     def flag(self, name: str, default: bool) -> bool:
         """Returns whether the variable is true or false. 1, yes, on and 0, no, off are accepted, too."""
+        require_flags(f"Environment.flag({name!r})", default=default)
         value = self.text(name, str(default)).lower()
         if value in _YES:
             return True

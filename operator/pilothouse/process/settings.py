@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pilothouse.controller.lease import LeaseTiming
+from pilothouse.kube.resource import require_flags
 from pilothouse.process.environment import Environment, SettingsError, shown
 from pilothouse.process.hosts import is_host, is_ipv6
 
@@ -58,6 +59,9 @@ class Settings:
     """POD_NAMESPACE: The namespace of the Lease. If it is not set: the namespace of the credentials."""
     pod_name: str = ""
     """POD_NAME: The name of the Lease's holder. If it is not set: the host name."""
+
+    def __post_init__(self) -> None:
+        require_flags("Settings", leader_elect=self.leader_elect, metrics_auth=self.metrics_auth)
 
     @classmethod
     def load(cls, variables: Mapping[str, str]) -> "Settings":

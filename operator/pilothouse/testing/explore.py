@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from pilothouse.kube.resource import require_flags
 from pilothouse.testing.faults import WITH_STANDBY, Fault, Injection, Site
 from pilothouse.testing.naming import suggestion
 from pilothouse.testing.scenario import Run, Scenario
@@ -112,6 +113,7 @@ def explore(
         ValueError: `elections` is set without `elected`, or a name in the scenario, in `Outside` or in
             `faults` is misspelled.
     """
+    require_flags("explore", elected=elected)
     chosen_faults = _faults(faults)
     if elections and not elected:
         raise ValueError("explore(elections=) needs elected=True: without it there are no elections.")

@@ -26,6 +26,7 @@ from pilothouse.kube import (
     reader,
 )
 from pilothouse.kube.answers import event_reader, read_object, read_page
+from pilothouse.kube.resource import require_flags
 from pilothouse.kube.selectors import Matches, matcher
 from pilothouse.kube.subresources import PODS
 from pilothouse.testing import garbage
@@ -150,6 +151,7 @@ class ModelApi:
         dry_run: bool = False,
     ) -> T:
         """Changes fields of an object with a merge patch, a JSON patch or server-side apply."""
+        require_flags("ModelApi.patch", force=force, dry_run=dry_run)
         built = as_json(body)
         call = Call("patch", str(resource), key, subresource, built, dry_run)
 

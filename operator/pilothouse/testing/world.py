@@ -13,6 +13,7 @@ from typing import Any
 from pilothouse.controller.lease import LEASE
 from pilothouse.controller.sharding import shard_lease
 from pilothouse.kube import ObjectKey
+from pilothouse.kube.resource import require_flags
 from pilothouse.playbook import Watch, add_watch
 from pilothouse.process import Manager, Settings
 from pilothouse.testing.checks import require_declared, steps_of
@@ -74,6 +75,7 @@ class World:
         *,
         elected: bool = False,
     ) -> None:
+        require_flags("play", elected=elected)
         self.api = ModelApi()
         # Otherwise watches would end at random times, and runs would not make the same calls. Only faults end
         # them.

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import math
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -13,9 +14,17 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from pilothouse.api import Kind
+from pilothouse.api import Kind, Rule, Version
 from pilothouse.controller import EventType
-from pilothouse.kube import Condition, KubeObject, ObjectKey, ObjectMeta, PartialObjectMetadata, Resource
+from pilothouse.kube import (
+    Condition,
+    KubeObject,
+    ObjectKey,
+    ObjectMeta,
+    PartialObjectMetadata,
+    PatchType,
+    Resource,
+)
 from pilothouse.playbook import (
     Group,
     Plan,
@@ -31,9 +40,18 @@ from pilothouse.playbook import (
 from pilothouse.playbook.awaited import PlaybookError
 from pilothouse.playbook.plain import plain
 from pilothouse.playbook.watch import Secondary, require_distinct_names
-from pilothouse.process import Manager, Settings
-from pilothouse.testing import ModelApi
-from tests.unit.playbook.configured import CONFIG_MAP, DEPLOYMENT, SECRET, named, operator, playbook, ready
+from pilothouse.process import Environment, Manager, Settings
+from pilothouse.testing import ModelApi, Scenario, explore
+from tests.unit.playbook.configured import (
+    CONFIG_MAP,
+    DEPLOYMENT,
+    POD,
+    SECRET,
+    named,
+    operator,
+    playbook,
+    ready,
+)
 from tests.unit.tickets import TICKET, Ticket, TicketStatus
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
@@ -327,6 +345,27 @@ SLIPS: list[tuple[Callable[[Any], Any], str]] = [
         "it returned a TaskFailed instead of raising it. Write `raise`",
     ),
     (lambda play: play.read_list(NODE, namespace="a"), "play.read_list(Node): the kind is cluster-scoped"),
+    # Flags: the text "no" counts as true, and None as false.
+    (lambda play: play.apply(CONFIG_MAP, {}, adopt="no"), "play.apply: adopt is 'no', but must be True or"),
+    (lambda play: play.apply(CONFIG_MAP, {}, owned=0), "play.apply: owned is 0, but must be True or False"),
+    (lambda play: play.apply(CONFIG_MAP, {}, force=None), "play.apply: force is None, but must be True or"),
+    (lambda play: play.create(CONFIG_MAP, {}, owned="no"), "play.create: owned is 'no', but must be True or"),
+    (lambda play: play.patch(CONFIG_MAP, "a", {}, owned=None), "play.patch: owned is None, but must be"),
+    (lambda play: play.delete(CONFIG_MAP, "a", owned=None), "play.delete: owned is None, but must be True"),
+    (lambda play: play.scale(DEPLOYMENT, "a", 1, owned=""), "play.scale: owned is '', but must be True or"),
+    (lambda play: play.evict(POD, "a", owned=[]), "play.evict: owned is [], but must be True or False"),
+    (lambda play: play.run_job({}, owned=None), "play.run_job: owned is None, but must be True or False"),
+    (lambda play: play.run_job({}, adopt="no"), "play.run_job: adopt is 'no', but must be True or False"),
+    (lambda play: play.run_job({}, ready="no"), "play.run_job: ready is 'no', but must be True or False"),
+    (lambda play: play.wait_for("it", True, ready="no"), "play.wait_for: ready is 'no', but must be True or"),
+    (
+        lambda play: TaskFailed("Down", "It is down.", permanent="no"),  # type: ignore[arg-type]
+        "TaskFailed: permanent is 'no', but must be True or False",
+    ),
+    (
+        lambda play: Waiting("Down", "It is down.", fallback=1, ready="no"),  # type: ignore[arg-type]
+        "Waiting: ready is 'no', but must be True or False",
+    ),
     (lambda play: play.record({"phase": "a"}), "play.status is a dict, but must be a TicketStatus"),
 ]
 
@@ -348,6 +387,36 @@ def _endless() -> dict[str, Any]:
     body: dict[str, Any] = {}
     body["data"] = body
     return body
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: Group("a", [], parallel="no"), "Group 'a': parallel is 'no', but must be True or False"),  # type: ignore[arg-type]
+        (lambda: Plan("a", [], when=bool, blocking=None), "Plan 'a': blocking is None, but must be True"),  # type: ignore[arg-type]
+        (lambda: Play(Site(ObjectMeta()), check="no"), "Play: check is 'no', but must be True or False"),  # type: ignore[arg-type]
+        (lambda: Play(Site(ObjectMeta()), settled=0), "Play: settled is 0, but must be True or False"),  # type: ignore[arg-type]
+        (lambda: Resource("", "v1", "A", "as", Site, namespaced="no"), "Resource A: namespaced is 'no', but"),  # type: ignore[arg-type]
+        (lambda: Kind(Site, "a.example.com", "v1", namespaced=0), "Kind Site: namespaced is 0, but must be"),  # type: ignore[arg-type]
+        (lambda: Version("v2", Site, served="no"), "Version v2: served is 'no', but must be True or False"),  # type: ignore[arg-type]
+        (lambda: Rule("true", "a", optional_old_self=""), "Rule: optional_old_self is '', but must be True"),  # type: ignore[arg-type]
+        (lambda: Settings(leader_elect="no"), "Settings: leader_elect is 'no', but must be True or False"),  # type: ignore[arg-type]
+        (lambda: Environment({}).flag("A", "no"), "Environment.flag('A'): default is 'no', but must be True"),  # type: ignore[arg-type]
+        (lambda: explore(Scenario, elected="no"), "explore: elected is 'no', but must be True or False"),  # type: ignore[arg-type]
+    ],
+    ids=lambda value: value[:30] if isinstance(value, str) else "",
+)
+async def test_a_flag_that_is_neither_true_nor_false_is_refused(
+    call: Callable[[], Any], sentence: str
+) -> None:
+    with pytest.raises(TypeError, match=re.escape(sentence)):
+        call()
+
+
+async def test_a_flag_of_a_patch_is_checked(api: ModelApi) -> None:
+    key = api.put(TICKET, "t", spec={"seats": 2})
+    with pytest.raises(TypeError, match="dry_run is None, but must be True or False"):
+        await api.patch(TICKET, key, {}, type=PatchType.MERGE, dry_run=None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("slip", "sentence"), SLIPS, ids=[sentence[:60] for _, sentence in SLIPS])
