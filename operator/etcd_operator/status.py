@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from etcd_operator.blueprint import APP
 from etcd_operator.etcd import CLIENT_PORT
 from etcd_operator.failures import INVALID_SPEC, invalid_spec
-from etcd_operator.model import Blocked, Decision, Observation, Problem, Settled, Signal
+from etcd_operator.model import Blocked, Decision, Observation, Problem, Settled, Signal, Wait
 from etcd_operator.seats import Cluster, quorum
 from etcd_operator.types import LABEL, EtcdClusterStatus, MembersStatus
 from etcd_operator.validation import Verdict
@@ -149,6 +149,8 @@ def rounded(size: int) -> str:
 
 # The conditions.
 
+# Problems that only repeat what the operator waits for.
+_SYMPTOMS = ("MemberDown", "MemberUnknown")
 _ALWAYS = ("Available", "Progressing", "Degraded")
 
 
@@ -167,10 +169,18 @@ def _ready(
     if not isinstance(decision.step, Settled):
         if obstacles:
             return False, obstacles[0].reason, obstacles[0].message
-        return False, decision.reason, decision.message
+        return False, decision.reason, _with_cause(decision)
     if decision.problems:
         return False, decision.problems[0].reason, _sentences(decision.problems)
     return True, "Settled", decision.message
+
+
+def _with_cause(decision: Decision) -> str:
+    """Returns the message of a decision, and if it waits, why: such as an image that cannot be pulled."""
+    causes = (each for each in decision.problems if each.reason not in _SYMPTOMS)
+    if isinstance(decision.step, Wait) and (cause := next(causes, None)):
+        return f"{decision.message} {cause.message}"
+    return decision.message
 
 
 def _conditions(cluster: Cluster, decision: Decision, verdict: Verdict) -> Iterator[Aspect]:

@@ -126,6 +126,26 @@ async def test_the_log_of_3_5_is_left_behind_before_the_first_member_of_3_7(
         assert {*versions} == {"3.6.14"}
 
 
+async def test_a_mistyped_version_stops_the_upgrade_with_its_reason_until_it_is_corrected(
+    model: ModelApi,
+) -> None:
+    async with operated(model) as cluster:
+        cluster.apply(size=3, version="3.5.33")
+        await cluster.settled()
+        async with cluster.world.writing("example-client") as log:
+            cluster.apply(version="3.6.99")
+            await asyncio.sleep(30)
+            ready = cluster.condition("Ready")
+            assert ready["reason"] == "WaitingForMembers"
+            assert "cannot start its container: ImagePullBackOff" in ready["message"]
+            assert cluster.condition("Available")["status"] == "True"
+            cluster.apply(version="3.6.14")
+            await cluster.settled()
+        assert cluster.status["currentVersion"] == "3.6.14"
+        assert cluster.world.lost() == []
+        assert log.figures.failed_writes == 0
+
+
 async def test_another_shape_recreates_the_pods_on_their_volumes(model: ModelApi) -> None:
     async with operated(model) as cluster:
         cluster.apply(size=3, version="3.5.33")
