@@ -323,6 +323,8 @@ class Kubelet(StandIn):
         if self._fails(container, placed, process, "livenessProbe"):
             return False
         ready = container.get("readinessProbe")
+        if ready is not None and "httpGet" in ready and process.address in self._members.network.frozen:
+            return False  # The kernel accepts the connection, and nothing answers.
         return ready is None or _answers(ready, container, process)
 
     def _fails(self, container: Json, placed: Placed, process: Process, name: str) -> bool:

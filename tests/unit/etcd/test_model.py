@@ -8,12 +8,20 @@ import pytest
 
 from etcd_operator import errors
 from etcd_operator.etcd import Endpoint, Etcd
-from tests.etcd.contract import CASES, TOKEN, Case, Host
+from tests.etcd.contract import (
+    CASES,
+    TOKEN,
+    Case,
+    Host,
+    a_silent_rejoin_loses_an_acknowledged_write,
+    poison_keeps_an_acknowledged_write,
+    two_of_three_founded_again_with_another_token_accept_writes,
+)
 from tests.etcd.model.client import ModelMember
 from tests.etcd.model.flags import Flags
 from tests.etcd.model.members import Members
 from tests.etcd.model.process import Process
-from tests.etcd.model.state import EnableAuth, Volume
+from tests.etcd.model.state import EnableAuth, Put, Volume
 
 VERSIONS = {5: "3.5.33", 6: "3.6.14", 7: "3.7.3"}
 
@@ -94,3 +102,19 @@ class ModelHost(Host):
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 async def test_the_model_behaves_like_etcd(case: Case, minor: int) -> None:
     await case(ModelHost(minor))
+
+
+async def test_the_model_finds_a_lost_write_and_only_that() -> None:
+    host = ModelHost(6)
+    await a_silent_rejoin_loses_an_acknowledged_write(host)
+    assert host.members.lost() == [Put(b"precious", b"v")]
+    host = ModelHost(6)
+    await poison_keeps_an_acknowledged_write(host)
+    assert host.members.lost() == []
+
+
+async def test_the_model_finds_a_second_founding() -> None:
+    host = ModelHost(6)
+    await two_of_three_founded_again_with_another_token_accept_writes(host)
+    assert len(host.members.led) == 2
+    assert Put(b"old", b"v") in host.members.lost()
