@@ -35,7 +35,16 @@ from pilothouse.playbook.ownership import refers_to_owner
 from pilothouse.playbook.records import Records
 from pilothouse.playbook.status import READY, Aspect, checked_status, not_stored
 from pilothouse.playbook.status_writer import NoStatusSubresource
-from pilothouse.playbook.tasks import RESULT, State, Task, TaskFailed, TaskResult, Waiting, refused
+from pilothouse.playbook.tasks import (
+    RESULT,
+    State,
+    Task,
+    TaskFailed,
+    TaskResult,
+    Waiting,
+    refused,
+    status_not_stored,
+)
 from pilothouse.playbook.tasks import seconds as in_seconds
 from pilothouse.playbook.time_limits import calling_code
 from pilothouse.telemetry import hide
@@ -434,11 +443,7 @@ class Play(ObjectModules[T], Generic[T, S]):
                 self.status = earlier
             raise
         if dropped := not_stored(cast("Any", before).status, written, stored.status):
-            raise TaskFailed(
-                "StatusNotStored",
-                f"The API server did not store status.{', status.'.join(dropped)}. Apply the CRD of this "
-                "operator's release, which declares the field.",
-            )
+            raise status_not_stored(dropped)
 
     async def _stored(self, obj: T, status: S) -> Any:
         """Writes a status, and returns the object as written.

@@ -137,7 +137,6 @@ class Reconciler(Generic[T]):
         self._announcer = announcer
         self._statuses = statuses
         self._trouble = trouble
-        self._rivals = rivals
         self._reporter = reporter
         self._metadata = metadata
         self._pace = Pace(wanted)
@@ -330,7 +329,7 @@ class Reconciler(Generic[T]):
         self._playbook.forget(key)
         self.plays.forget(key)
         self._paused.forget(key)
-        self._rivals.gone(key)
+        self._reporter.forget(key)
         self._pace.forget(key)
         self._announcer.forget(key)
         self._trouble.forget(key)

@@ -4,7 +4,7 @@ import logging
 from typing import Any, Generic, TypeVar
 
 from pilothouse.controller import SyncError
-from pilothouse.kube import Conflict, KubeError, KubeObject
+from pilothouse.kube import Conflict, KubeError, KubeObject, ObjectKey
 from pilothouse.playbook.announcer import Announcer
 from pilothouse.playbook.conclusion import final_status
 from pilothouse.playbook.play import Play
@@ -14,6 +14,7 @@ from pilothouse.playbook.status import PlayStatus
 from pilothouse.playbook.status_writer import NoStatusSubresource, StatusWriter
 from pilothouse.playbook.tasks import TaskFailed
 from pilothouse.playbook.trouble import STATUS_NOT_WRITTEN, Trouble
+from pilothouse.playbook.unstored import RETRY_SECONDS, UnstoredFields
 from pilothouse.telemetry import log_defect
 
 log = logging.getLogger(__name__)
@@ -38,9 +39,13 @@ class StatusReporter(Generic[T]):
         self._rivals = rivals
         self._trouble = trouble
         self._announcer = announcer
+        self._unstored = UnstoredFields(announcer)
 
     async def write(self, obj: T, status: PlayStatus) -> tuple[T, float]:
         """Writes a status, but restores what another client keeps changing only with growing pauses.
+
+        If the API server does not store a field, Ready is False as long as it can be stored, and the status
+        is to be written again later.
 
         Returns:
             The object as written, and the seconds until the rest of the status may be written.
@@ -52,12 +57,24 @@ class StatusReporter(Generic[T]):
         """
         contested = self._rivals.contested(obj, status)
         status, wait = self._rivals.postpone(obj, status, contested)
-        written = await self._write(obj, status)
+        written = await self._write_all(obj, status)
         if contested and not wait:
             await self._rivals.corrected(obj, contested)
         elif not wait:
             self._rivals.forget(obj.metadata.key)
+        if obj.metadata.key in self._unstored:
+            wait = wait or RETRY_SECONDS
         return written, wait
+
+    async def _write_all(self, obj: T, status: PlayStatus) -> T:
+        """Writes a status, and corrects Ready if the response shows that fields were or are not stored."""
+        sent = self._unstored.marked(obj.metadata, status)
+        written = await self._write(obj, sent)
+        if written is obj and (obj.metadata.key not in self._unstored or self._statuses.patch(obj, sent)):
+            return written  # Nothing differs, or the object has been deleted.
+        if not self._unstored.compare(obj, sent, written):
+            return written
+        return await self._write(written, self._unstored.marked(written.metadata, status))
 
     async def _write(self, obj: T, status: PlayStatus) -> T:
         """Writes the differences of a status, reports a refusal, and returns the object as written."""
@@ -68,6 +85,11 @@ class StatusReporter(Generic[T]):
         except (KubeError, NoStatusSubresource) as error:
             what = "The status of this object cannot be written"
             raise await self._trouble.refused(obj, STATUS_NOT_WRITTEN, what, error) from error
+
+    def forget(self, key: ObjectKey) -> None:
+        """Forgets an object that no longer exists."""
+        self._rivals.gone(key)
+        self._unstored.forget(key)
 
     async def record(self, obj: T, status: PlayStatus) -> T:
         """Writes a status during a reconcile. It is never postponed, because an effect may depend on it.

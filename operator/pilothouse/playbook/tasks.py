@@ -132,6 +132,15 @@ def refused(task: str, error: KubeError | SyncError) -> TaskFailed:
     return TaskFailed("KubernetesRefused", f"{task}: {error}", retry_after=after)
 
 
+def status_not_stored(fields: Sequence[str]) -> TaskFailed:
+    """Returns the failure for fields of a status that the API server has dropped."""
+    return TaskFailed(
+        "StatusNotStored",
+        f"The API server did not store status.{', status.'.join(fields)}. Apply the CRD of this operator's "
+        "release, which declares the field.",
+    )
+
+
 def unexpected(where: str, error: BaseException) -> TaskFailed:
     """Returns the failure for an unexpected error, without its text, which may contain a secret.
 
