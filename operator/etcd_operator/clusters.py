@@ -1,27 +1,29 @@
 """The play of an EtcdCluster, its tasks in the order in which they run, and what it watches."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from msgspec.structs import replace
 
 from etcd_operator.blueprint import Blueprint
+from etcd_operator.cluster_scoped import storage_classes
 from etcd_operator.etcd import Connections
+from etcd_operator.expansion import expansion, members_claims, smaller
 from etcd_operator.failures import no_valid_spec, out_of_scope, secret_unusable, unreadable_record
 from etcd_operator.members import Members, Next
 from etcd_operator.metrics import ClusterMetrics
-from etcd_operator.model import Blocked, Decision, Record
+from etcd_operator.model import Blocked, Decision, Problem, Record
 from etcd_operator.observe import BY_CLUSTER, Sight, cluster_of, observe
 from etcd_operator.plan import decide
 from etcd_operator.records import UnreadableRecord, record_of
 from etcd_operator.services import client_service, disruption_budget, headless_service
 from etcd_operator.settings import EtcdSettings
 from etcd_operator.status import failed_status, report
-from etcd_operator.surroundings import changed_authorities, obstacles
+from etcd_operator.surroundings import changed_authorities, obstacles, unprovisioned
 from etcd_operator.types import ETCD_CLUSTER, LABEL, EtcdCluster, EtcdClusterStatus
 from etcd_operator.upkeep import keep_up
 from etcd_operator.validation import Verdict, judge
-from etcd_operator.views import ENDPOINT_SLICE, POD, POD_DISRUPTION_BUDGET
+from etcd_operator.views import ENDPOINT_SLICE, POD, POD_DISRUPTION_BUDGET, StorageClass
 from pilothouse import (
     PERSISTENT_VOLUME_CLAIM,
     SERVICE,
@@ -50,6 +52,8 @@ class EtcdClusterPlay(Play[EtcdCluster, EtcdClusterStatus]):
         verdict: Which spec is in force. None until the first task has decided that.
         sight: The last observation. None until the second task.
         decision: What the plan decided on it.
+        classes: All StorageClasses. None: nothing depends on them, or the operator cannot read them.
+        refusals: What etcd and the API server refused in this reconcile.
     """
 
     def __init__(
@@ -67,6 +71,8 @@ class EtcdClusterPlay(Play[EtcdCluster, EtcdClusterStatus]):
         self.verdict: Verdict | None = None
         self.sight: Sight | None = None
         self.decision: Decision | None = None
+        self.classes: Sequence[StorageClass] | None = None
+        self.refusals: list[Problem] = []
 
     @property
     def recorded(self) -> Record:
@@ -95,6 +101,8 @@ class EtcdClusterPlay(Play[EtcdCluster, EtcdClusterStatus]):
         desired = self.verdict.desired
         self.sight = await observe(self, self.blueprint, desired, self.recorded, self.connections)
         self.decision = decide(self.sight.observation)
+        if unprovisioned(self.sight) and self.classes is None:
+            self.classes = await storage_classes(self)
         if not self.check:
             self.metrics.note(self.object.metadata.key, self.sight.observation, self.decision)
 
@@ -113,7 +121,7 @@ class EtcdClusterPlay(Play[EtcdCluster, EtcdClusterStatus]):
             self.sight.observation,
             self.decision,
             self.verdict,
-            obstacles=obstacles(self.blueprint.spec, self.sight.claims),
+            obstacles=(*self.refusals, *obstacles(self.blueprint.spec, self.sight, self.classes)),
             warnings=changed_authorities(self.sight),
         )
         self.status = found.status
@@ -136,7 +144,12 @@ async def check_spec(play: EtcdClusterPlay) -> None:
     """Decides which spec is in force: the last valid one while the object's own has a mistake."""
     if not play.settings.serves(play.object):
         raise out_of_scope()
-    play.verdict = judge(play.object, play.recorded)
+    key = str(play.object.metadata.key)
+    claims = members_claims(play.list(PERSISTENT_VOLUME_CLAIM, BY_CLUSTER, key))
+    if play.recorded.founded and smaller(play.object.spec, claims):
+        play.classes = await storage_classes(play)
+    limits = expansion(play.object.spec, claims, play.classes)
+    play.verdict = judge(play.object, play.recorded, limits)
     if play.verdict.desired is None:
         raise no_valid_spec(play.verdict.mistakes)
 
@@ -175,7 +188,9 @@ async def take_steps(play: EtcdClusterPlay) -> None:
     for _ in range(MAX_STEPS):
         assert play.sight is not None and play.decision is not None  # noqa: S101, PT018 - the second task
         members = Members(play, play.blueprint, play.sight, play.decision, play.settings)
-        match await members.carry_out():
+        result = await members.carry_out()
+        play.refusals = members.refusals
+        match result:
             case Next.DECIDE:
                 play.decide_again()
             case Next.OBSERVE if not play.check:
@@ -190,7 +205,7 @@ async def keep_up_with_spec(play: EtcdClusterPlay) -> None:
     """Brings the changes of the spec that need no restart to the pods and volumes of a founded cluster."""
     assert play.sight is not None  # noqa: S101 - the second task
     if play.recorded.founded and not play.sight.observation.desired.paused:
-        await keep_up(play, play.blueprint, play.sight)
+        play.refusals += await keep_up(play, play.blueprint, play.sight)
 
 
 @task("the status shows the cluster")

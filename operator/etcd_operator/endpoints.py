@@ -22,6 +22,14 @@ CAUGHT_UP = 1000
 thousand writes a second the answers of two members differ by a few hundred entries."""
 
 
+AUTH = (
+    "etcd's auth is enabled, and the operator has no user. Disable auth with `etcdctl auth disable`, or "
+    "create an etcd user with the role root whose name is the common name of the client certificate in "
+    "spec.TLS.static.operatorSecret."
+)
+"""Why etcd denies calls, and what to do."""
+
+
 class Answer(msgspec.Struct, frozen=True):
     """What the member in one pod answered.
 
@@ -163,10 +171,7 @@ def blindness(answers: Iterable[Answer]) -> str:
     """Returns why the operator cannot see the members although they run. Empty: it can."""
     for answer in answers:
         if isinstance(answer.error, PermissionDenied):
-            return (
-                "etcd's auth is enabled, and the operator has no user: it cannot see the members. Disable "
-                "auth, or give the client certificate of spec.TLS.static.operatorSecret the role root."
-            )
+            return f"The operator may not see the members. {AUTH}"
         if isinstance(answer.error, TlsFailed | CredentialsError):
             return f"{str(answer.error)[:1].upper()}{str(answer.error)[1:]}."
     return ""

@@ -10,14 +10,16 @@ from typing import Any, assert_never
 
 from etcd_operator import model
 from etcd_operator.blueprint import Blueprint, InitialCluster
+from etcd_operator.endpoints import AUTH
 from etcd_operator.errors import (
     EtcdError,
     MemberExists,
     MemberNotFound,
     NotALearner,
+    PermissionDenied,
 )
 from etcd_operator.etcd import Etcd, MemberList
-from etcd_operator.model import Configuration, Decision, PodPlan
+from etcd_operator.model import Configuration, Decision, PodPlan, Problem
 from etcd_operator.observe import Sight
 from etcd_operator.old_logs import may_have_old_log, renew_logs
 from etcd_operator.pod_metadata import flip, patch_image, rejoin, serve, unserve
@@ -60,6 +62,9 @@ class Next(Enum):
 class Members:
     """Carries out the steps of one observation.
 
+    Attributes:
+        refusals: What etcd refused although it will not accept it later on its own.
+
     Args:
         play: The reconcile.
         blueprint: The cluster.
@@ -81,6 +86,7 @@ class Members:
         self._sight = sight
         self._decision = decision
         self._settings = settings
+        self.refusals: list[Problem] = []
 
     async def carry_out(self) -> Next:
         """Carries out the decided step.
@@ -130,8 +136,10 @@ class Members:
         if may_have_old_log(self._sight.observation, step.record.claim):
             etcd = self._speaker()
             what = "write entries to etcd's log, so that 3.7 can read it"
-            if etcd is None or await self._call(what, lambda: renew_logs(etcd)) is Next.LATER:
+            if etcd is None:
                 self._play.requeue_after(RETRY)
+                return Next.LATER
+            if await self._call(what, lambda: renew_logs(etcd)) is Next.LATER:
                 return Next.LATER
         await self._play.record(with_record(self._play.status, step.record))
         self._play.changed(self._decision.message)
@@ -330,6 +338,11 @@ class Members:
         except (MemberExists, MemberNotFound, NotALearner) as error:
             # An earlier call was executed, and its answer was lost.
             self._play.log.info("Observing again: %s", error)
+        except PermissionDenied as error:
+            message = f"The operator cannot {what}: {error}. {AUTH}"
+            self.refusals.append(Problem("PermissionDenied", message))
+            self._play.requeue_after(BLOCKED)
+            return Next.LATER
         except EtcdError as error:
             self._play.log.info("Waiting for etcd: %s", error)
             self._play.requeue_after(REFUSED)

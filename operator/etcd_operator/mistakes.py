@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from etcd_operator.expansion import Expansion
 from etcd_operator.model import Problem
 from etcd_operator.types import (
     MAX_NAME,
@@ -96,7 +97,7 @@ def in_spec(spec: EtcdClusterSpec, name: str) -> Iterator[Mistake]:
 
 
 def in_change(
-    before: EtcdClusterSpec | None, spec: EtcdClusterSpec, current_version: str
+    before: EtcdClusterSpec | None, spec: EtcdClusterSpec, current_version: str, expansion: Expansion
 ) -> Iterator[Mistake]:
     """Yields the mistakes of a change to a cluster that exists.
 
@@ -104,6 +105,7 @@ def in_change(
         before: The last valid spec. None: it is not known.
         spec: The new spec, which has no mistakes of its own.
         current_version: The version that all members run. Empty: it is not known.
+        expansion: What limits the size of the volumes.
     """
     current, target = version_of(current_version), version_of(spec.version)
     if current and target:
@@ -118,7 +120,8 @@ def in_change(
             "another cluster and copy the data",
         )
     elif not spec.storage.ephemeral:
-        yield from _in_volume_change(before, spec)
+        yield from _in_class_change(before, spec)
+        yield from _in_size_change(before, spec, expansion)
     yield from _in_tls_change(before, spec)
     old, new = (each.pod.cluster_domain if each.pod else "" for each in (before, spec))
     if old != new:
@@ -210,24 +213,39 @@ def _in_volume(spec: EtcdClusterSpec) -> Iterator[Mistake]:
         )
 
 
-def _in_volume_change(before: EtcdClusterSpec, spec: EtcdClusterSpec) -> Iterator[Mistake]:
-    field = "spec.pod.persistentVolumeClaimSpec"
+def _in_class_change(before: EtcdClusterSpec, spec: EtcdClusterSpec) -> Iterator[Mistake]:
     old, new = _storage_class(before), _storage_class(spec)
     if storage(before) != storage(spec):
         again = f"Set it to {old!r} again" if old is not None else "Remove it"
         yield Mistake(
-            f"{field}.storageClassName",
+            "spec.pod.persistentVolumeClaimSpec.storageClassName",
             new,
             f"the class of existing volumes cannot be changed. {again}, or create another cluster and copy "
             "the data",
         )
-    if spec.storage_bytes < before.storage_bytes:
-        size = Quantity(before.storage_bytes * 10**9, "binary")
+
+
+def _in_size_change(
+    before: EtcdClusterSpec, spec: EtcdClusterSpec, expansion: Expansion
+) -> Iterator[Mistake]:
+    """A size that no volume has reached, because the StorageClass refused it, can be taken back."""
+    field, least = "spec.pod.persistentVolumeClaimSpec.resources.requests.storage", before.storage_bytes
+    if expansion.largest is not None:
+        least = min(least, expansion.largest)
+    if spec.storage_bytes < least:
+        remedy = f"a volume cannot shrink. Set it to at least {_binary(least)}"
+        yield Mistake(field, _binary(spec.storage_bytes), remedy)
+    elif expansion.rigid:
         yield Mistake(
-            f"{field}.resources.requests.storage",
-            str(Quantity(spec.storage_bytes * 10**9, "binary")),
-            f"a volume cannot shrink. Set it to at least {size}",
+            field,
+            _binary(spec.storage_bytes),
+            f"the StorageClass {expansion.rigid} does not allow volumes to grow. Set it to {_binary(least)} "
+            "again, or set allowVolumeExpansion of the StorageClass to true",
         )
+
+
+def _binary(size: int) -> str:
+    return str(Quantity(size * 10**9, "binary"))
 
 
 def _storage_class(spec: EtcdClusterSpec) -> str | None:

@@ -247,7 +247,9 @@ class PodState(msgspec.Struct, frozen=True, kw_only=True):
         failure: Why it does not run etcd. None: it runs, or it is starting.
         failing_since: When the failure began, from the pod's conditions and container states.
         detail: The kubelet's message about the failure, for users.
-        node: The Ready condition of its node. UNKNOWN also if the operator may not read nodes.
+        node: The Ready condition of its node, which is read while the pod is not ready. UNKNOWN also if the
+            operator may not read nodes.
+        node_name: The name of its node. "": it is not scheduled.
     """
 
     name: str
@@ -266,6 +268,7 @@ class PodState(msgspec.Struct, frozen=True, kw_only=True):
     failing_since: datetime | None = None
     detail: str = ""
     node: Signal = Signal.HEALTHY
+    node_name: str = ""
 
 
 class MemberState(msgspec.Struct, frozen=True):

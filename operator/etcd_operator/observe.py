@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from etcd_operator.blueprint import Blueprint
 from etcd_operator.certificates import Certificates, certificates, secrets_of
+from etcd_operator.cluster_scoped import node_signals
 from etcd_operator.endpoints import Answer, alarms, ask, blindness, chosen_list, state_of
 from etcd_operator.errors import CredentialsError
 from etcd_operator.etcd import Connections, Endpoint, Etcd, MemberList
@@ -73,7 +74,8 @@ async def observe(
 ) -> Sight:
     """Observes a cluster.
 
-    This makes 2 calls to each member. Once the cluster is founded, only its Secrets are read from Kubernetes.
+    This makes 2 calls to each member. Once the cluster is founded, only its Secrets and the nodes of unready
+    pods are read from Kubernetes.
 
     Args:
         play: The reconcile.
@@ -88,8 +90,16 @@ async def observe(
     pods, claims = await _objects(play, live=not record.founded)
     addressed = addressed_uids(_headless_slices(play))
     moment = now()
+    nodes = await node_signals(play, pods, moment)
     states = tuple(
-        pod_state(blueprint, each, now=moment, addressed=each.metadata.uid in addressed) for each in pods
+        pod_state(
+            blueprint,
+            each,
+            now=moment,
+            addressed=each.metadata.uid in addressed,
+            node=nodes.get(each.spec.node_name, Signal.HEALTHY),
+        )
+        for each in pods
     )
     tls = await _tls(play, blueprint)
     members, blind = _members(connections, play.object, blueprint, pods, tls)

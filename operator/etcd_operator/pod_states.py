@@ -69,6 +69,7 @@ def pod_state(
         failing_since=trouble.since if trouble else None,
         detail=trouble.detail if trouble else "",
         node=node,
+        node_name=pod.spec.node_name,
     )
 
 
@@ -151,7 +152,7 @@ def _trouble(pod: Pod, now: datetime) -> _Trouble | None:
     if condition(pod.status.conditions, "Ready").status == "True":
         return None
     if pod.status.phase == "Failed":
-        return _Trouble(Failure.CRASH, _unready_since(pod), pod.status.message or pod.status.reason)
+        return _Trouble(Failure.CRASH, unready_since(pod), pod.status.message or pod.status.reason)
     if container is None or not _ran(pod):
         return _not_created(pod, container, now)
     waiting = container.state.waiting
@@ -177,7 +178,7 @@ def _not_created(pod: Pod, container: ContainerStatus | None, now: datetime) -> 
 def _refused_container(pod: Pod, reason: str, message: str) -> _Trouble:
     reason = "ImagePullBackOff" if reason == "ErrImagePull" else reason
     message = _PULL_ERROR.sub("", message)
-    return _Trouble(Failure.IMAGE, _unready_since(pod), f"{reason}: {message}" if message else reason)
+    return _Trouble(Failure.IMAGE, unready_since(pod), f"{reason}: {message}" if message else reason)
 
 
 def _crashed(pod: Pod, container: ContainerStatus, now: datetime) -> _Trouble | None:
@@ -185,7 +186,7 @@ def _crashed(pod: Pod, container: ContainerStatus, now: datetime) -> _Trouble | 
     running = container.state.running
     if last is None or (running and (running.started_at is None or now - running.started_at > _MOMENT)):
         return None
-    since = _unready_since(pod)
+    since = unready_since(pod)
     if _REFUSED_EMPTY in last.message:
         return _Trouble(Failure.REFUSED_EMPTY, since, "etcd refuses to start, because its volume is empty")
     waits = container.state.waiting is not None and container.state.waiting.reason == _BACK_OFF
@@ -199,6 +200,9 @@ def _exit(pod: Pod, last: ContainerTerminated) -> str:
     return f"etcd exits with code {last.exit_code} ({last.reason or 'Error'}); its log: {log}"
 
 
-def _unready_since(pod: Pod) -> datetime | None:
+def unready_since(pod: Pod) -> datetime | None:
+    """Returns since when a pod is not Ready. None: it is Ready."""
     ready = condition(pod.status.conditions, "Ready")
+    if ready.status == "True":
+        return None
     return ready.last_transition_time or pod.metadata.creation_timestamp

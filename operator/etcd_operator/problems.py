@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from etcd_operator.model import Failure, Problem, Signal
+from etcd_operator.model import Failure, PodState, Problem, Signal
 from etcd_operator.seats import Cluster, Place, listed
 
 JOINING = timedelta(minutes=1)
@@ -30,10 +30,23 @@ def _of_member(cluster: Cluster, place: Place) -> Problem | None:
         return Problem(reason, f"The pod {place.name} {what}{detail}.")
     if not cluster.record.founded or place not in cluster.voters or place.health is Signal.HEALTHY:
         return None
+    if pod and pod.node is not Signal.HEALTHY:
+        return _of_node(pod)
     if place.down:
         return Problem("MemberDown", f"The member {place.name} does not serve.")
     blind = f" {cluster.observation.blind}" if cluster.observation.blind else ""
     return Problem("MemberUnknown", f"The operator cannot see whether the member {place.name} serves.{blind}")
+
+
+def _of_node(pod: PodState) -> Problem:
+    advice = (
+        f"The operator does not replace the member {pod.name}, because etcd may still run there. If the node "
+        f"will not return, delete the Node and then the PVC {pod.name}."
+    )
+    if pod.node is Signal.UNHEALTHY:
+        return Problem("NodeNotReady", f"The node {pod.node_name} is not ready. {advice}")
+    message = f"The node {pod.node_name} does not report, or the operator may not read nodes. {advice}"
+    return Problem("NodeUnknown", message)
 
 
 def _joins(cluster: Cluster, place: Place) -> bool:

@@ -57,6 +57,9 @@ PLAN = {
 PROBLEMS = {
     "MemberDown": "A member does not serve.",
     "MemberUnknown": "The operator cannot see whether a member serves. It does not replace such a member.",
+    "NodeNotReady": "The node of a member is not ready. The operator does not replace the member.",
+    "NodeUnknown": "The node of a member does not report, or the operator may not read nodes. The operator "
+    "does not replace the member.",
     "MemberPending": "A pod cannot be scheduled, or its volume is not ready. The message has the reason.",
     "MemberCrashing": "etcd exits again and again in a pod. The message has its last words.",
     "ImageUnavailable": "The image of etcd cannot be pulled. Check `spec.version` and `spec.repository`.",
@@ -77,10 +80,14 @@ _FAILURES = {
     "the operator does not touch the cluster. etcd continues to run. The condition is `Unknown`.",
     "SecretUnusable": "A Secret with certificates is missing or cannot be used. The message names the "
     "Secret and the key.",
-    "NoStorageClass": "There is no default StorageClass, and the spec names none. The message names the "
-    "field to set.",
+    "NoStorageClass": "The StorageClass of the spec does not exist, or the spec names none and there is no "
+    "default one. The message names the field to set.",
+    "MembersHidden": "The operator cannot see any member, although they may serve. The message has the "
+    "cause, for example that etcd's auth is enabled.",
+    "PermissionDenied": "etcd refuses a call of the next step, because its auth is enabled. The message "
+    "names the call and what to do.",
     "VolumeNotResized": "The API server refused to resize a volume. If its StorageClass does not allow it, "
-    "set the size in the spec back. The operator retries every minute.",
+    "set the size in the spec back. The operator keeps retrying.",
     "OutOfScope": "The annotation `etcd.database.coreos.com/scope` is `clusterwide`, and this operator "
     "watches only some namespaces. It leaves the cluster to an operator for all namespaces.",
     "UnreadableRecord": "`status.record` was edited and cannot be read. The operator changes nothing.",

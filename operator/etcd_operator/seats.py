@@ -67,8 +67,9 @@ class Place(msgspec.Struct, frozen=True):
 
     @property
     def starting(self) -> bool:
-        """Whether the pod is on its way: it is not Ready, and there is no failure."""
-        return self.pod is not None and not self.pod.ready and self.pod.failure is None
+        """Whether the pod is on its way: it is not Ready, and neither it nor its node has a failure."""
+        pod = self.pod
+        return pod is not None and not pod.ready and pod.failure is None and pod.node is Signal.HEALTHY
 
     @property
     def linked(self) -> bool:

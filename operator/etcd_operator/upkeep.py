@@ -3,25 +3,27 @@
 from typing import Any
 
 from etcd_operator.blueprint import Blueprint
+from etcd_operator.expansion import members_claims, smaller
+from etcd_operator.model import Problem
 from etcd_operator.observe import Sight
 from etcd_operator.pod_metadata import decorate
 from etcd_operator.types import ETCD_CLUSTER, EtcdCluster, EtcdClusterStatus, Retention
 from etcd_operator.views import POD
-from etcd_operator.volumes import REMOVED, claim_spec, grow
+from etcd_operator.volumes import claim_spec, grow
 from pilothouse import PERSISTENT_VOLUME_CLAIM, Play, TaskFailed
-from pilothouse.api import Quantity
 from pilothouse.views import PersistentVolumeClaim
 
-VOLUME_NOT_RESIZED = "VolumeNotResized"
-# Seconds until a refused resize is tried again: the StorageClass may allow it by then.
-_RESIZE = 60.0
 
-
-async def keep_up(play: Play[EtcdCluster, EtcdClusterStatus], blueprint: Blueprint, sight: Sight) -> None:
+async def keep_up(
+    play: Play[EtcdCluster, EtcdClusterStatus], blueprint: Blueprint, sight: Sight
+) -> tuple[Problem, ...]:
     """Patches what differs. It sends no request if nothing does.
 
+    Returns:
+        That a volume cannot grow. The members do not depend on it, so it delays nothing else.
+
     Raises:
-        TaskFailed: The API server refused a patch.
+        TaskFailed: The API server refused another patch.
     """
     uid = play.object.metadata.uid
     for pod in sight.pods:
@@ -29,10 +31,13 @@ async def keep_up(play: Play[EtcdCluster, EtcdClusterStatus], blueprint: Bluepri
         patch = decorate(pod.metadata.labels, pod.metadata.annotations, blueprint.spec)
         if owned and patch and pod.metadata.deletion_timestamp is None:
             await play.patch(POD, pod.metadata.name, patch)
-    for claim in sight.claims:
-        if claim.metadata.deletion_timestamp is None and REMOVED not in claim.metadata.annotations:
-            await _own(play, blueprint, claim)
-            await _grow(play, blueprint, claim)
+    claims = members_claims(sight.claims)
+    for claim in claims:
+        await _own(play, blueprint, claim)
+    for claim in smaller(blueprint.spec, claims):
+        if problem := await _grow(play, blueprint, claim):
+            return (problem,)
+    return ()
 
 
 async def _own(
@@ -57,16 +62,15 @@ async def _own(
 
 async def _grow(
     play: Play[EtcdCluster, EtcdClusterStatus], blueprint: Blueprint, claim: PersistentVolumeClaim
-) -> None:
-    wanted = str(claim_spec(blueprint.spec)["resources"]["requests"]["storage"])
-    current = claim.spec.resources.requests.get("storage", "0")
-    if Quantity.parse(wanted) <= Quantity.parse(current):
-        return
+) -> Problem | None:
     try:
         await play.patch(PERSISTENT_VOLUME_CLAIM, claim.metadata.name, grow(blueprint.spec), owned=False)
     except TaskFailed as failure:
+        wanted = claim_spec(blueprint.spec)["resources"]["requests"]["storage"]
+        current = claim.spec.resources.requests.get("storage", "0")
         message = (
             f"The volume {claim.metadata.name} cannot grow from {current} to {wanted}. If its StorageClass "
             f"does not allow it, set the size back to {current}. {failure.message}"
         )
-        raise TaskFailed(VOLUME_NOT_RESIZED, message, retry_after=_RESIZE) from failure
+        return Problem("VolumeNotResized", message)
+    return None

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from etcd_operator import mistakes
+from etcd_operator.expansion import Expansion
 from etcd_operator.mistakes import Mistake
 from etcd_operator.model import Desired, Problem, Record
 from etcd_operator.shape import image_of, shape
@@ -47,7 +48,7 @@ class Verdict(msgspec.Struct, frozen=True):
     last_valid_spec: dict[str, Any]
 
 
-def judge(cluster: EtcdCluster, record: Record) -> Verdict:
+def judge(cluster: EtcdCluster, record: Record, expansion: Expansion = Expansion()) -> Verdict:  # noqa: B008
     """Returns what is in force for a cluster.
 
     Before `record.founded`, every valid spec is accepted. Afterwards, it must also be reachable from the last
@@ -56,12 +57,13 @@ def judge(cluster: EtcdCluster, record: Record) -> Verdict:
     Args:
         cluster: The object.
         record: The record in its status.
+        expansion: What limits the size of its volumes.
     """
     spec, status = cluster.spec, cluster.status
     before = last_valid_spec(status)
     found = [*mistakes.in_spec(spec, cluster.metadata.name)]
     if not found and record.founded:
-        found += mistakes.in_change(before, spec, status.current_version)
+        found += mistakes.in_change(before, spec, status.current_version, expansion)
     if not found:
         return Verdict(
             desired(spec, record, status.current_version),

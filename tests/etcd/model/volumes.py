@@ -64,7 +64,7 @@ class Volumes(StandIn):
         if not obj.spec.get("storageClassName"):
             await self._choose_class(cluster, obj)
             return None
-        if not users:
+        if not users or not self._exists(cluster, obj.spec["storageClassName"]):
             return None
         if (left := BIND - cluster.elapsed(obj, "used")) > 1e-6:
             return left
@@ -82,6 +82,9 @@ class Volumes(StandIn):
         default = [each for each in classes if each.metadata.annotations.get(DEFAULT_CLASS) == "true"]
         if default:
             await _patch(cluster, obj, spec={"storageClassName": default[0].metadata.name})
+
+    def _exists(self, cluster: Cluster, name: str) -> bool:
+        return any(each.metadata.name == name for each in cluster.all(STORAGE_CLASS))
 
     async def _bind(self, cluster: Cluster, obj: Built, user: Built) -> None:
         node = str(user.spec.get("nodeName") or self._machines.nodes[0])

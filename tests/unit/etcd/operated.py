@@ -29,11 +29,13 @@ class Operated:
     Attributes:
         api: The model of the API server, as a user sees it.
         world: The model of etcd and the nodes.
+        client: The operator's client of the API server.
     """
 
     def __init__(self, api: ModelApi, world: EtcdWorld) -> None:
         self.api = api
         self.world = world
+        self.client = api.another_client()
 
     def apply(self, **spec: Any) -> None:
         """Creates the cluster, or changes fields of its spec."""
@@ -117,10 +119,11 @@ async def operated(
     """Runs the nodes, and the operator if asked for, within the block."""
     world = EtcdWorld(IMAGES, ["node-1", "node-2", "node-3"])
     world.prepare(api, default_class=default_class)
+    cluster = Operated(api, world)
     async with running(api.another_client(), *world.controllers):
         if not operator:
-            yield Operated(api, world)
+            yield cluster
             return
         watch = etcd_watch(world.connections(), settings)
-        async with operating(api.another_client(), watch, name="pilothouse-etcd"):
-            yield Operated(api, world)
+        async with operating(cluster.client, watch, name="pilothouse-etcd"):
+            yield cluster
