@@ -6,7 +6,7 @@ be founded under one name, whatever is deleted, edited or restored meanwhile (la
 
 from msgspec.structs import replace
 
-from etcd_operator.healing import CRASH_PATIENCE
+from etcd_operator.healing import CRASH_PATIENCE, RECOVERY
 from etcd_operator.model import (
     Blocked,
     Configuration,
@@ -111,8 +111,9 @@ def _obstacle(cluster: Cluster, volumes: list[VolumeState], voters: tuple[str, .
     if len(usable) < quorum(len(voters)):
         message = (
             f"The retained volumes hold a cluster of size {len(voters)}, but the volumes of "
-            f"{listed(missing)} are missing or being deleted, so there is no quorum. Restore these PVCs. To "
-            f"found an empty cluster instead, delete the PVCs {listed([each.name for each in volumes])}."
+            f"{listed(missing)} are missing or being deleted, so there is no quorum. Restore these PVCs, or "
+            f"recover from one that is left ({RECOVERY} has the commands). To found an empty cluster "
+            f"instead, delete the PVCs {listed([each.name for each in volumes])}."
         )
         return Decision(Blocked(), "VolumesMissing", message)
     if len({each.cluster_id for each in volumes if each.cluster_id}) > 1:

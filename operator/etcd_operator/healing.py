@@ -32,6 +32,18 @@ from etcd_operator.seats import Cluster, Place, configured, listed, parsed, quor
 CRASH_PATIENCE = timedelta(minutes=5)
 """How long a member crashes before it is replaced: four or five restarts with the kubelet's back-off."""
 
+RECOVERY = "docs/howto/etcd/recover.md"
+"""The page with the commands for a lost quorum."""
+
+_FROM_SURVIVOR = (
+    "set spec.paused to true and run etcd once with --force-new-cluster on the volume of the survivor with "
+    "the highest revision"
+)
+_FROM_POD = (
+    "save a snapshot of the survivor with the highest revision before you delete its pod, which has the data"
+)
+_FROM_SNAPSHOT = "delete the EtcdCluster and its PVCs, and create it again from a snapshot"
+
 
 def flip(cluster: Cluster) -> Decision | None:
     """A voter's pod still has a configuration that starts on an empty volume: poison it (law 5, step 6).
@@ -279,10 +291,13 @@ def without_members(cluster: Cluster) -> Decision | None:
         message = f"Waiting for a quorum: {needed} of {cluster.count} members must serve. {blind}"
         return Decision(Wait(5.0 if blind else 1.0), "NoQuorum", message.rstrip())
     survivors = [f"{each.name} (revision {each.endpoint.revision or 'unknown'})" for each in left]
+    advice = _FROM_SNAPSHOT
+    if survivors:
+        advice = _FROM_POD if cluster.desired.ephemeral else _FROM_SURVIVOR
     message = (
         f"The data of {listed([each.name for each in lost])} is lost, so the cluster of size {cluster.count} "
         f"has no quorum. Surviving members: {listed(survivors) or 'none'}. The operator founds nothing over "
-        "them. Restore the lost volumes, or recover from a survivor or a backup (see the how-to on recovery)."
+        f"them. Restore the lost volumes, or {advice}. {RECOVERY} has the commands."
     )
     return Decision(Blocked(), "QuorumLost", message)
 

@@ -49,7 +49,8 @@ PLAN = {
     "NoQuorum": "A quorum of the members does not serve. The operator starts the known members on their "
     "volumes, and waits.",
     "QuorumLost": "The volumes of a majority of the members are lost. The operator never founds a cluster "
-    "over the rest. The message names the surviving members and the commands to recover.",
+    "over the rest. The message names the surviving members and what to do; the how-to "
+    "`etcd/recover` has the commands.",
     "OtherCluster": "A member answers with the ID of another cluster: two clusters use the same name. The "
     "operator changes nothing.",
 }

@@ -12,6 +12,7 @@ from pilothouse.kube import Client
 from pilothouse.testing import ApiServer, eventually
 from release.documents import dump, load
 from tests.api.versions import ON_BOTH
+from tests.etcd_howto import PAGES, manifests
 
 pytestmark = ON_BOTH
 
@@ -58,6 +59,18 @@ async def test_the_samples_are_valid(kubectl: Kubectl, client: Client, namespace
         params = {"dryRun": "All", "fieldValidation": "Strict"}
         stored = json.loads(await client.request("POST", path, params=params, body=body))
         assert stored["spec"] == body["spec"]
+
+
+def test_the_manifests_in_the_howto_pages_are_valid(kubectl: Kubectl) -> None:
+    found = [body for page in PAGES for body in manifests(page)]
+    assert {each["kind"] for each in found} == {"EtcdCluster", "PersistentVolumeClaim", "Pod"}
+    kubectl("label", "namespace", NAME, "pod-security.kubernetes.io/enforce=restricted", "--overwrite")
+    for body in found:
+        if body["kind"] == "Pod":
+            # There is no controller that would make the service account `default`.
+            body["spec"]["serviceAccountName"] = NAME
+        words = ("create", "--dry-run=server", "--validate=strict", "-n", NAME, "-f", "-")
+        assert "created" in kubectl(*words, stdin=dump(body))
 
 
 RIGHTS = (

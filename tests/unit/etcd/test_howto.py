@@ -1,0 +1,102 @@
+"""The pages of docs/howto/etcd: manifests are valid, commands are real, and reasons exist."""
+
+import json
+import re
+import shlex
+import subprocess
+from typing import Any
+
+import msgspec
+import pytest
+
+from devcluster.folders import CHECKOUT
+from etcd_operator import healing
+from etcd_operator.certificates import OPERATOR, PEER, SERVER
+from etcd_operator.model import Record
+from etcd_operator.reasons import REASONS
+from etcd_operator.types import EtcdCluster
+from etcd_operator.validation import judge
+from etcd_operator.versions import FLOORS, NEWEST
+from pilothouse.packaging.documents import dump
+from tests.etcd_howto import FOLDER, PAGES, commands, manifests
+
+PROGRAMS = {"kubectl", "etcdctl", "etcdutl", "etcd", "for", "done", "MEMBER=$(kubectl"}
+INDEX = (CHECKOUT / "docs" / "howto" / "README.md").read_text()
+
+
+def clusters(page: str) -> list[dict[str, Any]]:
+    return [each for each in manifests(page) if each["kind"] == "EtcdCluster"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_clusters_are_valid_and_have_only_known_fields(page: str) -> None:
+    for body in clusters(page):
+        cluster = msgspec.convert(body, EtcdCluster)
+        assert judge(cluster, Record()).mistakes == ()
+        assert msgspec.to_builtins(cluster.spec).keys() >= body["spec"].keys()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_index_has_every_page(page: str) -> None:
+    assert f"(etcd/{page})" in INDEX
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_commands_are_complete_and_their_json_is_valid(page: str) -> None:
+    for line in commands(page):
+        words = shlex.split(line.removesuffix("&"))
+        assert words[0] in PROGRAMS, line
+        for word in words:
+            if word.startswith("{") and not word.startswith("{."):
+                json.loads(word)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_patches_leave_the_cluster_valid(page: str) -> None:
+    for line in commands(page):
+        words = shlex.split(line)
+        if words[:3] == ["kubectl", "patch", "etcdcluster"]:
+            body = {"spec": {"size": 3, **json.loads(words[-1])["spec"]}}
+            named = {"metadata": {"name": words[3]}, **body}
+            cluster = msgspec.convert(named, EtcdCluster)
+            assert judge(cluster, Record()).mistakes == (), line
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_shell_understands_the_commands(page: str) -> None:
+    for line in "\n".join(commands(page)).split("\0"):
+        done = subprocess.run(
+            ["sh", "-n"], input=line, capture_output=True, text=True, check=False, timeout=10
+        )
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_reasons_in_tables_exist(page: str) -> None:
+    rows = re.findall(r"^\| `([A-Z][A-Za-z]+[a-z][A-Z]\w+)` \|", (FOLDER / page).read_text(), re.M)
+    assert {*rows} <= {*REASONS, "Ready"} | {"Available", "Progressing"}
+
+
+def test_the_page_of_tls_names_every_key() -> None:
+    page = (FOLDER / "tls.md").read_text()
+    assert all(f"`{key}`" in page for layout in (PEER, SERVER, OPERATOR) for key in layout)
+
+
+def test_the_page_of_upgrades_has_the_newest_versions_and_the_floors() -> None:
+    page = (FOLDER / "upgrade.md").read_text()
+    assert all(str(minor) in page for minor in NEWEST)
+    assert all(f"below {floor}" in page for floor in FLOORS.values())
+
+
+def test_the_messages_name_the_page_with_the_commands() -> None:
+    assert (CHECKOUT / healing.RECOVERY).samefile(FOLDER / "recover.md")
+
+
+def test_the_pods_meet_the_restricted_standard() -> None:
+    for body in manifests("recover.md"):
+        if body["kind"] == "Pod":
+            spec = body["spec"]
+            assert spec["securityContext"]["runAsNonRoot"], dump(body)
+            for container in (*spec.get("initContainers", ()), *spec["containers"]):
+                context = container["securityContext"]
+                assert context == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}

@@ -1,0 +1,171 @@
+"""The procedures of docs/howto/etcd/recover.md on the model of etcd and of the API server."""
+
+import re
+
+import pytest
+
+from etcd_operator.healing import RECOVERY
+from pilothouse.kube import ObjectKey
+from pilothouse.testing import ModelApi
+from pilothouse.testing.controllers.pods import CLAIM, POD
+from tests.etcd.model.state import Data, Entry, Put, Remove, SetClusterVersion, Volume, founded
+from tests.etcd_howto import commands, manifests
+from tests.unit.etcd.operated import Operated, operated
+
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
+
+def force_new_cluster(cluster: Operated, name: str) -> None:
+    """Does what `etcd --force-new-cluster` does with the data of a member that does not run."""
+    data = stored(cluster, name).data
+    assert data is not None
+    data.term += 1
+    data.log[data.commit :] = [
+        Entry(data.term, Remove(each)) for each in data.state.members if each != data.member_id
+    ]
+    data.commit = len(data.log)
+    data.apply()
+
+
+def stored(cluster: Operated, name: str) -> Volume:
+    uid = cluster.api.read(CLAIM, ObjectKey("default", name))["metadata"]["uid"]
+    return cluster.world.machines.volumes[uid]
+
+
+def lose(cluster: Operated, name: str) -> None:
+    """Deletes a claim, and the pod that uses it if there is one."""
+    cluster.api.remove(CLAIM, ObjectKey("default", name))
+    if name in cluster.pods:
+        cluster.api.remove(POD, ObjectKey("default", name))
+
+
+async def wrote(cluster: Operated, count: int = 20) -> None:
+    client = cluster.world.client("example-client")
+    for number in range(count):
+        await client.put(b"key", b"%d" % number)
+
+
+async def read(cluster: Operated) -> bytes:
+    found = await cluster.world.client("example-client").get(b"key")
+    assert found is not None
+    return found.value
+
+
+@pytest.mark.parametrize(("size", "survivors"), [(2, 1), (3, 1), (5, 2)])
+async def test_a_cluster_recovers_from_a_survivor(model: ModelApi, size: int, survivors: int) -> None:
+    async with operated(model) as cluster:
+        cluster.apply(size=size, version="3.6.14")
+        await cluster.settled()
+        await wrote(cluster)
+        left = cluster.pods[:survivors]
+        for name in cluster.pods[survivors:]:
+            lose(cluster, name)
+        await cluster.until(lambda: cluster.condition("Ready").get("reason") == "QuorumLost", 300)
+        message = cluster.condition("Ready")["message"]
+        assert "--force-new-cluster" in message
+        assert RECOVERY in message
+        assert all(f"{each} (revision 21)" in message for each in left)
+        cluster.apply(paused=True)
+        await cluster.until(lambda: cluster.condition("Ready").get("reason") == "Paused")
+        model.remove(POD, ObjectKey("default", left[0]))
+        await cluster.until(lambda: left[0] not in [each["metadata"]["name"] for each in model.all(POD)])
+        force_new_cluster(cluster, left[0])
+        cluster.apply(paused=False)
+        await cluster.until(lambda: not cluster.ready)
+        await cluster.settled(300)
+        assert len(cluster.pods) == len(cluster.status["members"]["ready"]) == size
+        assert left[0] in cluster.pods
+        assert cluster.status.get("retainedVolumes", []) == left[1:]
+        assert await read(cluster) == b"19"
+
+
+async def test_the_data_of_an_ephemeral_survivor_is_in_its_pod(model: ModelApi) -> None:
+    async with operated(model) as cluster:
+        cluster.apply(size=3, version="3.6.14", storage={"ephemeral": True})
+        await cluster.settled()
+        for name in cluster.pods[1:]:
+            model.remove(POD, ObjectKey("default", name))
+        await cluster.until(lambda: cluster.condition("Ready").get("reason") == "QuorumLost", 300)
+        message = cluster.condition("Ready")["message"]
+        assert "before you delete its pod" in message
+        assert "--force-new-cluster" not in message
+
+
+async def test_a_deleted_cluster_recovers_from_a_retained_volume(model: ModelApi) -> None:
+    async with operated(model) as cluster:
+        cluster.apply(size=5, version="3.6.14")
+        await cluster.settled()
+        await wrote(cluster)
+        cluster.delete()
+        await cluster.until(lambda: not model.all(POD))
+        first, second, *others = cluster.claims
+        for name in others:
+            lose(cluster, name)
+        cluster.apply(size=3, version="3.6.14", paused=False)
+        await cluster.until(lambda: cluster.condition("Ready").get("reason") == "VolumesMissing")
+        assert RECOVERY in cluster.condition("Ready")["message"]
+        cluster.apply(paused=True)
+        await cluster.until(lambda: cluster.condition("Ready").get("reason") == "Paused")
+        force_new_cluster(cluster, first)
+        annotate(model, first, {"etcd.pilothouse.dev/voters": f"1000:{first}"})
+        cluster.apply(paused=False)
+        await cluster.settled(300)
+        assert len(cluster.pods) == 3
+        assert first in cluster.pods
+        assert second not in cluster.pods
+        assert await read(cluster) == b"19"
+
+
+async def test_a_cluster_is_created_from_a_snapshot(model: ModelApi) -> None:
+    claim, restore, cluster_manifest = manifests("recover.md")[1:]
+    renamed = {key: value.replace("example-etcd-cluster", "example") for key, value in marks().items()}
+    name = claim["metadata"]["name"].replace("example-etcd-cluster", "example")
+    async with operated(model) as cluster:
+        [url] = [each.partition("=")[2] for each in flags(restore) if each.startswith("--initial-adv")]
+        url = url.replace("example-etcd-cluster", "example")
+        data = founded(name, {name: (url,)}, "restored-1")
+        data.log += [Entry(1, SetClusterVersion(6)), Entry(1, Put(b"key", b"19"))]
+        data.commit = len(data.log)
+        data.apply()
+        renamed["etcd.pilothouse.dev/cluster-id"] = f"{data.cluster_id:x}"
+        seed(cluster, name, data, claim["spec"])
+        annotate(model, name, {each: text for each, text in renamed.items() if "/" in each})
+        labels = {each: text for each, text in renamed.items() if "/" not in each}
+        model.put(CLAIM, name, metadata={"labels": labels})
+        cluster.apply(**cluster_manifest["spec"])
+        await cluster.settled(300)
+        assert len(cluster.pods) == 3
+        assert name in cluster.pods
+        assert await read(cluster) == b"19"
+        assert cluster.status["record"]["clusterID"] == f"{data.cluster_id:x}"
+
+
+def seed(cluster: Operated, name: str, data: Data, spec: object) -> None:
+    """Creates a claim whose volume has data."""
+    cluster.api.put(CLAIM, name, spec=spec)
+    uid = cluster.api.read(CLAIM, ObjectKey("default", name))["metadata"]["uid"]
+    volume = cluster.world.members.make_volume()
+    volume.data = data
+    cluster.world.machines.volumes[uid] = volume
+
+
+def annotate(model: ModelApi, name: str, annotations: dict[str, str]) -> None:
+    old = model.read(CLAIM, ObjectKey("default", name))["metadata"].get("annotations", {})
+    model.put(CLAIM, name, metadata={"annotations": {**old, **annotations}})
+
+
+def flags(pod: dict[str, object]) -> list[str]:
+    spec = pod["spec"]
+    assert isinstance(spec, dict)
+    return list(spec["containers"][0]["command"])
+
+
+def marks() -> dict[str, str]:
+    """Returns the annotations and labels of the page."""
+    words = [
+        word
+        for line in commands("recover.md")
+        if re.match(r"kubectl (annotate|label) pvc example-etcd-cluster-seed1 ", line)
+        for word in line.split()[4:]
+    ]
+    return dict(word.split("=", 1) for word in words)
