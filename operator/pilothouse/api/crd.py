@@ -5,7 +5,8 @@ from typing import Any
 
 import msgspec
 
-from pilothouse.api.kind import Column, Kind, Version
+from pilothouse.api.kind import READY_COLUMNS, Column, Kind, Version
+from pilothouse.api.paths import require_path, require_rules
 from pilothouse.api.schema import Schema, structural_schema
 
 # The descriptions of k8s.io/apimachinery's TypeMeta, shortened.
@@ -21,8 +22,22 @@ _HEADER: Schema = {
 ANNOTATION_BYTES = 262_144
 # The largest object that etcd stores by default (--max-request-bytes). The API server adds managedFields.
 STORED_BYTES = 1_572_864
+# The types of fields that field selectors may use.
+_SELECTABLE = ("string", "integer", "boolean")
 # The note appears from this fraction of a limit.
 _NEAR = 0.8
+
+
+class WrongValue(TypeError):
+    """A value in the declaration of a Kind is not valid.
+
+    Attributes:
+        value: The text in the declaration, such as a path or a CEL rule.
+    """
+
+    def __init__(self, message: str, value: str) -> None:
+        super().__init__(message)
+        self.value = value
 
 
 def size_note(manifest: Schema) -> str:
@@ -53,6 +68,7 @@ def crd(kind: Kind[Any]) -> Schema:
         TypeError: A view cannot be expressed as a schema, or another version does not match the stored one.
     """
     resource = kind.resource
+    _require_paths(kind, object_schema(kind))
     names: Schema = {
         "kind": resource.kind,
         "listKind": f"{resource.kind}List",
@@ -81,10 +97,33 @@ def object_schema(kind: Kind[Any]) -> Schema:
     return _object_schema(kind, kind.resource.view)
 
 
+def _require_paths(kind: Kind[Any], schema: Schema) -> None:
+    """Refuses paths of fields that do not exist. The API server would accept such a column."""
+    scale = kind.scale
+    sizes = (scale.spec_replicas, scale.status_replicas, scale.label_selector) if scale else ()
+    columns = () if kind.columns is READY_COLUMNS else (column.path for column in kind.columns)
+    for path in (*columns, *sizes, *kind.selectable):
+        try:
+            found = require_path(schema, path)
+        except TypeError as error:
+            raise WrongValue(f"{kind.resource.kind}: {error}", path) from None
+        if path in kind.selectable and found and found.get("type") not in _SELECTABLE:
+            raise WrongValue(
+                f"{kind.resource.kind}: selectable has {path!r}, but a field selector needs the type "
+                f"{' or '.join(_SELECTABLE)}",
+                path,
+            )
+
+
 def _object_schema(kind: Kind[Any], view: type) -> Schema:
     schema = structural_schema(view)
     if not {"metadata", "spec", "status"} <= schema["properties"].keys():
         raise TypeError(f"{view.__name__}: a view of a kind needs the fields metadata, spec and status")
+    if "properties" in schema["properties"]["metadata"] or len(schema["properties"]["metadata"]) > 1:
+        raise TypeError(f"{view.__name__}.metadata: the type must be ObjectMeta")
+    for name in _HEADER.keys() & schema["properties"].keys():
+        if schema["properties"][name].get("type") != "string":
+            raise TypeError(f"{view.__name__}.{name}: the type must be str")
     whole: Schema = {
         "type": "object",
         "description": kind.description,
@@ -93,6 +132,11 @@ def _object_schema(kind: Kind[Any], view: type) -> Schema:
     }
     if kind.rules:
         whole["x-kubernetes-validations"] = [rule.to_schema() for rule in kind.rules]
+        for rule in whole["x-kubernetes-validations"]:
+            try:
+                require_rules(whole, [rule], root=True)
+            except TypeError as error:
+                raise WrongValue(f"{kind.resource.kind}: {error}", rule["rule"]) from None
     return whole
 
 

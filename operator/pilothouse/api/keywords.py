@@ -3,8 +3,11 @@
 https://kubernetes.io/docs/reference/kubernetes-api/extend-resources/custom-resource-definition-v1/
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
+
+from pilothouse.kube.resource import require_flags
 
 _NUMBER = (int, float)
 _LIST = (list, tuple)
@@ -79,6 +82,68 @@ def require_bounds(type_name: str, words: Mapping[str, Any]) -> None:
     for low, high in (("minimum", "maximum"), *((f"min{size}", f"max{size}") for size in _SIZES)):
         if low in words and high in words and words[low] > words[high]:
             raise TypeError(f"{low} is {words[low]}, but {high} is {words[high]}, so no value is valid")
+
+
+def broken_keyword(schema: Mapping[str, Any], value: Any) -> str:
+    """Returns the keyword that a default does not satisfy, with its value; empty if it satisfies all.
+
+    Args:
+        schema: The schema of the field.
+        value: The default.
+    """
+    if value is None:
+        return ""
+    broken: dict[str, bool] = {}
+    if "enum" in schema:
+        broken["enum"] = value not in schema["enum"]
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        broken["minimum"] = value < schema.get("minimum", value)
+        broken["maximum"] = value > schema.get("maximum", value)
+    for size, kind in (("Length", str), ("Items", list | tuple), ("Properties", dict)):
+        if isinstance(value, kind):
+            broken[f"min{size}"] = len(value) < schema.get(f"min{size}", 0)
+            broken[f"max{size}"] = len(value) > schema.get(f"max{size}", len(value))
+    return next((f"{word}={schema[word]!r}" for word, is_broken in broken.items() if is_broken), "")
+
+
+def require_list_type(base: Mapping[str, Any], words: Mapping[str, Any]) -> None:
+    """Checks the kind of a list, and the fields that identify its items.
+
+    Args:
+        base: The schema of the field without its keywords.
+        words: The field's keywords.
+
+    Raises:
+        TypeError: The field is not a list, its items lack a field, or are not text, numbers or booleans.
+    """
+    kind = words.get("x-kubernetes-list-type")
+    if kind is None or base.get("x-kubernetes-preserve-unknown-fields"):
+        return
+    items = base.get("items")
+    if items is None:
+        raise TypeError("map_keys and list_type are for lists, but the field is of type " + base["type"])
+    if kind == "map":
+        for name in words["x-kubernetes-list-map-keys"]:
+            if name not in items.get("properties", {}):
+                raise TypeError(f"map_keys has {name!r}, but the items of the list have no such field")
+    elif kind == "set" and items.get("type") in ("object", "array"):
+        raise TypeError('list_type="set" is for lists of text, numbers or booleans. Use map_keys')
+
+
+def require_types(where: str, declared: object) -> None:
+    """Refuses an attribute of a dataclass that is not the str, int or bool that its annotation requires.
+
+    Raises:
+        TypeError: The text names the attribute and the value.
+    """
+    for each in dataclasses.fields(declared):  # type: ignore[arg-type]
+        value = getattr(declared, each.name)
+        if each.type is bool:
+            require_flags(where, **{each.name: value})
+        if each.type not in (str, int):
+            continue
+        if not isinstance(value, each.type) or (each.type is int and isinstance(value, bool)):
+            raise TypeError(f"{where}: {each.name} must be of type {each.type.__name__}, not {value!r}")
 
 
 def require_list(where: str, **values: object) -> None:

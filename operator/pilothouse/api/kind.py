@@ -9,11 +9,17 @@ from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
-from pilothouse.api.keywords import require_keyword, require_list
+from pilothouse.api.declarations import require_fields, require_json_path, require_status, require_view
+from pilothouse.api.keywords import require_keyword, require_list, require_types
 from pilothouse.kube import KubeObject, Resource
-from pilothouse.kube.resource import require_flags
 
 T = TypeVar("T", bound=KubeObject)
+
+# k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1: FieldValueErrorReason, and the types of columns.
+_REASONS = ("FieldValueInvalid", "FieldValueRequired", "FieldValueForbidden", "FieldValueDuplicate")
+_COLUMN_TYPES = ("integer", "number", "string", "boolean", "date")
+# Short names and categories are DNS labels.
+_LABEL = re.compile("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ class Rule:
             evaluated only when the value changes.
 
     Raises:
-        TypeError: `optional_old_self` is not True or False.
+        TypeError: An attribute is not valid. The syntax of the rule is checked when the CRD is generated.
     """
 
     rule: str
@@ -43,7 +49,20 @@ class Rule:
     optional_old_self: bool = False
 
     def __post_init__(self) -> None:
-        require_flags("Rule", optional_old_self=self.optional_old_self)
+        where = f"Rule {self.rule!r}"
+        require_types(where, self)
+        if not self.rule.strip():
+            raise TypeError("Rule: the CEL expression is empty. Write a condition, such as self.size <= 7")
+        if not self.message.strip() or "\n" in self.message:
+            raise TypeError(f"{where}: message must be one line of text, not {self.message!r}")
+        if self.reason not in _REASONS:
+            raise TypeError(f"{where}: reason must be {' or '.join(_REASONS)}, not {self.reason!r}")
+        if self.field_path and not self.field_path.startswith((".", "[")):
+            raise TypeError(
+                f"{where}: field_path must begin with a dot, such as .size, not {self.field_path!r}"
+            )
+        if self.optional_old_self and "oldSelf" not in self.rule:
+            raise TypeError(f"{where}: optional_old_self is for a rule that uses oldSelf")
 
     def to_schema(self) -> dict[str, object]:
         """Returns the rule as an entry of x-kubernetes-validations."""
@@ -115,6 +134,9 @@ class Column:
         type: integer, number, string, boolean or date.
         description: What the column shows.
         priority: A column with priority 0 is always shown, others only with `-o wide`.
+
+    Raises:
+        TypeError: An attribute is not valid. That the field exists is checked when the CRD is generated.
     """
 
     name: str
@@ -122,6 +144,17 @@ class Column:
     type: str = "string"
     description: str = ""
     priority: int = 0
+
+    def __post_init__(self) -> None:
+        where = f"Column {self.name!r}"
+        require_types(where, self)
+        if not self.name:
+            raise TypeError("Column: name is empty. Write the heading of the column")
+        require_json_path(where, "path", self.path, "spec", "status", "metadata")
+        if self.type not in _COLUMN_TYPES:
+            raise TypeError(f"{where}: type must be {' or '.join(_COLUMN_TYPES)}, not {self.type!r}")
+        if self.priority < 0:
+            raise TypeError(f"{where}: priority must not be negative, but is {self.priority}")
 
 
 @dataclass(frozen=True)
@@ -131,6 +164,9 @@ class ManagedResource:
     kind: str
     version: str
     name: str = ""
+
+    def __post_init__(self) -> None:
+        require_types(f"ManagedResource {self.kind!r}", self)
 
 
 @dataclass(frozen=True)
@@ -149,6 +185,19 @@ class Scale:
     status_replicas: str
     label_selector: str = ""
 
+    def __post_init__(self) -> None:
+        require_types("Scale", self)
+        for name, parts in (
+            ("spec_replicas", ("spec",)),
+            ("status_replicas", ("status",)),
+            ("label_selector", ("spec", "status")),
+        ):
+            path = getattr(self, name)
+            if path or name != "label_selector":
+                require_json_path("Scale", name, path, *parts)
+            if path and path.split(".")[1] not in parts:
+                raise TypeError(f"Scale: {name} must be a path in {' or '.join(parts)}, not {path!r}")
+
 
 @dataclass(frozen=True)
 class Version:
@@ -164,9 +213,6 @@ class Version:
         served: Whether the API server serves this version. Keep a version in the list while objects may still
             be stored in it.
         deprecation: The warning for clients that use this version. Empty: the version is not deprecated.
-
-    Raises:
-        TypeError: `served` is not True or False.
     """
 
     name: str
@@ -175,8 +221,21 @@ class Version:
     deprecation: str = ""
 
     def __post_init__(self) -> None:
-        require_flags(f"Version {self.name}", served=self.served)
+        require_types(f"Version {self.name}", self)
+        require_view(f"Version {self.name}", self.view)
+        require_fields(self.view)
 
+
+# The types of the items in the lists of a Kind.
+_ITEMS: Mapping[str, type] = {
+    "short_names": str,
+    "categories": str,
+    "columns": Column,
+    "rules": Rule,
+    "selectable": str,
+    "versions": Version,
+    "manages": ManagedResource,
+}
 
 READY_COLUMNS = (
     Column("Ready", '.status.conditions[?(@.type=="Ready")].status'),
@@ -215,7 +274,8 @@ class Kind(Generic[T]):
         reasons: The meaning of each reason of the condition Ready.
 
     Raises:
-        TypeError: One value is given where a list is expected, or `namespaced` is not True or False.
+        TypeError: An attribute has the wrong type, or the engine could not decode an object whose status has
+            only observedGeneration and conditions. The schema is checked when the CRD is generated.
     """
 
     view: type[T]
@@ -237,10 +297,31 @@ class Kind(Generic[T]):
     reasons: Mapping[str, str] = dataclass_field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        require_view("Kind", self.view)
         kind = self.kind or self.view.__name__
-        names = ("short_names", "categories", "columns", "rules", "selectable", "versions", "manages")
-        require_flags(f"Kind {kind}", namespaced=self.namespaced)
-        require_list(f"Kind {kind}", **{name: getattr(self, name) for name in names})
+        where = f"Kind {kind}"
+        require_types(where, self)
+        for name, item in _ITEMS.items():
+            values = getattr(self, name)
+            require_list(where, **{name: values})
+            if wrong := [each for each in values if not isinstance(each, item)]:
+                raise TypeError(
+                    f"{where}: {name} has {wrong[0]!r}, which is not a {item.__name__}"
+                    f"{'' if item is str else f'. Write {item.__name__}(...)'}"
+                )
+        for each in (*self.short_names, *self.categories):
+            if not _LABEL.fullmatch(each):
+                raise TypeError(f"{where}: {each!r} must have only lower-case letters, digits and hyphens")
+        for path in self.selectable:
+            require_json_path(where, "selectable", path, "spec", "status")
+        if not isinstance(self.scale, Scale | None):
+            raise TypeError(f"{where}: scale is {self.scale!r}, which is not a Scale. Write Scale(...)")
+        if not isinstance(self.reasons, Mapping) or not all(
+            isinstance(text, str) for pair in self.reasons.items() for text in pair
+        ):
+            raise TypeError(f"{where}: reasons must be a dict of texts by reason, not {self.reasons!r}")
+        require_fields(self.view)
+        require_status(self.view)
         defaults = {"kind": kind, "plural": plural_of(kind.lower()), "title": kind}
         for name, value in defaults.items():
             if not getattr(self, name):

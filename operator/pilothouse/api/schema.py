@@ -7,7 +7,8 @@ import msgspec
 from msgspec import inspect
 
 from pilothouse.api.core_types import INT_OR_STRING, core_schema
-from pilothouse.api.keywords import require_bounds, require_keyword
+from pilothouse.api.keywords import broken_keyword, require_bounds, require_keyword, require_list_type
+from pilothouse.api.paths import require_rules
 from pilothouse.api.patterns import require_pattern
 from pilothouse.kube import Condition, ObjectMeta
 
@@ -124,6 +125,8 @@ def _schema(of: inspect.Type, path: str) -> Schema:
             base, words = _annotated(of, path), _words(of, path)
             try:
                 require_bounds(str(base.get("type", "")), words)
+                require_list_type(base, words)
+                require_rules(base, words.get("x-kubernetes-validations", ()), root=False)
             except TypeError as error:
                 raise TypeError(f"{path}: {error}") from None
             return {**base, **words}
@@ -150,9 +153,32 @@ def _schema(of: inspect.Type, path: str) -> Schema:
         inspect.BoolType: "boolean",
     }
     if type(of) not in names:
-        raise TypeError(f"{path}: a structural schema cannot express {type(of).__name__}")
+        raise TypeError(f"{path}: a structural schema cannot express {type(of).__name__}{_instead_of(of)}")
     _refuse_bounds(of, path)
     return {"type": names[type(of)]}
+
+
+def _instead_of(of: inspect.Type) -> str:
+    """Returns the type to use instead of one that a structural schema cannot express."""
+    match of:
+        case inspect.LiteralType():
+            values = ", ".join(map(repr, of.values))
+            return f"; use str with field(..., enum=[{values}])"
+        case inspect.SetType() | inspect.FrozenSetType():
+            return '; use tuple[..., ...] with field(..., list_type="set")'
+        case inspect.BytesType() | inspect.ByteArrayType():
+            return '; use str with field(..., format="byte"), which holds base64'
+        case inspect.DecimalType():
+            return "; use QuantityText, or a str with a pattern"
+        case inspect.TimeDeltaType():
+            return "; use DurationText"
+        case inspect.DateType() | inspect.TimeType():
+            return "; use datetime, or a str with a pattern"
+        case inspect.UUIDType():
+            return '; use str with field(..., format="uuid")'
+        case inspect.TupleType():
+            return "; use tuple[X, ...], or a struct with a field for each item"
+    return "; use dict[str, Any] for a value of any shape, or a struct"
 
 
 def _annotated(of: inspect.Metadata, path: str) -> Schema:
@@ -202,6 +228,8 @@ def _field(field: inspect.Field, of: inspect.StructType, path: str) -> Schema:
         raise TypeError(f"{path}: nullable=True accepts null, so add '| None' to the type of the field")
     if optional and not nullable and not of.cls.__struct_config__.omit_defaults:
         raise TypeError(f"{path}: None would be encoded as null; set omit_defaults=True on {of.cls.__name__}")
+    if "default" in schema and (broken := broken_keyword(schema, schema["default"])):
+        raise TypeError(f"{path}: default={schema['default']!r} breaks {broken} of the same field")
     if "default" in schema and schema["default"] != _default(field):
         raise TypeError(
             f"{path}: default={schema['default']!r} in field() differs from the struct's default "

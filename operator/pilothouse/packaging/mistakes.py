@@ -3,12 +3,16 @@
 import ast
 import inspect
 import os
+import tokenize
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import msgspec
+
+from pilothouse.api.declarations import FieldError
 
 
 class ProjectError(Exception):
@@ -30,15 +34,55 @@ def mistakes_in(root: Path) -> Iterator[None]:
     except ProjectError:
         raise
     except SyntaxError as error:
-        raise ProjectError(f"{_place(root, error.filename, error.lineno)}{error.msg}") from None
+        place = _place(root, error.filename, error.lineno) if error.lineno else ""
+        raise ProjectError(_unreadable(root) or f"{place}{error.msg}") from None
     except ModuleNotFoundError as error:
         raise ProjectError(
             f"{_line_of(root, error)}{error}. Correct the name, or add the package to the dependencies in "
             "pyproject.toml, run `pilothouse lock` and install it."
         ) from None
+    except SystemExit as error:
+        raise ProjectError(f"{_line_of(root, error)}the module exits when it is imported") from None
+    except FieldError as error:
+        place = _line_in(root, error.struct, error.name) or _line_of(root, error)
+        raise ProjectError(f"{place}{error}") from None
     except Exception as error:
         text = " ".join(str(error).split())
-        raise ProjectError(f"{_line_of(root, error)}{type(error).__name__}: {text}") from None
+        place = _line_of(root, error)
+        unreadable = _unreadable(root) if isinstance(error, ValueError) else ""
+        raise ProjectError(unreadable or f"{place}{type(error).__name__}: {text}") from None
+
+
+def _unreadable(root: Path) -> str:
+    """Returns what is wrong with the first file of the project that is not Python text; empty if none.
+
+    Python's own errors about such files do not name the file.
+    """
+    for file in sorted(root.rglob("*.py")):
+        if any(part.startswith(".") for part in file.relative_to(root).parts):
+            continue
+        content = file.read_bytes()
+        before, nul, _ = content.partition(b"\0")
+        if nul:
+            line = before.count(b"\n") + 1
+            return f"{_place(root, str(file), line)}the file has a NUL byte. Remove it."
+        try:
+            encoding, _ = tokenize.detect_encoding(BytesIO(content).readline)
+            content.decode(encoding)
+        except (SyntaxError, UnicodeDecodeError) as error:
+            start = error.start if isinstance(error, UnicodeDecodeError) else _not_utf8(content)
+            line = content[:start].count(b"\n") + 1
+            return f"{_place(root, str(file), line)}the file is not UTF-8 text. Save it as UTF-8."
+    return ""
+
+
+def _not_utf8(content: bytes) -> int:
+    """Returns where the content stops being UTF-8."""
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        return error.start
+    return 0
 
 
 def _line_of(root: Path, error: BaseException) -> str:
@@ -111,6 +155,31 @@ def at_field(root: Path, view: type, error: Exception) -> ProjectError:
     )
 
 
+def at_value(root: Path, view: type, value: str, error: Exception) -> ProjectError:
+    """Returns an error about a value in the declaration of a Kind, with the file and line of the value.
+
+    Args:
+        root: The project's folder.
+        view: The struct of the kind, in whose file the Kind is declared.
+        value: The text of the value.
+        error: The error.
+    """
+    file = inspect.getsourcefile(view)
+    calls = [
+        node
+        for node in ast.walk(ast.parse(Path(file).read_text()) if file else ast.Module([], []))
+        if isinstance(node, ast.Call)
+        and node.args
+        and isinstance(node.args[0], ast.Name)
+        and node.args[0].id == view.__name__
+    ]
+    for call in calls:
+        constants = (each for each in ast.walk(call) if isinstance(each, ast.Constant))
+        line = next((each.lineno for each in constants if each.value == value), call.lineno)
+        return ProjectError(f"{_place(root, file, line)}{error}")
+    return at_field(root, view, error)
+
+
 def place_of(root: Path, file: Path, variable: str, value: object) -> str:
     """Returns the file and line where a variable of a module is declared, as the start of a message.
 
@@ -155,15 +224,28 @@ def _names_in(annotation: ast.AST) -> Iterator[str]:
 def _line_of_field(root: Path, view: type, names: list[str]) -> str:
     try:
         owner, name = _declared_in(view, names)
-        file, (_, start) = inspect.getsourcefile(owner), inspect.getsourcelines(owner)
-        body = ast.parse(Path(str(file)).read_text()).body
-    except (OSError, TypeError, LookupError, SyntaxError):
+    except LookupError:
         return ""
-    found = [each for each in body if isinstance(each, ast.ClassDef) and each.name == owner.__name__]
-    for each in found[0].body if found else ():
-        if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name) and each.target.id == name:
-            return _place(root, file, each.lineno)
-    return _place(root, file, start)
+    return _line_in(root, owner, name)
+
+
+def _line_in(root: Path, owner: type, name: str) -> str:
+    """Returns the place of a field in the struct that declares it, or of the struct if it inherits it."""
+    # Not with `inspect`: a module whose import has failed is not in sys.modules.
+    file = root.joinpath(*owner.__module__.split(".")).with_suffix(".py")
+    try:
+        if not file.is_file():
+            file = Path(str(inspect.getsourcefile(owner)))
+        body = ast.parse(file.read_text()).body
+    except (OSError, TypeError, SyntaxError):
+        return ""
+    for struct in body:
+        if isinstance(struct, ast.ClassDef) and struct.name == owner.__name__:
+            for each in struct.body:
+                if isinstance(each, ast.AnnAssign) and getattr(each.target, "id", "") == name:
+                    return _place(root, str(file), each.lineno)
+            return _place(root, str(file), struct.lineno)
+    return ""
 
 
 def _declared_in(view: type, names: list[str]) -> tuple[type, str]:

@@ -11,8 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from pilothouse.api import Kind
 from pilothouse.packaging.mistakes import ProjectError, check_declarations, mistakes_in, place_of
 
@@ -121,10 +119,6 @@ def _require_valid(kind: Kind[Any], where: Callable[[object], str]) -> None:
     Raises:
         ProjectError: A name is not valid.
     """
-    if not (isinstance(kind.view, type) and issubclass(kind.view, msgspec.Struct)):
-        raise ProjectError(
-            f"{where(None)}the first argument of Kind must be the struct of its objects, not {kind.view!r}"
-        )
     resource = kind.resource
     if not re.fullmatch("[A-Z][A-Za-z0-9]*", resource.kind):
         raise ProjectError(
@@ -137,6 +131,11 @@ def _require_valid(kind: Kind[Any], where: Callable[[object], str]) -> None:
     if "." not in resource.group or resource.group != resource.group.lower():
         raise ProjectError(
             f"{where(resource.group)}the group {resource.group!r} must be a domain name, such as example.com"
+        )
+    if f".{resource.group}".endswith((".k8s.io", ".kubernetes.io")):
+        raise ProjectError(
+            f"{where(resource.group)}the group {resource.group!r} is reserved for Kubernetes. Use a domain "
+            "name of yours, such as example.com"
         )
     for version in (resource.version, *(each.name for each in kind.versions)):
         if not _API_VERSION.fullmatch(version):

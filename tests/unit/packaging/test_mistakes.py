@@ -30,7 +30,8 @@ FIELD = 'config_map: Annotated[str, field("The ConfigMap that holds the message.
         (
             FIELD,
             'config_map: str = field("The ConfigMap that holds the message.")',
-            "field(...) is not a default of config_map. Write config_map: Annotated[str, field(...)]",
+            "WebSiteStatus.config_map: field(...) is not a default. Write config_map: Annotated[str, "
+            "field(...)]",
         ),
         (
             FIELD,
@@ -88,6 +89,97 @@ FIELD = 'config_map: Annotated[str, field("The ConfigMap that holds the message.
             "RE2 syntax",
         ),
         ("import msgspec", "import msgspec as", "invalid syntax"),
+        ("import msgspec", "raise SystemExit(3)", "the module exits when it is imported"),
+        (
+            FIELD,
+            'config_map: Annotated[str, field] = ""',
+            'WebSiteStatus.config_map: field has no parentheses. Write field("...")',
+        ),
+        (
+            FIELD,
+            'config_map: Annotated[str, field("One."), field("Two.")] = ""',
+            "WebSiteStatus.config_map: the type has 2 descriptions, such as 'Two.'. Use one field(...)",
+        ),
+        (
+            FIELD,
+            'conditions: Annotated[str, field("Mine.")] = ""',
+            "WebSiteStatus.conditions: the engine writes this field, with another type. Do not declare it: "
+            "inherit it from Status",
+        ),
+        (
+            FIELD,
+            'observed_generation: Annotated[str, field("Mine.")] = ""',
+            "WebSiteStatus.observed_generation: the engine writes this field, with another type.",
+        ),
+        (
+            FIELD,
+            'config_map: Annotated[int, field("A number.", minimum=5, default=1)] = 1',
+            "WebSite.status.configMap: default=1 breaks minimum=5 of the same field",
+        ),
+        (
+            FIELD,
+            'config_map: Annotated[str, field("A colour.", enum=["a"], default="b")] = "b"',
+            "WebSite.status.configMap: default='b' breaks enum=['a'] of the same field",
+        ),
+        (
+            FIELD,
+            'config_map: Annotated[tuple[str, ...], field("Texts.", map_keys=["name"])] = ()',
+            "WebSite.status.configMap: map_keys has 'name', but the items of the list have no such field",
+        ),
+        (
+            FIELD,
+            'config_map: Annotated[str, field("Text.", list_type="set")] = ""',
+            "WebSite.status.configMap: map_keys and list_type are for lists, but the field is of type string",
+        ),
+        (
+            FIELD,
+            'config_map: Annotated[__import__("typing").Literal["", "x"], field("An enum.")] = ""',
+            "WebSite.status.configMap: a structural schema cannot express LiteralType; use str with "
+            "field(..., enum=['', 'x'])",
+        ),
+        (
+            FIELD,
+            'config_map: Annotated[set[str], field("A set.")] = set()',
+            "WebSite.status.configMap: a structural schema cannot express SetType; use tuple[..., ...] with",
+        ),
+        (
+            '        Column("Message", ".spec.message"),',
+            '        Column("Message", "spec.message"),',
+            "TypeError: Column 'Message': path must begin with a dot, but is 'spec.message'. Write "
+            ".spec.message",
+        ),
+        (
+            '        Column("Message", ".spec.message"),',
+            '        Column("Message", ".spec.mesage"),',
+            "WebSite: there is no field 'mesage' for the path '.spec.mesage'",
+        ),
+        (
+            '        Column("Message", ".spec.message"),',
+            '        Column("Message", ".spec.message[0"),',
+            "TypeError: Column 'Message': the brackets or quotes in path '.spec.message[0' are not balanced",
+        ),
+        (
+            '        Column("Message", ".spec.message"),',
+            '        Column("Message", ".spec.message", type="dat"),',
+            "TypeError: Column 'Message': type must be integer or number or string or boolean or date, not",
+        ),
+        (
+            'manages=(ManagedResource("ConfigMap", "v1"),)',
+            'manages=("ConfigMap",)',
+            "TypeError: Kind WebSite: ",
+        ),
+        ("    WebSite,\n", "    WebSite(),\n", "TypeError: Kind: the view must be the struct of its objects"),
+        ('    version="v1",\n', '    version="v1", title=5,\n', "TypeError: Kind WebSite: title must be of "),
+        ('    version="v1",\n', '    version="v1", scale=5,\n', "TypeError: Kind WebSite: scale is 5, which"),
+        ('    version="v1",\n', '    version="v1", reasons=[1],\n', "TypeError: Kind WebSite: reasons must "),
+        ('reason="FieldValueRequired"', 'reason="Foo"', "TypeError: Rule "),
+        ('field_path=".message"', 'field_path="message"', "TypeError: Rule "),
+        (
+            '    version="v1",\n',
+            '    version="v1",\n    rules=[Rule("self.spec.size > 1", "use more")],\n',
+            "WebSite: the CEL rule 'self.spec.size > 1' reads a field 'size' that does not exist",
+        ),
+        ('group="sites.example.com"', 'group="sites.k8s.io"', "the group 'sites.k8s.io' is reserved for"),
         ("    columns=(", "    colums=(", "TypeError: Kind.__init__() got an unexpected keyword"),
     ],
 )
@@ -97,7 +189,9 @@ def test_it_names_file_and_line(
     line = change(project / "web_operator" / "types.py", old, new)
     assert main(["crd", str(project)]) == 1
     error = capsys.readouterr().err
-    lines = range(line - 12, line + 12) if "Kind." in sentence else (line,)
+    # Python reports a call in its first line.
+    call = sentence.startswith(("TypeError: Kind", "TypeError: Rule", "WebSite: the CEL"))
+    lines = range(line - 12, line + 12) if call else (line,)
     assert any(error.startswith(f"pilothouse: web/web_operator/types.py:{n}: {sentence}") for n in lines), (
         error
     )
@@ -186,3 +280,28 @@ def test_several_kinds_are_written_and_listed(project: Path, capsys: pytest.Capt
     capsys.readouterr()
     assert main(["crd", "--write", str(project)]) == 0
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [(b"x = '\0'\n", "the file has a NUL byte. Remove it."), (b"# caf\xe9\n", "the file is not UTF-8 text.")],
+)
+def test_a_file_that_is_not_text_is_named(
+    project: Path, text: bytes, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    types = project / "web_operator" / "types.py"
+    before = types.read_bytes()
+    types.write_bytes(before + text)
+    assert main(["crd", str(project)]) == 1
+    line = before.count(b"\n") + 1
+    assert capsys.readouterr().err.startswith(f"pilothouse: web/web_operator/types.py:{line}: {sentence}")
+
+
+def test_a_required_field_of_a_status_is_refused(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    types = project / "web_operator" / "types.py"
+    line = change(types, FIELD, FIELD.removesuffix(' = ""'))
+    change(types, "    WebSiteStatus()\n", '    WebSiteStatus(config_map="")\n')
+    assert main(["crd", str(project)]) == 1
+    assert capsys.readouterr().err.startswith(
+        f"pilothouse: web/web_operator/types.py:{line}: WebSiteStatus.config_map: a new object has no status."
+    )
