@@ -142,7 +142,13 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _call(project: str, words: Sequence[str]) -> int:
-    """Runs a command of the operator in a process of its own, and returns the exit code."""
+    """Runs a command of the operator in a process of its own, and returns the exit code.
+
+    Raises:
+        ProjectError: The types of the project have a mistake, or it is not an operator.
+    """
+    if _is_folder(project):
+        projects.require_valid_types(projects.read(Path(project)))
     module, folder = _runnable(project)
     command = [sys.executable, "-m", module, *filter(None, words)]
     variables = environment(str(folder), {})

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from pilothouse.api import Kind
-from pilothouse.api.crd import WrongValue, crd, size_note
+from pilothouse.api.crd import size_note
 from pilothouse.packaging.documents import Document, dump
-from pilothouse.packaging.mistakes import at_field, at_value
-from pilothouse.packaging.projects import Project
+from pilothouse.packaging.projects import Project, crd_of
 
 # The first line of each generated file.
 WRITTEN = "Written by `pilothouse crd --write` from the types; change those."
@@ -27,14 +26,9 @@ def documents(root: Path, kinds: Sequence[Kind[Any]]) -> Sequence[Document]:
     """
     found = []
     for kind in kinds:
-        try:
-            found.append(crd(kind))
-            if note := size_note(found[-1]):
-                sys.stderr.write(f"pilothouse: {note}\n")
-        except WrongValue as error:
-            raise at_value(root, kind.resource.view, error.value, error) from None
-        except (TypeError, NameError) as error:
-            raise at_field(root, kind.resource.view, error) from None
+        found.append(crd_of(root, kind))
+        if note := size_note(found[-1]):
+            sys.stderr.write(f"pilothouse: {note}\n")
     return found
 
 

@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from pilothouse.api import Kind
-from pilothouse.packaging.mistakes import ProjectError, check_declarations, mistakes_in, place_of
+from pilothouse.packaging.mistakes import (
+    ProjectError,
+    at_field,
+    at_value,
+    check_declarations,
+    mistakes_in,
+    place_of,
+)
 
 # OLM requires semantic versions (semver.org).
 _VERSION = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?")
@@ -80,19 +87,52 @@ def kinds(project: Project) -> Sequence[Kind[Any]]:
             f"{project.root} has no folder {project.module}. The Python package of the project "
             f"{project.name!r} must have that name."
         )
-    name = f"{project.module}.types"
+    declared = _declared(project)
+    if not declared:
+        raise ProjectError(f"{project.module}.types declares no Kind")
+    return declared
+
+
+def crd_of(project: Path, kind: Kind[Any]) -> dict[str, Any]:
+    """Returns the CustomResourceDefinition of a kind.
+
+    Args:
+        project: The project's folder.
+        kind: The kind.
+
+    Raises:
+        ProjectError: The kind is not valid. The text names file and line.
+    """
+    from pilothouse.api.crd import WrongValue, crd
+
+    try:
+        return crd(kind)
+    except WrongValue as error:
+        raise at_value(project, kind.resource.view, error.value, error) from None
+    except (TypeError, NameError) as error:
+        raise at_field(project, kind.resource.view, error) from None
+
+
+def require_valid_types(project: Project) -> None:
+    """Checks the kinds in the module `types` of a project, if it has such a module.
+
+    Raises:
+        ProjectError: A declaration has a mistake. The text names file and line.
+    """
+    if (project.root / project.module / "types.py").is_file():
+        for kind in _declared(project):
+            crd_of(project.root, kind)
+
+
+def _declared(project: Project) -> Sequence[Kind[Any]]:
+    """Returns the kinds in the module `types`, whose names are valid."""
     with importing(project), mistakes_in(project.root):
-        module = importlib.import_module(name)
-        if module.__file__:
-            check_declarations(project.root, Path(module.__file__))
+        module = importlib.import_module(f"{project.module}.types")
+        file = Path(str(module.__file__))
+        check_declarations(project.root, file)
         found = {id(each): (word, each) for word, each in vars(module).items() if isinstance(each, Kind)}
     declared = [each for _, each in found.values()]
-    if not declared or not module.__file__:
-        raise ProjectError(f"{name} declares no Kind")
-    places = {
-        id(each): partial(place_of, project.root, Path(module.__file__), word)
-        for word, each in found.values()
-    }
+    places = {id(each): partial(place_of, project.root, file, word) for word, each in found.values()}
     for each in declared:
         _require_valid(each, places[id(each)])
     for part in ("kind", "plural"):

@@ -305,3 +305,15 @@ def test_a_required_field_of_a_status_is_refused(project: Path, capsys: pytest.C
     assert capsys.readouterr().err.startswith(
         f"pilothouse: web/web_operator/types.py:{line}: WebSiteStatus.config_map: a new object has no status."
     )
+
+
+@pytest.mark.parametrize("old", ["maxLength=1000", "has(self.message) && "])
+def test_explain_names_a_mistake_in_the_types_like_crd(
+    project: Path, old: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(project / "web_operator" / "types.py", old, "maxLenght=1000" if "=" in old else "has(self.message")
+    assert main(["crd", str(project)]) == 1
+    error = capsys.readouterr().err
+    assert main(["explain", "website", "--project", str(project)]) == 1
+    assert capsys.readouterr().err == error
+    assert error.startswith("pilothouse: web/web_operator/types.py:")
