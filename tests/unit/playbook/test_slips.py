@@ -399,7 +399,7 @@ def _endless() -> dict[str, Any]:
         (lambda: Resource("", "v1", "A", "as", Site, namespaced="no"), "Resource A: namespaced is 'no', but"),  # type: ignore[arg-type]
         (lambda: Kind(Site, "a.example.com", "v1", namespaced=0), "Kind Site: namespaced is 0, but must be"),  # type: ignore[arg-type]
         (lambda: Version("v2", Site, served="no"), "Version v2: served is 'no', but must be True or False"),  # type: ignore[arg-type]
-        (lambda: Rule("true", "a", optional_old_self=""), "Rule 'true': optional_old_self is '', but must be"),  # type: ignore[arg-type]
+        (lambda: Rule("true", "a", optional_old_self=""), "Rule 'true': optional_old_self is '', "),  # type: ignore[arg-type]
         (lambda: Settings(leader_elect="no"), "Settings: leader_elect is 'no', but must be True or False"),  # type: ignore[arg-type]
         (lambda: Environment({}).flag("A", "no"), "Environment.flag('A'): default is 'no', but must be True"),  # type: ignore[arg-type]
         (lambda: explore(Scenario, elected="no"), "explore: elected is 'no', but must be True or False"),  # type: ignore[arg-type]
