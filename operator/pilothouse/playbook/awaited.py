@@ -11,6 +11,7 @@ at the end of the statement, or of the task's function if a variable refers to t
 import asyncio
 import functools
 import inspect
+import re
 import reprlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextvars import ContextVar, Token
@@ -28,6 +29,17 @@ R = TypeVar("R")
 _Coroutine = Coroutine[Any, Any, Any]
 
 _HOW = "Write `await` before the call."
+
+# What CPython reports about a value that cannot be awaited or iterated over asynchronously, in `await`,
+# `async for` and `async with`, and in the functions of asyncio.
+_NOT_AWAITABLE = re.compile(
+    r"object (?P<await>\w+) can't be used in 'await' expression"
+    r"|'async for' requires an object with __aiter__ method, got (?P<loop>\w+)"
+    r"|'(?P<context>\w+)' object does not support the asynchronous context manager protocol"
+    r"|(?:a coroutine was expected, got|An asyncio.Future, a coroutine or an awaitable is required) ?.*",
+    re.DOTALL,
+)
+_AWAITED_TWICE = "cannot reuse already awaited coroutine"
 
 
 class PlaybookError(TypeError):
@@ -87,7 +99,8 @@ class Calls:
         _CALLS.reset(self._token)
         if not (self._made or self._dropped):
             return
-        forgotten = _close([each for each in self._made if each[1].cr_frame is not None])  # type: ignore[attr-defined]
+        unfinished = [each for each in self._made if each[1].cr_frame is not None]  # type: ignore[attr-defined]
+        forgotten = _close(unfinished, failed=error is not None)
         if self._dropped and not forgotten:
             forgotten = f"{self._dropped} was called without await, so it did nothing. {_HOW}"
         if forgotten and (error is None or isinstance(error, Exception)) and not _passes(error):
@@ -110,10 +123,25 @@ on_unawaited(_dropped)
 
 def _passes(error: BaseException | None) -> bool:
     """Returns whether an error takes precedence over a forgotten await."""
+    if isinstance(error, TypeError | RuntimeError) and not_awaitable(error):
+        return True  # For example, asyncio.gather refused one of its arguments, and has awaited none.
     return isinstance(error, Conflict | SyncError | PlaybookError)
 
 
-def _close(unfinished: list[tuple[str, _Coroutine]]) -> str:
+def not_awaitable(error: TypeError | RuntimeError) -> str:
+    """Returns a sentence for an error of Python about a value that cannot be awaited; empty for others."""
+    text = str(error)
+    if text == _AWAITED_TWICE:
+        return "A coroutine is awaited twice. Keep its result in a variable instead."
+    found = _NOT_AWAITABLE.fullmatch(text)
+    if found is None:
+        return ""
+    kind = next(filter(None, found.groups()), "")
+    what = f"A value of type {kind}" if kind else "A value that is not a coroutine"
+    return f"{what} is awaited, which is not possible: remove `await`, or call an async function."
+
+
+def _close(unfinished: list[tuple[str, _Coroutine]], *, failed: bool) -> str:
     """Closes coroutines that never started, and returns a sentence about the first that was not awaited."""
     for _, coroutine in unfinished:
         if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
@@ -121,6 +149,11 @@ def _close(unfinished: list[tuple[str, _Coroutine]]) -> str:
     for name, coroutine in unfinished:
         if coroutine.cr_frame is None:  # type: ignore[attr-defined]
             return f"{name} was called without await, so it did nothing. {_HOW}"
+        if failed:
+            return (
+                f"{name} was still running when the task failed. Use asyncio.TaskGroup, which ends all its "
+                "calls first; asyncio.gather does not."
+            )
         return f"{name} was still running when the task ended. Await it before the task returns."
     return ""
 

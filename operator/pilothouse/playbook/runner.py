@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
@@ -11,7 +11,7 @@ from pilothouse.controller.before_change import before_each_change
 from pilothouse.controller.outcome import ends_task
 from pilothouse.kube import Conflict, KubeError
 from pilothouse.playbook.arguments import wrong_attribute, wrong_call
-from pilothouse.playbook.awaited import Calls, PlaybookError, require_nothing, require_truth
+from pilothouse.playbook.awaited import Calls, PlaybookError, not_awaitable, require_nothing, require_truth
 from pilothouse.playbook.ends import DONE, End, Ends
 from pilothouse.playbook.groups import Group, Plan, Step, tasks_of
 from pilothouse.playbook.modules import ObjectModules
@@ -74,25 +74,55 @@ async def run_task(task: Task[P], play: P, clock: Clock) -> Ends:
     ends = DONE
     try:
         with Calls():
-            require_nothing(await task.function(play))
-    except Waiting as waiting:
-        ends = _ended(task, waiting)
-        result.note(State.WAITING, str(waiting))
+            require_nothing(await _ungrouped(task, play))
     except (Conflict, SyncError):
         raise
     except BaseException as error:
         if ends_task(error):
             result.note(State.FAILED, "cancelled")
             raise
-        failure = _failure(task, error)
-        ends = _ended(task, failure)
-        result.note(State.FAILED, failure.message)
+        ends = _ends_of(task, error)
+        for end in ends.all:
+            result.note(State.FAILED if ends.failed else State.WAITING, str(end.cause))
     finally:
         RESULT.reset(token)
         result.seconds = clock() - began
         if task.notify and result.diff:
             play.notified.update(task.notify)
     return ends
+
+
+async def _ungrouped(task: Task[P], play: P) -> object:
+    """Calls the function of a task, and raises what takes precedence over all other errors in a group.
+
+    A task that uses asyncio.TaskGroup raises an ExceptionGroup.
+
+    Raises:
+        Conflict: An object has changed since it was read. Reconcile again.
+        SyncError: Another error that concerns the whole reconcile.
+    """
+    try:
+        return await task.function(play)
+    except BaseExceptionGroup as group:
+        errors = list(_members(group))
+        foremost = [each for each in errors if ends_task(each)] or [
+            each for each in errors if isinstance(each, Conflict | SyncError)
+        ]
+        if not foremost:
+            raise
+        for each in errors:
+            if not isinstance(each, Conflict | SyncError | Waiting) and not ends_task(each):
+                _failure(task, each)  # Logs a defect, which the reconcile would otherwise not report.
+        raise foremost[0] from group
+
+
+def _members(error: BaseException) -> Iterator[BaseException]:
+    """Yields the errors in an ExceptionGroup, also in nested ones; otherwise the error itself."""
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from _members(each)
+    else:
+        yield error
 
 
 async def _run_group(group: Group[P], play: P, clock: Clock) -> Ends:
@@ -173,9 +203,10 @@ def _plan_failed(plan: Plan[Any], play: Play[Any, Any], error: BaseException) ->
     """Turns an error in a plan's trigger, or in the write of its annotation, into a failure of the plan."""
     if ends_task(error) or isinstance(error, Conflict | SyncError):
         raise error
-    failure = _failure(plan, error)
-    play.results.append(TaskResult(plan.name, State.FAILED, message=failure.message))
-    return _ended(plan, failure)
+    ends = _ends_of(plan, error)
+    message = "; ".join(str(end.cause) for end in ends.all)
+    play.results.append(TaskResult(plan.name, State.FAILED, message=message))
+    return ends
 
 
 async def _run_parallel(steps: Sequence[Step[P]], play: P, clock: Clock) -> Ends:
@@ -197,6 +228,18 @@ def _ended(step: Step[Any], cause: TaskFailed | Waiting) -> Ends:
     return Ends((End(cause, step.name, PLAN.get()),), stopped=True, failed=isinstance(cause, TaskFailed))
 
 
+def _ends_of(step: Step[Any], error: BaseException) -> Ends:
+    """Returns how a step ends with an error, or with the errors in a group. A defect comes first."""
+    errors = sorted(_members(error), key=lambda each: isinstance(each, TaskFailed | KubeError | Waiting))
+    causes = [each if isinstance(each, Waiting) else _failure(step, each) for each in errors]
+    # Parallel requests often fail for the same reason.
+    different = {(cause.reason, cause.message): cause for cause in reversed(causes)}
+    ends = DONE
+    for cause in reversed(different.values()):
+        ends = ends.then(_ended(step, cause))
+    return ends
+
+
 def _method(owner: str, name: str) -> object:
     """Returns the method of a class of the framework that authors call."""
     classes = (Play, ObjectModules, Task, TaskFailed, Waiting)
@@ -210,6 +253,11 @@ def _failure(step: Step[Any], error: BaseException) -> TaskFailed:
         return refused(step.name, error)
     if isinstance(error, TypeError) and (mistake := wrong_call(error, _method)):
         error = mistake
+    if isinstance(error, TypeError | RuntimeError) and (sentence := not_awaitable(error)):
+        # Rarely needed, so only then imported.
+        from pilothouse.playbook.wrong_await import wrong_await
+
+        error = wrong_await(error, sentence)
     if isinstance(error, AttributeError) and isinstance(error.obj, Play) and error.name:
         error = wrong_attribute(error.name, error.obj)
     if isinstance(error, PlaybookError):
