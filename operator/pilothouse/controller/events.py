@@ -31,7 +31,7 @@ from pilothouse.kube import (
     encodable,
 )
 from pilothouse.queue import TokenBucket
-from pilothouse.telemetry import now, redacted
+from pilothouse.telemetry import now, redacted, redacted_reason
 
 log = logging.getLogger(__name__)
 
@@ -143,8 +143,8 @@ class EventRecorder:
             event: The event.
         """
         event = event._replace(
-            reason=_cut(event.reason, WORD_BYTES),
-            action=_cut(event.action, WORD_BYTES),
+            reason=_cut(redacted_reason(event.reason), WORD_BYTES),
+            action=_cut(redacted(event.action), WORD_BYTES),
             note=_cut(redacted(event.note), NOTE_BYTES, "..."),
         )
         series = self._series.get(event)

@@ -10,7 +10,7 @@ from pilothouse.api import field
 from pilothouse.kube import Condition, encodable
 from pilothouse.playbook.arguments import REASON_LENGTH, require_condition_type, require_reason, shown
 from pilothouse.playbook.awaited import PlaybookError
-from pilothouse.telemetry import now, redacted
+from pilothouse.telemetry import now, redacted, redacted_reason
 
 
 class Status(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel", omit_defaults=True):
@@ -225,7 +225,7 @@ def condition_of(aspect: Aspect, generation: int, *, since: datetime | None = No
     return Condition(
         type=aspect.type,
         status=STATUS[aspect.status],
-        reason=aspect.reason,
+        reason=redacted_reason(aspect.reason),
         message=encodable(redacted(aspect.message)[:MESSAGE_LENGTH]),
         last_transition_time=since or now().replace(microsecond=0),  # metav1.Time has whole seconds
         observed_generation=generation,
@@ -235,14 +235,14 @@ def condition_of(aspect: Aspect, generation: int, *, since: datetime | None = No
 def _with_condition(
     conditions: tuple[Condition, ...], aspect: Aspect, generation: int
 ) -> tuple[Condition, ...]:
-    value = STATUS[aspect.status]
+    value, reason = STATUS[aspect.status], redacted_reason(aspect.reason)
     message = encodable(redacted(aspect.message)[:MESSAGE_LENGTH])
     condition = None
     for old in conditions:
         if old.type != aspect.type:
             continue
         if old.status == value:
-            if (old.reason, old.message, old.observed_generation) == (aspect.reason, message, generation):
+            if (old.reason, old.message, old.observed_generation) == (reason, message, generation):
                 return conditions
             # lastTransitionTime is when the status changed, not when the condition was last written.
             condition = condition_of(aspect, generation, since=old.last_transition_time)

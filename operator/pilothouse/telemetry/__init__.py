@@ -11,7 +11,15 @@ from pilothouse.telemetry.logs import (
     set_level,
 )
 from pilothouse.telemetry.metrics import REGISTRY
-from pilothouse.telemetry.redaction import HIDDEN, forget_secrets, hide, hide_everywhere, hiding, redacted
+from pilothouse.telemetry.redaction import (
+    HIDDEN,
+    forget_secrets,
+    hide,
+    hide_everywhere,
+    hiding,
+    redacted,
+    redacted_reason,
+)
 from pilothouse.telemetry.series import Counter, Histogram
 
 __all__ = [
@@ -32,5 +40,6 @@ __all__ = [
     "now",
     "object_context",
     "redacted",
+    "redacted_reason",
     "set_level",
 ]

@@ -11,7 +11,6 @@ Values are computed when a text is redacted, so `hide` costs only an append.
 """
 
 import base64
-import json
 import re
 from collections import OrderedDict, deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -21,8 +20,10 @@ from functools import lru_cache
 from typing import TypeAlias
 
 from pilothouse.telemetry.encodings import MARKS, PIECE_LENGTH, anchor, encoded, is_plain
+from pilothouse.telemetry.parts import parts, without_basic
 
 HIDDEN = "(hidden)"
+HIDDEN_REASON = "Hidden"
 
 Value: TypeAlias = str | bytes
 Values: TypeAlias = Callable[[], Iterable[Value]]
@@ -36,8 +37,6 @@ _ENDED_LENGTH = 64
 _WORD_LENGTH = 8
 # Even shorter ones are hidden only in quotes.
 _QUOTED_LENGTH = 3
-# Lines of a multi-line value, such as a private key, that have this length are hidden on their own, too.
-_LINE_LENGTH = 16
 # These values are not secret, and hiding them would make messages unreadable.
 _PLAIN_WORDS = frozenset(("", "true", "false", "yes", "no", "on", "off", "null", "none", "default"))
 # The beginning of a word, also after an escaped character: "\\nhunter2", "%20hunter2".
@@ -178,9 +177,14 @@ def hide_everywhere(value: Value) -> None:
 
 
 def redacted(text: str) -> str:
-    """Returns the text with each known secret value, and each password in a URL, replaced by `(hidden)`."""
+    """Returns the text with each known secret value replaced by `(hidden)`.
+
+    Passwords in URLs, and credentials after the word Basic, are replaced in every text.
+    """
     if "://" in text:
         text = _URL_PASSWORD.sub(f"{HIDDEN}@", text)
+    if "asic " in text or "ASIC " in text:
+        text = without_basic(text, HIDDEN)
     text = _without(text, _everywhere_forms)
     current = secrets = _scope.get()
     while secrets is not None:
@@ -196,6 +200,11 @@ def redacted(text: str) -> str:
         for each in list(_unscoped):
             text = _without(text, each.distinct_forms())
     return text
+
+
+def redacted_reason(reason: str) -> str:
+    """Returns a reason for machines, or `Hidden` if it contains a known secret value."""
+    return reason if redacted(reason) == reason else HIDDEN_REASON
 
 
 def forget_secrets() -> None:
@@ -223,7 +232,7 @@ def forms_of(value: Value) -> Iterator[str]:
         text = raw.decode()
     except UnicodeDecodeError:
         return
-    for part in _parts(text):
+    for part in parts(text):
         yield from _quoted(part)
 
 
@@ -243,31 +252,6 @@ def _binary(raw: bytes) -> Iterator[str]:
         # A slice of bytes in Go, and a list of them in Python or JSON.
         for separator in (" ", ", ", ","):
             yield separator.join(map(str, raw))
-
-
-def _parts(text: str) -> Iterator[str]:
-    yield text
-    yield text.strip()
-    lines = text.splitlines()
-    if len(lines) > 1:
-        yield from (line for line in lines if len(line) >= _LINE_LENGTH and not line.startswith("-----"))
-    if text.lstrip()[:1] in ("{", "["):
-        try:
-            yield from _leaves(json.loads(text))
-        except (ValueError, RecursionError):
-            return
-
-
-def _leaves(value: object) -> Iterator[str]:
-    """Yields the strings in a JSON document, such as the passwords in a .dockerconfigjson."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for each in value.values():
-            yield from _leaves(each)
-    elif isinstance(value, list):
-        for each in value:
-            yield from _leaves(each)
 
 
 def _quoted(text: str) -> Iterator[str]:

@@ -322,3 +322,21 @@ async def test_a_secret_that_is_read_from_the_api_server(how: str) -> None:
         else:
             await fenced.request("GET", FULL_SECRET.path("default", "login" if how == "request" else ""))
         assert redacted(VALUE) == "(hidden)"
+
+
+@pytest.mark.parametrize("fails", [True, False])
+async def test_a_value_that_is_used_as_a_reason(api: ModelApi, ticket: ObjectKey, fails: bool) -> None:
+    async def misuse(play: TicketPlay) -> None:
+        await play.apply(SECRET, {"stringData": {"password": "Hunter2Hunter3"}})
+        play.event(EventType.WARNING, "Hunter2Hunter3", "It is.")
+        play.condition("Other", True, "Hunter2Hunter3")
+        play.ready_reason = "Hunter2Hunter3"
+        if fails:
+            raise TaskFailed("Hunter2Hunter3", "It failed.")
+
+    async with operator(api, playbook(misuse)):
+        await asyncio.sleep(5)
+        assert ready(api, ticket)[1] == "Hidden"
+        assert "Hunter2Hunter3" not in str([api.all(EVENT), api.all(TICKET)])
+        written = [call for call in api.writes if call.subresource == "status"]
+        assert len(written) == 1, "the status settles"

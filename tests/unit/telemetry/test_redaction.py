@@ -27,6 +27,7 @@ from pilothouse.telemetry import (
     log_defect,
     object_context,
     redacted,
+    redacted_reason,
     redaction,
 )
 
@@ -377,3 +378,67 @@ def test_a_defect_hides_values_from_handlers_of_other_libraries_too(
     assert "hunter2" not in caplog.text
     assert "task 'x' failed" in caplog.text
     assert "Traceback" in caplog.text
+
+
+ENV = "PASSWORD=s3cr3tpassw0rd\nUSER=bob"
+BASIC = base64.b64encode(b"bob:s3cr3tpassw0rd").decode()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("line1secret99\nline2secret99\n", "login failed for user with line2secret99"),
+        ("s3cr3tpassw0rd\n0therpassw0rd\n", "password 0therpassw0rd rejected"),
+        (ENV, "error near PASSWORD=s3cr3tpassw0rd"),
+        (ENV, "password s3cr3tpassw0rd rejected"),
+        ("export PASSWORD='s3cr3tpassw0rd'", "password s3cr3tpassw0rd rejected"),
+        ('A="s3cr3t passw0rd"', "password s3cr3t passw0rd rejected"),
+        ("user=bob password=s3cr3tpassw0rd host=db", "password s3cr3tpassw0rd rejected"),
+        ("Server=db;Password=s3cr3tpassw0rd;Port=1", "password s3cr3tpassw0rd rejected"),
+        ("user: bob\npassword: s3cr3tpassw0rd\n", "password s3cr3tpassw0rd rejected"),
+        ("db:\n  pw: hunter2\n", "password hunter2 rejected"),
+        ("key: |\n  s3cr3tpassw0rd\n", "password s3cr3tpassw0rd rejected"),
+        ("db:5432:app:bob:s3cr3tpassw0rd\n", "password s3cr3tpassw0rd rejected"),
+        ("postgres://bob:hunter2@db/app", "password hunter2 rejected"),
+        ("postgres://bob:p%40sswordlong@db/app", "password p@sswordlong rejected"),
+        ("postgres://bob:p@sswordlong@db/app", "password p@sswordlong rejected"),
+        (f"Authorization: Basic {BASIC}", "password s3cr3tpassw0rd rejected"),
+        (f'{{"auths": {{"r.io": {{"auth": "{BASIC}"}}}}}}', "password s3cr3tpassw0rd rejected"),
+        ('{"dsn": "user=bob password=hunter2"}', "password hunter2 rejected"),
+        ("unrelated", f"refused Authorization: Basic {BASIC}"),
+    ],
+)
+def test_a_part_of_a_value_is_hidden_on_its_own(value: str, text: str) -> None:
+    with object_context("Site", "default", "web"):
+        hide(lambda: [value])
+        shown = redacted(text)
+    assert HIDDEN in shown
+    for secret in ("s3cr3t", "0therpassw0rd", "hunter2", "sswordlong", BASIC, "line2secret99"):
+        assert secret not in shown
+
+
+def test_ordinary_words_in_a_value_stay_readable() -> None:
+    config = (
+        "user: bob\nhost: database\nport: 5432\nmode: read-only\nenabled: true\nPASSWORD=s3cr3tpassw0rd\n"
+    )
+    text = "bob cannot reach the database on port 5432 in read-only mode. Basic authentication failed."
+    with object_context("Site", "default", "web"):
+        hide(lambda: [config])
+        assert redacted(text) == text
+
+
+@pytest.mark.parametrize(
+    "value", ["x" * 200_000, "a.b-" * 50_000, "://a:" * 40_000, "a=" * 100_000, "a:" * 100_000]
+)
+def test_finding_the_parts_of_a_long_value_takes_linear_time(value: str) -> None:
+    """A search in quadratic time would not end within the timeout of the tests."""
+    with object_context("Site", "default", "web"):
+        hide(lambda: [value])
+        assert redacted("nothing secret") == "nothing secret"
+
+
+def test_a_reason_that_is_a_secret_is_hidden() -> None:
+    with object_context("Site", "default", "web"):
+        hide(lambda: ["Hunter2Hunter2"])
+        assert redacted_reason("Hunter2Hunter2") == "Hidden"
+        assert redacted_reason("Reconciled") == "Reconciled"
