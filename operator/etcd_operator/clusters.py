@@ -1,7 +1,8 @@
 """The play of an EtcdCluster, its tasks in the order in which they run, and what it watches."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
@@ -36,7 +37,9 @@ from pilothouse import (
     Watch,
     task,
 )
-from pilothouse.playbook import Stores
+from pilothouse.playbook import State, Stores
+
+T = TypeVar("T")
 
 # The most steps of one reconcile. A founding needs 5 in a row without waiting, and a replacement 4.
 MAX_STEPS = 12
@@ -54,6 +57,7 @@ class EtcdClusterPlay(Play[EtcdCluster, EtcdClusterStatus]):
         decision: What the plan decided on it.
         classes: All StorageClasses. None: nothing depends on them, or the operator cannot read them.
         refusals: What etcd and the API server refused in this reconcile.
+        troubles: Failures that do not keep the operator from healing the cluster.
     """
 
     def __init__(
@@ -73,6 +77,7 @@ class EtcdClusterPlay(Play[EtcdCluster, EtcdClusterStatus]):
         self.decision: Decision | None = None
         self.classes: Sequence[StorageClass] | None = None
         self.refusals: list[Problem] = []
+        self.troubles: list[Problem] = []
 
     @property
     def recorded(self) -> Record:
@@ -89,16 +94,12 @@ class EtcdClusterPlay(Play[EtcdCluster, EtcdClusterStatus]):
     @property
     def blueprint(self) -> Blueprint:
         """The identity and the valid spec, from which all manifests follow."""
-        assert self.verdict is not None and self.verdict.spec is not None  # noqa: S101, PT018 - the first task
-        metadata = self.object.metadata
-        return Blueprint(
-            metadata.name, metadata.namespace, metadata.uid, self.recorded.incarnation, self.verdict.spec
-        )
+        spec, metadata = _known(_known(self.verdict).spec), self.object.metadata
+        return Blueprint(metadata.name, metadata.namespace, metadata.uid, self.recorded.incarnation, spec)
 
     async def look(self) -> None:
         """Observes the cluster, and decides the next step."""
-        assert self.verdict is not None and self.verdict.desired is not None  # noqa: S101, PT018 - the first task
-        desired = self.verdict.desired
+        desired = _known(_known(self.verdict).desired)
         self.sight = await observe(self, self.blueprint, desired, self.recorded, self.connections)
         self.decision = decide(self.sight.observation)
         if unprovisioned(self.sight) and self.classes is None:
@@ -108,26 +109,44 @@ class EtcdClusterPlay(Play[EtcdCluster, EtcdClusterStatus]):
 
     def decide_again(self) -> None:
         """Decides on the same observation with the record as it is now."""
-        assert self.sight is not None  # noqa: S101 - the second task
-        observation = replace(self.sight.observation, record=self.recorded)
-        self.sight = self.sight._replace(observation=observation)
+        sight = _known(self.sight)
+        observation = replace(sight.observation, record=self.recorded)
+        self.sight = sight._replace(observation=observation)
         self.decision = decide(observation)
 
     def show(self) -> None:
         """Writes what was observed and decided into the status."""
-        assert self.sight is not None and self.decision is not None and self.verdict is not None  # noqa: S101, PT018
+        sight = _known(self.sight)
         found = report(
             self.status,
-            self.sight.observation,
-            self.decision,
-            self.verdict,
-            obstacles=(*self.refusals, *obstacles(self.blueprint.spec, self.sight, self.classes)),
-            warnings=changed_authorities(self.sight),
+            sight.observation,
+            _known(self.decision),
+            _known(self.verdict),
+            obstacles=(
+                *self.refusals,
+                *obstacles(self.blueprint.spec, sight, self.classes),
+                *self.troubles,
+            ),
+            warnings=changed_authorities(sight),
         )
         self.status = found.status
         for each in found.conditions:
             self.condition(each.type, each.status, each.reason, each.message)
         self.ready, self.ready_reason, self.ready_message = found.ready, found.reason, found.message
+
+    @contextmanager
+    def healing_goes_on(self) -> Iterator[None]:
+        """Reports the failure of a founded cluster's task, and lets the later tasks run.
+
+        The next reconcile comes as soon as the members need it, not after a back-off.
+        """
+        try:
+            yield
+        except TaskFailed as failure:
+            if not self.recorded.founded:
+                raise
+            self.task_result.note(State.FAILED, failure.message)
+            self.troubles.append(Problem(failure.reason, failure.message))
 
     def failed(self, failure: TaskFailed) -> None:
         """Shows what is known of the cluster although a task failed."""
@@ -158,36 +177,35 @@ async def check_spec(play: EtcdClusterPlay) -> None:
 async def observe_cluster(play: EtcdClusterPlay) -> None:
     """Asks Kubernetes and the members for their state, and decides the next step."""
     await play.look()
-    assert play.sight is not None  # noqa: S101 - look has set it
-    if play.sight.tls.mistakes and not play.recorded.founded:
-        raise secret_unusable(play.sight.tls)
+    tls = _known(play.sight).tls
+    if tls.mistakes and not play.recorded.founded:
+        raise secret_unusable(tls)
 
 
 @task("the Services and the PodDisruptionBudget match the spec")
 async def apply_services(play: EtcdClusterPlay) -> None:
     """Applies the Services and the budget, unless nothing may be touched."""
-    assert play.sight is not None and play.decision is not None  # noqa: S101, PT018 - the second task
-    observation, blueprint = play.sight.observation, play.blueprint
-    if observation.desired.paused or (
-        not observation.record.founded and isinstance(play.decision.step, Blocked)
-    ):
+    observation, blueprint = _known(play.sight).observation, play.blueprint
+    founded, blocked = observation.record.founded, isinstance(_known(play.decision).step, Blocked)
+    if observation.desired.paused or (blocked and not founded):
         play.skip()
         return
-    await play.apply(SERVICE, headless_service(blueprint))
-    await play.apply(SERVICE, client_service(blueprint))
-    budget = disruption_budget(blueprint, len(observation.record.seats) if observation.record.founded else 0)
-    if budget:
-        await play.apply(POD_DISRUPTION_BUDGET, budget)
-    elif play.get(POD_DISRUPTION_BUDGET, blueprint.name):
-        await play.delete(POD_DISRUPTION_BUDGET, blueprint.name)
+    with play.healing_goes_on():
+        await play.apply(SERVICE, headless_service(blueprint))
+        await play.apply(SERVICE, client_service(blueprint))
+        budget = disruption_budget(blueprint, len(observation.record.seats) if founded else 0)
+        if budget:
+            await play.apply(POD_DISRUPTION_BUDGET, budget)
+        elif play.get(POD_DISRUPTION_BUDGET, blueprint.name):
+            await play.delete(POD_DISRUPTION_BUDGET, blueprint.name)
 
 
 @task("the next step is taken")
 async def take_steps(play: EtcdClusterPlay) -> None:
     """Takes the next step, and those that can follow without waiting, each on a new decision."""
     for _ in range(MAX_STEPS):
-        assert play.sight is not None and play.decision is not None  # noqa: S101, PT018 - the second task
-        members = Members(play, play.blueprint, play.sight, play.decision, play.settings)
+        sight, decision = _known(play.sight), _known(play.decision)
+        members = Members(play, play.blueprint, sight, decision, play.settings)
         result = await members.carry_out()
         play.refusals = members.refusals
         match result:
@@ -203,9 +221,10 @@ async def take_steps(play: EtcdClusterPlay) -> None:
 @task("labels, sizes and owners match the spec")
 async def keep_up_with_spec(play: EtcdClusterPlay) -> None:
     """Brings the changes of the spec that need no restart to the pods and volumes of a founded cluster."""
-    assert play.sight is not None  # noqa: S101 - the second task
-    if play.recorded.founded and not play.sight.observation.desired.paused:
-        play.refusals += await keep_up(play, play.blueprint, play.sight)
+    sight = _known(play.sight)
+    if play.recorded.founded and not sight.observation.desired.paused:
+        with play.healing_goes_on():
+            play.refusals += await keep_up(play, play.blueprint, sight)
 
 
 @task("the status shows the cluster")
@@ -245,6 +264,12 @@ def etcd_watch(connections: Connections, settings: EtcdSettings) -> Watch:
             _labelled(POD_DISRUPTION_BUDGET),
         ],
     )
+
+
+def _known(value: T | None) -> T:
+    """Returns what an earlier task has set."""
+    assert value is not None, "the tasks run in order"  # noqa: S101
+    return value
 
 
 def _labelled(resource: Resource[Any]) -> Secondary:

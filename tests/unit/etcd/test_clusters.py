@@ -10,7 +10,7 @@ from etcd_operator import members, metrics
 from etcd_operator.etcd import Etcd
 from etcd_operator.old_logs import renew_logs
 from etcd_operator.settings import EtcdSettings
-from pilothouse import SECRET
+from pilothouse import SECRET, SERVICE
 from pilothouse.controller.events import EVENT
 from pilothouse.kube import ObjectKey
 from pilothouse.telemetry import REGISTRY
@@ -284,6 +284,20 @@ async def test_a_cluster_with_the_clusterwide_scope_needs_an_operator_for_all_na
         assert cluster.condition("Ready")["reason"] == "OutOfScope"
         assert (cluster.pods, cluster.claims) == ([], [])
         model.put(CLUSTERS, KEY.name, metadata={"annotations": {"etcd.database.coreos.com/scope": ""}})
+        await cluster.settled()
+
+
+async def test_a_cluster_heals_although_its_service_belongs_to_another_object(model: ModelApi) -> None:
+    async with operated(model) as cluster:
+        cluster.apply(size=3, version="3.6.14")
+        await cluster.settled()
+        model.remove(SERVICE, ObjectKey("default", "example-client"))
+        model.put(SERVICE, "example-client", spec={"selector": {"app": "other"}})
+        await cluster.until(lambda: cluster.condition("Ready").get("reason") == "NameTaken")
+        model.remove(POD, ObjectKey("default", cluster.pods[0]))
+        await cluster.until(lambda: len(cluster.status["members"]["ready"]) == 2)
+        await cluster.until(lambda: len(cluster.status["members"]["ready"]) == 3)
+        model.remove(SERVICE, ObjectKey("default", "example-client"))
         await cluster.settled()
 
 

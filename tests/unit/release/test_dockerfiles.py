@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 from devcluster import toolchain
 from devcluster.folders import CHECKOUT
@@ -51,3 +52,15 @@ def test_the_scorecards_images_are_of_the_operator_sdk_that_we_build() -> None:
     tests = [test for stage in configuration["stages"] for test in stage["tests"]]
     assert len(tests) == 6
     assert {test["image"].rpartition(":")[2] for test in tests} == {toolchain.TOOLS["operator-sdk"].version}
+
+
+def test_the_image_contains_every_operator_without_sources_of_stubs() -> None:
+    text = (CHECKOUT / "Dockerfile").read_text()
+    [copied] = re.findall(r"cp -r (.+?) /opt/pilothouse/operator/", text)
+    assert copied.split() == [f"operator/{each.parent.name}" for each in _operators()]
+    assert "rm /opt/pilothouse/operator/etcd_operator/rpc/*.proto" in text
+    assert "/opt/pilothouse/operator/etcd_operator/rpc/*.pyi" in text
+
+
+def _operators() -> list[Path]:
+    return sorted((CHECKOUT / "operator").glob("*_operator/__main__.py"))
