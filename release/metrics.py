@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from prometheus_client import Gauge
+from prometheus_client import Counter, Gauge
 
+from etcd_operator import metrics as etcd_metrics
 from pilothouse.telemetry import metrics
 from pilothouse.telemetry.series import Series
 
-_HEAD = """<!-- Written by `./inv generate` from pilothouse.telemetry.metrics; change that. -->
+_HEAD = """<!-- Written by `./inv generate` from pilothouse.telemetry.metrics and etcd_operator.metrics. -->
 
 # Metrics
 
@@ -18,7 +19,7 @@ The operator serves `/metrics` on port 8081 in the Prometheus text format. See
 [secure metrics](../howto/secure-metrics.md) for TLS and tokens, and [alerts](../howto/alerts.md) for alert
 rules. If controller-runtime or client-go has the same metric, name, labels and buckets are the same here, so
 their dashboards and alerts work unchanged. The `process_*` metrics of the Prometheus client libraries are
-served, too.
+served, too. The etcd operator has the metrics `etcd_cluster_*`. They end with their EtcdCluster.
 
 | Metric | Type | Labels | Meaning | Named after |
 | --- | --- | --- | --- | --- |
@@ -29,6 +30,7 @@ _NAMED_AFTER = {
     "workqueue_": "controller-runtime",
     "leader_election_": "client-go",
     "pilothouse_": "Pilothouse",
+    "etcd_cluster_": "Pilothouse",
 }
 
 
@@ -43,8 +45,8 @@ class Described(NamedTuple):
 
 def described() -> Iterator[Described]:
     """Yields the metrics in the order of their declaration."""
-    for each in vars(metrics).values():
-        if isinstance(each, Gauge | Series):
+    for each in (*vars(metrics).values(), *vars(etcd_metrics).values()):
+        if isinstance(each, Counter | Gauge | Series):
             (family,) = each.collect()
             labels = each.label_names if isinstance(each, Series) else each._labelnames
             name = f"{family.name}_total" if family.type == "counter" else family.name

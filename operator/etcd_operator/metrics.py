@@ -3,9 +3,8 @@
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
 
-from prometheus_client import Gauge
+from prometheus_client import Counter, Gauge
 
 from etcd_operator.model import Decision, Observation
 from etcd_operator.seats import Cluster
@@ -22,8 +21,11 @@ def _gauge(name: str, text: str, *labels: str) -> Gauge:
 MEMBERS = _gauge("etcd_cluster_members", "Voters of an EtcdCluster, as etcd lists them.")
 READY = _gauge("etcd_cluster_members_ready", "Voters of an EtcdCluster that serve.")
 HAS_LEADER = _gauge("etcd_cluster_has_leader", "1 if the members of an EtcdCluster have a leader, else 0.")
-LEADER_CHANGES = _gauge(
-    "etcd_cluster_leader_changes", "Changes of the leader that this process of the operator has seen."
+LEADER_CHANGES = Counter(
+    "etcd_cluster_leader_changes_total",
+    "Changes of the leader of an EtcdCluster that this process of the operator has seen.",
+    _LABELS,
+    registry=REGISTRY,
 )
 DB_SIZE = _gauge("etcd_cluster_db_size_bytes", "Size of the largest database of a member, in bytes.")
 STEP = _gauge("etcd_cluster_step_seconds", "Duration of the last step, by its reason, in seconds.", "reason")
@@ -35,7 +37,6 @@ class _Known:
     """What the process remembers about a cluster between two reconciles."""
 
     leader: int = 0
-    changes: int = 0
     reason: str = ""
     since: float = field(default_factory=lambda: asyncio.get_running_loop().time())
     shown: str = ""
@@ -50,14 +51,13 @@ class ClusterMetrics:
     def note(self, key: ObjectKey, observation: Observation, decision: Decision) -> None:
         """Sets the metrics of a cluster after an observation."""
         cluster, known = Cluster(observation), self._known.setdefault(key, _Known())
-        self._note_leader(known, cluster.leader_id)
+        self._note_leader(key, known, cluster.leader_id)
         self._note_step(key, known, decision.reason)
         sizes = [each.endpoint.db_size for each in cluster.voters]
         founded = observation.record.founded
         MEMBERS.labels(*key).set(cluster.count if founded else 0)
         READY.labels(*key).set(cluster.healthy_without() if founded else 0)
         HAS_LEADER.labels(*key).set(1 if cluster.leader_id else 0)
-        LEADER_CHANGES.labels(*key).set(known.changes)
         DB_SIZE.labels(*key).set(max(sizes, default=0))
 
     def forget(self, key: ObjectKey) -> None:
@@ -68,9 +68,10 @@ class ClusterMetrics:
         if known is not None and known.shown:
             _remove(STEP, *key, known.shown)
 
-    def _note_leader(self, known: _Known, leader: int) -> None:
+    def _note_leader(self, key: ObjectKey, known: _Known, leader: int) -> None:
+        changes = LEADER_CHANGES.labels(*key)  # It exists from now on, so that rate() sees the first change.
         if leader and known.leader and leader != known.leader:
-            known.changes += 1
+            changes.inc()
         known.leader = leader or known.leader
 
     def _note_step(self, key: ObjectKey, known: _Known, reason: str) -> None:
@@ -85,6 +86,6 @@ class ClusterMetrics:
         known.reason, known.since = reason, now
 
 
-def _remove(gauge: Any, *labels: str) -> None:
+def _remove(metric: Counter | Gauge, *labels: str) -> None:
     with suppress(KeyError):
-        gauge.remove(*labels)
+        metric.remove(*labels)
