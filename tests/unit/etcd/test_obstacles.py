@@ -1,12 +1,15 @@
 """What an etcd cluster waits for outside itself: StorageClasses, nodes, Secrets and etcd's permissions."""
 
 import asyncio
+import base64
 from collections.abc import AsyncGenerator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from etcd_operator.views import NODE
+from pilothouse import SECRET
 from pilothouse.kube import Forbidden, ObjectKey, Page, Resource
 from pilothouse.testing import ModelApi
 from pilothouse.testing.controllers.pods import CLAIM, POD
@@ -15,6 +18,7 @@ from tests.etcd.model.client import ModelMember
 from tests.etcd.model.state import EnableAuth
 from tests.etcd.model.volumes import DEFAULT_CLASS, STORAGE_CLASS
 from tests.unit.etcd.operated import Operated, operated
+from tests.unit.kube.authority import Authority
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
 
@@ -175,6 +179,28 @@ async def test_a_node_that_is_not_ready_is_named(model: ModelApi) -> None:
         model.put(NODE, node, status={"conditions": [{"type": "Ready", "status": "False"}]})
         await cluster.until(lambda: cluster.condition("Degraded").get("reason") == "NodeNotReady")
         assert f"The node {node} is not ready." in cluster.condition("Degraded")["message"]
+
+
+async def test_a_secret_of_a_running_cluster_that_loses_a_key_is_named_until_it_is_back(
+    model: ModelApi, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("member")
+    pem = {"peer-ca.crt": authority.ca_file, "peer.crt": certificate, "peer.key": key}
+    data = {name: base64.b64encode(path.read_bytes()).decode() for name, path in pem.items()}
+    async with operated(model) as cluster:
+        model.put(SECRET, "peer", data=data)
+        cluster.apply(size=3, version="3.6.14", TLS={"static": {"member": {"peerSecret": "peer"}}})
+        await cluster.settled()
+        uids = cluster.uids(POD)
+        model.remove(SECRET, ObjectKey("default", "peer"))
+        model.put(SECRET, "peer", data={name: text for name, text in data.items() if name != "peer.key"})
+        message = await message_of(cluster, "SecretUnusable")
+        assert message == "Key peer.key of Secret peer does not exist. Add it in PEM format."
+        await asyncio.sleep(120)
+        assert cluster.uids(POD) == uids
+        model.put(SECRET, "peer", data=data)
+        await cluster.settled()
 
 
 async def test_auth_without_a_user_hides_the_members_and_stops_an_upgrade(model: ModelApi) -> None:
