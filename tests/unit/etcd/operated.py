@@ -108,7 +108,7 @@ class Operated:
             f"{each['type']}={each['status']} {each['reason']}: {each['message']}"
             for each in self.status.get("conditions", ())
         ]
-        pods = [f"{each['metadata']['name']}: {each['status']}" for each in self.api.all(POD)]
+        pods = [f"{each['metadata']['name']}: {each.get('status')}" for each in self.api.all(POD)]
         return "\n".join((*conditions, *pods, str(self.status.get("record"))))
 
 

@@ -1,5 +1,6 @@
 """The procedures of docs/howto/etcd/recover.md on the model of etcd and of the API server."""
 
+import asyncio
 import re
 
 import pytest
@@ -169,3 +170,25 @@ def marks() -> dict[str, str]:
         for word in line.split()[4:]
     ]
     return dict(word.split("=", 1) for word in words)
+
+
+async def test_a_member_on_a_node_that_does_not_come_back_is_given_up(model: ModelApi) -> None:
+    async with operated(model) as cluster:
+        cluster.apply(size=3, version="3.6.14")
+        await cluster.settled()
+        await wrote(cluster)
+        victim = cluster.pods[0]
+        node = model.read(POD, ObjectKey("default", victim))["spec"]["nodeName"]
+        cluster.world.cut_off(model, node)
+        await asyncio.sleep(600)
+        assert victim in cluster.pods
+        assert victim in cluster.claims
+        model.remove(CLAIM, ObjectKey("default", victim))
+        await asyncio.sleep(10)
+        # With --force, the API server does not wait for the kubelet.
+        model.put(POD, victim, metadata={"finalizers": []})
+        model.remove(POD, ObjectKey("default", victim))
+        await cluster.settled(600)
+        assert len(cluster.pods) == len(cluster.status["members"]["ready"]) == 3
+        assert victim not in cluster.pods
+        assert await read(cluster) == b"19"
