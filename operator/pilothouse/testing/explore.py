@@ -107,8 +107,8 @@ def explore(
         The results. `require_converged` fails if a run failed.
 
     Raises:
-        AssertionError: The run without faults failed, or the operator made no calls in it. The message says
-            why.
+        AssertionError: The run without faults failed, or the operator reconciled no object in it. The message
+            says why.
         TypeError: An attribute of the scenario has the wrong type, or its `play` does not yield steps.
         ValueError: `elections` is set without `elected`, or a name in the scenario, in `Outside` or in
             `faults` is misspelled.
@@ -131,10 +131,11 @@ def explore(
                 f"The scenario is not deterministic: a second run without faults had another result.\n{again}"
             )
         matrix = FaultMatrix(list(again.sites), usual.leftovers)
-        if not matrix.sites:
+        if usual.timeline is None or not usual.timeline.reconciles:
             raise AssertionError(
-                "The operator makes no calls in this scenario, so no fault was tried. In `play`, create an "
-                'object of a watched kind, and then yield the name of a step: yield "created"'
+                "The operator reconciles no object in this scenario, so no fault was tried. In `play`, "
+                "create an object of a watched kind that the selector of the watch matches, and then yield "
+                'the name of a step: yield "created"'
             )
         single = [each for site in matrix.sites for each in injections(site, chosen_faults)]
         chosen: list[tuple[Injection, ...]] = [(each,) for each in single]
@@ -173,7 +174,8 @@ def _faults(faults: Collection[Fault]) -> list[Fault]:
         raise TypeError(f"explore(faults=) is the string {faults!r}. Give a collection of Fault members.")
     for each in faults:
         if each not in list(Fault):
-            near = suggestion(str(each).upper(), list(Fault.__members__))
+            name, known = str(each).upper(), list(Fault.__members__)
+            near = f"Write Fault.{name}." if name in known else suggestion(name, known)
             raise ValueError(f"explore(faults=) contains {each!r}, which is not a Fault. {near}")
     return [Fault(each) for each in faults]
 

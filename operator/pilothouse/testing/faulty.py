@@ -243,10 +243,10 @@ def _require_errors(where: str, errors: Errors) -> None:
     reported = {fault.name: fault for fault in API_ERRORS}
     for key, make in errors.items():
         if key not in API_ERRORS:
-            name = key.name if isinstance(key, Fault) else str(key)
+            name = f"Fault.{key.name}" if isinstance(key, Fault) else repr(key)
             raise ValueError(
-                f"{where} has the key {name!r}, which is not a fault that a client reports. "
-                f"{_errors_hint(name, list(reported))}"
+                f"{where} has the key {name}, which is not a fault that a client reports. "
+                f"{_errors_hint(key, list(reported))}"
             )
         error = make() if callable(make) else make
         if not callable(make) or not isinstance(error, Exception):
@@ -256,7 +256,10 @@ def _require_errors(where: str, errors: Errors) -> None:
             )
 
 
-def _errors_hint(name: str, reported: Sequence[str]) -> str:
+def _errors_hint(key: object, reported: Sequence[str]) -> str:
+    name = key.name if isinstance(key, Fault) else str(key)
+    if name in reported:
+        return f"Write Fault.{name}."
     if name in (Fault.TIMEOUT.name, Fault.LATE.name):
         return "The client reports it as 'REPLY_LOST'."
     if name in Fault.__members__:

@@ -26,7 +26,8 @@ from pilothouse.testing.timeline import Reconcile
 #: The kinds that are ignored, because operators write them at any time.
 EVENTS_AND_LEASES = ("leases.coordination.k8s.io", "events.events.k8s.io", "events")
 
-UNEXPECTED = "UnexpectedError"
+#: Reasons of Ready that only a defect or a mistake in the scenario explains.
+_DEFECTIVE = ("UnexpectedError", "Undecodable")
 #: The failure of a task that sets the status of a kind whose status the operator does not write.
 _NO_STATUS = "NoStatus"
 _EVENTS = ("create events.events.k8s.io", "patch events.events.k8s.io")
@@ -78,9 +79,10 @@ def defective_object(resource: Resource[Any], objects: Collection[Json]) -> str:
     """Returns a sentence if a condition of an object reports a defect; otherwise an empty string."""
     for obj in objects:
         for condition in obj.get("status", {}).get("conditions") or ():
-            if isinstance(condition, dict) and condition.get("reason") == UNEXPECTED:
+            reason = condition.get("reason") if isinstance(condition, dict) else ""
+            if reason in _DEFECTIVE:
                 name = obj["metadata"]["name"]
-                return f"{resource} {name} ends with {UNEXPECTED}: {brief(condition.get('message', ''))}"
+                return f"{resource} {name} ends with {reason}: {brief(condition.get('message', ''))}"
     return ""
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
+from pilothouse.api import Kind
 from pilothouse.kube import (
     EventType,
     KubeObject,
@@ -323,7 +324,11 @@ class ModelApi:
         """Creates an object or sets fields of it, as a user would. `metadata=` adds to the metadata.
 
         Can also set the status. Does not validate the object.
+
+        Raises:
+            TypeError: `resource` is not a Resource, or a name is not text.
         """
+        _require("put", resource, name, namespace)
         key = ObjectKey(namespace if resource.namespaced else "", name)
         self.server.put(resource, key, fields, fields.pop("metadata", {}))
         return key
@@ -334,18 +339,22 @@ class ModelApi:
         Raises:
             KeyError: The object does not exist.
         """
+        _require("read", resource, key)
         return self.server.collection(resource).objects[key]
 
     def exists(self, resource: Resource[T], key: ObjectKey) -> bool:
         """Returns whether an object exists."""
+        _require("exists", resource, key)
         return key in self.server.collection(resource).objects
 
     def all(self, resource: Resource[T]) -> list[Json]:
         """Returns all objects of a kind as JSON. Do not modify them."""
+        _require("all", resource)
         return list(self.server.collection(resource).objects.values())
 
     def remove(self, resource: Resource[T], key: ObjectKey) -> None:
         """Deletes an object, as a user would."""
+        _require("remove", resource, key)
         self.server.delete(resource, key)
 
     def forget(self) -> None:
@@ -393,3 +402,18 @@ def _as_seen(change: Change, matches: Matches) -> tuple[EventType, Json] | None:
     version = change.object["metadata"]["resourceVersion"]
     last = change.before
     return EventType.DELETED, {**last, "metadata": {**last["metadata"], "resourceVersion": version}}
+
+
+def _require(module: str, resource: object, *names: object) -> None:
+    """Refuses arguments of a test that are not a Resource, or not an ObjectKey or the texts of one."""
+    if not isinstance(resource, Resource):
+        hint = " Write KIND.resource." if isinstance(resource, Kind) else ""
+        raise TypeError(
+            f"ModelApi.{module}: the resource is a {type(resource).__name__}, not a Resource.{hint}"
+        )
+    kind, hint = (
+        (str, "Give fields by name: spec={...}") if module == "put" else (ObjectKey, "Give its ObjectKey")
+    )
+    for each in names:
+        if not isinstance(each, kind):
+            raise TypeError(f"ModelApi.{module}: {each!r} does not name an object. {hint}.")

@@ -347,6 +347,12 @@ class World:
             watches = self._scenario.watches(process)
         except Exception as error:
             raise Misuse(str(error)) from error
+        if not isinstance(watches, list | tuple) or not all(isinstance(each, Watch) for each in watches):
+            kind = type(self._scenario).__name__
+            wrong = TypeError(
+                f"{kind}.watches returned {type(watches).__name__}. Return a list: [Watch(...)]."
+            )
+            raise Misuse(str(wrong)) from wrong
         self._leftovers.watch(watches)
         return watches
 

@@ -1,18 +1,20 @@
 """`explore` refuses an operator that is wrong without any fault, and a scenario with misspelled names."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from pilothouse.api import Kind
 from pilothouse.kube import ObjectKey
 from pilothouse.playbook import Play, Playbook, Secondary, Stores, Watch, task
 from pilothouse.telemetry import now
 from pilothouse.testing import Errors, Fault, Injection, ModelApi, Outside, Process, Scenario, explore, play
 from pilothouse.testing import objects_state as state_of
 from tests.unit.playbook.configured import CONFIG_MAP, SECRET, Secret, TicketPlay
-from tests.unit.tickets import TICKET
+from tests.unit.tickets import TICKET, Ticket
 
 KEY = ObjectKey("default", "t")
 NO_ERRORS: Errors = {}
@@ -620,9 +622,68 @@ class NoObject(Life):
         yield from ()
 
 
-def test_a_scenario_in_which_the_operator_makes_no_calls_is_refused() -> None:
-    with pytest.raises(AssertionError, match="makes no calls in this scenario, so no fault was tried"):
-        explore(NoObject)
+class SelectsNothing(Life):
+    def watches(self, process: Process) -> Sequence[Watch]:
+        return [replace(each, selector="app=web") for each in super().watches(process)]
+
+
+@pytest.mark.parametrize("scenario", [NoObject, SelectsNothing])
+def test_a_scenario_in_which_no_object_is_reconciled_is_refused(scenario: type[Scenario]) -> None:
+    with pytest.raises(AssertionError, match="reconciles no object in this scenario, so no fault was tried"):
+        explore(scenario)
+
+
+class CannotBeDecoded(Life):
+    def play(self, user: ModelApi) -> Iterator[str | float]:
+        user.put(TICKET, "sound", spec={"seats": 2})
+        user.put(TICKET, KEY.name, spec={"seats": "two"})
+        yield "made"
+
+
+def test_an_object_that_cannot_be_decoded_is_refused() -> None:
+    assert "tickets.tests.dev t ends with Undecodable" in refused(CannotBeDecoded)
+
+
+class OneWatch(Life):
+    def watches(self, process: Process) -> Any:
+        return super().watches(process)[0]
+
+
+class PutsAKind(Life):
+    def play(self, user: ModelApi) -> Iterator[str | float]:
+        user.put(Kind(Ticket, "a.example.com", "v1"), "a")  # type: ignore[arg-type]
+        yield "made"
+
+
+class PutsASpec(Life):
+    def play(self, user: ModelApi) -> Iterator[str | float]:
+        user.put(TICKET, "a", {"seats": 2})  # type: ignore[arg-type]
+        yield "made"
+
+
+class RemovesAName(Life):
+    def play(self, user: ModelApi) -> Iterator[str | float]:
+        user.remove(TICKET, "a")  # type: ignore[arg-type]
+        yield "made"
+
+
+@pytest.mark.parametrize(
+    ("scenario", "words"),
+    [
+        (OneWatch, r"OneWatch.watches returned Watch. Return a list: \[Watch\(...\)\]"),
+        (PutsAKind, "ModelApi.put: the resource is a Kind, not a Resource. Write KIND.resource"),
+        (PutsASpec, "ModelApi.put: {'seats': 2} does not name an object. Give fields by name: spec="),
+        (RemovesAName, "ModelApi.remove: 'a' does not name an object. Give its ObjectKey"),
+    ],
+)
+def test_a_wrong_argument_of_the_user_is_refused(scenario: type[Scenario], words: str) -> None:
+    with pytest.raises(TypeError, match=words):
+        explore(scenario)
+
+
+def test_a_name_of_a_fault_is_not_a_fault() -> None:
+    with pytest.raises(ValueError, match=r"contains 'LATE', which is not a Fault\. Write Fault\.LATE"):
+        explore(Life, faults=["LATE"])  # type: ignore[list-item]
 
 
 def test_a_matrix_without_runs_has_not_converged() -> None:
