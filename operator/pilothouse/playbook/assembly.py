@@ -19,7 +19,7 @@ from pilothouse.playbook.announcer import Announcer
 from pilothouse.playbook.awaited import PlaybookError
 from pilothouse.playbook.cluster import OWNER, Cluster
 from pilothouse.playbook.indexes import index_failure
-from pilothouse.playbook.mapping import Mapper, Stores, index_changed
+from pilothouse.playbook.mapping import Mapper, Stores, index_changed, mapped_keys
 from pilothouse.playbook.metrics import TaskMetrics
 from pilothouse.playbook.ownership import owner_uids, owners_of
 from pilothouse.playbook.playbook import Recap
@@ -273,7 +273,7 @@ def _mapped(
     obj: Any,
 ) -> Iterable[ObjectKey]:
     try:
-        return list(mapper(obj, stores))
+        return mapped_keys(mapper(obj, stores), stores.watched)
     except PlaybookError as error:
         log.error("Mapper failed for %s, reconciling only its owner: %s", obj.metadata.key, error)
         why = f"a mistake in the mapper: {error}"

@@ -7,8 +7,8 @@ from typing import Any, TypeAlias, TypeVar, cast
 from pilothouse.controller import Predicate
 from pilothouse.informer import IndexFunc, Informer, Store
 from pilothouse.kube import KubeObject, ObjectKey, Resource, hide_contents, holds_secrets
-from pilothouse.playbook.arguments import require_plain_function, require_resource
-from pilothouse.playbook.awaited import PlaybookError
+from pilothouse.playbook.arguments import require_plain_function, require_resource, shown
+from pilothouse.playbook.awaited import PlaybookError, require_awaited
 from pilothouse.playbook.indexes import require_hashable, require_index
 
 K = TypeVar("K", bound=KubeObject)
@@ -158,6 +158,30 @@ def require_mapper(mapper: Callable[..., Any], resource: Resource[Any]) -> None:
     """
     what = f"the mapper of the Secondary of {resource}"
     require_plain_function(mapper, what, "the object", "the stores of the watch")
+
+
+def mapped_keys(found: object, watched: Resource[Any]) -> list[ObjectKey]:
+    """Returns the keys that a mapper has found.
+
+    Args:
+        found: What the mapper returned.
+        watched: The reconciled kind.
+
+    Raises:
+        PlaybookError: The mapper returned something else than ObjectKeys.
+    """
+    require_awaited(found, "what the mapper returned")
+    # A text and an ObjectKey can be iterated, too.
+    if isinstance(found, Iterable) and not isinstance(found, str | ObjectKey):
+        keys = list(found)
+        wrong = [each for each in keys if not isinstance(each, ObjectKey)]
+        if not wrong:
+            return keys
+        found = wrong[0]
+    raise PlaybookError(
+        f"it returned {'a single ObjectKey' if isinstance(found, ObjectKey) else shown(found)}, but must "
+        f"return a list of the ObjectKeys of {watched}, such as [ObjectKey(obj.metadata.namespace, name)]."
+    )
 
 
 def _values(values: IndexFunc[Any], obj: KubeObject) -> frozenset[object]:

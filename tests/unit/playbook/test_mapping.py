@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from msgspec.structs import replace
 
+from pilothouse.controller.events import EVENT
 from pilothouse.kube import ObjectKey
 from pilothouse.playbook import Play, Playbook, Secondary, Stores, Watch, by_index, task
 from pilothouse.playbook.awaited import PlaybookError
@@ -244,3 +245,33 @@ async def test_stores_have_what_the_watch_declares(api: ModelApi) -> None:
     for wrong in (lambda: stores.get(CONFIG_MAP, "x"), lambda: stores.list(TICKET, "x", "y")):
         with pytest.raises(PlaybookError, match=r"not declared|has no index 'x' of"):
             wrong()
+
+
+async def unawaited(secret: Any, stores: Stores) -> list[ObjectKey]:
+    return []
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (lambda: ["a"], "it returned 'a', but must return a list of the ObjectKeys of tickets.tests.dev"),
+        (lambda: "a", "it returned 'a', but"),
+        (lambda: [("default", "a")], "it returned a tuple, but"),
+        (lambda: ObjectKey("default", "a"), "it returned a single ObjectKey, but"),
+        (lambda: None, "it returned None, but"),
+        (lambda: 5, "it returned 5, but"),
+        (lambda: unawaited(None, cast("Any", None)), "what the mapper returned is a coroutine that was not"),
+    ],
+)
+async def test_a_mapper_that_returns_something_else_is_reported_on_the_object(
+    api: ModelApi, found: Callable[[], Any], words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = Log()
+    refer(api, "a", "one")
+    secondary = Secondary(SECRET, mapper=lambda secret, stores: found())
+    async with operating(api, watching(log, watches=[secondary])):
+        await changed(api, "one")
+        [event] = api.all(EVENT)
+    assert f"of a mistake in the mapper: {words}" in event["note"]
+    assert event["regarding"]["name"] == "one"
+    assert "Traceback" not in caplog.text
