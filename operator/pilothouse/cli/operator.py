@@ -76,6 +76,8 @@ async def opened(watches: Watches, variables: Mapping[str, str]) -> AsyncIterato
             raise PlaybookError(
                 f"the watches have {shown(wrong[0])}, which is not a Watch. Pass [Watch(...)]"
             )
+        if not found:
+            raise PlaybookError("the list of watches is empty, so there is nothing to do. Pass [Watch(...)].")
         require_distinct_names(found)
         yield found
 

@@ -167,7 +167,7 @@ def _crd(options: argparse.Namespace) -> None:
 
     if options.write:
         for path in scaffold.write_crds(Path(options.project)):
-            sys.stdout.write(f"wrote {path}\n")
+            sys.stdout.write(f"{'wrote' if path.exists() else 'removed'} {path}\n")
         return
     project, colon, name = options.project.partition(":")
     if colon and not name:
@@ -199,6 +199,10 @@ def _module(project: str) -> tuple[str, Path]:
     if _is_folder(project):
         found = projects.read(Path(project))
         return found.module, found.root
+    if project.endswith(".py") and Path(project).is_file():
+        raise ProjectError(
+            f"{project} is a file. In its folder, give the name of the module: {Path(project).stem}"
+        )
     if not all(part.isidentifier() for part in project.split(".")):
         raise ProjectError(f"{project} is neither a folder with a pyproject.toml nor a Python module")
     return project, Path.cwd()

@@ -54,7 +54,9 @@ def create(names: Names, folder: Path, finish: Callable[[Path], object] = _nothi
 
 
 def write_crds(root: Path) -> list[Path]:
-    """Writes config/crd of a project from its types, and returns the files that changed.
+    """Writes config/crd of a project from its types, and returns the files that changed or were removed.
+
+    Removes the generated CRDs of kinds that no longer exist, for example under their earlier group.
 
     Raises:
         ProjectError: The folder is not a project, or its types have a mistake.
@@ -65,7 +67,13 @@ def write_crds(root: Path) -> list[Path]:
     for path in changed:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(files[path])
-    return changed
+    generated = (root.resolve() / "config" / "crd").glob("*.yaml")
+    old = [
+        path for path in generated if path not in files and path.read_text().startswith(f"# {crds.WRITTEN}")
+    ]
+    for path in old:
+        path.unlink()
+    return [*changed, *old]
 
 
 def _draft(folder: Path) -> tempfile.TemporaryDirectory[str]:

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
+from pilothouse import CONFIG_MAP
 from pilothouse.cli import run_operator
 from pilothouse.playbook import Watch
 from pilothouse.testing import eventually
@@ -24,9 +25,9 @@ async def block() -> None:
 
 @asynccontextmanager
 async def watches(variables: Mapping[str, str]) -> AsyncIterator[Sequence[Watch]]:
-    """Yields no watches. A background task blocks the loop."""
+    """Yields a watch without tasks. A background task blocks the loop."""
     blocking = asyncio.create_task(block())
-    yield []
+    yield [Watch(CONFIG_MAP, tasks=[])]
     blocking.cancel()
 
 

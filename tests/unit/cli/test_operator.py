@@ -17,7 +17,7 @@ from tests.unit.tickets import TICKET
 @asynccontextmanager
 async def watches(variables: Mapping[str, str]) -> AsyncIterator[Sequence[Watch]]:
     Environment(variables).count("OWN_COUNT", 1)
-    yield []
+    yield [Watch(TICKET, [one])]
 
 
 @pytest.fixture
@@ -53,6 +53,11 @@ def test_errors_are_reported_in_this_order_and_form(
 @task("one")
 async def one(play: Any) -> None:
     """Does nothing."""
+
+
+def test_an_empty_list_of_watches_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_operator("tickets", [], variables={}) == 1
+    assert capsys.readouterr().err.startswith("tickets: the list of watches is empty")
 
 
 @asynccontextmanager

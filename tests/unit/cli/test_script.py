@@ -99,6 +99,17 @@ def test_an_argument_that_is_neither_a_project_nor_a_module_is_refused(
     )
 
 
+def test_a_file_is_refused_with_the_name_of_its_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hello.py").touch()
+    assert main(["run", "hello.py"]) == 1
+    assert capsys.readouterr().err == (
+        "pilothouse: hello.py is a file. In its folder, give the name of the module: hello\n"
+    )
+
+
 @pytest.mark.parametrize("command", [["run"], ["explain", "--project"], ["play", "a/b", "--project"]])
 @pytest.mark.parametrize(
     ("module", "sentence"),

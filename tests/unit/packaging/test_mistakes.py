@@ -317,3 +317,16 @@ def test_explain_names_a_mistake_in_the_types_like_crd(
     assert main(["explain", "website", "--project", str(project)]) == 1
     assert capsys.readouterr().err == error
     assert error.startswith("pilothouse: web/web_operator/types.py:")
+
+
+def test_the_crd_of_an_earlier_group_is_removed(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = project / "config" / "crd"
+    (folder / "own.yaml").write_text("# mine\n")
+    change(project / "web_operator" / "types.py", 'group="sites.example.com"', 'group="pages.example.com"')
+    assert main(["crd", "--write", str(project)]) == 0
+    assert f"removed {folder / 'sites.example.com_websites.yaml'}" in capsys.readouterr().out
+    assert sorted(each.name for each in folder.iterdir()) == [
+        "kustomization.yaml",
+        "own.yaml",
+        "pages.example.com_websites.yaml",
+    ]
