@@ -278,7 +278,7 @@ class Controller(Generic[T]):
         while worker is not None and worker.cancelling():
             worker.uncancel()
         delay = self.queue.add_rate_limited(key)
-        log_defect(log, error, "Unexpected error at %s %s, retrying in %.3g s", self._kind, key, delay)
+        log_defect(log, error, "Unexpected error at %s %s, retrying in %.4g s", self._kind, key, delay)
 
     def _done(self, key: ObjectKey) -> None:
         self._syncing.pop(key, None)
@@ -330,7 +330,7 @@ class Controller(Generic[T]):
         except Conflict as conflict:
             delay = self.queue.add_rate_limited(key, Priority.CHANGE)
             level = logging.DEBUG if delay < CONFLICT_SECONDS else logging.WARNING
-            log.log(level, "Conflict, the object has changed, retrying in %.3g s: %s", delay, conflict)
+            log.log(level, "Conflict, the object has changed, retrying in %.4g s: %s", delay, conflict)
             return Result.REQUEUE
         except PermanentError as error:
             log.warning("Failed permanently, not retrying until the object changes: %s", error)
@@ -347,18 +347,18 @@ class Controller(Generic[T]):
         except (SyncError, KubeError) as error:
             delay = self._retry(key, error)
             known = isinstance(error, SyncError) and error.repeated
-            log.log(logging.DEBUG if known else logging.WARNING, "Retrying in %.3g s: %s", delay, error)
+            log.log(logging.DEBUG if known else logging.WARNING, "Retrying in %.4g s: %s", delay, error)
             return Result.ERROR
         except DeadlineExceeded as error:
             delay = self._retry(key, error)
-            log.error("Reconcile timed out after %g s, retrying in %.3g s", self._deadline.seconds, delay)
+            log.error("Reconcile timed out after %g s, retrying in %.4g s", self._deadline.seconds, delay)
             await self._report(self._on_timeout(key, self._deadline.seconds))
             return Result.TIMEOUT
         except BaseException as error:
             if ends_task(error):
                 raise
             delay = self._retry(key, error)
-            log_defect(log, error, "Unexpected error, retrying in %.3g s", delay)
+            log_defect(log, error, "Unexpected error, retrying in %.4g s", delay)
             await self._report(self._on_defect(key, error))
             return Result.PANIC
         if outcome.requeue_after is not None and outcome.requeue_after <= 0:

@@ -33,7 +33,7 @@ from pilothouse.playbook.contention import CONTENDED, Contended
 from pilothouse.playbook.modules import FALLBACK, ObjectModules, refusals
 from pilothouse.playbook.ownership import refers_to_owner
 from pilothouse.playbook.records import Records
-from pilothouse.playbook.status import READY, Aspect, checked_status, not_stored
+from pilothouse.playbook.status import READY, STATUS, Aspect, checked_status, not_stored
 from pilothouse.playbook.status_writer import NoStatusSubresource
 from pilothouse.playbook.tasks import (
     RESULT,
@@ -159,8 +159,9 @@ class Play(ObjectModules[T], Generic[T, S]):
         self.deleting = metadata.deletion_timestamp is not None
         self.settled = _is_ready(self._status, metadata.generation) if settled is None else settled
         self._ready: bool | None = True
-        self._ready_reason = "Reconciled"
-        self._ready_message = "The object matches its spec."
+        # None: a task has not set it.
+        self._ready_reason: str | None = None
+        self._ready_message: str | None = None
         if self.deleting:
             self._ready = False
             self._ready_reason = "Deleting"
@@ -218,6 +219,8 @@ class Play(ObjectModules[T], Generic[T, S]):
         Raises:
             PlaybookError: A task sets it to something else than a word in CamelCase.
         """
+        if self._ready_reason is None:
+            return "Reconciled" if self._ready else "NotReady"
         return self._ready_reason
 
     @ready_reason.setter
@@ -232,6 +235,10 @@ class Play(ObjectModules[T], Generic[T, S]):
         Raises:
             PlaybookError: A task sets it to something else than text.
         """
+        if self._ready_message is None:
+            if self._ready:
+                return "The object matches its spec."
+            return f"A task has set Ready to {STATUS[self._ready]} without a message."
         return self._ready_message
 
     @ready_message.setter

@@ -118,7 +118,8 @@ class TaskFailed(Exception):
         require_reason(reason, "TaskFailed")
         require_text(message, "TaskFailed: the message")
         require_flags("TaskFailed", permanent=permanent)
-        message = redacted(message)
+        # A task may pass the text of an exception that has none, such as TimeoutError().
+        message = redacted(message) if message.strip() else "The task failed without a message."
         super().__init__(message)
         self.reason = reason
         self.message = message

@@ -209,6 +209,11 @@ class Watch:
             raise PlaybookError(str(error)) from None
         self._require_kinds(where)
         require_text(self.name, f"{where}: name")
+        if self.name and not is_label(self.name):
+            raise PlaybookError(
+                f"{where}: name is {shown(self.name)}. Use at most 63 lower-case letters, digits and '-': "
+                "the name is part of annotations, metrics and commands."
+            )
         for namespace in self.namespaces:
             require_text(namespace, f"{where}: a namespace")
             if not is_label(namespace):

@@ -125,3 +125,10 @@ def test_a_watch_refuses_one_value_in_place_of_a_list(name: str) -> None:
         TypeError, match=rf"^The Watch of .*: {name} is 'ws', .*Pass a list: {name}=\[\.\.\.\]"
     ):
         Watch(kind, tasks=[], **{name: "ws"})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["a/b", "Web", "a b", "\u00fc", "a" * 64])
+def test_the_name_of_a_watch_fits_annotations_metrics_and_commands(name: str) -> None:
+    kind = Kind(WebPolicy, "sites.example.com", "v1")
+    with pytest.raises(TypeError, match=r"^The Watch of .*: name is .*Use at most 63 lower-case letters"):
+        Watch(kind, tasks=[], name=name)

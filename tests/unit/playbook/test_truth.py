@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pilothouse.kube import ObjectKey, ObjectMeta
-from pilothouse.playbook import Plan, Play, Playbook, task
+from pilothouse.playbook import Plan, Play, Playbook, TaskFailed, task
 from pilothouse.playbook.arguments import require_reason
 from pilothouse.playbook.awaited import PlaybookError, require_truth
 from pilothouse.telemetry import HIDDEN, hiding
@@ -136,3 +136,23 @@ async def test_the_status_of_a_condition_is_true_false_or_none(api: ModelApi, ti
             "set_it: play.condition('BackedUp'): the status is 'False', but must be True, False, or None for "
             "Unknown"
         )
+
+
+@pytest.mark.parametrize(("value", "status"), [(False, "False"), (None, "Unknown")])
+async def test_ready_without_a_reason_does_not_claim_that_the_object_matches(
+    api: ModelApi, ticket: ObjectKey, value: bool | None, status: str
+) -> None:
+    async def unready(play: TicketPlay) -> None:
+        play.ready = value
+
+    async with operator(api, playbook(unready)):
+        message = f"A task has set Ready to {status} without a message."
+        assert ready(api, ticket) == (status, "NotReady", message)
+
+
+async def test_a_failure_without_a_message_says_so(api: ModelApi, ticket: ObjectKey) -> None:
+    async def fails(play: TicketPlay) -> None:
+        raise TaskFailed("Slow", str(TimeoutError()))
+
+    async with operator(api, playbook(fails)):
+        assert ready(api, ticket) == ("False", "Slow", "The task failed without a message.")
