@@ -15,6 +15,7 @@ from pilothouse.kube.answers import (
 )
 from pilothouse.kube.errors import BadRequest, Invalid, Unreachable, WatchListUnsupported
 from pilothouse.kube.objects import KubeObject, ObjectKey
+from pilothouse.kube.pagination import Pagination
 from pilothouse.kube.resource import Resource
 from pilothouse.kube.transport import IDLE_SECONDS, JSON, Transport
 
@@ -81,7 +82,9 @@ class Reader:
 
         Raises:
             Expired: Listing took longer than the server keeps the version (5 minutes). List again.
+            Undecodable: The response is not a list, or the pages do not end.
         """
+        pagination = Pagination(resource)
         params = _selectors(label_selector, field_selector)
         if limit:
             params["limit"] = str(limit)
@@ -89,6 +92,7 @@ class Reader:
         while True:
             body = await self._transport.request("GET", path, params=params, accept=accept)
             page, params["continue"] = read_page(resource, body)
+            pagination.require_progress(page, params["continue"])
             yield page
             if not params["continue"]:
                 return

@@ -257,6 +257,17 @@ async def test_items_may_be_null(setup: Setup) -> None:
     assert setup.names() == {}
 
 
+async def test_a_list_without_an_end_is_reported_and_retried_with_pauses(setup: Setup) -> None:
+    server = setup.server
+    server.page = page(thing("two"), **{"resourceVersion": "9", "continue": "more"})
+    server.watch = [b"so that it lists again\n"]
+    await eventually(lambda: any("does not end" in each for each in setup.factory.failing))
+    await setup.plain_goes_on(8)
+    server.page = page(thing("two"), resourceVersion="9")
+    server.watch = [event("MODIFIED", thing("two", "10")), event("MODIFIED", thing("two", "11"))]
+    await eventually(lambda: setup.names() == {"two": 1} and not setup.factory.failing)
+
+
 async def test_malformed_metadata_does_not_hide_other_objects(setup: Setup) -> None:
     """The object still exists, so its last known state is kept."""
     await eventually(lambda: setup.names() == {"one": 1})

@@ -11,7 +11,9 @@ from pilothouse.kube import (
     PatchType,
     Resource,
     TooManyRequests,
+    Undecodable,
     evict,
+    pagination,
     pod_log,
     scale_of,
 )
@@ -121,6 +123,33 @@ async def test_list_joins_the_pages(server, client):
     assert [each.metadata.name for each in found] == ["a", "b", "c"]
     assert [request.query.get("continue") for request in server.requests] == [None, "more"]
     assert {request.query["labelSelector"] for request in server.requests} == {"a=b"}
+
+
+def page_of(name: str, token: str) -> web.Response:
+    items = [body(name, 1)] if name else []
+    return web.json_response({"metadata": {"resourceVersion": "9", "continue": token}, "items": items})
+
+
+@pytest.mark.parametrize(
+    ("names", "tokens", "why"),
+    [
+        ("aaaa", "xxxx", "page 2 has the continue token of an earlier page"),
+        ("abab", "xyxy", "page 3 has the continue token of an earlier page"),
+        ("abab", "wxyz", "page 3 begins with ns/a, as an earlier page does"),
+        ([""] * 200, map(str, range(200)), "101 pages in a row are empty, and more follow"),
+        (map(str, range(200)), map(str, range(200)), "more pages follow after 150"),
+    ],
+)
+async def test_a_list_without_an_end_is_refused(server, client, monkeypatch, names, tokens, why):
+    monkeypatch.setattr(pagination, "MOST_PAGES", 150)
+    server.will(*(page_of(*each) for each in zip(names, tokens, strict=True)))
+    with pytest.raises(Undecodable, match=rf"the list of widgets.\S+ does not end: {why}"):
+        await listed(client, WIDGETS, namespace="ns")
+
+
+async def test_a_few_empty_pages_are_accepted(server, client):
+    server.will(*(page_of(name, token) for name, token in zip(["", "a", ""], ["v", "w", ""], strict=True)))
+    assert [each.metadata.name for each in await listed(client, WIDGETS, namespace="ns")] == ["a"]
 
 
 async def test_a_list_without_a_limit_has_one_page(server, client):
