@@ -160,9 +160,11 @@ class Actions:
                 field_manager=self._cluster.manager,
             )
             memory.remember(aspect, replicas, stored.metadata)
+            change = Difference("spec.replicas", had, replicas)
+            self._cluster.contention.changed(aspect, key, [change])
             if corrects:
-                change = Difference("spec.replicas", had, replicas)
-                self._cluster.contention.corrected(aspect, key, f"{resource.kind} {key}", [change])
+                what, manager = f"{resource.kind} {key}", self._cluster.manager
+                self._cluster.contention.corrected(aspect, key, what, [change], manager)
         return had
 
     async def evict(self, resource: Resource[Any], key: ObjectKey, *, grace_seconds: int | None) -> bool:
@@ -225,13 +227,17 @@ class Actions:
             memory.remember_patch(kind, fields, desired, before.metadata)
             return live, ()
         after = await self._patch(resource, before, patch)
-        found = changes(before, after, self._cluster.manager)
+        manager = self._cluster.manager
+        found = changes(before, after, manager, "Update")
         if self._check:
             return live, found
         shown = read_object(resource, msgspec.json.encode(after.content))
         self._cluster.wrote(self._owner.key, informer, shown)
+        if found:
+            self._cluster.contention.changed(kind, key, found)
         if found and corrects:
-            self._cluster.contention.corrected(f"{kind}/patch", key, f"{resource.kind} {key}", found)
+            what = f"{resource.kind} {key}"
+            self._cluster.contention.corrected(f"{kind}/patch", key, what, found, manager)
         # Even if the API server has stored the fields in another form: it would do so again.
         memory.remember_patch(kind, fields, desired, shown.metadata)
         return shown, found

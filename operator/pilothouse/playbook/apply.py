@@ -182,10 +182,13 @@ class Apply(Generic[K]):
         found = changes(before, after, self._cluster.manager)
         if self._check:
             return Applied(self._shown(before), False, self._lines([*found, *self._handed_over(before)]))
+        if found:
+            self._cluster.contention.changed(self._aspect, self._key, found)
         if not self._owns(before.metadata):
             self._cluster.contention.taken_over(self._aspect, self._key, self._what)
         elif found and self._corrects(before.metadata):
-            self._cluster.contention.corrected(self._aspect, self._key, self._what, found)
+            manager = self._cluster.manager
+            self._cluster.contention.corrected(self._aspect, self._key, self._what, found, manager)
         return Applied(self._remembered(after), False, self._lines(found), self._contended())
 
     def _owns(self, live: ObjectMeta) -> bool:

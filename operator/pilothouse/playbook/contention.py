@@ -1,4 +1,4 @@
-"""Contention: another client keeps changing fields that the operator sets.
+"""Contention: another client, or another task, keeps changing fields that the operator sets.
 
 The operator corrects such a change, and the other client changes the field again. Without a limit, the two
 would write as fast as the API server answers. So the operator waits before each correction from the third one
@@ -7,11 +7,12 @@ on, with growing pauses, and reports the fight at a limited rate.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from pilothouse.kube import ObjectKey
+from pilothouse.playbook.tasks import RESULT
 from pilothouse.telemetry import metrics
 
 if TYPE_CHECKING:
@@ -80,6 +81,8 @@ class Contention:
 
     def __init__(self) -> None:
         self._fights: OrderedDict[tuple[str, ObjectKey], Fight] = OrderedDict()
+        # The fields that each task has changed, by kind and object.
+        self._writers: OrderedDict[tuple[str, ObjectKey], dict[str, set[str]]] = OrderedDict()
 
     def postponed(self, aspect: str, key: ObjectKey) -> bool:
         """Returns whether the object must not be corrected yet."""
@@ -106,16 +109,38 @@ class Contention:
             fight.reported = time
         return Contended(fight.message, pause, report)
 
-    def corrected(self, aspect: str, key: ObjectKey, what: str, differences: Sequence["Difference"]) -> None:
-        """Counts a correction of an object that another client has changed.
+    def corrected(
+        self, aspect: str, key: ObjectKey, what: str, differences: Sequence["Difference"], manager: str
+    ) -> None:
+        """Counts a correction of an object that another client, or another task, has changed.
 
         Args:
             aspect: The kind, or the kind and the subresource.
             key: The object.
             what: The object's kind and key, such as "ConfigMap default/web".
             differences: The corrected differences.
+            manager: The operator's own field manager.
         """
-        self._count(aspect, key, _message(what, differences))
+        task = _task()
+        paths = {each.path for each in differences}
+        tasks = self._writers.get((_kind(aspect), key), {})
+        others = {each for each, fields in tasks.items() if each != task and not paths.isdisjoint(fields)}
+        self._count(aspect, key, _message(what, task, differences, _writer(differences, others, manager)))
+
+    def changed(self, aspect: str, key: ObjectKey, differences: Sequence["Difference"]) -> None:
+        """Records which fields of an object the running task has changed, to name it in a fight.
+
+        Args:
+            aspect: The kind, or the kind and the subresource.
+            key: The object.
+            differences: The changed fields.
+        """
+        at = _kind(aspect), key
+        tasks = self._writers.setdefault(at, {})
+        self._writers.move_to_end(at)
+        if len(self._writers) > LENGTH:
+            self._writers.popitem(last=False)
+        tasks.setdefault(_task(), set()).update(each.path for each in differences)
 
     def taken_over(self, aspect: str, key: ObjectKey, what: str) -> None:
         """Counts that an object was taken over from another owner, which may take it back."""
@@ -185,14 +210,45 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _message(what: str, differences: Sequence["Difference"]) -> str:
-    rivals = sorted({rival for each in differences for rival in each.rivals})
-    # A client may write under the operator's own name: a second installation, for example.
-    who = f"The field manager {', '.join(rivals)}" if rivals else "Another client"
+def _task() -> str:
+    result = RESULT.get(None)
+    return result.task if result else ""
+
+
+def _kind(aspect: str) -> str:
+    """Returns the kind of an aspect, such as "deployments.apps" for "deployments.apps/scale"."""
+    return aspect.partition("/")[0]
+
+
+def _writer(differences: Sequence["Difference"], tasks: Set[str], manager: str) -> str:
+    """Returns who changes the fields, for people; empty if it is unknown.
+
+    Args:
+        differences: The corrected differences.
+        tasks: The other tasks that have changed the same fields.
+        manager: The operator's own field manager.
+    """
+    rivals = {rival for each in differences for rival in each.rivals}
+    if others := sorted(rivals - {manager}):
+        return f"The field manager {', '.join(others)}"
+    if tasks:
+        return f"The task {' and the task '.join(repr(each) for each in sorted(tasks))} of this operator"
+    # A second installation writes under the operator's own name, too.
+    return "Another task or watch of this operator, or a second installation of it," if rivals else ""
+
+
+def _message(what: str, task: str, differences: Sequence["Difference"], writer: str) -> str:
     paths = sorted({each.path for each in differences})
     more = f" and {len(paths) - FIELDS} more" if len(paths) > FIELDS else ""
     fields = f"{', '.join(paths[:FIELDS])}{more}"
+    own = "this operator" in writer
+    setter = f"the task {task!r}" if own and task else "this operator"
+    stop = (
+        "Let only one of them set the field."
+        if own
+        else "Stop the other client, or stop setting the field in one of the two."
+    )
     return (
-        f"{who} keeps changing {fields} of {what}, which this operator sets. The operator now corrects the "
-        "object only with growing pauses. Stop the other client, or stop setting the field in one of the two."
+        f"{writer or 'Another client'} keeps changing {fields} of {what}, which {setter} sets. The operator "
+        f"now corrects the object only with growing pauses. {stop}"
     )

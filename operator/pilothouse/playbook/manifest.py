@@ -35,7 +35,8 @@ class Difference(NamedTuple):
         path: The path of the field.
         live: The value before; None: it did not exist.
         desired: The value after; None: it no longer exists.
-        rivals: The other field managers that owned the field before.
+        rivals: The other field managers that owned the field before. The operator's own is among them if
+            another module of the operator wrote the field.
     """
 
     path: str
@@ -203,16 +204,19 @@ def fulfilled(manifest: Mapping[str, Any], live: Unstructured, manager: str) -> 
     return _fulfilled(_stated(manifest), live.content, managed(live, manager))
 
 
-def changes(before: Unstructured, after: Unstructured, manager: str) -> list[Difference]:
+def changes(
+    before: Unstructured, after: Unstructured, manager: str, operation: str = "Apply"
+) -> list[Difference]:
     """Returns what a write has changed, or would change, in the fields that have managers.
 
     Args:
         before: The object before the write.
         after: The answer of the API server.
         manager: The field manager of the write.
+        operation: The operation of the write in managedFields: Apply, or Update for a patch.
     """
     trees = [
-        Tree(_rival(each, manager) if obj is before else "", each["fieldsV1"])
+        Tree(_rival(each, manager, operation) if obj is before else "", each["fieldsV1"])
         for obj in (before, after)
         for each in _entries(obj)
         if "fieldsV1" in each
@@ -293,7 +297,8 @@ class Tree(NamedTuple):
     """The part of a field that a manager owns (metav1.FieldsV1).
 
     Attributes:
-        rival: The name of the manager; empty for the operator itself, and for fields owned after the write.
+        rival: The name of the manager; empty for the entry of the write, and for fields owned after it. It is
+            the operator's own name for fields that the operator wrote with another operation.
         fields: The owned subfields; empty if the manager owns the whole field.
     """
 
@@ -307,10 +312,10 @@ class Tree(NamedTuple):
         return Tree(self.rival, self.fields[name]) if name in self.fields else None
 
 
-def _rival(entry: Mapping[str, Any], manager: str) -> str:
-    """Returns the manager of an entry of managedFields; empty if it is the given one."""
+def _rival(entry: Mapping[str, Any], manager: str, operation: str) -> str:
+    """Returns the manager of an entry of managedFields; empty if the entry is that of the write."""
     name = str(entry.get("manager", ""))
-    return "" if (name, entry.get("operation")) == (manager, "Apply") else name
+    return "" if (name, entry.get("operation")) == (manager, operation) else name
 
 
 def _changes(old: Any, new: Any, trees: Sequence[Tree], path: str) -> Iterator[Difference]:

@@ -259,6 +259,7 @@ async def test_items_may_be_null(setup: Setup) -> None:
 
 async def test_a_list_without_an_end_is_reported_and_retried_with_pauses(setup: Setup) -> None:
     server = setup.server
+    await eventually(lambda: setup.odd.synced)
     server.page = page(thing("two"), **{"resourceVersion": "9", "continue": "more"})
     server.watch = [b"so that it lists again\n"]
     await eventually(lambda: any("does not end" in each for each in setup.factory.failing))

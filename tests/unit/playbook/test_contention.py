@@ -14,6 +14,7 @@ from pilothouse.testing import Json, ModelApi
 from tests.unit.playbook.configured import (
     CONFIG_MAP,
     DEPLOYMENT,
+    Function,
     TicketPlay,
     operator,
     owned_by,
@@ -184,6 +185,64 @@ async def test_a_rival_that_scales_the_same_deployment_is_reported_and_damped(
         await asyncio.sleep(4 * LONGEST_PAUSE)
         assert api.read(DEPLOYMENT, web)["spec"]["replicas"] == 2
         assert ready(api, ticket)[0] == "True"
+
+
+async def apply_one(play: TicketPlay) -> None:
+    await play.apply(CONFIG_MAP, {"data": {"seats": "1"}})
+
+
+async def patch_two(play: TicketPlay) -> None:
+    if play.get(CONFIG_MAP, play.object.metadata.name) is not None:
+        await play.patch(CONFIG_MAP, play.object.metadata.name, {"data": {"seats": "2"}})
+
+
+async def patch_three(play: TicketPlay) -> None:
+    if play.get(CONFIG_MAP, play.object.metadata.name) is not None:
+        await play.patch(CONFIG_MAP, play.object.metadata.name, {"data": {"seats": "3"}})
+
+
+async def apply_and_patch(play: TicketPlay) -> None:
+    await apply_one(play)
+    await patch_two(play)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "sentences"),
+    [
+        (
+            [apply_one, patch_two],
+            [
+                "The task 'patch_two' of this operator keeps changing data.seats of ConfigMap "
+                "default/my-ticket, which the task 'apply_one' sets.",
+                "The task 'apply_one' of this operator keeps changing data.seats of ConfigMap "
+                "default/my-ticket, which the task 'patch_two' sets.",
+            ],
+        ),
+        (
+            [apply_one, patch_two, patch_three],
+            [
+                "The task 'patch_three' and the task 'patch_two' of this operator",
+                "the task 'apply_one' sets.",
+            ],
+        ),
+        (
+            [apply_and_patch],
+            [
+                "Another task or watch of this operator, or a second installation of it, keeps changing "
+                "data.seats of ConfigMap default/my-ticket, which the task 'apply_and_patch' sets."
+            ],
+        ),
+    ],
+)
+async def test_another_task_of_the_operator_is_named(
+    api: ModelApi, ticket: ObjectKey, tasks: list[Function], sentences: list[str]
+) -> None:
+    async with operator(api, playbook(*tasks)):
+        await asyncio.sleep(600)
+        notes = " ".join(each["note"] for each in reports(api))
+    assert all(each in notes for each in sentences), notes
+    assert "client" not in notes
+    assert "field manager" not in notes
 
 
 async def test_a_pause_that_is_shorter_than_the_clock_can_wait_is_rounded_up() -> None:
