@@ -8,7 +8,6 @@ which also covers encoders that leave different characters alone.
 
 import re
 from collections.abc import Iterator
-from functools import lru_cache
 
 # Every encoder writes one of these in place of another character.
 MARKS = re.compile(r"[\\%&+\s'\"]")
@@ -50,7 +49,6 @@ def is_plain(text: str) -> bool:
     return text.isascii() and text.isalnum()
 
 
-@lru_cache(maxsize=1024)
 def anchor(text: str) -> str:
     """Returns the longest part of a text that occurs in every encoded form of it; it may be empty."""
     return max(_WORD.findall(text), key=len, default="")

@@ -17,7 +17,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from functools import lru_cache
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from pilothouse.telemetry.encodings import MARKS, PIECE_LENGTH, anchor, encoded, is_plain
 from pilothouse.telemetry.parts import parts, without_basic
@@ -47,6 +47,19 @@ _SHORT_WORD = re.compile(r"[\"'`]?[a-z]+[\"'`]?")
 _URL_PASSWORD = re.compile(r"(?<=://)[^/\s@\"'<>]+@")
 
 
+class Form(NamedTuple):
+    """A form in which a text may contain a value.
+
+    Attributes:
+        text: The form.
+        pieces: The parts of it that an encoder may have changed, each with its anchor; see
+            `pilothouse.telemetry.encodings`. Empty if no encoder changes the form.
+    """
+
+    text: str
+    pieces: tuple[tuple[str, str], ...] = ()
+
+
 class Secrets:
     """The secret values that are known while an object is being reconciled.
 
@@ -63,35 +76,39 @@ class Secrets:
         self.outer = outer
         self.ended = False
         self._values: list[Values] = []
-        self._forms: tuple[str, ...] = ()
+        self._forms: tuple[Form, ...] = ()
         self._known = 0
 
     def add(self, values: Values) -> None:
         """Adds values. They are computed when they are first needed."""
         self._values.append(values)
 
-    def forms(self) -> tuple[str, ...]:
+    def forms(self) -> tuple[Form, ...]:
         """Returns all forms in which a text may contain one of the values, longest first."""
         count = len(self._values)
         if count != self._known:
             found = {form for values in self._values for value in values() for form in forms_of(value)}
-            found.difference_update(self.public)
-            self._forms = tuple(sorted(found, key=lambda form: (-len(form), form)))
+            secret = (form for form in found if form.text not in self.public)
+            self._forms = tuple(sorted(secret, key=lambda form: (-len(form.text), form)))
             self._known = count
         return self._forms
 
-    def distinct_forms(self) -> Iterator[str]:
+    def distinct_forms(self) -> Iterator[Form]:
         """Yields the forms that are not short plain words.
 
         Such a word, for example a user name "admin", also occurs in texts about other objects.
         """
-        return (form for form in self.forms() if len(form) >= _WORD_LENGTH or not _SHORT_WORD.fullmatch(form))
+        return (
+            form
+            for form in self.forms()
+            if len(form.text) >= _WORD_LENGTH or not _SHORT_WORD.fullmatch(form.text)
+        )
 
 
 _scope: ContextVar[Secrets | None] = ContextVar("pilothouse_secrets", default=None)
-_everywhere: OrderedDict[str, tuple[str, ...]] = OrderedDict()
+_everywhere: OrderedDict[str, tuple[Form, ...]] = OrderedDict()
 # All forms of the above. Most texts are short, so one loop over all forms is the cheapest.
-_everywhere_forms: list[str] = []
+_everywhere_forms: list[Form] = []
 # The scopes with values that have not ended.
 _active: dict[int, Secrets] = {}
 # The scopes with values that ended last, by their public words, which name the object.
@@ -170,7 +187,7 @@ def hide_everywhere(value: Value) -> None:
     if text in _everywhere:
         _everywhere.move_to_end(text)
         return
-    _everywhere[text] = tuple(sorted(forms_of(value), key=len, reverse=True))
+    _everywhere[text] = tuple(sorted(forms_of(value), key=lambda form: -len(form.text)))
     if len(_everywhere) > _EVERYWHERE_LENGTH:
         _everywhere.popitem(last=False)
     _everywhere_forms[:] = [form for forms in _everywhere.values() for form in forms]
@@ -220,7 +237,7 @@ def without_values(text: str, values: Values) -> str:
     return _without(text, secrets.forms())
 
 
-def forms_of(value: Value) -> Iterator[str]:
+def forms_of(value: Value) -> Iterator[Form]:
     """Yields the forms in which a text may contain a value: plain, in part, or as base64, hex or numbers.
 
     The forms that quoting and escaping produce are found by `_without`.
@@ -233,25 +250,32 @@ def forms_of(value: Value) -> Iterator[str]:
     except UnicodeDecodeError:
         return
     for part in parts(text):
-        yield from _quoted(part)
+        yield from map(_encodable, _quoted(part))
 
 
-def _binary(raw: bytes) -> Iterator[str]:
+def _binary(raw: bytes) -> Iterator[Form]:
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
-        yield encode(raw).decode().rstrip("=")
+        yield _encodable(encode(raw).decode().rstrip("="))
         # A longer text, such as "user:password", may be encoded as a whole. The value then begins at one of
         # three offsets, and its first and last characters also depend on the text around it.
         for offset in range(3):
             inner = encode(bytes(offset) + raw).decode().rstrip("=")
             part = inner[(0, 2, 3)[offset] : (len(raw) + offset) * 8 // 6]
             if len(part) >= _WORD_LENGTH:
-                yield part
+                yield _encodable(part)
     if len(raw) <= _NUMBERS_LENGTH:
-        yield raw.hex()
-        yield raw.hex().upper()
+        yield Form(raw.hex())
+        yield Form(raw.hex().upper())
         # A slice of bytes in Go, and a list of them in Python or JSON.
         for separator in (" ", ", ", ","):
-            yield separator.join(map(str, raw))
+            yield Form(separator.join(map(str, raw)))
+
+
+def _encodable(text: str) -> Form:
+    if is_plain(text):
+        return Form(text)
+    pieces = [text[at : at + PIECE_LENGTH] for at in range(0, len(text), PIECE_LENGTH)]
+    return Form(text, tuple((anchor(piece), piece) for piece in pieces))
 
 
 def _quoted(text: str) -> Iterator[str]:
@@ -263,22 +287,16 @@ def _quoted(text: str) -> Iterator[str]:
     yield text
 
 
-def _without(text: str, forms: Iterable[str]) -> str:
+def _without(text: str, forms: Iterable[Form]) -> str:
     may_be_encoded = MARKS.search(text) is not None
-    for form in forms:
+    for form, pieces in forms:
         if form in text:
             text = text.replace(form, HIDDEN) if len(form) >= _WORD_LENGTH else _word(form).sub(HIDDEN, text)
-        if may_be_encoded and not is_plain(form):
-            text = _without_encoded(text, form)
-    return text
-
-
-def _without_encoded(text: str, form: str) -> str:
-    for at in range(0, len(form), PIECE_LENGTH):
-        piece = form[at : at + PIECE_LENGTH]
-        # Patterns are slow to compile and to search. Few texts contain the anchor.
-        if anchor(piece) in text:
-            text = _word(piece).sub(HIDDEN, text)
+        if may_be_encoded:
+            for part, piece in pieces:
+                # Patterns are slow to compile and to search. Few texts contain the anchor.
+                if part in text:
+                    text = _word(piece).sub(HIDDEN, text)
     return text
 
 
