@@ -174,8 +174,9 @@ class Contention:
         self._count(
             aspect,
             key,
-            f"Another client keeps deleting {what}, which this operator creates. The operator now creates it "
-            "only with growing pauses. Stop the other client, or delete the object that owns it.",
+            f"Another client, or another watch of this operator, keeps deleting {what}, which this operator "
+            "creates. The operator now creates it only with growing pauses. Stop the other client, or delete "
+            "the object that owns it.",
         )
 
     def forget(self, aspect: str, key: ObjectKey) -> None:
