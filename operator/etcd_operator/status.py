@@ -12,7 +12,7 @@ from etcd_operator.blueprint import APP
 from etcd_operator.etcd import CLIENT_PORT
 from etcd_operator.failures import INVALID_SPEC, invalid_spec
 from etcd_operator.model import Blocked, Decision, Observation, Problem, Settled, Signal, Wait
-from etcd_operator.seats import Cluster, quorum
+from etcd_operator.seats import Cluster, listed, quorum
 from etcd_operator.types import LABEL, EtcdClusterStatus, MembersStatus
 from etcd_operator.validation import Verdict
 from pilothouse import TaskFailed
@@ -73,7 +73,7 @@ def report(
     cluster = Cluster(observation)
     decision = replace(decision, problems=(*obstacles, *decision.problems))
     verdict = replace(verdict, warnings=(*verdict.warnings, *warnings))
-    ready, reason, message = _ready(observation, decision, verdict, obstacles)
+    ready, reason, message = _ready(cluster, decision, verdict, obstacles)
     conditions = tuple(
         each
         for each in _conditions(cluster, decision, verdict)
@@ -159,9 +159,9 @@ def _has(status: EtcdClusterStatus, type_: str) -> bool:
 
 
 def _ready(
-    observation: Observation, decision: Decision, verdict: Verdict, obstacles: Sequence[Problem]
+    cluster: Cluster, decision: Decision, verdict: Verdict, obstacles: Sequence[Problem]
 ) -> tuple[bool | None, str, str]:
-    if observation.desired.paused:
+    if cluster.desired.paused:
         return None, "Paused", "spec.paused is true, so the operator does not touch the cluster."
     if verdict.mistakes:
         note = "The last valid spec stays in force."
@@ -172,6 +172,9 @@ def _ready(
         return False, decision.reason, _with_cause(decision)
     if decision.problems:
         return False, decision.problems[0].reason, _sentences(decision.problems)
+    # The kubelet notices some time after the operator that a member serves. Clients connect to ready pods.
+    if unready := [each.name for each in cluster.voters if each.pod is None or not each.pod.ready]:
+        return False, "WaitingForMembers", f"Waiting until these pods are ready: {listed(unready)}."
     return True, "Settled", decision.message
 
 

@@ -16,6 +16,7 @@ from pilothouse.kube import ObjectKey
 from pilothouse.telemetry import REGISTRY
 from pilothouse.testing import ModelApi
 from pilothouse.testing.controllers.pods import CLAIM, POD
+from tests.etcd.model import node
 from tests.etcd.model.volumes import STORAGE_CLASS
 from tests.unit.etcd.operated import CLUSTERS, KEY, operated
 from tests.unit.kube.authority import Authority
@@ -218,6 +219,21 @@ async def test_a_size_that_no_spec_may_have_changes_nothing(model: ModelApi) -> 
         assert (ready["status"], ready["reason"]) == ("False", "InvalidSpec")
         assert ready["message"].endswith("The last valid spec stays in force.")
         assert len(cluster.pods) == 3
+
+
+async def test_a_cluster_is_ready_once_its_pods_are(model: ModelApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with operated(model) as cluster:
+        answers = node._answers
+        with monkeypatch.context() as patch:
+            # The members serve, and the kubelet has not noticed it yet.
+            patch.setattr(node, "_answers", lambda probe, *of: "httpGet" not in probe and answers(probe, *of))
+            cluster.apply(size=3, version="3.6.14")
+            await cluster.until(lambda: cluster.condition("Ready").get("reason") == "WaitingForMembers")
+            await cluster.until(lambda: bool(cluster.status["record"].get("founded")))
+            await asyncio.sleep(60)
+            assert not cluster.ready
+            assert "are ready" in cluster.condition("Ready")["message"]
+        await cluster.settled()
 
 
 async def test_a_lost_majority_stops_an_upgrade(model: ModelApi) -> None:
