@@ -107,6 +107,6 @@ def changed_authorities(sight: Sight) -> tuple[Problem, ...]:
     message = (
         "The certificate authorities in the Secrets have changed, and these members still use the earlier "
         f"ones: {', '.join(outdated)}. If the Secrets contain the earlier ones, too, delete the pods one "
-        "after the other. Otherwise add them first."
+        "after the other. Otherwise add them first. The procedure is in docs/howto/etcd/tls.md."
     )
     return (Problem("AuthoritiesChanged", message),)
