@@ -105,7 +105,7 @@ def checked_status(status: V, current: V, obj: object) -> V:
 
     Returns:
         The status. Values that JSON expresses in the same way get the declared types: a list becomes a
-        tuple.
+        tuple. A lone surrogate, which JSON cannot express, becomes a question mark.
 
     Raises:
         PlaybookError: The text names the field.
@@ -121,7 +121,7 @@ def checked_status(status: V, current: V, obj: object) -> V:
     if not isinstance(status, msgspec.Struct) or status == current:
         return status
     try:
-        converted: V = msgspec.convert(msgspec.to_builtins(status), type(status))
+        converted: V = msgspec.convert(_encodable(msgspec.to_builtins(status)), type(status))
     except (TypeError, ValueError, OverflowError) as error:
         raise PlaybookError(
             f"play.status has a value of the wrong type: {error}. Set the field to a value of the type that "
@@ -132,6 +132,23 @@ def checked_status(status: V, current: V, obj: object) -> V:
         if condition not in known:
             _require_condition(condition)
     return status if converted == status else converted
+
+
+def _encodable(status: Any) -> Any:
+    """Returns a status as builtins without lone surrogates, such as those in the names of files."""
+    try:
+        msgspec.json.encode(status)
+    except UnicodeEncodeError:
+        return _replaced(status)
+    return status
+
+
+def _replaced(value: Any) -> Any:
+    if isinstance(value, str):
+        return encodable(value)
+    if isinstance(value, dict):
+        return {_replaced(name): _replaced(each) for name, each in value.items()}
+    return [_replaced(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _require_condition(condition: Condition) -> None:

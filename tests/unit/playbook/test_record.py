@@ -289,3 +289,19 @@ async def test_a_play_without_an_engine_cannot_record() -> None:
     play: TicketPlay = Play(Ticket(metadata=ObjectMeta(name="t")))
     with pytest.raises(RuntimeError, match="was created without an engine"):
         await play.record(TicketStatus(booking="claimed"))
+
+
+@pytest.mark.parametrize("records", [True, False])
+async def test_a_lone_surrogate_in_the_status_becomes_a_question_mark(
+    api: ModelApi, ticket: ObjectKey, records: bool
+) -> None:
+    async def book(play: TicketPlay) -> None:
+        status = replace(play.status, booking="file-\ud800.txt")
+        if records:
+            await play.record(status)
+        else:
+            play.status = status
+
+    async with operator(api, playbook(book)):
+        assert api.read(TICKET, ticket)["status"]["booking"] == "file-?.txt"
+        assert ready(api, ticket)[0] == "True"
