@@ -262,15 +262,15 @@ class Controller(Generic[T]):
             except BaseException as error:
                 if self._ending or isinstance(error, KeyboardInterrupt | GeneratorExit):
                     raise
-                self._recover(key, error)
+                await self._recover(key, error)
             finally:
                 if threads:
                     self._hold(key, threads)
                 else:
                     self._done(key)
 
-    def _recover(self, key: ObjectKey, error: BaseException) -> None:
-        """Requeues the key after an error that escaped its reconcile, and keeps the worker running.
+    async def _recover(self, key: ObjectKey, error: BaseException) -> None:
+        """Requeues and reports a key whose reconcile let an error escape, and keeps the worker running.
 
         The reconcile may even have cancelled its own task, which ends the reconcile but not the worker.
         """
@@ -278,7 +278,9 @@ class Controller(Generic[T]):
         while worker is not None and worker.cancelling():
             worker.uncancel()
         delay = self.queue.add_rate_limited(key)
-        log_defect(log, error, "Unexpected error at %s %s, retrying in %.4g s", self._kind, key, delay)
+        with object_context(self._kind, key.namespace, key.name):
+            log_defect(log, error, "Unexpected error at %s %s, retrying in %.4g s", self._kind, key, delay)
+            await self._report(self._on_defect(key, error))
 
     def _done(self, key: ObjectKey) -> None:
         self._syncing.pop(key, None)

@@ -1,5 +1,6 @@
 """Reports on an object that its reconcile timed out, or met an unexpected error outside of its tasks."""
 
+import asyncio
 import logging
 from typing import Generic, TypeVar
 
@@ -8,6 +9,7 @@ from pilothouse.controller.outcome import ends_task
 from pilothouse.informer import Store
 from pilothouse.kube import Conflict, KubeError, KubeObject, ObjectKey
 from pilothouse.playbook.announcer import Announcer
+from pilothouse.playbook.awaited import PlaybookError
 from pilothouse.playbook.conclusion import final_status
 from pilothouse.playbook.ends import failed
 from pilothouse.playbook.playbook import Recap
@@ -19,6 +21,11 @@ from pilothouse.telemetry import log_defect
 log = logging.getLogger(__name__)
 
 T = TypeVar("T", bound=KubeObject)
+
+CANCELLED = (
+    "a task, or a library that it uses, cancelled the reconcile, as asyncio.current_task().cancel() does. To "
+    "end the reconcile, raise TaskFailed or Waiting."
+)
 
 
 class Interruptions(Generic[T]):
@@ -86,6 +93,8 @@ class Interruptions(Generic[T]):
         """
         obj = self._store.get(key)
         if obj is not None:
+            if isinstance(error, asyncio.CancelledError):
+                error = PlaybookError(CANCELLED)
             failure = unexpected("play", error)
             self._announcer.warn(obj.metadata, failure)
             await self._statuses.write_failure(obj, failure)
