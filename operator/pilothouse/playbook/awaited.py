@@ -57,14 +57,17 @@ class Calls:
     Raises:
         PlaybookError: At the end of the context: a coroutine was not awaited. This replaces an error of the
             task, which is probably a consequence, unless the engine reconciles again or the task was
-            cancelled.
+            cancelled. Or the task has caught a wait.
+        Conflict: At the end of the context: the task has caught it.
     """
 
-    __slots__ = ("_dropped", "_loop", "_made", "_token")
+    __slots__ = ("_conflict", "_dropped", "_loop", "_made", "_token", "_wait")
 
     def __init__(self) -> None:
         self._made: list[tuple[str, _Coroutine]] = []
         self._dropped = ""
+        self._conflict: Conflict | None = None
+        self._wait = ""
         self._loop = asyncio.get_running_loop()
         self._token: Token[Calls]
 
@@ -90,6 +93,18 @@ class Calls:
         """Registers a coroutine of another function that was destroyed before it started."""
         self._dropped = self._dropped or name
 
+    def raised_conflict(self, conflict: Conflict) -> None:
+        """Registers a conflict that a module raises. If the task catches it, its end raises it again."""
+        self._conflict = conflict
+
+    def raised_wait(self, message: str) -> None:
+        """Registers a wait that a module raises."""
+        self._wait = message
+
+    def requeued(self) -> None:
+        """Registers a call of `requeue_after`, which a task makes if it catches a wait on purpose."""
+        self._wait = ""
+
     def __enter__(self) -> None:
         self._token = _CALLS.set(self)
 
@@ -97,6 +112,8 @@ class Calls:
         self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
     ) -> None:
         _CALLS.reset(self._token)
+        if error is None:
+            self._require_passed()
         if not (self._made or self._dropped):
             return
         unfinished = [each for each in self._made if each[1].cr_frame is not None]  # type: ignore[attr-defined]
@@ -106,8 +123,29 @@ class Calls:
         if forgotten and (error is None or isinstance(error, Exception)) and not _passes(error):
             raise PlaybookError(forgotten) from error
 
+    def _require_passed(self) -> None:
+        """Refuses a task that has caught what must end the reconcile, probably with `except Exception`.
+
+        Raises:
+            Conflict: The task has caught it. The engine reconciles the object again.
+            PlaybookError: The task has caught a wait and does not reconcile the object later.
+        """
+        if self._conflict is not None:
+            raise self._conflict
+        if self._wait:
+            raise PlaybookError(
+                f"it caught a wait ({self._wait.rstrip('.')}), probably with `except Exception`, so the "
+                "reconcile did not end there. Catch only the errors that you expect, such as TaskFailed. To "
+                "continue in spite of a wait, catch Waiting and call play.requeue_after(wait.fallback)."
+            )
+
 
 _CALLS: ContextVar[Calls] = ContextVar("pilothouse_calls")
+
+
+def running_calls() -> Calls | None:
+    """Returns the calls of the running task, or None outside of a task."""
+    return _CALLS.get(None)
 
 
 def _dropped(coroutine: _Coroutine) -> bool:

@@ -23,7 +23,7 @@ from pilothouse.playbook.arguments import (
     require_text,
     shown,
 )
-from pilothouse.playbook.awaited import PlaybookError, awaited
+from pilothouse.playbook.awaited import PlaybookError, awaited, running_calls
 from pilothouse.playbook.cluster import Cluster, unreadable
 from pilothouse.playbook.contention import Contended
 from pilothouse.playbook.records import Records
@@ -538,7 +538,7 @@ class ObjectModules(Generic[T]):
             raise TaskFailed(rollout.reason, rollout.message)
         if not rollout.done:
             wait = Waiting(rollout.reason, rollout.message, fallback=fallback)
-            raise limit.of(wait, f"{name} is rolled out", detail=rollout.message) if limit else wait
+            raise ending(limit.of(wait, f"{name} is rolled out", detail=rollout.message) if limit else wait)
         if limit:
             limit.end()
 
@@ -601,7 +601,7 @@ class ObjectModules(Generic[T]):
         except Waiting as running:
             wait = Waiting(running.reason, running.message, fallback=running.fallback, ready=ready)
             what = f"Job {job.metadata.name} has finished"
-            raise (limit.of(wait, what) if limit else wait) from None
+            raise ending(limit.of(wait, what) if limit else wait) from None
         if limit:
             limit.end()
         return done
@@ -640,12 +640,21 @@ class ObjectModules(Generic[T]):
         return Actions(self.cluster, self.object.metadata, owned=owned, check=self.check)
 
 
+def ending(cause: TaskFailed | Waiting) -> TaskFailed | Waiting:
+    """Returns what a module raises, after it has registered a wait with the running task."""
+    if isinstance(cause, Waiting) and (calls := running_calls()):
+        calls.raised_wait(cause.message)
+    return cause
+
+
 @contextmanager
 def refusals() -> Iterator[None]:
     """Turns a failed request into a failure of the task. A Conflict is left to the engine."""
     try:
         yield
-    except Conflict:
+    except Conflict as conflict:
+        if calls := running_calls():
+            calls.raised_conflict(conflict)
         raise
     except KubeError as error:
         raise refused(RESULT.get().task, error) from error

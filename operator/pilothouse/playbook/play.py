@@ -27,10 +27,11 @@ from pilothouse.playbook.awaited import (
     awaited_result,
     require_function,
     require_truth,
+    running_calls,
 )
 from pilothouse.playbook.cluster import OWNER, Cluster
 from pilothouse.playbook.contention import CONTENDED, Contended
-from pilothouse.playbook.modules import FALLBACK, ObjectModules, refusals
+from pilothouse.playbook.modules import FALLBACK, ObjectModules, ending, refusals
 from pilothouse.playbook.ownership import refers_to_owner
 from pilothouse.playbook.records import Records
 from pilothouse.playbook.status import READY, STATUS, Aspect, checked_status, not_stored
@@ -96,7 +97,9 @@ class Play(ObjectModules[T], Generic[T, S]):
     raises TaskFailed, also if the API server refuses its request. A task may catch it with
     `except TaskFailed` (Ansible's rescue) and clean up in `finally` (Ansible's always). Do not catch
     `Waiting`, which ends the reconcile without a failure, nor `Conflict`, after which the engine reconciles
-    the object again. In check mode the modules change nothing, in `except` and `finally` blocks either.
+    the object again: a task that catches a wait fails unless it calls `requeue_after`, and a conflict that a
+    task catches is raised again when it ends. In check mode the modules change nothing, in `except` and
+    `finally` blocks either.
 
     Attributes:
         object: The object, frozen. The operator's own writes replace it by the stored object.
@@ -318,6 +321,8 @@ class Play(ObjectModules[T], Generic[T, S]):
             seconds: The time until the next reconcile. 0: with back-off, as after a failure.
         """
         requested = in_seconds(seconds, "requeue_after")
+        if calls := running_calls():
+            calls.requeued()
         self.after = requested if self.after is None else min(self.after, requested)
 
     def condition(self, type: str, status: bool | None, reason: str, message: str = "") -> None:  # noqa: A002
@@ -514,7 +519,7 @@ class Play(ObjectModules[T], Generic[T, S]):
                 limit.end()
             return
         wait = Waiting(reason, f"Waiting until {what}.", fallback=fallback, ready=ready)
-        raise limit.of(wait, what) if limit else wait
+        raise ending(limit.of(wait, what) if limit else wait)
 
     # These read from the stores of the watch, without a request.
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pilothouse.controller.events import EVENT
 from pilothouse.kube import ObjectKey, ObjectMeta, PartialObjectMetadata, Resource
 from pilothouse.playbook import Plan, Play, Playbook, TaskFailed, task
 from pilothouse.playbook.awaited import PlaybookError
@@ -365,3 +366,20 @@ async def test_check_mode_refuses_a_coroutine_instead_of_a_function() -> None:
     )
     assert recap.failure is not None
     assert recap.failure.message == f"called_instead_of_passed: {CALLED}"
+
+
+@pytest.mark.parametrize("awaits", [True, False])
+async def test_a_task_that_cancels_itself_is_reported(api: ModelApi, ticket: ObjectKey, awaits: bool) -> None:
+    async def cancel(play: TicketPlay) -> None:
+        current = asyncio.current_task()
+        assert current is not None
+        current.cancel()
+        if awaits:
+            await asyncio.sleep(0)
+
+    async with operator(api, playbook(cancel)):
+        await asyncio.sleep(60)
+        status, reason, message = ready(api, ticket)
+        assert (status, reason) == ("False", "UnexpectedError")
+        assert "a task, or a library that it uses, cancelled the reconcile" in message
+        assert [each["reason"] for each in api.all(EVENT)] == ["UnexpectedError"]

@@ -1,11 +1,14 @@
 """Waits with a time limit, and routine waits that do not affect Ready."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from pilothouse.kube import ObjectKey
+from pilothouse import views
+from pilothouse.kube import ObjectKey, ObjectMeta
 from pilothouse.playbook import Group, Plan, Play, Playbook, Task, TaskFailed, Waiting, Watch, task
 from pilothouse.playbook.groups import Step
 from pilothouse.playbook.records import WAIT_PREFIX
@@ -446,3 +449,65 @@ async def test_a_rollout_that_takes_too_long_fails_with_the_reason(api: ModelApi
             "Timed out after 600 s of waiting until Deployment my-ticket is rolled out."
         )
         assert not message.endswith("checking.")
+
+
+@pytest.mark.parametrize("error", [Exception, Waiting])
+async def test_a_task_that_swallows_a_wait_fails(
+    api: ModelApi, ticket: ObjectKey, error: type[Exception]
+) -> None:
+    @task("careless")
+    async def careless(play: TicketPlay) -> None:
+        with suppress(error):
+            play.wait_for("the Job has ended", False)
+
+    async with operator(api, playbook(careless)):
+        status, reason, message = ready(api, ticket)
+        assert (status, reason) == ("False", "UnexpectedError")
+        assert (
+            "it caught a wait (Waiting until the Job has ended), probably with `except Exception`" in message
+        )
+
+
+@pytest.mark.parametrize("module", ["run_job", "wait_for_rollout"])
+async def test_a_task_that_swallows_the_wait_of_a_module_fails(
+    api: ModelApi, ticket: ObjectKey, module: str
+) -> None:
+    @task("careless")
+    async def careless(play: TicketPlay) -> None:
+        with suppress(Exception):
+            if module == "run_job":
+                await play.run_job({"spec": {"template": {}}})
+            else:
+                await play.wait_for_rollout(views.Deployment(ObjectMeta("web", "default", generation=2)))
+
+    async with operator(api, playbook(careless)):
+        assert "it caught a wait (" in ready(api, ticket)[2]
+
+
+async def test_a_wait_that_another_failure_replaces_is_no_mistake(api: ModelApi, ticket: ObjectKey) -> None:
+    @task("careful")
+    async def careful(play: TicketPlay) -> None:
+        try:
+            play.wait_for("the Job has ended", False)
+        except Waiting:
+            raise TaskFailed("JobMissing", "The Job has not ended.") from None
+
+    async with operator(api, playbook(careful)):
+        assert ready(api, ticket)[1] == "JobMissing"
+
+
+async def test_a_conflict_that_a_task_swallows_is_raised_again(api: ModelApi, ticket: ObjectKey) -> None:
+    tries: list[int] = []
+
+    @task("careless")
+    async def careless(play: TicketPlay) -> None:
+        tries.append(1)
+        with suppress(Exception):
+            if len(tries) == 1:
+                api.put(TICKET, ticket.name, metadata={"labels": {"a": "b"}})
+            await play.record(replace(play.status, phase="Booked"))
+
+    async with operator(api, playbook(careless)):
+        await asyncio.sleep(1)
+        assert len(tries) == 2
+        assert api.read(TICKET, ticket)["status"]["phase"] == "Booked"
