@@ -4,12 +4,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 from pilothouse.kube import KubeObject, ObjectKey, Resource, hide_contents
+from pilothouse.playbook.awaited import PlaybookError
 from pilothouse.playbook.cluster import Cluster
+from pilothouse.playbook.ends import failed
+from pilothouse.playbook.in_place import Contents
 from pilothouse.playbook.plan_annotations import PlanAnnotations
 from pilothouse.playbook.play import Play
 from pilothouse.playbook.playbook import Playbook, Recap
 from pilothouse.playbook.records import Annotate, Records
-from pilothouse.playbook.tasks import Task
+from pilothouse.playbook.tasks import Task, TaskFailed, unexpected
 
 T = TypeVar("T", bound=KubeObject)
 
@@ -74,10 +77,22 @@ class Plays(Generic[T]):
     async def run(self, play: Play[T, Any]) -> Recap:
         """Runs the playbook, including handlers that were notified earlier and have not run.
 
+        It fails if a task has changed a mapping or a list of the object in place. The change is undone.
+
         Raises:
             Conflict: An object has changed since it was read. Reconcile again.
             SyncError: Another error that concerns the whole reconcile, such as a lost Lease.
         """
+        contents = Contents(play.object)
+        try:
+            recap = await self._run(play)
+        finally:
+            changed = contents.restore()
+        if not changed:
+            return recap
+        return recap._replace(ends=recap.ends.then(failed(_changed_in_place(changed))))
+
+    async def _run(self, play: Play[T, Any]) -> Recap:
         if not self._playbook.handlers:
             return await self._playbook.run(play)
         metadata = play.object.metadata
@@ -107,6 +122,18 @@ class Plays(Generic[T]):
         """Forgets an object that no longer exists."""
         self._notified.pop(key, None)
         self._settled.pop(key, None)
+
+
+def _changed_in_place(path: str) -> TaskFailed:
+    name = path.rpartition(".")[2]
+    fix = f"Apply a copy of the object's {name}, or patch the object."
+    if path.startswith("status."):
+        fix = (
+            f"Write play.status = replace(play.status, {name}=...) with a copy, such as "
+            f"{{**play.status.{name}, key: value}}."
+        )
+    what = f"A task changed play.object.{path} in place, so it would not be stored. {fix}"
+    return unexpected("play", PlaybookError(what))
 
 
 def _state(obj: KubeObject) -> tuple[str, str]:

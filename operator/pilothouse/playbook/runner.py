@@ -258,6 +258,10 @@ def _failure(step: Step[Any], error: BaseException) -> TaskFailed:
         from pilothouse.playbook.wrong_await import wrong_await
 
         error = wrong_await(error, sentence)
+    if isinstance(error, TypeError) and "'mappingproxy' object does not support" in str(error):
+        error = PlaybookError(
+            "it changed a mapping of an object in place. Objects are read-only: change a copy"
+        )
     if isinstance(error, AttributeError) and isinstance(error.obj, Play) and error.name:
         error = wrong_attribute(error.name, error.obj)
     if isinstance(error, PlaybookError):
