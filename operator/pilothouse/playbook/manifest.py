@@ -58,6 +58,23 @@ class Difference(NamedTuple):
         return f"{self.path}: {live} -> {desired}"
 
 
+# Only the API server sets these. With another value, it would refuse every apply as a conflict.
+_SERVER_FIELDS = ("uid", "resourceVersion", "managedFields")
+
+
+def _require_unset(manifest: Json, what: str) -> None:
+    """Refuses a manifest that states metadata that only the API server sets.
+
+    Raises:
+        PlaybookError: The text names the field.
+    """
+    for name in _SERVER_FIELDS:
+        if manifest.get("metadata", {}).get(name) is not None:
+            raise PlaybookError(
+                f"{what}: metadata.{name} is stated, but only the API server sets it. Remove the field."
+            )
+
+
 def completed(
     resource: Resource[Any], body: Mapping[str, Any], kind: Resource[Any], owner: ObjectMeta, *, owned: bool
 ) -> Json:
@@ -79,6 +96,7 @@ def completed(
     # As JSON, to compare it with the answers of the API server.
     manifest = plain(body, what)
     require_identity(resource, manifest, what)
+    _require_unset(manifest, what)
     if holds_secrets(resource):
         # A copy, because `_normalize` changes the manifest.
         hide_contents(resource, {name: manifest.get(name) for name in ("data", "stringData")})

@@ -13,6 +13,7 @@ from pilothouse.kube import (
     Resource,
     hide_contents,
     holds_secrets,
+    version,
 )
 from pilothouse.kube.subresources import PODS
 from pilothouse.playbook.arguments import (
@@ -168,6 +169,7 @@ class ObjectModules(Generic[T]):
         if applied.diff:
             verb = "create" if applied.created else "change"
             self._report_change(f"{verb} {resource.kind} {manifest['metadata']['name']}", applied)
+        self._wrote_own(resource, applied.object)
         if applied.contended is not None:
             self._report(applied.contended)
         return applied.object
@@ -274,6 +276,7 @@ class ObjectModules(Generic[T]):
         if found:
             diff = [each.line(hidden=is_secret(resource, each.path)) for each in found]
             RESULT.get().changed(f"patch {resource.kind} {name}", diff)
+        self._wrote_own(resource, patched)
         self._report_contention(f"{resource}/patch", key)
         return patched
 
@@ -621,6 +624,18 @@ class ObjectModules(Generic[T]):
         """
         require_resource(resource, f"play.{module}")
         return object_key(resource, name, namespace, self.object.metadata.namespace, f"play.{module}")
+
+    def _wrote_own(self, resource: Resource[Any], written: Any) -> None:
+        """Replaces the play's object if a task has written it. Otherwise the status would not be written.
+
+        The status is written with the resourceVersion of the play's object. Of two versions the later one is
+        the written one, because a task at the same time writes with the resourceVersion that it has seen.
+        """
+        own = self.object
+        if self.check or type(written) is not type(own) or resource.kind != self.cluster.owner.kind:
+            return
+        if written.metadata.uid == own.metadata.uid and version(written) > version(own):
+            self.object = written
 
     def _report_change(self, what: str, applied: "Applied[Any]") -> None:
         result = RESULT.get()

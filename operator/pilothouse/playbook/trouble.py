@@ -151,8 +151,9 @@ class Trouble(Generic[T]):
             return conflict
         failure = TaskFailed(
             CONFLICT,
-            f"Every reconcile of this object ends with a conflict: {conflict}. Another client keeps changing "
-            "the same object, or an admission webhook refuses the request. The operator keeps retrying.",
+            f"Every reconcile of this object ends with a conflict: {conflict}. Another client, or a task of "
+            "this operator, keeps changing the same object, or an admission webhook refuses the request. The "
+            "operator keeps retrying.",
         )
         repeated = self.repeated(obj.metadata, failure)
         try:

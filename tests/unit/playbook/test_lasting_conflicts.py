@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from pilothouse.controller.events import EVENT
 from pilothouse.kube import Conflict, ObjectKey, PatchType
-from pilothouse.playbook import Plan, Play, Playbook, Watch, task
+from pilothouse.playbook import Plan, Play, Playbook, Secondary, Watch, task
 from pilothouse.testing import Call, ModelApi
 from tests.unit.operators import operating
 from tests.unit.playbook.configured import (
@@ -221,3 +221,22 @@ async def test_conflicts_of_a_busy_object_are_not_reported(api: ModelApi, ticket
     assert left == 0
     assert reasons(api) == set()
     assert ready(api, ticket)[0] == "True"
+
+
+@pytest.mark.parametrize("module", ["patch", "apply"])
+async def test_a_task_that_changes_its_own_object_is_no_other_client(
+    api: ModelApi, ticket: ObjectKey, module: str
+) -> None:
+    async def touch(play: TicketPlay) -> None:
+        number = str(int(play.object.metadata.annotations.get("number", "0")) + 1)
+        body = {"metadata": {"annotations": {"number": number}}}
+        if module == "patch":
+            await play.patch(TICKET, ticket.name, body, owned=False)
+        else:
+            await play.apply(TICKET, body, owned=False, adopt=True)
+        assert play.object.metadata.annotations["number"] == number
+
+    async with operator(api, playbook(touch), watches=[Secondary(TICKET)]):
+        await asyncio.sleep(120)
+        assert ready(api, ticket)[:2] == ("True", "Reconciled")
+        assert "Conflict" not in [each["reason"] for each in api.all(EVENT)]

@@ -252,6 +252,18 @@ SLIPS: list[tuple[Callable[[Any], Any], str]] = [
         lambda play: play.apply(CONFIG_MAP, {"metadata": {"labels": {"a": 5}}}),
         "metadata.labels.a is 5, but must be",
     ),
+    (
+        lambda play: play.apply(CONFIG_MAP, {"metadata": {"uid": "wrong"}}),
+        "metadata.uid is stated, but only the API server sets it. Remove the field.",
+    ),
+    (
+        lambda play: play.create(CONFIG_MAP, {"metadata": {"resourceVersion": "1"}}),
+        "metadata.resourceVersion is stated, but only",
+    ),
+    (
+        lambda play: play.apply(CONFIG_MAP, {"metadata": {"managedFields": []}}),
+        "metadata.managedFields is stated, but only",
+    ),
     (lambda play: play.apply(CONFIG_MAP, {"metadata": {"generateName": "a"}}), "State metadata.name instead"),
     (
         lambda play: play.apply(NODE, {"metadata": {"namespace": "a"}}, owned=False),
