@@ -33,7 +33,6 @@ from pilothouse.kube import (
     hide_contents,
     holds_secrets,
     is_secret_path,
-    values_of,
 )
 from pilothouse.telemetry import hide
 from pilothouse.telemetry.clock import boottime
@@ -311,6 +310,8 @@ async def _read_pages(
 
 
 async def _read_bytes(read: Coroutine[Any, Any, bytes]) -> bytes:
+    from pilothouse.kube.secret_values import values_of
+
     content = await read
     hide(lambda: values_of(content))
     return content

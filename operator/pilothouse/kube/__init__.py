@@ -51,7 +51,6 @@ from pilothouse.kube.secrets import (
     hiding_contents,
     holds_secrets,
     is_secret_path,
-    values_of,
 )
 from pilothouse.kube.subresources import Scale, evict, pod_log, scale_of
 from pilothouse.kube.tls import TlsFiles, tls_context
@@ -121,7 +120,6 @@ __all__ = [
     "scale_of",
     "tls_context",
     "unstructured",
-    "values_of",
     "version",
 ]
 

@@ -259,8 +259,10 @@ def api_error(
     found = [(each.field, each.message, each.reason) for each in details.causes]
     message = answer.message
     if secrets.is_secret_path(path):
-        found = [(*secrets.cause(field, text), reason) for field, text, reason in found]
-        message = secrets.refusal(message, [f"{field}: {text}" for field, text, _ in found])
+        from pilothouse.kube import secret_values
+
+        found = [(*secret_values.cause(field, text), reason) for field, text, reason in found]
+        message = secret_values.refusal(message, [f"{field}: {text}" for field, text, _ in found])
     causes = tuple(
         Cause(clean(field), shorten_middle(clean(text), _CAUSE_LIMIT), reason)
         for field, text, reason in found
@@ -278,7 +280,9 @@ def _cleaner(path: str, sent: bytes) -> Callable[[str], str]:
     """Returns a function that hides secret values in a text. Call it before the text is shortened."""
     if not secrets.is_secret_path(path):
         return redacted
-    return lambda text: redacted(without_values(text, lambda: secrets.values_of(sent)))
+    from pilothouse.kube.secret_values import values_of
+
+    return lambda text: redacted(without_values(text, lambda: values_of(sent)))
 
 
 def _class(status: int, reason: str) -> type[ApiError]:

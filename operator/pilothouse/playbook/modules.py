@@ -30,11 +30,11 @@ from pilothouse.playbook.contention import Contended
 from pilothouse.playbook.records import Records
 from pilothouse.playbook.tasks import RESULT, TaskFailed, Waiting, refused
 from pilothouse.playbook.tasks import seconds as in_seconds
-from pilothouse.playbook.time_limits import TimeLimit, time_limit
 
 if TYPE_CHECKING:
     from pilothouse.playbook.actions import Actions
     from pilothouse.playbook.apply import Applied
+    from pilothouse.playbook.time_limits import TimeLimit
     from pilothouse.views import Deployment, Job, StatefulSet
 
 T = TypeVar("T", bound=KubeObject)
@@ -609,10 +609,12 @@ class ObjectModules(Generic[T]):
             limit.end()
         return done
 
-    def _limit(self, within: float | None, call: str) -> TimeLimit | None:
+    def _limit(self, within: float | None, call: str) -> "TimeLimit | None":
         """Returns the time limit of a wait; None if there is none."""
         if within is None:
             return None
+        from pilothouse.playbook.time_limits import time_limit
+
         limit = in_seconds(within, "within")
         return time_limit(limit, RESULT.get(), call, self.object.metadata, self.records)
 

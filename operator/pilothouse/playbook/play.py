@@ -47,7 +47,6 @@ from pilothouse.playbook.tasks import (
     status_not_stored,
 )
 from pilothouse.playbook.tasks import seconds as in_seconds
-from pilothouse.playbook.time_limits import calling_code
 from pilothouse.telemetry import hide
 
 S = TypeVar("S")
@@ -513,7 +512,11 @@ class Play(ObjectModules[T], Generic[T, S]):
         """
         require_text(what, "play.wait_for: what the task waits for")
         require_flags("play.wait_for", ready=ready)
-        limit = None if within is None else self._limit(within, calling_code())
+        limit = None
+        if within is not None:
+            from pilothouse.playbook.time_limits import calling_code
+
+            limit = self._limit(within, calling_code())
         if require_truth(condition, "the condition of play.wait_for"):
             if limit:
                 limit.end()

@@ -4,7 +4,6 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from pilothouse.kube import BadRequest
-from pilothouse.kube.selectors import exclude_each_other
 
 
 class Claim(NamedTuple):
@@ -70,6 +69,9 @@ def require_unclaimed(claim: Claim, others: Collection[Claim]) -> None:
 
 def _exclude_each_other(one: Claim, other: Claim) -> bool:
     """Returns whether no object can match the selectors of both."""
+    # Most operators have one watch of a kind.
+    from pilothouse.kube.selectors import exclude_each_other
+
     try:
         return exclude_each_other(
             (one.label_selector, one.field_selector), (other.label_selector, other.field_selector)
