@@ -81,7 +81,8 @@ class Contention:
 
     def __init__(self) -> None:
         self._fights: OrderedDict[tuple[str, ObjectKey], Fight] = OrderedDict()
-        # The fields that each task has changed, by kind and object.
+        # The fields that each task has changed since the first correction, by kind and object. Most objects
+        # are never corrected, and take no memory here.
         self._writers: OrderedDict[tuple[str, ObjectKey], dict[str, set[str]]] = OrderedDict()
 
     def postponed(self, aspect: str, key: ObjectKey) -> bool:
@@ -101,7 +102,7 @@ class Contention:
             return None
         time = _now()
         if time >= fight.ends:
-            del self._fights[aspect, key]
+            self.forget(aspect, key)
             return None
         pause = pause_until(fight.last + fight.pause) or pause_until(fight.ends)
         report = time - fight.reported >= REPORT_SECONDS
@@ -123,12 +124,14 @@ class Contention:
         """
         task = _task()
         paths = {each.path for each in differences}
-        tasks = self._writers.get((_kind(aspect), key), {})
+        tasks = self._writers.setdefault((_kind(aspect), key), {})
+        if len(self._writers) > LENGTH:
+            self._writers.popitem(last=False)
         others = {each for each, fields in tasks.items() if each != task and not paths.isdisjoint(fields)}
         self._count(aspect, key, _message(what, task, differences, _writer(differences, others, manager)))
 
     def changed(self, aspect: str, key: ObjectKey, differences: Sequence["Difference"]) -> None:
-        """Records which fields of an object the running task has changed, to name it in a fight.
+        """Records which fields of a corrected object the running task has changed, to name it in a fight.
 
         Args:
             aspect: The kind, or the kind and the subresource.
@@ -136,10 +139,10 @@ class Contention:
             differences: The changed fields.
         """
         at = _kind(aspect), key
-        tasks = self._writers.setdefault(at, {})
+        tasks = self._writers.get(at)
+        if tasks is None:
+            return
         self._writers.move_to_end(at)
-        if len(self._writers) > LENGTH:
-            self._writers.popitem(last=False)
         tasks.setdefault(_task(), set()).update(each.path for each in differences)
 
     def taken_over(self, aspect: str, key: ObjectKey, what: str) -> None:
@@ -180,8 +183,9 @@ class Contention:
         )
 
     def forget(self, aspect: str, key: ObjectKey) -> None:
-        """Forgets the corrections of an object that no longer exists."""
+        """Forgets the corrections of an object that no longer exists, or whose fight has ended."""
         self._fights.pop((aspect, key), None)
+        self._writers.pop((_kind(aspect), key), None)
 
     def _count(self, aspect: str, key: ObjectKey, message: str) -> None:
         metrics.CORRECTIONS.labels(aspect).inc()
