@@ -18,7 +18,7 @@ from etcd_operator.client import MemberClient
 from etcd_operator.etcd import Endpoint, Etcd
 from pilothouse.testing import eventually
 from tests.api.etcd_members import free_ports
-from tests.etcd.contract import CASES, TOKEN, Case, Host
+from tests.etcd.contract import ESSENTIAL, TOKEN, Case, Host
 
 #: The suffixes of the binaries by minor version.
 SUFFIXES = {5: "-3.5", 6: "", 7: "-3.7"}
@@ -126,6 +126,6 @@ async def host(tmp_path: Path, minor: int) -> AsyncIterator[RealHost]:
 
 
 @pytest.mark.parametrize("minor", [6])
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+@pytest.mark.parametrize("case", ESSENTIAL, ids=lambda case: case.__name__)
 async def test_etcd_behaves_like_the_model(case: Case, host: RealHost) -> None:
     await case(host)
