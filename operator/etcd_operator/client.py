@@ -98,6 +98,8 @@ class ConnectionPool:
     ) -> None:
         for cluster in list(self._clusters):
             self.members(cluster, ())
+        # asyncio closes the sockets in the next turn of the loop, which may be its last.
+        await asyncio.sleep(0)
 
     def members(
         self, cluster: ObjectKey, endpoints: Iterable[Endpoint], credentials: Credentials | None = None

@@ -28,7 +28,7 @@ from tests.unit.flights.test_start_cost import STARTS, Cost, least, start
 ROOT = Path(__file__).parents[2]
 IN_POD = Path(__file__).with_name("in_pod.py")
 
-READY_MEMORY = 1.12
+READY_MEMORY = 1.14
 READY_CPU = 1.7
 CONNECTED_MEMORY = 1.28
 

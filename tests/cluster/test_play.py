@@ -64,7 +64,10 @@ def test_while_the_operator_leads_a_play_is_refused_with_the_holder_and_the_fix(
 @pytest.mark.parametrize(
     ("target", "sentence"),
     [
-        ("pod/x", "no operator of this checkout has the kind 'pod'. The kinds are: FlightTicket"),
+        (
+            "pod/x",
+            "no operator of this checkout has the kind 'pod'. The kinds are: EtcdCluster, FlightTicket",
+        ),
         (f"ft/{NAMESPACE}/none", f"there is no FlightTicket {NAMESPACE}/none"),
         ("ft", "is not an object. Use KIND/NAMESPACE/NAME"),
     ],

@@ -47,9 +47,12 @@ def test_take_over_books_restarts_on_a_change_and_restores_the_deployment(
             "scale", f"deployment/{flights.package.name}", "-n", packages.NAMESPACE, "--replicas=1"
         )
         logs(process, "had been scaled up again; paused it")
-        # Only the modification time changes, not the content.
-        (CHECKOUT / "operator" / "flights_operator" / "__main__.py").touch()
-        logs(process, "the sources have changed: restarting")
+        added = CHECKOUT / "operator" / "flights_operator" / "added_by_a_test.py"
+        added.write_text('"""A source file that nothing imports."""\n')
+        try:
+            logs(process, "the sources have changed: restarting")
+        finally:
+            added.unlink()
         flights.change("on-the-host", number=4)
         flights.wait_phase("on-the-host", "Booked")
         # The airline gets another pod, so the port-forward must be restarted.

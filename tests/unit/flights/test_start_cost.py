@@ -9,7 +9,7 @@ import subprocess
 import sys
 from typing import NamedTuple
 
-MEMORY = 1.1
+MEMORY = 1.12
 CPU = 1.7
 STARTS = 4
 
