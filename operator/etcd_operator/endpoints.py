@@ -122,8 +122,8 @@ def state_of(answer: Answer, answers: Iterable[Answer], found: Iterable[Alarm] =
         return EndpointState(name=answer.name, health=Signal.UNHEALTHY if refused else Signal.UNKNOWN)
     return EndpointState(
         name=answer.name,
-        health=_health(answer),
-        linked=_linked(answer, answers),
+        health=_health(answer, status),
+        linked=_linked(answer, status, answers),
         member_id=status.member_id,
         cluster_id=status.cluster_id,
         leader_id=status.leader,
@@ -137,21 +137,17 @@ def state_of(answer: Answer, answers: Iterable[Answer], found: Iterable[Alarm] =
     )
 
 
-def _health(answer: Answer) -> Signal:
-    status = answer.status
-    assert status is not None, "the caller checks it"  # noqa: S101
+def _health(answer: Answer, status: MemberStatus) -> Signal:
     if not status.leader or isinstance(answer.error, NoLeader):
         return Signal.UNHEALTHY
     return Signal.HEALTHY if status.is_learner or answer.listed is not None else Signal.UNKNOWN
 
 
-def _linked(answer: Answer, answers: Iterable[Answer]) -> Signal:
+def _linked(answer: Answer, status: MemberStatus, answers: Iterable[Answer]) -> Signal:
     """Returns whether a member follows the leader, as both of them report it.
 
     A voter that has answered a linearizable read has exchanged messages with the leader just now.
     """
-    status = answer.status
-    assert status is not None, "the caller checks it"  # noqa: S101
     leader = next(
         (each.status for each in answers if each.status and each.status.member_id == status.leader), None
     )

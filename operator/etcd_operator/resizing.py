@@ -135,14 +135,8 @@ def claim_addition(cluster: Cluster) -> Decision | None:
         return Decision(Announce(record), "AddingMember", message)
     if cluster.adding and cluster.places[cluster.adding].member is None:
         return None
-    if any(each.learner for each in cluster.strangers):
-        message = (
-            "A user has added a learner, and etcd allows one at a time. Promote or remove it with etcdctl."
-        )
-        return Decision(Wait(30.0), "WaitingForLearner", message)
-    if not cluster.can_add:
-        message = "A member is missing, but etcd refuses additions until more of the members serve."
-        return Decision(Wait(cluster.pace), "WaitingForQuorum", message)
+    if refused := _refused(cluster):
+        return refused
     (name,), counter = new_names(cluster.observation, cluster.record.incarnation, 1)
     claim = Claim(Action.ADD, name, since=cluster.observation.now)
     message = f"Growing from {len(cluster.keepers)} to {cluster.desired.size} voters: adding {name}."

@@ -4,6 +4,7 @@ from typing import Any
 
 from etcd_operator.blueprint import PEER_PORT, Blueprint
 from etcd_operator.etcd import CLIENT_PORT
+from etcd_operator.seats import quorum
 
 _CLIENT = {"name": "client", "port": CLIENT_PORT, "targetPort": CLIENT_PORT, "protocol": "TCP"}
 _PEER = {"name": "peer", "port": PEER_PORT, "targetPort": PEER_PORT, "protocol": "TCP"}
@@ -63,7 +64,7 @@ def disruption_budget(blueprint: Blueprint, voters: int) -> dict[str, Any] | Non
         "PodDisruptionBudget",
         blueprint.name,
         {
-            "minAvailable": voters // 2 + 1,
+            "minAvailable": quorum(voters),
             "selector": {"matchLabels": blueprint.serving_selector},
         },
     )

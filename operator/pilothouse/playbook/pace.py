@@ -144,8 +144,8 @@ class Pace:
         if record is None:
             if not self._written_before(obj.metadata.uid, time):
                 return ""
-            record = self._records[key] = _Record(self._wanted(obj))
-        self._records[key] = record
+            record = _Record(self._wanted(obj))
+        self._records[key] = record  # It may just have expired.
         self._records.move_to_end(key)
         _count(record, frozenset(each.digest for each in writes), time, failed=failed)
         record.asked = time + asked
