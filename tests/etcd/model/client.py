@@ -91,81 +91,57 @@ class ModelMember:
     ) -> MemberList:
         """Adds a member."""
         urls = tuple(peer_urls)
-        proposal: _Proposal | None = None
 
-        def answer(process: Process) -> MemberList | None:
-            nonlocal proposal
-            if proposal is None:
-                self._authorize(process)
-                self._refuse_learner(process)
-                self._may_add(process, learner)
-                self._refuse_existing(process, urls)
-                if learner and any(each.is_learner for each in process.known.values()):
-                    raise _Refusal("FAILED_PRECONDITION", "etcdserver: too many learner members in cluster")
-                number = member_id(urls, second=int(self._members.now))
-                proposal = _Proposal(SetMember(Member(number, "", urls, (), learner)))
-                self._members.changes.append(f"add {'learner' if learner else 'voter'} {' '.join(urls)}")
-            return _list(process) if self._committed(process, proposal) else None
+        def propose(process: Process) -> _Proposal:
+            self._may_add(process, learner)
+            self._refuse_existing(process, urls)
+            if learner and any(each.is_learner for each in process.known.values()):
+                raise _Refusal("FAILED_PRECONDITION", "etcdserver: too many learner members in cluster")
+            number = member_id(urls, second=int(self._members.now))
+            self._members.changes.append(f"add {'learner' if learner else 'voter'} {' '.join(urls)}")
+            return _Proposal(SetMember(Member(number, "", urls, (), learner)))
 
-        return await self._call("MemberAdd", answer, deadline)
+        return await self._change("MemberAdd", propose, deadline)
 
     async def member_remove(self, member: int, *, deadline: float = DEADLINE) -> MemberList:
         """Removes a member."""
-        proposal: _Proposal | None = None
 
-        def answer(process: Process) -> MemberList | None:
-            nonlocal proposal
-            if proposal is None:
-                self._authorize(process)
-                self._refuse_learner(process)
-                found = self._found(process, member)
-                if not found.is_learner:
-                    self._may_remove(process, member)
-                proposal = _Proposal(Remove(member))
-                self._members.changes.append(f"remove {' '.join(found.peer_urls)}")
-            return _list(process) if self._committed(process, proposal) else None
+        def propose(process: Process) -> _Proposal:
+            found = self._found(process, member)
+            if not found.is_learner:
+                self._may_remove(process, member)
+            self._members.changes.append(f"remove {' '.join(found.peer_urls)}")
+            return _Proposal(Remove(member))
 
-        return await self._call("MemberRemove", answer, deadline)
+        return await self._change("MemberRemove", propose, deadline)
 
     async def member_promote(self, member: int, *, deadline: float = DEADLINE) -> MemberList:
         """Gives a learner a vote."""
-        proposal: _Proposal | None = None
 
-        def answer(process: Process) -> MemberList | None:
-            nonlocal proposal
-            if proposal is None:
-                self._authorize(process)
-                self._refuse_learner(process)
-                leader = self._members.leader_of(process)
-                if leader is None:
-                    return None
-                found = self._found(leader, member)
-                self._may_promote(leader, found)
-                proposal = _Proposal(SetMember(replace(found, is_learner=False)))
-                self._members.changes.append(f"promote {' '.join(found.peer_urls)}")
-            return _list(process) if self._committed(process, proposal) else None
+        def propose(process: Process) -> _Proposal | None:
+            leader = self._members.leader_of(process)
+            if leader is None:
+                return None
+            found = self._found(leader, member)
+            self._may_promote(leader, found)
+            self._members.changes.append(f"promote {' '.join(found.peer_urls)}")
+            return _Proposal(SetMember(replace(found, is_learner=False)))
 
-        return await self._call("MemberPromote", answer, deadline)
+        return await self._change("MemberPromote", propose, deadline)
 
     async def member_update(
         self, member: int, peer_urls: Iterable[str], *, deadline: float = DEADLINE
     ) -> MemberList:
         """Replaces a member's peer URLs."""
         urls = tuple(peer_urls)
-        proposal: _Proposal | None = None
 
-        def answer(process: Process) -> MemberList | None:
-            nonlocal proposal
-            if proposal is None:
-                self._authorize(process)
-                self._refuse_learner(process)
-                found = self._found(process, member)
-                self._refuse_existing(process, urls, but=member)
-                proposal = _Proposal(SetMember(replace(found, peer_urls=urls)))
-                self._members.changes.append(f"update {' '.join(urls)}")
-            return _list(process) if self._committed(process, proposal) else None
+        def propose(process: Process) -> _Proposal:
+            found = self._found(process, member)
+            self._refuse_existing(process, urls, but=member)
+            self._members.changes.append(f"update {' '.join(urls)}")
+            return _Proposal(SetMember(replace(found, peer_urls=urls)))
 
-        return await self._call("MemberUpdate", answer, deadline)
+        return await self._change("MemberUpdate", propose, deadline)
 
     async def move_leader(self, target_id: int, *, deadline: float = DEADLINE) -> None:
         """Makes another voter the leader."""
@@ -292,6 +268,28 @@ class ModelMember:
             return (int(existed),) if self._committed(process, proposal) else None
 
         return (await self._call("DeleteRange", answer, deadline))[0]
+
+    async def _change(
+        self, name: str, propose: Callable[[Process], _Proposal | None], deadline: float
+    ) -> MemberList:
+        """Proposes a change of the members once, and answers when it is committed.
+
+        Args:
+            name: The name of the call.
+            propose: Checks the change and returns it. None: not yet, because there is no leader.
+            deadline: The seconds of the call.
+        """
+        proposal: _Proposal | None = None
+
+        def answer(process: Process) -> MemberList | None:
+            nonlocal proposal
+            if proposal is None:
+                self._authorize(process)
+                self._refuse_learner(process)
+                proposal = propose(process)
+            return _list(process) if proposal and self._committed(process, proposal) else None
+
+        return await self._call(name, answer, deadline)
 
     async def _call(self, name: str, answer: Callable[[Process], A | None], deadline: float) -> A:
         """Calls `answer` with the process that serves, until it returns something or the deadline passes."""
