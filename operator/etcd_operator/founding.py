@@ -137,6 +137,23 @@ def _obstacle(cluster: Cluster, volumes: list[VolumeState], voters: tuple[str, .
     return None
 
 
+def blocked_by_trace(cluster: Cluster) -> Decision | None:
+    """This EtcdCluster had a cluster, of which no volume is left: found no other one in its place (law 4).
+
+    The status was lost, too, or an old one was restored. Otherwise the cluster would count as founded.
+    """
+    trace = cluster.observation.trace
+    if trace is None or not trace.incarnation:
+        return None
+    message = (
+        f"The status and all volumes of the cluster {trace.cluster_id:x} are lost, which this EtcdCluster "
+        "has founded. The operator founds no other one in its place. Restore the PVCs with their annotations "
+        f"and labels. Or delete the EtcdCluster, and create it again: empty, or from a snapshot ({RECOVERY} "
+        "has the commands)."
+    )
+    return Decision(Blocked(), "DataLost", message)
+
+
 def record_founding(cluster: Cluster) -> Decision | None:
     """There is no founding: record one before anything of it exists (step 0)."""
     if cluster.record.founding is not None:
@@ -386,6 +403,7 @@ def wait_for_members(cluster: Cluster) -> Decision | None:
 RULES = (
     blocked_by_foreign_objects,
     resume,
+    blocked_by_trace,
     record_founding,
     finish_abandoning,
     record_founded,

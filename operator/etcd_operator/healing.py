@@ -15,6 +15,7 @@ from etcd_operator.model import (
     Failure,
     Flip,
     Mark,
+    MarkService,
     MarkVolumes,
     MoveLeader,
     PatchImage,
@@ -24,6 +25,7 @@ from etcd_operator.model import (
     Seat,
     Serve,
     Signal,
+    Trace,
     Unserve,
     Wait,
 )
@@ -151,6 +153,20 @@ def _mark(place: Place) -> Mark | None:
         volume.epoch,
         volume.removed,
     )
+
+
+def mark_service(cluster: Cluster) -> Decision | None:
+    """Annotate the headless Service before clients can write: it outlives the status and all volumes (law 4).
+
+    The volumes come first. While none is marked, a lost status loses no write, and the founding is repeated.
+    """
+    record, trace = cluster.record, cluster.observation.trace
+    wanted = Trace(record.incarnation, record.cluster_id)
+    marked = any(each.volume and each.volume.started for each in cluster.voters)
+    if trace is None or trace == wanted or not marked:
+        return None
+    message = f"Recording the cluster {record.cluster_id:x} on its headless Service."
+    return Decision(MarkService(wanted), "RecordingMembers", message)
 
 
 def clean_up(cluster: Cluster) -> Decision | None:

@@ -25,12 +25,13 @@ from etcd_operator.old_logs import may_have_old_log, renew_logs
 from etcd_operator.pod_metadata import flip, patch_image, rejoin, serve, unserve
 from etcd_operator.pods import member_pod
 from etcd_operator.records import with_record
+from etcd_operator.services import mark_service
 from etcd_operator.settings import EtcdSettings
 from etcd_operator.surroundings import AUTHORITIES
 from etcd_operator.types import EtcdCluster, EtcdClusterStatus, Retention
 from etcd_operator.views import LIVE_POD, POD
 from etcd_operator.volumes import mark, volume_claim
-from pilothouse import PERSISTENT_VOLUME_CLAIM, EventType, ObjectMeta, Play, Resource
+from pilothouse import PERSISTENT_VOLUME_CLAIM, SERVICE, EventType, ObjectMeta, Play, Resource
 
 # Seconds after which a call that etcd has refused is made again, and after which a pod is checked.
 REFUSED = 0.5
@@ -168,6 +169,7 @@ class Members:
         | model.Flip
         | model.Rejoin
         | model.MarkVolumes
+        | model.MarkService
         | model.Serve
         | model.Unserve
         | model.PatchImage,
@@ -194,6 +196,8 @@ class Members:
                 await self._patch_pods((name,), rejoin(self._joining(name)))
             case model.MarkVolumes(marks=marks):
                 await self._mark(marks)
+            case model.MarkService(trace=trace):
+                await self._play.patch(SERVICE, self._blueprint.name, mark_service(trace))
             case model.Serve(names=names):
                 await self._patch_pods(names, serve())
             case model.Unserve(names=names):

@@ -324,6 +324,21 @@ class EndpointState(msgspec.Struct, frozen=True, kw_only=True):
     alarms: tuple[str, ...] = ()
 
 
+class Trace(msgspec.Struct, frozen=True):
+    """What the annotations of the headless Service hold: that this EtcdCluster has a cluster.
+
+    Kubernetes deletes the Service together with the EtcdCluster. So they outlive the status and all volumes,
+    and another EtcdCluster of the same name does not have them.
+
+    Attributes:
+        incarnation: The annotation `incarnation`. 0: there is none.
+        cluster_id: The annotation `cluster-id`. 0: there is none.
+    """
+
+    incarnation: int = 0
+    cluster_id: int = 0
+
+
 class Observation(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that a decision depends on, at one instant.
 
@@ -342,6 +357,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
         members_cluster_id: The cluster ID of that list. 0: no list.
         endpoints: The answers of the pods. A pod without an entry counts as UNKNOWN.
         blind: Why the operator cannot see the members, for users, such as a refused permission. "": it can.
+        trace: What the annotations of the headless Service hold. None: this EtcdCluster has no such Service.
     """
 
     name: str
@@ -355,6 +371,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     members_cluster_id: int = 0
     endpoints: tuple[EndpointState, ...] = ()
     blind: str = ""
+    trace: Trace | None = None
 
 
 # The steps. Each is idempotent: it can be carried out again after a crash. A `Record...` step and `Announce`
@@ -491,6 +508,12 @@ class MarkVolumes(msgspec.Struct, frozen=True):
     marks: tuple[Mark, ...]
 
 
+class MarkService(msgspec.Struct, frozen=True):
+    """Annotate the headless Service, for a time without status and volumes."""
+
+    trace: Trace
+
+
 class Serve(msgspec.Struct, frozen=True):
     """Set the label that the client Service selects."""
 
@@ -570,6 +593,7 @@ Step = (
     | Flip
     | Rejoin
     | MarkVolumes
+    | MarkService
     | Serve
     | Unserve
     | AddLearner

@@ -22,13 +22,15 @@ from etcd_operator.model import (
     PodState,
     Record,
     Signal,
+    Trace,
     VolumeState,
 )
 from etcd_operator.pod_states import addressed_uids, pod_state
+from etcd_operator.services import trace_of
 from etcd_operator.types import LABEL, EtcdCluster, EtcdClusterStatus
 from etcd_operator.views import ENDPOINT_SLICE, POD, EndpointSlice, Pod
 from etcd_operator.volumes import volume_of_claim, volume_of_pod
-from pilothouse import PERSISTENT_VOLUME_CLAIM, SECRET, ObjectMeta, Play
+from pilothouse import PERSISTENT_VOLUME_CLAIM, SECRET, SERVICE, ObjectMeta, Play
 from pilothouse.telemetry import now
 from pilothouse.views import PersistentVolumeClaim
 
@@ -119,6 +121,7 @@ async def observe(
         members_cluster_id=listed.cluster_id if listed else 0,
         endpoints=_endpoints(states, answers, tuple(state_of(each, answers, found) for each in answers)),
         blind=blind or blindness(answers),
+        trace=await _trace(play, live=not record.founded),
     )
     clients = {each.name: members[each.name] for each in answers if each.status}
     return Sight(observation, clients, listed, tls, pods, claims)
@@ -135,6 +138,13 @@ async def _objects(
         )
     key = str(play.object.metadata.key)
     return play.list(POD, BY_CLUSTER, key), play.list(PERSISTENT_VOLUME_CLAIM, BY_CLUSTER, key)
+
+
+async def _trace(play: Play[EtcdCluster, EtcdClusterStatus], *, live: bool) -> Trace | None:
+    """Returns the marks of the headless Service, which has the name of the cluster."""
+    metadata = play.object.metadata
+    service = await play.read(SERVICE, metadata.name) if live else play.get(SERVICE, metadata.name)
+    return trace_of(service.metadata, metadata.uid) if service else None
 
 
 def _headless_slices(play: Play[EtcdCluster, EtcdClusterStatus]) -> list[EndpointSlice]:

@@ -56,6 +56,7 @@ FOUNDED = (
     healing.mark_volumes,
     # Run the known members on their own volumes.
     healing.create_pods,
+    healing.mark_service,
     healing.serve,
     healing.correct_failing_pods,
     healing.without_members,

@@ -21,6 +21,8 @@ PLAN = {
     "message says what to do.",
     "VolumesOfDifferentClusters": "The retained volumes belong to more than one cluster. Delete the "
     "PersistentVolumeClaims that you do not need.",
+    "DataLost": "The status and all volumes of the cluster are lost. The operator founds no other cluster "
+    "for this object. The message has what you can do.",
     "OtherScheme": "The retained volumes hold a cluster with another setting of TLS. Change `spec.TLS`.",
     "OtherVersion": "The retained volumes were used by a newer version of etcd. Change `spec.version`.",
     # The members.

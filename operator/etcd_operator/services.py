@@ -1,10 +1,13 @@
-"""The manifests of the Services and of the PodDisruptionBudget of a cluster."""
+"""The manifests of the Services and of the PodDisruptionBudget, and the marks on the headless Service."""
 
 from typing import Any
 
 from etcd_operator.blueprint import PEER_PORT, Blueprint
 from etcd_operator.etcd import CLIENT_PORT
+from etcd_operator.model import Trace
 from etcd_operator.seats import quorum
+from etcd_operator.volumes import CLUSTER_ID, INCARNATION
+from pilothouse import ObjectMeta
 
 _CLIENT = {"name": "client", "port": CLIENT_PORT, "targetPort": CLIENT_PORT, "protocol": "TCP"}
 _PEER = {"name": "peer", "port": PEER_PORT, "targetPort": PEER_PORT, "protocol": "TCP"}
@@ -44,6 +47,36 @@ def headless_service(blueprint: Blueprint) -> dict[str, Any]:
             "ports": [_CLIENT, _PEER],
         },
     )
+
+
+def mark_service(trace: Trace) -> dict[str, Any]:
+    """Returns the merge patch that marks the headless Service. Applying its manifest keeps the marks."""
+    return {
+        "metadata": {
+            "annotations": {INCARNATION: str(trace.incarnation), CLUSTER_ID: f"{trace.cluster_id:x}"}
+        }
+    }
+
+
+def trace_of(metadata: ObjectMeta, uid: str) -> Trace | None:
+    """Returns what the marks of a headless Service say.
+
+    A mark that cannot be read counts as one, because it was written for a cluster.
+
+    Args:
+        metadata: The metadata of the Service.
+        uid: The UID of the EtcdCluster.
+
+    Returns:
+        The marks. None: the Service belongs to another object.
+    """
+    if not any(each.uid == uid for each in metadata.owner_references):
+        return None
+    incarnation, cluster_id = (metadata.annotations.get(name, "") for name in (INCARNATION, CLUSTER_ID))
+    try:
+        return Trace(int(incarnation or "0"), int(cluster_id or "0", 16))
+    except ValueError:
+        return Trace(1)
 
 
 def disruption_budget(blueprint: Blueprint, voters: int) -> dict[str, Any] | None:

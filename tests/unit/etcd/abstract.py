@@ -76,6 +76,7 @@ class World(NamedTuple):
     edits: int = 0
     delete: bool = False
     ephemeral: bool = False
+    traced: bool = True  # the headless Service has its annotations
 
 
 ERASED = Member()
@@ -92,7 +93,7 @@ def cluster(voting: int, /, **values: Any) -> World:
 
 def unfounded(size: int, /, **values: Any) -> World:
     """A cluster of which nothing exists."""
-    return World((), size, founded=False, formed=False, written=False)._replace(**values)
+    return World((), size, founded=False, formed=False, written=False, traced=False)._replace(**values)
 
 
 class Violation(AssertionError):
@@ -212,6 +213,7 @@ def observe(world: World) -> m.Observation:
         members_cluster_id=7 if answering else 0,
         endpoints=tuple(endpoints),
         blind="Auth is enabled." if world.blind else "",
+        trace=m.Trace(1, 7) if world.traced else m.Trace(),
     )
 
 
@@ -569,6 +571,8 @@ def carry_out(world: World, observation: m.Observation, step: m.Step) -> World:
         case m.MarkVolumes(marks):
             for mark in marks:
                 world = _mark(world, index[mark.name], mark)
+        case m.MarkService():
+            world = world._replace(traced=True)
         case m.Serve(names):
             for name in names:
                 world = change(world, index[name], serving=True)

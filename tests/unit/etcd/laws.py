@@ -124,6 +124,10 @@ def law_4(world: World, step: m.Step) -> Iterator[str]:
             yield "law 4: a second cluster is founded over retained data"
         if any(each.pod != GONE for each in world.members):
             yield "law 4: a second cluster is founded beside running pods"
+        if world.traced:
+            yield "law 4: a second cluster is founded in the place of a lost one"
+    if isinstance(step, m.Serve) and not world.traced:
+        yield "law 4: clients can write before the cluster is recorded on its Service"
 
 
 def law_5(world: World, step: m.Step, targets: Targets) -> Iterator[str]:
@@ -231,6 +235,8 @@ def ending(world: World, decision: m.Decision) -> str:
             return "Healthy"
         case m.Blocked() if decision.reason == "VolumesMissing" and not has_quorum(world):
             return decision.reason
+        case m.Blocked() if decision.reason == "DataLost" and not _has_marked_volumes(world):
+            return decision.reason
         case m.Blocked() if decision.reason == "QuorumLost" and len(intact) < quorum(count(world)):
             return "QuorumLost"
         case m.Wait() if decision.reason == "FoundingLostVolumes":
@@ -259,6 +265,10 @@ def _healthy(world: World) -> bool:
         and all(each.shaped and each.version == world.target for each in target)
         and len(world.members) == len(target)
     )
+
+
+def _has_marked_volumes(world: World) -> bool:
+    return any(each.marked and each.volume != NONE for each in world.members)
 
 
 def _beyond_help(world: World) -> bool:

@@ -85,6 +85,7 @@ def test_a_founding_takes_the_steps_of_the_measured_procedure():
         "RecordFounded",
         "Flip",
         "MarkVolumes",
+        "MarkService",
         "Serve",
     ]
     assert len(steps[3].pods) == 3
@@ -103,7 +104,8 @@ def test_a_founding_that_clients_have_written_to_is_never_given_up():
     steps, world = follow(unfounded(3))
     founding = change_all(world, lambda each: True, marked=False, fresh=False, serving=False, ran=-1)
     founding = change_all(founding, lambda each: True, configuration=m.Configuration.FOUNDING)
-    founding = founding._replace(founded=False, formed=False, phase=m.Phase.STARTING, written=True)
+    founding = founding._replace(founded=False, formed=False, traced=False, written=True)
+    founding = founding._replace(phase=m.Phase.STARTING)
     steps, world = follow(broken(founding, volume=NONE, seat=OTHER, pod=GONE))
     assert kinds(steps)[0] == "RecordFounded"
     assert "RemoveMember" in kinds(steps)
@@ -189,6 +191,18 @@ def test_a_lost_status_resumes_the_living_cluster():
     steps, after = follow(lost)
     assert kinds(steps) == ["RecordResumed"]
     assert after == world
+
+
+def test_a_lost_status_without_any_volume_founds_nothing():
+    observation = observe(settle(cluster(1)))
+    decision = decide(replace(observation, record=m.Record(), volumes=(), pods=()))
+    assert (decision.step, decision.reason) == (m.Blocked(), "DataLost")
+
+
+def test_a_lost_status_without_any_volume_deletes_no_pod():
+    observation = observe(settle(cluster(1)))
+    decision = decide(replace(observation, record=m.Record(), volumes=()))
+    assert (decision.step, decision.reason) == (m.Blocked(), "DataLost")
 
 
 # ---------------------------------------------------------------------------------------------- healing

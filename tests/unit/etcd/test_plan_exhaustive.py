@@ -152,6 +152,16 @@ def _refound(cluster):
     return founding._found(cluster) if abandoned else None
 
 
+def test_law_4_catches_a_second_founding_after_the_status_and_all_volumes_are_lost(monkeypatch):
+    plant(monkeypatch, founding.blocked_by_trace, None)
+    caught("law 4", [cluster(1, strikes=2)])
+
+
+def test_law_4_catches_clients_that_are_served_before_the_service_is_marked(monkeypatch):
+    plant(monkeypatch, healing.mark_service, None)
+    caught("law 4", [unfounded(1)])
+
+
 def test_law_4_catches_the_state_new_after_the_founding(monkeypatch):
     def fresh(cluster):
         decision = healing.create_pods(cluster)

@@ -11,7 +11,7 @@ from pilothouse.testing import ModelApi
 from pilothouse.testing.controllers.pods import CLAIM, POD
 from tests.etcd.model.state import Data, Entry, Put, Remove, SetClusterVersion, Volume, founded
 from tests.etcd_howto import commands, manifests
-from tests.unit.etcd.operated import Operated, operated
+from tests.unit.etcd.operated import CLUSTERS, KEY, Operated, operated
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
 
@@ -90,6 +90,28 @@ async def test_the_data_of_an_ephemeral_survivor_is_in_its_pod(model: ModelApi) 
         message = cluster.condition("Ready")["message"]
         assert "before you delete its pod" in message
         assert "--force-new-cluster" not in message
+
+
+@pytest.mark.parametrize("size", [1, 3])
+async def test_nothing_is_founded_in_the_place_of_a_cluster_of_which_nothing_is_left(
+    model: ModelApi, size: int
+) -> None:
+    async with operated(model) as cluster:
+        cluster.apply(size=size, version="3.6.14")
+        await cluster.settled()
+        await wrote(cluster)
+        for name in cluster.pods:
+            lose(cluster, name)
+        await cluster.until(lambda: not model.all(POD) and not cluster.claims)
+        model.put(CLUSTERS, KEY.name, status={})
+        await cluster.until(lambda: cluster.condition("Ready").get("reason") == "DataLost")
+        assert "Restore the PVCs" in cluster.condition("Ready")["message"]
+        await asyncio.sleep(60)
+        assert (cluster.pods, cluster.claims, cluster.status["phase"]) == ([], [], "Failed")
+        assert len(cluster.world.members.led) == 1
+        cluster.delete()
+        cluster.apply(size=size, version="3.6.14")
+        await cluster.settled()
 
 
 async def test_a_deleted_cluster_recovers_from_a_retained_volume(model: ModelApi) -> None:
