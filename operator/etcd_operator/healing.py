@@ -173,11 +173,13 @@ def clean_up(cluster: Cluster) -> Decision | None:
     """Etcd has confirmed that a member is removed: delete its pod, then keep or delete its data (law 6).
 
     The data of a learner that never voted is a copy, so it is always deleted. Data that an earlier scale-in
-    retained is marked and is never deleted here, whatever the spec is now.
+    retained is marked and is never deleted here, whatever the spec is now. A seat that is prepared for an
+    addition is kept while a more urgent change interrupts it.
     """
     if not cluster.known:
         return None
-    gone = [each for each in cluster.places.values() if each.member is None and each.name != cluster.adding]
+    kept = (cluster.adding, cluster.prepared)
+    gone = [each for each in cluster.places.values() if each.member is None and each.name not in kept]
     if pods := tuple(each.name for each in gone if each.pod and not each.pod.deleting):
         message = f"Deleting the pods of {listed(pods)}, which etcd does not list as members."
         return Decision(DeletePods(pods), "RemovedMember", message)

@@ -131,6 +131,7 @@ class Claim(msgspec.Struct, frozen=True):
         interrupts: Whether clients can notice it. At one and two voters the claim is the announcement of the
             interruption: `status` shows it as a condition, and `members` records an Event.
         since: When the claim was recorded.
+        prepared: The seat that was prepared for an ADD which this more urgent change interrupts. "": none.
     """
 
     action: Action
@@ -139,6 +140,7 @@ class Claim(msgspec.Struct, frozen=True):
     version: str = ""
     interrupts: bool = False
     since: datetime | None = None
+    prepared: str = ""
 
 
 class Founding(msgspec.Struct, frozen=True):

@@ -70,6 +70,7 @@ def with_record(status: EtcdClusterStatus, record: Record) -> EtcdClusterStatus:
                 version=record.claim.version,
                 interrupts=record.claim.interrupts,
                 since=record.claim.since,
+                prepared=record.claim.prepared,
             )
             if record.claim
             else None,
@@ -116,6 +117,7 @@ def _claim(written: RecordedStep | None) -> Claim | None:
         version=written.version,
         interrupts=written.interrupts,
         since=written.since,
+        prepared=written.prepared,
     )
 
 

@@ -45,7 +45,7 @@ def remove_learner(cluster: Cluster) -> Decision | None:
     Etcd allows one learner by default, so a stale one would block every later addition.
     """
     for place in cluster.learners:
-        if not _wanted(cluster):
+        if not cluster.grows:
             return remove(cluster, place, "GivingUpMember", f"The spec no longer asks for {place.name}")
         if _crashes(cluster, place, CRASH_PATIENCE) and place.member and place.member.started:
             return remove(cluster, place, "GivingUpMember", f"{place.name} keeps crashing as a learner")
@@ -67,10 +67,6 @@ def restart_learner(cluster: Cluster) -> Decision | None:
     return None
 
 
-def _wanted(cluster: Cluster) -> bool:
-    return len(cluster.keepers) < cluster.desired.size
-
-
 def _crashes(cluster: Cluster, place: Place, patience: timedelta) -> bool:
     pod = place.pod
     if pod is None or pod.failure is not Failure.CRASH or pod.failing_since is None or not place.down:
@@ -83,7 +79,7 @@ def give_up_addition(cluster: Cluster) -> Decision | None:
 
     The pod and the volume are deleted after that, like those of every seat that etcd does not list.
     """
-    if not cluster.adding or not cluster.known or _wanted(cluster):
+    if not cluster.adding or not cluster.known or cluster.grows:
         return None
     if cluster.places[cluster.adding].member:
         return None
@@ -123,8 +119,11 @@ def remove_excess(cluster: Cluster) -> Decision | None:
 
 
 def claim_addition(cluster: Cluster) -> Decision | None:
-    """There are too few voters: claim a new name, or adopt the learner of an operator that was killed."""
-    if not cluster.known or not _wanted(cluster):
+    """There are too few voters: claim a new name, the seat that is prepared for it, or a learner.
+
+    A learner without a claim is that of an operator that was killed.
+    """
+    if not cluster.known or not cluster.grows:
         return None
     if cluster.learners:
         learner = cluster.learners[0]
@@ -137,7 +136,9 @@ def claim_addition(cluster: Cluster) -> Decision | None:
         return None
     if refused := _refused(cluster):
         return refused
-    (name,), counter = new_names(cluster.observation, cluster.record.incarnation, 1)
+    name, counter = cluster.prepared, cluster.record.next_member
+    if not name:
+        (name,), counter = new_names(cluster.observation, cluster.record.incarnation, 1)
     claim = Claim(Action.ADD, name, since=cluster.observation.now)
     message = f"Growing from {len(cluster.keepers)} to {cluster.desired.size} voters: adding {name}."
     return Decision(
@@ -165,7 +166,7 @@ def prepare_addition(cluster: Cluster) -> Decision | None:
     Until it is added, etcd exits in the pod and is restarted by the kubelet.
     """
     name = cluster.adding
-    if not name or not cluster.known or not _wanted(cluster):
+    if not name or not cluster.known or not cluster.grows:
         return None
     place = cluster.places[name]
     if place.member is not None:

@@ -124,6 +124,7 @@ class Cluster:
         learners: The seats in the member list that do not vote.
         count: The number of all voters, including those that a user has added.
         adding: The name of the seat that a claim adds. "": none.
+        waiting: The name of the seat whose addition a more urgent claim interrupts. "": none.
     """
 
     def __init__(self, observation: Observation) -> None:
@@ -132,6 +133,7 @@ class Cluster:
         self.desired = observation.desired
         claim = self.record.claim
         self.adding = claim.name if claim and claim.action is Action.ADD else ""
+        self.waiting = claim.prepared if claim else ""
         self.known = (
             observation.members is not None
             and observation.members_cluster_id == self.record.cluster_id
@@ -162,7 +164,8 @@ class Cluster:
             if each.name in seats or self._own(each, listed=each.name in listed_names)
         }
         pods = {each.name: each for each in observation.pods if each.owner == observation.uid}
-        ours = {*seats, *(name for name, each in volumes.items() if not each.removed), self.adding} - {""}
+        claimed = {self.adding, self.waiting} - {""}
+        ours = {*seats, *(name for name, each in volumes.items() if not each.removed), *claimed}
         members = {each.name: each for each in in_list if each.name in ours or self._named(each.name)}
         endpoints = {each.name: each for each in observation.endpoints}
         return {
@@ -174,7 +177,7 @@ class Cluster:
                 members.get(name),
                 endpoints.get(name) or EndpointState(name=name),
             )
-            for name in sorted({*seats, *volumes, *pods, *members, self.adding} - {""})
+            for name in sorted({*seats, *volumes, *pods, *members, *claimed})
         }
 
     def _may_vote(self, place: Place) -> bool:
@@ -275,6 +278,25 @@ class Cluster:
         """The voters that are not doomed."""
         return tuple(each for each in self.voters if not self.doomed(each))
 
+    @property
+    def grows(self) -> bool:
+        """Whether there are fewer voters than the spec asks for, without those that are doomed."""
+        return len(self.keepers) < self.desired.size
+
+    @cached_property
+    def prepared(self) -> str:
+        """The name of a seat that is prepared for an addition, and that etcd does not list yet. "": none.
+
+        Its volume has no member's data: it is not used for a second member.
+        """
+        name = self.adding or self.waiting
+        place = self.places.get(name)
+        if place is None or place.member is not None or not self.grows:
+            return ""
+        volume = place.volume
+        used = volume is not None and (volume.started or volume.removed or volume.deleting or volume.lost)
+        return "" if used else name
+
     @cached_property
     def peers(self) -> tuple[str, ...]:
         """The names of all members in the list. "" stands for peer URLs not under the headless Service."""
@@ -349,7 +371,8 @@ class Cluster:
     ) -> Decision:
         """Returns the step if its claim is recorded, otherwise the step that records the claim (law 9)."""
         interrupts = self.count <= 2 and action is not Action.ADD
-        wanted = Claim(action, name, member_id, version, interrupts)
+        prepared = self.prepared if self.prepared != name else ""
+        wanted = Claim(action, name, member_id, version, interrupts, prepared=prepared)
         current = self.record.claim
         if current and replace(current, since=None) == wanted:
             return Decision(step, reason, message)

@@ -655,6 +655,14 @@ class RecordedStep(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         str,
         field("The version that the member restarts with.", title="Version of the step", descriptors=_SHOWN),
     ] = ""
+    prepared: Annotated[
+        str,
+        field(
+            "The name of another member whose addition continues after the step.",
+            title="Prepared member",
+            descriptors=_SHOWN,
+        ),
+    ] = ""
     interrupts: Annotated[
         bool,
         field(

@@ -51,6 +51,7 @@ class Member(NamedTuple):
     shaped: bool = True  # the pod has the shape of the spec
     role: int = OUT
     seat: int = UNSEATED
+    prepared: bool = False  # the claim of another member interrupts its addition
     leads: bool = False
     claim: m.Action | None = None
     old: bool = False  # of an incarnation before the recorded one
@@ -143,6 +144,7 @@ def observe(world: World) -> m.Observation:
         listed_names.add("")
     volumes, pods, members, endpoints, recorded_seats = [], [], [], [], []
     claim = None
+    waiting = next((names[i] for i, each in enumerate(world.members) if each.prepared), "")
     leader = next((i + 1 for i, each in enumerate(world.members) if each.leads), 0)
     answering = seen(world)
     for index, each in enumerate(world.members):
@@ -178,7 +180,9 @@ def observe(world: World) -> m.Observation:
             version = VERSIONS[world.target] if each.claim is m.Action.RESTART else ""
             with_id = each.claim is m.Action.REMOVE or world.promoting
             member_id = index + 1 if with_id else 0
-            claim = m.Claim(each.claim, name, member_id, _hop(world, version), world.announced, LONG_AGO)
+            claim = m.Claim(
+                each.claim, name, member_id, _hop(world, version), world.announced, LONG_AGO, waiting
+            )
     if answering and world.stranger != OUT:
         members.append(m.MemberState(99, "", world.stranger != VOTER, started=False))
     founding = None
@@ -299,6 +303,7 @@ def settle(world: World) -> World:
             and each.role == OUT
             and each.seat == UNSEATED
             and each.claim is None
+            and not each.prepared
             and (each.volume == NONE or each.old)
         )
     ]
@@ -431,7 +436,7 @@ def strikes(world: World) -> Iterator[World]:
             yield settle(change(spent, index, **after._asdict()))
     if world.founded or world.phase:
         # The status is lost, and the operator must find out by the volumes.
-        lost = change_all(spent, lambda each: True, seat=UNSEATED, claim=None)
+        lost = change_all(spent, lambda each: True, seat=UNSEATED, prepared=False, claim=None)
         yield settle(lost._replace(founded=False, phase=None, announced=False, promoting=False))
     if world.founded:
         yield settle(spent._replace(blind=True))
@@ -493,7 +498,7 @@ def carry_out(world: World, observation: m.Observation, step: m.Step) -> World:
     index = {name_of(i): i for i in range(len(world.members))}
     match step:
         case m.Announce(record):
-            world = change_all(world, lambda each: True, claim=None)._replace(
+            world = change_all(world, lambda each: True, prepared=False, claim=None)._replace(
                 announced=False, promoting=False
             )
             if record.claim:
@@ -503,6 +508,8 @@ def carry_out(world: World, observation: m.Observation, step: m.Step) -> World:
                     world = world._replace(members=(*world.members, Member(version=0)))
                     index[name] = len(world.members) - 1
                 world = change(world, index[name], claim=record.claim.action)
+                if record.claim.prepared:
+                    world = change(world, index[record.claim.prepared], prepared=True)
                 promoting = record.claim.action is m.Action.ADD and record.claim.member_id != 0
                 world = world._replace(announced=record.claim.interrupts, promoting=promoting)
         case m.RecordSeats(record):
@@ -684,7 +691,11 @@ def explore(
                 seen_worlds.add(each)
                 queue.append(each)
     endings = _check_healing(decided, after_step, ending)
-    kinds = {each._replace(leads=False, claim=None) for world in seen_worlds for each in world.members}
+    kinds = {
+        each._replace(leads=False, prepared=False, claim=None)
+        for world in seen_worlds
+        for each in world.members
+    }
     return Count(len(seen_worlds), transitions, len(kinds), endings)
 
 

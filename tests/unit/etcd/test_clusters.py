@@ -61,6 +61,29 @@ async def test_a_cluster_heals(model: ModelApi, what: str) -> None:
         assert log.figures.failed_writes == 0 or what == "all pods"
 
 
+@pytest.mark.parametrize("seconds", [0.2, 2.0, 4.0, 6.0])
+async def test_a_volume_that_is_deleted_before_its_pod_is_replaced_once(
+    model: ModelApi, seconds: float
+) -> None:
+    async with operated(model) as cluster:
+        cluster.apply(size=3, version="3.6.14")
+        await cluster.settled()
+        begun = len(cluster.client.calls)
+        victim = ObjectKey("default", cluster.pods[0])
+        model.remove(CLAIM, victim)
+        await asyncio.sleep(seconds)
+        model.remove(POD, victim)
+        await cluster.until(lambda: not cluster.ready)
+        await cluster.settled()
+        claims = {
+            call.key.name
+            for call in cluster.client.calls[begun:]
+            if call.resource == str(CLAIM) and call.key.name not in cluster.claims
+        }
+        assert claims <= {victim.name}
+        assert cluster.world.lost() == []
+
+
 async def test_a_cluster_is_resized_and_keeps_the_volumes_of_removed_members(model: ModelApi) -> None:
     async with operated(model) as cluster:
         cluster.apply(size=3, version="3.5.33")

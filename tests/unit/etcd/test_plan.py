@@ -244,6 +244,36 @@ def test_a_terminating_volume_is_replaced_before_its_data_is_gone():
     assert not any(each.terminating for each in world.members)
 
 
+@pytest.mark.parametrize("begun", range(1, 5))
+def test_a_replacement_that_has_begun_goes_on_after_the_member_that_it_replaces_is_lost(begun):
+    """A PVC is deleted, and its pod some time later: the second member that was prepared is not wasted."""
+    world = broken(cluster(3), terminating=True)
+    for _ in range(begun):
+        observation = observe(world)
+        after = carry_out(world, observation, decide(observation).step)
+        world = after if after != world else next(progress(world), world)
+    [doomed] = [i for i, each in enumerate(world.members) if each.terminating]
+    steps, world = follow(change(world, doomed, pod=ENDING))
+    created = kinds(steps, "CreateVolumes")
+    assert len(created) == (1 if begun < 2 else 0)
+    assert kinds(steps, "DeleteVolumes") == []
+    order = ["RemoveMember", "AddLearner", "Promote", "Serve"]
+    assert kinds(steps, *order) == order
+    assert [each.role for each in world.members] == [VOTER] * 3
+
+
+def test_a_prepared_seat_that_the_spec_no_longer_asks_for_is_deleted():
+    world = broken(cluster(3), terminating=True)
+    for _ in range(4):
+        observation = observe(world)
+        after = carry_out(world, observation, decide(observation).step)
+        world = after if after != world else next(progress(world), world)
+    [doomed] = [i for i, each in enumerate(world.members) if each.terminating]
+    steps, world = follow(change(world, doomed, pod=ENDING)._replace(size=2))
+    assert "AddLearner" not in kinds(steps)
+    assert [each.role for each in world.members] == [VOTER] * 2
+
+
 def test_a_majority_lost_with_its_volumes_is_blocked_and_names_the_survivors():
     world = cluster(3)
     for index in (0, 1):

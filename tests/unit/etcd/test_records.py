@@ -21,7 +21,7 @@ RECORDS = (
         cluster_id=2**64 - 1,
         founded=True,
         seats=(Seat("a-1", 2**63, "uid"),),
-        claim=Claim(Action.REMOVE, "a-1", 255, "3.6.14", interrupts=True, since=NOW),
+        claim=Claim(Action.REMOVE, "a-1", 255, "3.6.14", interrupts=True, since=NOW, prepared="a-2"),
         version="3.7.1",
     ),
 )
