@@ -19,7 +19,7 @@ from etcd_operator.plan import decide
 from etcd_operator.records import UnreadableRecord, record_of
 from etcd_operator.services import client_service, disruption_budget, headless_service
 from etcd_operator.settings import EtcdSettings
-from etcd_operator.status import failed_status, report
+from etcd_operator.status import failed_status, notices, report
 from etcd_operator.surroundings import changed_authorities, obstacles, unprovisioned
 from etcd_operator.types import ETCD_CLUSTER, LABEL, EtcdCluster, EtcdClusterStatus
 from etcd_operator.upkeep import keep_up
@@ -28,6 +28,7 @@ from etcd_operator.views import ENDPOINT_SLICE, POD, POD_DISRUPTION_BUDGET, Stor
 from pilothouse import (
     PERSISTENT_VOLUME_CLAIM,
     SERVICE,
+    EventType,
     ObjectKey,
     Play,
     Playbook,
@@ -129,6 +130,10 @@ class EtcdClusterPlay(Play[EtcdCluster, EtcdClusterStatus]):
             ),
             warnings=changed_authorities(sight),
         )
+        for notice in notices(self.status, found):
+            self.event(
+                EventType.WARNING if notice.begins else EventType.NORMAL, notice.reason, notice.message
+            )
         self.status = found.status
         for each in found.conditions:
             self.condition(each.type, each.status, each.reason, each.message)

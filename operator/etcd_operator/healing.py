@@ -308,6 +308,9 @@ def without_members(cluster: Cluster) -> Decision | None:
     if blind or len(left) >= needed or _may_have_quorum(cluster, lost, left):
         message = f"Waiting for a quorum: {needed} of {cluster.count} members must serve. {blind}"
         return Decision(Wait(5.0 if blind else 1.0), "NoQuorum", message.rstrip())
+    if useless := _crashing_without_a_vote(cluster):
+        message = f"There is no quorum, so {listed(useless)} cannot join. Deleting the pods, which crash."
+        return Decision(DeletePods(useless), "QuorumLost", message)
     survivors = [f"{each.name} (revision {each.endpoint.revision or 'unknown'})" for each in left]
     advice = _FROM_SNAPSHOT
     if survivors:
@@ -318,6 +321,22 @@ def without_members(cluster: Cluster) -> Decision | None:
         f"them. Restore the lost volumes, or {advice}. {RECOVERY} has the commands."
     )
     return Decision(Blocked(), "QuorumLost", message)
+
+
+def _crashing_without_a_vote(cluster: Cluster) -> tuple[str, ...]:
+    """Returns the pods of learners and of removed members that crash, which only a quorum could change.
+
+    Only their pods are deleted. If etcd still lists one after the recovery, its pod is created again.
+    """
+    return tuple(
+        each.name
+        for each in cluster.places.values()
+        if each not in cluster.voters
+        and each.pod
+        and not each.pod.deleting
+        and each.pod.failure is Failure.CRASH
+        and each.down
+    )
 
 
 def _may_have_quorum(cluster: Cluster, lost: list[Place], left: list[Place]) -> bool:

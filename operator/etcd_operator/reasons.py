@@ -117,4 +117,24 @@ _ENGINE = {
     "UnexpectedError": "The operator has a bug. Its log has the details. The operator retries with back-off.",
 }
 
+ALARMS = frozenset(
+    {
+        # The operator is blocked until a user acts.
+        "DataLost",
+        "ForeignObjects",
+        "OtherCluster",
+        "OtherScheme",
+        "OtherVersion",
+        "QuorumLost",
+        "VolumesMissing",
+        "VolumesOfDifferentClusters",
+        # The operator cannot see or change the members.
+        "MembersHidden",
+        "NoStorageClass",
+        "PermissionDenied",
+        "SecretUnusable",
+    }
+)
+"""The reasons of the condition Degraded that need a user. Events show when one begins, and when it ends."""
+
 REASONS = {**PLAN, **PROBLEMS, **_FAILURES, **_ENGINE}

@@ -12,6 +12,7 @@ from etcd_operator.blueprint import APP
 from etcd_operator.etcd import CLIENT_PORT
 from etcd_operator.failures import INVALID_SPEC, invalid_spec
 from etcd_operator.model import Blocked, Decision, Observation, Problem, Settled, Signal, Wait
+from etcd_operator.reasons import ALARMS
 from etcd_operator.seats import Cluster, listed, quorum
 from etcd_operator.types import LABEL, EtcdClusterStatus, MembersStatus
 from etcd_operator.validation import Verdict
@@ -83,6 +84,41 @@ def report(
     return Report(
         replace(fields, last_valid_spec=verdict.last_valid_spec), conditions, ready, reason, message
     )
+
+
+class Notice(NamedTuple):
+    """An Event about an alarm.
+
+    Attributes:
+        begins: Whether the alarm begins. Otherwise it ends.
+        reason: The reason of the Event.
+        message: Its note.
+    """
+
+    begins: bool
+    reason: str
+    message: str
+
+
+def notices(status: EtcdClusterStatus, found: Report) -> Iterator[Notice]:
+    """Yields what a pager needs: once when an alarm begins, and once when it ends.
+
+    The alarm is the reason of `Degraded`, if that is one of `ALARMS`. So the stored status shows which Events
+    an earlier process has recorded.
+
+    Args:
+        status: The stored status.
+        found: What is going to replace it.
+    """
+    shown = {each.type: each.reason for each in status.conditions if each.status == "True"}
+    degraded = next(each for each in found.conditions if each.type == "Degraded")
+    before, now = shown.get("Degraded", ""), degraded.reason if degraded.status else ""
+    if before == now:
+        return
+    if before in ALARMS:
+        yield Notice(False, "AlarmEnded", f"{before} is no longer reported. {found.message}")
+    if now in ALARMS:
+        yield Notice(True, now, degraded.message)
 
 
 def failed_status(status: EtcdClusterStatus, failure: TaskFailed) -> EtcdClusterStatus:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from etcd_operator import members, metrics
+from etcd_operator.clusters import etcd_watch
 from etcd_operator.etcd import Etcd
 from etcd_operator.old_logs import renew_logs
 from etcd_operator.settings import EtcdSettings
@@ -20,6 +21,7 @@ from tests.etcd.model import node
 from tests.etcd.model.volumes import STORAGE_CLASS
 from tests.unit.etcd.operated import CLUSTERS, KEY, operated
 from tests.unit.kube.authority import Authority
+from tests.unit.operators import operating
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
 
@@ -275,6 +277,40 @@ async def test_a_lost_majority_stops_an_upgrade(model: ModelApi) -> None:
         upgrading = cluster.condition("Upgrading")
         assert (upgrading["status"], upgrading["reason"]) == ("False", "QuorumLost")
         assert (cluster.pods, cluster.claims) == ([survivor], [survivor])
+
+
+async def test_an_alarm_is_an_event_once_when_it_begins_and_once_when_it_ends(model: ModelApi) -> None:
+    def events(reason: str) -> list[tuple[str, str]]:
+        return [(each["type"], each["note"]) for each in model.all(EVENT) if each["reason"] == reason]
+
+    async with operated(model) as cluster:
+        cluster.apply(size=3, version="3.6.14")
+        await cluster.settled()
+        for name in cluster.pods[1:]:
+            model.remove(POD, ObjectKey("default", name))
+            model.remove(CLAIM, ObjectKey("default", name))
+        await cluster.until(lambda: cluster.condition("Ready")["reason"] == "QuorumLost", 180)
+        await asyncio.sleep(600)
+        [(kind, note)] = events("QuorumLost")
+        assert (kind, note) == ("Warning", cluster.condition("Degraded")["message"])
+        assert events("AlarmEnded") == []
+        cluster.apply(paused=True)
+        await asyncio.sleep(60)
+        [(kind, note)] = events("AlarmEnded")
+        assert (kind, note.partition(".")[0]) == ("Normal", "QuorumLost is no longer reported")
+
+
+async def test_an_alarm_is_no_second_event_after_a_restart_of_the_operator(model: ModelApi) -> None:
+    labels = {"app": "etcd", "etcd_cluster": "example"}
+    async with operated(model, operator=False) as cluster:
+        model.put(CLAIM, "example-old", metadata={"labels": labels}, spec={})
+        cluster.apply(size=3, version="3.6.14")
+        for _ in range(2):
+            watch = etcd_watch(cluster.world.connections(), EtcdSettings())
+            async with operating(model.another_client(), watch, name="pilothouse-etcd"):
+                await cluster.until(lambda: cluster.condition("Ready").get("reason") == "ForeignObjects")
+                await asyncio.sleep(60)
+        assert [each["reason"] for each in model.all(EVENT)] == ["ForeignObjects"]
 
 
 async def test_a_paused_cluster_is_left_alone(model: ModelApi) -> None:

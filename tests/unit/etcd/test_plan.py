@@ -17,11 +17,13 @@ from tests.unit.etcd.abstract import (
     ENDING,
     GONE,
     IMAGE,
+    LISTED,
     NEW,
     NONE,
     NOW,
     OTHER,
     REFUSED,
+    UP,
     VOTER,
     World,
     carry_out,
@@ -282,6 +284,25 @@ def test_a_majority_lost_with_its_volumes_is_blocked_and_names_the_survivors():
     assert (decision.step, decision.reason) == (m.Blocked(), "QuorumLost")
     assert "(revision 2)" in decision.message
     assert reasons(decision) >= {"VolumeLost", "MemberDown"}
+
+
+def test_the_pod_of_a_learner_does_not_crash_until_the_quorum_is_recovered():
+    """It cannot join, and its crashes would hide what is wrong. Nothing that has a vote is touched."""
+    world = cluster(3, size=4)
+    while not any(each.role == LISTED for each in world.members):
+        observation = observe(world)
+        after = carry_out(world, observation, decide(observation).step)
+        world = after if after != world else next(progress(world))
+    [learner] = [i for i, each in enumerate(world.members) if each.role == LISTED]
+    world = change(world, learner, pod=CRASH)
+    lost = [i for i, each in enumerate(world.members) if each.role == VOTER][:2]
+    for index in lost:
+        world = change(world, index, pod=GONE, volume=NONE, seat=OTHER)
+    steps, after = follow(world)
+    assert kinds(steps) == ["DeletePods"]
+    assert decide(observe(after)).reason == "QuorumLost"
+    assert sorted(each.pod for each in after.members) == sorted([GONE, GONE, GONE, UP])
+    assert sum(each.volume == EMPTY for each in after.members) == 1
 
 
 def test_a_lost_majority_is_reported_although_the_survivor_does_not_answer_yet():
