@@ -202,7 +202,8 @@ def redacted(text: str) -> str:
         text = _URL_PASSWORD.sub(f"{HIDDEN}@", text)
     if "asic " in text or "ASIC " in text:
         text = without_basic(text, HIDDEN)
-    text = _without(text, _everywhere_forms)
+    if _everywhere_forms:
+        text = _without(text, _everywhere_forms)
     current = secrets = _scope.get()
     while secrets is not None:
         if forms := secrets.forms():
@@ -288,10 +289,14 @@ def _quoted(text: str) -> Iterator[str]:
 
 
 def _without(text: str, forms: Iterable[Form]) -> str:
-    may_be_encoded = MARKS.search(text) is not None
+    may_be_encoded: bool | None = None
     for form, pieces in forms:
         if form in text:
             text = text.replace(form, HIDDEN) if len(form) >= _WORD_LENGTH else _word(form).sub(HIDDEN, text)
+        if not pieces:
+            continue
+        if may_be_encoded is None:
+            may_be_encoded = MARKS.search(text) is not None
         if may_be_encoded:
             for part, piece in pieces:
                 # Patterns are slow to compile and to search. Few texts contain the anchor.
