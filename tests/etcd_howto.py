@@ -16,21 +16,25 @@ _FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
 
 
 @cache
-def _blocks(page: str) -> list[tuple[str, str]]:
-    found = _FENCE.findall((FOLDER / page).read_text())
-    return [(language, dedent(text)) for _, language, text in found]
+def _blocks(page: str, section: str) -> list[tuple[str, str]]:
+    text = (FOLDER / page).read_text()
+    if section:
+        _, found, text = text.partition(f"\n## {section}\n")
+        assert found, f"{page} has no section {section}"
+        text = text.partition("\n## ")[0]
+    return [(language, dedent(block)) for _, language, block in _FENCE.findall(text)]
 
 
-def manifests(page: str) -> list[dict[str, Any]]:
-    """Returns the manifests of a page in their order."""
-    texts = [text for language, text in _blocks(page) if language == "yaml"]
+def manifests(page: str, section: str = "") -> list[dict[str, Any]]:
+    """Returns the manifests of a page, or of a section of it, in their order."""
+    texts = [text for language, text in _blocks(page, section) if language == "yaml"]
     return [document for text in texts for document in yaml.safe_load_all(text)]
 
 
-def commands(page: str) -> list[str]:
-    """Returns the command lines of a page. In a block with a prompt, these are the lines after it."""
+def commands(page: str, section: str = "") -> list[str]:
+    """Returns the command lines of a page, or of a section. In a block with a prompt, they are after it."""
     lines: list[str] = []
-    for language, text in _blocks(page):
+    for language, text in _blocks(page, section):
         if language:
             continue
         prompt = any(line.startswith("$ ") for line in text.splitlines())
@@ -40,3 +44,8 @@ def commands(page: str) -> list[str]:
             if line.startswith("$ ") or not prompt
         ]
     return [line for line in lines if line]
+
+
+def loops(page: str, section: str = "") -> list[str]:
+    """Returns the blocks of a page, or of a section, that are loops of the shell."""
+    return [text for language, text in _blocks(page, section) if not language and text.startswith("for ")]

@@ -446,8 +446,8 @@ class MemberClient:
         elif connection.answered:
             reason = "the connection was lost"
         elif self._context:
-            # With TLS 1.3, a server refuses a client certificate after the client's handshake.
             reason = f"it closed the new connection; {_UNTRUSTED}"
+            return TlsFailed(f"{self._name} cannot be reached: {reason}", maybe_executed=call.sent)
         else:
             reason = "it closed the new connection; it may require TLS"
         return Unreachable(f"{self._name} cannot be reached: {reason}", maybe_executed=call.sent)

@@ -169,5 +169,6 @@ def blindness(answers: Iterable[Answer]) -> str:
         if isinstance(answer.error, PermissionDenied):
             return f"The operator may not see the members. {AUTH}"
         if isinstance(answer.error, TlsFailed | CredentialsError):
-            return f"{str(answer.error)[:1].upper()}{str(answer.error)[1:]}."
+            error = str(answer.error)
+            return f"{error[:1].upper()}{error[1:]}. Check the Secrets in spec.TLS.static."
     return ""

@@ -72,10 +72,13 @@ class Unreachable(EtcdError):
 
 
 class TlsFailed(Unreachable):
-    """The TLS handshake failed. Nothing was sent."""
+    """The TLS handshake failed, or the member closed the new TLS connection right after it.
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, maybe_executed=False)
+    With TLS 1.3, a member refuses the operator's certificate only after the operator's side of the handshake.
+    """
+
+    def __init__(self, message: str, *, maybe_executed: bool = False) -> None:
+        super().__init__(message, maybe_executed=maybe_executed)
 
 
 class DeadlineExceeded(EtcdError):

@@ -273,9 +273,8 @@ def _scaling(cluster: Cluster) -> Aspect:
 
 def _upgrading(cluster: Cluster, decision: Decision) -> Aspect:
     target = cluster.desired.version
-    running = {each.started_version for each in cluster.voters} | {
-        each.pod.version for each in cluster.voters if each.pod
-    }
+    started = {each.started_version for each in cluster.voters} - {""}  # A lost volume has no version.
+    running = started | {each.pod.version for each in cluster.voters if each.pod}
     if not cluster.record.founded or cluster.refusal or running <= {target}:
         return Aspect("Upgrading", False, "VersionReached", f"All members run {target}")
     if isinstance(decision.step, Blocked) or cluster.desired.paused:

@@ -24,7 +24,7 @@ from etcd_operator.etcd import Endpoint
 from release import install, packages, publish
 from release.packages import Package, find
 from tests.etcd.history import LATE_LIMIT
-from tests.etcd.proof import Access, WriterProcess, prove, writing
+from tests.etcd.proof import STALL, Access, WriterProcess, prove, writing
 
 NAMESPACE = "pilothouse-etcd-test"
 #: The manifest that every user of etcd operators knows.
@@ -62,6 +62,39 @@ class Etcd:
         items: list[dict[str, Any]] = self.kubectl.read(*words)["items"]
         return items
 
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Kills the operator at this instant. It is away while the block runs, and is back after it."""
+        for process in self._processes():
+            os.kill(process, signal.SIGSTOP)
+        deployment = ("deployment", self.package.name, "-n", packages.NAMESPACE)
+        replicas = self.kubectl.read(*deployment)["spec"]["replicas"]
+        self.kubectl("scale", *deployment, "--replicas=0")
+        try:
+            # kubectl waits until the kubelet has killed the processes.
+            selector = ("-l", self.package.selector, "-n", packages.NAMESPACE)
+            self.kubectl("delete", "pods", *selector, "--grace-period=1", timeout=60)
+            wait_until(lambda: not self.pods(), 30, lambda: "The operator still has pods.")
+            yield
+            assert not self.pods(), "the operator was not away all the time"
+        finally:
+            self.kubectl("scale", *deployment, f"--replicas={replicas}")
+            self.kubectl("rollout", "status", *deployment, "--timeout=90s", timeout=100)
+
+    def _processes(self) -> list[int]:
+        """Returns the IDs of the operator's processes. The host sees the processes of the node."""
+        pods = [f"pod{each['metadata']['uid']}" for each in self.pods()]
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                group = (process / "cgroup").read_text()
+            except OSError:  # It has ended.
+                continue
+            if any(pod in group for pod in pods):
+                found.append(int(process.name))
+        assert found, "the operator runs"
+        return found
+
 
 @contextmanager
 def installed() -> Iterator[Etcd]:
@@ -93,9 +126,17 @@ def installed() -> Iterator[Etcd]:
 
 @dataclass(frozen=True)
 class EtcdClusterOnNode:
-    """The EtcdCluster of the seed's manifest."""
+    """An EtcdCluster, by default that of the seed's manifest.
+
+    Attributes:
+        etcd: The installed operator.
+        name: The name of the EtcdCluster.
+        tls: A folder with the files of `tests.etcd.__main__.TLS_FILES`. None: clients use plain text.
+    """
 
     etcd: Etcd
+    name: str = NAME
+    tls: Path | None = None
 
     # Objects.
 
@@ -109,17 +150,21 @@ class EtcdClusterOnNode:
 
     def listed(self, kind: str) -> dict[str, dict[str, Any]]:
         """Returns the objects of a kind that belong to the cluster, by name."""
-        found = self.etcd.kubectl.read(kind, "-n", NAMESPACE, "-l", f"etcd_cluster={NAME}")["items"]
+        found = self.etcd.kubectl.read(kind, "-n", NAMESPACE, "-l", f"etcd_cluster={self.name}")["items"]
         return {each["metadata"]["name"]: each for each in found}
 
     def pods(self) -> dict[str, dict[str, Any]]:
         """Returns the pods of the members by name."""
         return self.listed("pods")
 
+    def uids(self) -> set[str]:
+        """Returns the UIDs of the pods of the members."""
+        return {each["metadata"]["uid"] for each in self.pods().values()}
+
     @property
     def resource(self) -> dict[str, Any]:
         """The EtcdCluster, or an empty object if it does not exist."""
-        text = self.kubectl("get", "etcdcluster", NAME, "--ignore-not-found", "-o", "json")
+        text = self.kubectl("get", "etcdcluster", self.name, "--ignore-not-found", "-o", "json")
         found: dict[str, Any] = json.loads(text) if text.strip() else {}
         return found
 
@@ -136,7 +181,28 @@ class EtcdClusterOnNode:
 
     def endpoints(self) -> Mapping[str, Endpoint]:
         """Returns where each member serves clients."""
-        return {name: Endpoint(pod["status"]["podIP"], "") for name, pod in self.pods().items()}
+        return {
+            name: Endpoint(pod["status"]["podIP"], f"{name}.{self.name}.{NAMESPACE}.svc")
+            for name, pod in self.pods().items()
+        }
+
+    def reason(self, type_: str) -> str:
+        """Returns the reason of a condition. Empty: there is no condition of this type."""
+        return str(self.condition(type_).get("reason", ""))
+
+    def etcdctl(self, pod: str, *words: str) -> str:
+        """Runs etcdctl in the pod of a member of a cluster without TLS for clients, as a user does."""
+        return self.etcd.kubectl("exec", pod, "-n", NAMESPACE, "--", "etcdctl", *words)
+
+    def members(self, pod: str, *words: str) -> dict[str, dict[str, Any]]:
+        """Returns etcd's members by their IDs in hexadecimal, as a member lists them.
+
+        Args:
+            pod: The pod of the member that is asked.
+            words: More options of etcdctl.
+        """
+        found = json.loads(self.etcdctl(pod, "member", "list", "--write-out=json", *words))["members"]
+        return {f"{each['ID']:x}": each for each in found}
 
     # Changes.
 
@@ -144,10 +210,20 @@ class EtcdClusterOnNode:
         """Creates the EtcdCluster from the seed's manifest."""
         self.kubectl("create", "-f", str(SEED))
 
+    def create_with(self, **spec: object) -> None:
+        """Creates the EtcdCluster with a spec. The default size is that of the seed's manifest."""
+        manifest = {
+            "apiVersion": "etcd.database.coreos.com/v1beta2",
+            "kind": "EtcdCluster",
+            "metadata": {"name": self.name},
+            "spec": {"size": SIZE, **spec},
+        }
+        self.kubectl("create", "-f", "-", stdin=json.dumps(manifest))
+
     def change(self, **spec: object) -> None:
         """Changes fields of the spec."""
         patch = json.dumps({"spec": spec})
-        self.kubectl("patch", "etcdcluster", NAME, "--type=merge", "-p", patch)
+        self.kubectl("patch", "etcdcluster", self.name, "--type=merge", "-p", patch)
 
     def delete(self, kind: str, *names: str) -> None:
         """Deletes objects at the same time, without waiting until they no longer exist."""
@@ -155,7 +231,7 @@ class EtcdClusterOnNode:
 
     def delete_cluster(self) -> None:
         """Deletes the EtcdCluster, and waits until its pods no longer exist. The volumes stay."""
-        self.kubectl("delete", "etcdcluster", NAME, "--ignore-not-found", timeout=90)
+        self.kubectl("delete", "etcdcluster", self.name, "--ignore-not-found", timeout=90)
         self.until(lambda: not self.pods(), "the pods are deleted with the EtcdCluster")
 
     def restore(self) -> None:
@@ -173,7 +249,7 @@ class EtcdClusterOnNode:
     def wipe(self) -> None:
         """Deletes the EtcdCluster with all its volumes."""
         self.delete_cluster()
-        self.kubectl("delete", "pvc", "-l", f"etcd_cluster={NAME}", timeout=90)
+        self.kubectl("delete", "pvc", "-l", f"etcd_cluster={self.name}", timeout=90)
 
     def evict(self, pod: str) -> None:
         """Evicts a pod, as `kubectl drain` does: it retries while the PodDisruptionBudget forbids that."""
@@ -211,19 +287,53 @@ class EtcdClusterOnNode:
 
     def wipe_data(self, pod: str) -> None:
         """Deletes all files in the volume of a member. etcd keeps those that are open."""
+        shutil.rmtree(self._data(pod))
+
+    def corrupt_data(self, pod: str) -> None:
+        """Overwrites the write-ahead log in the volume of a member. etcd notices that when it next starts."""
+        for file in (self._data(pod) / "member" / "wal").glob("*.wal"):
+            with file.open("r+b") as log:
+                log.write(b"\xff" * 4096)
+
+    def _data(self, pod: str) -> Path:
         volume = self.read("pvc", pod)["spec"]["volumeName"]
         source = self.etcd.kubectl.read("pv", volume)["spec"]
         path = PurePosixPath((source.get("hostPath") or source["local"])["path"])
         folder = self.etcd.node.nodes[0].folder / path.relative_to(HOME)
         assert volume in folder.name, folder  # The name of one volume, and not a folder above it.
         assert (folder / "data" / "member").is_dir(), folder
-        shutil.rmtree(folder / "data")
+        return folder / "data"
 
     # Waits.
 
     def until(self, condition: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
         """Waits for a condition. A failure shows the state of the cluster."""
         wait_until(condition, seconds, lambda: f"Not reached: {what}.\n{self.explain()}")
+
+    def until_replaced(self, before: Mapping[str, dict[str, Any]], *names: str) -> None:
+        """Waits until there are other pods with the names of deleted ones.
+
+        Args:
+            before: The earlier pods by name.
+            names: The names of the pods that were deleted.
+        """
+        old = {before[name]["metadata"]["uid"] for name in names}
+
+        def replaced() -> bool:
+            pods = self.pods()
+            return pods.keys() >= {*names} and not old & {each["metadata"]["uid"] for each in pods.values()}
+
+        self.until(replaced, f"{', '.join(names)} are created again")
+
+    def until_reported(self, type_: str, reason: str, *words: str, seconds: float = PATIENCE) -> None:
+        """Waits until a condition has a reason, and a message that contains the given words."""
+
+        def reported() -> bool:
+            condition = self.condition(type_)
+            message = condition.get("message", "")
+            return condition.get("reason") == reason and all(each in message for each in words)
+
+        self.until(reported, f"{type_} has the reason {reason} and names {', '.join(words)}", seconds)
 
     def settle(
         self, size: int = SIZE, version: str = "", without: str = "", seconds: float = PATIENCE
@@ -256,17 +366,22 @@ class EtcdClusterOnNode:
     # The proof.
 
     @contextmanager
-    def under_load(self, folder: Path, *, planned: bool = False) -> Iterator[WriterProcess]:
+    def under_load(
+        self, folder: Path, *, planned: bool = False, stall: float = STALL
+    ) -> Iterator[WriterProcess]:
         """Runs the writer while the block runs, and then proves that no acknowledged write is lost.
 
         Args:
             folder: For the files of the writer.
             planned: Whether no write may fail, because a quorum serves all the time. While the writer itself
                 is late, a failed write is not the fault of the cluster.
+            stall: Seconds without an acknowledged write after which the writer gives up.
         """
         try:
-            address = self.read("service", f"{NAME}-client")["spec"]["clusterIP"]
-            with writing(Access.of(self.etcd.node), Endpoint(address, ""), folder) as writer:
+            service = f"{self.name}-client"
+            address = self.read("service", service)["spec"]["clusterIP"]
+            endpoint = Endpoint(address, f"{service}.{NAMESPACE}.svc")
+            with writing(Access.of(self.etcd.node, self.tls), endpoint, folder, stall=stall) as writer:
                 writer.wait_acknowledged()
                 yield writer
                 writer.wait_acknowledged()
@@ -278,9 +393,9 @@ class EtcdClusterOnNode:
 
     def explain(self) -> str:
         """Returns the objects, the Events, and the logs of the operator and the members."""
-        selector = f"etcd_cluster={NAME}"
+        selector = f"etcd_cluster={self.name}"
         views = [
-            ("get", "etcdcluster", NAME, "-n", NAMESPACE, "-o", "yaml"),
+            ("get", "etcdcluster", self.name, "-n", NAMESPACE, "-o", "yaml"),
             ("get", "pods,pvc,pdb,endpointslices", "-n", NAMESPACE, "-l", selector, "-o", "wide"),
             ("get", "events", "-n", NAMESPACE, "--sort-by=.lastTimestamp"),
             ("logs", f"deployment/{self.etcd.package.name}", "-n", packages.NAMESPACE, _TAIL),

@@ -65,7 +65,7 @@ def test_a_deleted_pod_returns_on_its_volume(cluster: EtcdClusterOnNode, tmp_pat
     pod = leader if leads else min(before.keys() - {leader})
     with cluster.under_load(tmp_path, planned=True):
         cluster.delete("pod", pod)
-        cluster.until(lambda: _replaced(cluster, before, pod), f"{pod} is created again")
+        cluster.until_replaced(before, pod)
         cluster.settle()
     assert cluster.pods().keys() == before.keys()
 
@@ -76,7 +76,7 @@ def test_a_killed_process_restarts(cluster: EtcdClusterOnNode, tmp_path: Path) -
         cluster.kill(pod)
         cluster.until(lambda: _restarts(cluster, pod) > _restart_count(before[pod]), f"{pod} restarts")
         cluster.settle()
-    assert _uids(cluster) == {each["metadata"]["uid"] for each in before.values()}
+    assert cluster.uids() == {each["metadata"]["uid"] for each in before.values()}
 
 
 def test_a_member_that_is_lost_with_its_volume_is_replaced(
@@ -112,7 +112,7 @@ def test_a_majority_restarts_on_its_volumes(cluster: EtcdClusterOnNode, tmp_path
     pods = sorted(before)[:2]
     with cluster.under_load(tmp_path):
         cluster.delete("pod", *pods)
-        cluster.until(lambda: all(_replaced(cluster, before, each) for each in pods), "both are created")
+        cluster.until_replaced(before, *pods)
         cluster.settle()
     assert cluster.pods().keys() == before.keys()
 
@@ -124,7 +124,7 @@ def test_all_pods_and_the_operator_are_deleted_together(cluster: EtcdClusterOnNo
         cluster.etcd.kubectl(
             "delete", "pod", operator["metadata"]["name"], "-n", packages.NAMESPACE, "--wait=false"
         )
-        cluster.until(lambda: all(_replaced(cluster, before, each) for each in before), "all are created")
+        cluster.until_replaced(before, *before)
         cluster.settle()
     assert cluster.pods().keys() == before.keys()
 
@@ -134,7 +134,7 @@ def test_all_pods_are_evicted_one_after_the_other(cluster: EtcdClusterOnNode, tm
     with cluster.under_load(tmp_path, planned=True):
         for pod in before:
             cluster.evict(pod)
-        cluster.until(lambda: all(_replaced(cluster, before, each) for each in before), "all are created")
+        cluster.until_replaced(before, *before)
         cluster.settle()
     assert cluster.pods().keys() == before.keys()
 
@@ -158,7 +158,7 @@ def test_one_edit_upgrades_through_every_minor(cluster: EtcdClusterOnNode, tmp_p
     with cluster.under_load(tmp_path, planned=True):
         cluster.change(version=newest, upgradePolicy="Automatic")
         cluster.settle(version=newest)
-    assert _uids(cluster) == {each["metadata"]["uid"] for each in before.values()}  # Patched in place.
+    assert cluster.uids() == {each["metadata"]["uid"] for each in before.values()}  # Patched in place.
 
 
 def test_a_mistyped_version_is_corrected(cluster: EtcdClusterOnNode, tmp_path: Path) -> None:
@@ -166,10 +166,72 @@ def test_a_mistyped_version_is_corrected(cluster: EtcdClusterOnNode, tmp_path: P
     mistyped = f"{version}9"
     with cluster.under_load(tmp_path, planned=True):
         cluster.change(version=mistyped)
-        cluster.until(lambda: _degraded(cluster) == "ImageUnavailable", "the image cannot be pulled")
-        assert mistyped in cluster.condition("Degraded")["message"]
+        cluster.until_reported("Degraded", "ImageUnavailable", mistyped, "ImagePullBackOff")
+        _only_one_is_stopped(cluster)
         cluster.change(version=version)
         cluster.settle(version=version)
+
+
+def test_a_pod_that_cannot_be_scheduled_stops_a_change_of_the_spec(
+    cluster: EtcdClusterOnNode, tmp_path: Path
+) -> None:
+    before = cluster.pods()
+    with cluster.under_load(tmp_path, planned=True):
+        cluster.change(pod={"resources": {"requests": {"memory": "1Ti"}}})
+        cluster.until_reported("Degraded", "MemberPending", "Insufficient memory")
+        pending = _only_one_is_stopped(cluster)
+        cluster.change(pod=None)
+        cluster.settle()
+    assert cluster.pods().keys() == before.keys()
+    others = {each["metadata"]["uid"] for name, each in before.items() if name != pending}
+    assert others < cluster.uids()
+
+
+def test_a_member_that_a_user_has_added_is_reported_and_never_removed(
+    cluster: EtcdClusterOnNode, tmp_path: Path
+) -> None:
+    before = cluster.pods()
+    gone, asked, _ = sorted(before)
+    with cluster.under_load(tmp_path, planned=True):
+        url = "--peer-urls=http://stranger.example:2380"
+        known = cluster.members(asked)
+        cluster.etcdctl(asked, "member", "add", "stranger", "--learner", url)
+        [stranger] = cluster.members(asked).keys() - known.keys()
+        cluster.until_reported("Degraded", "MembersAddedByUser", stranger)
+        # The operator continues to heal its own members.
+        cluster.delete("pod", gone)
+        cluster.until_replaced(before, gone)
+        cluster.until(lambda: cluster.status["members"].get("ready") == [*sorted(before)], "all serve")
+        assert cluster.members(asked).keys() == {*known, stranger}
+        cluster.etcdctl(asked, "member", "remove", stranger)
+        cluster.settle()
+    assert cluster.pods().keys() == before.keys()
+
+
+def test_auth_that_a_user_has_enabled_hides_the_members_and_justifies_no_step(
+    cluster: EtcdClusterOnNode, tmp_path: Path
+) -> None:
+    newest = etcd_images.versions()[-1]
+    cluster.change(version=newest, upgradePolicy="Automatic")  # Old versions show the members to anyone.
+    cluster.settle(version=newest)
+    lost, restarted, asked = sorted(cluster.pods())
+    root = "--user=root:root"
+    # While auth is enabled, etcd refuses the writer, too: it has no user.
+    with cluster.under_load(tmp_path):
+        before = cluster.pods()
+        known = cluster.members(asked)
+        for words in ("user add root:root", "user grant-role root root", "auth enable"):
+            cluster.etcdctl(asked, *words.split())
+        cluster.delete("pod,pvc", lost)
+        cluster.delete("pod", restarted)
+        cluster.until_replaced(before, restarted)
+        cluster.until_reported("Ready", "MembersHidden", "etcd's auth is enabled", "etcdctl auth disable")
+        cluster.until_reported("Degraded", "MembersHidden", f"The volumes of these members are lost: {lost}.")
+        assert cluster.members(asked, root).keys() == known.keys()
+        cluster.etcdctl(asked, "auth", "disable", root)
+        cluster.settle(without=lost)
+        cluster.etcdctl(asked, "user", "delete", "root")
+    assert {restarted, asked} <= cluster.pods().keys()
 
 
 def test_a_cluster_that_is_created_again_resumes_with_its_data(
@@ -195,10 +257,7 @@ def test_a_majority_that_is_lost_with_its_volumes_is_never_founded_again(cluster
     claim = cluster.read("pvc", survivor)["metadata"]["uid"]
     incarnation = cluster.status["record"]["incarnation"]
     cluster.delete("pod,pvc", *lost)
-    cluster.until(lambda: _degraded(cluster) == "QuorumLost", "the loss is reported")
-    message = cluster.condition("Degraded")["message"]
-    assert survivor in message
-    assert all(each in message for each in lost)
+    cluster.until_reported("Degraded", "QuorumLost", survivor, *lost)
     cluster.until(lambda: not cluster.listed("pvc").keys() & set(lost), "the claims are deleted")
     assert cluster.condition("Available")["status"] == "False"
     assert cluster.read("pvc", survivor)["metadata"]["uid"] == claim
@@ -211,16 +270,6 @@ def _without_back_off(cluster: EtcdClusterOnNode) -> str:
     return min(pods, key=lambda name: _restart_count(pods[name]))
 
 
-def _uids(cluster: EtcdClusterOnNode) -> set[str]:
-    return {each["metadata"]["uid"] for each in cluster.pods().values()}
-
-
-def _replaced(cluster: EtcdClusterOnNode, before: dict[str, dict[str, Any]], name: str) -> bool:
-    """Returns whether there is another pod of the same name."""
-    pod = cluster.pods().get(name)
-    return pod is not None and pod["metadata"]["uid"] != before[name]["metadata"]["uid"]
-
-
 def _restarts(cluster: EtcdClusterOnNode, name: str) -> int:
     return _restart_count(cluster.pods()[name])
 
@@ -229,5 +278,11 @@ def _restart_count(pod: dict[str, Any]) -> int:
     return int(pod["status"]["containerStatuses"][0]["restartCount"])
 
 
-def _degraded(cluster: EtcdClusterOnNode) -> str:
-    return str(cluster.condition("Degraded").get("reason", ""))
+def _only_one_is_stopped(cluster: EtcdClusterOnNode) -> str:
+    """Checks that all members but one serve, and that the condition names the pod of that one."""
+    members = cluster.status["members"]
+    [name] = members["unready"]
+    assert len(members["ready"]) == SIZE - 1
+    assert f"The pod {name} " in cluster.condition("Degraded")["message"]
+    assert cluster.condition("Available")["status"] == "True"
+    return str(name)

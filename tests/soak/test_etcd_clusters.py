@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from devcluster import etcd_images
 from devcluster import target as targets
 from release import packages
-from tests.cluster.etcd import SIZE, EtcdClusterOnNode, installed
+from tests.cluster.etcd import SIZE, Etcd, EtcdClusterOnNode
 
 pytestmark = [
     pytest.mark.timeout(3600),
@@ -22,18 +21,12 @@ LARGEST = 7
 SEED, ROUNDS = 20261128, 40
 
 
-@pytest.fixture(scope="module")
-def shared() -> Iterator[EtcdClusterOnNode]:
-    """The cluster that the tests share, of an operator that OLM installed."""
-    with installed() as etcd:
-        yield EtcdClusterOnNode(etcd)
-
-
 @pytest.fixture
-def cluster(shared: EtcdClusterOnNode) -> EtcdClusterOnNode:
-    """The cluster, healthy."""
-    shared.restore()
-    return shared
+def cluster(etcd: Etcd) -> EtcdClusterOnNode:
+    """The healthy cluster that the tests share."""
+    found = EtcdClusterOnNode(etcd)
+    found.restore()
+    return found
 
 
 def test_volumes_of_removed_members_never_block_a_resize(cluster: EtcdClusterOnNode, tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ async def test_a_certificate_of_another_authority_is_refused(authority, stranger
 
 
 async def test_a_client_certificate_that_the_member_does_not_trust(authority, stranger, member, connect):
-    with pytest.raises(errors.Unreachable, match="may not trust the operator's client certificate"):
+    with pytest.raises(errors.TlsFailed, match="may not trust the operator's client certificate"):
         await connect(member.endpoint, credentials(authority, client=stranger)).status()
 
 

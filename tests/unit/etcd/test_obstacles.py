@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from etcd_operator.errors import TlsFailed
 from etcd_operator.views import NODE
 from pilothouse import SECRET
 from pilothouse.kube import Forbidden, ObjectKey, Page, Resource
@@ -220,6 +221,23 @@ async def test_auth_without_a_user_hides_the_members_and_stops_an_upgrade(model:
         }
 
 
+async def test_auth_keeps_a_member_whose_volume_is_lost(model: ModelApi) -> None:
+    async with operated(model) as cluster:
+        cluster.apply(size=3, version="3.6.14")
+        await cluster.settled()
+        lost, *others = cluster.pods
+        enable_auth(cluster)
+        model.remove(CLAIM, ObjectKey("default", lost))
+        model.remove(POD, ObjectKey("default", lost))
+        sentence = f"The volumes of these members are lost: {lost}."
+        await cluster.until(lambda: sentence in cluster.condition("Degraded").get("message", ""))
+        assert cluster.condition("Ready")["reason"] == "MembersHidden"
+        assert cluster.condition("Upgrading").get("status") != "True", "a lost volume has no version"
+        await asyncio.sleep(300)
+        assert cluster.world.members.changes == []
+        assert cluster.pods == others
+
+
 async def test_a_user_who_may_not_write_stops_the_upgrade_to_3_7_with_the_reason(
     model: ModelApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,6 +263,27 @@ async def test_a_user_who_may_not_write_stops_the_upgrade_to_3_7_with_the_reason
         monkeypatch.setattr(ModelMember, "_authorize", lambda *arguments, **options: None)
         await cluster.settled()
         assert cluster.status["currentVersion"] == "3.7.3"
+
+
+async def test_a_client_certificate_that_the_members_refuse_hides_them(
+    model: ModelApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any, **options: Any) -> None:
+        text = "it closed the new connection; it may not trust the operator's client certificate"
+        raise TlsFailed(f"etcd at example-a (10.0.0.1:2379) cannot be reached: {text}", maybe_executed=True)
+
+    async with operated(model) as cluster:
+        cluster.apply(size=3, version="3.6.14")
+        await cluster.settled()
+        uids = cluster.uids(POD)
+        monkeypatch.setattr(ModelMember, "_authorize", refuse)
+        message = await message_of(cluster, "MembersHidden")
+        assert message.startswith("Etcd at example-a (10.0.0.1:2379) cannot be reached: ")
+        assert message.endswith("client certificate. Check the Secrets in spec.TLS.static.")
+        await asyncio.sleep(300)
+        assert cluster.uids(POD) == uids
+        monkeypatch.undo()
+        await cluster.settled()
 
 
 def enable_auth(cluster: Operated) -> None:

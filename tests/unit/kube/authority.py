@@ -15,12 +15,23 @@ class Authority:
         self.ca_file = folder / "ca.crt"
         self._openssl("-x509", "-keyout", folder / "ca.key", "-out", self.ca_file, "-subj", "/CN=test-ca")
 
-    def issue(self, name: str, alternative_names: str = "IP:127.0.0.1") -> tuple[Path, Path]:
-        """Returns the files of a new certificate and its key, for the given names in OpenSSL's notation."""
+    def issue(
+        self, name: str, alternative_names: str = "IP:127.0.0.1", *, usage: str = ""
+    ) -> tuple[Path, Path]:
+        """Returns the files of a new certificate and its key.
+
+        Args:
+            name: The common name, and the name of the files. An earlier certificate of it is overwritten.
+            alternative_names: The names in OpenSSL's notation. Empty: none.
+            usage: The extended key usage in OpenSSL's notation. Empty: not restricted.
+        """
         certificate, key = self._folder / f"{name}.crt", self._folder / f"{name}.key"
         ca = ("-CA", self.ca_file, "-CAkey", self._folder / "ca.key")
-        alternative = ("-addext", f"subjectAltName={alternative_names}")
-        self._openssl("-x509", *ca, *alternative, "-keyout", key, "-out", certificate, "-subj", f"/CN={name}")
+        extensions = {"subjectAltName": alternative_names, "extendedKeyUsage": usage}
+        added = [
+            word for field, text in extensions.items() if text for word in ("-addext", f"{field}={text}")
+        ]
+        self._openssl("-x509", *ca, *added, "-keyout", key, "-out", certificate, "-subj", f"/CN={name}")
         return certificate, key
 
     def server_context(self, name: str, alternative_names: str = "IP:127.0.0.1") -> ssl.SSLContext:
