@@ -101,7 +101,9 @@ class EtcdClusterPlay(Play[EtcdCluster, EtcdClusterStatus]):
     async def look(self) -> None:
         """Observes the cluster, and decides the next step."""
         desired = _known(_known(self.verdict).desired)
-        self.sight = await observe(self, self.blueprint, desired, self.recorded, self.connections)
+        self.sight = await observe(
+            self, self.blueprint, desired, self.recorded, self.connections, self.settings
+        )
         self.decision = decide(self.sight.observation)
         if unprovisioned(self.sight) and self.classes is None:
             self.classes = await storage_classes(self)

@@ -289,7 +289,8 @@ def restart(cluster: Cluster, place: Place, reason: str, why: str) -> Decision:
     pod, version = place.pod, cluster.wanted_version(place)
     assert pod is not None, "the caller found it outdated"  # noqa: S101
     if pod.shape == cluster.desired.shape or cluster.desired.ephemeral:
-        message = f"{why}: changing its etcd from {pod.version} to {version}."
+        change = f"its etcd from {pod.version} to {version}" if pod.version != version else "its image"
+        message = f"{why}: changing {change}."
         step = PatchImage(place.name, version)
         return cluster.guarded(Action.RESTART, place.name, step, reason, message, version=version)
     message = f"{why}: creating its pod again with etcd {version} and the current spec."

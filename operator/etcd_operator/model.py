@@ -235,7 +235,10 @@ class PodState(msgspec.Struct, frozen=True, kw_only=True):
         name: The seat's name.
         uid: The pod's UID.
         owner: The UID of its controlling EtcdCluster. "": it has none, so it is foreign.
+        image: Its image in the spec of the pod, for messages.
         version: The version of its image in the spec of the pod.
+        other_image: Whether the operator now has another image for this version.
+        patched: Whether its image was patched, and the container of the earlier image was not replaced yet.
         shape: The annotation `shape`.
         configuration: What its annotations configure.
         peers: The seats in its annotation `initial-cluster`, by the host names of the peer URLs. "" stands
@@ -264,6 +267,9 @@ class PodState(msgspec.Struct, frozen=True, kw_only=True):
     serving: bool = False
     addressed: bool = False
     ran: bool = True
+    image: str = ""
+    other_image: bool = False
+    patched: bool = False
     ready: bool = False
     deleting: bool = False
     failure: Failure | None = None

@@ -27,6 +27,7 @@ from etcd_operator.model import (
 )
 from etcd_operator.pod_states import addressed_uids, pod_state
 from etcd_operator.services import trace_of
+from etcd_operator.settings import EtcdSettings
 from etcd_operator.types import LABEL, EtcdCluster, EtcdClusterStatus
 from etcd_operator.views import ENDPOINT_SLICE, POD, EndpointSlice, Pod
 from etcd_operator.volumes import volume_of_claim, volume_of_pod
@@ -73,6 +74,7 @@ async def observe(
     desired: Desired,
     record: Record,
     connections: Connections,
+    settings: EtcdSettings,
 ) -> Sight:
     """Observes a cluster.
 
@@ -85,6 +87,7 @@ async def observe(
         desired: The spec in force.
         record: The record in the status.
         connections: The connections to the members.
+        settings: The operator's settings, for the images of versions.
 
     Raises:
         TaskFailed: The API server refused a request.
@@ -97,6 +100,7 @@ async def observe(
         pod_state(
             blueprint,
             each,
+            lambda version: settings.image(blueprint.spec, version),
             now=moment,
             addressed=each.metadata.uid in addressed,
             node=nodes.get(each.spec.node_name, Signal.HEALTHY),

@@ -10,11 +10,17 @@ from etcd_operator.blueprint import PEER_PORT, SERVING, InitialCluster
 from etcd_operator.model import Configuration
 from etcd_operator.options import option_annotations
 from etcd_operator.types import PREFIX, EtcdClusterSpec, PodPolicy
-from etcd_operator.views import LivePod
+from etcd_operator.views import LivePod, PodStatus
 
 CONTAINER = "etcd"
 VERSION = "etcd.version"
 """The annotation of the coreos operator that has the version."""
+
+IMAGE = f"{PREFIX}image"
+"""The annotation with the image that the operator asked for. A webhook may have replaced it in the spec."""
+
+PATCHED = f"{PREFIX}patched-container"
+"""The annotation with the ID of the container that ran when the image was patched."""
 
 SHAPE = f"{PREFIX}shape"
 INITIAL_CLUSTER = f"{PREFIX}initial-cluster"
@@ -61,7 +67,13 @@ def patch_image(spec: EtcdClusterSpec, live: LivePod, version: str, image: str) 
     containers = [
         {**each, "image": image} if each.get("name") == CONTAINER else each for each in live.spec.containers
     ]
-    return {**_annotated(version_annotations(spec, version)), "spec": {"containers": containers}}
+    annotations = {**version_annotations(spec, version, image), PATCHED: container_id(live.status)}
+    return {**_annotated(annotations), "spec": {"containers": containers}}
+
+
+def container_id(status: PodStatus) -> str:
+    """Returns the ID of the container of etcd. Empty: the kubelet has not created one yet."""
+    return next((each.container_id for each in status.container_statuses if each.name == CONTAINER), "")
 
 
 def decorate(
@@ -90,9 +102,9 @@ def decorate(
     return {"metadata": metadata} if metadata else {}
 
 
-def version_annotations(spec: EtcdClusterSpec, version: str) -> dict[str, str]:
-    """Returns the annotations that belong to the version of the image; see `option_annotations`."""
-    return {VERSION: version, **option_annotations(spec, version)}
+def version_annotations(spec: EtcdClusterSpec, version: str, image: str) -> dict[str, str]:
+    """Returns the annotations that belong to an image and its version; see `option_annotations`."""
+    return {VERSION: version, IMAGE: image, **option_annotations(spec, version)}
 
 
 def _changes(

@@ -1,13 +1,22 @@
 """Reads the pods of a cluster: what `pod_metadata` wrote, and what the kubelet and the scheduler report."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from etcd_operator.blueprint import SERVING, Blueprint
 from etcd_operator.model import Configuration, Failure, PodState, Signal
-from etcd_operator.pod_metadata import CONTAINER, INITIAL_CLUSTER, INITIAL_STATE, SHAPE, VERSION
+from etcd_operator.pod_metadata import (
+    CONTAINER,
+    IMAGE,
+    INITIAL_CLUSTER,
+    INITIAL_STATE,
+    PATCHED,
+    SHAPE,
+    VERSION,
+    container_id,
+)
 from etcd_operator.types import ETCD_CLUSTER
 from etcd_operator.views import ContainerStatus, EndpointSlice, Node, Pod, condition
 from pilothouse.views import ContainerTerminated
@@ -38,13 +47,20 @@ class _Trouble(NamedTuple):
 
 
 def pod_state(
-    blueprint: Blueprint, pod: Pod, *, now: datetime, addressed: bool = False, node: Signal = Signal.HEALTHY
+    blueprint: Blueprint,
+    pod: Pod,
+    images: Callable[[str], str],
+    *,
+    now: datetime,
+    addressed: bool = False,
+    node: Signal = Signal.HEALTHY,
 ) -> PodState:
     """Returns the state of a pod.
 
     Args:
         blueprint: The cluster.
         pod: The pod.
+        images: Returns the operator's image of a version.
         now: The current time.
         addressed: Whether its address is in the EndpointSlice; see `addressed_uids`.
         node: The state of its node; see `node_signal`.
@@ -52,11 +68,15 @@ def pod_state(
     metadata = pod.metadata
     deleting = metadata.deletion_timestamp is not None
     trouble = None if deleting else _trouble(pod, now)
+    container, version, asked = container_id(pod.status), _version(pod), metadata.annotations.get(IMAGE, "")
     return PodState(
         name=metadata.name,
         uid=metadata.uid,
         owner=_owner(pod),
-        version=_version(pod),
+        image=_image(pod),
+        version=version,
+        other_image=asked not in ("", images(version)),
+        patched=container != "" and container == metadata.annotations.get(PATCHED),
         shape=metadata.annotations.get(SHAPE, ""),
         configuration=_configuration(pod),
         peers=_peers(blueprint, pod),
@@ -98,10 +118,13 @@ def _owner(pod: Pod) -> str:
     return next((each.uid for each in owners), "")
 
 
+def _image(pod: Pod) -> str:
+    return next((each.image for each in pod.spec.containers if each.name == CONTAINER), "")
+
+
 def _version(pod: Pod) -> str:
     """Returns the tag of the image, or if it has none the annotation that is patched together with it."""
-    image = next((each.image for each in pod.spec.containers if each.name == CONTAINER), "")
-    name, _, tag = image.partition("@")[0].rpartition(":")
+    name, _, tag = _image(pod).partition("@")[0].rpartition(":")
     if name and "/" not in tag:
         return tag.lstrip("v")
     return pod.metadata.annotations.get(VERSION, "")

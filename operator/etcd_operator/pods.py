@@ -65,7 +65,7 @@ def member_pod(
     pod, spec = blueprint.pod, blueprint.spec
     annotations = {
         **user_annotations(pod),
-        **version_annotations(spec, plan.version),
+        **version_annotations(spec, plan.version, image),
         **configured(plan.configuration, members),
         SHAPE: shape(spec),
     }

@@ -1,5 +1,6 @@
 """Names what is wrong with a cluster, whatever the next step is."""
 
+from collections.abc import Iterator
 from datetime import timedelta
 
 from etcd_operator.model import Failure, PodState, Problem, Signal
@@ -19,7 +20,19 @@ _FAILURES = {
 def problems(cluster: Cluster) -> tuple[Problem, ...]:
     """Returns the problems of a cluster, the most important first."""
     found = [problem for each in cluster.places.values() if (problem := _of_member(cluster, each))]
-    return (*found, *_of_volumes(cluster), *_of_cluster(cluster))
+    return (*_of_images(cluster), *found, *_of_volumes(cluster), *_of_cluster(cluster))
+
+
+def _of_images(cluster: Cluster) -> Iterator[Problem]:
+    for place in cluster.places.values():
+        if place.pod and place.mislabelled:
+            message = (
+                f"The pod {place.name} should run etcd {place.pod.version}, but etcd reports "
+                f"{place.endpoint.version}: its image {place.pod.image} has another version. Correct "
+                "spec.version or spec.repository, or the operator's image for this version."
+            )
+            yield Problem("UnexpectedVersion", message)
+            return
 
 
 def _of_member(cluster: Cluster, place: Place) -> Problem | None:

@@ -66,6 +66,8 @@ PROBLEMS = {
     "MemberPending": "A pod cannot be scheduled, or its volume is not ready. The message has the reason.",
     "MemberCrashing": "etcd exits again and again in a pod. The message has its last words.",
     "ImageUnavailable": "The image of etcd cannot be pulled. Check `spec.version` and `spec.repository`.",
+    "UnexpectedVersion": "The image of a pod has another version of etcd than its tag. The message names "
+    "both versions. An upgrade waits until you correct `spec.version` or `spec.repository`.",
     "VolumeLost": "The volume of a member is lost.",
     "VolumeWiped": "The volume of a member is empty, although the member has started before.",
     "VolumeTerminating": "The PersistentVolumeClaim of a member is being deleted.",
@@ -133,6 +135,7 @@ ALARMS = frozenset(
         "NoStorageClass",
         "PermissionDenied",
         "SecretUnusable",
+        "UnexpectedVersion",
     }
 )
 """The reasons of the condition Degraded that need a user. Events show when one begins, and when it ends."""

@@ -96,9 +96,15 @@ class Place(msgspec.Struct, frozen=True):
 
     @property
     def restarting(self) -> bool:
-        """Whether etcd runs another version than the pod's image: the kubelet is about to restart it."""
-        runs = parsed(self.endpoint.version)
-        wanted = parsed(self.pod.version) if self.pod else None
+        """Whether the kubelet is about to restart etcd with the image that was patched."""
+        return self.pod is not None and self.pod.patched
+
+    @property
+    def mislabelled(self) -> bool:
+        """Whether the pod's image has another release of etcd than the version that it is used for."""
+        if self.pod is None or self.pod.deleting or self.restarting:
+            return False
+        runs, wanted = parsed(self.endpoint.version), parsed(self.pod.version)
         return runs is not None and wanted is not None and runs.release != wanted.release
 
     @property
@@ -344,7 +350,8 @@ class Cluster:
         if pod is None:
             return False
         reshaped = pod.shape != self.desired.shape and not self.desired.ephemeral
-        return reshaped or pod.version != self.wanted_version(place)
+        wrong = place.mislabelled or pod.failure in (Failure.IMAGE, Failure.CRASH)
+        return reshaped or pod.version != self.wanted_version(place) or (wrong and pod.other_image)
 
     def version_to_create(self, place: Place) -> str:
         """Returns the version of a new pod on the seat's volume: the last one that ran, or the claimed."""
@@ -355,7 +362,10 @@ class Cluster:
 
     @property
     def version_to_join(self) -> str:
-        """The version of a new member: the lowest one that runs."""
+        """The version of a new member: the lowest one that runs, or the one that its image is used for."""
+        for each in self.voters:
+            if each.pod and each.mislabelled and parsed(each.started_version) == self.lowest:
+                return each.pod.version
         return str(self.lowest) if self.lowest else self.desired.version
 
     def guarded(

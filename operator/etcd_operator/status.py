@@ -277,8 +277,11 @@ def _upgrading(cluster: Cluster, decision: Decision) -> Aspect:
     running = started | {each.pod.version for each in cluster.voters if each.pod}
     if not cluster.record.founded or cluster.refusal or running <= {target}:
         return Aspect("Upgrading", False, "VersionReached", f"All members run {target}")
+    stopped = f"The upgrade to {target} has stopped."
     if isinstance(decision.step, Blocked) or cluster.desired.paused:
-        return Aspect("Upgrading", False, decision.reason, f"The upgrade to {target} has stopped.")
+        return Aspect("Upgrading", False, decision.reason, stopped)
+    if any(each.mislabelled and not cluster.outdated(each) for each in cluster.voters):
+        return Aspect("Upgrading", False, "UnexpectedVersion", stopped)
     return Aspect("Upgrading", True, "ClusterUpgrading", f"upgrading to {target}")
 
 

@@ -15,7 +15,8 @@ def upgrade(cluster: Cluster) -> Decision | None:
     """Pods differ from the spec: restart one, followers before the leader (law 8, facts E.2).
 
     All members must be Ready, be linked and have caught up before each restart, and there must be no learner.
-    A member that is not Ready is not behind the client Service yet.
+    A member that is not Ready is not behind the client Service yet. If the image of the spec has another
+    version of etcd than its tag, no further member gets it.
     The leader hands over by itself when it stops, which was measured to interrupt less than MoveLeader.
     """
     outdated = [each for each in cluster.voters if cluster.outdated(each)]
@@ -40,9 +41,12 @@ def _obstacles(cluster: Cluster) -> str:
     if cluster.learners or any(each.learner for each in cluster.strangers):
         return "the learner"
     waiting = [
-        f"{each.name} (it still runs etcd {each.endpoint.version})" if each.restarting else each.name
+        f"{each.name} (it still runs etcd {each.endpoint.version})"
+        if each.restarting and each.endpoint.version
+        else each.name
         for each in cluster.voters
         if not (cluster.healthy(each) and each.linked and each.pod and each.pod.ready)
+        or (each.mislabelled and not cluster.outdated(each))
     ]
     if waiting:
         return listed(waiting)

@@ -83,6 +83,7 @@ class LivePod(msgspec.Struct, frozen=True):
 
     metadata: ObjectMeta = ObjectMeta()
     spec: LivePodSpec = LivePodSpec()
+    status: PodStatus = PodStatus()
 
 
 class TargetReference(msgspec.Struct, frozen=True, gc=False):

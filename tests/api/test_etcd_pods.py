@@ -109,7 +109,7 @@ def failure(pod: PodProcess, cluster: Blueprint) -> Failure | None:
         "containerStatuses": [{"name": "etcd", "state": state, "restartCount": 2, "containerID": "x"}],
     }
     body = stored(pod.manifest, status=status, node="node")
-    return pod_state(cluster, msgspec.convert(body, Pod), now=NOW).failure
+    return pod_state(cluster, msgspec.convert(body, Pod), "etcd:v{}".format, now=NOW).failure
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -156,7 +156,7 @@ async def test_a_running_pod_is_patched_in_place(client: Client, namespace: str)
     live = await client.get(LIVE_POD, created.metadata.key)
     patch = patch_image(cluster.spec, live, "3.6.14", "etcd:v3.6.14")
     patched = await client.patch(POD, created.metadata.key, merged(patch, flip()), type=PatchType.MERGE)
-    state = pod_state(cluster, patched, now=NOW)
+    state = pod_state(cluster, patched, "etcd:v{}".format, now=NOW)
     assert (state.version, state.configuration) == ("3.6.14", Configuration.POISONED)
     again = await client.get(LIVE_POD, created.metadata.key)
     [before], [after] = live.spec.containers, again.spec.containers

@@ -19,8 +19,10 @@ from etcd_operator.seats import member_name, parsed, quorum
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(minutes=10)
 UID = "uid"
-VERSIONS = ("3.5.33", "3.6.14", "3.7.1", "3.6.99")
+VERSIONS = ("3.5.33", "3.6.14", "3.7.1", "3.6.99", "3.6.15")
 BAD = 3  # the index of a version whose image does not exist
+MISLABELLED = 4  # the index of a version whose image has another version
+BINARIES = (0, 1, 2, BAD, 1)
 
 # Volumes.
 NONE, EMPTY, DATA, CORRUPT = range(4)
@@ -259,12 +261,18 @@ def _pod(world: World, each: Member, name: str, listed: set[str]) -> m.PodState:
         serving=each.serving,
         addressed=each.pod not in (NEW, PENDING),
         ran=each.pod not in (NEW, PENDING, IMAGE),
+        patched=_restarts(each),
         ready=each.pod == UP,
         deleting=each.pod == ENDING,
         failure=_FAILURES.get(each.pod),
         failing_since=LONG_AGO if each.pod in _FAILURES else None,
         node=m.Signal.UNKNOWN if each.pod == AWAY else m.Signal.HEALTHY,
     )
+
+
+def _restarts(each: Member) -> bool:
+    """Whether the kubelet is about to restart the container with a patched image."""
+    return each.pod == UP and each.binary != BINARIES[each.version]
 
 
 def _endpoint(world: World, each: Member, index: int, leader: int) -> m.EndpointState:
@@ -379,7 +387,7 @@ def _progress_of(world: World, each: Member) -> Iterator[Member]:
         yield gone._replace(volume=NONE, terminating=False, seat=_without(each)) if each.terminating else gone
     elif each.pod == AWAY:
         yield each._replace(pod=UP)
-    elif each.pod == UP and each.binary != each.version:
+    elif _restarts(each):
         yield each._replace(pod=NEW)
     elif each.pod == GONE and each.terminating:
         yield each._replace(
@@ -395,6 +403,7 @@ def _without(each: Member) -> int:
 
 def _start(world: World, each: Member) -> Member:
     """What becomes of a container that starts."""
+    binary = BINARIES[each.version]
     if each.volume == NONE:
         return each._replace(pod=PENDING)
     if each.version == BAD:
@@ -403,21 +412,21 @@ def _start(world: World, each: Member) -> Member:
         return each._replace(pod=CRASH)
     if each.volume == DATA:
         removed = each.role == OUT and world.formed
-        return each._replace(pod=CRASH) if removed else each._replace(pod=UP, binary=each.version)
+        return each._replace(pod=CRASH) if removed else each._replace(pod=UP, binary=binary)
     match each.configuration:
         case m.Configuration.POISONED:
             return each._replace(pod=REFUSED)
         case m.Configuration.FOUNDING:
             if world.formed or each.role == VOTER:
                 return each._replace(pod=CRASH)
-            return each._replace(pod=UP, binary=each.version, volume=DATA, role=VOTER)
+            return each._replace(pod=UP, binary=binary, volume=DATA, role=VOTER)
         case _:
             if each.role == VOTER:
-                return each._replace(pod=UP, binary=each.version, volume=DATA, amnesiac=True)
+                return each._replace(pod=UP, binary=binary, volume=DATA, amnesiac=True)
             if each.role == LISTED and each.peers_right and has_quorum(world):
-                return each._replace(pod=UP, binary=each.version, volume=DATA, role=LEARNER)
+                return each._replace(pod=UP, binary=binary, volume=DATA, role=LEARNER)
             if each.role == LEARNER:
-                return each._replace(pod=UP, binary=each.version, volume=DATA)
+                return each._replace(pod=UP, binary=binary, volume=DATA)
             return each._replace(pod=CRASH)
 
 

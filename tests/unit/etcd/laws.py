@@ -7,6 +7,7 @@ from etcd_operator.seats import parsed, quorum
 from tests.unit.etcd.abstract import (
     AWAY,
     BAD,
+    BINARIES,
     CORRUPT,
     CRASH,
     DATA,
@@ -14,6 +15,7 @@ from tests.unit.etcd.abstract import (
     IMAGE,
     LEARNER,
     LISTED,
+    MISLABELLED,
     NONE,
     OTHER,
     OUT,
@@ -76,7 +78,7 @@ def live(world: World) -> list[Member]:
     return [
         each
         for each in voters(world)
-        if each.pod == UP and each.volume == DATA and each.binary == each.version
+        if each.pod == UP and each.volume == DATA and each.binary == BINARIES[each.version]
     ]
 
 
@@ -243,6 +245,9 @@ def ending(world: World, decision: m.Decision) -> str:
             return decision.reason
         case m.Settled() if "DowngradeRefused" in {each.reason for each in decision.problems}:
             return "DowngradeRefused"
+        case m.Settled() | m.Wait() if decision.problems and world.target == MISLABELLED:
+            assert decision.problems[0].reason == "UnexpectedVersion", describe(world)
+            return "UnexpectedVersion"
         case m.Wait() if _beyond_help(world):
             return decision.reason
         case m.Wait() if not has_quorum(world) and len(intact) < quorum(count(world)) and not world.stranger:

@@ -172,6 +172,64 @@ async def test_a_mistyped_version_stops_the_upgrade_with_its_reason_until_it_is_
         assert log.figures.failed_writes == 0
 
 
+@pytest.mark.parametrize("corrected", ["3.6.14", "3.5.33", "3.7.3"])
+async def test_an_image_with_another_version_than_its_tag_stops_the_upgrade_until_it_is_corrected(
+    model: ModelApi, corrected: str
+) -> None:
+    async with operated(model) as cluster:
+        cluster.world.machines.versions["quay.io/coreos/etcd:v3.6.15"] = "3.6.14"
+        cluster.apply(size=3, version="3.5.33", upgradePolicy="Automatic")
+        await cluster.settled()
+        async with cluster.world.writing("example-client") as log:
+            cluster.apply(version="3.6.15")
+            await cluster.until(lambda: cluster.condition("Degraded")["reason"] == "UnexpectedVersion")
+            await asyncio.sleep(60)
+            images = [each["spec"]["containers"][0]["image"] for each in model.all(POD)]
+            assert images.count("quay.io/coreos/etcd:v3.6.15") == 1
+            [pod] = [
+                each["metadata"]["name"]
+                for each in model.all(POD)
+                if each["spec"]["containers"][0]["image"].endswith("v3.6.15")
+            ]
+            message = f"The pod {pod} should run etcd 3.6.15, but etcd reports 3.6.14"
+            assert cluster.condition("Degraded")["message"].startswith(message)
+            assert message in cluster.condition("Ready")["message"]
+            assert cluster.condition("Upgrading")["reason"] == "UnexpectedVersion"
+            cluster.apply(version=corrected)
+            await cluster.settled()
+        assert cluster.status["currentVersion"] == corrected
+        assert cluster.world.lost() == []
+        assert log.figures.failed_writes == 0
+
+
+@pytest.mark.parametrize("size", [1, 3])
+async def test_a_cluster_on_an_image_with_another_version_serves_and_gets_the_corrected_image(
+    model: ModelApi, size: int
+) -> None:
+    images = {"3.6.14": "registry.example.com/etcd@sha256:wrong"}
+    async with operated(model, settings=EtcdSettings(images=images)) as cluster:
+        versions = cluster.world.machines.versions
+        versions |= {images["3.6.14"]: "3.6.13", "registry.example.com/etcd@sha256:right": "3.6.14"}
+        cluster.apply(size=size, version="3.6.14")
+        await cluster.until(lambda: cluster.condition("Ready").get("reason") == "UnexpectedVersion")
+        assert cluster.condition("Available")["status"] == "True"
+        assert cluster.status["currentVersion"] == "3.6.13"
+        async with cluster.world.writing("example-client") as log:
+            await asyncio.sleep(60)
+            assert log.acknowledged > 100
+            victim = ObjectKey("default", cluster.pods[0])
+            model.remove(POD, victim)
+            if size == 3:
+                model.remove(CLAIM, victim)
+            await asyncio.sleep(60)
+            assert len(cluster.status["members"]["ready"]) == size
+            # Another release of the operator has the right image.
+            images["3.6.14"] = "registry.example.com/etcd@sha256:right"
+            await cluster.settled()
+        assert cluster.status["currentVersion"] == "3.6.14"
+        assert cluster.world.lost() == []
+
+
 async def test_another_shape_recreates_the_pods_on_their_volumes(model: ModelApi) -> None:
     async with operated(model) as cluster:
         cluster.apply(size=3, version="3.5.33")

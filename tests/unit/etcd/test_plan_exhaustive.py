@@ -57,8 +57,8 @@ def test_a_cluster_is_upgraded_from_any_size():
 
 
 def test_every_pair_of_edits_of_version_and_shape_arrives():
-    found = run([cluster(n, edits=2) for n in (1, 2, 3)], targets=range(4), shape=True)
-    assert found.endings >= {"Healthy", "DowngradeRefused"}
+    found = run([cluster(n, edits=2) for n in (1, 2, 3)], targets=range(5), shape=True)
+    assert found.endings >= {"Healthy", "DowngradeRefused", "UnexpectedVersion"}
 
 
 def test_a_cluster_is_upgraded_despite_a_strike():
@@ -221,6 +221,7 @@ def test_law_8_catches_a_second_restart_before_the_first_member_serves(monkeypat
 
 def test_law_8_catches_a_second_restart_before_the_kubelet_has_begun_the_first(monkeypatch):
     monkeypatch.setattr(seats.Place, "restarting", False)
+    monkeypatch.setattr(seats.Place, "mislabelled", False)
     caught("law 8", [cluster(3, edits=1)], targets=[1])
 
 

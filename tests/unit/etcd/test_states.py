@@ -72,11 +72,15 @@ def merged(target: Any, patch: Any) -> Any:
 def manifest(configuration: Configuration = Configuration.FOUNDING, **plan: Any) -> dict[str, Any]:
     members = CLUSTER.joining((), NAMES[0])
     planned = PodPlan(NAMES[0], "3.5.33", configuration, peers=NAMES, **plan)
-    return member_pod(CLUSTER, planned, image="quay.io/coreos/etcd:v3.5.33", initial_cluster=members)
+    return member_pod(CLUSTER, planned, image=quay("3.5.33"), initial_cluster=members)
 
 
 def read(body: dict[str, Any], **observed: Any) -> PodState:
-    return pod_state(CLUSTER, msgspec.convert(body, Pod), now=NOW, **observed)
+    return pod_state(CLUSTER, msgspec.convert(body, Pod), quay, now=NOW, **observed)
+
+
+def quay(version: str) -> str:
+    return f"quay.io/coreos/etcd:v{version}"
 
 
 @pytest.mark.parametrize(
@@ -97,6 +101,7 @@ def test_what_a_manifest_says_is_read_again(
         name=NAMES[0],
         uid="the-uid",
         owner=UID,
+        image=quay("3.5.33"),
         version="3.5.33",
         shape=body["metadata"]["annotations"]["etcd.pilothouse.dev/shape"],
         configuration=configuration,
@@ -109,6 +114,34 @@ def test_what_a_manifest_says_is_read_again(
         detail="it is not scheduled",
         node=Signal.UNKNOWN,
     )
+
+
+def running(container: str) -> dict[str, Any]:
+    """The status of a pod whose container runs."""
+    return {"containerStatuses": [{"name": "etcd", "containerID": container, "state": {"running": {}}}]}
+
+
+def test_a_patched_pod_restarts_until_the_kubelet_has_replaced_its_container() -> None:
+    body = stored(manifest(), node="node", status=running("containerd://1"))
+    assert not read(body).patched
+    live = msgspec.convert(body, LivePod)
+    body = merged(body, patch_image(CLUSTER.spec, live, "3.6.14", quay("3.6.14")))
+    assert read(body).patched
+    assert not read({**body, "status": running("containerd://2")}).patched
+    assert not read({**body, "status": {}}).patched
+
+
+def test_another_image_for_the_version_of_a_pod_is_noticed() -> None:
+    """Also if the operator has a digest, or a webhook has replaced the image in the pod."""
+    body = stored(manifest(), node="node")
+    assert not read(body).other_image
+    body["spec"]["containers"][0]["image"] = "mirror.example.com/etcd:v3.5.33"
+    assert not read(body).other_image
+    pod = msgspec.convert(body, Pod)
+    assert pod_state(CLUSTER, pod, lambda version: f"etcd@sha256:{version}", now=NOW).other_image
+    del body["metadata"]["annotations"]["etcd.pilothouse.dev/image"]
+    pod = msgspec.convert(body, Pod)
+    assert not pod_state(CLUSTER, pod, lambda version: f"etcd@sha256:{version}", now=NOW).other_image
 
 
 def test_the_patches_change_what_is_read() -> None:
