@@ -163,6 +163,30 @@ def bench_against(_: Context, revision: str, rounds: str = "3", tickets: str = "
     print(against.table(comparisons))
 
 
+@task(
+    name="etcd",
+    help={
+        "runs": "how often to measure each row; a run takes about two minutes",
+        "rows": "names of rows, separated by commas; all by default",
+        "render": "measure nothing, only write the page from build/bench/etcd.json",
+    },
+)
+@speaking_plainly
+def bench_etcd(_: Context, runs: str = "10", rows: str = "", render: bool = False) -> None:
+    """Measures the etcd operator on the local node, installed by OLM; writes docs/benchmarks-etcd.md."""
+    from tests.bench.etcd import report, run
+    from tests.bench.etcd.results import Results
+
+    if render:
+        if not run.RESULTS.exists():
+            raise Exit(f"There are no results in {run.RESULTS}. Run ./inv bench.etcd.", code=1)
+        report.write(Results.load(run.RESULTS))
+        return
+    bench = run.Bench(whole_number("runs", runs), [each for each in rows.split(",") if each])
+    print(report.table(bench.run()))
+    print(f"{bench.durations}\nThe results are in {bench.file} and {bench.page}.")
+
+
 def _print_goals(goals: dict[str, dict[str, Any]]) -> None:
     for name, goal in goals.items():
         if goal["met"] is not None:
@@ -210,5 +234,7 @@ def _pytest(c: Context, paths: str, select: str) -> None:
     _tool(c, f"-m pytest {paths}{chosen}")
 
 
-bench = Collection("bench", bench_flights, bench_runtime, bench_against, bench_reliability, bench_profile)
+bench = Collection(
+    "bench", bench_flights, bench_runtime, bench_against, bench_reliability, bench_profile, bench_etcd
+)
 namespace = Collection("test", everything, check, unit, api, cluster, soak)

@@ -78,10 +78,10 @@ class Bench:
     def start_up(self) -> None:
         """Deletes the pod, and waits for the next one's process to be ready."""
         _say("starting a new pod")
-        old = Process(self._pod()["metadata"]["uid"]).pid
+        old = Process(self._pod()["metadata"]["uid"], self.package.module).pid
         words = ("pod", "-n", packages.NAMESPACE, "-l", self.package.selector)
         self.kubectl("delete", *words, "--wait=false")
-        self.figures["process_start_to_ready_seconds"] = seconds_to_ready(old)
+        self.figures["process_start_to_ready_seconds"] = seconds_to_ready(old, self.package.module)
         self.kubectl("rollout", "status", f"deployment/{self.package.name}", "-n", packages.NAMESPACE)
         wait_until(
             lambda: len(operator_pods(self.kubectl, self.package)) == 1,
@@ -92,7 +92,7 @@ class Bench:
     def idle(self, name: str) -> None:
         """Memory and CPU while nothing happens."""
         _say(f"{name}: counting for {IDLE:.0f} s")
-        process = Process(self._pod()["metadata"]["uid"])
+        process = Process(self._pod()["metadata"]["uid"], self.package.module)
         before = process.cpu_seconds()
         began = time.monotonic()
         time.sleep(IDLE)
@@ -119,7 +119,7 @@ class Bench:
         """1,000 tickets at once: time, bookings, writes, memory, restarts."""
         _say(f"{TICKETS} tickets at once")
         self._namespace()
-        process = Process(self._pod()["metadata"]["uid"])
+        process = Process(self._pod()["metadata"]["uid"], self.package.module)
         cpu = process.cpu_seconds()
         service = ClusterAirline(self.kubectl)
         before = service.request("GET", "/statistics")

@@ -44,11 +44,19 @@ while True:
 
 
 class Process:
-    """The operator's process of a pod, found by the pod's UID in its cgroup."""
+    """The operator's process of a pod, found by the pod's UID in its cgroup.
 
-    def __init__(self, pod_uid: str) -> None:
+    Args:
+        pod_uid: The pod's UID.
+        module: The Python module that the process runs.
+
+    Raises:
+        LookupError: There is no such process on this machine.
+    """
+
+    def __init__(self, pod_uid: str, module: str) -> None:
         marks = (pod_uid, pod_uid.replace("-", "_"))
-        found = [pid for pid in _operators() if any(mark in _read(pid, "cgroup") for mark in marks)]
+        found = [pid for pid in _operators(module) if any(mark in _read(pid, "cgroup") for mark in marks)]
         if not found:
             raise LookupError(f"no process of pod {pod_uid} on this machine: figures need the local cluster")
         self.pid = found[0]
@@ -76,15 +84,16 @@ class Process:
         return (int((folder / usage).read_text()) - int(stat[key])) / MIB
 
 
-def seconds_to_ready(old: int, patience: float = 60.0) -> float:
+def seconds_to_ready(old: int, module: str, patience: float = 60.0) -> float:
     """Seconds from the start of the next operator's process until its /readyz answers 200.
 
     Args:
         old: The operator's process that is being replaced.
+        module: The Python module that it runs.
         patience: Seconds for the next one to appear and get ready.
     """
     deadline = time.monotonic() + patience
-    while not (new := [pid for pid in _operators() if pid != old]):
+    while not (new := [pid for pid in _operators(module) if pid != old]):
         if time.monotonic() > deadline:
             raise TimeoutError(f"no new process of the operator within {patience:.0f} s")
         time.sleep(0.005)
@@ -96,12 +105,10 @@ def seconds_to_ready(old: int, patience: float = 60.0) -> float:
     return float(ready) - started
 
 
-def _operators() -> list[int]:
-    """Every process of the operator that runs in a pod."""
+def _operators(module: str) -> list[int]:
+    """Every process of an operator that runs in a pod."""
     pids = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
-    return [
-        pid for pid in pids if "flights_operator" in _read(pid, "cmdline") and "pod" in _read(pid, "cgroup")
-    ]
+    return [pid for pid in pids if module in _read(pid, "cmdline") and "pod" in _read(pid, "cgroup")]
 
 
 def _read(pid: int, name: str) -> str:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import platform
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
@@ -21,6 +19,7 @@ from tests.bench import contestants as peers
 from tests.bench import goals, image
 from tests.bench.busy import busy_bench
 from tests.bench.contestants import BUILD, Entry
+from tests.bench.machine import hardware
 from tests.bench.measure import Bench, Figures, N, medians, told
 from tests.bench.quiet import quiet_bench
 
@@ -157,9 +156,8 @@ class Run:
 
 def machine() -> str:
     """What the figures belong to, in a sentence."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return (
-        f"{os.cpu_count()} cores, {memory:.0f} GiB, Linux {platform.release().split('-')[0]}, "
+        f"{hardware()}, "
         f"CPython {image.python_version()} as the image has it, "
         f"kube-apiserver {toolchain.TOOLS['kubernetes'].version}, "
         f"controller-runtime {toolchain.TOOLS['bench'].version}"

@@ -160,6 +160,46 @@ def writing(
         process.wait()
 
 
+@dataclass(frozen=True)
+class Examination:
+    """What a writer saw, and what contradicts it.
+
+    Attributes:
+        figures: What a user of the cluster saw.
+        lost: A sentence for each key of each member that contradicts an acknowledged write.
+        others: A sentence for each key that two members have with different values, and one if the history is
+            not linearizable.
+    """
+
+    figures: Figures
+    lost: Sequence[str]
+    others: Sequence[str]
+
+    @property
+    def problems(self) -> Sequence[str]:
+        """All sentences. None: no write is lost, and the history is linearizable."""
+        return [*self.lost, *self.others]
+
+
+def examine(writer: WriterProcess, members: Mapping[str, Endpoint]) -> Examination:
+    """Reads back what a writer has written, and checks its history.
+
+    Args:
+        writer: A writer whose block has ended.
+        members: Every member by name.
+
+    Raises:
+        AssertionError: The keys could not be read back from every member.
+        ValueError: The history is not finished.
+    """
+    history = History.load(writer.file)
+    contents = writer.read_back(members)
+    reads = [read for each in contents for read in each.reads]
+    disorder = check([*history.operations, *reads], writer.folder / "not-linearizable.html")
+    others = [*differences(contents), *filter(None, [disorder])]
+    return Examination(history.figures(), losses(history, contents), others)
+
+
 def prove(writer: WriterProcess, members: Mapping[str, Endpoint], *, timed: bool = True) -> Figures:
     """Checks what a writer has written, and returns what a user of the cluster saw.
 
@@ -175,12 +215,10 @@ def prove(writer: WriterProcess, members: Mapping[str, Endpoint], *, timed: bool
     history = History.load(writer.file)
     problem = history.problem() if timed else history.stalled()
     assert not problem, f"{problem} {writer.log}"
-    contents = writer.read_back(members)
-    problems = [*losses(history, contents), *differences(contents)]
-    reads = [read for each in contents for read in each.reads]
-    problems += filter(None, [check([*history.operations, *reads], writer.folder / "not-linearizable.html")])
+    found = examine(writer, members)
+    problems = found.problems
     assert not problems, "\n".join([f"{len(problems)} problems, see {writer.folder}:", *problems[:_LISTED]])
-    return history.figures()
+    return found.figures
 
 
 def _environment() -> dict[str, str]:

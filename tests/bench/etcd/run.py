@@ -1,0 +1,188 @@
+"""One run of the benchmark: it installs the operator, measures every row, and saves what it has found."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from devcluster import etcd_images, toolchain
+from devcluster import target as targets
+from devcluster.shell import ClusterError
+from pilothouse.kube import KubeError
+from tests.bench.contestants import BUILD
+from tests.bench.etcd import bare_pod, fleet, report
+from tests.bench.etcd.cluster import MeasuredCluster
+from tests.bench.etcd.cost import Operator
+from tests.bench.etcd.goals import FLEET, MANY, ONE, VERSION
+from tests.bench.etcd.results import Results, Sample
+from tests.bench.etcd.rows import ROWS, Rows
+from tests.bench.etcd.view import View
+from tests.bench.machine import hardware
+from tests.cluster.etcd import NAMESPACE, SIZE, Etcd, EtcdClusterOnNode, installed
+from tests.cluster.load import open_client
+from tests.etcd.proof import Access
+
+RESULTS = BUILD / "etcd.json"
+RUNS = 10
+#: Results of fewer runs do not go to the page in docs.
+LEAST = 3
+#: Measured once, after the rows: what a cluster costs, and many clusters.
+COST, FLEET_ROW = "cost", "fleet"
+NAMES = (*ROWS, COST, FLEET_ROW)
+#: For the files of the writers, and the state of the cluster after each failure.
+_FOLDER = BUILD / "etcd"
+#: Seconds: the windows without a change with one cluster and with many, and the time without a change before.
+_WINDOW_ONE, _WINDOW_MANY, _QUIET = 180.0, 120.0, 20.0
+_FAILURES = (ClusterError, KubeError, AssertionError, LookupError, ValueError, OSError)
+
+
+class Bench:
+    """Measures the rows.
+
+    Attributes:
+        results: What was found so far.
+        file: The file for it, which is written after each row.
+        page: The page for people.
+
+    Args:
+        runs: How often each row is measured.
+        rows: The names of the rows. Empty: all.
+
+    Raises:
+        ClusterError: There is no row of a name.
+    """
+
+    def __init__(self, runs: int = RUNS, rows: Sequence[str] = ()) -> None:
+        if unknown := set(rows) - set(NAMES):
+            raise ClusterError(f"There is no row '{min(unknown)}'. The rows are: {', '.join(NAMES)}.")
+        self._rows = [each for each in NAMES if each in rows] if rows else list(NAMES)
+        complete = runs >= LEAST and self._rows == list(NAMES)
+        self.file = RESULTS if complete else RESULTS.with_name("etcd-trial.json")
+        self.page = report.PAGE if complete else self.file.with_suffix(".md")
+        machine = f"{hardware()}, kube-apiserver {toolchain.TOOLS['kubernetes'].version}"
+        self.results = Results(datetime.now(UTC).date().isoformat(), machine, runs)
+        self._took: dict[str, list[float]] = {}
+
+    def run(self) -> Results:
+        """Measures everything. The page is also written if the run is interrupted.
+
+        Raises:
+            ClusterError: The operator could not be installed, or KUBECONFIG names another cluster.
+        """
+        if targets.elsewhere():
+            raise ClusterError("The benchmark needs the local cluster. Unset KUBECONFIG.")
+        shutil.rmtree(_FOLDER, ignore_errors=True)
+        toolchain.binary("linearizability")
+        try:
+            with installed() as etcd:
+                asyncio.run(self._measure(etcd))
+        finally:
+            self.results.save(self.file)
+            report.write(self.results, self.page)
+        return self.results
+
+    @property
+    def durations(self) -> str:
+        """How long each row took in each run, with its preparation and its proof, in seconds."""
+        return "\n".join(
+            f"{name:10} {sum(took) / len(took):6.1f} s per run" for name, took in self._took.items() if took
+        )
+
+    async def _measure(self, etcd: Etcd) -> None:
+        client = await open_client(etcd.kubectl.kubeconfig)
+        async with client, View(client, NAMESPACE) as view:
+            cluster = MeasuredCluster(client, view, EtcdClusterOnNode(etcd))
+            if any(each in ROWS for each in self._rows):
+                image = etcd_images.ensure(targets.current())[VERSION]
+                for number in range(1, self.results.runs + 1):
+                    await self._one_run(number, cluster, image)
+            operator = Operator(etcd, client)
+            if COST in self._rows:
+                await self._once(COST, lambda: self._cost(cluster, operator))
+            if FLEET_ROW in self._rows:
+                await self._once(FLEET_ROW, lambda: self._fleet(cluster, operator))
+
+    async def _one_run(self, number: int, cluster: MeasuredCluster, image: str) -> None:
+        """Measures the bare pod and every row once."""
+        began = time.monotonic()
+        await cluster.wipe()
+        bare = await bare_pod.seconds_to_ready(cluster, image)
+        self.results.bare_pods.append(bare)
+        self._took.setdefault("bare-pod", []).append(time.monotonic() - began)
+        self._say(f"run {number} of {self.results.runs}, bare pod: {bare:.1f} s")
+        folder = _FOLDER / f"run-{number}"
+        rows = Rows(cluster, Access.of(cluster.node.etcd.node), folder, number)
+        for name in self._rows:
+            if name not in ROWS:
+                continue
+            began = time.monotonic()
+            try:
+                sample = await ROWS[name](rows)
+            except _FAILURES as error:
+                sample = Sample(number, error=_text(error))
+                await self._explain(cluster, folder / f"{name}.txt")
+            took = time.monotonic() - began
+            sample = msgspec.structs.replace(sample, took=took, bare_pod=bare)
+            self._took.setdefault(name, []).append(took)
+            self.results.samples.setdefault(name, []).append(sample)
+            self.results.save(self.file)
+            self._say(f"run {number} of {self.results.runs}, {name}: {_shown(sample)}")
+
+    async def _once(self, name: str, measure: Callable[[], Awaitable[None]]) -> None:
+        """Measures something that is not repeated."""
+        began = time.monotonic()
+        try:
+            await measure()
+        except _FAILURES as error:
+            self.results.errors[name] = _text(error)
+            self._say(f"{name}: failed: {_text(error)}")
+        self._took[name] = [time.monotonic() - began]
+        self.results.save(self.file)
+
+    async def _cost(self, cluster: MeasuredCluster, operator: Operator) -> None:
+        """Measures a new process of the operator with one cluster of three members."""
+        await operator.restart()
+        await cluster.prepare(SIZE)
+        self._say(f"{COST}: a window of {_WINDOW_ONE:.0f} s with one cluster")
+        await cluster.view.quiet(_QUIET)
+        self.results.costs[ONE] = await operator.steady(1, SIZE, _WINDOW_ONE)
+
+    async def _fleet(self, cluster: MeasuredCluster, operator: Operator) -> None:
+        """Measures many clusters of one member: their creation, and then a window without a change."""
+        await cluster.wipe()
+        self._say(f"{FLEET_ROW}: creating {FLEET} clusters")
+        self.results.fleet = found = await fleet.create(cluster, operator)
+        self.results.save(self.file)
+        self._say(f"{FLEET_ROW}: {found.healthy} are healthy after {found.seconds:.0f} s")
+        await cluster.view.quiet(_QUIET)
+        self.results.costs[MANY] = await operator.steady(FLEET, 1, _WINDOW_MANY)
+
+    async def _explain(self, cluster: MeasuredCluster, file: Path) -> None:
+        """Writes the state of the cluster and the logs into a file."""
+        text = await asyncio.to_thread(cluster.node.explain)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        await asyncio.to_thread(file.write_text, text)
+
+    def _say(self, line: str) -> None:
+        print(f"bench: {line}", flush=True)
+
+
+def _text(error: BaseException) -> str:
+    """Returns the first paragraph of an error."""
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
+def _shown(sample: Sample) -> str:
+    if sample.error:
+        return f"failed: {sample.error} (row took {sample.took:.0f} s)"
+    parts = [f"{sample.seconds:.1f} s"]
+    if sample.failed_writes is not None and sample.longest_gap is not None:
+        parts.append(f"{sample.failed_writes} failed writes, longest gap {sample.longest_gap:.0f} ms")
+    parts += [f"{len(sample.problems)} problems: {sample.problems[0]}"] if sample.problems else []
+    return f"{', '.join(parts)} (row took {sample.took:.0f} s)"

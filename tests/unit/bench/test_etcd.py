@@ -1,0 +1,201 @@
+"""How the benchmark of the etcd operator judges a run, and what its page shows."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from devcluster.shell import ClusterError
+from tests.bench.etcd import goals, report, run
+from tests.bench.etcd.cost import Counts, counts
+from tests.bench.etcd.results import Cost, Fleet, Results, Sample, multiple, summary
+from tests.bench.etcd.rows import ROWS
+
+METRICS = """\
+# TYPE rest_client_requests_total counter
+rest_client_requests_total{code="200",host="api",method="GET"} 12.0
+rest_client_requests_total{code="404",host="api",method="GET"} 1.0
+rest_client_requests_total{code="200",host="api",method="PATCH"} 5.0
+# TYPE rest_client_request_duration_seconds histogram
+rest_client_request_duration_seconds_bucket{host="api",le="+Inf",verb="GET"} 4.0
+rest_client_request_duration_seconds_count{host="api",verb="GET"} 4.0
+rest_client_request_duration_seconds_sum{host="api",verb="GET"} 0.5
+rest_client_request_duration_seconds_count{host="api",verb="PATCH"} 5.0
+rest_client_request_duration_seconds_count{host="api",verb="POST"} 2.0
+# TYPE etcd_client_requests counter
+etcd_client_requests_total{code="OK",method="Status"} 30.0
+etcd_client_requests_total{code="none",method="MemberList"} 3.0
+"""
+
+
+def sample(number: int, seconds: float, failed: int = 0, gap: float = 50.0) -> Sample:
+    return Sample(number, seconds=seconds, failed_writes=failed, longest_gap=gap, bare_pod=5.0)
+
+
+def results(**rows: list[Sample]) -> Results:
+    named = {name.replace("_", "-"): samples for name, samples in rows.items()}
+    return Results("2026-11-29", "2 cores", 3, samples=named)
+
+
+def cost(clusters: int = 1, writes: int = 0, resident: float = 60.0) -> Cost:
+    return Cost(
+        clusters=clusters,
+        members=3,
+        seconds=120.0,
+        resident=resident,
+        peak=70.0,
+        cpu_seconds=1.2,
+        writes=writes,
+        renewals=60,
+        reads=0,
+        watches=14,
+        etcd_calls=48 * clusters,
+    )
+
+
+def verdicts(found: Results) -> dict[str, bool | None]:
+    return {each.name: each.met for each in goals.judge(found)}
+
+
+def line_of(text: str, title: str) -> str:
+    return next(line for line in text.splitlines() if line.startswith(f"| {title}"))
+
+
+def test_the_median_of_all_runs_decides() -> None:
+    found = results(pod=[sample(1, 3.0), sample(2, 9.0), sample(3, 4.0)])
+    assert summary(found.samples["pod"], "seconds") == (4.0, 3.0, 9.0)
+    assert verdicts(found)["pod.seconds"] is True
+    found.samples["pod"][0] = sample(1, 4.1)
+    assert verdicts(found)["pod.seconds"] is False
+
+
+def test_a_failed_run_counts_as_one_that_never_healed() -> None:
+    failed = Sample(2, bare_pod=5.0, error="Timed out after 90 s.")
+    found = results(pod=[sample(1, 3.0), failed, sample(3, 3.5)])
+    assert summary(found.samples["pod"], "seconds") == (3.5, 3.0, math.inf)
+    assert verdicts(found)["pod.seconds"] is True
+    found = results(pod=[sample(1, 3.0), failed, failed])
+    assert verdicts(found)["pod.seconds"] is False
+
+
+def test_figures_that_a_run_does_not_have_are_left_out() -> None:
+    found = results(leader=[sample(1, 3.0, gap=90.0), Sample(2, seconds=3.0), sample(3, 3.0, gap=110.0)])
+    assert summary(found.samples["leader"], "longest_gap") == (100.0, 90.0, 110.0)
+    assert summary([Sample(1, seconds=3.0)], "longest_gap") is None
+    assert verdicts(results(leader=[Sample(1, seconds=3.0)]))["leader.longest_gap"] is None
+
+
+def test_a_multiple_is_the_median_of_the_ratios_within_the_runs() -> None:
+    slow = Sample(2, seconds=12.0, bare_pod=10.0)
+    found = multiple([sample(1, 6.0), slow, Sample(3, seconds=7.0)])
+    assert found is not None
+    assert found.median == pytest.approx(1.2)
+    assert multiple([Sample(1, seconds=7.0)]) is None
+
+
+def test_what_was_not_measured_has_no_verdict() -> None:
+    assert set(verdicts(Results("", "", 0)).values()) == {None}
+
+
+def test_every_lost_write_of_any_row_misses_the_goal() -> None:
+    found = results(pod=[sample(1, 3.0)], volume=[Sample(1, seconds=9.0, lost=2), Sample(2, lost=1)])
+    assert found.lost == 3
+    assert verdicts(found)["lost_writes"] is False
+    assert verdicts(results(pod=[sample(1, 3.0)]))["lost_writes"] is True
+
+
+def test_the_goals_of_what_is_measured_once() -> None:
+    found = results()
+    found.costs = {goals.ONE: cost(resident=66.0), goals.MANY: cost(goals.FLEET, writes=1)}
+    found.fleet = Fleet(goals.FLEET, goals.FLEET, seconds=90.0, median=60.0, resident=70.0, peak=75.0)
+    judged = verdicts(found)
+    assert judged["rss_mib.1_cluster"] is False
+    assert judged[f"rss_mib.{goals.FLEET}_clusters"] is True
+    assert judged["steady_writes.1_cluster"] is True
+    assert judged[f"steady_writes.{goals.FLEET}_clusters"] is False
+    assert judged[f"unhealthy_of_{goals.FLEET}_clusters"] is True
+
+
+def test_a_cost_is_given_for_each_cluster_and_minute() -> None:
+    many = cost(clusters=50)
+    assert many.each_minute(many.etcd_calls) == 24.0
+
+
+def test_the_counters_of_the_operator_separate_reads_writes_and_watches() -> None:
+    assert counts(METRICS) == Counts(writes=7, reads=4, watches=9, etcd_calls=33)
+
+
+def test_every_row_of_the_table_is_measured() -> None:
+    assert {line.name for line in goals.LINES} == ROWS.keys()
+
+
+def test_the_table_shows_the_figures_of_others_the_goal_and_the_verdict() -> None:
+    upgrade = [sample(1, 9.0, failed=0, gap=40.0), sample(2, 10.0, failed=3, gap=41.0)]
+    text = report.table(results(upgrade=upgrade, volume=[sample(1, 16.0)]))
+    assert line_of(text, "3.5.33 to").endswith(
+        "| 6.4 to 8.9 / 0 / 40 | <= 15 / 0 / 100 | 9.5 / 1.5 / 40 | 1.9 | **not met** |"
+    )
+    assert line_of(text, "member lost").endswith("| <= 15 | 16.0 | 3.2 | **not met** |")
+    assert line_of(text, "pod deleted").endswith("| <= 4 | - | - | not measured |")
+    assert line_of(text, "RSS").endswith("| <= 65 / 80 | - / - |  | not measured |")
+
+
+def test_the_details_show_every_run_and_the_failed_ones() -> None:
+    failed = Sample(2, bare_pod=5.0, error="Timed out.")
+    text = report.rows(results(leader=[sample(1, 3.0), failed, sample(3, 4.0, failed=2, gap=120.0)]))
+    line = line_of(text, "leader's pod deleted")
+    assert "| 2 of 3 | 4.0 (3.0 to failed) | 3.0, failed, 4.0 | 0.8 (0.6 to failed) |" in line
+    assert line.endswith("| 1 (2) | 85 (120) | 0 |")
+
+
+def test_the_page_of_a_whole_run_hides_nothing(tmp_path: Path) -> None:
+    failed = Sample(2, error="Timed out after 90 s.\nNot reached: 3 members serve.")
+    late = Sample(3, seconds=3.0, problems=("The writer itself stalled.",))
+    found = results(pod=[sample(1, 3.0), failed, late])
+    found.bare_pods = [5.0, 6.0]
+    found.costs = {goals.ONE: cost(writes=2)}
+    found.fleet = Fleet(goals.FLEET, 49, seconds=90.0, median=60.0, resident=70.0, peak=75.0)
+    found.errors = {"fleet": "One cluster was not healthy."}
+    page = tmp_path / "page.md"
+    report.write(found, page)
+    text = page.read_text()
+    assert "Run of 2026-11-29 on 2 cores." in text
+    assert "Lost writes in the 2 measurements that ended: 0." in text
+    assert "The bare pod was Ready after 5.5 (5.0 to 6.0) s." in text
+    assert "- `pod`, run 2: Timed out after 90 s. Not reached: 3 members serve." in text
+    assert "- `pod`, run 3: The writer itself stalled." in text
+    assert "- `fleet`: One cluster was not healthy." in text
+    assert "| writes to Kubernetes | 1.00 |" in text
+    assert "and 49 became healthy" in text
+    assert f"| `unhealthy_of_{goals.FLEET}_clusters` | 1.0 | 0 | **not met** |" in text
+    assert "$" not in text
+
+
+def test_a_page_without_results_says_so(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    report.write(Results("", "", 0), page)
+    text = page.read_text()
+    assert text.count(report.NOT_MEASURED) >= 4
+    assert "**not met**" not in text
+    assert "No run failed" not in text
+
+
+def test_saved_results_are_loaded_again(tmp_path: Path) -> None:
+    found = results(out_left=[sample(1, 12.0), Sample(2, error="Timed out.")])
+    found.costs = {goals.ONE: cost()}
+    found.save(tmp_path / "new" / "etcd.json")
+    assert Results.load(tmp_path / "new" / "etcd.json") == found
+
+
+def test_only_a_complete_run_writes_the_page_in_docs() -> None:
+    assert run.Bench(run.LEAST).page == report.PAGE
+    assert run.Bench(run.LEAST - 1).page.name == "etcd-trial.md"
+    assert run.Bench(run.LEAST, ["pod"]).file.name == "etcd-trial.json"
+
+
+def test_an_unknown_row_is_refused() -> None:
+    with pytest.raises(ClusterError) as caught:
+        run.Bench(rows=["pods"])
+    assert str(caught.value).startswith("There is no row 'pods'. The rows are: created, pod, leader, ")
