@@ -13,7 +13,7 @@ import functools
 import inspect
 import re
 import reprlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterator, Mapping
 from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Any, TypeVar
@@ -52,7 +52,15 @@ class PlaybookError(TypeError):
 class Calls:
     """The coroutines that one task has called. A context manager around that task.
 
-    At its end, it closes the coroutines that were never started.
+    At its end, it closes the coroutines that were never started, and cancels the asyncio tasks that still run
+    one, as after `asyncio.create_task` without await. Calls that such a task makes later are refused.
+
+    Attributes:
+        cancelled: The asyncio tasks that the end of the context has cancelled.
+
+    Args:
+        task: The name of the task.
+        refused_late: Called with a sentence about a call that was refused because the task has ended.
 
     Raises:
         PlaybookError: At the end of the context: a coroutine was not awaited. This replaces an error of the
@@ -61,9 +69,24 @@ class Calls:
         Conflict: At the end of the context: the task has caught it.
     """
 
-    __slots__ = ("_conflict", "_dropped", "_loop", "_made", "_token", "_wait")
+    __slots__ = (
+        "_conflict",
+        "_dropped",
+        "_ended",
+        "_loop",
+        "_made",
+        "_refused_late",
+        "_task",
+        "_token",
+        "_wait",
+        "cancelled",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, task: str, refused_late: Callable[[str], None]) -> None:
+        self.cancelled: Collection[asyncio.Task[Any]] = ()
+        self._task = task
+        self._refused_late = refused_late
+        self._ended = False
         self._made: list[tuple[str, _Coroutine]] = []
         self._dropped = ""
         self._conflict: Conflict | None = None
@@ -75,8 +98,11 @@ class Calls:
         """Registers a coroutine.
 
         Raises:
-            PlaybookError: The caller does not run on the operator's event loop.
+            PlaybookError: The caller does not run on the operator's event loop, or the task has ended.
         """
+        if self._ended:
+            coroutine.close()
+            raise self._late(name)
         self._made.append((name, coroutine))
         try:
             here = asyncio.get_running_loop() is self._loop
@@ -88,6 +114,18 @@ class Calls:
                 f"{name} was called in a plain def, which runs in a thread and cannot await it. "
                 "Make the task an async def and await the call."
             )
+
+    def _late(self, name: str) -> PlaybookError:
+        """Reports a call after the end of the task, and returns the error for the caller."""
+        from pilothouse.playbook.background import refuse_late
+
+        sentence = (
+            f"{name} was called after the task {self._task!r} had ended, so it did nothing. The task has "
+            "started the call in the background, for example with asyncio.create_task. Await it before the "
+            "task returns."
+        )
+        self._refused_late(sentence)
+        return refuse_late(sentence)
 
     def drop(self, name: str) -> None:
         """Registers a coroutine of another function that was destroyed before it started."""
@@ -105,23 +143,35 @@ class Calls:
         """Registers a call of `requeue_after`, which a task makes if it catches a wait on purpose."""
         self._wait = ""
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> "Calls":
         self._token = _CALLS.set(self)
+        return self
 
     def __exit__(
         self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
     ) -> None:
         _CALLS.reset(self._token)
+        self._ended = True
+        unfinished = [each for each in self._made if each[1].cr_frame is not None]  # type: ignore[attr-defined]
+        forgotten = self._end(unfinished, error) if unfinished else ""
         if error is None:
             self._require_passed()
-        if not (self._made or self._dropped):
-            return
-        unfinished = [each for each in self._made if each[1].cr_frame is not None]  # type: ignore[attr-defined]
-        forgotten = _close(unfinished, failed=error is not None)
         if self._dropped and not forgotten:
             forgotten = f"{self._dropped} was called without await, so it did nothing. {_HOW}"
         if forgotten and (error is None or isinstance(error, Exception)) and not _passes(error):
             raise PlaybookError(forgotten) from error
+
+    def _end(self, unfinished: list[tuple[str, _Coroutine]], error: BaseException | None) -> str:
+        """Cancels or closes unfinished coroutines, and returns a sentence about the first of them."""
+        running: Mapping[_Coroutine, asyncio.Task[Any]] = {}
+        # With GeneratorExit, the task's own coroutine is closed, possibly after the end of the event loop.
+        if not isinstance(error, GeneratorExit):
+            # Rarely needed, so only then imported.
+            from pilothouse.playbook.background import cancel_running
+
+            running = cancel_running([coroutine for _, coroutine in unfinished])
+        self.cancelled = running.values()
+        return _close(unfinished, running, failed=error is not None)
 
     def _require_passed(self) -> None:
         """Refuses a task that has caught what must end the reconcile, probably with `except Exception`.
@@ -179,21 +229,35 @@ def not_awaitable(error: TypeError | RuntimeError) -> str:
     return f"{what} is awaited, which is not possible: remove `await`, or call an async function."
 
 
-def _close(unfinished: list[tuple[str, _Coroutine]], *, failed: bool) -> str:
-    """Closes coroutines that never started, and returns a sentence about the first that was not awaited."""
+def _close(
+    unfinished: list[tuple[str, _Coroutine]],
+    running: Mapping[_Coroutine, asyncio.Task[Any]],
+    *,
+    failed: bool,
+) -> str:
+    """Closes coroutines that never started, and returns a sentence about the first that was not awaited.
+
+    Args:
+        unfinished: The coroutines, with the names of what was called.
+        running: Those that asyncio tasks run, with the tasks. A cancelled task closes its own coroutine.
+        failed: Whether the task has failed.
+    """
     for _, coroutine in unfinished:
-        if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+        closes = coroutine in running and running[coroutine].get_coro() is coroutine
+        if not closes and inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
             coroutine.close()
-    for name, coroutine in unfinished:
-        if coroutine.cr_frame is None:  # type: ignore[attr-defined]
-            return f"{name} was called without await, so it did nothing. {_HOW}"
-        if failed:
-            return (
-                f"{name} was still running when the task failed. Use asyncio.TaskGroup, which ends all its "
-                "calls first; asyncio.gather does not."
-            )
-        return f"{name} was still running when the task ended. Await it before the task returns."
-    return ""
+    name, first = unfinished[0]
+    if first not in running and first.cr_frame is None:  # type: ignore[attr-defined]
+        return f"{name} was called without await, so it did nothing. {_HOW}"
+    if failed:
+        return (
+            f"{name} was still running when the task failed, so it was cancelled. Use asyncio.TaskGroup, "
+            "which ends all its calls first; asyncio.gather does not."
+        )
+    return (
+        f"{name} was still running when the task ended, so it was cancelled. Write `await` before "
+        "asyncio.gather, or await what asyncio.create_task returned."
+    )
 
 
 def note(name: str, coroutine: _Coroutine) -> _Coroutine:

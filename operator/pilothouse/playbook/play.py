@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from pilothouse.controller import EventType, Fence
 from pilothouse.controller.before_change import run_before_change
-from pilothouse.kube import Condition, KubeObject, Resource, hide_contents, holds_secrets
+from pilothouse.kube import Condition, KubeObject, ObjectMeta, Resource, hide_contents, holds_secrets
 from pilothouse.playbook.arguments import (
     REASON_LENGTH,
     require_condition_type,
@@ -119,6 +119,8 @@ class Play(ObjectModules[T], Generic[T, S]):
         writing: The lock for writes of the object itself, so that the tasks of a parallel group do not write
             from the same resourceVersion.
         status_writer: The function that writes a status, for `record`. The engine sets it.
+        warning_recorder: The function that records an Event about a failure outside of the tasks. The engine
+            sets it.
 
     Args:
         object: The object.
@@ -132,6 +134,7 @@ class Play(ObjectModules[T], Generic[T, S]):
 
     log = logging.getLogger(__name__)
     status_writer: Callable[[Any, Any], Awaitable[Any]] | None = None
+    warning_recorder: Callable[[ObjectMeta, TaskFailed], None] | None = None
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -611,6 +614,16 @@ class Play(ObjectModules[T], Generic[T, S]):
             if not isinstance(value, str | bytes):
                 raise PlaybookError(f"play.hide: a value is {shown(value)}, but must be text or bytes")
         hide(lambda: values)
+
+    def refused_late(self, sentence: str) -> None:
+        """Reports a call of a module that was refused because its task had ended.
+
+        Args:
+            sentence: What was refused, why, and what to do.
+        """
+        self.log.error("%s", sentence)
+        if self.warning_recorder is not None:
+            self.warning_recorder(self.object.metadata, TaskFailed("UnexpectedError", sentence))
 
     def _report(self, contended: Contended) -> None:
         """Reports a fight with another client. The reconcile continues."""

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, TypeVar
 
-from pilothouse.kube import KubeObject, ObjectKey, Resource, hide_contents
+from pilothouse.kube import KubeObject, ObjectKey, ObjectMeta, Resource, hide_contents
 from pilothouse.playbook.awaited import PlaybookError
 from pilothouse.playbook.cluster import Cluster
 from pilothouse.playbook.ends import failed
@@ -27,6 +27,7 @@ class Plays(Generic[T]):
         owner: The name of this operator, and of this watch if it has several of the kind, in annotations.
         annotate: The function that writes annotations.
         record: The function that writes a status during a reconcile.
+        warn: The function that records an Event about a failure outside of the tasks.
         writes_status: Whether the operator writes the status of the objects.
     """
 
@@ -39,6 +40,7 @@ class Plays(Generic[T]):
         *,
         annotate: Annotate,
         record: Callable[[Any, Any], Awaitable[Any]],
+        warn: Callable[[ObjectMeta, TaskFailed], None],
         writes_status: bool,
     ) -> None:
         self._resource = resource
@@ -48,6 +50,7 @@ class Plays(Generic[T]):
         self._plan_annotations = PlanAnnotations(owner, playbook.plan_names)
         self._annotate = annotate
         self._record = record
+        self._warn = warn
         self._writes_status = writes_status
         # The handlers that were notified in an object's last reconcile and have not run, with its UID.
         self._notified: dict[ObjectKey, tuple[str, set[Task[Any]]]] = {}
@@ -72,6 +75,7 @@ class Plays(Generic[T]):
             settled=None if enabled else self._settled.get(obj.metadata.key) == _state(obj),
         )
         play.status_writer = self._record
+        play.warning_recorder = self._warn
         return play
 
     async def run(self, play: Play[T, Any]) -> Recap:

@@ -124,6 +124,7 @@ class Reconciler(Generic[T]):
             owner,
             annotate=metadata.annotate,
             record=reporter.record,
+            warn=announcer.warn,
             writes_status=enabled,
         )
         self.changes = Changes(

@@ -72,8 +72,9 @@ async def run_task(task: Task[P], play: P, clock: Clock) -> Ends:
     token = RESULT.set(result)
     began = clock()
     ends = DONE
+    calls = Calls(task.name, play.refused_late)
     try:
-        with Calls():
+        with calls:
             require_nothing(await _ungrouped(task, play))
     except (Conflict, SyncError):
         raise
@@ -85,11 +86,19 @@ async def run_task(task: Task[P], play: P, clock: Clock) -> Ends:
         for end in ends.all:
             result.note(State.FAILED if ends.failed else State.WAITING, str(end.cause))
     finally:
+        if calls.cancelled:
+            await _until_ended(calls)
         RESULT.reset(token)
         result.seconds = clock() - began
         if task.notify and result.diff:
             play.notified.update(task.notify)
     return ends
+
+
+async def _until_ended(calls: Calls) -> None:
+    from pilothouse.playbook.background import until_ended
+
+    await until_ended(calls.cancelled)
 
 
 async def _ungrouped(task: Task[P], play: P) -> object:

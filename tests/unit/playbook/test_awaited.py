@@ -223,7 +223,11 @@ COROUTINE = (
             forgotten_task,
             "the task 'another' was called without await, so it did nothing. Write `await` before the call.",
         ),
-        (left_running, "play.call was still running when the task ended. Await it before the task returns."),
+        (
+            left_running,
+            "play.call was still running when the task ended, so it was cancelled. Write `await` before "
+            "asyncio.gather, or await what asyncio.create_task returned.",
+        ),
         (plain, PLAIN),
         (plain_with_a_loop_of_its_own, PLAIN),
         (in_a_thread, PLAIN),

@@ -168,4 +168,4 @@ async def test_a_call_that_gather_leaves_running_is_refused_with_the_remedy(
     async with operator(api, playbook(run)):
         status, reason, message = ready(api, ticket)
         assert (status, reason) == ("False", "UnexpectedError")
-        assert "play.apply was still running when the task failed. Use asyncio.TaskGroup" in message
+        assert "when the task failed, so it was cancelled. Use asyncio.TaskGroup" in message
