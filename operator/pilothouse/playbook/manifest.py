@@ -58,12 +58,23 @@ class Difference(NamedTuple):
         return f"{self.path}: {live} -> {desired}"
 
 
-# Only the API server sets these. With another value, it would refuse every apply as a conflict.
-_SERVER_FIELDS = ("uid", "resourceVersion", "managedFields")
+# Only the API server sets these: it ignores them in an apply, or refuses it as a conflict.
+_SERVER_FIELDS = (
+    "uid",
+    "resourceVersion",
+    "managedFields",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "generation",
+    "selfLink",
+)
 
 
-def _require_unset(manifest: Json, what: str) -> None:
-    """Refuses a manifest that states metadata that only the API server sets.
+def _require_appliable(manifest: Json, what: str) -> None:
+    """Refuses a manifest with fields that an apply cannot set, and removes an empty status.
+
+    Generated manifests have an empty status.
 
     Raises:
         PlaybookError: The text names the field.
@@ -73,6 +84,11 @@ def _require_unset(manifest: Json, what: str) -> None:
             raise PlaybookError(
                 f"{what}: metadata.{name} is stated, but only the API server sets it. Remove the field."
             )
+    if manifest.pop("status", None):
+        raise PlaybookError(
+            f"{what}: status is stated, but the API server ignores it in an apply. Remove the field. A task "
+            "can set only the status of the play's object, with play.status."
+        )
 
 
 def completed(
@@ -88,15 +104,15 @@ def completed(
         owned: Whether to set an owner reference. If not, the object gets an annotation with the owner's UID.
 
     Raises:
-        PlaybookError: The manifest is not JSON, contradicts the kind or has no namespace, or the owner cannot
-            own the object.
+        PlaybookError: The manifest is not JSON, contradicts the kind, has no namespace, or states the status
+            or metadata that only the API server sets. Or the owner cannot own the object.
         TaskFailed: InvalidManifest: The manifest states a field that an apply could not remove later.
     """
     what = f"the manifest of the {resource.kind}"
     # As JSON, to compare it with the answers of the API server.
     manifest = plain(body, what)
     require_identity(resource, manifest, what)
-    _require_unset(manifest, what)
+    _require_appliable(manifest, what)
     if holds_secrets(resource):
         # A copy, because `_normalize` changes the manifest.
         hide_contents(resource, {name: manifest.get(name) for name in ("data", "stringData")})
@@ -135,7 +151,7 @@ def _normalize(resource: Resource[Any], body: Json) -> None:
     would stay in `data`, where no manager owns it (issue 108008 of kubernetes/kubernetes).
 
     Raises:
-        TaskFailed: InvalidManifest: A value of `stringData` is not text, or a pod states `serviceAccount`.
+        TaskFailed: InvalidManifest: The contents of a Secret are not valid, or a pod states `serviceAccount`.
     """
     if holds_secrets(resource):
         _without_string_data(body)
@@ -160,12 +176,13 @@ def completed_patch(resource: Resource[Any], body: Mapping[str, Any]) -> Json:
         body: The patch.
 
     Raises:
-        PlaybookError: The patch is not JSON, or contradicts the kind.
-        TaskFailed: InvalidManifest: A value of `stringData` is not text.
+        PlaybookError: The patch is not JSON, contradicts the kind, or states a field that it cannot change.
+        TaskFailed: InvalidManifest: The contents of a Secret are not valid.
     """
     what = f"the patch of the {resource.kind}"
     patch = plain(body, what)
     require_identity(resource, patch, what)
+    _require_changeable(patch, what)
     if holds_secrets(resource):
         # A copy, because the patch is changed.
         hide_contents(resource, {name: patch.get(name) for name in ("data", "stringData")})
@@ -173,32 +190,55 @@ def completed_patch(resource: Resource[Any], body: Mapping[str, Any]) -> Json:
     return patch
 
 
-def _without_string_data(body: Json, *, patch: bool = False) -> None:
-    """Merges `stringData` into `data`, where None is left out, or in a patch removes the key."""
-    stated = body.pop("stringData", None)
-    if stated is None:
-        return
-    what = "patch" if patch else "manifest"
-    held = body.get("data", {}) if patch else body.get("data") or {}
-    if not isinstance(stated, Mapping) or not isinstance(held, Mapping):
-        raise TaskFailed(
-            INVALID_MANIFEST,
-            f"The {what} of the Secret is not valid: data and stringData must be mappings.",
+def _require_changeable(patch: Json, what: str) -> None:
+    """Refuses a patch of the status, of the object's identity, or of metadata that only the API server sets.
+
+    Raises:
+        PlaybookError: The text names the fields.
+    """
+    unchangeable = {"name", "namespace", *_SERVER_FIELDS}
+    stated = [f"metadata.{name}" for name in patch.get("metadata", {}) if name in unchangeable]
+    if "status" in patch:
+        stated.insert(0, "status")
+    if stated:
+        raise PlaybookError(
+            f"{what}: {' and '.join(stated)} cannot be changed by a patch. Remove the "
+            f"{'field' if len(stated) == 1 else 'fields'}."
         )
-    data = dict(held)
-    for name, value in stated.items():
+
+
+def _without_string_data(body: Json, *, patch: bool = False) -> None:
+    """Merges `stringData` into `data`, where None is left out, or in a patch removes the key.
+
+    Raises:
+        TaskFailed: InvalidManifest: `data` or `stringData` is not a mapping, or a value in `stringData` is
+            not text. In a patch `data` may be None, which removes all keys.
+    """
+    what = "patch" if patch else "manifest"
+    for name in ("data", "stringData"):
+        removes = patch and name == "data" and "stringData" not in body
+        if name in body and not isinstance(body[name], Mapping) and not (removes and body[name] is None):
+            shown = "None" if body[name] is None else f"of type {type(body[name]).__name__}"
+            raise _invalid_secret(
+                what, f"{name} is {shown}, but must be a mapping. Remove it, or state its keys."
+            )
+    if "stringData" not in body:
+        return
+    data = dict(body.get("data", {}))
+    for name, value in body.pop("stringData").items():
         if value is None:
             if patch:
                 data[name] = None
             continue
         if not isinstance(value, str):
-            raise TaskFailed(
-                INVALID_MANIFEST,
-                f"The {what} of the Secret is not valid: a value in stringData has the type "
-                f"{type(value).__name__}, but must be text.",
-            )
+            kind = type(value).__name__
+            raise _invalid_secret(what, f"a value in stringData has the type {kind}, but must be text.")
         data[name] = base64.b64encode(value.encode()).decode()
     body["data"] = data
+
+
+def _invalid_secret(what: str, why: str) -> TaskFailed:
+    return TaskFailed(INVALID_MANIFEST, f"The {what} of the Secret is not valid: {why}")
 
 
 def _pod_specs(body: Json) -> Iterator[tuple[str, Mapping[str, Any]]]:

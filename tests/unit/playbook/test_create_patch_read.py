@@ -1,6 +1,7 @@
 """Creation of objects that must not exist, patches of some fields, and live reads."""
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -305,14 +306,29 @@ async def test_a_value_that_the_server_writes_in_another_way_is_not_patched_agai
         assert len(writes(api, DEPLOYMENT)) == 1
 
 
-@pytest.mark.parametrize("body", [{"status": {}}, {"metadata": {"name": "b"}}, {"metadata": {"uid": "b"}}])
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        ({"status": {}}, "status cannot be changed by a patch. Remove the field."),
+        ({"metadata": {"name": "b"}}, "metadata.name cannot be changed by a patch. Remove the field."),
+        ({"metadata": {"uid": "b"}}, "metadata.uid cannot be changed by a patch. Remove the field."),
+        ({"metadata": {"managedFields": [{}]}}, "metadata.managedFields cannot be changed by a patch."),
+        ({"metadata": {"generation": 5}}, "metadata.generation cannot be changed by a patch."),
+        (
+            {"metadata": {"creationTimestamp": None}},
+            "metadata.creationTimestamp cannot be changed by a patch.",
+        ),
+        (
+            {"status": {"a": 1}, "metadata": {"selfLink": "b"}},
+            "status and metadata.selfLink cannot be changed by a patch. Remove the fields.",
+        ),
+    ],
+)
 async def test_a_patch_states_neither_the_status_nor_an_identity(
-    api: ModelApi, ticket: ObjectKey, body: dict[str, Any]
+    api: ModelApi, ticket: ObjectKey, body: dict[str, Any], sentence: str
 ) -> None:
     async def patch_wrongly(play: TicketPlay) -> None:
-        with pytest.raises(
-            PlaybookError, match="must not state the status, name, namespace, uid or resourceVersion"
-        ):
+        with pytest.raises(PlaybookError, match=re.escape(f"the patch of the Deployment: {sentence}")):
             await play.patch(DEPLOYMENT, "web", body)
 
     api.put(DEPLOYMENT, "web", metadata=owned_by(api, ticket))
@@ -362,8 +378,15 @@ async def test_a_patch_of_string_data_is_sent_as_data(api: ModelApi, ticket: Obj
     ("body", "why"),
     [
         ({"stringData": {"pin": 8675309}}, "a value in stringData has the type int, but must be text."),
-        ({"stringData": "hunter2"}, "data and stringData must be mappings."),
-        ({"stringData": {"a": "b"}, "data": None}, "data and stringData must be mappings."),
+        (
+            {"stringData": "hunter2"},
+            "stringData is of type str, but must be a mapping. Remove it, or state its keys.",
+        ),
+        ({"stringData": None}, "stringData is None, but must be a mapping. Remove it, or state its keys."),
+        (
+            {"stringData": {"a": "b"}, "data": None},
+            "data is None, but must be a mapping. Remove it, or state its keys.",
+        ),
     ],
 )
 async def test_a_patch_of_string_data_that_is_not_text_is_refused(

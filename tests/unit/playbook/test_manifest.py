@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from pilothouse.kube import ObjectMeta, Resource, Unstructured
 from pilothouse.playbook import TaskFailed
+from pilothouse.playbook.awaited import PlaybookError
 from pilothouse.playbook.manifest import (
     additions,
     changes,
@@ -193,6 +194,55 @@ def test_string_data_that_is_not_text_is_refused_without_its_value(value: Any) -
     assert refused.value.reason == "InvalidManifest"
     assert "hunter2" not in str(refused.value)
     assert "8675309" not in str(refused.value)
+
+
+@pytest.mark.parametrize("field", ["data", "stringData"])
+@pytest.mark.parametrize(("value", "shown"), [(None, "None"), (["hunter2"], "of type list")])
+def test_contents_of_a_secret_that_are_no_mapping_are_refused(field: str, value: Any, shown: str) -> None:
+    with pytest.raises(TaskFailed) as refused:
+        complete(SECRET, {field: value})
+    assert refused.value.reason == "InvalidManifest"
+    assert str(refused.value) == (
+        f"The manifest of the Secret is not valid: {field} is {shown}, but must be a mapping. Remove it, or "
+        "state its keys."
+    )
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("uid", "a"),
+        ("resourceVersion", "1"),
+        ("managedFields", []),
+        ("creationTimestamp", "2026-01-01T00:00:00Z"),
+        ("deletionTimestamp", "2026-01-01T00:00:00Z"),
+        ("deletionGracePeriodSeconds", 0),
+        ("generation", 1),
+        ("selfLink", "/a"),
+    ],
+)
+def test_metadata_that_only_the_api_server_sets_is_refused(field: str, value: Any) -> None:
+    with pytest.raises(PlaybookError) as refused:
+        complete(CONFIG_MAP, {"metadata": {field: value}})
+    assert str(refused.value) == (
+        f"the manifest of the ConfigMap: metadata.{field} is stated, but only the API server sets it. Remove "
+        "the field."
+    )
+
+
+def test_a_status_that_an_apply_would_not_change_is_refused() -> None:
+    with pytest.raises(PlaybookError) as refused:
+        complete(DEPLOYMENT, {"status": {"replicas": 1}})
+    assert str(refused.value) == (
+        "the manifest of the Deployment: status is stated, but the API server ignores it in an apply. Remove "
+        "the field. A task can set only the status of the play's object, with play.status."
+    )
+
+
+@pytest.mark.parametrize("status", [None, {}])
+def test_what_generators_write_without_a_value_is_accepted(status: Any) -> None:
+    made = complete(DEPLOYMENT, {"metadata": {"creationTimestamp": None}, "status": status})
+    assert "status" not in made
 
 
 @pytest.mark.parametrize("path", ["spec", "spec.template.spec", "spec.jobTemplate.spec.template.spec"])
