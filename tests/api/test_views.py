@@ -105,7 +105,7 @@ async def test_a_deployment_and_why_its_pod_does_not_run(client: Client, namespa
     }
     pod = await report(client, POD, namespace, {"conditions": [scheduled]})
     assert (pod.status.phase, pod.claims) == ("Pending", ("data",))
-    rollout = await explained(client, deployment)
+    rollout = (await explained(client, deployment)).rollout
     assert rollout.reason == "VolumePending"
     assert rollout.message.endswith("0/3 nodes. PersistentVolumeClaim data does not exist.")
     terminated = {"exitCode": 137, "reason": "OOMKilled", "startedAt": None, "finishedAt": NOW}
@@ -120,7 +120,7 @@ async def test_a_deployment_and_why_its_pod_does_not_run(client: Client, namespa
     }
     ended = {**scheduled, "status": "True", "reason": None, "message": None}
     await report(client, POD, namespace, {"conditions": [ended], "containerStatuses": [status]})
-    rollout = await explained(client, deployment)
+    rollout = (await explained(client, deployment)).rollout
     assert rollout.reason == "CrashLoopBackOff"
     assert "exit code 137 (OOMKilled)" in rollout.message
     done = {**counts, "readyReplicas": 1, "availableReplicas": 1, "unavailableReplicas": None}

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from pilothouse.kube import Api, Forbidden, KubeError, NotFound, ObjectKey
 from pilothouse.playbook.arguments import shown
 from pilothouse.playbook.awaited import PlaybookError
+from pilothouse.telemetry import now
 from pilothouse.views import (
     PERSISTENT_VOLUME_CLAIM,
     POD,
@@ -16,6 +18,10 @@ from pilothouse.views import (
     StatefulSet,
 )
 
+# Seconds. Younger pods may still be starting: the first attempt to pull an image takes some seconds to fail.
+STARTING = 30.0
+# Seconds until the next check while a pod is starting.
+STARTING_FALLBACK = 5.0
 # The number of claims to read. Only one problem is shown, and most pods of a workload have the same one.
 CLAIMS = 3
 
@@ -33,7 +39,19 @@ def require_workload(workload: object) -> None:
         )
 
 
-async def explained(api: Api, workload: Deployment | StatefulSet) -> Rollout:
+class Explained(NamedTuple):
+    """A rollout, with what its pods show.
+
+    Attributes:
+        rollout: The progress of the rollout, and why it has not finished.
+        starting: Whether a young pod is not ready for no known reason, which it may show soon.
+    """
+
+    rollout: Rollout
+    starting: bool = False
+
+
+async def explained(api: Api, workload: Deployment | StatefulSet) -> Explained:
     """Returns the progress of a rollout, and why it has not finished.
 
     The pods are read from the API server only during a rollout, because a watch of all pods would cost more.
@@ -42,15 +60,24 @@ async def explained(api: Api, workload: Deployment | StatefulSet) -> Rollout:
     progress = workload.rolled_out()
     selector = str(workload.spec.selector)
     if progress.done or not selector:
-        return progress
+        return Explained(progress)
     try:
         pods = await _pods(api, workload.metadata.namespace, selector)
-        claims = await _claims(api, [pod for pod in pods if workload.owns(pod)])
+        own = [pod for pod in pods if workload.owns(pod)]
+        claims = await _claims(api, own)
     except Forbidden as error:
-        return replace(progress, message=f"{progress.message} The operator cannot find out why: {error}")
+        why = f"{progress.message} The operator cannot find out why: {error}"
+        return Explained(replace(progress, message=why))
     except KubeError:
-        return progress
-    return workload.rolled_out(pods, claims)
+        return Explained(progress)
+    return Explained(workload.rolled_out(own, claims), any(map(_is_starting, own)))
+
+
+def _is_starting(pod: Pod) -> bool:
+    created = pod.metadata.creation_timestamp
+    if created is None or pod.ready or pod.problem() is not None:
+        return False
+    return (now() - created).total_seconds() < STARTING
 
 
 async def _pods(api: Api, namespace: str, selector: str) -> Sequence[Pod]:

@@ -67,6 +67,48 @@ async def test_it_waits_with_the_reason_and_continues(api: ModelApi, ticket: Obj
         assert len(api.calls) == settled, "a finished rollout costs no request"
 
 
+async def test_the_problem_of_a_starting_pod_shows_soon_and_stays(api: ModelApi, ticket: ObjectKey) -> None:
+    def state(reason: str) -> list[dict[str, Any]]:
+        return [{"name": "app", "image": "i", "state": {"waiting": {"reason": reason}}}]
+
+    async with operator(api, playbook(servers_run), owns=[DEPLOYMENT]):
+        put_pod(api, phase="Pending", containerStatuses=state("ContainerCreating"))
+        report(api)
+        await asyncio.sleep(1)
+        assert ready(api, ticket)[1] == "RollingOut"
+        # From here on no watch of the operator reports anything.
+        put_pod(api, phase="Pending", containerStatuses=state("ErrImagePull"))
+        await asyncio.sleep(5)
+        assert ready(api, ticket)[1] == "ImagePullBackOff"
+        seen = len(requests(api, POD)) + len(api.calls)
+        for reason in ("ImagePullBackOff", "ErrImagePull") * 20:
+            put_pod(api, phase="Pending", containerStatuses=state(reason))
+            await asyncio.sleep(16)
+            assert ready(api, ticket)[1] == "ImagePullBackOff", "a steady state shows it, without Events"
+        assert len(requests(api, POD)) + len(api.calls) - seen < 60
+
+
+async def test_a_pod_that_starts_slowly_is_checked_at_the_usual_pace(
+    api: ModelApi, ticket: ObjectKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lists: list[float] = []
+    pages, loop = api.pages, asyncio.get_running_loop()
+
+    def counting(resource: Any, **options: Any) -> AsyncGenerator[Any, None]:
+        if resource is POD:
+            lists.append(loop.time())
+        return pages(resource, **options)
+
+    monkeypatch.setattr(api, "pages", counting)
+    async with operator(api, playbook(servers_run), owns=[DEPLOYMENT]):
+        put_pod(api, phase="Pending")
+        report(api)
+        await asyncio.sleep(40)
+        lists.clear()
+        await asyncio.sleep(150)
+        assert 9 <= len(lists) <= 11
+
+
 async def test_an_exceeded_deadline_is_a_failure_and_is_retried(api: ModelApi, ticket: ObjectKey) -> None:
     late = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
     async with operator(api, playbook(servers_run), owns=[DEPLOYMENT]):
