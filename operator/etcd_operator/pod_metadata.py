@@ -20,7 +20,7 @@ IMAGE = f"{PREFIX}image"
 """The annotation with the image that the operator asked for. A webhook may have replaced it in the spec."""
 
 PATCHED = f"{PREFIX}patched-container"
-"""The annotation with the ID of the container that ran when the image was patched."""
+"""The annotation with the ID of the container that ran when the image was patched, and with its image."""
 
 SHAPE = f"{PREFIX}shape"
 INITIAL_CLUSTER = f"{PREFIX}initial-cluster"
@@ -67,11 +67,27 @@ def patch_image(spec: EtcdClusterSpec, live: LivePod, version: str, image: str) 
     containers = [
         {**each, "image": image} if each.get("name") == CONTAINER else each for each in live.spec.containers
     ]
-    annotations = {**version_annotations(spec, version, image), PATCHED: container_id(live.status)}
+    before = next(
+        (each.get("image", "") for each in live.spec.containers if each.get("name") == CONTAINER), ""
+    )
+    patched = f"{_container_id(live.status)} {before}"
+    annotations = {**version_annotations(spec, version, image), PATCHED: patched}
     return {**_annotated(annotations), "spec": {"containers": containers}}
 
 
-def container_id(status: PodStatus) -> str:
+def awaits_restart(annotations: Mapping[str, str], status: PodStatus, image: str) -> bool:
+    """Returns whether the image was patched, and the kubelet has not replaced the container yet.
+
+    Args:
+        annotations: The pod's annotations.
+        status: The pod's status.
+        image: The image in the pod's spec. If the patch has not changed it, nothing restarts.
+    """
+    container, _, before = annotations.get(PATCHED, "").partition(" ")
+    return container != "" and container == _container_id(status) and before != image
+
+
+def _container_id(status: PodStatus) -> str:
     """Returns the ID of the container of etcd. Empty: the kubelet has not created one yet."""
     return next((each.container_id for each in status.container_statuses if each.name == CONTAINER), "")
 

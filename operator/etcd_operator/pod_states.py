@@ -12,10 +12,9 @@ from etcd_operator.pod_metadata import (
     IMAGE,
     INITIAL_CLUSTER,
     INITIAL_STATE,
-    PATCHED,
     SHAPE,
     VERSION,
-    container_id,
+    awaits_restart,
 )
 from etcd_operator.types import ETCD_CLUSTER
 from etcd_operator.views import ContainerStatus, EndpointSlice, Node, Pod, condition
@@ -68,15 +67,15 @@ def pod_state(
     metadata = pod.metadata
     deleting = metadata.deletion_timestamp is not None
     trouble = None if deleting else _trouble(pod, now)
-    container, version, asked = container_id(pod.status), _version(pod), metadata.annotations.get(IMAGE, "")
+    image, version, asked = _image(pod), _version(pod), metadata.annotations.get(IMAGE, "")
     return PodState(
         name=metadata.name,
         uid=metadata.uid,
         owner=_owner(pod),
-        image=_image(pod),
+        image=image,
         version=version,
         other_image=asked not in ("", images(version)),
-        patched=container != "" and container == metadata.annotations.get(PATCHED),
+        patched=awaits_restart(metadata.annotations, pod.status, image),
         shape=metadata.annotations.get(SHAPE, ""),
         configuration=_configuration(pod),
         peers=_peers(blueprint, pod),

@@ -131,6 +131,13 @@ def test_a_patched_pod_restarts_until_the_kubelet_has_replaced_its_container() -
     assert not read({**body, "status": {}}).patched
 
 
+def test_a_patch_that_does_not_change_the_image_restarts_nothing() -> None:
+    """Two versions have the same image, or a webhook replaces it."""
+    body = stored(manifest(), node="node", status=running("containerd://1"))
+    live = msgspec.convert(body, LivePod)
+    assert not read(merged(body, patch_image(CLUSTER.spec, live, "3.6.14", quay("3.5.33")))).patched
+
+
 def test_another_image_for_the_version_of_a_pod_is_noticed() -> None:
     """Also if the operator has a digest, or a webhook has replaced the image in the pod."""
     body = stored(manifest(), node="node")
