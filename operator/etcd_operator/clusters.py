@@ -50,6 +50,7 @@ class EtcdClusterPlay(Play[EtcdCluster, EtcdClusterStatus]):
     """One reconcile of one EtcdCluster.
 
     Attributes:
+        served: Whether the operator serves the cluster. If not, it does not write its status, either.
         connections: The connections to the members of all clusters.
         settings: The operator's settings.
         metrics: The metrics of all clusters.
@@ -67,9 +68,13 @@ class EtcdClusterPlay(Play[EtcdCluster, EtcdClusterStatus]):
         connections: Connections,
         settings: EtcdSettings,
         metrics: ClusterMetrics,
+        *,
+        writes_status: bool = True,
         **engine: Any,
     ) -> None:
-        super().__init__(etcd_cluster, **engine)
+        served = settings.serves(etcd_cluster)
+        super().__init__(etcd_cluster, writes_status=writes_status and served, **engine)
+        self.served = served
         self.connections = connections
         self.settings = settings
         self.metrics = metrics
@@ -116,6 +121,11 @@ class EtcdClusterPlay(Play[EtcdCluster, EtcdClusterStatus]):
         observation = replace(sight.observation, record=self.recorded)
         self.sight = sight._replace(observation=observation)
         self.decision = decide(observation)
+
+    def leave(self) -> None:
+        """Frees what the process keeps for a cluster that it served earlier."""
+        if not self.check:
+            forget(self.object.metadata.key, self.connections, self.metrics)
 
     def show(self) -> None:
         """Writes what was observed and decided into the status."""
@@ -168,7 +178,8 @@ class EtcdClusterPlay(Play[EtcdCluster, EtcdClusterStatus]):
 @task("the spec is valid")
 async def check_spec(play: EtcdClusterPlay) -> None:
     """Decides which spec is in force: the last valid one while the object's own has a mistake."""
-    if not play.settings.serves(play.object):
+    if not play.served:
+        play.leave()
         raise out_of_scope()
     key = str(play.object.metadata.key)
     claims = members_claims(play.list(PERSISTENT_VOLUME_CLAIM, BY_CLUSTER, key))
@@ -256,8 +267,7 @@ def etcd_watch(connections: Connections, settings: EtcdSettings) -> Watch:
         return EtcdClusterPlay(etcd_cluster, connections, settings, metrics, **engine)
 
     def gone(key: ObjectKey) -> None:
-        connections.members(key, ())
-        metrics.forget(key)
+        forget(key, connections, metrics)
 
     tasks = [check_spec, observe_cluster, apply_services, take_steps, keep_up_with_spec, show_cluster]
     return Watch(
@@ -271,6 +281,12 @@ def etcd_watch(connections: Connections, settings: EtcdSettings) -> Watch:
             _labelled(POD_DISRUPTION_BUDGET),
         ],
     )
+
+
+def forget(key: ObjectKey, connections: Connections, metrics: ClusterMetrics) -> None:
+    """Closes the connections to the members of a cluster, and removes its metrics."""
+    connections.members(key, ())
+    metrics.forget(key)
 
 
 def _known(value: T | None) -> T:

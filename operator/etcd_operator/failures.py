@@ -43,7 +43,10 @@ def secret_unusable(tls: Certificates) -> TaskFailed:
 
 
 def out_of_scope() -> Waiting:
-    """Returns the wait of a cluster that is left to another operator, until its annotation changes."""
+    """Returns the wait of a cluster that is left to another operator, until its annotation changes.
+
+    Only the command `play` shows it: the status of the cluster belongs to the other operator.
+    """
     message = (
         f"The annotation {SCOPE} is clusterwide, and this operator watches only some namespaces. Remove the "
         "annotation, or install the operator for all namespaces."

@@ -93,8 +93,6 @@ _FAILURES = {
     "names the call and what to do.",
     "VolumeNotResized": "The API server refused to resize a volume. If its StorageClass does not allow it, "
     "set the size in the spec back. The operator keeps retrying.",
-    "OutOfScope": "The annotation `etcd.database.coreos.com/scope` is `clusterwide`, and this operator "
-    "watches only some namespaces. It leaves the cluster to an operator for all namespaces.",
     "UnreadableRecord": "`status.record` was edited and cannot be read. The operator changes nothing.",
 }
 

@@ -68,8 +68,10 @@ class PausedObjects(Generic[T]):
         for condition in cast("Any", obj).status.conditions:
             if (condition.type, condition.reason) == (READY, PAUSED_READY.reason):
                 return
-        log.info("Paused by the annotation %s", PAUSED)
         play = self._plays.create(obj, check=False)
+        if not play.writes_status:
+            return
+        log.info("Paused by the annotation %s", PAUSED)
         play.paused()
         status = with_conditions(play.status, obj.metadata.generation, [PAUSED_READY])
         _, wait = await self._reporter.write(obj, status)

@@ -104,7 +104,8 @@ class Play(ObjectModules[T], Generic[T, S]):
         object: The object, frozen. The operator's own writes replace it by the stored object.
         check: Whether this is check mode: change nothing, and report what would change.
         deleting: Whether the object is being deleted, so that the cleanup runs.
-        writes_status: Whether the operator writes the status of the object; see `Watch`.
+        writes_status: Whether the operator writes the status of the object; see `Watch`. A subclass passes
+            False to `Play.__init__` for an object that it leaves to another operator.
         settled: Whether the last reconcile of the current spec ended with Ready. observedGeneration does not
             show this, because a failed reconcile sets it, too. If the operator writes no status, only the
             process that reconciled the object knows it.

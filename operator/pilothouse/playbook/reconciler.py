@@ -260,7 +260,7 @@ class Reconciler(Generic[T]):
         """Removes the finalizer from an object after its cleanup."""
         held = play.object
         others = self._playbook.finalizers.released(held.metadata.finalizers)
-        if others and self._statuses.enabled:
+        if others and play.writes_status:
             held = await self._reporter.write_last(play, recap)
         released = await self._metadata.remove_finalizer(held)
         self._trouble.forget(held.metadata.key)
@@ -281,13 +281,13 @@ class Reconciler(Generic[T]):
             self.plays.note_settled(play, settled=bool(ready(play, recap).status))
         if recap.failure is None:
             self._trouble.forget(play.object.metadata.key)
-        elif not self._statuses.enabled:
+        elif not play.writes_status:
             repeated = self._trouble.repeated(play.object.metadata, recap.failure)
         return outcome_of(play, recap.ends, repeated=repeated)
 
     async def _write_status(self, play: Play[T, Any], recap: Recap) -> bool:
         """Writes the status after the tasks, and returns whether all of it is stored now."""
-        if not self._statuses.enabled:
+        if not play.writes_status:
             return True
         play.object, wait = await self._reporter.write(play.object, final_status(play, recap))
         if wait:
@@ -315,7 +315,7 @@ class Reconciler(Generic[T]):
         """
         play = self.plays.create(obj, check=True)
         recap = self._with_index_failure(play, await self._playbook.run(play))
-        return recap, self._statuses.patch(obj, final_status(play, recap)) if self._statuses.enabled else {}
+        return recap, self._statuses.patch(obj, final_status(play, recap)) if play.writes_status else {}
 
     def status_changes(self, before: T, after: T) -> dict[str, object]:
         """Returns how the status differs between two versions of an object, as a merge patch."""

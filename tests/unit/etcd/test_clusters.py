@@ -388,6 +388,7 @@ async def test_a_paused_cluster_is_left_alone(model: ModelApi) -> None:
         assert len(cluster.pods) == 5
 
 
+@pytest.mark.usefixtures("no_metrics")
 @pytest.mark.parametrize("namespaces", [(), ("default",)])
 async def test_a_cluster_with_the_clusterwide_scope_needs_an_operator_for_all_namespaces(
     model: ModelApi, namespaces: tuple[str, ...]
@@ -398,11 +399,21 @@ async def test_a_cluster_with_the_clusterwide_scope_needs_an_operator_for_all_na
         if not namespaces:
             await cluster.settled()
             return
-        await asyncio.sleep(30)
-        assert cluster.condition("Ready")["reason"] == "OutOfScope"
-        assert (cluster.pods, cluster.claims) == ([], [])
+        await asyncio.sleep(700)
+        assert cluster.client.writes == []
+        assert (cluster.status, cluster.pods, model.all(EVENT)) == ({}, [], [])
         model.put(CLUSTERS, KEY.name, metadata={"annotations": {"etcd.database.coreos.com/scope": ""}})
         await cluster.settled()
+        assert metrics_of(KEY.name)
+        await asyncio.sleep(30)
+        model.put(CLUSTERS, KEY.name, metadata={"annotations": scope})
+        version = model.version
+        model.remove(POD, ObjectKey("default", cluster.pods[0]))
+        writes = len(cluster.client.writes)
+        await asyncio.sleep(700)
+        assert cluster.client.writes[writes:] == []
+        assert model.version > version
+        assert metrics_of(KEY.name) == {}
 
 
 async def test_a_cluster_heals_although_its_service_belongs_to_another_object(model: ModelApi) -> None:
@@ -538,9 +549,15 @@ def metrics_of(name: str) -> dict[str, float]:
     }
 
 
-async def test_each_cluster_has_metrics_until_it_is_deleted(model: ModelApi) -> None:
+@pytest.fixture
+def no_metrics() -> None:
+    """Removes the metrics of the clusters of this name in other tests."""
     for metric in (metrics.STEP, metrics.LEADER_CHANGES):
-        metric.clear()  # of the clusters of this name in other tests
+        metric.clear()
+
+
+@pytest.mark.usefixtures("no_metrics")
+async def test_each_cluster_has_metrics_until_it_is_deleted(model: ModelApi) -> None:
     async with operated(model) as cluster:
         cluster.apply(size=3, version="3.6.14")
         await cluster.settled()

@@ -132,6 +132,36 @@ async def test_a_certificate_of_another_project_keeps_its_conditions(api: ModelA
         assert events(api) == [("Warning", "Down")]
 
 
+class Selective(Play[Any, Any]):
+    """A play that leaves objects with an annotation to another operator."""
+
+    def __init__(self, obj: Any, *, writes_status: bool = True, **engine: Any) -> None:
+        ours = "tests.dev/theirs" not in obj.metadata.annotations
+        super().__init__(obj, writes_status=writes_status and ours, **engine)
+
+
+@pytest.mark.parametrize("failure", [None, TaskFailed("Down", "It is down.")])
+async def test_a_play_may_leave_the_status_of_one_object_to_another_operator(
+    api: ModelApi, failure: TaskFailed | None
+) -> None:
+    @task("it is seen")
+    async def see(play: Play[Any, Any]) -> None:
+        if failure:
+            raise failure
+
+    annotations = {"tests.dev/theirs": "true"}
+    api.put(TICKET, "ours")
+    api.put(TICKET, "theirs", metadata={"annotations": annotations})
+    api.put(TICKET, "paused", metadata={"annotations": {**annotations, PAUSED: "true"}})
+    watch = Watch(TICKET, Playbook(Selective, tasks=[see]), resync=10)
+    async with operating(api, watch):
+        await asyncio.sleep(60)
+        checked = await Hand("tickets", Settings(), api).check(watch, ObjectKey("default", "theirs"))
+    assert api.read(TICKET, ObjectKey("default", "ours"))["status"]["conditions"]
+    assert {call.key.name for call in api.writes if call.subresource == "status"} == {"ours"}
+    assert checked.status == {}
+
+
 @pytest.mark.parametrize("resource", [CONFIG_MAP, POD, replace(POD, group="tests.dev")])
 async def test_a_status_without_the_fields_that_the_engine_writes_is_refused(resource: Resource[Any]) -> None:
     with pytest.raises(PlaybookError, match=r"has no status with observed_generation.*writes_status=False"):
