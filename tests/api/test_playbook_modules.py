@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from pilothouse.cli.by_hand import Hand
-from pilothouse.kube import Client, ObjectKey, ObjectMeta, PatchType, Resource
-from pilothouse.playbook import RECONCILE, Playbook, Watch, add_watch
+from pilothouse.kube import Client, NotFound, ObjectKey, ObjectMeta, PatchType, Resource
+from pilothouse.playbook import RECONCILE, Playbook, Watch, add_watch, task
 from pilothouse.playbook.ownership import OWNER_UID
 from pilothouse.process import Manager, Settings
 from pilothouse.testing import ApiServer, eventually
@@ -826,3 +826,33 @@ async def test_a_claim_is_stored_before_the_effect_and_causes_no_reconcile(
         await plays.another()
     assert seen[0] == {"booking": "claimed"}
     assert len(seen) == 2
+
+
+async def test_a_cleanup_in_a_namespace_that_is_being_deleted_ends(
+    api_server: ApiServer, client: Client, ticket: ObjectKey, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing removes the namespace here: that is done by a controller of a whole cluster."""
+
+    @task("the last backup is stored")
+    async def store(play: TicketPlay) -> None:
+        await play.create(CONFIG_MAP, {"data": {"a": "1"}})
+
+    namespaces: Resource[Thing] = Resource("", "v1", "Namespace", "namespaces", Thing, namespaced=False)
+    book = Playbook(TicketPlay, tasks=[], cleanup=[store], finalizer="tests.dev/cleanup")
+
+    async def held() -> bool:
+        return bool((await raw(client, TICKET, ticket))["metadata"].get("finalizers"))
+
+    async def gone() -> bool:
+        try:
+            await client.get(TICKET, ticket)
+        except NotFound:
+            return True
+        return False
+
+    async with operator(api_server, ticket, book):
+        await eventually(held)
+        await client.delete(namespaces, ObjectKey("", ticket.namespace))
+        await client.delete(TICKET, ticket)
+        await eventually(gone)
+    assert f"the namespace {ticket.namespace} is being deleted" in caplog.text

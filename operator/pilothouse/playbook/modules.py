@@ -1,11 +1,12 @@
 """The modules of a play that read and change objects of the cluster."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pilothouse.kube import (
     Conflict,
+    Forbidden,
     KubeError,
     KubeObject,
     NotFound,
@@ -28,7 +29,7 @@ from pilothouse.playbook.awaited import PlaybookError, awaited, running_calls
 from pilothouse.playbook.cluster import Cluster, unreadable
 from pilothouse.playbook.contention import Contended
 from pilothouse.playbook.records import Records
-from pilothouse.playbook.tasks import RESULT, TaskFailed, Waiting, refused
+from pilothouse.playbook.tasks import RESULT, NamespaceTerminating, TaskFailed, Waiting, refused
 from pilothouse.playbook.tasks import seconds as in_seconds
 
 if TYPE_CHECKING:
@@ -135,8 +136,8 @@ class ObjectModules(Generic[T]):
                 manager owns a field, and `force` is False. FieldContended: Another client keeps deleting the
                 object. NotSelected: The selectors or namespaces of the watch exclude the object.
                 InvalidManifest: The contents of a Secret are not valid, or the manifest states a field that
-                an apply could not remove later.
-                KubernetesRefused: The API server refused the request or is unreachable.
+                an apply could not remove later. NamespaceTerminating: The object's namespace is being
+                deleted. KubernetesRefused: The API server refused the request or is unreachable.
             Conflict: The object has changed. Do not catch it: the engine reconciles again.
         """
         # Imported when used, as in the methods below: an operator that changes only something outside of the
@@ -157,7 +158,7 @@ class ObjectModules(Generic[T]):
             force=force,
             check=self.check,
         )
-        with refusals():
+        with _creation(resource, manifest):
             applied = await apply.run()
         if applied.diff:
             verb = "create" if applied.created else "change"
@@ -191,8 +192,8 @@ class ObjectModules(Generic[T]):
         Raises:
             PlaybookError: See `apply`.
             TaskFailed: AlreadyExists: Another object has the name. NotSelected: The selectors or namespaces
-                of the watch exclude the object. KubernetesRefused: The API server refused the request or is
-                unreachable.
+                of the watch exclude the object. NamespaceTerminating: The object's namespace is being
+                deleted. KubernetesRefused: The API server refused the request or is unreachable.
             Conflict: The object was deleted and created again. Do not catch it: the engine reconciles again.
         """
         from pilothouse.playbook.create import Create, to_be_created
@@ -203,7 +204,7 @@ class ObjectModules(Generic[T]):
         metadata = self.object.metadata
         manifest = completed(resource, body, self.cluster.owner, metadata, owned=owned)
         create = Create(self.cluster, resource, to_be_created(manifest), metadata, check=self.check)
-        with refusals():
+        with _creation(resource, manifest):
             created = await create.run()
         if created.diff:
             self._report_change(f"create {resource.kind} {manifest['metadata']['name']}", created)
@@ -654,9 +655,20 @@ def ending(cause: TaskFailed | Waiting) -> TaskFailed | Waiting:
     return cause
 
 
+def _creation(resource: Resource[Any], manifest: Mapping[str, Any]) -> AbstractContextManager[None]:
+    """Returns `refusals` for a module that may create the object of a manifest."""
+    name, namespace = manifest["metadata"]["name"], manifest["metadata"].get("namespace", "")
+    return refusals(f"{resource.kind} {ObjectKey(namespace, name)}", namespace)
+
+
 @contextmanager
-def refusals() -> Iterator[None]:
-    """Turns a failed request into a failure of the task. A Conflict is left to the engine."""
+def refusals(created: str = "", namespace: str = "") -> Iterator[None]:
+    """Turns a failed request into a failure of the task. A Conflict is left to the engine.
+
+    Args:
+        created: The object that the request may create: "ConfigMap default/web".
+        namespace: The namespace of that object.
+    """
     try:
         yield
     except Conflict as conflict:
@@ -664,4 +676,12 @@ def refusals() -> Iterator[None]:
             calls.raised_conflict(conflict)
         raise
     except KubeError as error:
-        raise refused(RESULT.get().task, error) from error
+        task = RESULT.get().task
+        if created and isinstance(error, Forbidden) and _terminates(error):
+            raise NamespaceTerminating(task, namespace, created) from error
+        raise refused(task, error) from error
+
+
+def _terminates(error: Forbidden) -> bool:
+    """Returns whether the API server refused to create an object because its namespace is being deleted."""
+    return any(cause.reason == "NamespaceTerminating" for cause in error.causes)

@@ -18,6 +18,7 @@ from pilothouse.playbook.modules import ObjectModules
 from pilothouse.playbook.play import PLAN, Play
 from pilothouse.playbook.tasks import (
     RESULT,
+    NamespaceTerminating,
     State,
     Task,
     TaskFailed,
@@ -83,6 +84,8 @@ async def run_task(task: Task[P], play: P, clock: Clock) -> Ends:
             result.note(State.FAILED, "cancelled")
             raise
         ends = _ends_of(task, error)
+        if play.deleting:
+            ends = _without_impossible(task, ends, play, result)
         for end in ends.all:
             result.note(State.FAILED if ends.failed else State.WAITING, str(end.cause))
     finally:
@@ -247,6 +250,29 @@ def _ends_of(step: Step[Any], error: BaseException) -> Ends:
     for cause in reversed(different.values()):
         ends = ends.then(_ended(step, cause))
     return ends
+
+
+def _without_impossible(task: Task[Any], ends: Ends, play: Play[Any, Any], result: TaskResult) -> Ends:
+    """Removes the failures of a cleanup task that no retry can fix. The rest of the cleanup goes on.
+
+    While the namespace of the object is being deleted, no object can be created in it. If the cleanup waited
+    for that, the deletion of the object and of its namespace would never end.
+    """
+    impossible = [
+        end
+        for end in ends.all
+        if isinstance(end.cause, NamespaceTerminating)
+        and end.cause.namespace == play.object.metadata.namespace
+    ]
+    for end in impossible:
+        result.note(State.SKIPPED, end.cause.message)
+        # The API server refuses Events in the namespace, too.
+        play.log.warning("Skipped the rest of a cleanup task: %s", end.cause.message)
+    left = DONE
+    for end in ends.all:
+        if end not in impossible:
+            left = left.then(_ended(task, end.cause))
+    return left
 
 
 def _method(owner: str, name: str) -> object:

@@ -127,6 +127,29 @@ class TaskFailed(Exception):
         self.retry_after = None if retry_after is None else seconds(retry_after, "retry_after")
 
 
+class NamespaceTerminating(TaskFailed):
+    """A module cannot create an object, because its namespace is being deleted.
+
+    A retry cannot succeed. So if a task of the cleanup fails with it, and the namespace is that of the play's
+    object, the engine skips that task.
+
+    Attributes:
+        namespace: The namespace.
+
+    Args:
+        task: The name of the task.
+        namespace: The namespace.
+        what: What was to be created: "ConfigMap default/web".
+    """
+
+    def __init__(self, task: str, namespace: str, what: str) -> None:
+        super().__init__(
+            "NamespaceTerminating",
+            f"{task}: {what} cannot be created, because the namespace {namespace} is being deleted.",
+        )
+        self.namespace = namespace
+
+
 def refused(task: str, error: KubeError | SyncError) -> TaskFailed:
     """Returns the failure of a task whose request failed."""
     after = error.retry_after if isinstance(error, ApiError | SyncError) else None

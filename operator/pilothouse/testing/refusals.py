@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from pilothouse.kube import BadRequest, Cause, Conflict, Invalid, ObjectKey, Resource
+from pilothouse.kube import BadRequest, Cause, Conflict, Forbidden, Invalid, ObjectKey, Resource
 from pilothouse.testing.documents import Json
 
 
@@ -27,6 +27,23 @@ def check_namespace(resource: Resource[Any], namespace: str, metadata: Json) -> 
             "BadRequest",
             "the namespace of the provided object does not match the namespace sent on the request",
         )
+
+
+def check_terminating(resource: Resource[Any], name: str, namespace: str, stored: Json | None) -> None:
+    """Refuses a new object in a namespace that is being deleted.
+
+    Args:
+        resource: The kind of the object.
+        name: The name of the object.
+        namespace: The name of the namespace.
+        stored: The Namespace, if there is one.
+    """
+    if stored is not None and "deletionTimestamp" in stored["metadata"]:
+        why = f"unable to create new content in namespace {namespace} because it is being terminated"
+        cause = Cause(
+            "metadata.namespace", f"namespace {namespace} is being terminated", "NamespaceTerminating"
+        )
+        raise Forbidden(403, "Forbidden", f'{resource} "{name}" is forbidden: {why}', (cause,))
 
 
 def check_version(resource: Resource[Any], key: ObjectKey, old: Json, new: Json) -> None:

@@ -24,7 +24,14 @@ from pilothouse.testing.apply import Ownership
 from pilothouse.testing.collection import Change, Collection
 from pilothouse.testing.documents import Json
 from pilothouse.testing.patches import json_patched, merged
-from pilothouse.testing.refusals import check_applied_uid, check_namespace, check_version, conflict, invalid
+from pilothouse.testing.refusals import (
+    check_applied_uid,
+    check_namespace,
+    check_terminating,
+    check_version,
+    conflict,
+    invalid,
+)
 
 Validate: TypeAlias = Callable[[Resource[Any], Json, Json | None], Sequence[Cause]]
 """Called with the kind, the new object and the stored object, if there is one. Returns the problems."""
@@ -92,6 +99,7 @@ class ModelServer:
             )
         if key in self.collection(resource).objects:
             raise AlreadyExists(409, "AlreadyExists", f'{resource} "{key.name}" already exists')
+        self._check_terminating(resource, key)
         return self._insert(resource, key, obj, manager)
 
     def patch(
@@ -219,6 +227,8 @@ class ModelServer:
         copied, here = ModelServer(), self.collection(resource)
         copied.version, copied.validate = self.version, self.validate
         there = copied.collection(resource)
+        if "namespaces" in self._collections:
+            copied._collections.setdefault("namespaces", self._collections["namespaces"])
         there.made[key] = -1  # No real object has the UID of an object from a dry run.
         if key in here.objects:
             there.objects[key] = here.objects[key]
@@ -237,9 +247,16 @@ class ModelServer:
         obj["metadata"].pop("resourceVersion", None)
         owners = Ownership()
         owners.apply(manager, {}, strategy.for_apply(resource, obj, ""), force=False)
+        self._check_terminating(resource, key)
         stored = self._insert(resource, key, obj, "")
         self.collection(resource).owners[key] = owners
         return stored
+
+    def _check_terminating(self, resource: Resource[Any], key: ObjectKey) -> None:
+        namespaces = self._collections.get("namespaces")
+        if namespaces is not None and resource.namespaced:
+            stored = namespaces.objects.get(ObjectKey("", key.namespace))
+            check_terminating(resource, key.name, key.namespace, stored)
 
     def _insert(
         self, resource: Resource[Any], key: ObjectKey, obj: Json, manager: str, *, status: bool = False
