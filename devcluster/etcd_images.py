@@ -16,6 +16,11 @@ def versions() -> tuple[str, ...]:
     return tuple(_version(name) for name in base_images.ETCD_IMAGES)
 
 
+def official() -> Mapping[str, str]:
+    """Returns the official image of every version, by tag."""
+    return {version: f"{REPOSITORY}:v{version}" for version in versions()}
+
+
 def ensure(target: Target) -> Mapping[str, str]:
     """Makes the image of every version available to a cluster.
 
@@ -29,7 +34,7 @@ def ensure(target: Target) -> Mapping[str, str]:
         ClusterError: A build failed, or the local registry does not respond.
     """
     if not target.cluster:
-        return {version: f"{REPOSITORY}:v{version}" for version in versions()}
+        return official()
     base_images.ensure(base_images.ETCD_IMAGES, target.cluster.registry)
     return {
         _version(name): f"{REPOSITORY}@{base_images.get(name).digest}" for name in base_images.ETCD_IMAGES

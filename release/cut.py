@@ -2,33 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from devcluster import target as targets
 from devcluster.folders import CHECKOUT
-from release import bundle, catalog, documents, images, publish
-from release.packages import IMAGE, PACKAGES
+from devcluster.shell import ClusterError
+from release import bundle, catalog, documents, images, official_images, publish
+from release.packages import IMAGE, PACKAGES, Package
 
 
-def cut() -> Iterator[Path]:
+def cut(*, local_images: bool = False) -> Iterator[Path]:
     """Cuts a release from the current sources, and yields each committed file that has changed.
 
-    The images are pushed to the registry of the current cluster. To publish them, copy them to the public
-    registry with their digests unchanged.
+    The images are pushed to the registry
+    of the current cluster. To publish them, copy them to the public registry with their digests unchanged.
+
+    Args:
+        local_images: Pin the local cluster's builds of the images that the operators run, for a development
+            version. By default, the official images are pinned, whose digests come from their registry.
 
     Raises:
         ClusterError: There is no cluster or registry, or a tool failed.
     """
+    related = {package.name: _related(package, local_images) for package in PACKAGES.values()}
     images.pin(f"{IMAGE}@{_digest(publish.operator_image())}")
     yield images.PINS
     for package in PACKAGES.values():
-        images.pin_related(package.config, package.related(targets.current()))
+        yield from images.pin_related(package.config, related[package.name], official=not local_images)
         yield from documents.write(bundle.files(package), [package.bundle])
         bundle.validate(package.bundle)
         images.pin(f"{package.bundle_image}@{_digest(publish.bundle_image(package, CHECKOUT))}")
         yield from documents.write(catalog.files(package), [package.catalog])
     catalog.validate()
+
+
+def _related(package: Package, local_images: bool) -> Mapping[str, str]:
+    """Returns the references of the images that an operator runs, with their digests."""
+    if not local_images:
+        try:
+            return official_images.resolve(package.official)
+        except ClusterError as error:
+            raise ClusterError(
+                f"{error} For a version that is not published, pass --local-images to pin the images that "
+                "the local cluster has built."
+            ) from error
+    target = targets.current()
+    if not target.local:
+        raise ClusterError("--local-images requires the local cluster. Unset KUBECONFIG.")
+    return package.related(target)
 
 
 def _digest(reference: str) -> str:

@@ -1,7 +1,9 @@
 """The released images with their digests. Bundles and catalog use those in config/base/images.
 
 The images that an operator runs are in its config/OPERATOR/manifests/related_images.yaml. An operator finds
-them in its variables RELATED_IMAGE_*, and tools that mirror a catalog copy them.
+them in its variables RELATED_IMAGE_*, and tools that mirror a catalog copy them. The first line of that file
+states whether they are the official images or local builds. A cluster gets its own references in their place
+(`publish`), so the file decides only what a release contains.
 """
 
 from __future__ import annotations
@@ -14,11 +16,17 @@ import yaml
 
 from devcluster.folders import CHECKOUT
 from devcluster.shell import ClusterError
-from release.documents import dump, load
+from release.documents import dump, load, write
 
 PINS = CHECKOUT / "config" / "base" / "images" / "kustomization.yaml"
 _RELATED = Path("manifests") / "related_images.yaml"
-_RELATED_COMMENT = "The images that the operator runs. `inv image.release` writes this file."
+_OFFICIAL = (
+    "The official images that the operator runs. `inv image.release` found their digests in their registry."
+)
+_LOCAL_BUILDS = (
+    "Local builds of the images that the operator runs. No public registry has these digests: run "
+    "`inv image.release` before you publish."
+)
 _REFERENCE = re.compile(r"(?P<name>[a-z0-9.\-_/:]+)@(?P<digest>sha256:[0-9a-f]{64})")
 
 
@@ -28,7 +36,16 @@ def released(name: str) -> str:
     Raises:
         ClusterError: The image has not been pinned.
     """
-    for entry in yaml.safe_load(PINS.read_text())["images"]:
+    return pinned(name, PINS.read_text())
+
+
+def pinned(name: str, pins: str) -> str:
+    """Returns the reference of an image that the text of a file of pins has, with its digest.
+
+    Raises:
+        ClusterError: The image has not been pinned.
+    """
+    for entry in yaml.safe_load(pins)["images"]:
         if entry["name"] == name:
             return f"{name}@{entry['digest']}"
     raise ClusterError(f"{PINS.relative_to(CHECKOUT)} has no image {name}. Add it with ./inv image.pin.")
@@ -63,18 +80,28 @@ def related(config: Path) -> dict[str, str]:
     return {entry["name"]: entry["value"] for entry in container["env"]}
 
 
-def pin_related(config: Path, references: Mapping[str, str]) -> None:
-    """Pins the images that an operator runs. Without any, writes nothing.
+def related_are_official(config: Path) -> bool:
+    """Returns whether the pinned images that an operator runs are the official ones, not local builds.
+
+    Args:
+        config: The folder with the operator's kustomizations.
+    """
+    return (config / _RELATED).read_text().startswith(f"# {_OFFICIAL}\n")
+
+
+def pin_related(config: Path, references: Mapping[str, str], *, official: bool) -> list[Path]:
+    """Pins the images that an operator runs, and returns the path of the file that has changed, if any.
 
     Args:
         config: The folder with the operator's kustomizations.
         references: The images by the names of the operator's variables.
+        official: Whether these are the official images. The file states it.
 
     Raises:
         ClusterError: A reference has no digest.
     """
     if not references:
-        return
+        return []
     for reference in references.values():
         require_digest(reference)
     variables = [{"name": name, "value": reference} for name, reference in references.items()]
@@ -84,7 +111,7 @@ def pin_related(config: Path, references: Mapping[str, str]) -> None:
         "metadata": {"name": f"pilothouse-{config.name}"},
         "spec": {"template": {"spec": {"containers": [{"name": "manager", "env": variables}]}}},
     }
-    (config / _RELATED).write_text(dump(patch, comment=_RELATED_COMMENT))
+    return write({config / _RELATED: dump(patch, comment=_OFFICIAL if official else _LOCAL_BUILDS)})
 
 
 def substitute(source: Path, references: Mapping[str, str], output: Path) -> None:

@@ -6,7 +6,7 @@ import os
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -57,9 +57,13 @@ def _no_images(target: Target) -> Mapping[str, str]:
 
 
 def _etcd_images(target: Target) -> Mapping[str, str]:
+    return _etcd_variables(etcd_images.ensure(target))
+
+
+def _etcd_variables(references: Mapping[str, str]) -> Mapping[str, str]:
     return {
         f"RELATED_IMAGE_ETCD_{version.replace('.', '_')}": reference
-        for version, reference in etcd_images.ensure(target).items()
+        for version, reference in references.items()
     }
 
 
@@ -80,6 +84,7 @@ class Package:
         settings: The settings classes of the operator.
         beside: Starts what the operator needs beside it on this host.
         related: Makes the images that the operator runs available to a cluster.
+        official: The official images that the operator runs, by tag: the operator's variable -> reference.
     """
 
     name: str
@@ -88,6 +93,7 @@ class Package:
     settings: Sequence[type] = ()
     beside: Companions = _nothing
     related: RelatedImages = _no_images
+    official: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def version(self) -> str:
@@ -147,7 +153,11 @@ class Package:
     @property
     def csv_name(self) -> str:
         """The name of the ClusterServiceVersion of the current version."""
-        return f"{self.name}.v{self.version}"
+        return self.csv_of(self.version)
+
+    def csv_of(self, number: str) -> str:
+        """Returns the name of the ClusterServiceVersion of a version."""
+        return f"{self.name}.v{number}"
 
     @property
     def csv_base(self) -> Path:
@@ -158,7 +168,14 @@ class Package:
 PACKAGES: Mapping[str, Package] = {
     package.name: package
     for package in (
-        Package("pilothouse-etcd", "etcd", (ETCD_CLUSTER,), (EtcdSettings, Settings), related=_etcd_images),
+        Package(
+            "pilothouse-etcd",
+            "etcd",
+            (ETCD_CLUSTER,),
+            (EtcdSettings, Settings),
+            related=_etcd_images,
+            official=_etcd_variables(etcd_images.official()),
+        ),
         Package("pilothouse-flights", "flights", (FLIGHT_TICKET,), (FlightsSettings, Settings), _airline),
     )
 }

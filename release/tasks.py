@@ -98,11 +98,16 @@ def pin(_: Context, reference: str) -> None:
     images.pin(reference)
 
 
-@task
+@task(
+    help={
+        "local_images": "for a version that is not published: pin the local cluster's builds of the images "
+        "that the operators run, in place of the official ones"
+    }
+)
 @speaking_plainly
-def release(_: Context) -> None:
+def release(_: Context, local_images: bool = False) -> None:
     """Builds and pushes the images, pins their digests, and writes bundles and catalog."""
-    for path in cuts.cut():
+    for path in cuts.cut(local_images=local_images):
         print(f"wrote {path.relative_to(CHECKOUT)}")
 
 

@@ -12,6 +12,8 @@ import pytest
 from devcluster import etcd_images
 from devcluster import target as targets
 from devcluster.shell import CommandError
+from release import images as pinned
+from release.packages import find
 from tests.cluster.etcd_pod import CLIENTS, Pods, pods
 
 pytestmark = pytest.mark.timeout(900)
@@ -57,3 +59,11 @@ def test_a_pod_finds_the_same_image_by_its_tag(images: Images) -> None:
     if cluster:  # Another cluster has no other reference than the tag.
         digest = cluster.registry.digest(etcd_images.REPOSITORY.partition("/")[2], "v3.5.0")
         assert images.references["3.5.0"] == f"{etcd_images.REPOSITORY}@{digest}"
+
+
+def test_the_file_of_pinned_images_is_true_about_local_builds(images: Images) -> None:
+    if not targets.current().local:
+        pytest.skip("only the local cluster builds images of etcd")
+    config = find("pilothouse-etcd").config
+    local = set(images.references.values()) & set(pinned.related(config).values())
+    assert not (local and pinned.related_are_official(config)), local

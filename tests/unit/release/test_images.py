@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import pilothouse
 from devcluster import etcd_images
 from devcluster.folders import CHECKOUT
 from devcluster.shell import ClusterError
@@ -58,12 +59,22 @@ def test_a_bundle_for_a_cluster_names_the_images_of_etcd_that_the_cluster_pulls(
 def test_pinned_images_of_an_operator_have_digests(tmp_path: Path) -> None:
     config = tmp_path / "etcd"
     (config / "manifests").mkdir(parents=True)
-    images.pin_related(config, {})
+    images.pin_related(config, {}, official=True)
     assert images.related(config) == {}
-    images.pin_related(config, {"RELATED_IMAGE_X": OTHER})
+    images.pin_related(config, {"RELATED_IMAGE_X": OTHER}, official=True)
     assert images.related(config) == {"RELATED_IMAGE_X": OTHER}
     with pytest.raises(ClusterError, match="because a tag can change later"):
-        images.pin_related(config, {"RELATED_IMAGE_X": "quay.io/x:v1"})
+        images.pin_related(config, {"RELATED_IMAGE_X": "quay.io/x:v1"}, official=True)
+
+
+@pytest.mark.parametrize("official", [True, False])
+def test_the_file_of_pinned_images_states_whether_they_are_official(tmp_path: Path, official: bool) -> None:
+    config = tmp_path / "etcd"
+    (config / "manifests").mkdir(parents=True)
+    images.pin_related(config, {"RELATED_IMAGE_X": OTHER}, official=official)
+    assert images.related_are_official(config) is official
+    first = (config / "manifests" / "related_images.yaml").read_text().partition("\n")[0]
+    assert ("No public registry has these digests" in first) is not official
 
 
 def test_a_catalog_for_other_images_differs_only_in_the_images(tmp_path: Path) -> None:
@@ -88,6 +99,15 @@ def test_plain_manifests_have_the_current_version() -> None:
         subscriptions = (CHECKOUT / f"config/olm/{package.folder}.yaml").read_text()
         assert f"image: quay.io/pilothouse/catalog:v{version()}\n" in subscriptions
         assert f"\n  name: {package.name}\n" in subscriptions
+    airline = (CHECKOUT / "examples/booking_api/deploy/deployment.yaml").read_text()
+    assert f"image: quay.io/pilothouse/booking-api:v{version()}\n" in airline
+
+
+def test_the_framework_the_image_and_the_readme_have_the_current_version() -> None:
+    assert pilothouse.__version__ == version()
+    assert f"\nARG VERSION={version()}\n" in (CHECKOUT / "Dockerfile").read_text()
+    names = [package.csv_name for package in PACKAGES.values()]
+    assert f"OLM        installed {' and '.join(names)}\n" in (CHECKOUT / "README.md").read_text()
 
 
 def test_replacing_a_missing_reference_is_refused(tmp_path: Path) -> None:
