@@ -41,7 +41,7 @@ FROM ${BASE}
 COPY LICENSE /licenses/LICENSE
 # The wheels rarely change, so they have their own layer, which is not pushed and pulled with every change of our code.
 COPY --from=build /opt/pilothouse/site /opt/pilothouse/site
-ARG VERSION=0.1.0
+ARG VERSION=0.2.0
 LABEL org.opencontainers.image.title="pilothouse" \
       org.opencontainers.image.description="Kubernetes operators written as Python playbooks" \
       org.opencontainers.image.version="${VERSION}" \

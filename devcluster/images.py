@@ -81,7 +81,7 @@ def _build_locally(
         f"{base}={_digest_of(cluster.registry, base)}" for base in dockerfiles.bases(dockerfile, arguments)
     ]
     key = dockerfiles.content_key(dockerfile, context, arguments, bases)
-    record = cluster.state / "builds" / f"{name}.json"
+    record = cluster.state / "builds" / f"{name}-{tag}.json"
     if record.exists():
         built = json.loads(record.read_text())
         if built["key"] == key and cluster.registry.digest(repository, tag) == built["digest"]:

@@ -10,12 +10,13 @@ from devcluster.folders import CHECKOUT
 from devcluster.kubectl import Kubectl
 from release.documents import dump_all
 from release.packages import NAMESPACE as OPERATORS
+from release.packages import version
 
 NAMESPACE = "airline"
 _EXAMPLE = CHECKOUT / "examples" / "booking_api"
 #: A resource that only OpenShift clusters have.
 _OPENSHIFT = "securitycontextconstraints.security.openshift.io"
-_RELEASED = "quay.io/pilothouse/booking-api:v0.1.0"
+_RELEASED = f"quay.io/pilothouse/booking-api:v{version()}"
 #: The Secret of the airline with its key, and the Secret of the operator with the same key.
 _AIRLINES_SECRET, _OPERATORS_SECRET = "booking-api-key", "airline-api-key"
 

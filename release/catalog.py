@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,9 +9,10 @@ from pathlib import Path
 from devcluster import toolchain
 from devcluster.folders import CHECKOUT
 from devcluster.shell import run
-from release import images
+from release import earlier, images
 from release.documents import Document, dump, load
 from release.packages import CHANNEL, IMAGE, Package, version
+from release.versions import precedence
 
 CATALOG = CHECKOUT / "catalog"
 _TIMEOUT = 60.0
@@ -21,12 +21,14 @@ _TIMEOUT = 60.0
 def files(package: Package) -> dict[Path, str]:
     """Returns the files of a package in the committed catalog and their expected text.
 
-    Bundles of earlier versions stay as published. The bundle of the current version is rendered from the
-    committed bundle.
+    The bundle of the current version is rendered from the committed bundle. The bundles of earlier releases
+    stay as they were released.
 
     Raises:
-        ClusterError: opm failed, or the image of the bundle is not pinned.
+        ClusterError: opm failed, the image of the bundle is not pinned, or an earlier release cannot be kept
+            (`earlier.catalog_files`).
     """
+    bundles = {f"v{number}.yaml": text for number, text in earlier.catalog_files(package).items()}
     rendered = run(
         [
             *(toolchain.binary("opm"), "render", package.bundle, "--output", "yaml"),
@@ -35,7 +37,6 @@ def files(package: Package) -> dict[Path, str]:
         ],
         timeout=_TIMEOUT,
     )
-    bundles = {path.name: path.read_text() for path in (package.catalog / "bundles").glob("v*.yaml")}
     bundles[f"v{version()}.yaml"] = rendered
     return {
         package.catalog / "package.yaml": dump(_package(package)),
@@ -96,20 +97,12 @@ def _package(package: Package) -> Document:
 def channel(package: Package, versions: list[str]) -> Document:
     """Returns the channel's upgrade graph: a chain of all versions, and a direct upgrade to the newest."""
     entries: list[Document] = []
-    ordered = sorted(versions, key=_precedence)
+    ordered = sorted(versions, key=precedence)
     for before, present in zip([None, *ordered], ordered, strict=False):
-        entry: Document = {"name": f"{package.name}.v{present}"}
+        entry: Document = {"name": package.csv_of(present)}
         if before is not None:
             # opm requires a connected graph, hence the chain. The range allows any upgrade in one step.
-            entry["replaces"] = f"{package.name}.v{before}"
+            entry["replaces"] = package.csv_of(before)
             entry["skipRange"] = f">={ordered[0]} <{present}"
         entries.append(entry)
     return {"schema": "olm.channel", "package": package.name, "name": CHANNEL, "entries": entries}
-
-
-def _precedence(text: str) -> tuple[tuple[int, ...], bool, list[tuple[bool, int, str]]]:
-    """Returns a sort key for a semantic version (semver.org, 11). A pre-release sorts before its release."""
-    core, _, pre = text.partition("+")[0].partition("-")
-    numbers = tuple(int(part) for part in core.split("."))
-    parts = [(not p.isdigit(), int(p) if p.isdigit() else 0, p) for p in re.split(r"\.", pre)] if pre else []
-    return numbers, not pre, parts

@@ -8,14 +8,14 @@ from pathlib import Path
 from devcluster import target as targets
 from devcluster.folders import CHECKOUT
 from devcluster.shell import ClusterError
-from release import bundle, catalog, documents, images, official_images, publish
+from release import bundle, catalog, documents, earlier, images, official_images, publish
 from release.packages import IMAGE, PACKAGES, Package
 
 
 def cut(*, local_images: bool = False) -> Iterator[Path]:
     """Cuts a release from the current sources, and yields each committed file that has changed.
 
-    The images are pushed to the registry
+    The release before is recorded first, so that the catalog keeps it. The images are pushed to the registry
     of the current cluster. To publish them, copy them to the public registry with their digests unchanged.
 
     Args:
@@ -23,9 +23,11 @@ def cut(*, local_images: bool = False) -> Iterator[Path]:
             version. By default, the official images are pinned, whose digests come from their registry.
 
     Raises:
-        ClusterError: There is no cluster or registry, or a tool failed.
+        ClusterError: There is no cluster or registry, a tool failed, or the release before is unknown.
     """
     related = {package.name: _related(package, local_images) for package in PACKAGES.values()}
+    if earlier.record_previous():
+        yield earlier.FILE
     images.pin(f"{IMAGE}@{_digest(publish.operator_image())}")
     yield images.PINS
     for package in PACKAGES.values():

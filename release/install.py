@@ -10,6 +10,7 @@ from devcluster.folders import CHECKOUT
 from devcluster.kubectl import Kubectl, wait_until
 from devcluster.shell import ClusterError
 from release.documents import dump, dump_all
+from release.earlier import releases_of
 from release.packages import NAMESPACE, Package
 
 _CATALOG = "pilothouse"
@@ -18,10 +19,10 @@ _PATIENCE = 330.0
 
 
 def subscribe(kubectl: Kubectl, package: Package, catalog_image: str, operator_image: str) -> None:
-    """Subscribes to a package from a catalog image.
+    """Subscribes to a package from a catalog image. OLM upgrades an installed earlier release.
 
-    An installed version of the same name with another operator image is uninstalled first (its CRD and its
-    objects stay), because OLM never replaces a version with itself.
+    Any other installed version is uninstalled first (its CRD and its objects stay), unless it has the same
+    operator image: OLM never replaces a version with itself, nor one that the catalog does not have.
 
     Args:
         kubectl: Runs kubectl against the cluster.
@@ -29,10 +30,11 @@ def subscribe(kubectl: Kubectl, package: Package, catalog_image: str, operator_i
         catalog_image: The reference of the catalog that the cluster pulls, with its digest.
         operator_image: The operator's image in that catalog.
     """
-    installed = _csv(kubectl, package)
+    installed = _csvs(kubectl, package)
+    earlier = {package.csv_of(release.version) for release in releases_of(package)}
     # If a user has deleted the CSV, OLM takes the Subscription for installed and does nothing.
     orphaned = not installed and _installed_once(kubectl, package)
-    if orphaned or (installed and _image(installed) != operator_image):
+    if orphaned or any(_name(csv) not in earlier and _image(csv) != operator_image for csv in installed):
         unsubscribe(kubectl, package)
     _drop_other_catalog(kubectl, catalog_image)
     *catalog, subscription = _manifests(package, catalog_image)
@@ -56,25 +58,33 @@ def _manifests(package: Package, catalog_image: str) -> list[dict[str, Any]]:
     return sorted(objects, key=lambda found: str(found["kind"]) == "Subscription")
 
 
-def wait_succeeded(kubectl: Kubectl, package: Package, seconds: float = _PATIENCE) -> dict[str, Any]:
-    """Waits until OLM reports the current version of a package as Succeeded, and returns its CSV.
+def wait_succeeded(kubectl: Kubectl, package: Package, number: str = "") -> dict[str, Any]:
+    """Waits until OLM reports a version of a package as Succeeded, and as the only one. Returns its CSV.
+
+    Args:
+        kubectl: Runs kubectl against the cluster.
+        package: The package.
+        number: The version. Default: the current one.
 
     Raises:
         ClusterError: The installation timed out. The text shows the state of OLM and the pods.
     """
+    expected = package.csv_of(number or package.version)
 
     def succeeded() -> dict[str, Any]:
-        csv = _csv(kubectl, package) or {}
-        return csv if csv.get("status", {}).get("phase") == "Succeeded" else {}
+        csvs = _csvs(kubectl, package)
+        alone = [_name(csv) for csv in csvs] == [expected]
+        return csvs[0] if alone and csvs[0].get("status", {}).get("phase") == "Succeeded" else {}
 
     return wait_until(
-        succeeded, seconds, lambda: f"{package.csv_name} was not installed:\n{explain(kubectl, package)}\n"
+        succeeded, _PATIENCE, lambda: f"{expected} was not installed:\n{explain(kubectl, package)}\n"
     )
 
 
 def unsubscribe(kubectl: Kubectl, package: Package) -> None:
-    """Deletes Subscription and CSV, as OLM's documentation recommends. The CRD and its objects stay."""
-    for thing in (f"subscription.operators.coreos.com/{package.name}", f"csv/{package.csv_name}"):
+    """Deletes Subscription and CSVs, as OLM's documentation recommends. The CRD and its objects stay."""
+    things = [f"subscription.operators.coreos.com/{package.name}"]
+    for thing in (*things, *(f"csv/{_name(csv)}" for csv in _csvs(kubectl, package))):
         kubectl("delete", thing, "-n", NAMESPACE, "--ignore-not-found", "--wait", timeout=120)
     # Until the garbage collector deletes the Deployment, the next installation would take it for its own.
     owned = ("deployment,pods", "-n", NAMESPACE, "-l", package.selector)
@@ -114,10 +124,14 @@ def _drop_other_catalog(kubectl: Kubectl, image: str) -> None:
     kubectl("wait", "--for=delete", *pods, timeout=100)
 
 
-def _csv(kubectl: Kubectl, package: Package) -> dict[str, Any] | None:
-    found = kubectl.read("csv", "-n", NAMESPACE, "--field-selector", f"metadata.name={package.csv_name}")
-    items: list[dict[str, Any]] = found["items"]
-    return items[0] if items else None
+def _csvs(kubectl: Kubectl, package: Package) -> list[dict[str, Any]]:
+    """Returns the CSVs of a package. During an upgrade there are two."""
+    found = kubectl.read("csv", "-n", NAMESPACE)["items"]
+    return [csv for csv in found if _name(csv).startswith(package.csv_of(""))]
+
+
+def _name(csv: dict[str, Any]) -> str:
+    return str(csv["metadata"]["name"])
 
 
 def _installed_once(kubectl: Kubectl, package: Package) -> bool:

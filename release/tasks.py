@@ -15,7 +15,7 @@ from release import bundle as bundles
 from release import catalog as catalogs
 from release import cut as cuts
 from release import demo as demonstration
-from release import documents, images, projects
+from release import documents, earlier, images, projects
 from release import generate as generated
 from release import lock as locks
 from release import scorecard as scorecards
@@ -98,6 +98,16 @@ def pin(_: Context, reference: str) -> None:
     images.pin(reference)
 
 
+@task(help={"revision": "the commit or tag that released an earlier version"})
+@speaking_plainly
+def keep(_: Context, revision: str) -> None:
+    """Records an earlier release, so that the catalog keeps it. Afterwards, run inv catalog."""
+    kept = earlier.record(revision)
+    print(
+        f"{earlier.FILE.relative_to(CHECKOUT)} has {kept.version}, {', '.join(kept.catalog)}: {kept.commit}"
+    )
+
+
 @task(
     help={
         "local_images": "for a version that is not published: pin the local cluster's builds of the images "
@@ -123,4 +133,4 @@ def _put(files: dict[Path, str], check: bool, command: str, *whole: Path) -> Non
         print(f"{'wrote' if path.exists() else 'removed'} {path.relative_to(CHECKOUT)}")
 
 
-image = Collection("image", projects.build, pin, release)
+image = Collection("image", projects.build, pin, keep, release)

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
         STATEFUL_SET,
     )
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 HOMES = {
     "api": ("Column", "Kind", "ManagedResource", "Rule", "field"),

@@ -20,6 +20,7 @@ import pytest
 from devcluster import folders, toolchain
 from devcluster.addresses import load_or_choose
 from devcluster.kubectl import Kubectl
+from release.packages import find
 from tests.cluster.test_devcluster import Copy, left_behind
 
 pytestmark = [
@@ -211,7 +212,8 @@ def test_the_demo_again_changes_nothing(elsewhere: Elsewhere) -> None:
     def state() -> list[str]:
         names = "jsonpath={.items[*].metadata.uid} {.items[*].metadata.generation}"
         ticket = elsewhere.ticket()
-        csv = elsewhere.kubectl("get", "csv", "pilothouse-flights.v0.1.0", "-n", "pilothouse", "-o", "name")
+        name = find("pilothouse-flights").csv_name
+        csv = elsewhere.kubectl("get", "csv", name, "-n", "pilothouse", "-o", "name")
         pods = elsewhere.kubectl("get", "pods", "-n", "pilothouse", "-o", names)
         booking = f"{ticket['metadata']['uid']} {ticket['status']['bookingID']}"
         return [olm_s_identity(elsewhere.kubectl), csv, pods, booking]

@@ -144,7 +144,6 @@ def test_the_example_uses_the_current_release() -> None:
     assert f"ARG BASE={IMAGE}:v{version()}\n" in (TEMPLATE / "Dockerfile").read_text()
     assert f'dependencies = ["pilothouse=={version()}"]' in (TEMPLATE / "pyproject.toml").read_text()
     assert f"'pilothouse[host,testing]=={version()}'" in (TEMPLATE / "README.md").read_text()
-    assert f":v{version()}" in (TEMPLATE / "config" / "manager" / "manager.yaml").read_text()
 
 
 def test_the_readme_installs_from_a_checkout_first() -> None:
