@@ -13,10 +13,11 @@ from etcd_operator.expansion import expansion, members_claims, smaller
 from etcd_operator.failures import no_valid_spec, out_of_scope, secret_unusable, unreadable_record
 from etcd_operator.members import Members, Next
 from etcd_operator.metrics import ClusterMetrics
-from etcd_operator.model import Blocked, Decision, Problem, Record
+from etcd_operator.model import Blocked, Decision, Observation, Problem, Record
 from etcd_operator.observe import BY_CLUSTER, Sight, cluster_of, observe
 from etcd_operator.plan import decide
 from etcd_operator.records import UnreadableRecord, record_of
+from etcd_operator.seats import Cluster
 from etcd_operator.services import client_service, disruption_budget, headless_service
 from etcd_operator.settings import EtcdSettings
 from etcd_operator.status import failed_status, notices, report
@@ -211,7 +212,7 @@ async def apply_services(play: EtcdClusterPlay) -> None:
     with play.healing_goes_on():
         await play.apply(SERVICE, headless_service(blueprint))
         await play.apply(SERVICE, client_service(blueprint))
-        budget = disruption_budget(blueprint, len(observation.record.seats) if founded else 0)
+        budget = disruption_budget(blueprint, _voters(observation))
         if budget:
             await play.apply(POD_DISRUPTION_BUDGET, budget)
         elif play.get(POD_DISRUPTION_BUDGET, blueprint.name):
@@ -249,6 +250,19 @@ async def keep_up_with_spec(play: EtcdClusterPlay) -> None:
 async def show_cluster(play: EtcdClusterPlay) -> None:
     """Writes what was observed and decided into the status."""
     play.show()
+
+
+def _voters(observation: Observation) -> int:
+    """Returns how many voters the budget protects: as etcd lists them, otherwise as the status records them.
+
+    A promotion and a removal end their reconcile. So the next one raises the budget before it adds the new
+    voter to the client Service, which the budget selects, and lowers it right after a removal. In between,
+    the voter that the budget does not select yet makes up for the lower number.
+    """
+    cluster = Cluster(observation)
+    if not observation.record.founded:
+        return 0
+    return len(cluster.voters) if cluster.known else len(observation.record.seats)
 
 
 def etcd_watch(connections: Connections, settings: EtcdSettings) -> Watch:

@@ -342,6 +342,8 @@ class Members:
         except (MemberExists, MemberNotFound, NotALearner) as error:
             # An earlier call was executed, and its answer was lost.
             self._play.log.info("Observing again: %s", error)
+            self._play.requeue_after(IMMEDIATELY)
+            return Next.LATER
         except PermissionDenied as error:
             message = f"The operator cannot {what}: {error}. {AUTH}"
             self.refusals.append(Problem("PermissionDenied", message))

@@ -17,6 +17,7 @@ from pilothouse.kube import ObjectKey
 from pilothouse.telemetry import REGISTRY
 from pilothouse.testing import ModelApi
 from pilothouse.testing.controllers.pods import CLAIM, POD
+from pilothouse.testing.model import Call
 from tests.etcd.model import node
 from tests.etcd.model.volumes import STORAGE_CLASS
 from tests.unit.etcd.operated import CLUSTERS, KEY, operated
@@ -497,6 +498,38 @@ async def test_a_missing_secret_is_named_and_used_once_it_exists(model: ModelApi
         assert (ready["status"], ready["reason"]) == ("False", "SecretUnusable")
         assert ready["message"].startswith("Secret peer does not exist.")
         assert cluster.pods == []
+
+
+async def test_the_budget_is_right_before_the_service_selects_another_voter(model: ModelApi) -> None:
+    """Evictions between two requests of the operator never leave fewer voters than a quorum."""
+
+    async def before(call: Call) -> None:
+        labels = (call.body or {}).get("metadata", {}).get("labels", {}) if call.verb == "patch" else {}
+        if call.resource == str(POD) and labels.get("etcd.pilothouse.dev/serving"):
+            running = [each for name in cluster.pods if (each := cluster.world.process(name))]
+            voters = max(sum(not member.is_learner for member in each.known.values()) for each in running)
+            seen.append((voters, cluster.min_available))
+
+    async with operated(model) as cluster:
+        seen: list[tuple[int, int | None]] = []
+        cluster.client.before = before
+        for size in (3, 7, 3, 1, 5):
+            cluster.apply(size=size, version="3.6.14")
+            await cluster.settled()
+        budgets = {1: None, 2: None, 3: 2, 4: 3, 5: 3, 6: 4, 7: 4}
+        assert {voters for voters, _ in seen} >= {3, 4, 5, 6, 7}
+        assert [(voters, minimum) for voters, minimum in seen if budgets[voters] != minimum] == []
+
+
+async def test_the_budget_is_lowered_right_after_a_member_is_removed(model: ModelApi) -> None:
+    async with operated(model) as cluster:
+        cluster.apply(size=4, version="3.6.14")
+        await cluster.settled()
+        assert cluster.min_available == 3
+        cluster.apply(size=3)
+        await cluster.until(lambda: "remove" in str(cluster.world.members.changes[-1:]))
+        await asyncio.sleep(0.1)
+        assert cluster.min_available == 2
 
 
 async def test_the_services_and_the_budget_follow_the_membership(model: ModelApi) -> None:
