@@ -1,5 +1,7 @@
 """The Secrets with certificates: their mistakes, and the operator's credentials."""
 
+import binascii
+import re
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -11,6 +13,9 @@ import msgspec
 from etcd_operator.blueprint import Blueprint
 from etcd_operator.etcd import Credentials
 from pilothouse.views import Secret
+
+# Everything around the blocks is a comment.
+_BLOCK = re.compile(rb"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.S)
 
 
 class Layout(NamedTuple):
@@ -51,13 +56,14 @@ class Certificates(msgspec.Struct, frozen=True):
 
     Attributes:
         credentials: The operator's credentials. None: no TLS for clients, or a mistake.
-        authorities: A fingerprint of the certificate authorities of all Secrets. etcd reads them only when it
-            starts, so a changed fingerprint needs a restart of every member. Empty: no TLS, or a mistake.
+        authorities: The certificate authorities that members read: the key of each in its Secret, a colon and
+            a fingerprint. etcd reads them only when it starts, so a change needs a restart of every member.
+            Their order, comments and repetitions do not matter. Empty: no TLS, or a mistake.
         mistakes: What is wrong.
     """
 
     credentials: Credentials | None = None
-    authorities: str = ""
+    authorities: frozenset[str] = frozenset()
     mistakes: tuple[Mistake, ...] = ()
 
 
@@ -93,14 +99,22 @@ def certificates(blueprint: Blueprint, secrets: Mapping[str, Secret | None]) -> 
         return Certificates(mistakes=mistakes)
     found = {name: secret for name in wanted if (secret := secrets.get(name))}
     operator = found.get(blueprint.tls.operator_secret)
-    authorities = sha256()
-    for name, layouts in wanted.items():
-        for layout in layouts:
-            authorities.update(found[name].data[layout.ca].strip() + b"\0")
+    authorities = frozenset(
+        fingerprint
+        for name, layouts in wanted.items()
+        for layout in layouts
+        if layout is not OPERATOR  # only the operator reads that one
+        for fingerprint in _fingerprints(layout.ca, found[name].data[layout.ca])
+    )
     return Certificates(
         credentials=_credentials(operator) if operator else None,
-        authorities=authorities.hexdigest()[:16],
+        authorities=authorities,
     )
+
+
+def _fingerprints(key: str, pem: bytes) -> Iterator[str]:
+    for block in _BLOCK.findall(pem):
+        yield f"{key}:{sha256(binascii.a2b_base64(block)).hexdigest()[:16]}"
 
 
 def _credentials(secret: Secret) -> Credentials:

@@ -27,7 +27,7 @@ from etcd_operator.pods import member_pod
 from etcd_operator.records import with_record
 from etcd_operator.services import mark_service
 from etcd_operator.settings import EtcdSettings
-from etcd_operator.surroundings import AUTHORITIES
+from etcd_operator.surroundings import authorities_annotation
 from etcd_operator.types import EtcdCluster, EtcdClusterStatus, Retention
 from etcd_operator.views import LIVE_POD, POD
 from etcd_operator.volumes import mark, volume_claim
@@ -224,7 +224,7 @@ class Members:
                 image=self._settings.image(self._blueprint.spec, plan.version),
                 initial_cluster=self._joining(plan.name) if joining else (),
             )
-            pod["metadata"]["annotations"] |= self._authorities()
+            pod["metadata"]["annotations"] |= authorities_annotation(self._sight.tls.authorities)
             await self._play.create(POD, pod)
         if self._sight.observation.record.founded:
             self._event()
@@ -256,14 +256,9 @@ class Members:
         spec = self._blueprint.spec
         image = self._settings.image(spec, version)
         patch = patch_image(spec, live, version, image)
-        patch["metadata"]["annotations"] |= self._authorities()
+        patch["metadata"]["annotations"] |= authorities_annotation(self._sight.tls.authorities)
         await self._play.patch(POD, name, patch)
         return self._ended(reason=UPGRADED)
-
-    def _authorities(self) -> dict[str, str]:
-        """Returns the annotation for a container that is about to start with the current authorities."""
-        current = self._sight.tls.authorities
-        return {AUTHORITIES: current} if current else {}
 
     def _joining(self, name: str) -> InitialCluster:
         listed = self._sight.listed

@@ -16,7 +16,7 @@ PROVISIONING: Final = timedelta(seconds=10)
 """How long a claim with a StorageClass may be Pending before the operator checks whether that exists."""
 
 AUTHORITIES = f"{PREFIX}authorities"
-"""The annotation of a pod with the fingerprint of the certificate authorities that it has started with."""
+"""The annotation of a pod with the fingerprints of the authorities that it has started with."""
 
 
 _CLASS = "spec.pod.persistentVolumeClaimSpec.storageClassName"
@@ -90,23 +90,43 @@ def _choice(classes: Sequence[StorageClass] | None) -> str:
     return f" to {' or '.join(names)}" if names else " after creating one"
 
 
+def authorities_annotation(authorities: Iterable[str]) -> dict[str, str]:
+    """Returns the annotation for a container that is about to start with these authorities."""
+    joined = ",".join(sorted(authorities))
+    return {AUTHORITIES: joined} if joined else {}
+
+
 def changed_authorities(sight: Sight) -> tuple[Problem, ...]:
-    """Returns the warning that members still use certificate authorities that have changed.
+    """Returns the warning that members use other certificate authorities than those in the Secrets.
 
     etcd reads them only when it starts. If the members restarted with authorities that do not overlap, they
     would not accept each other, so the operator restarts none.
     """
     current = sight.tls.authorities
-    outdated = sorted(
-        each.metadata.name
+    used = {
+        each.metadata.name: {*each.metadata.annotations[AUTHORITIES].split(",")}
         for each in sight.pods
-        if current and each.metadata.annotations.get(AUTHORITIES, current) != current
-    )
+        if current and AUTHORITIES in each.metadata.annotations
+    }
+    outdated = {name: authorities for name, authorities in used.items() if authorities != current}
     if not outdated:
         return ()
-    message = (
-        "The certificate authorities in the Secrets have changed, and these members still use the earlier "
-        f"ones: {', '.join(outdated)}. If the Secrets contain the earlier ones, too, delete the pods one "
-        "after the other. Otherwise add them first. The procedure is in docs/howto/etcd/tls.md."
-    )
-    return (Problem("AuthoritiesChanged", message),)
+    names = listed(sorted(outdated))
+    if all(current <= authorities for authorities in outdated.values()):
+        what = f"The Secrets no longer have certificate authorities that these members trust: {names}. "
+    else:
+        what = f"The Secrets have certificate authorities that these members do not trust yet: {names}. "
+    advice = "Delete the pods one after the other."
+    if any(_are_replaced(authorities, current) for authorities in outdated.values()):
+        advice = (
+            "The earlier ones are gone, so the others would not accept a restarted member. Add the earlier "
+            "ones to the Secrets first."
+        )
+    return (Problem("AuthoritiesChanged", f"{what}{advice} The procedure is in docs/howto/etcd/tls.md."),)
+
+
+def _are_replaced(before: Iterable[str], current: Iterable[str]) -> bool:
+    """Whether a key of the Secrets has none of its earlier authorities."""
+    keys = {each.partition(":")[0] for each in before}
+    kept = {each.partition(":")[0] for each in {*before} & {*current}}
+    return kept < keys

@@ -1,5 +1,6 @@
 """The Secrets with certificates."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,7 @@ def test_the_operator_connects_with_its_secret(
 
 def test_without_tls_there_is_nothing_to_read() -> None:
     found = certificates(blueprint({}), {})
-    assert (found.credentials, found.authorities, found.mistakes) == (None, "", ())
+    assert (found.credentials, found.authorities, found.mistakes) == (None, frozenset(), ())
 
 
 def test_without_tls_for_clients_there_are_no_credentials(secrets: dict[str, Secret | None]) -> None:
@@ -112,6 +113,54 @@ def test_a_renewed_certificate_is_not_a_changed_authority(
     assert renewed.credentials != before.credentials
     secrets["peers"] = secret(Authority(tmp_path), PEER)
     assert certificates(CLUSTER, secrets).authorities != before.authorities
+
+
+@pytest.mark.parametrize(
+    "rewritten",
+    [
+        lambda one, two: two + b"\n" + one,
+        lambda one, two: one + two + one,
+        lambda one, two: b"# The first one\n" + one + b"\n# The second one\n\n" + two + b"\n\n",
+        lambda one, two: (one + two).replace(b"\n", b"\r\n"),
+    ],
+    ids=["reordered", "repeated", "comments", "line ends"],
+)
+def test_a_rewritten_bundle_has_the_same_authorities(
+    rewritten: Callable[[bytes, bytes], bytes],
+    authority: Authority,
+    secrets: dict[str, Secret | None],
+    tmp_path: Path,
+) -> None:
+    one, two = authority.ca_file.read_bytes(), Authority(tmp_path).ca_file.read_bytes()
+    secrets["peers"] = secret(authority, PEER, ca=one + two)
+    before = certificates(CLUSTER, secrets)
+    secrets["peers"] = secret(authority, PEER, ca=rewritten(one, two))
+    after = certificates(CLUSTER, secrets)
+    assert (after.authorities, after.mistakes) == (before.authorities, ())
+    assert sorted(each.partition(":")[0] for each in after.authorities) == [
+        "peer-ca.crt",
+        "peer-ca.crt",
+        "server-ca.crt",
+    ]
+
+
+def test_the_members_do_not_read_the_authorities_of_the_operator(
+    secrets: dict[str, Secret | None], tmp_path: Path
+) -> None:
+    before = certificates(CLUSTER, secrets)
+    secrets["operator"] = secret(Authority(tmp_path), OPERATOR)
+    after = certificates(CLUSTER, secrets)
+    assert after.authorities == before.authorities
+    assert after.credentials != before.credentials
+
+
+def test_an_added_authority_is_a_further_one(
+    authority: Authority, secrets: dict[str, Secret | None], tmp_path: Path
+) -> None:
+    before = certificates(CLUSTER, secrets).authorities
+    both = authority.ca_file.read_bytes() + Authority(tmp_path).ca_file.read_bytes()
+    secrets["peers"] = secret(authority, PEER, ca=both)
+    assert certificates(CLUSTER, secrets).authorities > before
 
 
 def test_one_secret_may_hold_all_keys(authority: Authority) -> None:

@@ -480,8 +480,15 @@ async def test_changed_certificate_authorities_restart_nothing_and_are_reported(
         await cluster.settled()
         uids = cluster.uids(POD)
         assert cluster.condition("Warning") == {}
-        put_secret(first, second)
+        put_secret(first, first)
+        await asyncio.sleep(60)
+        assert cluster.condition("Warning") == {}
+        put_secret(second)
         await cluster.until(lambda: cluster.condition("Warning").get("reason") == "AuthoritiesChanged")
+        assert "Add the earlier ones to the Secrets first." in cluster.condition("Warning")["message"]
+        put_secret(second, first)
+        await cluster.until(lambda: "one after the other" in cluster.condition("Warning")["message"])
+        assert "do not trust yet: example-" in cluster.condition("Warning")["message"]
         assert cluster.uids(POD) == uids
         for pod in cluster.pods:
             model.remove(POD, ObjectKey("default", pod))
