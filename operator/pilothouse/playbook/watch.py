@@ -218,9 +218,11 @@ class Watch:
             require_text(namespace, f"{where}: a namespace")
             if not is_label(namespace):
                 raise PlaybookError(
-                    f"{where}: {namespace!r} in namespaces is not the name of a namespace. Use lower-case "
-                    "letters, digits and '-', or no namespaces for all."
+                    f"{where}: {namespace!r} in namespaces is not the name of a namespace. Use at most 63 "
+                    "lower-case letters, digits and '-', or no namespaces for all."
                 )
+            if list(self.namespaces).count(namespace) > 1:
+                raise PlaybookError(f"{where}: namespaces contains {namespace!r} twice. Name it once.")
         _require_selectors(where, self.selector, self.field_selector)
         seconds(self.resync, f"{where}: resync")
         require_count(self.workers, f"{where}: workers")

@@ -50,14 +50,26 @@ class Environment:
         return default
 
     def namespaces(self, name: str) -> tuple[str, ...]:
-        """Returns a comma-separated list of names of namespaces; empty if the variable is not set."""
-        # An empty name is refused, too. If it were the only one, the operator would watch all namespaces.
-        value = self._named(
-            name,
-            lambda value: all(map(is_label, _parts(value))),
-            "names of namespaces, separated by commas. A name is not empty and has",
-        )
-        return _parts(value) if value else ()
+        """Returns a comma-separated list of names of namespaces; empty if the variable is not set.
+
+        Raises:
+            SettingsError: The value is blank, or a name in it is not valid or occurs twice.
+        """
+        value = self._variables.get(name, "")
+        parts = _parts(value) if value else ()
+        for part in parts:
+            # Were an empty name accepted, the operator would watch all namespaces.
+            if not is_label(part):
+                wrong = f"{shown(part)} is not the name of a namespace" if part else "A name in it is empty"
+                raise SettingsError(
+                    f"{name} is {shown(value)}. {wrong}. Use names of {LABEL}, separated by commas, or leave "
+                    "it empty to watch all namespaces."
+                )
+            if parts.count(part) > 1:
+                raise SettingsError(
+                    f"{name} is {shown(value)}. It contains the namespace {part} twice. Name it once."
+                )
+        return parts
 
     def namespace(self, name: str) -> str:
         """Returns the name of a namespace; empty if the variable is not set."""

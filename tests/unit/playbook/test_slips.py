@@ -677,6 +677,14 @@ TASK: Any = task
             "'A b' in namespaces is not the name of a namespace",
         ),
         (
+            lambda: WATCH(TICKET, [one], namespaces=["a" * 64]),
+            "in namespaces is not the name of a namespace. Use at most 63 lower-case letters",
+        ),
+        (
+            lambda: WATCH(TICKET, [one], namespaces=["a", "b", "a"]),
+            "namespaces contains 'a' twice. Name it once.",
+        ),
+        (
             lambda: WATCH(TICKET, [one], owns=[Secondary(CONFIG_MAP)]),
             "owns has a Secondary, which is not a Resource",
         ),
