@@ -21,7 +21,7 @@ from devcluster import images as builder
 from devcluster.folders import CHECKOUT, given
 from devcluster.shell import ClusterError, run
 from devcluster.tasks import speaking_plainly
-from pilothouse.packaging import crds
+from pilothouse.packaging import crds, roles
 from pilothouse.packaging import lock as locks
 from pilothouse.packaging import projects as framework
 from release import bundle as bundles
@@ -97,7 +97,7 @@ class Project(Package):
 def project(_: Context, folder: str, check: bool = False) -> None:
     """Writes the generated files of a project: CRDs, ClusterServiceVersion, bundle."""
     for path in update(given(folder), check=check):
-        print(f"wrote {path}")
+        print(f"{'wrote' if path.exists() else 'removed'} {path}")
 
 
 @task(positional=["folder"], help={"folder": "folder of the project that `inv new` created"})
@@ -134,7 +134,10 @@ def update(folder: Path, *, check: bool = False) -> list[Path]:
         ProjectError: The folder is not a project, or its types have a mistake.
     """
     found = load(folder)
-    changed = _put({**crds.files(found.own, found.kinds), **generate.csv_patch(found, COMMAND)}, check=check)
+    written = crds.files(found.own, found.kinds)
+    earlier = crds.earlier(found.own, written)
+    role = roles.files(found.own, found.kinds, earlier)
+    changed = _put({**written, **role, **generate.csv_patch(found, COMMAND)}, removed=earlier, check=check)
     _require_role(found)
     _require_samples(found)
     changed += _put(bundles.files(found), found.bundle, check=check)
@@ -244,12 +247,15 @@ def _require_samples(found: Project) -> None:
             )
 
 
-def _put(files: dict[Path, str], *whole: Path, check: bool) -> list[Path]:
-    if not check:
-        return documents.write(files, whole)
-    if wrong := documents.different(files, whole):
-        names = ", ".join(map(str, wrong))
-        raise ClusterError(
-            f"not up to date with the sources: {names}. Run ./{COMMAND} and commit the result."
-        )
-    return []
+def _put(files: dict[Path, str], *whole: Path, removed: Sequence[Path] = (), check: bool) -> list[Path]:
+    """Writes files, and removes others. With `check`: fails if one would change."""
+    if check:
+        if wrong := [*documents.different(files, whole), *removed]:
+            names = ", ".join(map(str, wrong))
+            raise ClusterError(
+                f"not up to date with the sources: {names}. Run ./{COMMAND} and commit the result."
+            )
+        return []
+    for path in removed:
+        path.unlink()
+    return [*documents.write(files, whole), *removed]

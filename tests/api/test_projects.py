@@ -58,6 +58,22 @@ def test_a_second_kind_needs_rights_and_a_sample_and_is_in_the_bundle_then(proje
     assert update(project, check=True) == []
 
 
+def test_a_kind_that_moves_to_another_group_takes_its_role_along(project: Path) -> None:
+    update(project)
+    old = project / "config" / "crd" / "sites.example.com_websites.yaml"
+    change(project / "web_operator" / "types.py", 'group="sites.example.com"', 'group="pages.example.com"')
+    with pytest.raises(
+        ClusterError, match=r"not up to date with the sources: .*sites.example.com_websites.yaml"
+    ):
+        update(project, check=True)
+    sample = project / "config" / "samples" / "website.yaml"
+    sample.write_text(sample.read_text().replace("sites.example.com", "pages.example.com"))
+    assert old in update(project)
+    assert not old.exists()
+    assert "sites.example.com" not in (project / "config" / "rbac" / "role.yaml").read_text()
+    assert update(project, check=True) == []
+
+
 def test_events_need_not_be_declared(project: Path) -> None:
     assert "Event" not in (project / "web_operator" / "types.py").read_text()
     update(project)  # operator-sdk takes the permission for Events for one on a removed API otherwise.

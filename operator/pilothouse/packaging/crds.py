@@ -50,3 +50,14 @@ def files(project: Project, kinds: Sequence[Kind[Any]]) -> Mapping[Path, str]:
         **{folder / name: text for name, text in zip(names, texts, strict=True)},
         folder / "kustomization.yaml": dump(kustomization, comment=WRITTEN),
     }
+
+
+def earlier(project: Project, current: Mapping[Path, str]) -> Sequence[Path]:
+    """Returns the generated CRDs of kinds that no longer exist, for example under their earlier group.
+
+    Args:
+        project: The project.
+        current: Its files, as `files` returns them.
+    """
+    generated = sorted((project.root / "config" / "crd").glob("*.yaml"))
+    return [path for path in generated if path not in current and path.read_text().startswith(f"# {WRITTEN}")]

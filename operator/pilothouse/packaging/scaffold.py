@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pilothouse.packaging import crds, projects
+from pilothouse.packaging import crds, projects, roles
 from pilothouse.packaging.lock import lock
 from pilothouse.packaging.mistakes import ProjectError
 from pilothouse.packaging.names import Names, mistakes
@@ -56,21 +56,21 @@ def create(names: Names, folder: Path, finish: Callable[[Path], object] = _nothi
 def write_crds(root: Path) -> list[Path]:
     """Writes config/crd of a project from its types, and returns the files that changed or were removed.
 
-    Removes the generated CRDs of kinds that no longer exist, for example under their earlier group.
+    Removes the generated CRDs of kinds that no longer exist, for example under their earlier group. The rules
+    of the project's role for the earlier group get the new one.
 
     Raises:
         ProjectError: The folder is not a project, or its types have a mistake.
     """
     project = projects.read(root)
-    files = crds.files(project, projects.kinds(project))
+    kinds = projects.kinds(project)
+    written = crds.files(project, kinds)
+    old = crds.earlier(project, written)
+    files = {**written, **roles.files(project, kinds, old)}
     changed = [path for path, text in files.items() if not path.exists() or path.read_text() != text]
     for path in changed:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(files[path])
-    generated = (root.resolve() / "config" / "crd").glob("*.yaml")
-    old = [
-        path for path in generated if path not in files and path.read_text().startswith(f"# {crds.WRITTEN}")
-    ]
     for path in old:
         path.unlink()
     return [*changed, *old]

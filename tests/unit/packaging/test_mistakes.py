@@ -330,3 +330,20 @@ def test_the_crd_of_an_earlier_group_is_removed(project: Path, capsys: pytest.Ca
         "own.yaml",
         "pages.example.com_websites.yaml",
     ]
+
+
+def test_the_role_follows_a_kind_to_another_group(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    role = project / "config" / "rbac" / "role.yaml"
+    # Rules that are not about the kind stay.
+    foreign = "- apiGroups: [sites.example.com]\n  resources: [others]\n  verbs: [get]\n"
+    mixed = "- apiGroups: [sites.example.com]\n  resources: [websites, others]\n  verbs: [get]\n"
+    before = role.read_text() + foreign + mixed
+    role.write_text(before)
+    change(project / "web_operator" / "types.py", 'group="sites.example.com"', 'group="pages.example.com"')
+    assert main(["crd", "--write", str(project)]) == 0
+    assert f"wrote {role}" in capsys.readouterr().out
+    own = before.removesuffix(foreign + mixed).replace("sites.example.com", "pages.example.com")
+    assert own.count("[pages.example.com]") == 3
+    assert role.read_text() == own + foreign + mixed
+    assert main(["crd", "--write", str(project)]) == 0
+    assert "role.yaml" not in capsys.readouterr().out
