@@ -47,7 +47,7 @@ def user(cluster: EtcdClusterOnNode, folder: Path, survivor: str = EXAMPLE) -> U
     words = {
         EXAMPLE: survivor,
         ".default.svc": f".{NAMESPACE}.svc",
-        "127.0.0.1:2379": f"127.0.0.1:{port}",
+        "--endpoints=http://127.0.0.1:2379": f"--endpoints=http://127.0.0.1:{port}",
         " 2379 &": f" {port}:2379 &",
         # The local cluster has another tag of the image.
         "busybox:1.37": "busybox:1.35.0",
@@ -132,7 +132,7 @@ def test_a_deleted_cluster_recovers_from_one_retained_volume(
     writer = written(cluster, tmp_path / "before")
     survivor, *lost = sorted(cluster.pods())
     cluster.delete_cluster()
-    lose(cluster, *lost)
+    cluster.kubectl("delete", "pvc", *lost)
     cluster.create_with(version=VERSION)
     cluster.until_reported("Ready", "VolumesMissing", *lost)
     shell = user(cluster, tmp_path, survivor)

@@ -55,7 +55,16 @@ class User:
             command: The command.
             variables: More environment variables.
         """
-        done = subprocess.run(
+        done = self._shell(command, variables)
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}\n{self._cluster.explain()}"
+        return done.stdout
+
+    def succeeds(self, command: str) -> bool:
+        """Returns whether a command succeeds: a user tries again until a pod has started."""
+        return self._shell(command, {}).returncode == 0
+
+    def _shell(self, command: str, variables: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             ["sh", "-ec", self.translated(command)],
             cwd=self._folder,
             env={**self._environment, **variables},
@@ -64,16 +73,6 @@ class User:
             timeout=_PATIENCE,
             check=False,
         )
-        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}\n{self._cluster.explain()}"
-        return done.stdout
-
-    def succeeds(self, command: str) -> bool:
-        """Returns whether a command succeeds: a user tries again until a pod has started."""
-        try:
-            self.run(command)
-        except AssertionError:
-            return False
-        return True
 
     @contextmanager
     def running(self, command: str, **variables: str) -> Iterator[None]:
