@@ -77,7 +77,7 @@ def everything(c: Context) -> None:
 
 @task
 def soak(c: Context) -> None:
-    """Runs the long tests: the demo on a cluster that another checkout created."""
+    """Runs the long tests: etcd clusters on the node, and the demo on the cluster of another checkout."""
     _pytest(c, "tests/soak", "")
 
 
