@@ -1,7 +1,7 @@
 """Asks the members of a cluster for their state. A member that does not answer is unknown, not dead."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 from msgspec.structs import replace
@@ -14,13 +14,16 @@ from etcd_operator.errors import (
     TlsFailed,
     Unreachable,
 )
-from etcd_operator.etcd import Alarm, Etcd, HashKV, MemberList, MemberStatus
+from etcd_operator.etcd import DEADLINE, Alarm, Etcd, HashKV, MemberList, MemberStatus
 from etcd_operator.model import EndpointState, Signal
 
 CAUGHT_UP = 1000
 """How many log entries a linked member may lack: etcd keeps more than that in memory for it, and at some
 thousand writes a second the answers of two members differ by a few hundred entries."""
 
+ENDING_DEADLINE = 0.5
+"""The seconds in which a member must answer while its pod is being deleted. If its address is removed during
+a call, the call only ends at its deadline, and its pod is not created again before that."""
 
 AUTH = (
     "etcd's auth is enabled, and the operator has no user. Disable auth with `etcdctl auth disable`, or "
@@ -48,7 +51,9 @@ class Answer(msgspec.Struct, frozen=True):
     error: EtcdError | None = None
 
 
-async def ask(members: Mapping[str, Etcd], *, hashes: bool) -> tuple[Answer, ...]:
+async def ask(
+    members: Mapping[str, Etcd], *, hashes: bool, ending: Collection[str] = ()
+) -> tuple[Answer, ...]:
     """Asks all members at the same time: two calls to each, or three with the hash.
 
     The member list is also the linearizable read that shows whether the member serves.
@@ -56,18 +61,21 @@ async def ask(members: Mapping[str, Etcd], *, hashes: bool) -> tuple[Answer, ...
     Args:
         members: The clients by the names of the pods.
         hashes: Whether to read the hashes, too. It costs the members time, so only during the founding.
+        ending: The names of the pods that are being deleted; see `ENDING_DEADLINE`.
     """
-    return tuple(await asyncio.gather(*(_ask(name, etcd, hashes) for name, etcd in members.items())))
+    deadlines = {name: ENDING_DEADLINE if name in ending else DEADLINE for name in members}
+    calls = (_ask(name, etcd, hashes, deadlines[name]) for name, etcd in members.items())
+    return tuple(await asyncio.gather(*calls))
 
 
-async def _ask(name: str, etcd: Etcd, hashes: bool) -> Answer:
+async def _ask(name: str, etcd: Etcd, hashes: bool, deadline: float) -> Answer:
     answer = Answer(name)
     try:
-        status = await etcd.status()
+        status = await etcd.status(deadline=deadline)
         answer = replace(answer, status=status)
         if status.is_learner or not status.leader:
             return answer  # It would answer the list with an error, or not before the deadline.
-        answer = replace(answer, listed=await etcd.member_list())
+        answer = replace(answer, listed=await etcd.member_list(deadline=deadline))
         if hashes:
             answer = replace(answer, hash=await etcd.hash_kv(status.revision))
     except EtcdError as error:

@@ -5,7 +5,7 @@ was replaced. After that they come from the stores, and `members` checks its tar
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from etcd_operator.blueprint import Blueprint
 from etcd_operator.certificates import Certificates, certificates, secrets_of
@@ -40,6 +40,9 @@ BY_CLUSTER = "cluster"
 
 SERVICE_NAME = "kubernetes.io/service-name"
 """The label of an EndpointSlice with the name of its Service."""
+
+# The containers of such a pod have ended and never run again, and its address may already be removed.
+_ENDED: Final = ("Succeeded", "Failed")
 
 
 class Sight(NamedTuple):
@@ -109,7 +112,8 @@ async def observe(
     )
     tls = await _tls(play, blueprint)
     members, blind = _members(connections, play.object, blueprint, pods, tls)
-    answers = await ask(members, hashes=not record.founded)
+    ending = {each.name for each in states if each.deleting}
+    answers = await ask(members, hashes=not record.founded, ending=ending)
     chosen = chosen_list(answers, record.cluster_id)
     found = await alarms(members, answers)
     listed = chosen.listed if chosen else None
@@ -176,7 +180,7 @@ def _members(
     names = {
         Endpoint(each.status.pod_ip, blueprint.host(each.metadata.name)): each.metadata.name
         for each in pods
-        if each.status.pod_ip and _owned(each, cluster)
+        if each.status.pod_ip and each.status.phase not in _ENDED and _owned(each, cluster)
     }
     try:
         clients = connections.members(cluster.metadata.key, names, tls.credentials)

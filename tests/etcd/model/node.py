@@ -357,6 +357,7 @@ class Kubelet(StandIn):
             self._members.kill(process)
         if placed.ended is None:
             placed.ended = now
+            await self._finish(cluster, obj, placed)
         if (left := placed.ended + CLEAN_UP - now) > 1e-6:
             return left
         patch = {"metadata": {"uid": obj.metadata.uid, "finalizers": None}}
@@ -367,20 +368,34 @@ class Kubelet(StandIn):
             await cluster.api.delete(POD, obj.key, uid=obj.metadata.uid, grace_seconds=0)
         return None
 
+    async def _finish(self, cluster: Cluster, obj: Built, placed: Placed) -> None:
+        """Removes the network of a pod whose containers have ended, and reports that they have."""
+        self._members.network.addresses.discard(placed.address)
+        self._note_end(obj.spec["containers"][0], placed)
+        if placed.last:
+            await _report(cluster, obj, placed, placed.last, phase="Succeeded")
+
 
 #: The annotation with the node of a bound claim, as the scheduler sets it.
 SELECTED_NODE = "volume.kubernetes.io/selected-node"
 
 
 async def _report(
-    cluster: Cluster, obj: Built, placed: Placed, state: Json, message: str = "", *, ready: bool = False
+    cluster: Cluster,
+    obj: Built,
+    placed: Placed,
+    state: Json,
+    message: str = "",
+    *,
+    ready: bool = False,
+    phase: str = "",
 ) -> None:
-    """Sets the status of a scheduled pod."""
+    """Sets the status of a scheduled pod. Without a phase, its containers run or will run."""
     running = "running" in state
     unready = {} if ready else {"reason": "ContainersNotReady", "message": message or "not ready"}
     container = obj.spec["containers"][0]
     status: Json = {
-        "phase": "Running" if running or placed.last else "Pending",
+        "phase": phase or ("Running" if running or placed.last else "Pending"),
         "hostIP": "10.0.0.1",
         "podIP": placed.address,
         "podIPs": [{"ip": placed.address}],

@@ -2,7 +2,9 @@
 
 import asyncio
 import base64
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,8 +21,9 @@ from pilothouse.testing import ModelApi
 from pilothouse.testing.controllers.pods import CLAIM, POD
 from pilothouse.testing.model import Call
 from tests.etcd.model import node
+from tests.etcd.model.client import ModelMember
 from tests.etcd.model.volumes import STORAGE_CLASS
-from tests.unit.etcd.operated import CLUSTERS, KEY, operated
+from tests.unit.etcd.operated import CLUSTERS, KEY, Operated, operated
 from tests.unit.kube.authority import Authority
 from tests.unit.operators import operating
 
@@ -62,6 +65,46 @@ async def test_a_cluster_heals(model: ModelApi, what: str) -> None:
         assert (victim in cluster.pods) == (what != "pod and volume")
         assert cluster.world.lost() == []
         assert log.figures.failed_writes == 0 or what == "all pods"
+
+
+async def test_a_pod_is_created_again_as_soon_as_its_name_is_free(model: ModelApi) -> None:
+    """No call to the removed address of the old pod delays that by its deadline of 2 s."""
+    async with operated(model) as cluster:
+        cluster.apply(size=3, version="3.5.33")
+        await cluster.settled()
+        for victim in cluster.pods:
+            old = cluster.uids(POD)
+            model.remove(POD, ObjectKey("default", victim))
+            replaced = partial(_replaced, cluster, old)
+            assert await cluster.until(replaced) <= node.CLEAN_UP + 0.4
+            await cluster.settled()
+
+
+async def test_a_pod_whose_containers_have_ended_is_not_asked(
+    model: ModelApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phases: set[str] = set()
+    call = ModelMember._call
+
+    async def note(self: ModelMember, *arguments: Any) -> Any:
+        pods = {each["status"].get("podIP"): each["status"]["phase"] for each in model.all(POD)}
+        phases.add(pods.get(self.endpoint.host, "no pod"))
+        return await call(self, *arguments)
+
+    monkeypatch.setattr(ModelMember, "_call", note)
+    async with operated(model) as cluster:
+        cluster.apply(size=3, version="3.5.33")
+        await cluster.settled()
+        model.remove(POD, ObjectKey("default", cluster.pods[0]))
+        await cluster.until(lambda: not cluster.ready)
+        await cluster.settled()
+    assert "Running" in phases
+    assert "Succeeded" not in phases
+
+
+def _replaced(cluster: Operated, old: list[str]) -> bool:
+    """Returns whether there are as many pods as before, and others."""
+    return len(cluster.pods) == len(old) and cluster.uids(POD) != old
 
 
 @pytest.mark.parametrize("seconds", [0.2, 2.0, 4.0, 6.0])
