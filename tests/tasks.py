@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from invoke.collection import Collection
 from invoke.context import Context
 from invoke.exceptions import Exit
+from invoke.runners import Promise, Result
 from invoke.tasks import task
 
 from devcluster import target as targets
@@ -23,6 +26,7 @@ ETCD_TOOLS = (*ETCD_IMAGES, "linearizability")
 #: The tools of the API tests: etcd, and the newest and the oldest supported Kubernetes.
 API_TOOLS = (*ETCD_TOOLS, "kubernetes", "kubernetes-oldest")
 ROOT = Path(__file__).resolve().parent.parent
+ENV = {"PYTHONPATH": f"{ROOT}/operator:{ROOT}/examples:{ROOT}"}
 
 CHECKS = {
     "format": "-m ruff format --check .",
@@ -72,7 +76,9 @@ def everything(c: Context) -> None:
     check(c)
     _build(c, API_TOOLS)
     _ready(c)
-    _pytest(c, "tests/unit tests/faults tests/api tests/cluster", "")
+    # The API and cluster tests mostly wait for servers, while the unit tests compute.
+    with _in_background(c, "tests/unit tests/faults"):
+        _pytest(c, "tests/api tests/cluster", "")
 
 
 @task
@@ -223,8 +229,39 @@ def _step(name: str, c: Context, command: str) -> None:
 def _tool(c: Context, command: str) -> None:
     """Runs the Python of .venv with the arguments, and exits if it fails."""
     # The scripts in .venv/bin are not used, because they break when the checkout is moved.
-    env = {"PYTHONPATH": f"{ROOT}/operator:{ROOT}/examples:{ROOT}"}
-    result = c.run(f"{sys.executable} {command}", env=env, warn=True, pty=False)
+    _require_success(command, c.run(f"{sys.executable} {command}", env=ENV, warn=True, pty=False))
+
+
+@contextmanager
+def _in_background(c: Context, paths: str) -> Iterator[None]:
+    """Runs tests during the block, and prints their output after it. Exits if they or the block fail."""
+    command = f"-m pytest -p no:cacheprovider {paths}"
+    output = StringIO()
+    print(f"Running {paths} in the background. Their output follows at the end.", flush=True)
+    # The annotation of `run` knows only the calls that wait.
+    running = cast(
+        "Promise",
+        c.run(
+            f"{sys.executable} {command}",
+            env=ENV,
+            warn=True,
+            asynchronous=True,
+            out_stream=output,
+            err_stream=output,
+        ),
+    )
+    try:
+        yield
+    except KeyboardInterrupt:
+        running.runner.kill()
+        raise
+    finally:
+        result = running.join()
+        print(output.getvalue(), flush=True)
+    _require_success(command, result)
+
+
+def _require_success(command: str, result: Result | None) -> None:
     if result is None or not result.ok:
         raise Exit(f"inv: 'python {command}' failed. See its output above.", code=1)
 
