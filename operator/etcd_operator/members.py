@@ -177,6 +177,7 @@ class Members:
         match step:
             case model.CreateVolumes(names=names):
                 await self._create_volumes(names)
+                self._event()
             case model.CreatePods(pods=pods):
                 await self._create_pods(pods)
                 self._play.requeue_after(RETRY)
@@ -184,6 +185,7 @@ class Members:
             case model.DeletePods(names=names):
                 for name in names:
                     await self._play.delete(POD, name)
+                self._event()
                 self._play.requeue_after(RETRY)
                 return Next.LATER
             case model.DeleteVolumes(names=names):
@@ -196,12 +198,16 @@ class Members:
                 await self._patch_pods((name,), rejoin(self._joining(name)))
             case model.MarkVolumes(marks=marks):
                 await self._mark(marks)
+                if any(each.removed for each in marks):
+                    self._event()
             case model.MarkService(trace=trace):
                 await self._play.patch(SERVICE, self._blueprint.name, mark_service(trace))
             case model.Serve(names=names):
                 await self._patch_pods(names, serve())
+                self._event()
             case model.Unserve(names=names):
                 await self._patch_pods(names, unserve())
+                self._event()
             case model.PatchImage(name=name, version=version):
                 return await self._patch_image(name, version)
             case _:
@@ -226,8 +232,7 @@ class Members:
             )
             pod["metadata"]["annotations"] |= authorities_annotation(self._sight.tls.authorities)
             await self._play.create(POD, pod)
-        if self._sight.observation.record.founded:
-            self._event()
+        self._event()
 
     async def _delete_volumes(self, names: Iterable[str]) -> None:
         for name in names:
@@ -278,27 +283,36 @@ class Members:
     async def _change_membership(
         self, step: model.AddLearner | model.Promote | model.RemoveMember | model.MoveLeader
     ) -> Next:
-        """Changes the membership, after a linearizable list that still shows what was decided on (law 9)."""
+        """Changes the membership, after a linearizable list that still shows what was decided on (law 9).
+
+        A change of the voters ends the reconcile, so that the next one begins with the budget.
+        """
         etcd = self._speaker()
         if etcd is None or not await self._confirmed(etcd):
             self._play.requeue_after(RETRY)
             return Next.LATER
+        reason, ends = "", False
         match step:
             case model.AddLearner(name=name):
                 url = self._blueprint.peer_url(name)
-                return await self._call(f"add {name} to etcd as a learner", lambda: etcd.member_add([url]))
+                done = await self._call(f"add {name} to etcd as a learner", lambda: etcd.member_add([url]))
             case model.Promote(name=name, member_id=number):
-                reason = ADDED
+                reason, ends = ADDED, True
                 done = await self._call(f"promote {name} to a voter", lambda: etcd.member_promote(number))
             case model.RemoveMember(name=name, member_id=number):
                 if not await self._target_as_observed(name):
                     self._play.requeue_after(RETRY)
                     return Next.LATER
-                reason = REMOVED
+                reason, ends = REMOVED, True
                 done = await self._call(f"remove {name} from etcd", lambda: etcd.member_remove(number))
             case model.MoveLeader(name=name, member_id=number):
-                return await self._call(f"move the leader to {name}", lambda: etcd.move_leader(number))
-        return self._ended(reason=reason) if done is Next.OBSERVE else done
+                done = await self._call(f"move the leader to {name}", lambda: etcd.move_leader(number))
+        if done is not Next.OBSERVE:
+            return done
+        if ends:
+            return self._ended(reason=reason)
+        self._event()
+        return done
 
     async def _target_as_observed(self, name: str) -> bool:
         """Whether the pod and the volume of a member are live as they were observed (law 12)."""
@@ -354,7 +368,10 @@ class Members:
         self._play.event(kind, reason or self._decision.reason, self._decision.message)
 
     def _ended(self, kind: EventType = EventType.NORMAL, *, reason: str = "") -> Next:
-        """Records an Event, and ends the reconcile: a conflict in a later step would discard the Event."""
+        """Records an Event, and ends the reconcile: a conflict in a later step would discard the Event.
+
+        That is accepted for the Events of the steps that do not end their reconcile.
+        """
         self._event(kind, reason=reason)
         self._play.requeue_after(IMMEDIATELY)
         return Next.LATER

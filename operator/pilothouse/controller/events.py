@@ -40,7 +40,8 @@ V = TypeVar("V")
 
 QUEUE_LENGTH = 1000
 CACHE_LENGTH = 4096
-# An object may have a burst of 25 different events, and then one more every 5 minutes.
+# An object may have a burst of 25 different events of each type, and then one more every 5 minutes. So normal
+# events, such as the steps of a long change, never displace a warning.
 OBJECT_BURST = 25
 OBJECT_RATE = 1 / 300
 # A series ends if its event has not happened for 6 minutes: the next one is a new Event.
@@ -130,7 +131,7 @@ class EventRecorder:
         self._instance = _cut(instance or socket.gethostname(), WORD_BYTES)
         self._loop = asyncio.get_running_loop()
         self._series: OrderedDict[Event, Series] = OrderedDict()
-        self._buckets: OrderedDict[ObjectReference, TokenBucket] = OrderedDict()
+        self._buckets: OrderedDict[tuple[ObjectReference, EventType], TokenBucket] = OrderedDict()
         self._queue: deque[Series] = deque()
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
@@ -149,7 +150,7 @@ class EventRecorder:
         )
         series = self._series.get(event)
         if series is None or self._loop.time() - series.last > SERIES_END:
-            if not self._allowed(event.regarding):
+            if not self._allowed(event.regarding, event.type):
                 _drop(event, "its object has too many events")
                 return
             series = Series(event, _name(event.regarding.key.name), 0, 0.0, "")
@@ -183,11 +184,11 @@ class EventRecorder:
         except TimeoutError:
             log.warning("Timed out writing events, %d are lost", len(self._queue))
 
-    def _allowed(self, regarding: ObjectReference) -> bool:
-        bucket = self._buckets.get(regarding)
+    def _allowed(self, regarding: ObjectReference, type_: EventType) -> bool:
+        bucket = self._buckets.get((regarding, type_))
         if bucket is None:
             bucket = TokenBucket(OBJECT_RATE, OBJECT_BURST)
-        _remember(self._buckets, regarding, bucket)
+        _remember(self._buckets, (regarding, type_), bucket)
         return bucket.take()
 
     def _enqueue(self, series: Series) -> None:

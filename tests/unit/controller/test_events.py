@@ -105,6 +105,14 @@ async def test_an_object_may_have_25_events_and_then_one_every_five_minutes(
     assert len(written(api)) == 27
 
 
+async def test_normal_events_do_not_displace_a_warning(api: ModelApi, recorder: EventRecorder) -> None:
+    for n in range(100):
+        recorder.record(event(f"step {n}")._replace(type=EventType.NORMAL))
+    recorder.record(event("it is broken"))
+    await asyncio.sleep(1)
+    assert "it is broken" in {found["note"] for found in written(api)}
+
+
 async def test_a_long_note_is_truncated_to_1024_bytes_of_whole_characters(
     api: ModelApi, recorder: EventRecorder
 ) -> None:
