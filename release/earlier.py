@@ -177,7 +177,10 @@ def _catalog_file(package: Package, release: Release) -> str:
     text = path.read_text() if path.exists() else ""
     if _digest(text) == digest:
         return text
-    text = revisions.text(release.commit, path)
+    try:
+        text = revisions.text(release.commit, path)
+    except ClusterError as error:
+        raise ClusterError(f"{path.relative_to(CHECKOUT)} is missing or was edited. {error}") from error
     if _digest(text) != digest:
         raise ClusterError(
             f"{path.relative_to(CHECKOUT)} in the commit {release.commit} does not have the digest in "
