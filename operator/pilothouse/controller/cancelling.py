@@ -25,7 +25,7 @@ async def cancel(tasks: Collection[asyncio.Task[Any]], seconds: float) -> None:
         log.debug("Task ended: %r", None if task.cancelled() else task.exception())
     if running:
         log.warning(
-            "Left %d asyncio tasks running that did not end when cancelled: a playbook task may be "
+            "Left asyncio tasks running that did not end when cancelled: %d. A playbook task may be "
             "swallowing CancelledError",
             len(running),
         )

@@ -182,7 +182,7 @@ class EventRecorder:
             async with asyncio.timeout(patience):
                 await self._idle.wait()
         except TimeoutError:
-            log.warning("Timed out writing events, %d are lost", len(self._queue))
+            log.warning("Timed out writing events; number of lost events: %d", len(self._queue))
 
     def _allowed(self, regarding: ObjectReference, type_: EventType) -> bool:
         bucket = self._buckets.get((regarding, type_))

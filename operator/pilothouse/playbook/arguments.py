@@ -30,7 +30,10 @@ _SHOWN_LENGTH = 60
 
 
 def shown(value: object) -> str:
-    """Returns a value for an error: a short text or number as it is, anything else by its type."""
+    """Returns a value for an error: a short text or number as it is, anything else by its type.
+
+    A Resource or a Kind is shown with the name of its kind, because a repr has all of its attributes.
+    """
     if value is None or isinstance(value, bool | float):
         return repr(value)
     if isinstance(value, int) and value.bit_length() <= 64:
@@ -40,6 +43,10 @@ def shown(value: object) -> str:
         value = redacted(value)
         text = repr(value[:_SHOWN_LENGTH])
         return f"{text}..." if len(value) > _SHOWN_LENGTH else text
+    if isinstance(value, Resource):
+        return f"the Resource {value.kind}"
+    if isinstance(value, Kind):
+        return f"the Kind {value.resource.kind}"
     if isinstance(value, type):
         return f"the class {value.__name__}"
     if callable(value):
@@ -129,6 +136,23 @@ def require_flags(call: str, **flags: object) -> None:
         kube_require_flags(call, **flags)
     except TypeError as error:
         raise PlaybookError(str(error)) from None
+
+
+def require_list(where: str, **values: object) -> None:
+    """Refuses a single value where a list is expected.
+
+    Args:
+        where: What has the lists, for the error: "The Watch of tickets.tests.dev".
+        values: The values by the names of their arguments.
+
+    Raises:
+        PlaybookError: A value is not a list or tuple.
+    """
+    for name, value in values.items():
+        if not isinstance(value, list | tuple):
+            raise PlaybookError(
+                f"{where}: {name} is {shown(value)}, which is not a list. Pass a list: {name}=[...]."
+            )
 
 
 def require_count(value: object, what: str) -> None:

@@ -6,7 +6,7 @@ from pilothouse.controller import Outcome, PermanentError, SyncError
 from pilothouse.playbook.ends import Ends
 from pilothouse.playbook.play import Play
 from pilothouse.playbook.playbook import Recap
-from pilothouse.playbook.status import READY, Aspect, PlayStatus, with_conditions
+from pilothouse.playbook.status import READY, Aspect, PlayStatus, shortened, with_conditions
 
 S = TypeVar("S", bound=PlayStatus)
 
@@ -51,7 +51,7 @@ def outcome_of(play: Play[Any, Any], ends: Ends, *, repeated: bool) -> Outcome:
     failures = ends.failures
     if not failures:
         return Outcome(after)
-    message = "; ".join(dict.fromkeys(failure.message for failure in failures))
+    message = "; ".join(dict.fromkeys(shortened(failure.message) for failure in failures))
     passing = [failure for failure in failures if not failure.permanent]
     if not passing:
         raise PermanentError(message, requeue_after=after, resync=not ends.failed)

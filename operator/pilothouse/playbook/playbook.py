@@ -22,6 +22,7 @@ from pilothouse.playbook.groups import (
 )
 from pilothouse.playbook.play import PLAN, Play
 from pilothouse.playbook.runner import is_due, run_steps, run_task
+from pilothouse.playbook.status import shortened
 from pilothouse.playbook.tasks import State, Task, TaskFailed, TaskResult, Waiting, described
 from pilothouse.telemetry import log_defect
 
@@ -94,7 +95,7 @@ class Recap(NamedTuple):
     def __str__(self) -> str:
         states = [result.state for result in self.results]
         details = [
-            f"{result.task}: {result.message or result.state}"
+            f"{result.task}: {shortened(result.message) or result.state}"
             for result in self.results
             if result.diff or result.state is State.FAILED or result.state is State.WAITING
         ]

@@ -8,6 +8,7 @@ import msgspec
 
 from pilothouse.api import field
 from pilothouse.kube import Condition, encodable
+from pilothouse.kube.errors import shorten
 from pilothouse.playbook.arguments import REASON_LENGTH, require_condition_type, require_reason, shown
 from pilothouse.playbook.awaited import PlaybookError
 from pilothouse.telemetry import now, redacted, redacted_reason
@@ -74,6 +75,14 @@ READY = "Ready"
 MESSAGE_LENGTH = 2048
 
 STATUS = {True: "True", False: "False", None: "Unknown"}
+
+
+def shortened(text: str) -> str:
+    """Returns a message for people without secret values, truncated if it is very long.
+
+    Secret values are hidden before, because a part of one would not be recognized.
+    """
+    return shorten(encodable(redacted(text)), MESSAGE_LENGTH)
 
 
 class Aspect(NamedTuple):
@@ -243,7 +252,7 @@ def condition_of(aspect: Aspect, generation: int, *, since: datetime | None = No
         type=aspect.type,
         status=STATUS[aspect.status],
         reason=redacted_reason(aspect.reason),
-        message=encodable(redacted(aspect.message)[:MESSAGE_LENGTH]),
+        message=shortened(aspect.message),
         last_transition_time=since or now().replace(microsecond=0),  # metav1.Time has whole seconds
         observed_generation=generation,
     )
@@ -253,7 +262,7 @@ def _with_condition(
     conditions: tuple[Condition, ...], aspect: Aspect, generation: int
 ) -> tuple[Condition, ...]:
     value, reason = STATUS[aspect.status], redacted_reason(aspect.reason)
-    message = encodable(redacted(aspect.message)[:MESSAGE_LENGTH])
+    message = shortened(aspect.message)
     condition = None
     for old in conditions:
         if old.type != aspect.type:

@@ -11,12 +11,12 @@ from typing import Any
 import msgspec
 
 from pilothouse.api import Kind
-from pilothouse.api.keywords import require_list
 from pilothouse.controller import Predicate, any_change
 from pilothouse.informer import IndexFunc, Transform, drop_last_applied
 from pilothouse.kube import BadRequest, Resource
 from pilothouse.playbook.arguments import (
     require_count,
+    require_list,
     require_plain_function,
     require_resource,
     require_text,
@@ -203,10 +203,7 @@ class Watch:
         if not isinstance(self.tasks, Playbook):
             require_steps(where, tasks=self.tasks)
             require_distinct(where, self.tasks)
-        try:
-            require_list(where, namespaces=self.namespaces, owns=self.owns, watches=self.watches)
-        except TypeError as error:
-            raise PlaybookError(str(error)) from None
+        require_list(where, namespaces=self.namespaces, owns=self.owns, watches=self.watches)
         self._require_kinds(where)
         require_text(self.name, f"{where}: name")
         if self.name and not is_label(self.name):

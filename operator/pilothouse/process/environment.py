@@ -60,10 +60,12 @@ class Environment:
         for part in parts:
             # Were an empty name accepted, the operator would watch all namespaces.
             if not is_label(part):
-                wrong = f"{shown(part)} is not the name of a namespace" if part else "A name in it is empty"
+                wrong = (
+                    f" {shown(part)} is not the name of a namespace." if part else " A name in it is empty."
+                )
                 raise SettingsError(
-                    f"{name} is {shown(value)}. {wrong}. Use names of {LABEL}, separated by commas, or leave "
-                    "it empty to watch all namespaces."
+                    f"{name} is {shown(value)}.{wrong if part != value else ''} Use names of namespaces, which "
+                    f"have {LABEL}, separated by commas, or leave it empty to watch all namespaces."
                 )
             if parts.count(part) > 1:
                 raise SettingsError(

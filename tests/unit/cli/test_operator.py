@@ -89,7 +89,7 @@ SAME_NAME = [Watch(TICKET, [one]), Watch(replace(TICKET, group="other.dev"), [on
     ("made", "sentence"),
     [
         (Watch(TICKET, [one]), "the watches are a Watch. Pass a list: [Watch(...)]."),
-        ([TICKET], "the watches have a Resource, which is not a Watch."),
+        ([TICKET], "the watches have the Resource Ticket, which is not a Watch."),
         (None, "the watches are None. Pass a list"),
         (one_watch, "the watches are a Watch. Pass a list"),
         (broken, "the Playbook: play is None, but must be Play"),

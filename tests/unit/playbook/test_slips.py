@@ -662,7 +662,7 @@ TASK: Any = task
         (lambda: WATCH("Ticket", [one]), "Watch: the kind is 'Ticket'. Pass a Kind or a Resource"),
         (
             lambda: WATCH(TICKET, [one], watches=[CONFIG_MAP]),
-            "watches has a Resource, which is not a Secondary",
+            "watches has the Resource ConfigMap, which is not a Secondary",
         ),
         (lambda: WATCH(TICKET, [one], resync="10m"), "resync is '10m', but must be a number of seconds"),
         (lambda: WATCH(TICKET, [one], resync=timedelta(1)), "but must be a number of seconds"),
@@ -675,6 +675,23 @@ TASK: Any = task
         (
             lambda: WATCH(TICKET, [one], namespaces=["A b"]),
             "'A b' in namespaces is not the name of a namespace",
+        ),
+        (
+            lambda: WATCH(TICKET, [one], owns=CONFIG_MAP),
+            "owns is the Resource ConfigMap, which is not a list. Pass a list: owns=[...].",
+        ),
+        (
+            lambda: WATCH(TICKET, [one], owns=SITE),
+            "owns is the Kind Site, which is not a list. Pass a list: owns=[...].",
+        ),
+        (
+            lambda: WATCH(TICKET, [one], owns=[SITE]),
+            "owns has the Kind Site, which is not a Resource. Pass its Resource: KIND.resource.",
+        ),
+        (lambda: WATCH(TICKET, [one], owns={CONFIG_MAP}), "owns is a set, which is not a list"),
+        (
+            lambda: WATCH(TICKET, [one], watches=Secondary(CONFIG_MAP)),
+            "watches is a Secondary, which is not a list. Pass a list: watches=[...].",
         ),
         (
             lambda: WATCH(TICKET, [one], namespaces=["a" * 64]),

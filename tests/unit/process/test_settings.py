@@ -76,12 +76,12 @@ def test_a_resync_period_of_zero_turns_resyncs_off() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "fix"),
     [
-        ("WATCH_NAMESPACE", "Not A Namespace", "'Not A Namespace' is not the name of a namespace. Use names"),
-        ("WATCH_NAMESPACE", "good,-bad", "'-bad' is not the name of a namespace. Use names of at most 63"),
-        ("WATCH_NAMESPACE", "good,Bad", "'Bad' is not the name of a namespace. Use names of at most 63"),
-        ("WATCH_NAMESPACE", "a" * 64, "is not the name of a namespace. Use names of at most 63 lower-case"),
-        ("WATCH_NAMESPACE", "a.b", "'a.b' is not the name of a namespace"),
-        ("WATCH_NAMESPACE", "a b", "'a b' is not the name of a namespace"),
+        ("WATCH_NAMESPACE", "Not A Namespace", "'Not A Namespace'. Use names of namespaces, which"),
+        ("WATCH_NAMESPACE", "good,-bad", "'-bad' is not the name of a namespace. Use names of"),
+        ("WATCH_NAMESPACE", "good,Bad", "'Bad' is not the name of a namespace. Use names of"),
+        ("WATCH_NAMESPACE", "a" * 64, "Use names of namespaces, which have at most 63 lower-case"),
+        ("WATCH_NAMESPACE", "a.b", "'a.b'. Use names of namespaces"),
+        ("WATCH_NAMESPACE", "a b", "'a b'. Use names of namespaces"),
         ("WATCH_NAMESPACE", ",", "A name in it is empty. Use names of"),
         ("WATCH_NAMESPACE", " ", "A name in it is empty. Use names of"),
         ("WATCH_NAMESPACE", "a,,b", "A name in it is empty. Use names of"),
