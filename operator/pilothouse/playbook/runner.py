@@ -297,6 +297,11 @@ def _failure(step: Step[Any], error: BaseException) -> TaskFailed:
         error = PlaybookError(
             "it changed a mapping of an object in place. Objects are read-only: change a copy"
         )
+    if isinstance(error, TypeError | AttributeError) and not isinstance(error, PlaybookError):
+        # Rarely needed, so only then imported.
+        from pilothouse.playbook.read_only import changed_in_place
+
+        error = changed_in_place(error) or error
     if isinstance(error, AttributeError) and isinstance(error.obj, Play) and error.name:
         error = wrong_attribute(error.name, error.obj)
     if isinstance(error, PlaybookError):

@@ -60,12 +60,11 @@ class Environment:
         for part in parts:
             # Were an empty name accepted, the operator would watch all namespaces.
             if not is_label(part):
-                wrong = (
-                    f" {shown(part)} is not the name of a namespace." if part else " A name in it is empty."
-                )
+                wrong = f"{shown(part)} is not the name of a namespace." if part else "A name in it is empty."
+                more = f"{wrong} " if part != value else ""
                 raise SettingsError(
-                    f"{name} is {shown(value)}.{wrong if part != value else ''} Use names of namespaces, which "
-                    f"have {LABEL}, separated by commas, or leave it empty to watch all namespaces."
+                    f"{name} is {shown(value)}. {more}Use names of namespaces "
+                    f"separated by commas. A name has {LABEL}. An empty value means all namespaces."
                 )
             if parts.count(part) > 1:
                 raise SettingsError(

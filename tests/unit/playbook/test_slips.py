@@ -76,6 +76,27 @@ def lone(play: Any) -> None:
     raise TaskFailed("no camel")  # type: ignore[call-arg]
 
 
+def _set_phase(play: Any) -> None:
+    play.status.phase = "Booked"
+
+
+def _add_to_booking(play: Any) -> None:
+    play.status.booking += "x"
+
+
+def _set_item(play: Any) -> None:
+    play.status.conditions[0] = None
+
+
+def _set_seats(play: Any) -> None:
+    play.object.spec.seats = 3
+
+
+def _set_phase_of_a_variable(play: Any) -> None:
+    status = play.status
+    status.phase = "Booked"
+
+
 # Each calls the framework wrongly, and the sentence that the object's status must contain.
 SLIPS: list[tuple[Callable[[Any], Any], str]] = [
     # Reasons, conditions and Events.
@@ -327,6 +348,34 @@ SLIPS: list[tuple[Callable[[Any], Any], str]] = [
     (lambda play: play.list(CONFIG_MAP, by="owner"), "play.list got an unexpected keyword argument 'by'"),
     # The status.
     (lambda play: setattr(play, "status", None), "play.status is None, but must be a TicketStatus"),
+    (
+        _set_phase,
+        "play.status.phase cannot be changed in place, because the status is frozen. Write play.status = "
+        "replace(play.status, phase=...), where replace is from msgspec.structs.",
+    ),
+    (_add_to_booking, "Write play.status = replace(play.status, booking=...), where"),
+    (
+        _set_item,
+        "play.status.conditions[0] cannot be changed in place, because the status is frozen. Write "
+        "play.status = replace(play.status, conditions=...),",
+    ),
+    (
+        lambda play: play.status.conditions.append(None),
+        "play.status.conditions cannot be changed in place, because the status is frozen. Write play.status",
+    ),
+    (
+        _set_seats,
+        "play.object.spec.seats cannot be changed in place, because play.object is frozen. To change the "
+        "object in the cluster, use play.patch; to change its status, set play.status.",
+    ),
+    (
+        _set_phase_of_a_variable,
+        "status.phase cannot be set, because TicketStatus is frozen. Make a changed copy: replace(..., ",
+    ),
+    (
+        lambda play: setattr(play.status, "phase", "Booked"),
+        "a field cannot be set, because TicketStatus is frozen. Make a changed copy",
+    ),
     (
         lambda play: setattr(play, "status", {"phase": "a"}),
         "play.status is a dict, but must be a TicketStatus",
