@@ -308,7 +308,8 @@ def without_members(cluster: Cluster) -> Decision | None:
     needed, blind = quorum(cluster.count), cluster.observation.blind
     if blind or len(left) >= needed or _may_have_quorum(cluster, lost, left):
         message = f"Waiting for a quorum: {needed} of {cluster.count} members must serve. {blind}"
-        return Decision(Wait(5.0 if blind else 1.0), "NoQuorum", message.rstrip())
+        message = f"{message.rstrip()}{_damage(left, needed)}"
+        return Decision(Wait(5.0 if blind else 1.0), "NoQuorum", message)
     if useless := _crashing_without_a_vote(cluster):
         message = f"There is no quorum, so {listed(useless)} cannot join. Deleting the pods, which crash."
         return Decision(DeletePods(useless), "QuorumLost", message)
@@ -322,6 +323,14 @@ def without_members(cluster: Cluster) -> Decision | None:
         f"them. Restore the lost volumes, or {advice}. {RECOVERY} has the commands."
     )
     return Decision(Blocked(), "QuorumLost", message)
+
+
+def _damage(left: list[Place], needed: int) -> str:
+    """Returns where to read on if too many members crash for a quorum. Only a user can know why they do."""
+    crashing = [each.name for each in left if each.pod and each.pod.failure is Failure.CRASH]
+    if not crashing or len(left) - len(crashing) >= needed:
+        return ""
+    return f" etcd crashes in {listed(crashing)}. If the data is damaged, {RECOVERY} has the commands."
 
 
 def _crashing_without_a_vote(cluster: Cluster) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from devcluster import target as targets
+from etcd_operator.healing import RECOVERY
 from tests.api.etcd_members import free_ports
 from tests.cluster.etcd import NAMESPACE, Etcd, EtcdClusterOnNode
 from tests.etcd.proof import WriterProcess, prove
@@ -20,9 +21,10 @@ pytestmark = [
     pytest.mark.skipif(bool(targets.elsewhere()), reason="the writer runs in the network of the local node"),
 ]
 PAGE, VERSION = "recover.md", "3.6.14"
-#: The member of the page's examples.
-EXAMPLE = "example-etcd-cluster-aaaaa"
+#: The members of the page's examples: one that survives, and one that does not.
+EXAMPLE, OTHER = "example-etcd-cluster-aaaaa", "example-etcd-cluster-bbbbb"
 NODE_LOST = "A node does not come back"
+DAMAGED = "The data of a majority is damaged"
 MAJORITY_LOST = "The volumes of a majority are lost"
 NOT_RESUMED = "A deleted cluster cannot be resumed"
 ALL_LOST = "All volumes are lost"
@@ -96,17 +98,29 @@ def test_a_member_on_a_node_that_is_lost_is_given_up(cluster: EtcdClusterOnNode,
         cluster.settle(without=lost)
 
 
+@pytest.mark.parametrize("damaged", [False, True], ids=["lost", "damaged"])
 def test_a_cluster_recovers_from_the_survivor_of_a_lost_majority(
-    cluster: EtcdClusterOnNode, tmp_path: Path
+    cluster: EtcdClusterOnNode, tmp_path: Path, damaged: bool
 ) -> None:
     cluster.create_with(version=VERSION)
     cluster.settle()
     writer = written(cluster, tmp_path / "before")
     survivor, *lost = sorted(cluster.pods())
     incarnation = cluster.status["record"]["incarnation"]
-    lose(cluster, *lost)
-    cluster.until_reported("Degraded", "QuorumLost", f"{survivor} (revision ", "--force-new-cluster")
     shell = user(cluster, tmp_path, survivor)
+    if damaged:
+        for name in lost:
+            cluster.corrupt_data(name)
+            cluster.kill(name)
+        crashing = [f"The pod {name} runs etcd, which exits again and again" for name in lost]
+        cluster.until_reported("Degraded", "MemberCrashing", *crashing)
+        cluster.until_reported("Ready", "NoQuorum", RECOVERY)
+        for name in lost:
+            for command in commands(PAGE, DAMAGED):
+                shell.run(command.replace(OTHER, name))
+    else:
+        lose(cluster, *lost)
+    cluster.until_reported("Degraded", "QuorumLost", f"{survivor} (revision ", "--force-new-cluster")
     pause, forward, save, stop, listing, keys, end, resume = commands(PAGE, MAJORITY_LOST)
     [recover] = manifests(PAGE, MAJORITY_LOST)
     shell.run(pause)

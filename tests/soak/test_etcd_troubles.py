@@ -88,6 +88,30 @@ def test_a_deleted_pod_that_a_quota_forbids_is_created_once_that_is_raised(
     assert cluster.pods().keys() == before.keys()
 
 
+def test_each_mistake_in_a_new_cluster_is_named_and_can_be_corrected(etcd: Etcd, tmp_path: Path) -> None:
+    """Nothing is served yet, so each correction founds the cluster again."""
+    cluster = EtcdClusterOnNode(etcd, "mistaken")
+    newest = etcd_images.versions()[-1]
+    mistyped = f"{newest}9"
+    field = "spec.pod.persistentVolumeClaimSpec.storageClassName"
+    claim = {"storageClassName": "mistyped", "resources": {"requests": {"storage": "1Gi"}}}
+    large = {"requests": {"memory": "1Ti"}}
+    try:
+        cluster.create_with(version=mistyped, pod={"persistentVolumeClaimSpec": claim, "resources": large})
+        cluster.until_reported("Ready", "NoStorageClass", "mistyped", field)
+        cluster.change(pod={"persistentVolumeClaimSpec": None})
+        cluster.until_reported("Degraded", "MemberPending", "Insufficient memory")
+        cluster.change(pod={"resources": None})
+        cluster.until_reported("Degraded", "ImageUnavailable", mistyped)
+        cluster.change(version=newest)
+        cluster.settle(version=newest)
+        with cluster.under_load(tmp_path, planned=True):
+            pass
+        assert cluster.listed("pvc").keys() == cluster.pods().keys(), "nothing is left of earlier attempts"
+    finally:
+        cluster.wipe()
+
+
 def test_a_member_with_a_corrupt_log_crashes_and_is_replaced(
     cluster: EtcdClusterOnNode, tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from etcd_operator import model as m
 from etcd_operator import plan
+from etcd_operator.healing import RECOVERY
 from etcd_operator.seats import member_name, new_names
 from tests.unit.etcd.abstract import (
     AWAY,
@@ -323,6 +324,13 @@ def test_a_member_that_may_be_removed_leaves_doubt_for_a_minute(seconds, reason)
     silent = tuple(m.EndpointState(name=each.name) for each in observation.endpoints)
     record = replace(observation.record, claim=claim)
     assert decide(replace(observation, record=record, endpoints=silent)).reason == reason
+
+
+@pytest.mark.parametrize(("pod", "advised"), [(CRASH, True), (IMAGE, False)])
+def test_a_majority_that_crashes_is_waited_for_and_the_commands_are_named(pod, advised):
+    decision = decide(observe(broken(change(cluster(3), 1, pod=pod), pod=pod)))
+    assert (type(decision.step), decision.reason) == (m.Wait, "NoQuorum")
+    assert (RECOVERY in decision.message) == advised
 
 
 def test_refused_permissions_are_unknown_and_not_dead():
