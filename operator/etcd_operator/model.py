@@ -249,6 +249,8 @@ class PodState(msgspec.Struct, frozen=True, kw_only=True):
             container has started yet.
         ready: The condition Ready.
         deleting: Whether it is Terminating.
+        unlisted: Whether etcd exited because its members did not list it yet, or have other peer URLs than
+            the pod is configured with.
         failure: Why it does not run etcd. None: it runs, or it is starting.
         failing_since: When the failure began, from the pod's conditions and container states.
         detail: The kubelet's message about the failure, for users.
@@ -272,6 +274,7 @@ class PodState(msgspec.Struct, frozen=True, kw_only=True):
     patched: bool = False
     ready: bool = False
     deleting: bool = False
+    unlisted: bool = False
     failure: Failure | None = None
     failing_since: datetime | None = None
     detail: str = ""

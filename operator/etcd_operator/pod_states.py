@@ -24,6 +24,10 @@ from pilothouse.views import ContainerTerminated
 # initial cluster only if there is no write-ahead log.
 _REFUSED_EMPTY = "couldn't find local name"
 
+# etcd: bootstrapExistingClusterNoWAL in server/etcdserver/bootstrap.go. The members have answered, and their
+# list is not that of the pod's initial cluster.
+_UNLISTED = "error validating peerURLs"
+
 # How long a pod may be unscheduled, or may wait for its volume, before that is a failure. A new local volume
 # takes 3 to 4 s.
 PENDING_GRACE: Final = timedelta(seconds=20)
@@ -84,6 +88,7 @@ def pod_state(
         ran=_ran(pod),
         ready=condition(pod.status.conditions, "Ready").status == "True",
         deleting=deleting,
+        unlisted=_UNLISTED in _last_words(pod),
         failure=trouble.failure if trouble else None,
         failing_since=trouble.since if trouble else None,
         detail=trouble.detail if trouble else "",
@@ -167,6 +172,13 @@ def _ran(pod: Pod) -> bool:
         return True
     waits = container.state.waiting is not None and container.last_state.terminated is None
     return not (waits and container.restart_count == 0 and not container.container_id)
+
+
+def _last_words(pod: Pod) -> str:
+    """Returns the end of the log of the container that ended last. Empty: none has ended."""
+    container = _container(pod)
+    last = (container.state.terminated or container.last_state.terminated) if container else None
+    return last.message if last else ""
 
 
 def _trouble(pod: Pod, now: datetime) -> _Trouble | None:

@@ -264,6 +264,7 @@ def _pod(world: World, each: Member, name: str, listed: set[str]) -> m.PodState:
         patched=_restarts(each),
         ready=each.pod == UP,
         deleting=each.pod == ENDING,
+        unlisted=each.pod == CRASH and each.configuration == m.Configuration.JOINING,
         failure=_FAILURES.get(each.pod),
         failing_since=LONG_AGO if each.pod in _FAILURES else None,
         node=m.Signal.UNKNOWN if each.pod == AWAY else m.Signal.HEALTHY,

@@ -22,6 +22,8 @@ from pilothouse.testing.controllers.pods import CLAIM, POD
 from pilothouse.testing.model import Call
 from tests.etcd.model import node
 from tests.etcd.model.client import ModelMember
+from tests.etcd.model.process import Process
+from tests.etcd.model.startup import Startup
 from tests.etcd.model.volumes import STORAGE_CLASS
 from tests.unit.etcd.operated import CLUSTERS, KEY, Operated, operated
 from tests.unit.kube.authority import Authority
@@ -128,6 +130,31 @@ async def test_a_volume_that_is_deleted_before_its_pod_is_replaced_once(
         }
         assert claims <= {victim.name}
         assert cluster.world.lost() == []
+
+
+async def test_a_member_joins_although_the_others_refuse_a_new_address_for_some_seconds(
+    model: ModelApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With TLS, a member looks up the name of a peer by its address, which DNS does not know at first."""
+    first_seen: dict[str, float] = {}
+    join = Startup._join
+
+    def resolve_first(self: Startup, process: Process, peer: Process) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - first_seen.setdefault(process.address, now) < 8:
+            message = "could not retrieve cluster information from the given URLs"
+            self._others.fail(process, 1, f"cannot fetch cluster info from peer urls: {message}")
+        else:
+            join(self, process, peer)
+
+    async with operated(model) as cluster:
+        cluster.apply(size=3, version="3.6.14")
+        await cluster.settled()
+        monkeypatch.setattr(Startup, "_join", resolve_first)
+        cluster.apply(size=4)
+        await cluster.until(lambda: not cluster.ready)
+        await cluster.settled(60)
+        assert len(cluster.pods) == 4
 
 
 async def test_a_cluster_is_resized_and_keeps_the_volumes_of_removed_members(model: ModelApi) -> None:

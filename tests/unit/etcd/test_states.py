@@ -296,6 +296,19 @@ def test_why_a_pod_does_not_run_etcd(
         assert state.detail
 
 
+@pytest.mark.parametrize(
+    ("message", "unlisted"),
+    [
+        ("error validating peerURLs {ClusterID:1 Members:[]}: member count is unequal", True),
+        ("error validating peerURLs {}: PeerURLs: no match found for existing member (1, [])", True),
+        ("cannot fetch cluster info from peer urls: could not retrieve cluster information", False),
+    ],
+)
+def test_why_a_learner_s_pod_has_exited(message: str, unlisted: bool) -> None:
+    for container in ({"state": ended(message)}, {**RUNNING, "lastState": ended(message)}):
+        assert observed({**container, "restartCount": 1}, UNREADY).unlisted == unlisted
+
+
 def test_the_details_are_for_users() -> None:
     assert observed(None, UNSCHEDULED).detail == "no nodes"
     pulling = {"reason": "ErrImagePull", "message": "x: not found"}
