@@ -379,7 +379,7 @@ def test_the_hashes_are_those_of_the_manifests() -> None:
 
 
 def test_the_howto_explains_every_warning_and_quotes_a_message() -> None:
-    page = (CHECKOUT / "docs" / "howto" / "etcd-spec.md").read_text()
+    page = (CHECKOUT / "docs" / "howto" / "etcd" / "spec.md").read_text()
     warnings = page.partition("## Warnings")[2].partition("\n## ")[0]
     # Not about the spec alone: see `surroundings`.
     documented = {*re.findall(r"^\| `(\w+)` ", warnings, re.MULTILINE)} - {"AuthoritiesChanged"}
