@@ -169,7 +169,8 @@ def prepare_addition(cluster: Cluster) -> Decision | None:
     """The claimed seat is not in etcd yet: create its volume and its pod first.
 
     The pod's address must be in the EndpointSlice before etcd dials it, or DNS caches its absence.
-    Until it is added, etcd exits in the pod and is restarted by the kubelet.
+    Until it is added, etcd exits in the pod and is restarted by the kubelet. Nothing can delay its start: the
+    address is known only when the container starts, and the images have no program that waits.
     """
     name = cluster.adding
     if not name or not cluster.known or not cluster.grows:
