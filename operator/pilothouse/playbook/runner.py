@@ -89,12 +89,12 @@ async def run_task(task: Task[P], play: P, clock: Clock) -> Ends:
         for end in ends.all:
             result.note(State.FAILED if ends.failed else State.WAITING, str(end.cause))
     finally:
-        if calls.cancelled:
-            await _until_ended(calls)
         RESULT.reset(token)
         result.seconds = clock() - began
         if task.notify and result.diff:
             play.notified.update(task.notify)
+        if calls.cancelled:
+            await _until_ended(calls)
     return ends
 
 
