@@ -9,6 +9,9 @@ from etcd_operator.seats import Cluster, Place, listed
 JOINING = timedelta(minutes=1)
 """How long the pod of a new member may crash before that is a problem."""
 
+SYMPTOMS = ("MemberDown", "MemberUnknown")
+"""The reasons of problems that only repeat what the operator waits for."""
+
 _FAILURES = {
     Failure.PENDING: ("MemberPending", "cannot be scheduled, or its volume is not ready"),
     Failure.IMAGE: ("ImageUnavailable", "cannot start its container"),
@@ -18,9 +21,10 @@ _FAILURES = {
 
 
 def problems(cluster: Cluster) -> tuple[Problem, ...]:
-    """Returns the problems of a cluster, the most important first."""
-    found = [problem for each in cluster.places.values() if (problem := _of_member(cluster, each))]
-    return (*_of_images(cluster), *found, *_of_volumes(cluster), *_of_cluster(cluster))
+    """Returns the problems of a cluster, the most important first: causes before symptoms."""
+    of_members = [problem for each in cluster.places.values() if (problem := _of_member(cluster, each))]
+    found = (*_of_images(cluster), *of_members, *_of_volumes(cluster), *_of_cluster(cluster))
+    return tuple(sorted(found, key=lambda each: each.reason in SYMPTOMS))
 
 
 def _of_images(cluster: Cluster) -> Iterator[Problem]:

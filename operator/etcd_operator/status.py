@@ -12,6 +12,7 @@ from etcd_operator.blueprint import APP
 from etcd_operator.etcd import CLIENT_PORT
 from etcd_operator.failures import INVALID_SPEC, invalid_spec
 from etcd_operator.model import Blocked, Decision, Observation, Problem, Settled, Signal, Wait
+from etcd_operator.problems import SYMPTOMS
 from etcd_operator.reasons import ALARMS
 from etcd_operator.seats import Cluster, listed, quorum
 from etcd_operator.types import LABEL, EtcdClusterStatus, MembersStatus
@@ -185,8 +186,6 @@ def rounded(size: int) -> str:
 
 # The conditions.
 
-# Problems that only repeat what the operator waits for.
-_SYMPTOMS = ("MemberDown", "MemberUnknown")
 _ALWAYS = ("Available", "Progressing", "Degraded")
 
 
@@ -216,7 +215,7 @@ def _ready(
 
 def _with_cause(decision: Decision) -> str:
     """Returns the message of a decision, and if it waits, why: such as an image that cannot be pulled."""
-    causes = (each for each in decision.problems if each.reason not in _SYMPTOMS)
+    causes = (each for each in decision.problems if each.reason not in SYMPTOMS)
     if isinstance(decision.step, Wait) and (cause := next(causes, None)):
         return f"{decision.message} {cause.message}"
     return decision.message

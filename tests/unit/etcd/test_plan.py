@@ -328,9 +328,12 @@ def test_a_member_that_may_be_removed_leaves_doubt_for_a_minute(seconds, reason)
 
 @pytest.mark.parametrize(("pod", "advised"), [(CRASH, True), (IMAGE, False)])
 def test_a_majority_that_crashes_is_waited_for_and_the_commands_are_named(pod, advised):
-    decision = decide(observe(broken(change(cluster(3), 1, pod=pod), pod=pod)))
+    decision = decide(observe(settle(change(change(cluster(3), 1, pod=pod), 2, pod=pod))))
     assert (type(decision.step), decision.reason) == (m.Wait, "NoQuorum")
     assert (RECOVERY in decision.message) == advised
+    # The survivor does not serve, which is only a symptom.
+    cause = "MemberCrashing" if advised else "ImageUnavailable"
+    assert [each.reason for each in decision.problems] == [cause, cause, "MemberDown"]
 
 
 def test_refused_permissions_are_unknown_and_not_dead():
