@@ -290,13 +290,41 @@ def awaited(owner: C) -> C:
 
 def _noting(name: str, method: Callable[..., _Coroutine]) -> Callable[..., _Coroutine]:
     shown = f"play.{name}"
+    is_module = method.__module__.startswith("pilothouse.playbook.")
 
     @functools.wraps(method)
     def called(self: Any, *args: Any, **kwargs: Any) -> _Coroutine:
-        return note(shown, method(self, *args, **kwargs))
+        calls = _CALLS.get(None)
+        if calls is None:
+            if is_module:
+                _require_task(self, shown)
+            return method(self, *args, **kwargs)
+        coroutine = method(self, *args, **kwargs)
+        calls.add(shown, coroutine)
+        return coroutine
 
     called.__awaited__ = True  # type: ignore[attr-defined]
     return called
+
+
+def _require_task(play: Any, name: str) -> None:
+    """Refuses a call of a module outside of a task. Nothing would await it, cancel it or report its changes.
+
+    A play that a test has created without a cluster is left alone.
+
+    Raises:
+        PlaybookError: The play has a cluster.
+    """
+    if not play.has_cluster:
+        return
+    from pilothouse.playbook.background import refuse_late
+
+    sentence = (
+        f"{name} was called outside of a task, for example in a trigger, in a hook such as `failed`, or in "
+        "the background. Call it in a task."
+    )
+    play.refused_late(sentence)
+    raise refuse_late(sentence)
 
 
 def require_awaited(value: object, what: str) -> None:

@@ -267,6 +267,11 @@ class Play(ObjectModules[T], Generic[T, S]):
         return self._cluster
 
     @property
+    def has_cluster(self) -> bool:
+        """Whether the play has a cluster. A test of a single task may create it without one."""
+        return self._cluster is not None
+
+    @property
     def plan(self) -> str:
         """The name of the plan of the running task, or an empty string.
 
@@ -617,7 +622,7 @@ class Play(ObjectModules[T], Generic[T, S]):
         hide(lambda: values)
 
     def refused_late(self, sentence: str) -> None:
-        """Reports a call of a module that was refused because its task had ended.
+        """Reports a call of a module that was refused because its task had ended, or outside of a task.
 
         Args:
             sentence: What was refused, why, and what to do.

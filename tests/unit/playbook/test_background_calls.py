@@ -12,10 +12,10 @@ import pytest
 
 from pilothouse.controller.events import EVENT
 from pilothouse.kube import Conflict, ObjectKey
-from pilothouse.playbook import TaskFailed
+from pilothouse.playbook import Plan, Play, Playbook, TaskFailed
 from pilothouse.testing import Call, ModelApi
 from pilothouse.testing.freezing import Freezable
-from tests.unit.playbook.configured import CONFIG_MAP, operator, playbook, ready
+from tests.unit.playbook.configured import CONFIG_MAP, named, operator, playbook, ready
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
 
@@ -159,12 +159,12 @@ async def test_a_module_in_the_background_is_cancelled_and_fails_the_task(
 
 
 async def test_a_module_that_outlives_a_failure_is_cancelled(api: ModelApi, ticket: ObjectKey) -> None:
-    async def fail(play: Any) -> None:
+    async def fail_soon(play: Any) -> None:
         await asyncio.sleep(0.1)
         raise TaskFailed("Down", "It is down.")
 
     async def both(play: Any) -> None:
-        await asyncio.gather(play.apply(CONFIG_MAP, manifest("a")), fail(play))
+        await asyncio.gather(play.apply(CONFIG_MAP, manifest("a")), fail_soon(play))
 
     slow(api, 3)
     async with operator(api, playbook(both)):
@@ -232,6 +232,49 @@ async def test_a_module_that_is_called_after_the_end_of_its_task_is_refused(
         errors = [each for each in caplog.records if each.levelno >= logging.ERROR]
         assert {each.getMessage() for each in errors} == {sentence}
         assert not [each for each in errors if each.exc_info], "no traceback"
+
+
+class Hooked(Play[Any, Any]):
+    def failed(self, failure: TaskFailed) -> None:
+        self.held = asyncio.create_task(self.apply(CONFIG_MAP, manifest("a")))
+
+
+class HookedLater(Play[Any, Any]):
+    def failed(self, failure: TaskFailed) -> None:
+        async def helper() -> None:
+            await asyncio.sleep(1)
+            await self.apply(CONFIG_MAP, manifest("a"))
+
+        self.held = asyncio.create_task(helper())
+
+
+def trigger(play: Any) -> bool:
+    play.held = asyncio.create_task(play.apply(CONFIG_MAP, manifest("a")))
+    return True
+
+
+async def fail(play: Any) -> None:
+    raise TaskFailed("Down", "It is down.")
+
+
+@pytest.mark.parametrize(
+    "book",
+    [
+        Playbook(Hooked, tasks=[named(fail)]),
+        Playbook(HookedLater, tasks=[named(fail)]),
+        Playbook(Play, tasks=[Plan("p", [named(fail)], when=trigger)]),
+    ],
+)
+async def test_a_module_outside_of_a_task_is_refused(
+    api: ModelApi, ticket: ObjectKey, book: Playbook[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with operator(api, book):
+        await asyncio.sleep(60)
+        assert api.all(CONFIG_MAP) == []
+        assert "play.apply was called outside of a task, for example in a trigger" in caplog.text
+        notes = [each["note"] for each in api.all(EVENT)]
+        assert any("play.apply was called outside of a task" in note for note in notes)
+        assert not [each for each in caplog.records if each.exc_info], "no traceback"
 
 
 async def test_other_errors_of_background_tasks_are_reported_as_ever(
