@@ -453,7 +453,7 @@ class ObjectModules(Generic[T]):
         Raises:
             TaskFailed: NotOwned: The pod does not belong to the play's object. KubernetesRefused: A budget
                 does not allow the eviction now, or the API server refused the request or is unreachable. The
-                operator retries.
+                operator retries. NamespaceTerminating: The pod's namespace is being deleted.
             Conflict: Another pod has the name now. Do not catch it: the engine reconciles again.
         """
         key = self._key(resource, name, namespace, "evict")
@@ -463,7 +463,8 @@ class ObjectModules(Generic[T]):
         if grace_seconds is not None:
             require_count(grace_seconds, "play.evict: grace_seconds")
         actions = self._actions(owned=owned)
-        with refusals():
+        # An eviction is an object that the API server creates.
+        with refusals(f"the eviction of Pod {key}", key.namespace):
             evicted = await actions.evict(resource, key, grace_seconds=grace_seconds)
             gone = not await actions.exists(resource, key)
         if evicted:

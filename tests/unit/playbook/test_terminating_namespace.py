@@ -7,8 +7,9 @@ import pytest
 
 from pilothouse.kube import ObjectKey, PartialObjectMetadata, Resource
 from pilothouse.playbook import Playbook, TaskFailed
-from pilothouse.testing import ModelApi
-from tests.unit.playbook.configured import CONFIG_MAP, TicketPlay, named, operator, playbook, ready
+from pilothouse.testing import Call, ModelApi
+from pilothouse.testing.refusals import check_terminating
+from tests.unit.playbook.configured import CONFIG_MAP, POD, TicketPlay, named, operator, playbook, ready
 from tests.unit.tickets import TICKET
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
@@ -67,6 +68,28 @@ async def test_the_rest_of_the_cleanup_runs_and_the_deletion_ends(
         assert f"Skipped the rest of a cleanup task: {creates.__name__}: " in caplog.text
         assert "cannot be created, because the namespace default is being deleted." in caplog.text
         assert not [each for each in caplog.records if each.exc_info], "no traceback"
+
+
+async def test_an_eviction_is_refused_like_a_new_object(
+    api: ModelApi, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def evict(play: TicketPlay) -> None:
+        await play.evict(POD, "web", owned=False)
+
+    async def before(call: Call) -> None:
+        if call.subresource == "eviction":
+            check_terminating(
+                POD, "web", "default", {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}
+            )
+
+    api.put(POD, "web")
+    api.before = before
+    key = deleted_ticket(api)
+    book = Playbook(TicketPlay, tasks=[], cleanup=[named(evict)], finalizer=FINALIZER)
+    async with operator(api, book, owns=[POD]):
+        await asyncio.sleep(5)
+        assert not api.exists(TICKET, key)
+        assert "the eviction of Pod default/web cannot be created, because the namespace" in caplog.text
 
 
 async def test_other_failures_of_the_cleanup_still_keep_the_object(api: ModelApi) -> None:
