@@ -52,6 +52,7 @@ class SmallParcel(Parcel):
 SMALL: Resource[SmallParcel] = Resource("contract.dev", "v1", "Parcel", "parcels", SmallParcel)
 CONFIG_MAPS: Resource[Parcel] = Resource("", "v1", "ConfigMap", "configmaps", Parcel)
 SECRETS: Resource[Parcel] = Resource("", "v1", "Secret", "secrets", Parcel)
+NAMESPACES: Resource[Parcel] = Resource("", "v1", "Namespace", "namespaces", Parcel, namespaced=False)
 LEASES: Resource[Parcel] = Resource("coordination.k8s.io", "v1", "Lease", "leases", Parcel)
 
 CRD: dict[str, Any] = {
@@ -689,6 +690,22 @@ async def string_data_of_secrets(t: Transcript) -> None:
     await t.apply("b", "one", resource=SECRETS, data={"x": "Mw=="})
     await t.owners("b", SECRETS)
     await t.apply("b", "one", resource=SECRETS, data={})
+
+
+@story
+async def a_namespace_that_is_being_deleted(t: Transcript) -> None:
+    await t.create("a")
+    namespace = ObjectKey("", t.namespace)
+    if isinstance(t.api, ModelApi):
+        # A real namespace exists until a controller has emptied it.
+        t.api.put(NAMESPACES, t.namespace, metadata={"finalizers": ["tests.dev/content"]})
+    await t.api.delete(NAMESPACES, namespace)
+    await t.create("b")
+    await t.apply("c", "one", spec={"weight": 1})
+    await t.apply("c", "one", dry_run=True, spec={"weight": 1})
+    await t.merge("a", {"spec": {"weight": 2}})
+    await t.apply("a", "one", spec={"weight": 3}, force=True)
+    await t.delete("a")
 
 
 def _parcel(metadata: dict[str, Any]) -> dict[str, Any]:
