@@ -174,21 +174,23 @@ def bench_against(_: Context, revision: str, rounds: str = "3", tickets: str = "
     help={
         "runs": "how often to measure each row; a run takes about two minutes",
         "rows": "names of rows, separated by commas; all by default",
+        "add": "keep the other rows of build/bench/etcd.json, from an earlier run on the same day",
         "render": "measure nothing, only write the page from build/bench/etcd.json",
     },
 )
 @speaking_plainly
-def bench_etcd(_: Context, runs: str = "10", rows: str = "", render: bool = False) -> None:
+def bench_etcd(_: Context, runs: str = "10", rows: str = "", add: bool = False, render: bool = False) -> None:
     """Measures the etcd operator on the local node, installed by OLM; writes docs/benchmarks-etcd.md."""
     from tests.bench.etcd import report, run
     from tests.bench.etcd.results import Results
 
+    if (add or render) and not run.RESULTS.exists():
+        raise Exit(f"There are no results in {run.RESULTS}. Run ./inv bench.etcd.", code=1)
     if render:
-        if not run.RESULTS.exists():
-            raise Exit(f"There are no results in {run.RESULTS}. Run ./inv bench.etcd.", code=1)
         report.write(Results.load(run.RESULTS))
         return
-    bench = run.Bench(whole_number("runs", runs), [each for each in rows.split(",") if each])
+    earlier = Results.load(run.RESULTS) if add else None
+    bench = run.Bench(whole_number("runs", runs), [each for each in rows.split(",") if each], earlier)
     print(report.table(bench.run()))
     print(f"{bench.durations}\nThe results are in {bench.file} and {bench.page}.")
 

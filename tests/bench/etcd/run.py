@@ -38,7 +38,7 @@ NAMES = (*ROWS, COST, FLEET_ROW)
 #: For the files of the writers, and the state of the cluster after each failure.
 _FOLDER = BUILD / "etcd"
 #: Seconds: the windows without a change with one cluster and with many, and the time without a change before.
-_WINDOW_ONE, _WINDOW_MANY, _QUIET = 180.0, 120.0, 20.0
+_WINDOW_ONE, _WINDOW_MANY, _QUIET = 150.0, 120.0, 20.0
 _FAILURES = (ClusterError, KubeError, AssertionError, LookupError, ValueError, OSError)
 
 
@@ -53,20 +53,23 @@ class Bench:
     Args:
         runs: How often each row is measured.
         rows: The names of the rows. Empty: all.
+        earlier: The results of an earlier run, which keep their other rows. None: all results are new.
 
     Raises:
-        ClusterError: There is no row of a name.
+        ClusterError: There is no row of a name, or the earlier run was on another day or machine.
     """
 
-    def __init__(self, runs: int = RUNS, rows: Sequence[str] = ()) -> None:
+    def __init__(self, runs: int = RUNS, rows: Sequence[str] = (), earlier: Results | None = None) -> None:
         if unknown := set(rows) - set(NAMES):
             raise ClusterError(f"There is no row '{min(unknown)}'. The rows are: {', '.join(NAMES)}.")
+        self._runs = runs
         self._rows = [each for each in NAMES if each in rows] if rows else list(NAMES)
-        complete = runs >= LEAST and self._rows == list(NAMES)
+        complete = earlier is not None or (runs >= LEAST and self._rows == list(NAMES))
         self.file = RESULTS if complete else RESULTS.with_name("etcd-trial.json")
         self.page = report.PAGE if complete else self.file.with_suffix(".md")
         machine = f"{hardware()}, kube-apiserver {toolchain.TOOLS['kubernetes'].version}"
-        self.results = Results(datetime.now(UTC).date().isoformat(), machine, runs)
+        new = Results(datetime.now(UTC).date().isoformat(), machine, runs)
+        self.results = new if earlier is None else _without(earlier, self._rows, new)
         self._took: dict[str, list[float]] = {}
 
     def run(self) -> Results:
@@ -83,8 +86,9 @@ class Bench:
             with installed() as etcd:
                 asyncio.run(self._measure(etcd))
         finally:
-            self.results.save(self.file)
-            report.write(self.results, self.page)
+            if self._took:
+                self.results.save(self.file)
+                report.write(self.results, self.page)
         return self.results
 
     @property
@@ -103,7 +107,7 @@ class Bench:
                 # Not measured: the node pulls the image, and the operator acquires its Lease, which an
                 # uninstalled operator could not release.
                 await cluster.prepare(SIZE)
-                for number in range(1, self.results.runs + 1):
+                for number in range(1, self._runs + 1):
                     await self._one_run(number, cluster, image)
             operator = Operator(etcd, client)
             if COST in self._rows:
@@ -113,14 +117,9 @@ class Bench:
 
     async def _one_run(self, number: int, cluster: MeasuredCluster, image: str) -> None:
         """Measures the bare pod and every row once."""
-        began = time.monotonic()
-        await cluster.wipe()
-        bare = await bare_pod.seconds_to_ready(cluster, image)
-        self.results.bare_pods.append(bare)
-        self._took.setdefault("bare-pod", []).append(time.monotonic() - began)
-        self._say(f"run {number} of {self.results.runs}, bare pod: {bare:.1f} s")
         folder = _FOLDER / f"run-{number}"
         rows = Rows(cluster, Access.of(cluster.node.etcd.node), folder, number)
+        bare = await self._bare_pod(number, cluster, image)
         for name in self._rows:
             if name not in ROWS:
                 continue
@@ -135,7 +134,22 @@ class Bench:
             self._took.setdefault(name, []).append(took)
             self.results.samples.setdefault(name, []).append(sample)
             self.results.save(self.file)
-            self._say(f"run {number} of {self.results.runs}, {name}: {_shown(sample)}")
+            self._say(f"run {number} of {self._runs}, {name}: {_shown(sample)}")
+
+    async def _bare_pod(self, number: int, cluster: MeasuredCluster, image: str) -> float | None:
+        """Measures the bare pod. None: that failed."""
+        began = time.monotonic()
+        try:
+            await cluster.wipe()
+            bare = await bare_pod.seconds_to_ready(cluster, image)
+        except _FAILURES as error:
+            self.results.errors[f"bare pod of run {number}"] = _text(error)
+            self._say(f"run {number} of {self._runs}, bare pod: failed: {_text(error)}")
+            return None
+        self.results.bare_pods.append(bare)
+        self._took.setdefault("bare-pod", []).append(time.monotonic() - began)
+        self._say(f"run {number} of {self._runs}, bare pod: {bare:.1f} s")
+        return bare
 
     async def _once(self, name: str, measure: Callable[[], Awaitable[None]]) -> None:
         """Measures something that is not repeated."""
@@ -174,6 +188,27 @@ class Bench:
 
     def _say(self, line: str) -> None:
         print(f"bench: {line}", flush=True)
+
+
+def _without(earlier: Results, rows: Sequence[str], new: Results) -> Results:
+    """Returns earlier results without the rows that are measured again.
+
+    Raises:
+        ClusterError: They are of another day or machine than the new ones.
+    """
+    if (earlier.date, earlier.machine) != (new.date, new.machine):
+        raise ClusterError(
+            f"The results in {RESULTS} are of {earlier.date} on {earlier.machine}. Measure all rows again."
+        )
+    for name in rows:
+        earlier.samples.pop(name, None)
+        earlier.errors.pop(name, None)
+    if COST in rows:
+        earlier.costs.pop(ONE, None)
+    if FLEET_ROW in rows:
+        earlier.costs.pop(MANY, None)
+        earlier.fleet = None
+    return earlier
 
 
 def _text(error: BaseException) -> str:

@@ -195,6 +195,24 @@ def test_only_a_complete_run_writes_the_page_in_docs() -> None:
     assert run.Bench(run.LEAST, ["pod"]).file.name == "etcd-trial.json"
 
 
+def test_added_rows_replace_those_of_an_earlier_run_of_the_same_day() -> None:
+    earlier = run.Bench(run.LEAST).results
+    earlier.samples = {"pod": [sample(1, 3.0)], "volume": [sample(1, 9.0)]}
+    earlier.costs = {goals.ONE: cost(), goals.MANY: cost(goals.FLEET)}
+    earlier.errors = {"fleet": "It failed."}
+    added = run.Bench(1, ["pod", "fleet"], earlier)
+    assert (added.page, added.file) == (report.PAGE, run.RESULTS)
+    assert added.results.samples.keys() == {"volume"}
+    assert added.results.costs.keys() == {goals.ONE}
+    assert added.results.errors == {}
+    assert added.results.runs == run.LEAST
+
+
+def test_rows_are_not_added_to_a_run_on_another_machine() -> None:
+    with pytest.raises(ClusterError, match="are of 2026-11-29 on 2 cores"):
+        run.Bench(1, ["pod"], results())
+
+
 def test_an_unknown_row_is_refused() -> None:
     with pytest.raises(ClusterError) as caught:
         run.Bench(rows=["pods"])
