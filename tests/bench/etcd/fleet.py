@@ -18,9 +18,9 @@ from tests.cluster.etcd import NAMESPACE
 #: Seconds until all are healthy.
 PATIENCE = 420.0
 #: Bytes of disk for each member: two files of the log of 64 MiB, and the database.
-_DISK = 150 * 2**20
-#: Bytes that must stay free. The kubelet evicts pods when the disk is nearly full.
-_MARGIN = 5 * 2**30
+_DISK = 140 * 2**20
+#: Bytes that must stay free. The kubelet of the local node evicts pods when less than 1 % is.
+_MARGIN = 3 * 2**30
 _POD = {"persistentVolumeClaimSpec": {"resources": {"requests": {"storage": "256Mi"}}}}
 
 
