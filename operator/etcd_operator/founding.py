@@ -343,7 +343,7 @@ def record_volumes(cluster: Cluster) -> Decision | None:
 
 
 def create_pods(cluster: Cluster) -> Decision | None:
-    """Create the missing pods of the founding at the same time, on the recorded volumes (steps 2 and 3)."""
+    """Create the missing pods of the founding in one step, on the recorded volumes (steps 2 and 3)."""
     present = {each.name for each in _pods(cluster)}
     names = tuple(each.name for each in cluster.record.seats)
     missing = tuple(name for name in names if name not in present and name not in _lost(cluster))

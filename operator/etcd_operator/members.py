@@ -4,6 +4,7 @@ Every step can be repeated after a crash. Etcd's refusals, such as an unhealthy 
 after a restart, are waits and not failures.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from enum import Enum
 from typing import Any, assert_never
@@ -38,6 +39,10 @@ REFUSED = 0.5
 # Seconds until the next reconcile goes on. 0 would mean a back-off.
 IMMEDIATELY = 0.01
 RETRY = 1.0
+# Seconds between the pods of a founding. Two members that start in the same moment ask for each other's name
+# before DNS has it, and DNS answers for the next 5 s that there is none. If one starts a little later, it
+# finds the other, and its connection serves both.
+FOUNDING_PAUSE = 0.35
 # Seconds until a user's action is looked for that no watch reports.
 BLOCKED = 30.0
 
@@ -222,7 +227,9 @@ class Members:
             await self._play.create(PERSISTENT_VOLUME_CLAIM, claim, owned=owned)
 
     async def _create_pods(self, pods: Iterable[PodPlan]) -> None:
-        for plan in pods:
+        for number, plan in enumerate(pods):
+            if number and plan.configuration is Configuration.FOUNDING and not self._play.check:
+                await asyncio.sleep(FOUNDING_PAUSE)
             joining = plan.configuration is Configuration.JOINING
             pod = member_pod(
                 self._blueprint,

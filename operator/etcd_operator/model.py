@@ -461,7 +461,7 @@ class PodPlan(msgspec.Struct, frozen=True):
 
 
 class CreatePods(msgspec.Struct, frozen=True):
-    """Create pods on the existing volumes of their seats, at the same time."""
+    """Create pods on the existing volumes of their seats, without waiting until one of them is ready."""
 
     pods: tuple[PodPlan, ...]
 

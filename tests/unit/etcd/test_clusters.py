@@ -69,6 +69,19 @@ async def test_a_cluster_heals(model: ModelApi, what: str) -> None:
         assert log.figures.failed_writes == 0 or what == "all pods"
 
 
+async def test_the_members_of_a_founding_do_not_start_in_the_same_moment(model: ModelApi) -> None:
+    async with operated(model) as cluster:
+        cluster.apply(size=3, version="3.5.33")
+        counts = [partial(_has_pods, cluster, count) for count in (1, 2, 3)]
+        _, *pauses = [await cluster.until(each) for each in counts]
+        assert min(pauses) > members.FOUNDING_PAUSE - 0.1  # The step of `until`.
+        await cluster.settled()
+
+
+def _has_pods(cluster: Operated, count: int) -> bool:
+    return len(cluster.pods) >= count
+
+
 async def test_a_pod_is_created_again_as_soon_as_its_name_is_free(model: ModelApi) -> None:
     """No call to the removed address of the old pod delays that by its deadline of 2 s."""
     async with operated(model) as cluster:
