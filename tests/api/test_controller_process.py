@@ -409,7 +409,7 @@ async def test_a_suspended_leader_that_wakes_up_does_not_act_a_second_time(
         def describe() -> str:
             return f"acted: {acted()}; exit codes: {[each.returncode for each in processes]}"
 
-        await eventually(condition, within=120, describe=describe)
+        await eventually(condition, within=60, describe=describe)
 
     await until(lambda: held_by("pod-1"))
     await create(client, namespace, "before", 1)
@@ -425,7 +425,7 @@ async def test_a_suspended_leader_that_wakes_up_does_not_act_a_second_time(
     first.send_signal(signal.SIGCONT)
     for n in range(5):
         await create(client, namespace, f"after-{n}", 1)
-    code, _ = await ended(first, within=120)
+    code, _ = await ended(first, within=60)
     assert code, "it ends, because it may have been succeeded"
     await until(lambda: len(acted()) == 9)
     assert [line for line in acted() if line.startswith("pod-1")] == ["pod-1 before"]

@@ -241,6 +241,10 @@ def ending(world: World, decision: m.Decision) -> str:
             return decision.reason
         case m.Blocked() if decision.reason == "QuorumLost" and len(intact) < quorum(count(world)):
             return "QuorumLost"
+        case m.Blocked() if decision.reason == "OtherVersion" and any(
+            each.ran > world.target for each in voters(world)
+        ):
+            return decision.reason  # The status is lost, and the user has to undo the downgrade.
         case m.Wait() if decision.reason == "FoundingLostVolumes":
             return decision.reason
         case m.Settled() if "DowngradeRefused" in {each.reason for each in decision.problems}:
