@@ -239,6 +239,8 @@ def ending(world: World, decision: m.Decision) -> str:
             return decision.reason
         case m.Blocked() if decision.reason == "DataLost" and not _has_marked_volumes(world):
             return decision.reason
+        case m.Blocked() if decision.reason == "OtherVersion" and _is_downgrade(world):
+            return decision.reason
         case m.Blocked() if decision.reason == "QuorumLost" and len(intact) < quorum(count(world)):
             return "QuorumLost"
         case m.Blocked() if decision.reason == "OtherVersion" and any(
@@ -278,6 +280,13 @@ def _healthy(world: World) -> bool:
 
 def _has_marked_volumes(world: World) -> bool:
     return any(each.marked and each.volume != NONE for each in world.members)
+
+
+def _is_downgrade(world: World) -> bool:
+    """Whether the volumes have data of a newer release than that of the spec."""
+    target = parsed(VERSIONS[world.target])
+    ran = [parsed(VERSIONS[each.ran]) for each in world.members if each.marked and each.ran >= 0]
+    return any(each and target and each.release > target.release for each in ran)
 
 
 def _beyond_help(world: World) -> bool:
