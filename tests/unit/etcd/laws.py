@@ -240,13 +240,9 @@ def ending(world: World, decision: m.Decision) -> str:
         case m.Blocked() if decision.reason == "DataLost" and not _has_marked_volumes(world):
             return decision.reason
         case m.Blocked() if decision.reason == "OtherVersion" and _is_downgrade(world):
-            return decision.reason
+            return decision.reason  # The status is lost, and the user has to undo the downgrade.
         case m.Blocked() if decision.reason == "QuorumLost" and len(intact) < quorum(count(world)):
             return "QuorumLost"
-        case m.Blocked() if decision.reason == "OtherVersion" and any(
-            each.ran > world.target for each in voters(world)
-        ):
-            return decision.reason  # The status is lost, and the user has to undo the downgrade.
         case m.Wait() if decision.reason == "FoundingLostVolumes":
             return decision.reason
         case m.Settled() if "DowngradeRefused" in {each.reason for each in decision.problems}:
