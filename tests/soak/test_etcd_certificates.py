@@ -119,6 +119,24 @@ def test_renewed_certificates_are_used_without_a_restart(
         cluster.settle(without=lost)
 
 
+def test_a_secret_that_is_deleted_is_named_and_its_members_are_kept(
+    cluster: EtcdClusterOnNode, certificates: Certificates, tmp_path: Path
+) -> None:
+    before = cluster.pods()
+    gone = min(before)
+    with cluster.under_load(tmp_path, planned=True):
+        cluster.kubectl("delete", "secret", SERVERS)
+        cluster.until_reported("Ready", "SecretUnusable", f"Secret {SERVERS} does not exist.")
+        # Its new pod cannot mount the Secret. The others serve.
+        cluster.delete("pod", gone)
+        cluster.until_replaced(before, gone)
+        cluster.until_reported("Degraded", "SecretUnusable", f"The pod {gone} ")
+        assert cluster.pods().keys() == before.keys()
+        put_secret(cluster, SERVERS, certificates.server())
+        cluster.settle()
+    assert cluster.pods().keys() == before.keys()
+
+
 def test_the_authority_is_changed_in_two_steps(
     cluster: EtcdClusterOnNode, certificates: Certificates, tmp_path: Path
 ) -> None:
