@@ -325,6 +325,11 @@ class EtcdClusterOnNode:
 
         self.until(replaced, f"{', '.join(names)} are created again")
 
+    def serves(self, name: str) -> bool:
+        """Returns whether the pod of a member is ready and behind the client Service."""
+        pod = self.pods().get(name)
+        return pod is not None and _serves(pod)
+
     def until_reported(self, type_: str, reason: str, *words: str, seconds: float = PATIENCE) -> None:
         """Waits until a condition has a reason, and a message that contains the given words."""
 

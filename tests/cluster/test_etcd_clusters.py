@@ -225,6 +225,8 @@ def test_auth_that_a_user_has_enabled_hides_the_members_and_justifies_no_step(
         cluster.delete("pod,pvc", lost)
         cluster.delete("pod", restarted)
         cluster.until_replaced(before, restarted)
+        # Before, there is no quorum, so etcdctl could not log in.
+        cluster.until(lambda: cluster.serves(restarted), f"{restarted} serves")
         cluster.until_reported("Ready", "MembersHidden", "etcd's auth is enabled", "etcdctl auth disable")
         cluster.until_reported("Degraded", "MembersHidden", f"The volumes of these members are lost: {lost}.")
         assert cluster.members(asked, root).keys() == known.keys()
