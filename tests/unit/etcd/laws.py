@@ -279,7 +279,7 @@ def _has_marked_volumes(world: World) -> bool:
 
 
 def _is_downgrade(world: World) -> bool:
-    """Whether the volumes have data of a newer release than that of the spec."""
+    """Whether the volumes have data of a newer release than that of the spec, which only a user can undo."""
     target = parsed(VERSIONS[world.target])
     ran = [parsed(VERSIONS[each.ran]) for each in world.members if each.marked and each.ran >= 0]
     return any(each and target and each.release > target.release for each in ran)
