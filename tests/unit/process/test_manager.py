@@ -287,7 +287,7 @@ async def test_a_sync_that_swallows_its_end_does_not_keep_a_deposed_process(
     with pytest.raises(LeadershipLost):
         await process.task
     assert virtual_time.time() - lost <= 3
-    assert "Left 1 asyncio tasks running that did not end when cancelled" in caplog.text
+    assert "Left asyncio tasks running that did not end when cancelled: 1." in caplog.text
     stubborn = False
     await asyncio.sleep(2)
     assert asyncio.all_tasks() == {asyncio.current_task()}
