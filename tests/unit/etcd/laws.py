@@ -241,7 +241,10 @@ def ending(world: World, decision: m.Decision) -> str:
             return decision.reason
         case m.Blocked() if decision.reason == "OtherVersion" and _is_downgrade(world):
             return decision.reason  # The status is lost, and the user has to undo the downgrade.
-        case m.Blocked() if decision.reason == "QuorumLost" and len(intact) < quorum(count(world)):
+        case m.Blocked() if decision.reason == "QuorumLost" and (
+            # The last removal may not be recorded while the image of the last voter does not exist.
+            len(intact) < quorum(count(world)) or world.target == BAD
+        ):
             return "QuorumLost"
         case m.Wait() if decision.reason == "FoundingLostVolumes":
             return decision.reason
