@@ -43,7 +43,8 @@ def blocked_by_foreign_objects(cluster: Cluster) -> Decision | None:
     Pods of a deleted EtcdCluster of this name are being collected: wait for that.
     """
     observation = cluster.observation
-    foreign = [f"PVC {each.name}" for each in observation.volumes if not each.owner]
+    volumes = (*observation.volumes, *observation.claims)
+    foreign = [f"PVC {each.name}" for each in volumes if not each.owner]
     foreign += [f"pod {each.name}" for each in observation.pods if not each.owner]
     if cluster.record.foreign_status:
         foreign.append("a status of the coreos operator")
@@ -137,6 +138,19 @@ def _obstacle(cluster: Cluster, volumes: list[VolumeState], voters: tuple[str, .
     return None
 
 
+def blocked_by_other_storage(cluster: Cluster) -> Decision | None:
+    """The data is to be in emptyDir, but PVCs hold a started cluster: found nothing beside it (law 4)."""
+    left = [each.name for each in cluster.observation.claims if each.started and not each.removed]
+    if not left:
+        return None
+    message = (
+        f"The retained volumes {listed(sorted(left))} hold a cluster, and spec.storage.ephemeral is true. To "
+        "resume the cluster, remove spec.storage.ephemeral. To found an empty cluster instead, delete these "
+        "PVCs."
+    )
+    return Decision(Blocked(), "OtherStorage", message)
+
+
 def blocked_by_trace(cluster: Cluster) -> Decision | None:
     """This EtcdCluster had a cluster, of which no volume is left: found no other one in its place (law 4).
 
@@ -173,7 +187,8 @@ def record_founding(cluster: Cluster) -> Decision | None:
 
 def _found(cluster: Cluster) -> Decision:
     observation, desired, record = cluster.observation, cluster.desired, cluster.record
-    incarnation = 1 + max([record.incarnation, *(each.incarnation for each in observation.volumes)])
+    volumes = (*observation.volumes, *observation.claims)
+    incarnation = 1 + max([record.incarnation, *(each.incarnation for each in volumes)])
     names, counter = new_names(observation, incarnation, desired.size)
     founding = Founding(
         Phase.PREPARING, desired.version, desired.shape, desired.storage, desired.scheme, observation.now
@@ -403,6 +418,7 @@ def wait_for_members(cluster: Cluster) -> Decision | None:
 RULES = (
     blocked_by_foreign_objects,
     resume,
+    blocked_by_other_storage,
     blocked_by_trace,
     record_founding,
     finish_abandoning,

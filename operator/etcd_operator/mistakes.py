@@ -112,14 +112,8 @@ def in_change(
         yield from _in_upgrade(current, target, spec.upgrade_policy)
     if before is None:
         return
-    if before.storage.ephemeral != spec.storage.ephemeral:
-        yield Mistake(
-            "spec.storage.ephemeral",
-            str(spec.storage.ephemeral).lower(),
-            "it cannot be changed, because the members would lose their data. Change it back, or create "
-            "another cluster and copy the data",
-        )
-    elif not spec.storage.ephemeral:
+    yield from in_storage_change(before.storage.ephemeral, spec)
+    if not before.storage.ephemeral and not spec.storage.ephemeral:
         yield from _in_class_change(before, spec)
         yield from _in_size_change(before, spec, expansion)
     yield from _in_tls_change(before, spec)
@@ -129,6 +123,22 @@ def in_change(
             "spec.pod.ClusterDomain",
             new,
             f"it cannot be changed, because the members know each other by it. Set it to {old!r} again",
+        )
+
+
+def in_storage_change(before: bool, spec: EtcdClusterSpec) -> Iterator[Mistake]:
+    """Yields the mistake of a change between volumes and emptyDir.
+
+    Args:
+        before: Whether the data of the members is in emptyDir.
+        spec: The new spec.
+    """
+    if before != spec.storage.ephemeral:
+        yield Mistake(
+            "spec.storage.ephemeral",
+            str(spec.storage.ephemeral).lower(),
+            "it cannot be changed, because the members would lose their data. Change it back, or create "
+            "another cluster and copy the data",
         )
 
 

@@ -363,6 +363,8 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
         desired: The valid spec.
         record: What the status holds.
         volumes: All labelled volumes.
+        claims: The labelled PVCs if the data of the members is in emptyDir. They are observed until the
+            cluster is founded: one of them may hold the data of an earlier cluster.
         pods: All labelled pods.
         members: A linearizable member list of this reconcile. None: no member returned one.
         members_cluster_id: The cluster ID of that list. 0: no list.
@@ -377,6 +379,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     desired: Desired
     record: Record = Record()
     volumes: tuple[VolumeState, ...] = ()
+    claims: tuple[VolumeState, ...] = ()
     pods: tuple[PodState, ...] = ()
     members: tuple[MemberState, ...] | None = None
     members_cluster_id: int = 0

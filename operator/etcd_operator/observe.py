@@ -124,6 +124,7 @@ async def observe(
         desired=desired,
         record=record,
         volumes=_volumes(desired, claims, pods),
+        claims=tuple(map(volume_of_claim, claims)) if desired.ephemeral and not record.founded else (),
         pods=states,
         members=_member_states(blueprint, listed),
         members_cluster_id=listed.cluster_id if listed else 0,

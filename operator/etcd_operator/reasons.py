@@ -23,6 +23,8 @@ PLAN = {
     "PersistentVolumeClaims that you do not need.",
     "DataLost": "The status and all volumes of the cluster are lost. The operator founds no other cluster "
     "for this object. The message has what you can do.",
+    "OtherStorage": "PersistentVolumeClaims hold a cluster, and `spec.storage.ephemeral` is `true`. Remove "
+    "the field, or delete the PersistentVolumeClaims in the message.",
     "OtherScheme": "The retained volumes hold a cluster with another setting of TLS. Change `spec.TLS`.",
     "OtherVersion": "The retained volumes were used by a newer version of etcd. Change `spec.version`.",
     # The members.
@@ -124,6 +126,7 @@ ALARMS = frozenset(
         "ForeignObjects",
         "OtherCluster",
         "OtherScheme",
+        "OtherStorage",
         "OtherVersion",
         "QuorumLost",
         "VolumesMissing",

@@ -23,7 +23,7 @@ from etcd_operator.types import (
     UpgradePolicy,
 )
 from etcd_operator.versions import DEFAULT, NEWEST, Version, defect
-from etcd_operator.volumes import storage
+from etcd_operator.volumes import EPHEMERAL, storage
 from pilothouse.api import Quantity
 
 # etcd's documentation suggests at most 8 GiB.
@@ -51,8 +51,8 @@ class Verdict(msgspec.Struct, frozen=True):
 def judge(cluster: EtcdCluster, record: Record, expansion: Expansion = Expansion()) -> Verdict:  # noqa: B008
     """Returns what is in force for a cluster.
 
-    Before `record.founded`, every valid spec is accepted. Afterwards, it must also be reachable from the last
-    valid one.
+    Before `record.founded`, every valid spec is accepted, but a founding that has begun keeps its data where
+    it is. Afterwards, it must also be reachable from the last valid one.
 
     Args:
         cluster: The object.
@@ -64,6 +64,8 @@ def judge(cluster: EtcdCluster, record: Record, expansion: Expansion = Expansion
     found = [*mistakes.in_spec(spec, cluster.metadata.name)]
     if not found and record.founded:
         found += mistakes.in_change(before, spec, status.current_version, expansion)
+    elif not found and record.founding:
+        found += mistakes.in_storage_change(record.founding.storage == EPHEMERAL, spec)
     if not found:
         return Verdict(
             desired(spec, record, status.current_version),

@@ -27,6 +27,9 @@ VOTERS = f"{PREFIX}voters"
 """The epoch and the names of the voters: `4:a,b,c`. One value, so that they always fit together."""
 REMOVED = f"{PREFIX}removed"
 
+EPHEMERAL = "ephemeral"
+"""The storage of a cluster whose data is in emptyDir; see `storage`."""
+
 
 def volume_claim(blueprint: Blueprint, name: str) -> dict[str, Any]:
     """Returns the manifest of a member's PVC. Create it with `owned=False`.
@@ -72,7 +75,7 @@ def storage(spec: EtcdClusterSpec) -> str:
     The class `""` is one without a provisioner. An absent class is the default one.
     """
     if spec.storage.ephemeral:
-        return "ephemeral"
+        return EPHEMERAL
     claim = (spec.pod.persistent_volume_claim_spec if spec.pod else None) or {}
     name = claim.get("storageClassName")
     return "default" if name is None else f"class:{name}"

@@ -105,6 +105,25 @@ async def test_an_edit_gives_the_founding_up_while_one_member_is_silent(model: M
 
 
 @EACH_MOMENT
+@pytest.mark.parametrize("ephemeral", [True, False])
+async def test_the_data_of_a_founding_stays_where_it_is(
+    model: ModelApi, moment: str, ephemeral: bool
+) -> None:
+    async with operated(model) as cluster:
+        cluster.apply(size=3, version="3.6.14", storage={"ephemeral": ephemeral})
+        await cluster.until(lambda: MOMENTS[moment](cluster))
+        pods = cluster.pods
+        cluster.apply(storage={"ephemeral": not ephemeral})
+        await cluster.until(lambda: bool(cluster.status["record"].get("founded")))
+        await asyncio.sleep(60)
+        assert cluster.condition("Ready")["reason"] == "InvalidSpec"
+        assert cluster.pods == pods
+        cluster.apply(storage={"ephemeral": ephemeral})
+        await cluster.settled()
+        assert cluster.pods == pods
+
+
+@EACH_MOMENT
 async def test_the_status_is_lost(model: ModelApi, moment: str) -> None:
     async with at(model, moment) as cluster:
         model.put(CLUSTERS, KEY.name, status={})

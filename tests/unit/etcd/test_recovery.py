@@ -139,6 +139,37 @@ async def test_a_deleted_cluster_recovers_from_a_retained_volume(model: ModelApi
         assert await read(cluster) == b"19"
 
 
+async def test_no_ephemeral_cluster_is_founded_beside_retained_volumes(model: ModelApi) -> None:
+    async with operated(model) as cluster:
+        cluster.apply(size=3, version="3.6.14")
+        await cluster.settled()
+        claims = cluster.claims
+        cluster.delete()
+        await cluster.until(lambda: not model.all(POD))
+        cluster.apply(size=3, version="3.6.14", storage={"ephemeral": True})
+        await asyncio.sleep(60)
+        ready = cluster.condition("Ready")
+        assert (ready["status"], ready["reason"]) == ("False", "OtherStorage")
+        assert all(name in ready["message"] for name in claims)
+        assert (cluster.pods, cluster.claims) == ([], claims)
+        cluster.apply(storage={})
+        await cluster.settled()
+        assert cluster.pods == claims
+
+
+async def test_an_ephemeral_cluster_is_founded_once_the_retained_volumes_are_deleted(model: ModelApi) -> None:
+    async with operated(model) as cluster:
+        labels = {"app": "etcd", "etcd_cluster": "example"}
+        model.put(CLAIM, "example-old", metadata={"labels": labels}, spec={})
+        cluster.apply(size=3, version="3.6.14", storage={"ephemeral": True})
+        await asyncio.sleep(10)
+        assert cluster.condition("Ready")["reason"] == "ForeignObjects"
+        assert cluster.pods == []
+        model.remove(CLAIM, ObjectKey("default", "example-old"))
+        await cluster.settled()
+        assert cluster.claims == []
+
+
 async def test_a_cluster_is_created_from_a_snapshot(model: ModelApi) -> None:
     claim, restore, cluster_manifest = manifests("recover.md")[1:]
     renamed = {key: value.replace("example-etcd-cluster", "example") for key, value in marks().items()}
