@@ -23,7 +23,7 @@ from etcd_operator.settings import EtcdSettings
 from etcd_operator.status import failed_status, notices, report
 from etcd_operator.surroundings import changed_authorities, obstacles, unprovisioned
 from etcd_operator.types import ETCD_CLUSTER, LABEL, EtcdCluster, EtcdClusterStatus
-from etcd_operator.upkeep import keep_up
+from etcd_operator.upkeep import keep_up, release
 from etcd_operator.validation import Verdict, judge
 from etcd_operator.views import ENDPOINT_SLICE, POD, POD_DISRUPTION_BUDGET, StorageClass
 from pilothouse import (
@@ -163,8 +163,12 @@ class EtcdClusterPlay(Play[EtcdCluster, EtcdClusterStatus]):
         except TaskFailed as failure:
             if not self.recorded.founded:
                 raise
-            self.task_result.note(State.FAILED, failure.message)
-            self.troubles.append(Problem(failure.reason, failure.message))
+            self.trouble(failure)
+
+    def trouble(self, failure: TaskFailed) -> None:
+        """Reports a failure that does not end the reconcile."""
+        self.task_result.note(State.FAILED, failure.message)
+        self.troubles.append(Problem(failure.reason, failure.message))
 
     def failed(self, failure: TaskFailed) -> None:
         """Shows what is known of the cluster although a task failed."""
@@ -174,6 +178,21 @@ class EtcdClusterPlay(Play[EtcdCluster, EtcdClusterStatus]):
         ready = self.ready, self.ready_reason, self.ready_message
         self.show()
         self.ready, self.ready_reason, self.ready_message = ready
+
+
+@task("retained volumes have no owner")
+async def release_volumes(play: EtcdClusterPlay) -> None:
+    """Follows a switch to Retain first, because the object can be deleted whatever fails or waits after it.
+
+    This includes a paused cluster, a spec with a mistake, and the volumes of removed members.
+    """
+    if not play.served:
+        return
+    for claim in play.list(PERSISTENT_VOLUME_CLAIM, BY_CLUSTER, str(play.object.metadata.key)):
+        try:
+            await release(play, claim)
+        except TaskFailed as failure:
+            play.trouble(failure)
 
 
 @task("the spec is valid")
@@ -283,7 +302,15 @@ def etcd_watch(connections: Connections, settings: EtcdSettings) -> Watch:
     def gone(key: ObjectKey) -> None:
         forget(key, connections, metrics)
 
-    tasks = [check_spec, observe_cluster, apply_services, take_steps, keep_up_with_spec, show_cluster]
+    tasks = [
+        release_volumes,
+        check_spec,
+        observe_cluster,
+        apply_services,
+        take_steps,
+        keep_up_with_spec,
+        show_cluster,
+    ]
     return Watch(
         ETCD_CLUSTER,
         Playbook(play, tasks=tasks, on_gone=gone),

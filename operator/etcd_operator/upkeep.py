@@ -1,6 +1,9 @@
 """Brings to existing pods and volumes what needs no restart: labels, annotations, sizes and owners."""
 
+from collections.abc import Sequence
 from typing import Any
+
+import msgspec
 
 from etcd_operator.blueprint import Blueprint
 from etcd_operator.expansion import members_claims, smaller
@@ -40,23 +43,47 @@ async def keep_up(
     return ()
 
 
+async def release(play: Play[EtcdCluster, EtcdClusterStatus], claim: PersistentVolumeClaim) -> None:
+    """Removes the cluster's owner reference from a volume if the object's own spec says Retain.
+
+    Raises:
+        TaskFailed: The API server refused the patch.
+    """
+    retained = play.object.spec.storage.when_deleted is Retention.RETAIN
+    if retained and _is_owned(claim, play.object.metadata.uid):
+        await _set_owners(play, claim, ())
+
+
 async def _own(
     play: Play[EtcdCluster, EtcdClusterStatus], blueprint: Blueprint, claim: PersistentVolumeClaim
 ) -> None:
-    """Sets or removes the owner reference: Kubernetes deletes the volume with the cluster, or keeps it."""
+    """Sets the owner reference if the spec in force says Delete: Kubernetes deletes the volume, too."""
     wanted = blueprint.spec.storage.when_deleted is Retention.DELETE
-    owned = any(each.uid == blueprint.uid for each in claim.metadata.owner_references)
-    if wanted == owned:
+    if not wanted or _is_owned(claim, blueprint.uid):
         return
     reference = {
         "apiVersion": ETCD_CLUSTER.resource.api_version,
         "kind": ETCD_CLUSTER.resource.kind,
         "name": blueprint.name,
         "uid": blueprint.uid,
-        "controller": True,
+        # The API server accepts one controller.
+        "controller": not any(each.controller for each in claim.metadata.owner_references),
         "blockOwnerDeletion": True,
     }
-    patch: dict[str, Any] = {"metadata": {"ownerReferences": [reference] if wanted else None}}
+    await _set_owners(play, claim, (reference,))
+
+
+def _is_owned(claim: PersistentVolumeClaim, uid: str) -> bool:
+    return any(each.uid == uid for each in claim.metadata.owner_references)
+
+
+async def _set_owners(
+    play: Play[EtcdCluster, EtcdClusterStatus], claim: PersistentVolumeClaim, own: Sequence[dict[str, Any]]
+) -> None:
+    """Replaces the references to this cluster. A merge patch has the whole list, with those of others."""
+    uid = play.object.metadata.uid
+    others = [msgspec.to_builtins(each) for each in claim.metadata.owner_references if each.uid != uid]
+    patch = {"metadata": {"ownerReferences": [*others, *own] or None}}
     await play.patch(PERSISTENT_VOLUME_CLAIM, claim.metadata.name, patch, owned=False)
 
 

@@ -76,15 +76,30 @@ def judge(cluster: EtcdCluster, record: Record, expansion: Expansion = Expansion
         )
     if before is None:
         return Verdict(None, None, tuple(found), (), status.last_valid_spec)
+    kept = _retained(before, spec)
+    last = status.last_valid_spec if kept == before else _encoded(kept)
     # The user can pause the cluster although the spec has a mistake.
-    before = msgspec.structs.replace(before, paused=spec.paused)
+    before = msgspec.structs.replace(kept, paused=spec.paused)
     return Verdict(
         desired(before, record, status.current_version),
         before,
         tuple(found),
         tuple(_warnings(before, record, status.current_version)),
-        status.last_valid_spec,
+        last,
     )
+
+
+def _retained(before: EtcdClusterSpec, spec: EtcdClusterSpec) -> EtcdClusterSpec:
+    """Returns the last valid spec, with Retain where a spec with a mistake says so.
+
+    Retain takes effect at once, because a delay can lose data. Delete needs a valid spec.
+    """
+    asked, storage = spec.storage, before.storage
+    if asked.when_deleted is Retention.RETAIN:
+        storage = msgspec.structs.replace(storage, when_deleted=Retention.RETAIN)
+    if asked.when_scaled is Retention.RETAIN:
+        storage = msgspec.structs.replace(storage, when_scaled=Retention.RETAIN)
+    return msgspec.structs.replace(before, storage=storage)
 
 
 def last_valid_spec(status: EtcdClusterStatus) -> EtcdClusterSpec | None:

@@ -15,7 +15,7 @@ from etcd_operator.old_logs import renew_logs
 from etcd_operator.settings import EtcdSettings
 from pilothouse import SECRET, SERVICE
 from pilothouse.controller.events import EVENT
-from pilothouse.kube import ObjectKey
+from pilothouse.kube import Forbidden, ObjectKey
 from pilothouse.telemetry import REGISTRY
 from pilothouse.testing import ModelApi
 from pilothouse.testing.controllers.pods import CLAIM, POD
@@ -354,6 +354,63 @@ async def test_the_volumes_are_deleted_with_the_cluster_on_request(model: ModelA
         await cluster.settled()
         cluster.delete()
         await cluster.until(lambda: not cluster.claims)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {},
+        {"paused": True},
+        # The cluster domain cannot change.
+        {"pod": {"ClusterDomain": ".cluster.local"}},
+    ],
+)
+async def test_volumes_are_retained_at_once_although_nothing_else_can_change(
+    model: ModelApi, spec: dict[str, Any]
+) -> None:
+    async with operated(model) as cluster:
+        cluster.apply(size=5, version="3.6.14", storage={"whenDeleted": "Delete"})
+        await cluster.settled()
+        cluster.apply(size=3)
+        await cluster.settled()
+        cluster.apply(**spec)
+        await asyncio.sleep(1)
+        claims = cluster.claims
+        assert len(claims) == 5
+
+        async def refuse(call: Call) -> None:
+            if call.verb in ("create", "delete") or call.resource == str(SERVICE):
+                raise Forbidden(403, "Forbidden", "exceeded quota")
+
+        cluster.client.before = refuse
+        model.remove(POD, ObjectKey("default", cluster.pods[0]))
+        await asyncio.sleep(10)
+        cluster.apply(storage={"whenDeleted": "Retain"})
+        await asyncio.sleep(10)
+        cluster.delete()
+        await asyncio.sleep(10)
+        assert cluster.claims == claims
+
+
+async def test_the_other_owners_of_a_volume_stay(model: ModelApi) -> None:
+    async with operated(model) as cluster:
+        cluster.apply(size=1, version="3.6.14")
+        await cluster.settled()
+        (name,) = cluster.claims
+        backup = model.put(SERVICE, "backup")
+        uid = model.read(SERVICE, backup)["metadata"]["uid"]
+        other = {"apiVersion": "v1", "kind": "Service", "name": "backup", "uid": uid, "controller": True}
+        model.put(CLAIM, name, metadata={"ownerReferences": [other]})
+
+        def owners() -> list[dict[str, Any]]:
+            return list(model.read(CLAIM, ObjectKey("default", name))["metadata"].get("ownerReferences", ()))
+
+        cluster.apply(storage={"whenDeleted": "Delete"})
+        await cluster.until(lambda: len(owners()) == 2)
+        first, second = owners()
+        assert (first, second["kind"], second["controller"]) == (other, "EtcdCluster", False)
+        cluster.apply(storage={"whenDeleted": "Retain"})
+        await cluster.until(lambda: owners() == [other])
 
 
 async def test_labels_and_annotations_of_the_spec_reach_running_pods(model: ModelApi) -> None:

@@ -386,3 +386,19 @@ def test_the_howto_explains_every_warning_and_quotes_a_message() -> None:
     assert {reason for _, reason, _ in WARNED} == documented
     (mistake,) = texts(judge(cluster({**RUNS_3, "version": "3.7.3"}, before=RUNS_3, runs="3.5.33"), FOUNDED))
     assert mistake in page
+
+
+@pytest.mark.parametrize("field", ["whenDeleted", "whenScaled"])
+def test_retain_is_taken_from_a_spec_with_a_mistake_and_delete_is_not(field: str) -> None:
+    def judged(before: str, now: str) -> tuple[str, str]:
+        valid = {"size": 3, "storage": {field: before}}
+        found = judge(cluster({"size": 9, "storage": {field: now}}, before=valid, runs="3.5.33"), FOUNDED)
+        assert found.mistakes
+        assert found.spec
+        storage = found.spec.storage
+        in_force = storage.when_deleted if field == "whenDeleted" else storage.when_scaled
+        return in_force.value, found.last_valid_spec.get("storage", {}).get(field, "Retain")
+
+    assert judged("Delete", "Retain") == ("Retain", "Retain")
+    assert judged("Retain", "Delete") == ("Retain", "Retain")
+    assert judged("Delete", "Delete") == ("Delete", "Delete")
