@@ -6,7 +6,7 @@ be founded under one name, whatever is deleted, edited or restored meanwhile (la
 
 from msgspec.structs import replace
 
-from etcd_operator.healing import CRASH_PATIENCE, RECOVERY
+from etcd_operator.healing import CRASH_PATIENCE, RECOVERY, recreate_ended
 from etcd_operator.model import (
     Blocked,
     Configuration,
@@ -214,6 +214,12 @@ def finish_abandoning(cluster: Cluster) -> Decision | None:
         return None
     reason = "AbandoningFounding"
     pods = _pods(cluster)
+    if resting := [each.name for each in cluster.places.values() if cluster.rests(each)]:
+        return Decision(
+            Wait(),
+            reason,
+            f"Waiting before the next founding, because these pods have ended: {listed(resting)}.",
+        )
     if living := tuple(each.name for each in pods if not each.deleting):
         return Decision(DeletePods(living), reason, f"Deleting the pods of the founding: {listed(living)}.")
     if pods:
@@ -426,6 +432,7 @@ RULES = (
     abandon,
     create_volumes,
     record_volumes,
+    recreate_ended,
     correct_failing_pods,
     create_pods,
     wait_for_proof,

@@ -202,6 +202,29 @@ def _keep_or_delete(cluster: Cluster, place: Place) -> Decision:
     return Decision(DeleteVolumes((place.name,)), "RemovedMember", message)
 
 
+def recreate_ended(cluster: Cluster) -> Decision | None:
+    """Pods have ended, which the kubelet never starts again: delete all, to create them on their volumes.
+
+    The kubelet evicts or rejects pods, or its node is shut down, so this is no reason to remove a member.
+    With emptyDir the data is lost with the pod.
+    """
+    ended = [
+        each
+        for each in cluster.places.values()
+        if each.pod
+        and each.pod.failure is Failure.ENDED
+        and each.intact
+        and each.volume
+        and not each.volume.deleting
+        and not cluster.rests(each)
+    ]
+    if not ended:
+        return None
+    causes = "; ".join(f"{each.name}: {each.pod.detail}" for each in ended if each.pod)
+    message = f"Creating pods that have ended again on their volumes ({causes})."
+    return Decision(DeletePods(tuple(each.name for each in ended)), "RecreatingPods", message)
+
+
 def create_pods(cluster: Cluster) -> Decision | None:
     """Pods of members are missing: create all at the same time, with poison, on their own volumes (law 5).
 

@@ -50,6 +50,8 @@ class Failure(StrEnum):
     """Etcd exits again and again."""
     REFUSED_EMPTY = "RefusedEmpty"
     """The poison message of etcd: the volume is empty although the member has started before."""
+    ENDED = "Ended"
+    """The phase is Failed or Succeeded. The kubelet never starts a container in the pod again."""
 
 
 class Phase(StrEnum):
@@ -209,7 +211,8 @@ class VolumeState(msgspec.Struct, frozen=True, kw_only=True):
         epoch: The number of the change of the voters, a part of the annotation `voters`. The greatest wins.
         removed: The annotation `removed`: etcd has confirmed that the member is removed. Never used again.
         deleting: Whether the PVC is Terminating. Kubernetes deletes it when no pod uses it.
-        lost: Whether the PVC's phase is Lost: its PersistentVolume is gone.
+        lost: Whether the PVC's phase is Lost: its PersistentVolume is gone. With emptyDir, whether the pod
+            has ended.
     """
 
     name: str
@@ -253,6 +256,7 @@ class PodState(msgspec.Struct, frozen=True, kw_only=True):
             the pod is configured with.
         failure: Why it does not run etcd. None: it runs, or it is starting.
         failing_since: When the failure began, from the pod's conditions and container states.
+        created: When the pod was created. None: unknown.
         detail: The kubelet's message about the failure, for users.
         node: The Ready condition of its node, which is read while the pod is not ready. UNKNOWN also if the
             operator may not read nodes.
@@ -277,6 +281,7 @@ class PodState(msgspec.Struct, frozen=True, kw_only=True):
     unlisted: bool = False
     failure: Failure | None = None
     failing_since: datetime | None = None
+    created: datetime | None = None
     detail: str = ""
     node: Signal = Signal.HEALTHY
     node_name: str = ""

@@ -5,7 +5,7 @@ was replaced. After that they come from the stores, and `members` checks its tar
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from etcd_operator.blueprint import Blueprint
 from etcd_operator.certificates import Certificates, certificates, secrets_of
@@ -29,7 +29,7 @@ from etcd_operator.pod_states import addressed_uids, pod_state
 from etcd_operator.services import trace_of
 from etcd_operator.settings import EtcdSettings
 from etcd_operator.types import LABEL, EtcdCluster, EtcdClusterStatus
-from etcd_operator.views import ENDPOINT_SLICE, POD, EndpointSlice, Pod
+from etcd_operator.views import ENDPOINT_SLICE, POD, EndpointSlice, Pod, has_ended
 from etcd_operator.volumes import volume_of_claim, volume_of_pod
 from pilothouse import PERSISTENT_VOLUME_CLAIM, SECRET, SERVICE, ObjectMeta, Play
 from pilothouse.telemetry import now
@@ -40,9 +40,6 @@ BY_CLUSTER = "cluster"
 
 SERVICE_NAME = "kubernetes.io/service-name"
 """The label of an EndpointSlice with the name of its Service."""
-
-# The containers of such a pod have ended and never run again, and its address may already be removed.
-_ENDED: Final = ("Succeeded", "Failed")
 
 
 class Sight(NamedTuple):
@@ -181,7 +178,7 @@ def _members(
     names = {
         Endpoint(each.status.pod_ip, blueprint.host(each.metadata.name)): each.metadata.name
         for each in pods
-        if each.status.pod_ip and each.status.phase not in _ENDED and _owned(each, cluster)
+        if each.status.pod_ip and not has_ended(each) and _owned(each, cluster)
     }
     try:
         clients = connections.members(cluster.metadata.key, names, tls.credentials)
@@ -223,7 +220,7 @@ def _endpoints(
     """Adds what the kubelet reports: a container that does not run is certainly not healthy."""
     answered = {each.name for each in answers if each.status}
     known = {each.name: each for each in states}
-    stopped = (Failure.IMAGE, Failure.CRASH, Failure.REFUSED_EMPTY)
+    stopped = (Failure.IMAGE, Failure.CRASH, Failure.REFUSED_EMPTY, Failure.ENDED)
     for pod in pods:
         if pod.name not in answered and not pod.deleting and (not pod.ran or pod.failure in stopped):
             known[pod.name] = EndpointState(name=pod.name, health=Signal.UNHEALTHY)

@@ -55,6 +55,7 @@ FOUNDED = (
     healing.record_seats,
     healing.mark_volumes,
     # Run the known members on their own volumes.
+    healing.recreate_ended,
     healing.create_pods,
     healing.mark_service,
     healing.serve,

@@ -17,7 +17,7 @@ from etcd_operator.pod_metadata import (
     awaits_restart,
 )
 from etcd_operator.types import ETCD_CLUSTER
-from etcd_operator.views import ContainerStatus, EndpointSlice, Node, Pod, condition
+from etcd_operator.views import ContainerStatus, EndpointSlice, Node, Pod, condition, has_ended
 from pilothouse.views import ContainerTerminated
 
 # etcd: hasLocalMember in server/config/config.go. It is about an empty volume, because etcd checks the
@@ -91,6 +91,7 @@ def pod_state(
         unlisted=_UNLISTED in _last_words(pod),
         failure=trouble.failure if trouble else None,
         failing_since=trouble.since if trouble else None,
+        created=metadata.creation_timestamp,
         detail=trouble.detail if trouble else "",
         node=node,
         node_name=pod.spec.node_name,
@@ -183,16 +184,22 @@ def _last_words(pod: Pod) -> str:
 
 def _trouble(pod: Pod, now: datetime) -> _Trouble | None:
     container = _container(pod)
+    if has_ended(pod):
+        return _Trouble(Failure.ENDED, unready_since(pod), _end(pod))
     if condition(pod.status.conditions, "Ready").status == "True":
         return None
-    if pod.status.phase == "Failed":
-        return _Trouble(Failure.CRASH, unready_since(pod), pod.status.message or pod.status.reason)
     if container is None or not _ran(pod):
         return _not_created(pod, container, now)
     waiting = container.state.waiting
     if waiting and waiting.reason not in (*_STARTING, _BACK_OFF):
         return _refused_container(pod, waiting.reason, waiting.message)
     return _crashed(pod, container, now)
+
+
+def _end(pod: Pod) -> str:
+    """Returns why the pod has ended, such as `Evicted: The node was low on resource: memory`."""
+    words = [each.rstrip(" .") for each in (pod.status.reason, pod.status.message) if each]
+    return ": ".join(words) or f"its phase is {pod.status.phase}"
 
 
 def _not_created(pod: Pod, container: ContainerStatus | None, now: datetime) -> _Trouble | None:

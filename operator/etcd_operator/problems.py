@@ -17,6 +17,7 @@ _FAILURES = {
     Failure.IMAGE: ("ImageUnavailable", "cannot start its container"),
     Failure.CRASH: ("MemberCrashing", "runs etcd, which exits again and again"),
     Failure.REFUSED_EMPTY: ("VolumeWiped", "refuses to start, because its volume is empty"),
+    Failure.ENDED: ("PodEnded", "has ended"),
 }
 
 

@@ -67,6 +67,9 @@ PROBLEMS = {
     "does not replace the member.",
     "MemberPending": "A pod cannot be scheduled, or its volume is not ready. The message has the reason.",
     "MemberCrashing": "etcd exits again and again in a pod. The message has its last words.",
+    "PodEnded": "The kubelet has evicted or rejected a pod, or its node was shut down. The message has the "
+    "reason. The operator creates the pod again on its volume, 30 s after its creation at the earliest. The "
+    "member stays. With `storage.ephemeral` the data is lost with the pod, so the member is replaced.",
     "ImageUnavailable": "The image of etcd cannot be pulled. Check `spec.version` and `spec.repository`.",
     "UnexpectedVersion": "The image of a pod has another version of etcd than its tag. The message names "
     "both versions. An upgrade waits until you correct `spec.version` or `spec.repository`.",

@@ -206,6 +206,8 @@ def prepare_addition(cluster: Cluster) -> Decision | None:
 def _start_over(cluster: Cluster, place: Place) -> Decision:
     """The volume of a seat that etcd has never listed is lost: delete the seat, and claim another name."""
     name = place.name
+    if cluster.rests(place):
+        return Decision(Wait(SOON), "AddingMember", f"Waiting before the next start of {name}.")
     if place.pod and not place.pod.deleting:
         return Decision(
             DeletePods((name,)), "AddingMember", f"The volume of {name} is lost: deleting its pod."

@@ -29,6 +29,9 @@ from etcd_operator.model import (
 RECENT = timedelta(minutes=1)
 """How long after its claim a change is expected to be in progress."""
 
+END_PAUSE = timedelta(seconds=30)
+"""How old a pod that has ended must be before it is replaced: the kubelet may reject the next one, too."""
+
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 
@@ -242,6 +245,13 @@ class Cluster:
         """Whether etcd accepts one more member (strict-reconfig-check, facts E.1)."""
         healthy = self.healthy_without()
         return healthy == self.count == 1 or healthy >= quorum(self.count + 1)
+
+    def rests(self, place: Place) -> bool:
+        """Whether the pod has ended soon after its creation, so the next one is not created yet."""
+        pod = place.pod
+        if pod is None or pod.failure is not Failure.ENDED or pod.created is None:
+            return False
+        return self.observation.now - pod.created < END_PAUSE
 
     @property
     def changing(self) -> bool:

@@ -72,6 +72,14 @@ class Pod(msgspec.Struct, frozen=True, gc=False):
     status: PodStatus = PodStatus()
 
 
+def has_ended(pod: Pod) -> bool:
+    """Whether all containers have ended, and the kubelet never starts them again.
+
+    Kubernetes may already have removed the address of such a pod.
+    """
+    return pod.status.phase in ("Failed", "Succeeded")
+
+
 class LivePodSpec(msgspec.Struct, frozen=True):
     """The containers of a pod, with all of their fields."""
 

@@ -12,7 +12,7 @@ import msgspec
 from etcd_operator.blueprint import NODE_LABEL, Blueprint
 from etcd_operator.model import Mark, VolumeState
 from etcd_operator.types import DEFAULT_STORAGE, PREFIX, EtcdClusterSpec
-from etcd_operator.views import Pod
+from etcd_operator.views import Pod, has_ended
 from pilothouse import ObjectMeta
 from pilothouse.views import PersistentVolumeClaim
 
@@ -116,8 +116,8 @@ def volume_of_claim(claim: PersistentVolumeClaim) -> VolumeState:
 
 
 def volume_of_pod(pod: Pod) -> VolumeState:
-    """Returns the state of the emptyDir of a pod."""
-    return _volume(pod.metadata, lost=pod.status.phase == "Failed")
+    """Returns the state of the emptyDir of a pod. The kubelet deletes it when the pod has ended."""
+    return _volume(pod.metadata, lost=has_ended(pod))
 
 
 def _volume(metadata: ObjectMeta, *, lost: bool) -> VolumeState:

@@ -89,6 +89,7 @@ class Machines:
     Attributes:
         versions: The version of etcd in each image. Other images cannot be pulled.
         unschedulable: The names of pods that no node has room for.
+        rejecting: Whether the kubelet rejects all pods, as it does when their node has too little CPU.
         away: The nodes that are cut off.
         nodes: All nodes.
         volumes: The volumes by the UID of their claim, or of the pod with the emptyDir.
@@ -97,6 +98,7 @@ class Machines:
 
     versions: dict[str, str] = field(default_factory=dict)
     unschedulable: set[str] = field(default_factory=set)
+    rejecting: bool = False
     away: set[str] = field(default_factory=set)
     nodes: tuple[str, ...] = ("node-1",)
     volumes: dict[str, Volume] = field(default_factory=dict)
@@ -135,6 +137,12 @@ class Kubelet(StandIn):
             return PERIOD
         if obj.metadata.deletion_timestamp is not None:
             return await self._end(cluster, obj, placed)
+        if obj.status.get("phase") == "Failed":
+            return None
+        if self._machines.rejecting and not placed.started[0]:
+            message = "Pod was rejected: Node didn't have enough resource: cpu"
+            await cluster.set_status(POD, obj, {"phase": "Failed", "reason": "OutOfcpu", "message": message})
+            return None
         if waiting := self._waiting(cluster, obj):
             await _report(cluster, obj, placed, {"waiting": {"reason": "ContainerCreating"}}, waiting)
             return PERIOD

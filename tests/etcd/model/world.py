@@ -86,6 +86,12 @@ class EtcdWorld:
         """Kills the process of etcd in a pod."""
         self.members.kill(self.running(name))
 
+    def evict(self, api: ModelApi, name: str) -> None:
+        """Evicts a pod, as the kubelet does: its process ends, and the pod stays in the phase Failed."""
+        self.kill(name)
+        status = {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory. "}
+        api.put(POD, name, status=status)
+
     def wipe(self, api: ModelApi, name: str) -> None:
         """Deletes the data directory on the claim of a pod, under the running process."""
         uid = api.read(CLAIM, ObjectKey("default", name))["metadata"]["uid"]

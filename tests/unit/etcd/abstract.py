@@ -26,9 +26,9 @@ BINARIES = (0, 1, 2, BAD, 1)
 
 # Volumes.
 NONE, EMPTY, DATA, CORRUPT = range(4)
-# Pods. GONE: there is no pod. AWAY: it runs on a node that cannot be seen.
-GONE, NEW, UP, IMAGE, PENDING, CRASH, REFUSED, AWAY, ENDING = range(9)
-POD_NAMES = ("gone", "new", "up", "image", "pending", "crash", "refused", "away", "ending")
+# Pods. GONE: there is no pod. AWAY: it runs on a node that cannot be seen. ENDED: its phase is Failed.
+GONE, NEW, UP, IMAGE, PENDING, CRASH, REFUSED, AWAY, ENDING, ENDED = range(10)
+POD_NAMES = ("gone", "new", "up", "image", "pending", "crash", "refused", "away", "ending", "ended")
 # Roles in etcd.
 OUT, LISTED, LEARNER, VOTER = range(4)
 # Recorded seats: not a seat, without a UID, with the UID of its volume, with the UID of a lost volume.
@@ -166,6 +166,7 @@ def observe(world: World) -> m.Observation:
                     voters=current if each.fresh else (),
                     epoch=1 if each.fresh else 0,
                     deleting=each.terminating,
+                    lost=world.ephemeral and each.pod == ENDED,
                 )
             )
         if each.pod != GONE:
@@ -245,6 +246,7 @@ _FAILURES = {
     PENDING: m.Failure.PENDING,
     CRASH: m.Failure.CRASH,
     REFUSED: m.Failure.REFUSED_EMPTY,
+    ENDED: m.Failure.ENDED,
 }
 
 
@@ -259,7 +261,7 @@ def _pod(world: World, each: Member, name: str, listed: set[str]) -> m.PodState:
         configuration=each.configuration,
         peers=frozenset(peers),
         serving=each.serving,
-        addressed=each.pod not in (NEW, PENDING),
+        addressed=each.pod not in (NEW, PENDING, ENDED),
         ran=each.pod not in (NEW, PENDING, IMAGE),
         patched=_restarts(each),
         ready=each.pod == UP,
@@ -267,6 +269,7 @@ def _pod(world: World, each: Member, name: str, listed: set[str]) -> m.PodState:
         unlisted=each.pod == CRASH and each.configuration == m.Configuration.JOINING,
         failure=_FAILURES.get(each.pod),
         failing_since=LONG_AGO if each.pod in _FAILURES else None,
+        created=LONG_AGO,
         node=m.Signal.UNKNOWN if each.pod == AWAY else m.Signal.HEALTHY,
     )
 
@@ -483,6 +486,9 @@ def _strikes_at(world: World, each: Member) -> Iterator[Member]:
     if each.pod == UP:
         yield each._replace(pod=AWAY)  # the node is out of sight
         yield each._replace(pod=NEW)  # the process is killed
+    if each.pod in (UP, NEW):
+        # The kubelet evicts or rejects the pod.
+        yield each._replace(pod=ENDED, volume=EMPTY if world.ephemeral else each.volume)
 
 
 def edits(world: World, sizes: Iterable[int], targets: Iterable[int], *, shape: bool) -> Iterator[World]:
@@ -613,7 +619,7 @@ def carry_out(world: World, observation: m.Observation, step: m.Step) -> World:
             world = change(change_all(world, lambda each: True, leads=False), index[name], leads=True)
         case m.PatchImage(name, version):
             world = change(world, index[name], version=VERSIONS.index(version))
-            if world.members[index[name]].pod != UP:
+            if world.members[index[name]].pod not in (UP, ENDED):
                 world = change(world, index[name], pod=NEW)
     return settle(world)
 

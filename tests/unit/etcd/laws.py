@@ -257,7 +257,7 @@ def ending(world: World, decision: m.Decision) -> str:
             return decision.reason
         case m.Wait() if not has_quorum(world) and len(intact) < quorum(count(world)) and not world.stranger:
             # The last removal is not recorded, so the plan cannot know that there is no quorum any more.
-            assert {"VolumeLost", "VolumeWiped", "MemberCrashing", "MemberDown"} & {
+            assert {"VolumeLost", "VolumeWiped", "MemberCrashing", "MemberDown", "PodEnded"} & {
                 each.reason for each in decision.problems
             }, describe(world)
             return "QuorumLostUnknown"

@@ -69,6 +69,48 @@ async def test_a_cluster_heals(model: ModelApi, what: str) -> None:
         assert log.figures.failed_writes == 0 or what == "all pods"
 
 
+@pytest.mark.parametrize("size", [1, 3])
+async def test_evicted_pods_are_created_again_on_their_volumes(model: ModelApi, size: int) -> None:
+    async with operated(model) as cluster:
+        cluster.apply(size=size, version="3.6.14")
+        await cluster.settled()
+        await asyncio.sleep(60)
+        names, claims = cluster.pods, cluster.uids(CLAIM)
+        members = cluster.status["members"]
+        async with cluster.world.writing("example-client"):
+            await asyncio.sleep(1)
+            for name in names:
+                cluster.world.evict(model, name)
+            await cluster.until(lambda: not cluster.ready)
+            await cluster.settled(30)
+            await asyncio.sleep(1)
+        assert (cluster.pods, cluster.uids(CLAIM), cluster.status["members"]) == (names, claims, members)
+        assert cluster.world.lost() == []
+        notes = [each["note"] for each in model.all(EVENT) if each["reason"] == "RecreatingPods"]
+        assert any("Evicted: The node was low on resource: memory" in each for each in notes)
+
+
+async def test_rejected_pods_are_created_again_with_pauses_and_never_removed(model: ModelApi) -> None:
+    async with operated(model) as cluster:
+        cluster.apply(size=3, version="3.6.14")
+        await cluster.settled()
+        names, claims = cluster.pods, cluster.uids(CLAIM)
+        cluster.world.machines.rejecting = True
+        for name in names:
+            model.remove(POD, ObjectKey("default", name))
+        await asyncio.sleep(15)
+        begun = len(cluster.client.calls)
+        await asyncio.sleep(600)
+        calls = cluster.client.calls[begun:]
+        ended = [each.key.name for each in calls if each.verb == "delete" and each.resource == str(POD)]
+        assert sorted({*ended}) == names
+        assert 10 * len(names) <= len(ended) <= 20 * len(names)
+        assert "OutOfcpu: Pod was rejected: Node didn't have" in cluster.condition("Degraded")["message"]
+        cluster.world.machines.rejecting = False
+        await cluster.settled()
+        assert (cluster.pods, cluster.uids(CLAIM)) == (names, claims)
+
+
 async def test_the_members_of_a_founding_do_not_start_in_the_same_moment(model: ModelApi) -> None:
     async with operated(model) as cluster:
         cluster.apply(size=3, version="3.5.33")

@@ -15,6 +15,7 @@ from tests.unit.etcd.abstract import (
     BAD,
     CRASH,
     EMPTY,
+    ENDED,
     ENDING,
     GONE,
     IMAGE,
@@ -363,6 +364,91 @@ def test_a_crashing_member_is_replaced_after_five_minutes():
 
 def test_a_crashing_member_is_not_replaced_if_no_other_member_runs_what_it_runs():
     assert crashing(timedelta(hours=1), version=2).reason != "ReplacingMember"
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("count", ["one", "all"])
+def test_pods_that_have_ended_are_created_again_at_the_same_time_on_their_volumes(size, count):
+    ended = size if count == "all" else 1
+    world = cluster(size)
+    for index in range(ended):
+        world = change(world, index, pod=ENDED)
+    world = settle(world)
+    assert {each.reason for each in decide(observe(world)).problems} >= {"PodEnded"}
+    steps, after = follow(world)
+    deletion, *creations = steps
+    assert (type(deletion), len(deletion.names)) == (m.DeletePods, ended)
+    pods = [each for creation in creations for each in creation.pods]
+    assert [each.configuration for each in pods] == [m.Configuration.POISONED] * ended
+    assert [each.role for each in after.members] == [VOTER] * size
+
+
+def with_ended(world: World, age: timedelta, **values) -> Any:
+    observation = observe(settle(world))
+    pods = tuple(
+        replace(each, created=NOW - age, failing_since=NOW - timedelta(hours=1), **values)
+        if each.failure
+        else each
+        for each in observation.pods
+    )
+    return decide(replace(observation, pods=pods))
+
+
+def test_a_pod_that_ends_soon_after_its_creation_is_created_again_after_a_pause():
+    world, detail = change(cluster(3), 0, pod=ENDED), "OutOfcpu: not enough cpu"
+    early = with_ended(world, timedelta(seconds=29), detail=detail)
+    assert (type(early.step), early.reason) == (m.Wait, "WaitingForMembers")
+    [problem] = early.problems
+    assert problem.reason == "PodEnded"
+    assert problem.message.endswith(f" has ended: {detail}.")
+    later = with_ended(world, timedelta(seconds=30), detail=detail)
+    assert (type(later.step), later.reason) == (m.DeletePods, "RecreatingPods")
+    assert detail in later.message
+
+
+def test_a_majority_of_rejected_pods_waits_without_advice_to_give_up_data():
+    world = change(change(cluster(3), 0, pod=ENDED), 1, pod=ENDED)
+    decision = with_ended(world, timedelta(seconds=1))
+    assert (type(decision.step), decision.reason) == (m.Wait, "NoQuorum")
+    assert RECOVERY not in decision.message
+
+
+def test_the_pod_of_a_founding_or_of_a_learner_that_has_ended_is_created_again():
+    for start, ready in (
+        (unfounded(3), lambda world: world.phase is m.Phase.STARTING and world.members[0].pod == NEW),
+        (cluster(3, size=4), lambda world: any(each.role == LISTED for each in world.members)),
+        (cluster(3, size=4), lambda world: any(each.claim and each.pod == NEW for each in world.members)),
+    ):
+        world = settle(start)
+        while not ready(world):
+            after = carry_out(world, observe(world), decide(observe(world)).step)
+            world = after if after != world else next(progress(world))
+        victim = next(i for i, each in enumerate(world.members) if each.pod == NEW or each.role == LISTED)
+        steps, after = follow(change(world, victim, pod=ENDED))
+        assert {*kinds(steps, "DeletePods", "DeleteVolumes", "RemoveMember")} == {"DeletePods"}
+        assert [each.role for each in after.members] == [VOTER] * start.size
+
+
+def test_the_data_of_a_pod_with_emptydir_that_has_ended_is_lost():
+    steps, world = follow(broken(cluster(3, ephemeral=True), pod=ENDED, volume=EMPTY))
+    assert kinds(steps, "RemoveMember", "DeletePods", "Promote") == ["RemoveMember", "DeletePods", "Promote"]
+    assert [each.role for each in world.members] == [VOTER] * 3
+
+
+def test_a_rejected_pod_with_emptydir_is_not_followed_by_the_next_one_immediately():
+    world = settle(cluster(3, size=4, ephemeral=True))
+    while not any(each.claim and each.pod == NEW for each in world.members):
+        world = carry_out(world, observe(world), decide(observe(world)).step)
+    joining = next(i for i, each in enumerate(world.members) if each.claim)
+    world = change(world, joining, pod=ENDED)
+    assert isinstance(with_ended(world, timedelta(seconds=29)).step, m.Wait)
+    assert isinstance(with_ended(world, timedelta(seconds=30)).step, m.DeletePods)
+    abandoned = settle(unfounded(1, ephemeral=True))
+    while not any(each.pod == NEW for each in abandoned.members):
+        abandoned = carry_out(abandoned, observe(abandoned), decide(observe(abandoned)).step)
+    abandoned = change(abandoned, 0, pod=ENDED)._replace(phase=m.Phase.ABANDONING)
+    assert isinstance(with_ended(abandoned, timedelta(seconds=29)).step, m.Wait)
+    assert isinstance(with_ended(abandoned, timedelta(seconds=30)).step, m.DeletePods)
 
 
 def test_a_member_that_a_user_has_added_is_reported_and_never_removed():

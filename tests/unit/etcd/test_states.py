@@ -111,6 +111,7 @@ def test_what_a_manifest_says_is_read_again(
         ran=False,
         failure=Failure.PENDING,
         failing_since=NOW - timedelta(seconds=100),
+        created=NOW - timedelta(seconds=100),
         detail="it is not scheduled",
         node=Signal.UNKNOWN,
     )
@@ -325,8 +326,17 @@ def test_the_details_are_for_users() -> None:
     assert crashing == {
         "etcd exits with code 1 (Error); its log: kubectl logs -n default example-aaaaa --previous"
     }
-    evicted = observed(None, UNREADY, phase="Failed", reason="Evicted", message="low on memory")
-    assert (evicted.failure, evicted.detail) == (Failure.CRASH, "low on memory")
+
+
+@pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
+@pytest.mark.parametrize("conditions", [(), (UNREADY,), (READY,)], ids=["none", "unready", "ready"])
+def test_a_pod_that_has_ended_does_not_crash(phase: str, conditions: tuple[dict[str, Any], ...]) -> None:
+    message = "The node was low on resource: ephemeral-storage. "
+    evicted = observed(None, *conditions, phase=phase, reason="Evicted", message=message)
+    assert evicted.failure is Failure.ENDED
+    assert evicted.detail == "Evicted: The node was low on resource: ephemeral-storage"
+    assert evicted.created == NOW - timedelta(seconds=100)
+    assert observed(None, *conditions, phase=phase).detail == f"its phase is {phase}"
 
 
 def test_a_new_pod_is_not_pending_yet() -> None:
@@ -429,3 +439,5 @@ def test_the_pod_is_the_volume_of_an_ephemeral_member() -> None:
     assert (state.uid, state.owner, state.incarnation, state.started) == ("the-uid", UID, 1, False)
     marked = merged(body, mark(MARK, cluster_uid=UID, cluster_id=0xCD))
     assert volume_of_pod(msgspec.convert(marked, Pod)).member_id == 0xAB
+    for phase, lost in (("Running", False), ("Failed", True), ("Succeeded", True)):
+        assert volume_of_pod(msgspec.convert({**body, "status": {"phase": phase}}, Pod)).lost == lost
