@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
+from etcd_operator.authorities import changed_authorities
 from etcd_operator.blueprint import Blueprint
 from etcd_operator.cluster_scoped import storage_classes
 from etcd_operator.etcd import Connections
@@ -21,7 +22,7 @@ from etcd_operator.seats import Cluster
 from etcd_operator.services import client_service, disruption_budget, headless_service
 from etcd_operator.settings import EtcdSettings
 from etcd_operator.status import failed_status, notices, report
-from etcd_operator.surroundings import changed_authorities, obstacles, unprovisioned
+from etcd_operator.surroundings import obstacles, unprovisioned
 from etcd_operator.types import ETCD_CLUSTER, LABEL, EtcdCluster, EtcdClusterStatus
 from etcd_operator.upkeep import keep_up, release
 from etcd_operator.validation import Verdict, judge
@@ -141,7 +142,7 @@ class EtcdClusterPlay(Play[EtcdCluster, EtcdClusterStatus]):
                 *obstacles(self.blueprint.spec, sight, self.classes),
                 *self.troubles,
             ),
-            warnings=changed_authorities(sight),
+            warnings=changed_authorities(sight.tls.authorities, sight.pods),
         )
         for notice in notices(self.status, found):
             self.event(

@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Any, assert_never
 
 from etcd_operator import model
+from etcd_operator.authorities import authorities_annotation
 from etcd_operator.blueprint import Blueprint, InitialCluster
 from etcd_operator.endpoints import AUTH
 from etcd_operator.errors import (
@@ -28,7 +29,6 @@ from etcd_operator.pods import member_pod
 from etcd_operator.records import with_record
 from etcd_operator.services import mark_service
 from etcd_operator.settings import EtcdSettings
-from etcd_operator.surroundings import authorities_annotation
 from etcd_operator.types import EtcdCluster, EtcdClusterStatus, Retention
 from etcd_operator.views import LIVE_POD, POD
 from etcd_operator.volumes import mark, volume_claim

@@ -376,6 +376,9 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
         endpoints: The answers of the pods. A pod without an entry counts as UNKNOWN.
         blind: Why the operator cannot see the members, for users, such as a refused permission. "": it can.
         trace: What the annotations of the headless Service hold. None: this EtcdCluster has no such Service.
+        peer_secret: The Secret with the certificates for peers. "": there is none.
+        distrusting: The pods that trust none of the authorities for peers in that Secret, so that they would
+            refuse a member that restarts.
     """
 
     name: str
@@ -391,6 +394,8 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     endpoints: tuple[EndpointState, ...] = ()
     blind: str = ""
     trace: Trace | None = None
+    peer_secret: str = ""
+    distrusting: frozenset[str] = frozenset()
 
 
 # The steps. Each is idempotent: it can be carried out again after a crash. A `Record...` step and `Announce`

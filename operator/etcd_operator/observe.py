@@ -7,6 +7,7 @@ was replaced. After that they come from the stores, and `members` checks its tar
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from etcd_operator.authorities import distrusting
 from etcd_operator.blueprint import Blueprint
 from etcd_operator.certificates import Certificates, certificates, secrets_of
 from etcd_operator.cluster_scoped import node_signals
@@ -128,6 +129,8 @@ async def observe(
         endpoints=_endpoints(states, answers, tuple(state_of(each, answers, found) for each in answers)),
         blind=blind or blindness(answers),
         trace=await _trace(play, live=not record.founded),
+        peer_secret=blueprint.peer_secret,
+        distrusting=distrusting(tls.authorities, pods),
     )
     clients = {each.name: members[each.name] for each in answers if each.status}
     return Sight(observation, clients, listed, tls, pods, claims)

@@ -43,6 +43,8 @@ PLAN = {
     "RemovedMember": "etcd has confirmed that a member is removed. The operator deletes its pod, and keeps "
     "or deletes its volume according to `spec.storage.whenScaled`.",
     "UpdatingMember": "A pod differs from the spec. The operator upgrades or restarts one member at a time.",
+    "AuthoritiesReplaced": "The certificate authorities for peers were replaced in their Secret, so the "
+    "others would refuse a restarted member. Upgrades and other restarts wait. The message names the Secret.",
     "ChangeComplete": "The last change is complete.",
     "WaitingForMembers": "The operator waits until members serve, are linked and have caught up.",
     "WaitingForQuorum": "The next step would endanger the quorum, or etcd refuses it until more members "

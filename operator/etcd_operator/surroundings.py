@@ -1,4 +1,4 @@
-"""Names the problems of what a cluster depends on: StorageClasses, and Secrets with certificates. No I/O."""
+"""Names the problems of what a cluster depends on: StorageClasses and unusable Secrets. No I/O."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
@@ -7,17 +7,13 @@ from typing import Final
 from etcd_operator.model import Problem
 from etcd_operator.observe import Sight
 from etcd_operator.seats import listed
-from etcd_operator.types import PREFIX, EtcdClusterSpec
+from etcd_operator.types import EtcdClusterSpec
 from etcd_operator.views import StorageClass
 from etcd_operator.volumes import claim_spec
 from pilothouse.views import PersistentVolumeClaim
 
 PROVISIONING: Final = timedelta(seconds=10)
 """How long a claim with a StorageClass may be Pending before the operator checks whether that exists."""
-
-AUTHORITIES = f"{PREFIX}authorities"
-"""The annotation of a pod with the fingerprints of the authorities that it has started with."""
-
 
 _CLASS = "spec.pod.persistentVolumeClaimSpec.storageClassName"
 
@@ -88,45 +84,3 @@ def _choice(classes: Sequence[StorageClass] | None) -> str:
         return " (the operator may not read StorageClasses, so it cannot list them)"
     names = sorted(each.metadata.name for each in classes)
     return f" to {' or '.join(names)}" if names else " after creating one"
-
-
-def authorities_annotation(authorities: Iterable[str]) -> dict[str, str]:
-    """Returns the annotation for a container that is about to start with these authorities."""
-    joined = ",".join(sorted(authorities))
-    return {AUTHORITIES: joined} if joined else {}
-
-
-def changed_authorities(sight: Sight) -> tuple[Problem, ...]:
-    """Returns the warning that members use other certificate authorities than those in the Secrets.
-
-    etcd reads them only when it starts. If the members restarted with authorities that do not overlap, they
-    would not accept each other, so the operator restarts none.
-    """
-    current = sight.tls.authorities
-    used = {
-        each.metadata.name: {*each.metadata.annotations[AUTHORITIES].split(",")}
-        for each in sight.pods
-        if current and AUTHORITIES in each.metadata.annotations
-    }
-    outdated = {name: authorities for name, authorities in used.items() if authorities != current}
-    if not outdated:
-        return ()
-    names = listed(sorted(outdated))
-    if all(current <= authorities for authorities in outdated.values()):
-        what = f"The Secrets no longer have certificate authorities that these members trust: {names}. "
-    else:
-        what = f"The Secrets have certificate authorities that these members do not trust yet: {names}. "
-    advice = "Delete the pods one after the other."
-    if any(_are_replaced(authorities, current) for authorities in outdated.values()):
-        advice = (
-            "The earlier ones are gone, so the others would not accept a restarted member. Add the earlier "
-            "ones to the Secrets first."
-        )
-    return (Problem("AuthoritiesChanged", f"{what}{advice} The procedure is in docs/howto/etcd/tls.md."),)
-
-
-def _are_replaced(before: Iterable[str], current: Iterable[str]) -> bool:
-    """Whether a key of the Secrets has none of its earlier authorities."""
-    keys = {each.partition(":")[0] for each in before}
-    kept = {each.partition(":")[0] for each in {*before} & {*current}}
-    return kept < keys

@@ -2,9 +2,11 @@
 
 from datetime import timedelta
 
+from etcd_operator.authorities import PAGE
+from etcd_operator.certificates import PEER
 from etcd_operator.healing import restart
 from etcd_operator.model import Action, Decision, Wait
-from etcd_operator.seats import Cluster, listed, parsed
+from etcd_operator.seats import Cluster, Place, listed, parsed
 
 CLUSTER_VERSION_DELAY = timedelta(seconds=15)
 """How long after the last restart the next minor begins. The leader raises etcd's cluster version to that of
@@ -23,8 +25,15 @@ def upgrade(cluster: Cluster) -> Decision | None:
     if not outdated or not cluster.known:
         return None
     place = min(cluster.claimed_first(outdated, Action.RESTART), key=cluster.leads)
+    names = listed([each.name for each in outdated])
+    if refusing := _distrusting(cluster, place):
+        message = (
+            f"The Secret {cluster.observation.peer_secret} has none of the certificate authorities that "
+            f"these members trust: {listed(refusing)}. They would refuse a restarted member. Add the earlier "
+            f"ones to its key {PEER.ca}; the procedure is in {PAGE}. Outdated members: {names}."
+        )
+        return Decision(Wait(30.0), "AuthoritiesReplaced", message)
     if waiting := _obstacles(cluster):
-        names = listed([each.name for each in outdated])
         message = f"Waiting for {waiting}, before the next member is updated. Outdated members: {names}."
         return Decision(Wait(cluster.pace), "WaitingForMembers", message)
     if not cluster.can_restart(place):
@@ -34,6 +43,12 @@ def upgrade(cluster: Cluster) -> Decision | None:
     return restart(
         cluster, place, "UpdatingMember", f"{place.name}, member {number} of {len(cluster.voters)}"
     )
+
+
+def _distrusting(cluster: Cluster, place: Place) -> list[str]:
+    """Returns the other voters that would refuse a voter after its restart: it reads replaced authorities."""
+    refusing = cluster.observation.distrusting
+    return [each.name for each in cluster.voters if each.name in refusing and each.name != place.name]
 
 
 def _obstacles(cluster: Cluster) -> str:

@@ -640,22 +640,61 @@ async def test_without_a_default_class_the_condition_names_the_field_to_set(mode
         assert len(cluster.claims) == 3
 
 
+def put_peer_secret(model: ModelApi, *authorities: Authority) -> None:
+    certificate, key = authorities[0].issue("member")
+    pem = {
+        "peer.crt": certificate.read_bytes(),
+        "peer.key": key.read_bytes(),
+        "peer-ca.crt": b"".join(each.ca_file.read_bytes() for each in authorities),
+    }
+    data = {name: base64.b64encode(text).decode() for name, text in pem.items()}
+    model.put(SECRET, "peer", data=data)
+
+
+def two_authorities(folder: Path) -> tuple[Authority, Authority]:
+    for name in ("one", "two"):
+        (folder / name).mkdir()
+    return Authority(folder / "one"), Authority(folder / "two")
+
+
+@pytest.mark.parametrize(
+    "edit", [{"version": "3.6.14"}, {"pod": {"annotations": {}, "priorityClassName": "a"}}]
+)
+@pytest.mark.parametrize("size", [1, 3])
+async def test_no_member_restarts_while_the_others_trust_none_of_its_authorities(
+    model: ModelApi, tmp_path: Path, size: int, edit: dict[str, Any]
+) -> None:
+    first, second = two_authorities(tmp_path)
+    async with operated(model) as cluster:
+        put_peer_secret(model, first)
+        cluster.apply(size=size, version="3.5.33", TLS={"static": {"member": {"peerSecret": "peer"}}})
+        await cluster.settled()
+        put_peer_secret(model, second)
+        await cluster.until(lambda: cluster.condition("Warning").get("reason") == "AuthoritiesChanged")
+        uids = cluster.uids(POD)
+        cluster.apply(**edit)
+        if size == 1:
+            await cluster.settled()
+            return
+        await asyncio.sleep(60)
+        ready = cluster.condition("Ready")
+        assert ready["reason"] == "AuthoritiesReplaced"
+        assert "The Secret peer has none" in ready["message"]
+        assert "docs/howto/etcd/tls.md" in ready["message"]
+        assert (cluster.uids(POD), cluster.status["currentVersion"]) == (uids, "3.5.33")
+        assert len(cluster.status["members"]["ready"]) == 3
+        model.remove(POD, ObjectKey("default", cluster.pods[0]))
+        await cluster.until(lambda: len(cluster.status["members"]["ready"]) == 2)
+        await cluster.until(lambda: len(cluster.status["members"]["ready"]) == 3)
+        put_peer_secret(model, second, first)
+        await cluster.settled()
+
+
 async def test_changed_certificate_authorities_restart_nothing_and_are_reported(
     model: ModelApi, tmp_path: Path
 ) -> None:
-    def put_secret(*authorities: Authority) -> None:
-        certificate, key = first.issue("member")
-        pem = {
-            "peer.crt": certificate.read_bytes(),
-            "peer.key": key.read_bytes(),
-            "peer-ca.crt": b"".join(each.ca_file.read_bytes() for each in authorities),
-        }
-        data = {name: base64.b64encode(text).decode() for name, text in pem.items()}
-        model.put(SECRET, "peer", data=data)
-
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-    first, second = Authority(tmp_path / "one"), Authority(tmp_path / "two")
+    put_secret = partial(put_peer_secret, model)
+    first, second = two_authorities(tmp_path)
     async with operated(model) as cluster:
         put_secret(first)
         cluster.apply(size=3, version="3.6.14", TLS={"static": {"member": {"peerSecret": "peer"}}})
