@@ -37,6 +37,7 @@ from pilothouse import (
     Resource,
     Secondary,
     TaskFailed,
+    Waiting,
     Watch,
     task,
 )
@@ -157,10 +158,15 @@ class EtcdClusterPlay(Play[EtcdCluster, EtcdClusterStatus]):
     def healing_goes_on(self) -> Iterator[None]:
         """Reports the failure of a founded cluster's task, and lets the later tasks run.
 
-        The next reconcile comes as soon as the members need it, not after a back-off.
+        The next reconcile comes as soon as the members need it, not after a back-off. An object that is being
+        deleted does not stop the later tasks, either.
         """
         try:
             yield
+        except Waiting as wait:
+            self.requeue_after(wait.fallback)
+            self.task_result.note(State.WAITING, wait.message)
+            self.troubles.append(Problem(wait.reason, wait.message))
         except TaskFailed as failure:
             if not self.recorded.founded:
                 raise
@@ -229,9 +235,10 @@ async def apply_services(play: EtcdClusterPlay) -> None:
     if observation.desired.paused or (blocked and not founded):
         play.skip()
         return
+    for service in (headless_service(blueprint), client_service(blueprint)):
+        with play.healing_goes_on():
+            await play.apply(SERVICE, service)
     with play.healing_goes_on():
-        await play.apply(SERVICE, headless_service(blueprint))
-        await play.apply(SERVICE, client_service(blueprint))
         budget = disruption_budget(blueprint, _voters(observation))
         if budget:
             await play.apply(POD_DISRUPTION_BUDGET, budget)

@@ -117,6 +117,8 @@ _ENGINE = {
     "NotOwned": "An object does not belong to the cluster, so the operator does not change it.",
     "StatusNotWritten": "The API server refused the status of the cluster. The message has the API server's "
     "words. The operator retries with back-off.",
+    "Terminating": "A Service or the PodDisruptionBudget is being deleted. The operator creates it again "
+    "once it is gone. The message names its finalizers.",
     "Timeout": "The reconcile took longer than the operator's SYNC_TIMEOUT. The operator retries with "
     "back-off.",
     "Undecodable": "The operator cannot read the cluster, because a field does not fit the types of this "

@@ -47,6 +47,9 @@ FALLBACK = 60.0
 # Seconds. Shorter, because no watch reports why a pod does not run.
 ROLLOUT_FALLBACK = 15.0
 
+# The reason of Ready while an applied object is being deleted.
+TERMINATING = "Terminating"
+
 # What happens to the objects that a deleted object owns (metav1.DeletionPropagation).
 _PROPAGATIONS = ("Background", "Foreground", "Orphan")
 
@@ -109,6 +112,9 @@ class ObjectModules(Generic[T]):
         until no correction was needed for a minute. During that time the returned object may differ from the
         manifest.
 
+        If the object is being deleted, the manifest is applied to it, and then the task waits until the
+        object is gone. The next reconcile creates it again. A cleanup and check mode do not wait.
+
         Args:
             resource: The kind, which the watch declares in `owns`.
             body: The manifest. apiVersion and kind may be left out. Default for name and namespace: those of
@@ -138,8 +144,23 @@ class ObjectModules(Generic[T]):
                 InvalidManifest: The contents of a Secret are not valid, or the manifest states a field that
                 an apply could not remove later. NamespaceTerminating: The object's namespace is being
                 deleted. KubernetesRefused: The API server refused the request or is unreachable.
+            Waiting: The object is being deleted.
             Conflict: The object has changed. Do not catch it: the engine reconciles again.
         """
+        applied = await self._apply(resource, body, owned=owned, adopt=adopt, force=force)
+        self._require_lasting(resource, applied)
+        return applied
+
+    async def _apply(
+        self,
+        resource: Resource[K],
+        body: Mapping[str, Any],
+        *,
+        owned: bool,
+        adopt: bool,
+        force: bool = True,
+    ) -> K:
+        """Applies a manifest, also to an object that is being deleted."""
         # Imported when used, as in the methods below: an operator that changes only something outside of the
         # cluster does not pay for it.
         from pilothouse.playbook.apply import Apply
@@ -167,6 +188,21 @@ class ObjectModules(Generic[T]):
         if applied.contended is not None:
             self._report(applied.contended)
         return applied.object
+
+    def _require_lasting(self, resource: Resource[Any], obj: KubeObject) -> None:
+        """Waits while an applied object is being deleted. The next reconcile after that creates another one.
+
+        A cleanup and check mode do not wait.
+
+        Raises:
+            Waiting: The object is being deleted.
+        """
+        metadata = obj.metadata
+        if metadata.deletion_timestamp is None or self.check or self.object.metadata.deletion_timestamp:
+            return
+        finalizers = f"; its finalizers are: {', '.join(metadata.finalizers)}" if metadata.finalizers else ""
+        message = f"{resource.kind} {metadata.name} is being deleted{finalizers}."
+        raise ending(Waiting(TERMINATING, message, fallback=FALLBACK))
 
     async def create(self, resource: Resource[K], body: Mapping[str, Any], *, owned: bool = True) -> K:
         """Creates an object that must not exist yet. An existing object is never changed.
@@ -590,10 +626,12 @@ class ObjectModules(Generic[T]):
         # Without the digest of the spec: Jobs that follow each other have one limit together.
         limit = self._limit(within, f"Job {body.get('metadata', {}).get('name', name)}")
         with named_by_playbook(body, self.cluster.owner.kind):
-            job = await self.apply(JOB, manifest, owned=owned, adopt=adopt)
+            job = await self._apply(JOB, manifest, owned=owned, adopt=adopt)
         try:
+            # A Job that has finished has run, even if it is being deleted by now.
             done = verdict(job, fallback)
         except Waiting as running:
+            self._require_lasting(JOB, job)
             wait = Waiting(running.reason, running.message, fallback=running.fallback, ready=ready)
             what = f"Job {job.metadata.name} has finished"
             raise ending(limit.of(wait, what) if limit else wait) from None

@@ -15,7 +15,7 @@ from etcd_operator.old_logs import renew_logs
 from etcd_operator.settings import EtcdSettings
 from pilothouse import SECRET, SERVICE
 from pilothouse.controller.events import EVENT
-from pilothouse.kube import Forbidden, ObjectKey
+from pilothouse.kube import Forbidden, ObjectKey, PatchType
 from pilothouse.telemetry import REGISTRY
 from pilothouse.testing import ModelApi
 from pilothouse.testing.controllers.pods import CLAIM, POD
@@ -610,6 +610,22 @@ async def test_a_cluster_heals_although_its_service_belongs_to_another_object(mo
         await cluster.until(lambda: len(cluster.status["members"]["ready"]) == 2)
         await cluster.until(lambda: len(cluster.status["members"]["ready"]) == 3)
         model.remove(SERVICE, ObjectKey("default", "example-client"))
+        await cluster.settled()
+
+
+async def test_a_cluster_heals_although_its_service_is_stuck_in_deletion(model: ModelApi) -> None:
+    service = ObjectKey("default", "example-client")
+    async with operated(model) as cluster:
+        cluster.apply(size=3, version="3.6.14")
+        await cluster.settled()
+        model.put(SERVICE, service.name, metadata={"finalizers": ["tests.dev/load-balancer"]})
+        model.remove(SERVICE, service)
+        await cluster.until(lambda: cluster.condition("Degraded").get("reason") == "Terminating")
+        model.remove(POD, ObjectKey("default", cluster.pods[0]))
+        await cluster.until(lambda: len(cluster.status["members"]["ready"]) == 2)
+        await cluster.until(lambda: len(cluster.status["members"]["ready"]) == 3)
+        freed: dict[str, Any] = {"metadata": {"finalizers": None}}
+        await model.another_client("user").patch(SERVICE, service, freed, type=PatchType.MERGE)
         await cluster.settled()
 
 
