@@ -23,6 +23,7 @@ from pilothouse.kube import (
 )
 from pilothouse.kube.answers import read_object
 from pilothouse.kube.selectors import matcher
+from pilothouse.playbook.awaited import PlaybookError
 from pilothouse.playbook.cluster import Cluster
 from pilothouse.playbook.contention import CONTENDED, Contended
 from pilothouse.playbook.manifest import Difference, additions, changes, fulfilled, is_secret
@@ -75,6 +76,8 @@ class Apply(Generic[K]):
         PlaybookError: The watch does not declare the kind.
     """
 
+    _module = "play.apply"
+
     def __init__(
         self,
         cluster: Cluster,
@@ -106,6 +109,8 @@ class Apply(Generic[K]):
         the manifest is applied, which changes nothing if it is not; in check mode as a dry run.
 
         Raises:
+            PlaybookError: The object is the one that is reconciled, and the call does not have `owned=False`
+                and `adopt=True`.
             TaskFailed: The object belongs to another owner, the manifest changes a field that cannot be
                 changed, another manager owns a field, another client keeps deleting the object, or the watch
                 excludes the object.
@@ -119,6 +124,8 @@ class Apply(Generic[K]):
             return Applied(live, False, (), self._contended())
         self._require_watched()
         before = await self._read()
+        if before is not None and not self._takes_itself_over():
+            self._require_another(before.metadata)
         if before is not None and not self._owns(before.metadata):
             if not self._adopt:
                 raise name_taken(self._resource, before.metadata, self._cluster.owner, self._owner)
@@ -309,6 +316,23 @@ class Apply(Generic[K]):
                 f"Cannot apply {self._resource.kind} {self._key}: the operator watches only the namespaces "
                 f"{', '.join(self._cluster.namespaces)} and would not notice its changes. Add the namespace "
                 "to WATCH_NAMESPACE, or use another namespace.",
+            )
+
+    def _takes_itself_over(self) -> bool:
+        """Returns whether the call may apply the object that is reconciled, with no reference to itself."""
+        references = self._manifest["metadata"].get("ownerReferences") or ()
+        return self._adopt and all(each.get("uid") != self._owner.uid for each in references)
+
+    def _require_another(self, live: ObjectMeta) -> None:
+        """Refuses the object that is reconciled.
+
+        Raises:
+            PlaybookError: It is the object that is reconciled.
+        """
+        if live.uid == self._owner.uid:
+            raise PlaybookError(
+                f"{self._module} cannot own {self._what}, because it is the object that is reconciled. To "
+                "change it, use play.patch(..., owned=False)."
             )
 
     def _require_selected(self, live: Unstructured | None) -> None:

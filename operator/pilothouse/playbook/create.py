@@ -32,10 +32,13 @@ class Create(Apply[K]):
     result of an earlier attempt, even if it has changed since, and nothing is created.
     """
 
+    _module = "play.create"
+
     async def run(self) -> Applied[K]:
         """Creates the object, unless an earlier attempt has created it.
 
         Raises:
+            PlaybookError: The object is the one that is reconciled.
             TaskFailed: AlreadyExists: Another object has the name. NotSelected: The watch excludes the
                 object.
             Conflict: The object was deleted and created again. Reconcile again.
@@ -54,6 +57,7 @@ class Create(Apply[K]):
             # The store lags behind: the object that it shows no longer exists. Or another client has just
             # created and deleted it.
             return await (self._tried(self._additions()) if self._check else self._create())
+        self._require_another(before.metadata)
         if not self._is_from_earlier_attempt(before.metadata):
             raise self._exists(before.metadata)
         return Applied(self._shown(before), False, ())

@@ -108,6 +108,12 @@ def not_owned(
         action: The verb of the module, such as "delete".
         hint: Another sentence on what to do.
     """
+    if live.uid == owner.uid:
+        return TaskFailed(
+            NOT_OWNED,
+            f"play.{action} of {resource.kind} {live.key} needs owned=False, because it is the object that "
+            "is reconciled, which does not own itself.",
+        )
     return TaskFailed(
         NOT_OWNED,
         f"Cannot {action} {resource.kind} {live.key}: it {whose(live, kind, owner)}. "
