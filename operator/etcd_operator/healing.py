@@ -34,6 +34,9 @@ from etcd_operator.seats import Cluster, Place, configured, listed, parsed, quor
 CRASH_PATIENCE = timedelta(minutes=5)
 """How long a member crashes before it is replaced: four or five restarts with the kubelet's back-off."""
 
+HANGING = timedelta(minutes=1)
+"""How long a restarted member must be unready before a changed spec reaches it."""
+
 RECOVERY = "docs/howto/etcd/recover.md"
 """The page with the commands for a lost quorum."""
 
@@ -282,17 +285,33 @@ def correct_failing_pods(cluster: Cluster) -> Decision | None:
 
     So a corrected or reverted spec reaches the member that a mistake has stopped. The member is down, so this
     interrupts nothing. A minor upgrade does not begin with a member that is down for another reason (law 8).
+    The same applies to the member that was restarted last, if it runs and does not serve.
     """
     for place in cluster.claimed_first((*cluster.voters, *cluster.learners), Action.RESTART):
         pod = place.pod
-        if pod is None or pod.deleting or not place.intact or not place.down or not cluster.outdated(place):
+        if pod is None or pod.deleting or not place.intact or not cluster.outdated(place):
             continue
-        if pod.failure not in (Failure.PENDING, Failure.IMAGE, Failure.CRASH) or _begins_minor(
-            cluster, place
-        ):
+        fails = place.down and pod.failure in (Failure.PENDING, Failure.IMAGE, Failure.CRASH)
+        if not (fails or _hangs(cluster, place)) or _begins_minor(cluster, place):
             continue
-        return restart(cluster, place, "CorrectingMember", f"{place.name} does not run")
+        why = "does not run" if fails else "is not ready"
+        return restart(cluster, place, "CorrectingMember", f"{place.name} {why}")
     return None
+
+
+def _hangs(cluster: Cluster, place: Place) -> bool:
+    """Whether the member that was restarted last runs, but is not ready for a minute.
+
+    A mistake in the spec can do that without a crash: etcd has no leader if the others refuse its
+    certificate. The kubelet reports it, so the operator need not see the member. The others have a quorum,
+    or the interruption was announced.
+    """
+    claim, pod = cluster.record.claim, place.pod
+    if claim is None or (claim.action, claim.name) != (Action.RESTART, place.name) or pod is None:
+        return False
+    if pod.failure is not None or pod.unready_since is None or pod.node is not Signal.HEALTHY:
+        return False
+    return cluster.observation.now - pod.unready_since >= HANGING and cluster.can_restart(place)
 
 
 def _begins_minor(cluster: Cluster, place: Place) -> bool:

@@ -92,6 +92,7 @@ def pod_state(
         failure=trouble.failure if trouble else None,
         failing_since=trouble.since if trouble else None,
         created=metadata.creation_timestamp,
+        unready_since=unready_since(pod),
         detail=trouble.detail if trouble else "",
         node=node,
         node_name=pod.spec.node_name,

@@ -27,8 +27,9 @@ BINARIES = (0, 1, 2, BAD, 1)
 # Volumes.
 NONE, EMPTY, DATA, CORRUPT = range(4)
 # Pods. GONE: there is no pod. AWAY: it runs on a node that cannot be seen. ENDED: its phase is Failed.
-GONE, NEW, UP, IMAGE, PENDING, CRASH, REFUSED, AWAY, ENDING, ENDED = range(10)
-POD_NAMES = ("gone", "new", "up", "image", "pending", "crash", "refused", "away", "ending", "ended")
+# HANGS: etcd runs, and never finds a leader.
+GONE, NEW, UP, IMAGE, PENDING, CRASH, REFUSED, AWAY, ENDING, ENDED, HANGS = range(11)
+POD_NAMES = ("gone", "new", "up", "image", "pending", "crash", "refused", "away", "ending", "ended", "hangs")
 # Roles in etcd.
 OUT, LISTED, LEARNER, VOTER = range(4)
 # Recorded seats: not a seat, without a UID, with the UID of its volume, with the UID of a lost volume.
@@ -51,6 +52,7 @@ class Member(NamedTuple):
     version: int = 0
     binary: int = 0  # the version of the running process, until the kubelet restarts a patched container
     shaped: bool = True  # the pod has the shape of the spec
+    links: bool = True  # with the shape of the pod, etcd finds the others
     role: int = OUT
     seat: int = UNSEATED
     prepared: bool = False  # the claim of another member interrupts its addition
@@ -80,6 +82,7 @@ class World(NamedTuple):
     delete: bool = False
     ephemeral: bool = False
     traced: bool = True  # the headless Service has its annotations
+    links: bool = True  # with the shape of the spec, etcd finds the others
 
 
 ERASED = Member()
@@ -270,6 +273,7 @@ def _pod(world: World, each: Member, name: str, listed: set[str]) -> m.PodState:
         failure=_FAILURES.get(each.pod),
         failing_since=LONG_AGO if each.pod in _FAILURES else None,
         created=LONG_AGO,
+        unready_since=None if each.pod == UP else LONG_AGO,
         node=m.Signal.UNKNOWN if each.pod == AWAY else m.Signal.HEALTHY,
     )
 
@@ -398,7 +402,8 @@ def _progress_of(world: World, each: Member) -> Iterator[Member]:
             volume=NONE, terminating=False, marked=False, fresh=False, ran=-1, seat=_without(each)
         )
     elif each.pod in (NEW, CRASH, PENDING):
-        yield _start(world, each)
+        started = _start(world, each)
+        yield started if each.links or started.pod != UP else started._replace(pod=HANGS)
 
 
 def _without(each: Member) -> int:
@@ -491,7 +496,9 @@ def _strikes_at(world: World, each: Member) -> Iterator[Member]:
         yield each._replace(pod=ENDED, volume=EMPTY if world.ephemeral else each.volume)
 
 
-def edits(world: World, sizes: Iterable[int], targets: Iterable[int], *, shape: bool) -> Iterator[World]:
+def edits(
+    world: World, sizes: Iterable[int], targets: Iterable[int], *, shape: bool, link: bool
+) -> Iterator[World]:
     """Yields what a user may edit, while the budget lasts."""
     if world.edits <= 0:
         return
@@ -504,6 +511,9 @@ def edits(world: World, sizes: Iterable[int], targets: Iterable[int], *, shape: 
             yield settle(spent._replace(target=target, edited=True))
     if shape:
         yield settle(change_all(spent._replace(edited=True), lambda each: True, shaped=False))
+    if link:
+        edited = spent._replace(edited=True, links=not world.links)
+        yield settle(change_all(edited, lambda each: True, shaped=False))
 
 
 # ----------------------------------------------------------------------------------------------- actions
@@ -568,6 +578,7 @@ def carry_out(world: World, observation: m.Observation, step: m.Step) -> World:
                     serving=planned.serving,
                     version=VERSIONS.index(planned.version),
                     shaped=True,
+                    links=world.links,
                     peers_right={*planned.peers} == {*listed, planned.name},
                 )
         case m.DeletePods(names):
@@ -671,6 +682,7 @@ def explore(
     sizes: Iterable[int] = (),
     targets: Iterable[int] = (),
     shape: bool = False,
+    link: bool = False,
 ) -> Count:
     """Explores all worlds that can be reached, and checks that each of them heals.
 
@@ -682,6 +694,7 @@ def explore(
         sizes: The sizes that a user may edit to.
         targets: The versions that a user may edit to, as indexes of VERSIONS.
         shape: Whether a user may edit what shapes pods.
+        link: Whether a user may edit it so that etcd does not find the other members, and back.
     """
     sizes, targets = tuple(sizes), tuple(targets)
     queue = deque(map(settle, starts))
@@ -700,7 +713,7 @@ def explore(
             following,
             *progress(world),
             *strikes(world),
-            *edits(world, sizes, targets, shape=shape),
+            *edits(world, sizes, targets, shape=shape, link=link),
         ):
             transitions += 1
             if each not in seen_worlds:

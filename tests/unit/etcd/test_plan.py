@@ -18,6 +18,7 @@ from tests.unit.etcd.abstract import (
     ENDED,
     ENDING,
     GONE,
+    HANGS,
     IMAGE,
     LISTED,
     NEW,
@@ -592,6 +593,44 @@ def test_a_failing_member_stops_the_upgrade_and_gets_the_corrected_version_first
         first = next(each for each in steps if isinstance(each, m.PatchImage))
         assert first.name == failing
         assert {each.version for each in after.members} == {target}
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("health", [m.Signal.UNHEALTHY, m.Signal.UNKNOWN])
+@pytest.mark.parametrize(("seconds", "corrected"), [(59, False), (60, True)])
+def test_a_corrected_shape_reaches_the_restarted_member_that_runs_but_does_not_serve(
+    size, health, seconds, corrected
+):
+    world = broken(
+        cluster(size, announced=size < 3), pod=HANGS, shaped=False, leads=False, claim=m.Action.RESTART
+    )
+    observation = observe(world)
+    [hangs] = [each.name for each in observation.pods if not each.ready]
+
+    def decision(**values: Any) -> Any:
+        pods = tuple(
+            replace(each, **({"unready_since": NOW - timedelta(seconds=seconds)} | values))
+            if each.name == hangs
+            else each
+            for each in observation.pods
+        )
+        endpoints = tuple(
+            m.EndpointState(name=hangs, health=health) if each.name == hangs else each
+            for each in observation.endpoints
+        )
+        return decide(replace(observation, pods=pods, endpoints=endpoints))
+
+    assert isinstance(decision().step, m.DeletePods if corrected else m.Wait)
+    assert isinstance(decision(shape="new").step, m.Wait)
+    assert isinstance(decision(node=m.Signal.UNKNOWN).step, m.Wait)
+    other = replace(observation.record, claim=None)
+    assert isinstance(decide(replace(observation, record=other)).step, m.Wait)
+
+
+def test_a_member_that_does_not_serve_is_not_restarted_without_a_quorum_of_the_others():
+    world = change(cluster(3), 0, pod=HANGS, shaped=False, leads=False, claim=m.Action.RESTART)
+    world = settle(change(world, 1, pod=AWAY))
+    assert isinstance(decide(observe(world)).step, m.Wait)
 
 
 def test_one_and_two_voters_announce_the_interruption_first():

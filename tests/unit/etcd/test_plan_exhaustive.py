@@ -16,9 +16,14 @@ from tests.unit.etcd.laws import ending, judge
 
 
 def run(
-    starts: Iterable[World], sizes: Iterable[int] = (), targets: Iterable[int] = (), *, shape: bool = False
+    starts: Iterable[World],
+    sizes: Iterable[int] = (),
+    targets: Iterable[int] = (),
+    *,
+    shape: bool = False,
+    link: bool = False,
 ) -> Count:
-    found = explore(starts, plan.decide, judge, ending, sizes=sizes, targets=targets, shape=shape)
+    found = explore(starts, plan.decide, judge, ending, sizes=sizes, targets=targets, shape=shape, link=link)
     sys.stdout.write(
         f"{found.states} states, {found.transitions} transitions, {found.member_states} states of a "
         f"member, endings: {', '.join(sorted(found.endings))}"
@@ -64,6 +69,11 @@ def test_every_pair_of_edits_of_version_and_shape_arrives():
 def test_a_cluster_is_upgraded_despite_a_strike():
     found = run([cluster(n, edits=1, strikes=1) for n in (1, 2, 3)], targets=(0, 1, 3))
     assert "Healthy" in found.endings
+
+
+def test_a_corrected_shape_reaches_a_member_that_runs_but_does_not_serve():
+    found = run([cluster(n, edits=2) for n in range(1, 6)], targets=(0, 1), link=True)
+    assert found.endings == {"DowngradeRefused", "Healthy", "NoQuorum", "WaitingForMembers"}
 
 
 def test_every_size_is_founded():
@@ -247,6 +257,11 @@ def test_law_12_catches_a_member_that_is_removed_because_it_is_out_of_sight(monk
 def test_the_exploration_catches_a_plan_that_does_not_heal(monkeypatch):
     plant(monkeypatch, healing.remove_lost, None)
     caught("does not heal", [cluster(3, strikes=1)])
+
+
+def test_the_exploration_catches_a_member_that_hangs_for_ever(monkeypatch):
+    monkeypatch.setattr(healing, "_hangs", lambda *_: False)
+    caught("does not heal", [cluster(3, edits=2)], link=True)
 
 
 def test_the_exploration_catches_a_plan_that_goes_in_circles(monkeypatch):

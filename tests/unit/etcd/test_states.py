@@ -112,6 +112,7 @@ def test_what_a_manifest_says_is_read_again(
         failure=Failure.PENDING,
         failing_since=NOW - timedelta(seconds=100),
         created=NOW - timedelta(seconds=100),
+        unready_since=NOW - timedelta(seconds=100),
         detail="it is not scheduled",
         node=Signal.UNKNOWN,
     )
@@ -292,6 +293,7 @@ def test_why_a_pod_does_not_run_etcd(
     state = observed(container, *conditions)
     assert (state.failure, state.ran) == (failure, ran)
     assert (state.failing_since is not None) == (failure is not None)
+    assert (state.unready_since is None) == state.ready
     if failure:
         assert state.failing_since == NOW - timedelta(seconds=100 if container is CREATING else 60)
         assert state.detail
