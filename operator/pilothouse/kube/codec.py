@@ -135,5 +135,10 @@ def undecodable(resource: Resource[Any], body: bytes, error: Exception) -> Undec
     what = f"{resource} {metadata.key if metadata.name else '(unnamed)'}"
     if secrets.holds_secrets(resource):
         place = _PLACE.search(str(error))
-        return Undecodable(f"{what} cannot be read: it does not fit the view{place[0] if place else ''}")
-    return unreadable(what, body, error)
+        problem = f"it does not fit the view{place[0] if place else ''}"
+    elif not metadata.name:
+        return unreadable(what, body, error)
+    else:
+        problem = redacted(str(error))
+    message = shorten(f"{what} cannot be read: {problem}", MESSAGE_LIMIT)
+    return Undecodable(message, shorten(problem, MESSAGE_LIMIT) if metadata.name else "")

@@ -67,7 +67,16 @@ class ConfigError(KubeError):
 
 
 class Undecodable(KubeError):
-    """A response does not fit the type that decodes it. The message names the object and the field."""
+    """A response does not fit the type that decodes it. The message names the object and the field.
+
+    Attributes:
+        problem: For a named object that does not fit its view: the message without the object. Otherwise
+            empty.
+    """
+
+    def __init__(self, message: str, problem: str = "") -> None:
+        super().__init__(message)
+        self.problem = redacted(problem)
 
 
 class Unreachable(KubeError):

@@ -143,7 +143,8 @@ class ObjectModules(Generic[T]):
                 object. NotSelected: The selectors or namespaces of the watch exclude the object.
                 InvalidManifest: The contents of a Secret are not valid, or the manifest states a field that
                 an apply could not remove later. NamespaceTerminating: The object's namespace is being
-                deleted. KubernetesRefused: The API server refused the request or is unreachable.
+                deleted. Undecodable: The object does not match the view. KubernetesRefused: The API server
+                refused the request or is unreachable.
             Waiting: The object is being deleted.
             Conflict: The object has changed. Do not catch it: the engine reconciles again.
         """
@@ -320,7 +321,8 @@ class ObjectModules(Generic[T]):
             The object; None if it does not exist.
 
         Raises:
-            TaskFailed: KubernetesRefused: The API server refused the request or is unreachable.
+            TaskFailed: Undecodable: The object does not match the view. KubernetesRefused: The API server
+                refused the request or is unreachable.
         """
         with refusals():
             try:

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar, cast, overload
 
 from pilothouse.controller import SyncError
 from pilothouse.controller.before_change import nothing_before_changes
-from pilothouse.kube import ApiError, KubeError
+from pilothouse.kube import ApiError, KubeError, Undecodable
 from pilothouse.playbook.arguments import REASON_LENGTH, require_flags, require_reason, require_text, shown
 from pilothouse.playbook.awaited import PlaybookError, note, require_nothing
 from pilothouse.telemetry import redacted
@@ -152,6 +152,8 @@ class NamespaceTerminating(TaskFailed):
 
 def refused(task: str, error: KubeError | SyncError) -> TaskFailed:
     """Returns the failure of a task whose request failed."""
+    if isinstance(error, Undecodable) and error.problem:
+        return TaskFailed("Undecodable", f"{task}: {error}")
     after = error.retry_after if isinstance(error, ApiError | SyncError) else None
     return TaskFailed("KubernetesRefused", f"{task}: {error}", retry_after=after)
 

@@ -237,3 +237,29 @@ async def test_an_object_that_a_transform_loses_is_not_taken_for_missing(
         assert api.read(CONFIG_MAP, key)["data"] == {"v": 1}
         assert ready(api, ticket)[:2] == ("False", "Undecodable")
         assert "the transform '<lambda>' of configmaps returned None" in ready(api, ticket)[2]
+
+
+@pytest.mark.parametrize("module", ["apply", "read"])
+async def test_a_module_that_reads_an_undecodable_object_fails_with_that_reason(
+    api: ModelApi, ticket: ObjectKey, module: str
+) -> None:
+    class Counts(msgspec.Struct, frozen=True):
+        metadata: ObjectMeta
+        data: dict[str, int] = {}
+
+    counts: Resource[Counts] = Resource("", "v1", "ConfigMap", "configmaps", Counts)
+
+    async def use(play: Play[Any, Any]) -> None:
+        if module == "apply":
+            await play.apply(counts, {"metadata": {"name": "data"}, "data": {"v": "many"}})
+        else:
+            await play.read(counts, "data")
+
+    if module == "read":
+        api.put(counts, "data", data={"v": "many"})
+    book: Playbook[Any] = Playbook(Play, tasks=[task("use")(use)])
+    async with operating(api, Watch(TICKET, book, owns=[counts])):
+        await asyncio.sleep(5)
+        status, reason, message = ready(api, ticket)
+        assert (status, reason) == ("False", "Undecodable")
+        assert message.startswith("use: configmaps default/data cannot be read: Expected `int`, got `str`")
