@@ -203,4 +203,4 @@ def _misfit(resource: Resource[T], metadata: ObjectMeta, error: Undecodable) -> 
     metrics.UNDECODABLE_OBJECTS.labels(str(resource)).inc()
     # At level debug, because the object may change many times a second. The store logs a warning once.
     log.debug("Ignoring the object until it is corrected: %s", error)
-    return Misfit(metadata, str(error))
+    return Misfit(metadata, error.problem)

@@ -352,7 +352,9 @@ def require_truth(value: object, what: str) -> bool:
     require_awaited(value, what)
     kind = type(value).__name__
     if inspect.isawaitable(value):
-        raise PlaybookError(f"{what} is a {kind} that was not awaited. Write `await` before it.")
+        raise PlaybookError(
+            f"{what} is {_article(kind)} {kind} that was not awaited. Write `await` before it."
+        )
     if callable(value):
         name = getattr(value, "__name__", kind)
         raise PlaybookError(f"{what} is the function {name}, which is always true. Call it: `{name}(...)`")
@@ -362,13 +364,19 @@ def require_truth(value: object, what: str) -> bool:
             "comparison, whose result is True or False."
         )
     if isinstance(value, Iterator | AsyncIterator):
-        raise PlaybookError(f"{what} is a {kind}, which is always true. Write `all(...)` or `any(...)`.")
+        raise PlaybookError(
+            f"{what} is {_article(kind)} {kind}, which is always true. Write `all(...)` or `any(...)`."
+        )
     if hasattr(value, "__len__") and not hasattr(value, "__bool__"):
         raise PlaybookError(
-            f"{what} is a {kind}, which is true unless it is empty. Write `all(...)`, `any(...)` or "
-            "`bool(...)`."
+            f"{what} is {_article(kind)} {kind}, which is true unless it is empty. Write `all(...)`, "
+            "`any(...)` or `bool(...)`."
         )
     return bool(value)
+
+
+def _article(noun: str) -> str:
+    return "an" if noun[0].lower() in "aeiou" else "a"
 
 
 def _quoted(text: str | bytes) -> str:
@@ -426,14 +434,15 @@ def require_nothing(returned: object) -> None:
         return
     if inspect.iscoroutine(returned):
         returned.close()
+    kind = type(returned).__name__
     if inspect.isawaitable(returned) or inspect.isasyncgen(returned):
         raise PlaybookError(
-            f"it returned a {type(returned).__name__} that nothing awaits. "
+            f"it returned {_article(kind)} {kind} that nothing awaits. "
             "Make the task's function an async def that awaits it."
         )
     if isinstance(returned, BaseException):
         raise PlaybookError(
-            f"it returned a {type(returned).__name__} instead of raising it. Write `raise`, not `return`."
+            f"it returned {_article(kind)} {kind} instead of raising it. Write `raise`, not `return`."
         )
     raise PlaybookError(
         f"it returned a value of type {type(returned).__name__}, which nothing reads. "

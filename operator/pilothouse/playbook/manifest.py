@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from pilothouse.kube import ObjectMeta, Resource, Unstructured, hide_contents, holds_secrets
+from pilothouse.kube import ObjectKey, ObjectMeta, Resource, Unstructured, hide_contents, holds_secrets
 from pilothouse.playbook.awaited import PlaybookError
 from pilothouse.playbook.ownership import OWNER_UID
 from pilothouse.playbook.plain import Json, plain, require_identity
@@ -126,9 +126,10 @@ def completed(
     if owned:
         if owner.namespace and owner.namespace != metadata.get("namespace"):
             where = "in another namespace" if resource.namespaced else "without a namespace"
+            key = ObjectKey(metadata.get("namespace", ""), metadata["name"])
             raise PlaybookError(
-                f"{kind.kind} {owner.key} cannot own {resource} {metadata['name']} {where}: use "
-                "owned=False, and delete the object in the cleanup"
+                f"{kind.kind} {owner.key} cannot own {resource.kind} {key} {where}: use owned=False, and "
+                "delete the object in the cleanup"
             )
         reference = {
             "apiVersion": kind.api_version,

@@ -198,6 +198,6 @@ def _report(writes: Sequence[Written], record: _Record) -> str:
         )
     return (
         f"The operator has written in more than {BURST} reconciles within a short time, last: {what}. It now "
-        f"reconciles the object about {RATE:g} times a second. Another client may undo the writes, or a task "
-        "writes a value that differs in every reconcile."
+        "reconciles the object about once a second. Another client may undo the writes, or a task writes a "
+        "value that differs in every reconcile."
     )

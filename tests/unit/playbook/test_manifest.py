@@ -284,3 +284,11 @@ def test_without_subfields_only_an_equal_value_matches(manifest: Json, held: Jso
     assert is_fulfilled(manifest, live(held, owned)) == (
         bool(manifest) and {name: held.get(name) for name in manifest} == manifest
     )
+
+
+def test_an_object_in_another_namespace_is_named_by_its_kind() -> None:
+    owner = ObjectMeta(name="t", namespace="default", uid="1")
+    body = {"metadata": {"name": "x", "namespace": "other"}}
+    sentence = "Ticket default/t cannot own ConfigMap other/x in another namespace: use owned=False"
+    with pytest.raises(PlaybookError, match=sentence):
+        completed(CONFIG_MAP, body, TICKET, owner, owned=True)

@@ -228,6 +228,7 @@ async def test_different_writes_at_full_speed_are_limited_to_one_a_second(
         await asyncio.sleep(60)
         assert count < 170
     assert "in more than 100 reconciles" in reports(api)[0]
+    assert "now reconciles the object about once a second." in reports(api)[0]
 
 
 async def test_a_task_that_fails_after_its_write_is_retried_with_the_usual_back_off(

@@ -55,7 +55,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "set": (lambda: {False}, f"a set, {CONTAINER}"),
     "generator": (lambda: (each for each in [False]), f"a generator, {ITERATOR}"),
     "map": (lambda: map(bool, [False]), f"a map, {ITERATOR}"),
-    "async generator": (names, f"a async_generator, {ITERATOR}"),
+    "async generator": (names, f"an async_generator, {ITERATOR}"),
     "function": (lambda: is_ready, "the function is_ready, which is always true. Call it: `is_ready(...)`"),
     "method": (lambda: Pods().ready, "the function ready, which is always true. Call it: `ready(...)`"),
     "object": (Check, "the function Check, which is always true. Call it: `Check(...)`"),

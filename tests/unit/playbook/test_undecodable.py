@@ -51,9 +51,10 @@ async def test_an_object_that_becomes_undecodable_is_reported_and_not_reconciled
     assert stored["unknown"] == {"kept": True}
     assert events(api) == [("my-ticket", "Undecodable")]
     assert airline.effects == ["book", "book"], "the other ticket is booked, and this one left alone"
-    assert len([each for each in caplog.records if "until it is corrected" in each.getMessage()]) == 1, (
-        "logged once"
-    )
+    [logged] = [each.getMessage() for each in caplog.records if "until it is corrected" in each.getMessage()]
+    assert "until it is corrected: Expected `int`" in logged, "the object is named once"
+    [event] = api.all(EVENT)
+    assert "does not reconcile it: Expected `int`" in event["note"]
     api.calls.clear()
     await asyncio.sleep(600)
     assert api.calls == [], "it is said once"
