@@ -44,6 +44,11 @@ FENCED_SECONDS = 1.0
 # Back-off in seconds from which repeated conflicts are logged as a warning: they are no longer chance.
 CONFLICT_SECONDS = 1.0
 
+# The shortest delay of a failure that replaces the back-off, in seconds. Below it, the longer one of the
+# delay and the back-off counts. Otherwise a server that answers "Retry-After: 0", or a task that passes a
+# delay of 0, would switch the back-off off.
+KNOWN_DELAY_SECONDS = 1.0
+
 
 def _everything(obj: KubeObject) -> bool:
     return True
@@ -408,8 +413,8 @@ class Controller(Generic[T]):
         if isinstance(error, SyncError):
             self._requeue(key, error.requeue_after)
         after = error.retry_after if isinstance(error, SyncError | ApiError) else None
-        if after is None:
-            return self.queue.add_rate_limited(key)
+        if after is None or after < KNOWN_DELAY_SECONDS:
+            return self.queue.add_rate_limited(key, least=after or 0.0)
         # One API server gives many keys the same delay: spread them.
         after *= random.uniform(1.0, 1.1)  # noqa: S311 - jitter
         self.queue.add_after(key, after, Priority.BACKGROUND)

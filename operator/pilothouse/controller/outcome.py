@@ -21,7 +21,8 @@ class SyncError(Exception):
 
     Args:
         message: What failed, why, and what to do about it.
-        retry_after: Seconds until the retry, if known; None means with back-off.
+        retry_after: Seconds until the retry, if known; None means with back-off. If it is less than 1 s, the
+            retry comes after the back-off if that is longer.
         requeue_after: Seconds until the object is reconciled in any case, because a part of the reconcile
             that did not fail asked for it; None if no part did.
         repeated: Whether the previous reconcile failed in the same way. Repeated failures are logged at debug

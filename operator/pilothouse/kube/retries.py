@@ -24,10 +24,11 @@ def retry_pause(error: KubeError, method: str, attempt: int, *, refused: bool) -
         case TooManyRequests():
             # Without Retry-After, a disruption budget does not allow an eviction. The caller handles that.
             if error.retry_after is not None:
-                return error.retry_after
+                # "Retry-After: 0", or a date in the past, does not switch the back-off off.
+                return max(error.retry_after, backoff)
             return backoff if method == "GET" else None
         case ServerError() if method == "GET":
-            return error.retry_after if error.retry_after is not None else backoff
+            return max(error.retry_after or 0.0, backoff)
         case Unreachable() if method == "GET" or not error.maybe_sent:
             return backoff
     return None

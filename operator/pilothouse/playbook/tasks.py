@@ -105,7 +105,8 @@ class TaskFailed(Exception):
         reason: The reason of the condition Ready and of the Event, in CamelCase.
         message: What failed, why, and what to do, for people. It must not contain secrets.
         permanent: Whether the operator does not retry until the spec changes.
-        retry_after: Seconds until the next retry, if known; None: back-off.
+        retry_after: Seconds until the next retry, if known; None: back-off. If it is less than 1 s, the
+            retry comes after the back-off if that is longer.
 
     Raises:
         PlaybookError: The reason is not in CamelCase or has more than 128 characters, the message is not

@@ -110,13 +110,20 @@ class WorkQueue(Generic[K]):
             timer.cancel()
         self._delayed[key] = self._loop.call_at(when, self._add_delayed, key, priority)
 
-    def add_rate_limited(self, key: K, priority: Priority = Priority.BACKGROUND) -> float:
+    def add_rate_limited(
+        self, key: K, priority: Priority = Priority.BACKGROUND, *, least: float = 0.0
+    ) -> float:
         """Requeues a failed key with back-off, limited by the shared bucket.
+
+        Args:
+            key: The key.
+            priority: The key's priority.
+            least: The shortest delay, in seconds.
 
         Returns:
             The delay, in seconds.
         """
-        delay = max(self._backoff.delay(key), self._bucket.reserve())
+        delay = max(self._backoff.delay(key), self._bucket.reserve(), least)
         self._metrics.retries.inc()
         self.add_after(key, delay, priority)
         return delay

@@ -408,6 +408,27 @@ async def test_retry_after_sets_the_time_of_the_retry(api: ModelApi, error: Exce
         assert 30 <= second - first <= 33
 
 
+@pytest.mark.parametrize("delay", [0.0, -3.0, 0.001, 0.9])
+@pytest.mark.parametrize("from_server", [True, False])
+async def test_a_short_retry_after_does_not_switch_the_back_off_off(
+    api: ModelApi, delay: float, from_server: bool
+) -> None:
+    async def sync(setup: Setup, key: ObjectKey) -> Outcome:
+        if len(setup.synced) > 100:
+            return Outcome()
+        if from_server:
+            raise TooManyRequests(429, "", "", retry_after=delay)
+        raise SyncError("no", retry_after=delay)
+
+    api.put(TICKET, "a")
+    async with running(api, sync) as setup:
+        await asyncio.sleep(600)
+        times = [time for _, time in setup.synced]
+        assert 10 <= len(times) <= 18, "5 ms, doubled each time"
+        for number, (earlier, later) in enumerate(pairwise(times)):
+            assert later - earlier >= max(delay, 0.005 * 2**number) - 1e-6
+
+
 async def test_requeue_after_sets_the_time_of_the_next_reconcile(api: ModelApi) -> None:
     async def sync(setup: Setup, key: ObjectKey) -> Outcome:
         return Outcome(requeue_after=10)

@@ -6,7 +6,8 @@ import socket
 import pytest
 from aiohttp import web
 
-from pilothouse.kube import ApiError, StaticToken, Unreachable
+from pilothouse.kube import ApiError, ServerError, StaticToken, TooManyRequests, Unreachable
+from pilothouse.kube.retries import retry_pause
 from tests.unit.kube.conftest import drop
 from tests.unit.kube.views import status
 
@@ -55,6 +56,17 @@ async def test_requests_are_retried_where_that_is_safe(server, connect, verb, fa
         with pytest.raises((ApiError, Unreachable)):
             await client.request(verb, "/x", body={})
         assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("error", [TooManyRequests, ServerError])
+def test_retry_after_0_does_not_switch_the_back_off_off(
+    error: type[ApiError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for attempt in (1, 2, 3, 4):
+        monkeypatch.setattr("pilothouse.kube.retries._FIRST_PAUSE", 0.2)
+        pause = retry_pause(error(429, "", "", retry_after=0.0), "GET", attempt, refused=False)
+        assert pause is not None
+        assert pause >= 0.1 * 2 ** (attempt - 1)
 
 
 @pytest.mark.parametrize("verb", VERBS)
