@@ -239,7 +239,7 @@ async def apply_services(play: EtcdClusterPlay) -> None:
         with play.healing_goes_on():
             await play.apply(SERVICE, service)
     with play.healing_goes_on():
-        budget = disruption_budget(blueprint, _voters(observation))
+        budget = disruption_budget(blueprint, *_voters(observation))
         if budget:
             await play.apply(POD_DISRUPTION_BUDGET, budget)
         elif play.get(POD_DISRUPTION_BUDGET, blueprint.name):
@@ -279,8 +279,10 @@ async def show_cluster(play: EtcdClusterPlay) -> None:
     play.show()
 
 
-def _voters(observation: Observation) -> int:
-    """Returns how many voters the budget protects: as etcd lists them, otherwise as the status records them.
+def _voters(observation: Observation) -> tuple[int, int]:
+    """Returns how many voters the budget protects, and how many a user has added.
+
+    They are those that etcd lists. Without a list, they are those that the status records.
 
     A promotion and a removal end their reconcile. So the next one raises the budget before it adds the new
     voter to the client Service, which the budget selects, and lowers it right after a removal. In between,
@@ -288,8 +290,10 @@ def _voters(observation: Observation) -> int:
     """
     cluster = Cluster(observation)
     if not observation.record.founded:
-        return 0
-    return len(cluster.voters) if cluster.known else len(observation.record.seats)
+        return 0, 0
+    if not cluster.known:
+        return len(observation.record.seats), 0
+    return len(cluster.voters), cluster.count - len(cluster.voters)
 
 
 def etcd_watch(connections: Connections, settings: EtcdSettings) -> Watch:

@@ -79,12 +79,14 @@ def trace_of(metadata: ObjectMeta, uid: str) -> Trace | None:
         return Trace(1)
 
 
-def disruption_budget(blueprint: Blueprint, voters: int) -> dict[str, Any] | None:
+def disruption_budget(blueprint: Blueprint, voters: int, strangers: int = 0) -> dict[str, Any] | None:
     """Returns the PodDisruptionBudget that keeps a quorum of the started voters.
 
     Args:
         blueprint: The cluster.
-        voters: The number of voters.
+        voters: The number of the operator's voters, whose pods the budget selects.
+        strangers: The number of voters that a user has added. They count for the quorum, but may be down. So
+            the budget keeps a quorum of the other voters, or all if there are not enough.
 
     Returns:
         The manifest. None: there must be none, because of the spec or because there are too few voters.
@@ -97,7 +99,7 @@ def disruption_budget(blueprint: Blueprint, voters: int) -> dict[str, Any] | Non
         "PodDisruptionBudget",
         blueprint.name,
         {
-            "minAvailable": quorum(voters),
+            "minAvailable": min(quorum(voters + strangers), voters),
             "selector": {"matchLabels": blueprint.serving_selector},
         },
     )

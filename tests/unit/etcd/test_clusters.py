@@ -10,7 +10,7 @@ import pytest
 
 from etcd_operator import members, metrics
 from etcd_operator.clusters import etcd_watch
-from etcd_operator.etcd import Etcd
+from etcd_operator.etcd import Etcd, Member
 from etcd_operator.old_logs import renew_logs
 from etcd_operator.settings import EtcdSettings
 from pilothouse import SECRET, SERVICE
@@ -24,6 +24,7 @@ from tests.etcd.model import node
 from tests.etcd.model.client import ModelMember
 from tests.etcd.model.process import Process
 from tests.etcd.model.startup import Startup
+from tests.etcd.model.state import Remove, SetMember
 from tests.etcd.model.volumes import STORAGE_CLASS
 from tests.unit.etcd.operated import CLUSTERS, KEY, Operated, operated
 from tests.unit.kube.authority import Authority
@@ -773,6 +774,20 @@ async def test_the_budget_is_lowered_right_after_a_member_is_removed(model: Mode
         cluster.apply(size=3)
         await cluster.until(lambda: "remove" in str(cluster.world.members.changes[-1:]))
         await asyncio.sleep(0.1)
+        assert cluster.min_available == 2
+
+
+async def test_the_budget_counts_a_voter_that_a_user_has_added(model: ModelApi) -> None:
+    async with operated(model) as cluster:
+        cluster.apply(size=3, version="3.6.14")
+        await cluster.settled()
+        leader = cluster.world.running(cluster.status["leader"])
+        stranger = Member(77, "", ("http://stranger.example:2380",), (), False)
+        cluster.world.members.propose(leader, SetMember(stranger))
+        await cluster.until(lambda: cluster.condition("Degraded").get("reason") == "MembersAddedByUser")
+        assert cluster.min_available == 3
+        cluster.world.members.propose(leader, Remove(77))
+        await cluster.settled()
         assert cluster.min_available == 2
 
 

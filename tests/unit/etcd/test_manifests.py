@@ -102,6 +102,14 @@ def test_the_budget_keeps_a_quorum_from_three_voters_up(voters: int, minimum: in
     assert disruption_budget(blueprint({"podDisruptionBudget": False}), voters) is None
 
 
+@pytest.mark.parametrize(("voters", "strangers", "minimum"), [(2, 1, None), (3, 1, 3), (3, 4, 3), (5, 1, 4)])
+def test_the_budget_does_not_rely_on_voters_of_a_user(
+    voters: int, strangers: int, minimum: int | None
+) -> None:
+    found = disruption_budget(blueprint({}), voters, strangers)
+    assert (found["spec"]["minAvailable"] if found else None) == minimum
+
+
 def test_only_serving_pods_have_the_label() -> None:
     cluster = blueprint({"pod": {"labels": {SERVING: "true"}}})
     assert SERVING not in member_pod(cluster, PLAN, image="etcd")["metadata"]["labels"]
