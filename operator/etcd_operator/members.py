@@ -36,8 +36,9 @@ from pilothouse import PERSISTENT_VOLUME_CLAIM, SERVICE, EventType, ObjectMeta, 
 
 # Seconds after which a call that etcd has refused is made again, and after which a pod is checked.
 REFUSED = 0.5
-# Seconds until the next reconcile goes on. 0 would mean a back-off.
-IMMEDIATELY = 0.01
+# Seconds until the next reconcile goes on: the shortest delay that a controller accepts. 0 would mean a
+# back-off.
+IMMEDIATELY = 0.1
 RETRY = 1.0
 # Seconds between the pods of a founding. Two members that start in the same moment ask for each other's name
 # before DNS has it, and DNS answers for the next 5 s that there is none. If one starts a little later, it

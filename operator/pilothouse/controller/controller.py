@@ -10,7 +10,7 @@ from pilothouse.controller.cancelling import cancel
 from pilothouse.controller.fence import Fenced
 from pilothouse.controller.mappers import Mapper
 from pilothouse.controller.metrics import ControllerMetrics, Result
-from pilothouse.controller.outcome import Outcome, PermanentError, SyncError, ends_task
+from pilothouse.controller.outcome import SHORTEST_SECONDS, Outcome, PermanentError, SyncError, ends_task
 from pilothouse.controller.own_writes import OwnWrites
 from pilothouse.controller.predicates import Predicate, any_change, meaningful_change
 from pilothouse.controller.threads import threads_left
@@ -149,6 +149,8 @@ class Controller(Generic[T]):
         self._ending = False
         # Keys that failed permanently: resyncs skip them until something changes.
         self._failed: set[ObjectKey] = set()
+        # Whether a request for a delay below the shortest one is logged already.
+        self._raised = False
         informer.add_handler(self._observe)
         informer.store.add_misfit_handler(lambda key, misfit: self._wake(key, initial=False))
 
@@ -380,7 +382,23 @@ class Controller(Generic[T]):
         """Queues a key after the given time, in addition to its back-off; does nothing for 0 and None."""
         if seconds is None or seconds <= 0:
             return
-        self.queue.add_after(key, seconds)
+        self.queue.add_after(key, self._at_least(seconds))
+
+    def _at_least(self, seconds: float) -> float:
+        """Returns a requested delay, raised to the shortest one. The first time, that is logged."""
+        if not 0 < seconds < SHORTEST_SECONDS:
+            return seconds
+        if not self._raised:
+            self._raised = True
+            log.warning(
+                "The next reconcile was requested after %.4g s. The controller %s waits at least %g s. Pass "
+                "a longer requeue_after, fallback or retry_after, or watch the objects that the task waits "
+                "for. This is logged once",
+                seconds,
+                self.name,
+                SHORTEST_SECONDS,
+            )
+        return SHORTEST_SECONDS
 
     def _report_swallowed(self, worker: asyncio.Task[Any]) -> None:
         """Reports a reconcile that swallowed its cancellation, in the log and in the object's status."""
@@ -414,7 +432,7 @@ class Controller(Generic[T]):
             self._requeue(key, error.requeue_after)
         after = error.retry_after if isinstance(error, SyncError | ApiError) else None
         if after is None or after < KNOWN_DELAY_SECONDS:
-            return self.queue.add_rate_limited(key, least=after or 0.0)
+            return self.queue.add_rate_limited(key, least=self._at_least(after or 0.0))
         # One API server gives many keys the same delay: spread them.
         after *= random.uniform(1.0, 1.1)  # noqa: S311 - jitter
         self.queue.add_after(key, after, Priority.BACKGROUND)

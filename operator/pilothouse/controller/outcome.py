@@ -3,14 +3,19 @@
 import asyncio
 from dataclasses import dataclass
 
+# The shortest delay that a reconcile can request, in seconds. It allows 10 reconciles a second of one object,
+# which is also the rate of all retries of a queue (client-go's). Without it, a task that only reads could
+# request 1,000 reconciles a second, and no limit of writes and no failure would show that.
+SHORTEST_SECONDS = 0.1
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """A reconcile without failure.
 
     Attributes:
-        requeue_after: Seconds until the object is reconciled again. 0 means with back-off; None means when
-            the object changes, or at the next resync.
+        requeue_after: Seconds until the object is reconciled again, at least 0.1. 0 means with back-off; None
+            means when the object changes, or at the next resync.
     """
 
     requeue_after: float | None = None
@@ -21,10 +26,10 @@ class SyncError(Exception):
 
     Args:
         message: What failed, why, and what to do about it.
-        retry_after: Seconds until the retry, if known; None means with back-off. If it is less than 1 s, the
-            retry comes after the back-off if that is longer.
-        requeue_after: Seconds until the object is reconciled in any case, because a part of the reconcile
-            that did not fail asked for it; None if no part did.
+        retry_after: Seconds until the retry, at least 0.1, if known; 0 and None mean with back-off. If it is
+            less than 1 s, the retry comes after the back-off if that is longer.
+        requeue_after: Seconds until the object is reconciled in any case, at least 0.1, because a part of the
+            reconcile that did not fail asked for it; None if no part did.
         repeated: Whether the previous reconcile failed in the same way. Repeated failures are logged at debug
             level.
     """

@@ -11,6 +11,7 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from pilothouse.controller.outcome import SHORTEST_SECONDS
 from pilothouse.kube import ObjectKey
 from pilothouse.playbook.tasks import RESULT
 from pilothouse.telemetry import metrics
@@ -33,9 +34,9 @@ REPORT_SECONDS = 300.0
 # The number of objects whose corrections are counted. The oldest are forgotten first.
 LENGTH = 4096
 FIELDS = 3
-# The shortest pause, in seconds. It is longer than the resolution of any event loop's clock, even of a
-# machine that has been up for years.
-RESOLUTION = 1e-3
+# The shortest pause, in seconds: that of the controller. It is longer than the resolution of any event loop's
+# clock, even of a machine that has been up for years.
+RESOLUTION = SHORTEST_SECONDS
 
 
 class Contended(NamedTuple):

@@ -549,9 +549,9 @@ class ObjectModules(Generic[T]):
 
         Args:
             workload: The Deployment or StatefulSet, as `apply` or `get` returned it.
-            fallback: Seconds until the next check. Changes of the workload cause an earlier one. Changes of
-                its pods do not. While a pod is younger than 30 s and has no known problem, the next check
-                comes after 5 s at most.
+            fallback: Seconds until the next check, at least 0.1. Changes of the workload cause an earlier
+                one. Changes of its pods do not. While a pod is younger than 30 s and has no known problem,
+                the next check comes after 5 s at most.
             within: Seconds that the call may wait for this workload, as for `wait_for`; None: no limit.
 
         Raises:
@@ -603,7 +603,7 @@ class ObjectModules(Generic[T]):
             owned: Whether to set an owner reference, as for `apply`. Without it, the cleanup must delete the
                 Job.
             adopt: Whether to take over an existing Job, as for `apply`.
-            fallback: Seconds until the Job is checked again in any case.
+            fallback: Seconds until the Job is checked again in any case, at least 0.1.
             within: Seconds that the call may wait, as for `wait_for`; None: no limit. The Job is not stopped.
                 A changed spec starts another Job and does not reset the time, unless the spec of the play's
                 object has changed, too.

@@ -326,7 +326,8 @@ class Play(ObjectModules[T], Generic[T, S]):
         """Requeues the object. If it is called several times, the shortest time counts.
 
         Args:
-            seconds: The time until the next reconcile. 0: with back-off, as after a failure.
+            seconds: The time until the next reconcile, at least 0.1 s: a shorter one is raised to that, and
+                the first time it is logged. 0: with back-off, as after a failure.
         """
         requested = in_seconds(seconds, "requeue_after")
         if calls := running_calls():
@@ -509,7 +510,7 @@ class Play(ObjectModules[T], Generic[T, S]):
             condition: Whether that is the case: True or False. A text, a list or a function is a mistake,
                 because it is true whatever it holds.
             reason: The reason of the condition Ready during the wait, in CamelCase.
-            fallback: Seconds until the condition is checked again in any case.
+            fallback: Seconds until the condition is checked again in any case, at least 0.1.
             within: Seconds that the wait may last; None: no limit.
             ready: Whether the wait is routine and does not affect Ready.
 

@@ -105,8 +105,8 @@ class TaskFailed(Exception):
         reason: The reason of the condition Ready and of the Event, in CamelCase.
         message: What failed, why, and what to do, for people. It must not contain secrets.
         permanent: Whether the operator does not retry until the spec changes.
-        retry_after: Seconds until the next retry, if known; None: back-off. If it is less than 1 s, the
-            retry comes after the back-off if that is longer.
+        retry_after: Seconds until the next retry, at least 0.1, if known; 0 and None: back-off. If it is less
+            than 1 s, the retry comes after the back-off if that is longer.
 
     Raises:
         PlaybookError: The reason is not in CamelCase or has more than 128 characters, the message is not
@@ -192,7 +192,7 @@ class Waiting(Exception):
     Args:
         reason: The reason of the condition Ready during the wait, in CamelCase.
         message: What the task waits for, for people, as a sentence.
-        fallback: Seconds until the object is reconciled again in any case.
+        fallback: Seconds until the object is reconciled again in any case, at least 0.1. 0: with back-off.
         ready: Whether the wait is routine and does not affect Ready; see `Play.wait_for`.
 
     Raises:

@@ -4,6 +4,7 @@ import inspect
 from dataclasses import dataclass
 from types import FrameType
 
+from pilothouse.controller.outcome import SHORTEST_SECONDS
 from pilothouse.kube import ObjectMeta
 from pilothouse.playbook.records import Records, elapsed
 from pilothouse.playbook.tasks import TaskFailed, TaskResult, Waiting
@@ -35,7 +36,7 @@ class TimeLimit:
         self.records.end_wait(self.metadata, self.task, self.call)
 
     def of(self, wait: Waiting, what: str, *, detail: str = "") -> Waiting:
-        """Returns a wait whose next check is not later than its time limit.
+        """Returns a wait whose next check is at most 0.1 s later than its time limit.
 
         Args:
             wait: The wait.
@@ -47,7 +48,7 @@ class TimeLimit:
         """
         waited = elapsed(self.records.waiting_since(self.metadata, self.task, self.call))
         if waited < self.seconds:
-            fallback = min(wait.fallback, self.seconds - waited)
+            fallback = min(wait.fallback, max(self.seconds - waited, SHORTEST_SECONDS))
             return Waiting(wait.reason, wait.message, fallback=fallback, ready=wait.ready)
         message = f"Timed out after {self.seconds:g} s of waiting until {what}. The operator keeps checking."
         raise TaskFailed(WAIT_TIMED_OUT, f"{message} {detail}".rstrip())

@@ -439,6 +439,31 @@ async def test_requeue_after_sets_the_time_of_the_next_reconcile(api: ModelApi) 
         assert len(setup.synced) == 4
 
 
+@pytest.mark.parametrize("how", ["outcome", "failure", "part"])
+async def test_a_requested_delay_has_a_floor_that_is_logged_once(
+    api: ModelApi, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def sync(setup: Setup, key: ObjectKey) -> Outcome:
+        if len(setup.synced) > 1000:
+            return Outcome()
+        if how == "outcome":
+            return Outcome(requeue_after=0.001)
+        if how == "failure":
+            raise SyncError("no", retry_after=0.001)
+        raise PermanentError("no", requeue_after=0.001, resync=True)
+
+    api.put(TICKET, "a")
+    api.put(TICKET, "b")
+    async with running(api, sync) as setup:
+        await asyncio.sleep(10)
+        times = [time for name, time in setup.synced if name == "a"]
+    assert len(times) > 5
+    assert all(later - earlier >= 0.1 - 1e-6 for earlier, later in pairwise(times))
+    messages = [each.getMessage() for each in caplog.records]
+    [warning] = [each for each in messages if "at least 0.1 s" in each]
+    assert warning.startswith("The next reconcile was requested after 0.001 s. The controller ticket waits")
+
+
 async def test_stop_syncs_cancels_only_matching_reconciles(
     api: ModelApi, caplog: pytest.LogCaptureFixture
 ) -> None:
