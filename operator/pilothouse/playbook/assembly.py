@@ -33,6 +33,9 @@ from pilothouse.telemetry import hiding, log_defect
 
 log = logging.getLogger(__name__)
 
+DESELECTED = "NoLongerSelected"
+"""The reason of the Event about an object that has our finalizer and has left the watch's selection."""
+
 
 class Surroundings(NamedTuple):
     """What the parts of a watch need from their process.
@@ -162,7 +165,8 @@ def _add_watch(manager: Manager, watch: Watch) -> Controller[Any]:
         on_defect=reconciler.interruptions.met_defect,
         own_writes=own_writes,
     )
-    informer.add_handler(partial(_on_drop, watch, reconciler))
+    own_reports = Announcer(watch.resource, manager.recorder)
+    informer.add_handler(partial(_on_drop, watch, reconciler, own_reports))
     informer.store.add_misfit_handler(partial(_on_misfit_gone, informer.store, reconciler))
     owners = owners_of(watch.resource, informer.store)
     stores = Stores(watch.resource, informer.store, watch.indexes, others)
@@ -193,7 +197,9 @@ def _claim(watch: Watch, namespaces: Sequence[str]) -> Claim:
     )
 
 
-def _on_drop(watch: Watch, reconciler: Reconciler[Any], old: Any, new: Any, initial: bool) -> None:
+def _on_drop(
+    watch: Watch, reconciler: Reconciler[Any], reports: Announcer, old: Any, new: Any, initial: bool
+) -> None:
     """Forgets an object that the watch no longer shows: a handler of the kind's informer."""
     if new is not None or old is None:
         return
@@ -202,15 +208,13 @@ def _on_drop(watch: Watch, reconciler: Reconciler[Any], old: Any, new: Any, init
     finalizers = watch.playbook.finalizers
     selected = watch.selector or watch.field_selector
     if selected and finalizers.hold(metadata) and metadata.deletion_timestamp is None:
-        log.warning(
-            "%s %s has the finalizer %s and is no longer selected by %r. It is not reconciled, and its "
-            "deletion would never finish. Make it match the selector again, or clean up manually and remove "
-            "the finalizer",
-            watch.resource.kind,
-            metadata.key,
-            finalizers,
-            selected,
+        report = (
+            f"{watch.resource.kind} {metadata.key} has the finalizer {finalizers} and is no longer selected "
+            f"by {selected!r}. It is not reconciled, and its deletion would never finish. Make it match the "
+            "selector again, or clean up manually and remove the finalizer."
         )
+        log.warning("%s", report)
+        reports.warn(metadata, TaskFailed(DESELECTED, report))
 
 
 def _on_misfit_gone(

@@ -18,6 +18,7 @@ from pilothouse.controller import (
     generation_changed,
     labels_changed,
 )
+from pilothouse.controller.events import EVENT
 from pilothouse.informer import Informer, Store
 from pilothouse.kube import EMPTY, ObjectKey
 from pilothouse.playbook import Play, Playbook, Reconciler, Secondary, Watch, add_watch, task
@@ -163,7 +164,7 @@ async def test_two_watches_of_a_kind_have_names_and_metrics_of_their_own(api: Mo
             add_watch(manager, Watch(TICKET, book, writes_status=False))
 
 
-async def test_an_object_that_leaves_the_selection_with_our_finalizer_is_logged(
+async def test_an_object_that_leaves_the_selection_with_our_finalizer_is_reported(
     api: ModelApi, caplog: pytest.LogCaptureFixture
 ) -> None:
     def book(name: str) -> ObjectKey:
@@ -183,6 +184,11 @@ async def test_an_object_that_leaves_the_selection_with_our_finalizer_is_logged(
     assert warning.startswith(
         "Ticket default/leaves has the finalizer tests.dev/booking and is no longer selected by 'color=red'"
     )
+    [event] = [each for each in api.all(EVENT) if each["reason"] == "NoLongerSelected"]
+    assert event["type"] == "Warning"
+    assert event["regarding"]["name"] == leaves.name
+    assert event["note"] == warning
+    assert "Make it match the selector again, or clean up manually and remove the finalizer." in warning
 
 
 def without_labels(ticket: Ticket) -> Ticket:
