@@ -227,8 +227,16 @@ class _Connection:
         self._close_unused()
 
     def _close_unused(self) -> None:
-        if self._retired and not self._calls:
-            self.channel.close()
+        if not self._retired or self._calls:
+            return
+        # Under TLS, the channel ends the connection only when the peer has answered, and does not say when.
+        # Nothing is being sent any more, so the socket is closed at once. grpclib has no other way to it.
+        protocol = self.channel._protocol
+        connection = None if protocol is None else protocol.processor.connection
+        transport = getattr(connection, "_transport", None)
+        self.channel.close()
+        if transport is not None:
+            transport.abort()
 
 
 class _Call:

@@ -194,6 +194,14 @@ class EtcdClusterOnNode:
         """Runs etcdctl in the pod of a member of a cluster without TLS for clients, as a user does."""
         return self.etcd.kubectl("exec", pod, "-n", NAMESPACE, "--", "etcdctl", *words)
 
+    def attempt(self, pod: str, *words: str) -> bool:
+        """Runs etcdctl like `etcdctl`, and returns whether it succeeded."""
+        try:
+            self.etcdctl(pod, *words)
+        except CommandError:
+            return False
+        return True
+
     def members(self, pod: str, *words: str) -> dict[str, dict[str, Any]]:
         """Returns etcd's members by their IDs in hexadecimal, as a member lists them.
 

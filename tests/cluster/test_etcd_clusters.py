@@ -195,7 +195,11 @@ def test_a_member_that_a_user_has_added_is_reported_and_never_removed(
     with cluster.under_load(tmp_path, planned=True):
         url = "--peer-urls=http://stranger.example:2380"
         known = cluster.members(asked)
-        cluster.etcdctl(asked, "member", "add", "stranger", "--learner", url)
+        # etcd refuses that until its peers have been connected for 5 s.
+        cluster.until(
+            lambda: cluster.attempt(asked, "member", "add", "stranger", "--learner", url),
+            "etcd accepts a learner",
+        )
         [stranger] = cluster.members(asked).keys() - known.keys()
         cluster.until_reported("Degraded", "MembersAddedByUser", stranger)
         # The operator continues to heal its own members.
