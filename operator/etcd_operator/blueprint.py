@@ -116,6 +116,15 @@ class Blueprint(msgspec.Struct, frozen=True):
         name, _, parent = host.partition(".")
         return name if parent == self._parent.lower() else ""
 
+    def domain(self, peer_url: str) -> str | None:
+        """Returns the `ClusterDomain` of a peer URL. None: it is not under the headless Service at all."""
+        try:
+            _, _, parent = (urlsplit(peer_url).hostname or "").partition(".")
+        except ValueError:
+            return None
+        domain = parent.removeprefix(self._service)
+        return domain if parent.startswith(self._service) and domain[:1] in ("", ".") else None
+
     def founding(self, members: Iterable[str]) -> InitialCluster:
         """Returns the initial cluster of a founding."""
         return tuple((each, self.peer_url(each)) for each in members)
@@ -140,4 +149,8 @@ class Blueprint(msgspec.Struct, frozen=True):
 
     @property
     def _parent(self) -> str:
-        return f"{self.name}.{self.namespace}.svc{self.pod.cluster_domain}"
+        return f"{self._service}{self.pod.cluster_domain}"
+
+    @property
+    def _service(self) -> str:
+        return f"{self.name}.{self.namespace}.svc"

@@ -27,6 +27,7 @@ from etcd_operator.types import ETCD_CLUSTER, LABEL, EtcdCluster, EtcdClusterSta
 from etcd_operator.upkeep import keep_up, release
 from etcd_operator.validation import Verdict, judge
 from etcd_operator.views import ENDPOINT_SLICE, POD, POD_DISRUPTION_BUDGET, StorageClass
+from etcd_operator.volumes import recorded_domain
 from pilothouse import (
     PERSISTENT_VOLUME_CLAIM,
     SERVICE,
@@ -213,7 +214,7 @@ async def check_spec(play: EtcdClusterPlay) -> None:
     if play.recorded.founded and smaller(play.object.spec, claims):
         play.classes = await storage_classes(play)
     limits = expansion(play.object.spec, claims, play.classes)
-    play.verdict = judge(play.object, play.recorded, limits)
+    play.verdict = judge(play.object, play.recorded, limits, recorded_domain(claims))
     if play.verdict.desired is None:
         raise no_valid_spec(play.verdict.mistakes)
 

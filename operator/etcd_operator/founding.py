@@ -127,6 +127,13 @@ def _obstacle(cluster: Cluster, volumes: list[VolumeState], voters: tuple[str, .
             f"asks for {cluster.desired.scheme}. Set spec.TLS as it was."
         )
         return Decision(Blocked(), "OtherScheme", message)
+    domains = sorted({each.domain for each in volumes if each.domain is not None})
+    if domains and cluster.desired.domain not in domains:
+        message = (
+            f"spec.pod.ClusterDomain is {cluster.desired.domain!r}, but the peer URLs of the cluster on the "
+            f"retained volumes are under {domains[0]!r}. Set spec.pod.ClusterDomain to {domains[0]!r}."
+        )
+        return Decision(Blocked(), "OtherDomain", message)
     versions = [version for each in volumes if (version := parsed(each.version))]
     target = parsed(cluster.desired.version)
     if cluster.desired.pinned and versions and target and target.release < max(versions).release:

@@ -129,11 +129,25 @@ def mark_volumes(cluster: Cluster) -> Decision | None:
     epoch = max((each.epoch for each in volumes), default=0)
     if any(each.voters != names for each in volumes if each.epoch == epoch):
         epoch += 1
+    # Peer URLs of different domains are a change that a user has begun.
+    domains = {each.member.domain for each in cluster.voters if each.member}
+    domain = domains.pop() if len(domains) == 1 else None
     marks = tuple(
         mark
         for each in cluster.voters
         if each.member and each.volume and each.intact
-        if (mark := Mark(each.name, True, each.member.id, each.started_version, names, epoch)) != _mark(each)
+        if (
+            mark := Mark(
+                each.name,
+                True,
+                each.member.id,
+                each.started_version,
+                names,
+                epoch,
+                domain=each.volume.domain if domain is None else domain,
+            )
+        )
+        != _mark(each)
         or each.volume.owner != cluster.uid
     )
     if not marks:
@@ -155,6 +169,7 @@ def _mark(place: Place) -> Mark | None:
         volume.voters,
         volume.epoch,
         volume.removed,
+        volume.domain,
     )
 
 
@@ -177,12 +192,19 @@ def clean_up(cluster: Cluster) -> Decision | None:
 
     The data of a learner that never voted is a copy, so it is always deleted. Data that an earlier scale-in
     retained is marked and is never deleted here, whatever the spec is now. A seat that is prepared for an
-    addition is kept while a more urgent change interrupts it.
+    addition is kept while a more urgent change interrupts it. Nothing is deleted whose member ID etcd lists.
     """
     if not cluster.known:
         return None
     kept = (cluster.adding, cluster.prepared)
-    gone = [each for each in cluster.places.values() if each.member is None and each.name not in kept]
+    ids = {each.id for each in cluster.observation.members or ()}
+    gone = [
+        each
+        for each in cluster.places.values()
+        if each.member is None
+        and each.name not in kept
+        and not (each.volume and each.volume.member_id in ids)
+    ]
     if pods := tuple(each.name for each in gone if each.pod and not each.pod.deleting):
         message = f"Deleting the pods of {listed(pods)}, which etcd does not list as members."
         return Decision(DeletePods(pods), "RemovedMember", message)
@@ -426,6 +448,8 @@ def remove_crashing(cluster: Cluster) -> Decision | None:
     for place in cluster.claimed_first(cluster.voters, Action.REMOVE):
         pod = place.pod
         if pod is None or pod.failure is not Failure.CRASH or not place.down or not pod.failing_since:
+            continue
+        if place.moved:  # The reason can be its peer URL.
             continue
         if cluster.observation.now - pod.failing_since < CRASH_PATIENCE:
             continue

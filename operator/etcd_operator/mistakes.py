@@ -97,7 +97,11 @@ def in_spec(spec: EtcdClusterSpec, name: str) -> Iterator[Mistake]:
 
 
 def in_change(
-    before: EtcdClusterSpec | None, spec: EtcdClusterSpec, current_version: str, expansion: Expansion
+    before: EtcdClusterSpec | None,
+    spec: EtcdClusterSpec,
+    current_version: str,
+    expansion: Expansion,
+    domain: str | None = None,
 ) -> Iterator[Mistake]:
     """Yields the mistakes of a change to a cluster that exists.
 
@@ -106,6 +110,8 @@ def in_change(
         spec: The new spec, which has no mistakes of its own.
         current_version: The version that all members run. Empty: it is not known.
         expansion: What limits the size of the volumes.
+        domain: The `ClusterDomain` that is recorded on the volumes, to which a spec can always return. None:
+            it is not known.
     """
     current, target = version_of(current_version), version_of(spec.version)
     if current and target:
@@ -118,11 +124,12 @@ def in_change(
         yield from _in_size_change(before, spec, expansion)
     yield from _in_tls_change(before, spec)
     old, new = (each.pod.cluster_domain if each.pod else "" for each in (before, spec))
-    if old != new:
+    if new not in (old, domain):
         yield Mistake(
             "spec.pod.ClusterDomain",
             new,
-            f"it cannot be changed, because the members know each other by it. Set it to {old!r} again",
+            f"it cannot be changed, because the members know each other by it. Set it to "
+            f"{old if domain is None else domain!r} again",
         )
 
 

@@ -91,6 +91,7 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True):
         ephemeral: Whether the data is in an emptyDir. Then the pod is the volume, with the pod's UID.
         delete_scaled: Whether `storage.whenScaled` is Delete: the data of a removed member is deleted.
         scheme: The peer and client scheme, such as `http/http`. It is a part of the peer URLs.
+        domain: `spec.pod.ClusterDomain`. It is a part of the peer URLs.
         automatic: Whether one edit of `spec.version` may walk through several minors.
         paused: Whether `spec.paused` is set.
     """
@@ -104,6 +105,7 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True):
     ephemeral: bool = False
     delete_scaled: bool = False
     scheme: str = "http/http"
+    domain: str = ""
     automatic: bool = True
     paused: bool = False
 
@@ -207,6 +209,7 @@ class VolumeState(msgspec.Struct, frozen=True, kw_only=True):
         cluster_id: The annotation `cluster-id`. 0: not known yet.
         version: The annotation `version`: the version that last ran on it. "": none yet.
         scheme: The annotation `scheme`.
+        domain: The annotation `domain`: the `ClusterDomain` of the member's peer URL. None: not recorded.
         voters: The annotation `voters`: the names of all voters when it was written.
         epoch: The number of the change of the voters, a part of the annotation `voters`. The greatest wins.
         removed: The annotation `removed`: etcd has confirmed that the member is removed. Never used again.
@@ -224,6 +227,7 @@ class VolumeState(msgspec.Struct, frozen=True, kw_only=True):
     cluster_id: int = 0
     version: str = ""
     scheme: str = "http/http"
+    domain: str | None = None
     voters: tuple[str, ...] = ()
     epoch: int = 0
     removed: bool = False
@@ -295,15 +299,21 @@ class MemberState(msgspec.Struct, frozen=True):
     Attributes:
         id: Its ID.
         name: The seat's name, from its peer URL `http://<name>.<cluster>.<namespace>.svc:2380`. "": another
-            peer URL, so a user has added it.
+            peer URL, so a user has added it, or has changed its peer URL. Only the ID shows which.
         learner: Whether it has no vote.
         started: Whether it has published its name.
+        urls: All of its peer URLs, if they are not just the one that the operator expects. (): they are.
+        outside: Whether one of them is not under the headless Service.
+        domain: The `ClusterDomain` of its peer URL. None: it is not under the headless Service.
     """
 
     id: int
     name: str
     learner: bool = False
     started: bool = True
+    urls: tuple[str, ...] = ()
+    outside: bool = False
+    domain: str | None = None
 
 
 class EndpointState(msgspec.Struct, frozen=True, kw_only=True):
@@ -381,6 +391,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
         peer_secret: The Secret with the certificates for peers. "": there is none.
         distrusting: The pods that trust none of the authorities for peers in that Secret, so that they would
             refuse a member that restarts.
+        peer_url: The peer URL that the operator expects of a member, with {} in the place of its name.
     """
 
     name: str
@@ -398,6 +409,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     trace: Trace | None = None
     peer_secret: str = ""
     distrusting: frozenset[str] = frozenset()
+    peer_url: str = "http://{}:2380"
 
 
 # The steps. Each is idempotent: it can be carried out again after a crash. A `Record...` step and `Announce`
@@ -415,7 +427,7 @@ class RecordFounding(msgspec.Struct, frozen=True):
 
 
 class CreateVolumes(msgspec.Struct, frozen=True):
-    """Create the PVCs of seats, with the annotations `cluster-uid`, `incarnation` and `scheme`."""
+    """Create the PVCs of seats, with the annotations `cluster-uid`, `incarnation`, `scheme` and `domain`."""
 
     names: tuple[str, ...]
 
@@ -517,6 +529,7 @@ class Mark(msgspec.Struct, frozen=True):
         voters: The annotation `voters`.
         epoch: The epoch in the annotation `voters`.
         removed: The annotation `removed`.
+        domain: The annotation `domain`. None: it stays as it is.
     """
 
     name: str
@@ -526,6 +539,7 @@ class Mark(msgspec.Struct, frozen=True):
     voters: tuple[str, ...] = ()
     epoch: int = 0
     removed: bool = False
+    domain: str | None = None
 
 
 class MarkVolumes(msgspec.Struct, frozen=True):

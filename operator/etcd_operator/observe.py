@@ -13,7 +13,7 @@ from etcd_operator.certificates import Certificates, certificates, secrets_of
 from etcd_operator.cluster_scoped import node_signals
 from etcd_operator.endpoints import Answer, alarms, ask, blindness, chosen_list, state_of
 from etcd_operator.errors import CredentialsError
-from etcd_operator.etcd import Connections, Endpoint, Etcd, MemberList
+from etcd_operator.etcd import Connections, Endpoint, Etcd, Member, MemberList
 from etcd_operator.model import (
     Desired,
     EndpointState,
@@ -131,6 +131,7 @@ async def observe(
         trace=await _trace(play, live=not record.founded),
         peer_secret=blueprint.peer_secret,
         distrusting=distrusting(tls.authorities, pods),
+        peer_url=blueprint.peer_url("{}"),
     )
     clients = {each.name: members[each.name] for each in answers if each.status}
     return Sight(observation, clients, listed, tls, pods, claims)
@@ -206,14 +207,21 @@ def _volumes(
 def _member_states(blueprint: Blueprint, listed: MemberList | None) -> tuple[MemberState, ...] | None:
     if listed is None:
         return None
-    return tuple(
-        MemberState(
-            id=each.id,
-            name=next(filter(None, map(blueprint.seat, each.peer_urls)), ""),
-            learner=each.is_learner,
-            started=each.started,
-        )
-        for each in listed.members
+    return tuple(_member_state(blueprint, each) for each in listed.members)
+
+
+def _member_state(blueprint: Blueprint, member: Member) -> MemberState:
+    seats, domains = map(blueprint.seat, member.peer_urls), map(blueprint.domain, member.peer_urls)
+    name = next(filter(None, seats), "")
+    expected = name and member.peer_urls == (blueprint.peer_url(name),)
+    return MemberState(
+        id=member.id,
+        name=name,
+        learner=member.is_learner,
+        started=member.started,
+        urls=() if expected else member.peer_urls,
+        outside=not all(map(blueprint.seat, member.peer_urls)),
+        domain=next((each for each in domains if each is not None), None),
     )
 
 

@@ -24,8 +24,31 @@ _FAILURES = {
 def problems(cluster: Cluster) -> tuple[Problem, ...]:
     """Returns the problems of a cluster, the most important first: causes before symptoms."""
     of_members = [problem for each in cluster.places.values() if (problem := _of_member(cluster, each))]
-    found = (*_of_images(cluster), *of_members, *_of_volumes(cluster), *_of_cluster(cluster))
+    found = (
+        *_of_peer_urls(cluster),
+        *_of_images(cluster),
+        *of_members,
+        *_of_volumes(cluster),
+        *_of_cluster(cluster),
+    )
     return tuple(sorted(found, key=lambda each: each.reason in SYMPTOMS))
+
+
+def _of_peer_urls(cluster: Cluster) -> Iterator[Problem]:
+    for place in cluster.places.values():
+        if place.member is None or not place.moved:
+            continue
+        member, expected = place.member, cluster.observation.peer_url.format(place.name)
+        message = (
+            f"The member {place.name} ({member.id:x}) has the peer URL {listed(member.urls)}, but the "
+            f"operator expects {expected}. It keeps the member. "
+        )
+        if member.domain not in (None, cluster.desired.domain):
+            message += f"If a changed spec is the reason, set spec.pod.ClusterDomain to {member.domain!r}. "
+        message += (
+            f"If a user has changed it, run etcdctl member update {member.id:x} --peer-urls={expected}."
+        )
+        yield Problem("PeerUrlChanged", message)
 
 
 def _of_images(cluster: Cluster) -> Iterator[Problem]:

@@ -26,6 +26,8 @@ PLAN = {
     "OtherStorage": "PersistentVolumeClaims hold a cluster, and `spec.storage.ephemeral` is `true`. Remove "
     "the field, or delete the PersistentVolumeClaims in the message.",
     "OtherScheme": "The retained volumes hold a cluster with another setting of TLS. Change `spec.TLS`.",
+    "OtherDomain": "The retained volumes hold a cluster whose peer URLs have another domain. Change "
+    "`spec.pod.ClusterDomain`.",
     "OtherVersion": "The retained volumes were used by a newer version of etcd. Change `spec.version`.",
     # The members.
     "ProtectingMembers": "The operator configures the members so that they refuse an empty volume.",
@@ -78,6 +80,8 @@ PROBLEMS = {
     "VolumeLost": "The volume of a member is lost.",
     "VolumeWiped": "The volume of a member is empty, although the member has started before.",
     "VolumeTerminating": "The PersistentVolumeClaim of a member is being deleted.",
+    "PeerUrlChanged": "The peer URL of a member is not the one that the operator expects. The operator keeps "
+    "the member. The message names both URLs and the command to set it back.",
     "MembersAddedByUser": "etcd has members that the operator did not add. It never removes them.",
     "ForeignPods": "Pods that do not belong to this EtcdCluster have its label.",
     "Alarm": "etcd reports alarms, for example `NOSPACE`.",
@@ -132,6 +136,7 @@ ALARMS = frozenset(
         "DataLost",
         "ForeignObjects",
         "OtherCluster",
+        "OtherDomain",
         "OtherScheme",
         "OtherStorage",
         "OtherVersion",
@@ -141,6 +146,7 @@ ALARMS = frozenset(
         # The operator cannot see or change the members.
         "MembersHidden",
         "NoStorageClass",
+        "PeerUrlChanged",
         "PermissionDenied",
         "SecretUnusable",
         "UnexpectedVersion",

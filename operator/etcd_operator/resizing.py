@@ -102,9 +102,10 @@ def remove_excess(cluster: Cluster) -> Decision | None:
     claimed = claim.name if claim and claim.action is Action.REMOVE else ""
     health = {Signal.UNHEALTHY: 0, Signal.HEALTHY: 1, Signal.UNKNOWN: 2}
 
-    def preference(place: Place) -> tuple[bool, int, bool, bool, str]:
+    def preference(place: Place) -> tuple[bool, bool, int, bool, bool, str]:
         return (
             not cluster.doomed(place),
+            place.moved,
             health[place.health],
             cluster.leads(place),
             place.name != claimed,
@@ -112,6 +113,9 @@ def remove_excess(cluster: Cluster) -> Decision | None:
         )
 
     victim = min(cluster.voters, key=preference)
+    if victim.moved and not cluster.doomed(victim):
+        message = "Waiting until the members have the peer URLs that the operator expects, to remove one."
+        return Decision(Wait(30.0), "PeerUrlChanged", message)
     if victim.health is Signal.UNKNOWN:
         return Decision(
             Wait(cluster.pace), "WaitingForMembers", "Waiting until the operator can see the members."
@@ -159,6 +163,9 @@ def _refused(cluster: Cluster) -> Decision | None:
             "A user has added a learner, and etcd allows one at a time. Promote or remove it with etcdctl."
         )
         return Decision(Wait(30.0), "WaitingForLearner", message)
+    if cluster.other_domain is not None:
+        message = "Waiting until spec.pod.ClusterDomain is that of the members' peer URLs, to add one."
+        return Decision(Wait(30.0), "PeerUrlChanged", message)
     if not cluster.can_add:
         message = "A member is missing, but etcd refuses additions until more of the members serve."
         return Decision(Wait(cluster.pace), "WaitingForQuorum", message)

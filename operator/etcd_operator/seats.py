@@ -64,6 +64,11 @@ class Place(msgspec.Struct, frozen=True):
         return self.endpoint.health
 
     @property
+    def moved(self) -> bool:
+        """Whether a user or another spec has given the member another peer URL than the operator expects."""
+        return self.member is not None and bool(self.member.urls)
+
+    @property
     def down(self) -> bool:
         """Whether etcd certainly does not run."""
         return self.health is Signal.UNHEALTHY
@@ -150,10 +155,9 @@ class Cluster:
         )
         self.places = self._join()
         in_list = observation.members if self.known and observation.members else ()
-        self.strangers = tuple(
-            each for each in in_list if each.name not in self.places or self.places[each.name].member is None
-        )
         places = self.places.values()
+        own = {each.member.id for each in places if each.member}
+        self.strangers = tuple(each for each in in_list if each.id not in own)
         self.learners = tuple(each for each in places if each.member and each.member.learner)
         if self.known:
             self.voters = tuple(each for each in places if each.member and not each.member.learner)
@@ -166,7 +170,9 @@ class Cluster:
         observation, record = self.observation, self.record
         seats = {each.name: each for each in record.seats}
         in_list = observation.members if self.known and observation.members else ()
-        listed_names = {each.name for each in in_list}
+        names = {each.id: each.name for each in in_list}
+        names |= {each.member_id: each.name for each in record.seats if each.member_id in names}
+        listed_names = {*names.values()}
         volumes = {
             each.name: each
             for each in observation.volumes
@@ -175,7 +181,7 @@ class Cluster:
         pods = {each.name: each for each in observation.pods if each.owner == observation.uid}
         claimed = {self.adding, self.waiting} - {""}
         ours = {*seats, *(name for name, each in volumes.items() if not each.removed), *claimed}
-        members = {each.name: each for each in in_list if each.name in ours or self._named(each.name)}
+        members = self._members(in_list, ours, [each for each in volumes.values() if not each.removed])
         endpoints = {each.name: each for each in observation.endpoints}
         return {
             name: Place(
@@ -188,6 +194,22 @@ class Cluster:
             )
             for name in sorted({*seats, *volumes, *pods, *members, *claimed})
         }
+
+    def _members(
+        self, in_list: tuple[MemberState, ...], ours: set[str], volumes: list[VolumeState]
+    ) -> dict[str, MemberState]:
+        """Returns the members of the seats: by their IDs, and those without a known ID by their peer URLs.
+
+        A user can change a peer URL, and it depends on the spec. The ID of a member never changes.
+        """
+        cluster_id, seats = self.record.cluster_id, self.record.seats
+        ids = {each.member_id: each.name for each in volumes if each.cluster_id == cluster_id}
+        ids |= {each.member_id: each.name for each in seats if each.member_id}
+        members = {ids[each.id]: each for each in in_list if each.id in ids}
+        for each in in_list:
+            if each.id not in ids and (each.name in ours or self._named(each.name)):
+                members.setdefault(each.name, each)
+        return members
 
     def _may_vote(self, place: Place) -> bool:
         claim = self.record.claim
@@ -254,6 +276,12 @@ class Cluster:
         return self.observation.now - pod.created < END_PAUSE
 
     @property
+    def other_domain(self) -> str | None:
+        """The `ClusterDomain` in the peer URLs of members, if the spec has another one. None: it has not."""
+        domains = {each.member.domain for each in self.places.values() if each.member}
+        return next(iter(sorted(each for each in domains if each not in (None, self.desired.domain))), None)
+
+    @property
     def changing(self) -> bool:
         """Whether a change was claimed within the last minute, so it can be in progress."""
         claim = self.record.claim
@@ -315,9 +343,10 @@ class Cluster:
 
     @cached_property
     def peers(self) -> tuple[str, ...]:
-        """The names of all members in the list. "" stands for peer URLs not under the headless Service."""
-        names = {each.name for each in self.strangers}
-        return tuple(sorted(names | {each.name for each in self.places.values() if each.member}))
+        """The names in the members' peer URLs. "" stands for peer URLs not under the headless Service."""
+        members = (*self.strangers, *(each.member for each in self.places.values() if each.member))
+        outside = {"" for each in members if each.outside}
+        return tuple(sorted(outside | {each.name for each in members}))
 
     @cached_property
     def lowest(self) -> versions.Version | None:

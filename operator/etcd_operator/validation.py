@@ -48,7 +48,12 @@ class Verdict(msgspec.Struct, frozen=True):
     last_valid_spec: dict[str, Any]
 
 
-def judge(cluster: EtcdCluster, record: Record, expansion: Expansion = Expansion()) -> Verdict:  # noqa: B008
+def judge(
+    cluster: EtcdCluster,
+    record: Record,
+    expansion: Expansion = Expansion(),  # noqa: B008
+    domain: str | None = None,
+) -> Verdict:
     """Returns what is in force for a cluster.
 
     Before `record.founded`, every valid spec is accepted, but a founding that has begun keeps its data where
@@ -58,12 +63,13 @@ def judge(cluster: EtcdCluster, record: Record, expansion: Expansion = Expansion
         cluster: The object.
         record: The record in its status.
         expansion: What limits the size of its volumes.
+        domain: The `ClusterDomain` that is recorded on its volumes. None: it is not known.
     """
     spec, status = cluster.spec, cluster.status
     before = last_valid_spec(status)
     found = [*mistakes.in_spec(spec, cluster.metadata.name)]
     if not found and record.founded:
-        found += mistakes.in_change(before, spec, status.current_version, expansion)
+        found += mistakes.in_change(before, spec, status.current_version, expansion, domain)
     elif not found and record.founding:
         found += mistakes.in_storage_change(record.founding.storage == EPHEMERAL, spec)
     if not found:
@@ -139,6 +145,7 @@ def desired(spec: EtcdClusterSpec, record: Record, current_version: str) -> Desi
         ephemeral=spec.storage.ephemeral,
         delete_scaled=spec.storage.when_scaled is Retention.DELETE,
         scheme=scheme(spec),
+        domain=spec.pod.cluster_domain if spec.pod else "",
         automatic=spec.upgrade_policy is UpgradePolicy.AUTOMATIC,
         paused=spec.paused,
     )

@@ -4,7 +4,7 @@ A retained PVC outlives the EtcdCluster, so it has no owner reference. The annot
 must know about the data on it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -19,6 +19,8 @@ from pilothouse.views import PersistentVolumeClaim
 CLUSTER_UID = f"{PREFIX}cluster-uid"
 INCARNATION = f"{PREFIX}incarnation"
 SCHEME = f"{PREFIX}scheme"
+DOMAIN = f"{PREFIX}domain"
+"""The `ClusterDomain` of the member's peer URL, which may be empty."""
 STARTED = f"{PREFIX}started"
 MEMBER_ID = f"{PREFIX}member-id"
 CLUSTER_ID = f"{PREFIX}cluster-id"
@@ -87,7 +89,14 @@ def volume_annotations(blueprint: Blueprint) -> dict[str, str]:
         CLUSTER_UID: blueprint.uid,
         INCARNATION: str(blueprint.incarnation),
         SCHEME: blueprint.scheme,
+        DOMAIN: blueprint.pod.cluster_domain,
     }
+
+
+def recorded_domain(claims: Iterable[PersistentVolumeClaim]) -> str | None:
+    """Returns the `ClusterDomain` that is recorded on PVCs. None: there is none, or there are several."""
+    domains = {each.metadata.annotations[DOMAIN] for each in claims if DOMAIN in each.metadata.annotations}
+    return domains.pop() if len(domains) == 1 else None
 
 
 def mark(change: Mark, *, cluster_uid: str, cluster_id: int) -> dict[str, Any]:
@@ -107,6 +116,8 @@ def mark(change: Mark, *, cluster_uid: str, cluster_id: int) -> dict[str, Any]:
         VOTERS: f"{change.epoch}:{','.join(change.voters)}" if change.voters or change.epoch else None,
         REMOVED: "true" if change.removed else None,
     }
+    if change.domain is not None:
+        annotations[DOMAIN] = change.domain
     return {"metadata": {"annotations": annotations}}
 
 
@@ -147,6 +158,7 @@ def _written(annotations: Mapping[str, str]) -> dict[str, Any]:
         "cluster_id": int(annotations.get(CLUSTER_ID, "0"), 16),
         "version": annotations.get(VERSION, ""),
         "scheme": annotations.get(SCHEME, "http/http"),
+        "domain": annotations.get(DOMAIN),
         "voters": tuple(each for each in names.split(",") if each),
         "epoch": int(epoch or "0"),
         "removed": annotations.get(REMOVED) == "true",

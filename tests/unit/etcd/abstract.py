@@ -55,6 +55,7 @@ class Member(NamedTuple):
     links: bool = True  # with the shape of the pod, etcd finds the others
     role: int = OUT
     seat: int = UNSEATED
+    moved: bool = False  # a user has changed its peer URL
     prepared: bool = False  # the claim of another member interrupts its addition
     leads: bool = False
     claim: m.Action | None = None
@@ -81,6 +82,7 @@ class World(NamedTuple):
     edits: int = 0
     delete: bool = False
     ephemeral: bool = False
+    movable: bool = False  # whether a user may change peer URLs
     traced: bool = True  # the headless Service has its annotations
     links: bool = True  # with the shape of the spec, etcd finds the others
 
@@ -144,7 +146,9 @@ def observe(world: World) -> m.Observation:
     """Returns what the operator sees."""
     names = {index: name_of(index) for index in range(len(world.members))}
     current = tuple(names[i] for i, each in enumerate(world.members) if each.role == VOTER)
-    listed_names = {names[i] for i, each in enumerate(world.members) if each.role != OUT}
+    listed_names = {
+        "" if each.moved else names[i] for i, each in enumerate(world.members) if each.role != OUT
+    }
     if world.stranger != OUT:
         listed_names.add("")
     volumes, pods, members, endpoints, recorded_seats = [], [], [], [], []
@@ -178,7 +182,9 @@ def observe(world: World) -> m.Observation:
         static = not world.formed and each.seat != UNSEATED
         if (each.role != OUT or static) and answering:
             started = each.role in (LEARNER, VOTER)
-            members.append(m.MemberState(index + 1, name, each.role in (LISTED, LEARNER), started))
+            learner, urls = each.role in (LISTED, LEARNER), ("http://other:2380",) if each.moved else ()
+            host = "" if each.moved else name
+            members.append(m.MemberState(index + 1, host, learner, started, urls, each.moved))
         if each.seat != UNSEATED:
             recorded = {SEATED: "", OWN: uid, OTHER: "other"}[each.seat]
             recorded_seats.append(m.Seat(name, index + 1 if world.founded else 0, recorded))
@@ -452,6 +458,8 @@ def strikes(world: World) -> Iterator[World]:
             continue
         for after in _strikes_at(world, each):
             yield settle(change(spent, index, **after._asdict()))
+        if world.movable and world.founded and each.role == VOTER and has_quorum(world):
+            yield settle(membership_changed(change(spent, index, moved=not each.moved)))
     if world.founded or world.phase:
         # The status is lost, and the operator must find out by the volumes.
         lost = change_all(spent, lambda each: True, seat=UNSEATED, prepared=False, claim=None)
@@ -563,7 +571,8 @@ def carry_out(world: World, observation: m.Observation, step: m.Step) -> World:
             for name in names:
                 world = change(world, index[name], volume=EMPTY)
         case m.CreatePods(pods):
-            listed = {name for name, i in index.items() if world.members[i].role != OUT}
+            members = world.members
+            listed = {"" if members[i].moved else name for name, i in index.items() if members[i].role != OUT}
             if world.stranger != OUT:
                 listed.add("")
             for planned in pods:
@@ -624,7 +633,7 @@ def carry_out(world: World, observation: m.Observation, step: m.Step) -> World:
             each = world.members[index[name]]
             pod = CRASH if each.pod in (UP, NEW) else each.pod
             world = membership_changed(
-                change(world, index[name], role=OUT, leads=False, pod=pod, amnesiac=False)
+                change(world, index[name], role=OUT, leads=False, pod=pod, amnesiac=False, moved=False)
             )
         case m.MoveLeader(name, _):
             world = change(change_all(world, lambda each: True, leads=False), index[name], leads=True)

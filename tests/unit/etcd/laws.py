@@ -295,6 +295,7 @@ def _beyond_help(world: World) -> bool:
         or world.stranger != OUT
         or world.target == BAD
         or not world.links
+        or any(each.moved for each in world.members)
         or any(each.pod == IMAGE for each in world.members)
         or any(each.volume == CORRUPT for each in world.members)
         or (not world.founded and any(each.pod == CRASH for each in world.members if each.seat != UNSEATED))

@@ -66,6 +66,12 @@ def test_every_pair_of_edits_of_version_and_shape_arrives():
     assert found.endings >= {"Healthy", "DowngradeRefused", "UnexpectedVersion"}
 
 
+def test_a_cluster_is_resized_and_heals_despite_changed_peer_urls():
+    starts = [cluster(n, edits=1, strikes=1, movable=True, delete=True) for n in (1, 2, 3)]
+    starts += [cluster(n, strikes=2, movable=True) for n in (1, 2)]
+    assert "Healthy" in run(starts, sizes=(1, 2, 3)).endings
+
+
 def test_a_cluster_is_upgraded_despite_a_strike():
     found = run([cluster(n, edits=1, strikes=1) for n in (1, 2, 3)], targets=(0, 1, 3))
     assert "Healthy" in found.endings

@@ -397,7 +397,7 @@ def claim(body: dict[str, Any], **status: Any) -> VolumeState:
 
 def test_what_is_marked_on_a_volume_is_read_again() -> None:
     body = volume_claim(CLUSTER, NAMES[0])
-    new = VolumeState(name=NAMES[0], uid="the-uid", owner=UID, incarnation=1)
+    new = VolumeState(name=NAMES[0], uid="the-uid", owner=UID, incarnation=1, domain="")
     assert claim(body) == new
     body = merged(body, mark(MARK, cluster_uid="another", cluster_id=0xCD))
     marked = VolumeState(
@@ -412,6 +412,7 @@ def test_what_is_marked_on_a_volume_is_read_again() -> None:
         voters=NAMES,
         epoch=7,
         removed=True,
+        domain="",
     )
     assert claim(body) == marked
     cleared = merged(body, mark(Mark(NAMES[0], False, 0, ""), cluster_uid=UID, cluster_id=0))
