@@ -23,6 +23,7 @@ UNUSED = {
     "WritesRepeated",
     "UnknownFinalizer",
     "FinalizersRemain",
+    "NoLongerSelected",
     "IndexFailed",
     "Reconciled",
     "Deleting",
