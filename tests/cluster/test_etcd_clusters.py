@@ -117,6 +117,20 @@ def test_a_majority_restarts_on_its_volumes(cluster: EtcdClusterOnNode, tmp_path
     assert cluster.pods().keys() == before.keys()
 
 
+def test_all_pods_that_the_kubelet_has_ended_return_on_their_volumes(
+    cluster: EtcdClusterOnNode, tmp_path: Path
+) -> None:
+    """A deadline stands for an eviction or the shutdown of a node: all leave pods in the phase Failed."""
+    before = cluster.pods()
+    with cluster.under_load(tmp_path):
+        for pod in before:
+            deadline = {"spec": {"activeDeadlineSeconds": 1}}
+            cluster.kubectl("patch", "pod", pod, "--type=merge", "-p", json.dumps(deadline))
+        cluster.until_replaced(before, *before)
+        cluster.settle()
+    assert cluster.pods().keys() == before.keys()
+
+
 def test_all_pods_and_the_operator_are_deleted_together(cluster: EtcdClusterOnNode, tmp_path: Path) -> None:
     before, [operator] = cluster.pods(), cluster.etcd.pods()
     with cluster.under_load(tmp_path):
@@ -212,6 +226,25 @@ def test_a_member_that_a_user_has_added_is_reported_and_never_removed(
     assert cluster.pods().keys() == before.keys()
 
 
+def test_a_member_whose_peer_url_a_user_has_changed_is_reported_and_kept(
+    cluster: EtcdClusterOnNode, tmp_path: Path
+) -> None:
+    before = cluster.pods()
+    changed, asked, _ = sorted(before)
+    with cluster.under_load(tmp_path):
+        known = cluster.members(asked)
+        [(member, url)] = [
+            (id_, each["peerURLs"][0]) for id_, each in known.items() if each["name"] == changed
+        ]
+        cluster.etcdctl(asked, "member", "update", member, "--peer-urls=http://elsewhere.example:2380")
+        advice = f"etcdctl member update {member} --peer-urls={url}"
+        cluster.until_reported("Degraded", "PeerUrlChanged", changed, advice)
+        cluster.etcdctl(asked, *advice.split()[1:])
+        cluster.settle()
+        assert cluster.members(asked).keys() == known.keys()
+    assert cluster.uids() == {pod["metadata"]["uid"] for pod in before.values()}
+
+
 def test_auth_that_a_user_has_enabled_hides_the_members_and_justifies_no_step(
     cluster: EtcdClusterOnNode, tmp_path: Path
 ) -> None:
@@ -247,8 +280,14 @@ def test_a_cluster_that_is_created_again_resumes_with_its_data(
     with cluster.under_load(tmp_path) as writer:
         pass
     cluster.delete_cluster()
-    again = {key: manifest[key] for key in ("apiVersion", "kind", "spec")}
-    cluster.kubectl("create", "-f", "-", stdin=json.dumps({**again, "metadata": {"name": NAME}}))
+    again = {key: manifest[key] for key in ("apiVersion", "kind")} | {"metadata": {"name": NAME}}
+    # An empty cluster beside the volumes would look healthy, and clients would write to it.
+    ephemeral = {**again, "spec": {**manifest["spec"], "storage": {"ephemeral": True}}}
+    cluster.kubectl("create", "-f", "-", stdin=json.dumps(ephemeral))
+    cluster.until_reported("Degraded", "OtherStorage", *before)
+    assert not cluster.pods()
+    cluster.delete_cluster()
+    cluster.kubectl("create", "-f", "-", stdin=json.dumps({**again, "spec": manifest["spec"]}))
     cluster.settle()
     assert set(cluster.pods()) == before
     prove(writer, cluster.endpoints(), timed=False)
