@@ -299,25 +299,25 @@ class Members:
         if etcd is None or not await self._confirmed(etcd):
             self._play.requeue_after(RETRY)
             return Next.LATER
-        reason, ends = "", False
+        reason = ""
         match step:
             case model.AddLearner(name=name):
                 url = self._blueprint.peer_url(name)
                 done = await self._call(f"add {name} to etcd as a learner", lambda: etcd.member_add([url]))
             case model.Promote(name=name, member_id=number):
-                reason, ends = ADDED, True
+                reason = ADDED
                 done = await self._call(f"promote {name} to a voter", lambda: etcd.member_promote(number))
             case model.RemoveMember(name=name, member_id=number):
                 if not await self._target_as_observed(name):
                     self._play.requeue_after(RETRY)
                     return Next.LATER
-                reason, ends = REMOVED, True
+                reason = REMOVED
                 done = await self._call(f"remove {name} from etcd", lambda: etcd.member_remove(number))
             case model.MoveLeader(name=name, member_id=number):
                 done = await self._call(f"move the leader to {name}", lambda: etcd.move_leader(number))
         if done is not Next.OBSERVE:
             return done
-        if ends:
+        if reason:
             return self._ended(reason=reason)
         self._event()
         return done

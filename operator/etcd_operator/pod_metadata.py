@@ -10,7 +10,7 @@ from etcd_operator.blueprint import PEER_PORT, SERVING, InitialCluster
 from etcd_operator.model import Configuration
 from etcd_operator.options import option_annotations
 from etcd_operator.types import PREFIX, EtcdClusterSpec, PodPolicy
-from etcd_operator.views import LivePod, PodStatus
+from etcd_operator.views import ContainerStatus, LivePod, PodStatus
 
 CONTAINER = "etcd"
 VERSION = "etcd.version"
@@ -87,9 +87,15 @@ def awaits_restart(annotations: Mapping[str, str], status: PodStatus, image: str
     return container != "" and container == _container_id(status) and before != image
 
 
+def container_status(status: PodStatus) -> ContainerStatus | None:
+    """Returns the status of the container of etcd. None: the kubelet has not reported one yet."""
+    return next((each for each in status.container_statuses if each.name == CONTAINER), None)
+
+
 def _container_id(status: PodStatus) -> str:
     """Returns the ID of the container of etcd. Empty: the kubelet has not created one yet."""
-    return next((each.container_id for each in status.container_statuses if each.name == CONTAINER), "")
+    container = container_status(status)
+    return container.container_id if container else ""
 
 
 def decorate(

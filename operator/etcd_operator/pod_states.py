@@ -15,6 +15,7 @@ from etcd_operator.pod_metadata import (
     SHAPE,
     VERSION,
     awaits_restart,
+    container_status,
 )
 from etcd_operator.types import ETCD_CLUSTER
 from etcd_operator.views import ContainerStatus, EndpointSlice, Node, Pod, condition, has_ended
@@ -161,15 +162,11 @@ def _peers(blueprint: Blueprint, pod: Pod) -> frozenset[str]:
     return frozenset(blueprint.seat(url) for url in _members(pod).values())
 
 
-def _container(pod: Pod) -> ContainerStatus | None:
-    return next((each for each in pod.status.container_statuses if each.name == CONTAINER), None)
-
-
 def _ran(pod: Pod) -> bool:
     """Whether etcd may have run: not if it has no node, or if the kubelet reports that none has started."""
     if not pod.spec.node_name:
         return False
-    container = _container(pod)
+    container = container_status(pod.status)
     if container is None:
         return True
     waits = container.state.waiting is not None and container.last_state.terminated is None
@@ -178,13 +175,13 @@ def _ran(pod: Pod) -> bool:
 
 def _last_words(pod: Pod) -> str:
     """Returns the end of the log of the container that ended last. Empty: none has ended."""
-    container = _container(pod)
+    container = container_status(pod.status)
     last = (container.state.terminated or container.last_state.terminated) if container else None
     return last.message if last else ""
 
 
 def _trouble(pod: Pod, now: datetime) -> _Trouble | None:
-    container = _container(pod)
+    container = container_status(pod.status)
     if has_ended(pod):
         return _Trouble(Failure.ENDED, unready_since(pod), _end(pod))
     if condition(pod.status.conditions, "Ready").status == "True":

@@ -279,7 +279,8 @@ class Cluster:
     def other_domain(self) -> str | None:
         """The `ClusterDomain` in the peer URLs of members, if the spec has another one. None: it has not."""
         domains = {each.member.domain for each in self.places.values() if each.member}
-        return next(iter(sorted(each for each in domains if each not in (None, self.desired.domain))), None)
+        others = (each for each in domains if each is not None and each != self.desired.domain)
+        return min(others, default=None)
 
     @property
     def changing(self) -> bool:
