@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 
 import msgspec
 
@@ -141,20 +142,19 @@ class MeasuredCluster:
         """Brings the cluster to a size and the first version. One that does not heal is replaced."""
         cluster = self.view.cluster(NAME)
         if cluster is not None and cluster.spec.version == VERSION:
-            if cluster.spec.size != size:
-                await self.change(size=size)
-            try:
-                await self.settle(size)
-            except ClusterError:
-                cluster = None
-        else:
-            cluster = None
-        if cluster is None:
-            await self.wipe()
-            await self.create()
-            await self.settle(SIZE)
-            if size != SIZE:
-                await self.prepare(size)
+            with suppress(ClusterError):
+                await self._resize(size)
+                return
+        await self.wipe()
+        await self.create()
+        await self.settle(SIZE)
+        await self._resize(size)
+
+    async def _resize(self, size: int) -> None:
+        """Brings the cluster to a size, unless it has it, and waits until it is healed."""
+        if self.resource.spec.size != size:
+            await self.change(size=size)
+        await self.settle(size)
 
     async def wipe(self) -> None:
         """Deletes the EtcdCluster with all its volumes, and waits until their files are deleted."""
