@@ -87,7 +87,7 @@ def is_alone(shell: User, listing: str, keys: str) -> None:
 
 
 def test_a_member_on_a_node_that_is_lost_is_given_up(cluster: EtcdClusterOnNode, tmp_path: Path) -> None:
-    """The node of the test runs. The commands are the same, and nobody waits for the kubelet."""
+    """The node of the test runs. The commands are the same, but the test does not wait for the kubelet."""
     cluster.create_with(version=VERSION)
     cluster.settle()
     lost = min(cluster.pods())
