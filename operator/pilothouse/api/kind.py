@@ -12,6 +12,7 @@ import msgspec
 from pilothouse.api.declarations import require_fields, require_json_path, require_status, require_view
 from pilothouse.api.keywords import require_keyword, require_list, require_types
 from pilothouse.kube import KubeObject, Resource
+from pilothouse.kube.resource import require_no_duplicates
 
 T = TypeVar("T", bound=KubeObject)
 
@@ -106,6 +107,7 @@ def field(
         TypeError: A structural schema does not have this keyword, or its value has the wrong type.
     """
     require_list("field", descriptors=descriptors, rules=rules, map_keys=map_keys)
+    require_no_duplicates("field", repr, descriptors=descriptors, rules=rules, map_keys=map_keys)
     for word, value in keywords.items():
         require_keyword(word, value)
     schema: dict[str, object] = dict(keywords)
@@ -309,6 +311,7 @@ class Kind(Generic[T]):
                     f"{where}: {name} has {wrong[0]!r}, which is not a {item.__name__}"
                     f"{'' if item is str else f'. Write {item.__name__}(...)'}"
                 )
+            require_no_duplicates(where, repr, **{name: values})
         for each in (*self.short_names, *self.categories):
             if not _LABEL.fullmatch(each):
                 raise TypeError(f"{where}: {each!r} must have only lower-case letters, digits and hyphens")

@@ -17,7 +17,7 @@ from typing import TypeAlias
 from pilothouse import __version__
 from pilothouse.controller import LeadershipLost
 from pilothouse.kube import Client, ClientConfig, ConfigError
-from pilothouse.playbook.arguments import shown
+from pilothouse.playbook.arguments import require_no_duplicates, shown
 from pilothouse.playbook.assembly import add_watch
 from pilothouse.playbook.awaited import PlaybookError, require_awaited
 from pilothouse.playbook.watch import Watch, require_distinct_names, warn_of_foreign_statuses
@@ -94,6 +94,7 @@ def require_operator(name: object, settings: object = ()) -> None:
         raise PlaybookError(str(error)) from None
     if not isinstance(settings, list | tuple) or not all(isinstance(each, type) for each in settings):
         raise PlaybookError(f"settings is {shown(settings)}. Pass a list of classes: settings=[MySettings].")
+    require_no_duplicates("the operator", settings=settings)
 
 
 def run_operator(name: str, watches: Watches, *, variables: Mapping[str, str] = os.environ) -> int:

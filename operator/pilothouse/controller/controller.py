@@ -50,7 +50,8 @@ CONFLICT_SECONDS = 1.0
 KNOWN_DELAY_SECONDS = 1.0
 
 
-def _everything(obj: KubeObject) -> bool:
+def every_object(obj: KubeObject) -> bool:
+    """Returns True: the default of the functions that select objects."""
     return True
 
 
@@ -82,9 +83,7 @@ class Controller(Generic[T]):
     Attributes:
         own_writes: The writes that reconciles made and the watches have not shown yet.
         queue: The keys of the objects to reconcile.
-        admits: Whether this process reconciles an object. It is called when a worker has taken the key; if it
-            returns False, the key is skipped. Call `enqueue_all` when its results may have changed. By
-            default it admits every object.
+        admits: Whether this process reconciles an object.
 
     Args:
         name: The controller's name: a label of its metrics.
@@ -107,6 +106,9 @@ class Controller(Generic[T]):
             report it in the object's status.
         own_writes: An `OwnWrites` that the reconciles already use, if they were created before the
             controller. By default the controller creates one.
+        admits: Whether this process reconciles an object: `Manager.admits`. It is called when a worker has
+            taken the key; if it returns False, the key is skipped. Call `enqueue_all` when its results may
+            have changed. By default it admits every object.
     """
 
     def __init__(
@@ -123,11 +125,12 @@ class Controller(Generic[T]):
         on_timeout: Callable[[ObjectKey, float], Awaitable[None]] = _ignore,
         on_defect: Callable[[ObjectKey, BaseException], Awaitable[None]] = _ignore,
         own_writes: OwnWrites[T] | None = None,
+        admits: Callable[[T], bool] = every_object,
     ) -> None:
         self.name = name
         self.own_writes = own_writes or OwnWrites(api, informer, WorkQueue(name))
         self.queue = self.own_writes.queue
-        self.admits: Callable[[T], bool] = _everything
+        self.admits = admits
         self._informer = informer
         self._store = informer.store
         self._sync = sync
@@ -175,7 +178,7 @@ class Controller(Generic[T]):
 
         informer.add_handler(observe)
 
-    def enqueue_all(self, where: Callable[[T], bool] = _everything) -> None:
+    def enqueue_all(self, where: Callable[[T], bool] = every_object) -> None:
         """Queues every matching object at low priority: objects that change come first.
 
         Args:

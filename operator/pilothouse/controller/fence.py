@@ -20,7 +20,7 @@ from typing import Any, Generic, TypeVar
 from pilothouse.controller.before_change import run_before_change
 from pilothouse.controller.outcome import SyncError
 from pilothouse.controller.threads import to_thread
-from pilothouse.controller.written import Written, noted
+from pilothouse.controller.written import APPLY, DELETE, PATCH, Written, noted
 from pilothouse.kube import (
     Api,
     KubeObject,
@@ -280,12 +280,12 @@ class FencedApi:
         )
         part = options.get("subresource", "")
         target = f"{resource}/{part}" if part else resource
-        return noted(write, Written("patch", target, key, body))
+        return noted(write, Written(APPLY if type is PatchType.APPLY else PATCH, target, key, body))
 
     def delete(self, resource: Resource[T], key: ObjectKey, **options: Any) -> Coroutine[Any, Any, None]:
         """Requests the deletion of an object, if the fence is open."""
         write = self._fence.guard(lambda: self._api.delete(resource, key, **options))
-        return noted(write, Written("delete", resource, key))
+        return noted(write, Written(DELETE, resource, key))
 
 
 def _hidden(resource: Resource[T], read: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:

@@ -51,8 +51,6 @@ def shard_lease(lease: ObjectKey, shard: int) -> ObjectKey:
 class Sharded(Protocol):
     """What sharding needs of a Controller."""
 
-    admits: Callable[[Any], bool]
-
     def enqueue_all(self, where: Callable[[Any], bool]) -> None:
         """Queues every matching object."""
 
@@ -170,10 +168,8 @@ class Sharding:
         return frozenset(self._open)
 
     def add(self, controllers: Sequence[Sharded]) -> None:
-        """Restricts controllers to the objects of this replica's shards."""
-        for controller in controllers:
-            controller.admits = self._admits
-            self._controllers.append(controller)
+        """Adds controllers, which were created with `admits`, before the shards are acquired."""
+        self._controllers.extend(controllers)
 
     async def run(self) -> None:
         """Acquires, renews and hands over Leases, until cancelled. Call `release` after that."""
@@ -260,7 +256,7 @@ class Sharding:
             return False
         return True
 
-    def _admits(self, obj: KubeObject) -> bool:
+    def admits(self, obj: KubeObject) -> bool:
         """Returns whether this replica reconciles an object, and sets the fence of the current asyncio task.
 
         Call it in the asyncio task that will reconcile the object.

@@ -2,13 +2,17 @@
 
 import hashlib
 import re
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar, Token
 from typing import NamedTuple, TypeVar
 
 import msgspec
 
 R = TypeVar("R")
+
+APPLY = "apply"
+PATCH = "patch"
+DELETE = "delete"
 
 _VERSIONS = re.compile(rb'"(resourceVersion|uid)":"[^"]*"')
 _TIMES = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:[\d.]+(Z|[+-]\d\d:\d\d)")
@@ -21,16 +25,18 @@ class Written(NamedTuple):
     Most writes are noted and forgotten. So their text and their digest are made only when they are needed.
 
     Attributes:
-        verb: The verb.
+        verb: The verb: "create", `APPLY`, `PATCH` or `DELETE`; or the method of another request.
         target: The kind, possibly with a subresource, or the path of the request.
         where: The object or the namespace.
         body: The content. None if there is none.
+        task: The name of the task that made the write. Empty for a write of the engine.
     """
 
     verb: str
     target: object
     where: object = ""
     body: object = None
+    task: str = ""
 
     @property
     def what(self) -> str:
@@ -54,17 +60,29 @@ class Written(NamedTuple):
         return digest.digest()
 
 
-_CURRENT: ContextVar[list[Written] | None] = ContextVar("written", default=None)
+class _Notes(NamedTuple):
+    writes: list[Written]
+    task: Callable[[], str]
+
+
+_CURRENT: ContextVar[_Notes | None] = ContextVar("written", default=None)
 
 
 class noting_writes:  # noqa: N801 - a context manager, used like a function
-    """Collects the writes that are made within the block, also by asyncio tasks that it starts."""
+    """Collects the writes that are made within the block, also by asyncio tasks that it starts.
 
-    __slots__ = ("_token",)
+    Args:
+        task: Returns the name of the task that makes a write; empty outside of tasks.
+    """
+
+    __slots__ = ("_task", "_token")
+
+    def __init__(self, task: Callable[[], str]) -> None:
+        self._task = task
 
     def __enter__(self) -> list[Written]:
         writes: list[Written] = []
-        self._token: Token[list[Written] | None] = _CURRENT.set(writes)
+        self._token: Token[_Notes | None] = _CURRENT.set(_Notes(writes, self._task))
         return writes
 
     def __exit__(self, *_: object) -> None:
@@ -74,7 +92,7 @@ class noting_writes:  # noqa: N801 - a context manager, used like a function
 async def noted(write: Awaitable[R], written: Written) -> R:
     """Awaits a write, and notes it if it succeeds."""
     result = await write
-    writes = _CURRENT.get()
-    if writes is not None:
-        writes.append(written)
+    notes = _CURRENT.get()
+    if notes is not None:
+        notes.writes.append(written._replace(task=notes.task()))
     return result

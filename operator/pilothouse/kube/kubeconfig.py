@@ -107,9 +107,9 @@ def _proxy(cluster: Found[Cluster], server: str) -> str:
     if proxy and scheme not in ("http", "https"):
         # Without the URL itself, which may contain a password.
         field = "proxy-url" if given else "proxy in the environment (HTTPS_PROXY or HTTP_PROXY)"
-        what = f"a {scheme} proxy" if scheme else "not a URL"
+        what = f"has the scheme {scheme}" if scheme else "is not a URL"
         raise cluster.wrong(
-            f"its {field} is {what}, but only http and https proxies are supported: "
+            f"its {field} {what}, but only http and https proxies are supported: "
             "use such a proxy, or a tunnel"
         )
     return proxy

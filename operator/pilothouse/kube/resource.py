@@ -2,6 +2,7 @@
 
 import re
 import reprlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
@@ -27,6 +28,23 @@ def require_flags(where: str, **flags: object) -> None:
     for name, value in flags.items():
         if value is not True and value is not False:
             raise TypeError(f"{where}: {name} is {reprlib.repr(value)}, but must be True or False")
+
+
+def require_no_duplicates(where: str, shown: Callable[[Any], str], **values: Sequence[object]) -> None:
+    """Refuses an item that a list has twice.
+
+    Args:
+        where: What has the lists, for the error: "Kind WebSite".
+        shown: Returns the text of an item, for the error.
+        values: The lists by the names of their arguments.
+
+    Raises:
+        TypeError: A list has an item twice.
+    """
+    for name, items in values.items():
+        for number, each in enumerate(items):
+            if each in items[:number]:
+                raise TypeError(f"{where}: {name} contains {shown(each)} twice. Name it once.")
 
 
 @dataclass(frozen=True)

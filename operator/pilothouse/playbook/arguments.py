@@ -5,12 +5,13 @@ Without them, a wrong argument fails somewhere inside the framework, or passes s
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pilothouse.api import Kind
 from pilothouse.kube import ObjectKey, Resource, can_be_name
 from pilothouse.kube.resource import require_flags as kube_require_flags
+from pilothouse.kube.resource import require_no_duplicates as kube_require_no_duplicates
 from pilothouse.playbook.awaited import PlaybookError
 from pilothouse.telemetry import redacted
 
@@ -53,8 +54,16 @@ def shown(value: object) -> str:
         return f"the function {getattr(value, '__name__', type(value).__name__)}"
     if isinstance(value, bytes):
         return "bytes"
-    article = "an" if type(value).__name__[:1] in "AEIOUaeiou" else "a"
-    return f"{article} {type(value).__name__}"
+    return with_article(type(value).__name__)
+
+
+def with_article(name: str) -> str:
+    """Returns the name of a type with its article: "an int", "a UUID", "an SSLContext"."""
+    if name[1:2].isupper():  # An abbreviation, which is spelled.
+        vowel = name[0] in "AEFHILMNORSX"
+    else:
+        vowel = name[:1].lower() in "aeiou" and not name.lower().startswith(("uni", "use"))
+    return f"{'an' if vowel else 'a'} {name}"
 
 
 def require_text(value: object, what: str) -> None:
@@ -153,6 +162,25 @@ def require_list(where: str, **values: object) -> None:
             raise PlaybookError(
                 f"{where}: {name} is {shown(value)}, which is not a list. Pass a list: {name}=[...]."
             )
+
+
+def require_no_duplicates(
+    where: str, named: Callable[[Any], str] = shown, /, **values: Sequence[object]
+) -> None:
+    """Refuses an item that a list has twice.
+
+    Args:
+        where: What has the lists, for the error: "The Watch of tickets.tests.dev".
+        named: Returns the text of an item, for the error.
+        values: The lists by the names of their arguments.
+
+    Raises:
+        PlaybookError: A list has an item twice.
+    """
+    try:
+        kube_require_no_duplicates(where, named, **values)
+    except TypeError as error:
+        raise PlaybookError(str(error)) from None
 
 
 def require_count(value: object, what: str) -> None:

@@ -164,6 +164,7 @@ def _add_watch(manager: Manager, watch: Watch) -> Controller[Any]:
         on_timeout=reconciler.interruptions.timed_out,
         on_defect=reconciler.interruptions.met_defect,
         own_writes=own_writes,
+        admits=manager.admits,
     )
     own_reports = Announcer(watch.resource, manager.recorder)
     informer.add_handler(partial(_on_drop, watch, reconciler, own_reports))

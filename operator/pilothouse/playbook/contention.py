@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pilothouse.controller.outcome import SHORTEST_SECONDS
 from pilothouse.kube import ObjectKey
-from pilothouse.playbook.tasks import RESULT
+from pilothouse.playbook.tasks import running_task
 from pilothouse.telemetry import metrics
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class Contention:
             differences: The corrected differences.
             manager: The operator's own field manager.
         """
-        task = _task()
+        task = running_task()
         paths = {each.path for each in differences}
         tasks = self._writers.setdefault((_kind(aspect), key), {})
         if len(self._writers) > LENGTH:
@@ -144,7 +144,7 @@ class Contention:
         if tasks is None:
             return
         self._writers.move_to_end(at)
-        tasks.setdefault(_task(), set()).update(each.path for each in differences)
+        tasks.setdefault(running_task(), set()).update(each.path for each in differences)
 
     def taken_over(self, aspect: str, key: ObjectKey, what: str) -> None:
         """Counts that an object was taken over from another owner, which may take it back."""
@@ -214,11 +214,6 @@ def pause_until(time: float) -> float:
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
-
-
-def _task() -> str:
-    result = RESULT.get(None)
-    return result.task if result else ""
 
 
 def _kind(aspect: str) -> str:

@@ -28,6 +28,7 @@ from pilothouse.playbook.contention import (
     REPORT_SECONDS,
     pause_until,
 )
+from pilothouse.playbook.repeated import Opposed, named, opposed
 from pilothouse.queue import TokenBucket
 
 WRITES_REPEATED = "WritesRepeated"
@@ -46,7 +47,6 @@ BURST = 100
 RATE = 1.0
 # The writes of one of the last reconciles count as the same: some fights have two or three phases.
 PHASES = 4
-NAMED = 3
 
 
 @dataclass(slots=True)
@@ -56,6 +56,8 @@ class _Record:
     state: object
     bucket: TokenBucket = field(default_factory=lambda: TokenBucket(RATE, BURST))
     recent: deque[frozenset[bytes]] = field(default_factory=lambda: deque(maxlen=PHASES))
+    # The writes of the last reconciles, kept only when a report is near: their contents are large.
+    writes: deque[Sequence[Written]] = field(default_factory=lambda: deque(maxlen=PHASES))
     count: int = 0
     last: float = float("-inf")
     overdrawn: float = 0.0
@@ -148,6 +150,10 @@ class Pace:
         self._records[key] = record  # It may just have expired.
         self._records.move_to_end(key)
         _count(record, frozenset(each.digest for each in writes), time, failed=failed)
+        if record.count > REPEATS - PHASES:
+            record.writes.append(writes)
+        else:
+            record.writes.clear()
         record.asked = time + asked
         if not record.pause or time - record.reported < REPORT_SECONDS:
             return ""
@@ -186,18 +192,31 @@ def _count(record: _Record, writes: frozenset[bytes], time: float, *, failed: bo
 
 
 def _report(writes: Sequence[Written], record: _Record) -> str:
-    names = list(dict.fromkeys(each.what for each in writes))
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    what = f"{', '.join(names[:NAMED])}{more}"
+    last = [write for each in record.writes or (writes,) for write in each]
+    rivalry = opposed(last)
     if record.count >= REPEATS:
+        who = "Another client, or another watch of this operator, undoes them. "
+        fix = "Stop the other client. " if rivalry is None else ""
         return (
-            f"The operator has made the same writes {record.count} times in a row: {what}. Another client, "
-            "or another task, undoes them. The operator now reconciles the object only with growing pauses "
-            f"of up to {LONGEST_PAUSE:g} s. Stop the other client. A change of the spec is reconciled "
-            "immediately."
+            f"The operator has made the same writes {record.count} times in a row: {named(last)}. "
+            f"{_undoing(rivalry) or who}The operator now reconciles the object only with growing pauses of "
+            f"up to {LONGEST_PAUSE:g} s. {fix}A change of the spec is reconciled immediately."
         )
+    why = "Another client may undo the writes, or a task writes a value that differs in every reconcile."
     return (
-        f"The operator has written in more than {BURST} reconciles within a short time, last: {what}. It now "
-        "reconciles the object about once a second. Another client may undo the writes, or a task writes a "
-        "value that differs in every reconcile."
+        f"The operator has written in more than {BURST} reconciles within a short time, last: {named(last)}. "
+        f"It now reconciles the object about once a second. {_undoing(rivalry).rstrip() or why}"
     )
+
+
+def _undoing(rivalry: Opposed | None) -> str:
+    """Returns the sentences about tasks that undo each other's writes; empty if there are none."""
+    if rivalry is None:
+        return ""
+    if len(rivalry.tasks) == 1:
+        return (
+            f"The task {rivalry.tasks[0]!r} undoes its own writes of {rivalry.what}. Write one value in it, "
+            "and only once. "
+        )
+    tasks = " and ".join(map(repr, rivalry.tasks))
+    return f"The tasks {tasks} undo each other's writes of {rivalry.what}. Let only one of them write it. "

@@ -119,9 +119,6 @@ class Play(ObjectModules[T], Generic[T, S]):
         fence: Stops changes of outside systems once this process may have lost its Lease.
         writing: The lock for writes of the object itself, so that the tasks of a parallel group do not write
             from the same resourceVersion.
-        status_writer: The function that writes a status, for `record`. The engine sets it.
-        warning_recorder: The function that records an Event about a failure outside of the tasks. The engine
-            sets it.
 
     Args:
         object: The object.
@@ -131,11 +128,12 @@ class Play(ObjectModules[T], Generic[T, S]):
         cluster: The cluster that the modules use. The engine passes it.
         records: The attribute of this name. The engine passes it. A subclass with parameters of its own
             passes all others on to `Play`, as in the example.
+        status_writer: The function that writes a status, for `record`. The engine passes it.
+        warning_recorder: The function that records an Event about a failure outside of the tasks. The engine
+            passes it.
     """
 
     log = logging.getLogger(__name__)
-    status_writer: Callable[[Any, Any], Awaitable[Any]] | None = None
-    warning_recorder: Callable[[ObjectMeta, TaskFailed], None] | None = None
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -151,6 +149,8 @@ class Play(ObjectModules[T], Generic[T, S]):
         records: Records | None = None,
         writes_status: bool = True,
         settled: bool | None = None,
+        status_writer: Callable[[Any, Any], Awaitable[Any]] | None = None,
+        warning_recorder: Callable[[ObjectMeta, TaskFailed], None] | None = None,
     ) -> None:
         require_flags("Play", check=check, writes_status=writes_status)
         if settled is not None:
@@ -179,6 +179,8 @@ class Play(ObjectModules[T], Generic[T, S]):
         self.pending_conditions: list[Aspect] = []
         self.notified: set[Task[Any]] = set()
         self.records = records or Records()
+        self._status_writer = status_writer
+        self._warning_recorder = warning_recorder
 
     @property
     def status(self) -> S:
@@ -441,7 +443,7 @@ class Play(ObjectModules[T], Generic[T, S]):
             self.status = status
         if self.check:
             return
-        if self.status_writer is None:
+        if self._status_writer is None:
             raise RuntimeError(
                 f"{type(self).__name__} was created without an engine, which writes the status. Run the task "
                 "in an operator on pilothouse.testing.ModelApi, or in check mode."
@@ -473,7 +475,7 @@ class Play(ObjectModules[T], Generic[T, S]):
             TaskFailed: KubernetesRefused: The kind has no status subresource.
         """
         try:
-            return await cast("Any", self.status_writer)(obj, status)
+            return await cast("Any", self._status_writer)(obj, status)
         except NoStatusSubresource as error:
             # As a SyncError, it would end the reconcile without a report on the object.
             raise refused(RESULT.get().task, error) from error
@@ -629,8 +631,8 @@ class Play(ObjectModules[T], Generic[T, S]):
             sentence: What was refused, why, and what to do.
         """
         self.log.error("%s", sentence)
-        if self.warning_recorder is not None:
-            self.warning_recorder(self.object.metadata, TaskFailed("UnexpectedError", sentence))
+        if self._warning_recorder is not None:
+            self._warning_recorder(self.object.metadata, TaskFailed("UnexpectedError", sentence))
 
     def _report(self, contended: Contended) -> None:
         """Reports a fight with another client. The reconcile continues."""

@@ -73,9 +73,9 @@ class Plays(Generic[T]):
             records=Records(self._owner, None if check else self._annotate, self._plan_annotations),
             writes_status=enabled,
             settled=None if enabled else self._settled.get(obj.metadata.key) == _state(obj),
+            status_writer=self._record,
+            warning_recorder=self._warn,
         )
-        play.status_writer = self._record
-        play.warning_recorder = self._warn
         return play
 
     async def run(self, play: Play[T, Any]) -> Recap:

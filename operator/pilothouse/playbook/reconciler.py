@@ -36,7 +36,7 @@ from pilothouse.playbook.remaining import RemainingFinalizers
 from pilothouse.playbook.rivals import StatusRivals
 from pilothouse.playbook.status_reporter import StatusReporter
 from pilothouse.playbook.status_writer import StatusWriter
-from pilothouse.playbook.tasks import TaskFailed, refused, unexpected
+from pilothouse.playbook.tasks import TaskFailed, refused, running_task, unexpected
 from pilothouse.playbook.trouble import PLAN_NOT_RECORDED, Trouble
 
 log = logging.getLogger(__name__)
@@ -186,7 +186,7 @@ class Reconciler(Generic[T]):
         if wait:
             return Outcome(wait)
         outcome: Outcome | None = None
-        with noting_writes() as writes:
+        with noting_writes(running_task) as writes:
             try:
                 outcome = await self._sync(obj)
             finally:

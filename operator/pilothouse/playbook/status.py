@@ -9,7 +9,13 @@ import msgspec
 from pilothouse.api import field
 from pilothouse.kube import Condition, encodable
 from pilothouse.kube.errors import shorten
-from pilothouse.playbook.arguments import REASON_LENGTH, require_condition_type, require_reason, shown
+from pilothouse.playbook.arguments import (
+    REASON_LENGTH,
+    require_condition_type,
+    require_reason,
+    shown,
+    with_article,
+)
 from pilothouse.playbook.awaited import PlaybookError
 from pilothouse.telemetry import now, redacted, redacted_reason
 
@@ -124,8 +130,8 @@ def checked_status(status: V, current: V, obj: object) -> V:
     if status is None or (type(status) is not type(current) and type(status) not in _declared(obj)):
         expected = next((each for each in _declared(obj) if each is not type(None)), type(current)).__name__
         raise PlaybookError(
-            f"play.status is {shown(status)}, but must be a {expected}. To change fields of it, write "
-            "play.status = replace(play.status, ...), where replace is from msgspec.structs."
+            f"play.status is {shown(status)}, but must be {with_article(expected)}. To change fields of it, "
+            "write play.status = replace(play.status, ...), where replace is from msgspec.structs."
         )
     if not isinstance(status, msgspec.Struct) or status == current:
         return status

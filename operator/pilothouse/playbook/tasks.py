@@ -13,7 +13,14 @@ from typing import Any, Generic, TypeVar, cast, overload
 from pilothouse.controller import SyncError
 from pilothouse.controller.before_change import nothing_before_changes
 from pilothouse.kube import ApiError, KubeError, Undecodable
-from pilothouse.playbook.arguments import REASON_LENGTH, require_flags, require_reason, require_text, shown
+from pilothouse.playbook.arguments import (
+    REASON_LENGTH,
+    require_flags,
+    require_no_duplicates,
+    require_reason,
+    require_text,
+    shown,
+)
 from pilothouse.playbook.awaited import PlaybookError, note, require_nothing
 from pilothouse.telemetry import redacted
 
@@ -92,6 +99,12 @@ class TaskResult:
 
 # The result of the running task. Each of several parallel tasks has its own, also in its threads.
 RESULT: ContextVar[TaskResult] = ContextVar("pilothouse_task_result")
+
+
+def running_task() -> str:
+    """Returns the name of the running task; empty outside of tasks."""
+    result = RESULT.get(None)
+    return result.task if result else ""
 
 
 class TaskFailed(Exception):
@@ -251,6 +264,7 @@ class TaskDecorator:
                 f"the task {name!r}: {described(wrong[0])} in notify is not a task. Decorate the handler "
                 'with @task("...").'
             )
+        require_no_duplicates(f"the task {name!r}", described, notify=notify)
         self._notify = tuple(notify)
 
     @overload

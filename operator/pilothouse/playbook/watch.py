@@ -17,6 +17,7 @@ from pilothouse.kube import BadRequest, Resource
 from pilothouse.playbook.arguments import (
     require_count,
     require_list,
+    require_no_duplicates,
     require_plain_function,
     require_resource,
     require_text,
@@ -218,8 +219,8 @@ class Watch:
                     f"{where}: {namespace!r} in namespaces is not the name of a namespace. Use at most 63 "
                     "lower-case letters, digits and '-', or no namespaces for all."
                 )
-            if list(self.namespaces).count(namespace) > 1:
-                raise PlaybookError(f"{where}: namespaces contains {namespace!r} twice. Name it once.")
+        require_no_duplicates(where, namespaces=self.namespaces, owns=self.owns)
+        require_no_duplicates(where, lambda each: f"the Secondary of {each.resource}", watches=self.watches)
         _require_selectors(where, self.selector, self.field_selector)
         seconds(self.resync, f"{where}: resync")
         require_count(self.workers, f"{where}: workers")

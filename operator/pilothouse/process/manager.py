@@ -16,7 +16,7 @@ from ssl import SSLContext
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pilothouse.controller.cancelling import cancel
-from pilothouse.controller.controller import Controller
+from pilothouse.controller.controller import Controller, every_object
 from pilothouse.controller.election import LeaderElector
 from pilothouse.controller.events import EventRecorder
 from pilothouse.controller.fence import Fence, FencedApi
@@ -52,6 +52,8 @@ class Manager:
         fence: Lets changes through while this process may work. Also use it for calls to external systems.
         api: The client for reconcilers. Its changes pass through the fence.
         recorder: Records Events.
+        admits: Whether this process reconciles an object, which depends on its shards. Pass it to each
+            controller.
 
     Args:
         name: The operator's name. It is the name of the Lease and the reporting controller of Events.
@@ -72,10 +74,12 @@ class Manager:
         leases = lease_client or client
         self.elector: LeaderElector | None = None
         self.sharding: Sharding | None = None
+        self.admits: Callable[[Any], bool] = every_object
         lease = ObjectKey(settings.pod_namespace, name)
         if settings.shards:
             self.sharding = _sharding(settings, leases, lease)
             self.fence: Fence = self.sharding.fence
+            self.admits = self.sharding.admits
         elif settings.leader_elect:
             self.elector = LeaderElector(leases, lease, settings.pod_name, settings.lease)
             self.fence = self.elector.fence
@@ -145,8 +149,14 @@ class Manager:
         """Adds a controller. Call this before `run`.
 
         Raises:
-            ValueError: Another controller has the same name, so their metrics and logs would be mixed up.
+            ValueError: Another controller has the same name, so their metrics and logs would be mixed up. Or
+                there are shards, and the controller was created without `admits`.
         """
+        if self.sharding and controller.admits != self.admits:
+            raise ValueError(
+                f"the controller {controller.name!r} would reconcile the objects of all shards. Create it "
+                "with admits=manager.admits."
+            )
         if any(other.name == controller.name for other in self._controllers):
             raise ValueError(
                 f"two controllers are named {controller.name!r}. Give one of their watches another name: "

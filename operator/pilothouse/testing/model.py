@@ -30,6 +30,7 @@ from pilothouse.kube.answers import event_reader, read_object, read_page
 from pilothouse.kube.resource import require_flags
 from pilothouse.kube.selectors import Matches, matcher
 from pilothouse.kube.subresources import PODS
+from pilothouse.playbook.arguments import shown
 from pilothouse.testing import garbage
 from pilothouse.testing.collection import Change
 from pilothouse.testing.documents import Json, as_json
@@ -408,9 +409,7 @@ def _require(module: str, resource: object, *names: object) -> None:
     """Refuses arguments of a test that are not a Resource, or not an ObjectKey or the texts of one."""
     if not isinstance(resource, Resource):
         hint = " Write KIND.resource." if isinstance(resource, Kind) else ""
-        raise TypeError(
-            f"ModelApi.{module}: the resource is a {type(resource).__name__}, not a Resource.{hint}"
-        )
+        raise TypeError(f"ModelApi.{module}: the resource is {shown(resource)}, not a Resource.{hint}")
     kind, hint = (
         (str, "Give fields by name: spec={...}") if module == "put" else (ObjectKey, "Give its ObjectKey")
     )

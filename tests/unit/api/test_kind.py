@@ -1,11 +1,12 @@
 """The names that a Kind derives from its view, and its use in a Watch."""
 
+import re
 from typing import Any
 
 import msgspec
 import pytest
 
-from pilothouse.api import Kind
+from pilothouse.api import Kind, ManagedResource
 from pilothouse.api.crd import crd
 from pilothouse.api.kind import plural_of
 from pilothouse.cli import main
@@ -116,6 +117,16 @@ def test_a_text_in_place_of_a_list_is_refused(name: str) -> None:
 
     with pytest.raises(TypeError, match=rf"^Kind Site: {name} is 'ws', .*Pass a list: {name}=\[\.\.\.\]"):
         Kind(Site, "sites.example.com", "v1", **{name: "ws"})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "item"),
+    [("short_names", "ws"), ("selectable", ".spec.a"), ("manages", ManagedResource("Pod", "v1"))],
+)
+def test_an_item_that_a_kind_has_twice_is_refused(name: str, item: object) -> None:
+    words = f"Kind WebPolicy: {name} contains {item!r} twice. Name it once."
+    with pytest.raises(TypeError, match=f"^{re.escape(words)}$"):
+        Kind(WebPolicy, "sites.example.com", "v1", **{name: [item, item]})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["namespaces", "owns", "watches"])

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from pilothouse.controller import Controller, Mapper, Outcome, PermanentError, any_change, owner_mapper
+from pilothouse.controller.controller import every_object
 from pilothouse.controller.predicates import Predicate
 from pilothouse.informer import InformerFactory
 from pilothouse.kube import Forbidden, KubeError, ObjectKey, ObjectMeta, Resource, Unreachable
@@ -44,7 +45,9 @@ def owned_by(name: str, *, group: str = "tests.dev", kind: str = "Ticket", contr
 class Setup:
     """Tickets and their seats. `synced` lists the reconciled tickets, and how many seats each found."""
 
-    def __init__(self, api: ModelApi, sync: Sync | None) -> None:
+    def __init__(
+        self, api: ModelApi, sync: Sync | None, admits: Callable[[Ticket], bool] = every_object
+    ) -> None:
         self.api = api
         self.factory = InformerFactory(api)
         self.tickets = self.factory.informer(TICKET)
@@ -55,7 +58,7 @@ class Setup:
         self.synced: list[tuple[str, int]] = []
         self.times: list[float] = []
         self._sync = sync
-        self.controller = Controller[Ticket]("ticket", api, self.tickets, self.sync)
+        self.controller = Controller[Ticket]("ticket", api, self.tickets, self.sync, admits=admits)
 
     @property
     def names(self) -> list[str]:
@@ -336,9 +339,8 @@ async def test_a_missing_secondary_kind_is_logged_and_recovers(
 async def test_only_admitted_objects_are_reconciled_and_others_once_they_are_admitted(api: ModelApi) -> None:
     for name in "abcd":
         api.put(TICKET, name)
-    setup = Setup(api, None)
     mine = {"a", "b"}
-    setup.controller.admits = lambda ticket: ticket.metadata.name in mine
+    setup = Setup(api, None, admits=lambda ticket: ticket.metadata.name in mine)
     informing = asyncio.create_task(setup.factory.run())
     await setup.factory.wait_synced()
     working = asyncio.create_task(setup.controller.run())

@@ -75,7 +75,9 @@ class Replica:
             self.manager = Manager("tickets", settings, api)
             self._journal = journal
             informer = self.manager.informer(TICKET)
-            self.controller = Controller("ticket", self.manager.api, informer, self.sync, workers=8)
+            self.controller = Controller(
+                "ticket", self.manager.api, informer, self.sync, workers=8, admits=self.manager.admits
+            )
             self.manager.add(self.controller)
             self.task = asyncio.create_task(self.manager.run(self.stop))
 

@@ -279,7 +279,7 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "socks": (
         {},
         {"proxy-url": "socks5://user:s3cret@p:1"},
-        "cluster 'c': its proxy-url is a socks5 proxy, but only http and https",
+        "cluster 'c': its proxy-url has the scheme socks5, but only http and https",
     ),
     "proxy without a scheme": ({}, {"proxy-url": "s3cret:1"}, "cluster 'c': its proxy-url is not a URL"),
     "auth-provider": (

@@ -17,8 +17,17 @@ from pilothouse.kube import ObjectKey, ObjectMeta, PartialObjectMetadata, PatchT
 from pilothouse.playbook import Plan, Play, Playbook, TaskFailed, task
 from pilothouse.playbook.changes import wanted
 from pilothouse.playbook.pace import Pace
+from pilothouse.playbook.repeated import opposed
 from pilothouse.testing import ModelApi
-from tests.unit.playbook.configured import CONFIG_MAP, OWNS, TicketPlay, operator, owned_by, playbook
+from tests.unit.playbook.configured import (
+    CONFIG_MAP,
+    OWNS,
+    Function,
+    TicketPlay,
+    operator,
+    owned_by,
+    playbook,
+)
 from tests.unit.tickets import TICKET, Ticket
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
@@ -142,8 +151,85 @@ async def test_a_client_that_undoes_the_write_of_a_task_is_damped_and_reported(
     async with operator(api, playbook(work), owns=(*OWNS, POD)), rival(react) as times:
         await asyncio.sleep(3600)
         assert len(times) < 40
-    named = {"create": "patch configmaps default/web", "delete": "delete configmaps default/web"}
-    assert named.get(verb, "default/pods/web/eviction") in reports(api)[0]
+    named = {"create": "apply configmaps default/web", "delete": "delete configmaps default/web"}
+    write = named.get(verb, "default/pods/web/eviction")
+    assert f"{write} by the task 'work'. Another client, or another watch" in reports(api)[0]
+
+
+async def greet(play: TicketPlay) -> None:
+    await play.apply(CONFIG_MAP, {"metadata": {"name": "web"}, "data": {"greeting": "Hello", "a": "1"}})
+
+
+async def greet_politely(play: TicketPlay) -> None:
+    await play.apply(CONFIG_MAP, {"metadata": {"name": "web"}, "data": {"greeting": "Good day", "a": "1"}})
+
+
+async def part(play: TicketPlay) -> None:
+    await play.apply(CONFIG_MAP, {"metadata": {"name": "web"}, "data": {"farewell": "Bye", "a": "1"}})
+
+
+async def remove(play: TicketPlay) -> None:
+    await play.delete(CONFIG_MAP, "web")
+
+
+async def waver(play: TicketPlay) -> None:
+    await greet(play)
+    await greet_politely(play)
+
+
+OPPOSED: dict[str, tuple[list[Function], str]] = {
+    "another value": (
+        [greet, greet_politely],
+        "The tasks 'greet' and 'greet_politely' undo each other's writes of data.greeting of configmaps "
+        "default/web. Let only one of them write it.",
+    ),
+    "other fields": (
+        [greet, part],
+        "The tasks 'greet' and 'part' undo each other's writes of data.farewell, data.greeting of configmaps "
+        "default/web.",
+    ),
+    "a deletion": (
+        [greet, remove],
+        "The tasks 'greet' and 'remove' undo each other's writes of configmaps default/web.",
+    ),
+    "one task": (
+        [waver],
+        "The task 'waver' undoes its own writes of data.greeting of configmaps default/web. Write one value",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OPPOSED)
+async def test_tasks_that_undo_each_others_writes_are_named_with_the_object_and_the_fields(
+    api: ModelApi, ticket: ObjectKey, case: str
+) -> None:
+    tasks, sentence = OPPOSED[case]
+    async with operator(api, playbook(*tasks)):
+        await asyncio.sleep(3600)
+    assert sentence in reports(api)[0]
+    assert f"apply configmaps default/web by the task {tasks[0].__name__!r}" in reports(api)[0]
+    assert "client" not in reports(api)[0]
+
+
+def written(task: str, body: object, verb: str = "patch") -> Written:
+    return Written(verb, TICKET, WEB, body, task)
+
+
+async def test_patches_of_different_fields_do_not_undo_each_other() -> None:
+    one, other = written("one", {"spec": {"a": 1}}), written("other", {"spec": {"b": 1}})
+    assert opposed([one, other, one]) is None
+    above = opposed([one, written("above", {"spec": None})])
+    assert above is not None
+    assert (above.tasks, above.fields) == (["one", "above"], ["spec.a"])
+    assert opposed([one, written("", {"spec": {"a": 2}})]) is None, "the engine is no task"
+
+
+async def test_preconditions_are_no_difference() -> None:
+    writes = [
+        written(task, {"metadata": {"name": "web", "uid": task}, "data": {"a": "1"}}, "apply")
+        for task in ("one", "other")
+    ]
+    assert opposed(writes) is None
 
 
 async def test_a_change_of_the_spec_is_reconciled_immediately_during_a_fight(

@@ -15,6 +15,7 @@ import pytest
 from msgspec.structs import replace
 
 from pilothouse.api import Kind, Rule, Version
+from pilothouse.cli.operator import require_operator
 from pilothouse.controller import EventType
 from pilothouse.kube import (
     Condition,
@@ -37,6 +38,7 @@ from pilothouse.playbook import (
     child_name,
     task,
 )
+from pilothouse.playbook.arguments import with_article
 from pilothouse.playbook.awaited import PlaybookError
 from pilothouse.playbook.plain import plain
 from pilothouse.playbook.watch import Secondary, require_distinct_names
@@ -751,6 +753,22 @@ TASK: Any = task
             "namespaces contains 'a' twice. Name it once.",
         ),
         (
+            lambda: WATCH(TICKET, [one], owns=[CONFIG_MAP, CONFIG_MAP]),
+            "The Watch of tickets.tests.dev: owns contains the Resource ConfigMap twice. Name it once.",
+        ),
+        (
+            lambda: WATCH(TICKET, [one], watches=[Secondary(CONFIG_MAP), Secondary(CONFIG_MAP)]),
+            "watches contains the Secondary of configmaps twice. Name it once.",
+        ),
+        (
+            lambda: task("two", notify=[one, one]),
+            "the task 'two': notify contains the task 'one' twice. Name it once.",
+        ),
+        (
+            lambda: require_operator("tickets", [Settings, Settings]),
+            "the operator: settings contains the class Settings twice. Name it once.",
+        ),
+        (
             lambda: WATCH(TICKET, [one], owns=[Secondary(CONFIG_MAP)]),
             "owns has a Secondary, which is not a Resource",
         ),
@@ -834,3 +852,21 @@ async def test_values_of_a_plan_that_json_cannot_express_are_a_sentence(
     async with operator(api, Playbook(Play, tasks=[plan])):
         message = ready(api, ticket)[2]
         assert "`on_change` of the plan 'upgrade' returned a value that JSON cannot express" in message
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "an int",
+        "a str",
+        "an Etcd",
+        "a dict",
+        "a UUID",
+        "an SSLContext",
+        "an HTTPStatus",
+        "a Uniform",
+        "a User",
+    ],
+)
+async def test_a_type_has_its_article(words: str) -> None:
+    assert with_article(words.split()[1]) == words

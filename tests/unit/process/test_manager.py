@@ -42,7 +42,8 @@ class Process:
         self.began: list[str] = []
         self.ended: list[str] = []
         informer = self.manager.informer(TICKET)
-        self.manager.add(Controller[Ticket]("ticket", api, informer, self.sync, workers=2))
+        admits = self.manager.admits
+        self.manager.add(Controller[Ticket]("ticket", api, informer, self.sync, workers=2, admits=admits))
         self.stop = asyncio.Event()
         self.task = asyncio.create_task(self.manager.run(self.stop))
 
@@ -448,6 +449,18 @@ async def test_a_taken_port_is_a_settings_error(api: ModelApi) -> None:
     with pytest.raises(SettingsError, match=r"^HEALTH_ADDRESS is '127.0.0.1:\d+', and .+ cannot listen"):
         await second.task
     await first.terminate()
+
+
+async def test_a_controller_that_would_ignore_the_shards_is_refused(api: ModelApi) -> None:
+    async def sync(key: ObjectKey) -> Outcome:
+        return Outcome()
+
+    settings = Settings(shards=2, health_host="127.0.0.1", health_port=0, pod_namespace="operators")
+    manager = Manager("tickets", settings, api)
+    with pytest.raises(
+        ValueError, match=r"'ticket' would reconcile .* all shards\. .* admits=manager\.admits"
+    ):
+        manager.add(Controller[Ticket]("ticket", api, manager.informer(TICKET), sync))
 
 
 async def test_two_kinds_share_a_process_its_lease_and_its_probes(api: ModelApi) -> None:

@@ -658,6 +658,12 @@ class PutsAKind(Life):
         yield "made"
 
 
+class PutsAList(Life):
+    def play(self, user: ModelApi) -> Iterator[str | float]:
+        user.put([5], "a")  # type: ignore[arg-type]
+        yield "made"
+
+
 class PutsASpec(Life):
     def play(self, user: ModelApi) -> Iterator[str | float]:
         user.put(TICKET, "a", {"seats": 2})  # type: ignore[arg-type]
@@ -674,7 +680,8 @@ class RemovesAName(Life):
     ("scenario", "words"),
     [
         (OneWatch, r"OneWatch.watches returned Watch. Return a list: \[Watch\(...\)\]"),
-        (PutsAKind, "ModelApi.put: the resource is a Kind, not a Resource. Write KIND.resource"),
+        (PutsAKind, "ModelApi.put: the resource is the Kind Ticket, not a Resource. Write KIND.resource"),
+        (PutsAList, "ModelApi.put: the resource is a list, not a Resource."),
         (PutsASpec, "ModelApi.put: {'seats': 2} does not name an object. Give fields by name: spec="),
         (RemovesAName, "ModelApi.remove: 'a' does not name an object. Give its ObjectKey"),
     ],
