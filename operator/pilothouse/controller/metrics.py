@@ -1,11 +1,11 @@
 """The metrics of a controller, with the names of controller-runtime (controller_runtime_*)."""
 
-from enum import Enum
+from enum import StrEnum
 
 from pilothouse.telemetry import metrics
 
 
-class Result(Enum):
+class Result(StrEnum):
     """The result of a reconcile. The value is the label that controller-runtime uses."""
 
     SUCCESS = "success"

@@ -60,33 +60,31 @@ class Written(NamedTuple):
         return digest.digest()
 
 
-class _Notes(NamedTuple):
-    writes: list[Written]
-    task: Callable[[], str]
-
-
-_CURRENT: ContextVar[_Notes | None] = ContextVar("written", default=None)
-
-
 class noting_writes:  # noqa: N801 - a context manager, used like a function
     """Collects the writes that are made within the block, also by asyncio tasks that it starts.
+
+    Attributes:
+        writes: The writes so far.
 
     Args:
         task: Returns the name of the task that makes a write; empty outside of tasks.
     """
 
-    __slots__ = ("_task", "_token")
+    __slots__ = ("_token", "task", "writes")
 
     def __init__(self, task: Callable[[], str]) -> None:
-        self._task = task
+        self.task = task
+        self.writes: list[Written] = []
 
     def __enter__(self) -> list[Written]:
-        writes: list[Written] = []
-        self._token: Token[_Notes | None] = _CURRENT.set(_Notes(writes, self._task))
-        return writes
+        self._token: Token[noting_writes | None] = _CURRENT.set(self)
+        return self.writes
 
     def __exit__(self, *_: object) -> None:
         _CURRENT.reset(self._token)
+
+
+_CURRENT: ContextVar[noting_writes | None] = ContextVar("written", default=None)
 
 
 async def noted(write: Awaitable[R], written: Written) -> R:

@@ -38,7 +38,7 @@ class Announcer:
         for end in recap.ends.all:
             if isinstance(end.cause, TaskFailed):
                 events.append(PlayEvent(EventType.WARNING, end.cause.reason, end.cause.message, end.step))
-        if recap.plan or self._plans:
+        if self._plans or (recap.ends.all and recap.plan):
             self._report_plans(play, recap)
         for event in events:
             self.record(play.object.metadata, event)

@@ -24,7 +24,7 @@ def final_status(play: Play[Any, S], recap: Recap) -> S:
 
 def ready(play: Play[Any, Any], recap: Recap) -> Aspect:
     """Returns the condition Ready at the end of a reconcile."""
-    failure, waiting = recap.failure, recap.waiting
+    failure, waiting = (recap.failure, recap.waiting) if recap.ends.all else (None, None)
     if failure is not None:
         return Aspect(READY, False, failure.reason, _with_sentence(failure.message, recap.consequence))
     if waiting is None:
@@ -44,6 +44,8 @@ def outcome_of(play: Play[Any, Any], ends: Ends, *, repeated: bool) -> Outcome:
         PermanentError: All failures are permanent.
         SyncError: At least one failure is not permanent.
     """
+    if not ends.all:
+        return Outcome(play.after)
     asked = [waiting.fallback for waiting in ends.waits]
     if play.after is not None and not ends.failed:
         asked.append(play.after)

@@ -112,6 +112,10 @@ class Pace:
         self._last_writes: _LastWrites | None = None
         self._records: OrderedDict[ObjectKey, _Record] = OrderedDict()
 
+    def __len__(self) -> int:
+        """The number of objects that were written again soon."""
+        return len(self._records)
+
     def wait(self, obj: KubeObject) -> float:
         """Returns the seconds until an object may be reconciled; 0 if it may be now."""
         record = self._records.get(obj.metadata.key) if self._records else None

@@ -152,7 +152,8 @@ class Play(ObjectModules[T], Generic[T, S]):
         status_writer: Callable[[Any, Any], Awaitable[Any]] | None = None,
         warning_recorder: Callable[[ObjectMeta, TaskFailed], None] | None = None,
     ) -> None:
-        require_flags("Play", check=check, writes_status=writes_status)
+        if not (isinstance(check, bool) and isinstance(writes_status, bool)):
+            require_flags("Play", check=check, writes_status=writes_status)
         if settled is not None:
             require_flags("Play", settled=settled)
         self._cluster = cluster

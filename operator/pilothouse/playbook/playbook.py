@@ -59,7 +59,7 @@ class Recap(NamedTuple):
     @property
     def failure(self) -> TaskFailed | None:
         """The first failure; None if no task failed."""
-        return next(iter(self.ends.failures), None)
+        return next(iter(self.ends.failures), None) if self.ends.all else None
 
     @property
     def consequence(self) -> str:

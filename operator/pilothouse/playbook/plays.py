@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, TypeVar
 
-from pilothouse.kube import KubeObject, ObjectKey, ObjectMeta, Resource, hide_contents
+from pilothouse.kube import KubeObject, ObjectKey, ObjectMeta, Resource, hide_contents, holds_secrets
 from pilothouse.playbook.awaited import PlaybookError
 from pilothouse.playbook.cluster import Cluster
 from pilothouse.playbook.ends import failed
@@ -44,6 +44,7 @@ class Plays(Generic[T]):
         writes_status: bool,
     ) -> None:
         self._resource = resource
+        self._holds_secrets = holds_secrets(resource)
         self._playbook = playbook
         self._cluster = cluster
         self._owner = owner
@@ -64,7 +65,8 @@ class Plays(Generic[T]):
             obj: The object.
             check: Whether it is a play in check mode.
         """
-        hide_contents(self._resource, obj)
+        if self._holds_secrets:
+            hide_contents(self._resource, obj)
         enabled = self._writes_status
         play: Play[T, Any] = self._playbook.play(
             obj,
@@ -89,16 +91,15 @@ class Plays(Generic[T]):
         """
         contents = Contents(play.object)
         try:
-            recap = await self._run(play)
+            run = self._run_with_handlers if self._playbook.handlers else self._playbook.run
+            recap = await run(play)
         finally:
             changed = contents.restore()
         if not changed:
             return recap
         return recap._replace(ends=recap.ends.then(failed(_changed_in_place(changed))))
 
-    async def _run(self, play: Play[T, Any]) -> Recap:
-        if not self._playbook.handlers:
-            return await self._playbook.run(play)
+    async def _run_with_handlers(self, play: Play[T, Any]) -> Recap:
         metadata = play.object.metadata
         uid, handlers = self._notified.pop(metadata.key, ("", set()))
         if uid == metadata.uid:

@@ -188,29 +188,32 @@ class Reconciler(Generic[T]):
         outcome: Outcome | None = None
         with noting_writes(running_task) as writes:
             try:
-                outcome = await self._sync(obj)
+                outcome = await self._sync(key, obj)
             finally:
-                self._note_writes(obj, writes, outcome)
+                if writes or self._pace:
+                    self._note_writes(obj, writes, outcome)
         return outcome
 
-    async def _sync(self, obj: T) -> Outcome:
+    async def _sync(self, key: ObjectKey, obj: T) -> Outcome:
         if not self._concerns(obj.metadata):
             return self._remaining.report(obj.metadata)
         if obj.metadata.annotations.get(PAUSED) == "true":
             await self._paused.report(obj)
             return DONE
-        self._paused.forget(obj.metadata.key)
+        self._paused.forget(key)
         self._remaining.log_unknown(obj.metadata)
         stored = await self._metadata.store_finalizer(obj)
         if stored is None:
             return DONE
         play = self.plays.create(stored, check=False)
-        recap = self._with_index_failure(play, await self.plays.run(play))
+        recap = self._with_index_failure(key, play, await self.plays.run(play))
         self._played(recap)
         self._announcer.report(play, recap)
         if play.deleting and not recap.ends.all and play.after is None:
             return await self._release(play, recap)
-        return await self._conclude(play, await self._record_waits(play, recap))
+        if play.records.has_waits(play.object.metadata):
+            recap = await self._record_waits(play, recap)
+        return await self._conclude(key, play, recap)
 
     async def _report_misfit(self, metadata: ObjectMeta, why: str) -> Outcome:
         """Reports an object that cannot be decoded. It is neither reconciled nor cleaned up."""
@@ -236,11 +239,11 @@ class Reconciler(Generic[T]):
             log.warning("%s", report)
             self._announcer.warn(obj.metadata, TaskFailed(WRITES_REPEATED, report))
 
-    def _with_index_failure(self, play: Play[T, Any], recap: Recap) -> Recap:
+    def _with_index_failure(self, key: ObjectKey, play: Play[T, Any], recap: Recap) -> Recap:
         """Adds the failure of an object that an index of its kind lacks, because mappers cannot find it."""
         failure = None
-        if not play.deleting:
-            failure = index_failure(self._resource, play.object.metadata.key, self._store)
+        if self._store.indexes and not play.deleting:
+            failure = index_failure(self._resource, key, self._store)
         if failure is None:
             return recap
         return recap._replace(ends=recap.ends.then(Ends((End(failure, "Index"),))))
@@ -266,7 +269,7 @@ class Reconciler(Generic[T]):
         self._trouble.forget(held.metadata.key)
         return DONE if released is None else self._remaining.report(released.metadata)
 
-    async def _conclude(self, play: Play[T, Any], recap: Recap) -> Outcome:
+    async def _conclude(self, key: ObjectKey, play: Play[T, Any], recap: Recap) -> Outcome:
         """Writes the status and the plans after the tasks, and returns when to reconcile the object again.
 
         Raises:
@@ -275,12 +278,12 @@ class Reconciler(Generic[T]):
         before = play.object
         complete = await self._write_status(play, recap)
         repeated = play.object is before
-        if complete:
+        if complete and play.records.has_plans(play.object.metadata):
             await self._record_plans(play)
         if not self._statuses.enabled:
             self.plays.note_settled(play, settled=bool(ready(play, recap).status))
         if recap.failure is None:
-            self._trouble.forget(play.object.metadata.key)
+            self._trouble.forget(key)
         elif not play.writes_status:
             repeated = self._trouble.repeated(play.object.metadata, recap.failure)
         return outcome_of(play, recap.ends, repeated=repeated)
@@ -314,7 +317,7 @@ class Reconciler(Generic[T]):
             The recap with the changes that would be made, and the merge patch of the status.
         """
         play = self.plays.create(obj, check=True)
-        recap = self._with_index_failure(play, await self._playbook.run(play))
+        recap = self._with_index_failure(obj.metadata.key, play, await self._playbook.run(play))
         return recap, self._statuses.patch(obj, final_status(play, recap)) if play.writes_status else {}
 
     def status_changes(self, before: T, after: T) -> dict[str, object]:

@@ -143,6 +143,10 @@ class Records:
         if self._state(play, plan) != target:
             self._plans[self._annotations.name(plan.name)] = target
 
+    def has_plans(self, metadata: ObjectMeta) -> bool:
+        """Returns whether `save_plans` may have something to write."""
+        return bool(self._plans or metadata.annotations)
+
     async def save_plans(self, play: "Play[Any, Any]") -> None:
         """Records the plans that have finished, and drops begun plans that the playbook no longer has.
 
@@ -191,6 +195,11 @@ class Records:
         """Notes that a call no longer waits, so that its next wait starts again."""
         self._ended.add(_wait_key(metadata, task, call))
 
+    def has_waits(self, metadata: ObjectMeta) -> bool:
+        """Returns whether `save_waits` may have something to write."""
+        annotations = metadata.annotations
+        return bool(self._since) or bool(annotations and self._wait_annotation in annotations)
+
     async def save_waits(self, play: "Play[Any, Any]", *, ended: bool) -> None:
         """Records the waits of this reconcile, and drops those that have ended.
 
@@ -205,9 +214,9 @@ class Records:
             KubeError: The API server refused the write or is unreachable.
         """
         metadata = play.object.metadata
-        name = self._wait_annotation
-        if not self._since and name not in metadata.annotations:
+        if not self.has_waits(metadata):
             return
+        name = self._wait_annotation
         over = {result.task for result in play.results if result.state is not State.FAILED}
         over_digests = {short_digest(task) for task in over | self._passed_over}
         kept = {

@@ -56,6 +56,8 @@ class RemainingFinalizers:
         announcer: Announcer,
     ) -> None:
         self._own = own
+        # What most objects have.
+        self._usual = (own.current,) if own.current else ()
         self._domains = {group, *own.domains}
         self._known = known
         self._announcer = announcer
@@ -73,6 +75,8 @@ class RemainingFinalizers:
         They are no trouble before an object is deleted. The log line shows them when the release is
         installed, before a user waits for a deletion.
         """
+        if metadata.finalizers == self._usual:
+            return
         unknown = ", ".join(self._unknown(metadata))
         if not unknown or unknown in self._logged:
             return

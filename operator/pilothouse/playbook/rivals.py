@@ -49,6 +49,10 @@ class StatusRivals:
         # The statuses that other clients have overwritten since the object was last reconciled.
         self._overwritten: dict[ObjectKey, PlayStatus] = {}
 
+    def __len__(self) -> int:
+        """The number of statuses that other clients have overwritten."""
+        return len(self._overwritten)
+
     def overwritten(self, key: ObjectKey, status: PlayStatus) -> float:
         """Records that another client has overwritten a status.
 

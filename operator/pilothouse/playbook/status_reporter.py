@@ -1,7 +1,7 @@
 """Writes the status of a reconcile, restores it after changes by other clients, and reports refusals."""
 
 import logging
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from pilothouse.controller import SyncError
 from pilothouse.kube import Conflict, KubeError, KubeObject, ObjectKey
@@ -55,6 +55,8 @@ class StatusReporter(Generic[T]):
             KubeError: The API server cannot be reached, or it refused the write.
             SyncError: The API server refused the write, which is reported on the object.
         """
+        if status is cast("Any", obj).status and not self._rivals and not self._unstored:
+            return obj, 0.0  # The usual end of a reconcile that changes nothing.
         contested = self._rivals.contested(obj, status)
         status, wait = self._rivals.postpone(obj, status, contested)
         written = await self._write_all(obj, status)

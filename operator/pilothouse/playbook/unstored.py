@@ -30,6 +30,9 @@ class UnstoredFields:
         self._announcer = announcer
         self._found: dict[ObjectKey, list[str]] = {}
 
+    def __len__(self) -> int:
+        return len(self._found)
+
     def __contains__(self, key: ObjectKey) -> bool:
         return key in self._found
 

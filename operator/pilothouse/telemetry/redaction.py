@@ -41,6 +41,9 @@ _QUOTED_LENGTH = 3
 _PLAIN_WORDS = frozenset(("", "true", "false", "yes", "no", "on", "off", "null", "none", "default"))
 # The beginning of a word, also after an escaped character: "\\nhunter2", "%20hunter2".
 _BEFORE_WORD = r"(?:(?<![^\W_])|(?<=\\[abefnrtv0NLP])|(?<=\\u....)|(?<=\\x..)|(?<=%[0-9A-Fa-f]{2}))"
+# How many texts without credentials of the process are remembered, and their longest length.
+_CLEAN_COUNT = 256
+_CLEAN_LENGTH = 256
 # Longer values are not hidden as hex or as numbers.
 _NUMBERS_LENGTH = 256
 _SHORT_WORD = re.compile(r"[\"'`]?[a-z]+[\"'`]?")
@@ -67,27 +70,28 @@ class Secrets:
         public: Words that are never hidden, even if a secret contains them, such as the object's name.
         outer: The scope around this one, whose values are hidden as well.
         ended: Whether the scope has ended. Tasks and threads that it started may still refer to it.
+        values: Functions that return values. They are called when the values are first needed.
     """
 
-    __slots__ = ("_forms", "_known", "_values", "ended", "outer", "public")
+    __slots__ = ("_forms", "_known", "ended", "outer", "public", "values")
 
     def __init__(self, *public: str, outer: "Secrets | None" = None) -> None:
         self.public = public
         self.outer = outer
         self.ended = False
-        self._values: list[Values] = []
+        self.values: list[Values] = []
         self._forms: tuple[Form, ...] = ()
         self._known = 0
 
     def add(self, values: Values) -> None:
         """Adds values. They are computed when they are first needed."""
-        self._values.append(values)
+        self.values.append(values)
 
     def forms(self) -> tuple[Form, ...]:
         """Returns all forms in which a text may contain one of the values, longest first."""
-        count = len(self._values)
+        count = len(self.values)
         if count != self._known:
-            found = {form for values in self._values for value in values() for form in forms_of(value)}
+            found = {form for values in self.values for value in values() for form in forms_of(value)}
             secret = (form for form in found if form.text not in self.public)
             self._forms = tuple(sorted(secret, key=lambda form: (-len(form.text), form)))
             self._known = count
@@ -109,6 +113,9 @@ _scope: ContextVar[Secrets | None] = ContextVar("pilothouse_secrets", default=No
 _everywhere: OrderedDict[str, tuple[Form, ...]] = OrderedDict()
 # All forms of the above. Most texts are short, so one loop over all forms is the cheapest.
 _everywhere_forms: list[Form] = []
+# Texts that are known to have no credential of the process, because most objects have the same few texts. A
+# new credential replaces the set: a thread that has checked a text before then adds it to the old one.
+_clean: list[set[str]] = [set()]
 # The scopes with values that have not ended.
 _active: dict[int, Secrets] = {}
 # The scopes with values that ended last, by their public words, which name the object.
@@ -191,6 +198,7 @@ def hide_everywhere(value: Value) -> None:
     if len(_everywhere) > _EVERYWHERE_LENGTH:
         _everywhere.popitem(last=False)
     _everywhere_forms[:] = [form for forms in _everywhere.values() for form in forms]
+    _clean[0] = set()
 
 
 def redacted(text: str) -> str:
@@ -198,16 +206,11 @@ def redacted(text: str) -> str:
 
     Passwords in URLs, and credentials after the word Basic, are replaced in every text.
     """
-    if "://" in text:
-        text = _URL_PASSWORD.sub(f"{HIDDEN}@", text)
-    if "asic " in text or "ASIC " in text:
-        text = without_basic(text, HIDDEN)
-    if _everywhere_forms:
-        text = _without(text, _everywhere_forms)
+    text = _without_credentials(text)
     current = secrets = _scope.get()
     while secrets is not None:
-        if forms := secrets.forms():
-            text = _without(text, forms)
+        if secrets.values:
+            text = _without(text, secrets.forms())
         secrets = secrets.outer
     if current is None or current.ended:
         # The caller's context is not that of a running reconcile, so the text may belong to any. The lists
@@ -218,6 +221,25 @@ def redacted(text: str) -> str:
         for each in list(_unscoped):
             text = _without(text, each.distinct_forms())
     return text
+
+
+def _without_credentials(text: str) -> str:
+    """Returns the text without the credentials of the process, passwords in URLs and those after Basic."""
+    clean = _clean[0]
+    if text in clean:
+        return text
+    found = text
+    if "://" in found:
+        found = _URL_PASSWORD.sub(f"{HIDDEN}@", found)
+    if "asic " in found or "ASIC " in found:
+        found = without_basic(found, HIDDEN)
+    if _everywhere_forms:
+        found = _without(found, _everywhere_forms)
+    if found == text and len(text) <= _CLEAN_LENGTH:
+        if len(clean) >= _CLEAN_COUNT:
+            clean.clear()
+        clean.add(text)
+    return found
 
 
 def redacted_reason(reason: str) -> str:
