@@ -19,6 +19,7 @@ from etcd_operator.errors import (
     MemberNotFound,
     NotALearner,
     PermissionDenied,
+    UnhealthyCluster,
 )
 from etcd_operator.etcd import Etcd, MemberList
 from etcd_operator.model import Configuration, Decision, PodPlan, Problem
@@ -141,7 +142,7 @@ class Members:
         | model.Announce,
     ) -> Next:
         if may_have_old_log(self._sight.observation, step.record.claim):
-            etcd = self._speaker()
+            etcd = next(iter(self._speakers()), None)
             what = "write entries to etcd's log, so that 3.7 can read it"
             if etcd is None:
                 self._play.requeue_after(RETRY)
@@ -295,26 +296,33 @@ class Members:
 
         A change of the voters ends the reconcile, so that the next one begins with the budget.
         """
-        etcd = self._speaker()
-        if etcd is None or not await self._confirmed(etcd):
+        speakers = self._speakers(step.member_id if isinstance(step, model.RemoveMember) else 0)
+        leader = next(iter(speakers), None)
+        if leader is None or not await self._confirmed(leader):
             self._play.requeue_after(RETRY)
             return Next.LATER
         reason = ""
         match step:
             case model.AddLearner(name=name):
                 url = self._blueprint.peer_url(name)
-                done = await self._call(f"add {name} to etcd as a learner", lambda: etcd.member_add([url]))
+                done = await self._call(
+                    f"add {name} to etcd as a learner",
+                    lambda: _first_connected(speakers, lambda etcd: etcd.member_add([url])),
+                )
             case model.Promote(name=name, member_id=number):
                 reason = ADDED
-                done = await self._call(f"promote {name} to a voter", lambda: etcd.member_promote(number))
+                done = await self._call(f"promote {name} to a voter", lambda: leader.member_promote(number))
             case model.RemoveMember(name=name, member_id=number):
                 if not await self._target_as_observed(name):
                     self._play.requeue_after(RETRY)
                     return Next.LATER
                 reason = REMOVED
-                done = await self._call(f"remove {name} from etcd", lambda: etcd.member_remove(number))
+                done = await self._call(
+                    f"remove {name} from etcd",
+                    lambda: _first_connected(speakers, lambda etcd: etcd.member_remove(number)),
+                )
             case model.MoveLeader(name=name, member_id=number):
-                done = await self._call(f"move the leader to {name}", lambda: etcd.move_leader(number))
+                done = await self._call(f"move the leader to {name}", lambda: leader.move_leader(number))
         if done is not Next.OBSERVE:
             return done
         if reason:
@@ -329,18 +337,30 @@ class Members:
         ephemeral = self._blueprint.spec.storage.ephemeral
         return ephemeral or await self._as_observed(PERSISTENT_VOLUME_CLAIM, name)
 
-    def _speaker(self) -> Etcd | None:
-        """Returns the client of the leader. Etcd forwards most calls to it, but not all."""
-        observation, clients = self._sight.observation, self._sight.clients
-        own = [each for each in observation.endpoints if each.cluster_id == observation.members_cluster_id]
-        return next(
-            (
-                clients[each.name]
-                for each in own
-                if each.name in clients and each.leader_id and each.leader_id == each.member_id
-            ),
-            None,
+    def _speakers(self, leaving: int = 0) -> tuple[Etcd, ...]:
+        """Returns the clients of the leader, which comes first, and of the voters that follow it.
+
+        Etcd forwards most calls to the leader, but not all.
+
+        Args:
+            leaving: The ID of the member that is to be removed, which is asked only if it leads. 0: none.
+        """
+        observation, clients, listed = self._sight.observation, self._sight.clients, self._sight.listed
+        voters = {each.id for each in listed.members if not each.is_learner} if listed else set()
+        own = [
+            each
+            for each in observation.endpoints
+            if each.cluster_id == observation.members_cluster_id and each.name in clients
+        ]
+        leader = next((each for each in own if each.leader_id and each.leader_id == each.member_id), None)
+        if leader is None:
+            return ()
+        followers = (
+            each
+            for each in own
+            if each.leader_id == leader.member_id and each.member_id in voters - {leader.member_id, leaving}
         )
+        return tuple(clients[each.name] for each in (leader, *followers))
 
     async def _confirmed(self, etcd: Etcd) -> bool:
         """Whether the member list is still the one that was decided on."""
@@ -383,6 +403,24 @@ class Members:
         self._event(kind, reason=reason)
         self._play.requeue_after(IMMEDIATELY)
         return Next.LATER
+
+
+async def _first_connected(members: Iterable[Etcd], call: Callable[[Etcd], Awaitable[object]]) -> None:
+    """Makes a call to one member after the other, until one is not held back by its own connections.
+
+    A member may refuse a change forever. If a request to the old address of a peer fails after the peer is
+    connected again, the peer stays inactive until that connection breaks (etcd: pipeline.handle in
+    server/etcdserver/api/rafthttp/pipeline.go). The others are not affected.
+    """
+    refused: UnhealthyCluster | None = None
+    for etcd in members:
+        try:
+            await call(etcd)
+            return
+        except UnhealthyCluster as error:
+            refused = refused or error
+    if refused:
+        raise refused
 
 
 def _identity(metadata: ObjectMeta) -> tuple[str, bool]:

@@ -256,8 +256,8 @@ class PodState(msgspec.Struct, frozen=True, kw_only=True):
             container has started yet.
         ready: The condition Ready.
         deleting: Whether it is Terminating.
-        unlisted: Whether etcd exited because its members did not list it yet, or have other peer URLs than
-            the pod is configured with.
+        unlisted: Whether the kubelet delays the next start of etcd, which exited because the members did not
+            list it yet, or have other peer URLs than the pod is configured with.
         failure: Why it does not run etcd. None: it runs, or it is starting.
         failing_since: When the failure began, from the pod's conditions and container states.
         created: When the pod was created. None: unknown.

@@ -89,7 +89,7 @@ def pod_state(
         ran=_ran(pod),
         ready=condition(pod.status.conditions, "Ready").status == "True",
         deleting=deleting,
-        unlisted=_UNLISTED in _last_words(pod),
+        unlisted=_unlisted(pod),
         failure=trouble.failure if trouble else None,
         failing_since=trouble.since if trouble else None,
         created=metadata.creation_timestamp,
@@ -173,11 +173,12 @@ def _ran(pod: Pod) -> bool:
     return not (waits and container.restart_count == 0 and not container.container_id)
 
 
-def _last_words(pod: Pod) -> str:
-    """Returns the end of the log of the container that ended last. Empty: none has ended."""
+def _unlisted(pod: Pod) -> bool:
     container = container_status(pod.status)
-    last = (container.state.terminated or container.last_state.terminated) if container else None
-    return last.message if last else ""
+    if container is None or container.state.waiting is None or container.state.waiting.reason != _BACK_OFF:
+        return False
+    last = container.last_state.terminated
+    return last is not None and _UNLISTED in last.message
 
 
 def _trouble(pod: Pod, now: datetime) -> _Trouble | None:

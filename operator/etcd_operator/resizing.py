@@ -31,14 +31,9 @@ from etcd_operator.seats import Cluster, Place, configured, new_names
 SOON = 0.5
 """The seconds between two checks of a member that is being added: each one delays the addition."""
 
-LEARNER_PATIENCE = timedelta(seconds=5)
-"""How long the pod of a learner may crash that etcd did not list yet, before it is created again.
-
-That takes 3 s, and the kubelet's next start of the container comes 10 to 20 s later.
-"""
-
 RETRY_PATIENCE = timedelta(minutes=2)
-"""The same for a pod that exits for another reason: the kubelet starts it about five times in that time."""
+"""How long the pod of a learner may crash before it is created again: the kubelet starts it about five times
+in that time."""
 
 
 def remove_learner(cluster: Cluster) -> Decision | None:
@@ -57,16 +52,16 @@ def remove_learner(cluster: Cluster) -> Decision | None:
 def restart_learner(cluster: Cluster) -> Decision | None:
     """A learner has not started and its pod crashes: create the pod again.
 
-    Its pod exits until etcd lists it, so the kubelet may wait for minutes before it starts the container. If
-    the pod exits for another reason, the kubelet's next start is better: with TLS, the members refuse an
-    address until DNS has its name, and a new pod has a new address. With emptyDir the pod is the volume, so
-    it stays.
+    Its pod exits until etcd lists it. From the second exit on, the kubelet starts it 10 s to 5 min later, and
+    a new pod takes 3 s. If the pod exits for another reason, the kubelet's next start is better: with TLS,
+    the members refuse an address until DNS has its name, and a new pod has a new address. With emptyDir the
+    pod is the volume, so it stays.
     """
     if cluster.desired.ephemeral:
         return None
     for place in cluster.learners:
-        unlisted = place.pod is not None and place.pod.unlisted
-        patience = LEARNER_PATIENCE if unlisted else RETRY_PATIENCE
+        delayed = place.pod is not None and place.pod.unlisted
+        patience = timedelta() if delayed else RETRY_PATIENCE
         if _crashes(cluster, place, patience) and place.member and not place.member.started:
             message = f"Creating the pod of {place.name} again, because the kubelet delays its next start."
             return Decision(DeletePods((place.name,)), "AddingMember", message)

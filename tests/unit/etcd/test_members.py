@@ -306,10 +306,35 @@ async def test_a_change_that_was_executed_before_is_observed_in_the_next_reconci
 async def test_a_refusal_that_passes_is_a_wait_and_not_a_failure(
     scene: Scene, step: model.Step, call: str, error: errors.EtcdError
 ) -> None:
-    scene.leader.error = error
+    for member in scene.clients.values():
+        member.error = error
     assert await scene.carry_out(step) is Next.LATER
     assert (scene.play.events, scene.refusals) == ([], [])
     assert max(scene.play.after) <= 1
+
+
+async def test_a_follower_is_asked_if_the_leader_counts_a_peer_as_inactive(scene: Scene) -> None:
+    """A leader may do so until its connection to that peer breaks."""
+    scene.leader.error = errors.UnhealthyCluster("etcd refused", "x", "y")
+    url = f"add {CLUSTER.peer_url('example-ccccc')}"
+    assert await scene.carry_out(model.AddLearner("example-ccccc")) is Next.OBSERVE
+    assert [each.calls for each in scene.clients.values()] == [[url], [url]]
+
+
+@pytest.mark.parametrize("error", [errors.NoLeader("etcd refused", "x", "y"), errors.TlsFailed("no")])
+async def test_only_the_leader_is_asked_if_its_answer_may_be_lost(
+    scene: Scene, error: errors.EtcdError
+) -> None:
+    scene.leader.error = error
+    assert await scene.carry_out(model.AddLearner("example-ccccc")) is Next.LATER
+    assert len(scene.leader.calls) == 1
+    assert scene.clients[NAMES[1]].calls == []
+
+
+async def test_a_member_is_not_asked_to_remove_itself(scene: Scene) -> None:
+    scene.leader.error = errors.UnhealthyCluster("etcd refused", "x", "y")
+    assert await scene.carry_out(model.RemoveMember(NAME, OTHER)) is Next.LATER
+    assert scene.clients[NAME].calls == []
 
 
 @EACH_CHANGE

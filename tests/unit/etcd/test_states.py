@@ -307,9 +307,11 @@ def test_why_a_pod_does_not_run_etcd(
         ("cannot fetch cluster info from peer urls: could not retrieve cluster information", False),
     ],
 )
-def test_why_a_learner_s_pod_has_exited(message: str, unlisted: bool) -> None:
-    for container in ({"state": ended(message)}, {**RUNNING, "lastState": ended(message)}):
-        assert observed({**container, "restartCount": 1}, UNREADY).unlisted == unlisted
+def test_a_learner_s_pod_that_the_kubelet_starts_later(message: str, unlisted: bool) -> None:
+    last = {"lastState": ended(message), "restartCount": 2}
+    assert observed({**BACK_OFF, **last}, UNREADY).unlisted == unlisted
+    for starting in ({"state": ended(message)}, {**RUNNING, **last}):
+        assert not observed(starting, UNREADY).unlisted
 
 
 def test_the_details_are_for_users() -> None:
