@@ -80,7 +80,8 @@ def resume(cluster: Cluster) -> Decision | None:
     voters = newest.voters or tuple(each.name for each in volumes)
     if obstacle := _obstacle(cluster, volumes, voters):
         return obstacle
-    version = cluster.desired.version if cluster.desired.pinned else max(each.version for each in volumes)
+    known = [last for each in volumes if (last := parsed(each.version))]
+    version = cluster.desired.version if cluster.desired.pinned else str(max(known, default=""))
     missing = sorted({*voters} - {each.name for each in volumes})
     ids = {each.cluster_id for each in volumes if each.cluster_id}
     record = replace(
@@ -387,14 +388,15 @@ def correct_failing_pods(cluster: Cluster) -> Decision | None:
     """A failing pod of the founding differs from the edited spec: create it again on its recorded volume.
 
     This reaches a pod that crashes on a mistake in the spec, where nothing proves that no client has written.
-    With emptyDir the pod is the volume, so it stays.
+    With emptyDir the pod is the volume, so it stays. So does a pod on a Terminating volume.
     """
-    desired = cluster.desired
+    desired, lost = cluster.desired, _lost(cluster)
     wrong = tuple(
         each.name
         for each in _pods(cluster)
         if each.failure
         and not each.deleting
+        and each.name not in lost
         and cluster.places[each.name].down
         and (each.version, each.shape) != (desired.version, desired.shape)
     )

@@ -308,6 +308,8 @@ def correct_failing_pods(cluster: Cluster) -> Decision | None:
     So a corrected or reverted spec reaches the member that a mistake has stopped. The member is down, so this
     interrupts nothing. A minor upgrade does not begin with a member that is down for another reason (law 8).
     The same applies to the member that was restarted last, if it runs and does not serve.
+    A member that crashes although healthy members run what it runs is damaged: `remove_crashing` replaces it.
+    A pod on a Terminating volume is not deleted, because it has the only copy of the member's data (law 6).
     """
     for place in cluster.claimed_first((*cluster.voters, *cluster.learners), Action.RESTART):
         pod = place.pod
@@ -315,6 +317,10 @@ def correct_failing_pods(cluster: Cluster) -> Decision | None:
             continue
         fails = place.down and pod.failure in (Failure.PENDING, Failure.IMAGE, Failure.CRASH)
         if not (fails or _hangs(cluster, place)) or _begins_minor(cluster, place):
+            continue
+        if place.holding and recreates(cluster, place):
+            continue
+        if _replaceable(cluster, place) and not _claims_restart(cluster, place):
             continue
         why = "does not run" if fails else "is not ready"
         return restart(cluster, place, "CorrectingMember", f"{place.name} {why}")
@@ -328,12 +334,21 @@ def _hangs(cluster: Cluster, place: Place) -> bool:
     certificate. The kubelet reports it, so the operator need not see the member. The others have a quorum,
     or the interruption was announced.
     """
-    claim, pod = cluster.record.claim, place.pod
-    if claim is None or (claim.action, claim.name) != (Action.RESTART, place.name) or pod is None:
+    return _claims_restart(cluster, place) and _unready(cluster, place) and cluster.can_restart(place)
+
+
+def _claims_restart(cluster: Cluster, place: Place) -> bool:
+    """Whether the member was restarted last."""
+    claim = cluster.record.claim
+    return claim is not None and (claim.action, claim.name) == (Action.RESTART, place.name)
+
+
+def _unready(cluster: Cluster, place: Place) -> bool:
+    """Whether the kubelet runs the pod without a failure, and it is not ready for a minute."""
+    pod = place.pod
+    if pod is None or pod.failure is not None or pod.unready_since is None:
         return False
-    if pod.failure is not None or pod.unready_since is None or pod.node is not Signal.HEALTHY:
-        return False
-    return cluster.observation.now - pod.unready_since >= HANGING and cluster.can_restart(place)
+    return pod.node is Signal.HEALTHY and cluster.observation.now - pod.unready_since >= HANGING
 
 
 def _begins_minor(cluster: Cluster, place: Place) -> bool:
@@ -344,6 +359,12 @@ def _begins_minor(cluster: Cluster, place: Place) -> bool:
     return wanted.minor != last.minor
 
 
+def recreates(cluster: Cluster, place: Place) -> bool:
+    """Whether a restart deletes the pod. If only the image differs, the pod is patched in place."""
+    reshaped = place.pod is not None and place.pod.shape != cluster.desired.shape
+    return reshaped and not cluster.desired.ephemeral
+
+
 def restart(cluster: Cluster, place: Place, reason: str, why: str) -> Decision:
     """Returns the step that gives a pod the spec's version and shape.
 
@@ -352,7 +373,7 @@ def restart(cluster: Cluster, place: Place, reason: str, why: str) -> Decision:
     """
     pod, version = place.pod, cluster.wanted_version(place)
     assert pod is not None, "the caller found it outdated"  # noqa: S101
-    if pod.shape == cluster.desired.shape or cluster.desired.ephemeral:
+    if not recreates(cluster, place):
         change = f"its etcd from {pod.version} to {version}" if pod.version != version else "its image"
         message = f"{why}: changing {change}."
         step = PatchImage(place.name, version)
@@ -372,7 +393,7 @@ def without_members(cluster: Cluster) -> Decision | None:
     needed, blind = quorum(cluster.count), cluster.observation.blind
     if blind or len(left) >= needed or _may_have_quorum(cluster, lost, left):
         message = f"Waiting for a quorum: {needed} of {cluster.count} members must serve. {blind}"
-        message = f"{message.rstrip()}{_damage(left, needed)}"
+        message = f"{message.rstrip()}{_damage(left, needed)}{_held(left)}"
         return Decision(Wait(5.0 if blind else 1.0), "NoQuorum", message)
     if useless := _crashing_without_a_vote(cluster):
         message = f"There is no quorum, so {listed(useless)} cannot join. Deleting the pods, which crash."
@@ -395,6 +416,17 @@ def _damage(left: list[Place], needed: int) -> str:
     if not crashing or len(left) - len(crashing) >= needed:
         return ""
     return f" etcd crashes in {listed(crashing)}. If the data is damaged, {RECOVERY} has the commands."
+
+
+def _held(left: list[Place]) -> str:
+    """Returns what not to do if a pod that does not run is all that keeps a Terminating volume."""
+    names = [each.name for each in left if each.holding and each.down]
+    if not names:
+        return ""
+    return (
+        f" The PVCs of {listed(names)} are being deleted, and only their pods keep the data. The operator "
+        f"does not delete these pods, so a corrected spec does not reach them. {RECOVERY} has the commands."
+    )
 
 
 def _crashing_without_a_vote(cluster: Cluster) -> tuple[str, ...]:
@@ -428,13 +460,14 @@ def _may_have_quorum(cluster: Cluster, lost: list[Place], left: list[Place]) -> 
 def remove_lost(cluster: Cluster) -> Decision | None:
     """A member's volume is lost or wiped: remove the member. After that, add a new one (law 5, facts E.1).
 
-    The same applies to a member that fails while its volume is Terminating: it cannot be replaced first,
-    because etcd accepts additions only if almost all voters serve.
+    The same applies to a member that fails or is not ready for a minute while its volume is Terminating: it
+    cannot be replaced first, because etcd accepts additions only if almost all voters serve.
     """
     for place in cluster.claimed_first((*cluster.learners, *cluster.voters), Action.REMOVE):
         if place.lost:
             return remove(cluster, place, "ReplacingMember", f"The data of {place.name} is lost")
-        if place.down and place.pod and place.pod.failure and cluster.doomed(place):
+        fails = place.pod is not None and place.pod.failure is not None and cluster.doomed(place)
+        if place.down and (fails or (place.holding and _unready(cluster, place))):
             why = f"{place.name} does not run, and its volume is being deleted"
             return remove(cluster, place, "ReplacingMember", why)
     return None
@@ -446,24 +479,27 @@ def remove_crashing(cluster: Cluster) -> Decision | None:
     If no healthy member runs what it runs, the spec can be the reason, and a new member would crash as well.
     """
     for place in cluster.claimed_first(cluster.voters, Action.REMOVE):
-        pod = place.pod
-        if pod is None or pod.failure is not Failure.CRASH or not place.down or not pod.failing_since:
+        since = place.pod.failing_since if place.pod else None
+        if since is None or cluster.observation.now - since < CRASH_PATIENCE:
             continue
-        if place.moved:  # The reason can be its peer URL.
-            continue
-        if cluster.observation.now - pod.failing_since < CRASH_PATIENCE:
-            continue
-        alike = [
-            each
-            for each in cluster.voters
-            if each.pod
-            and cluster.healthy(each)
-            and (each.pod.version, each.pod.shape) == (pod.version, pod.shape)
-        ]
-        if alike and cluster.healthy_without(place.name) >= len(cluster.voters) - 1:
-            why = f"{place.name} has been crashing since {pod.failing_since:%H:%M:%S}"
+        if _replaceable(cluster, place):
+            why = f"{place.name} has been crashing since {since:%H:%M:%S}"
             return remove(cluster, place, "ReplacingMember", why)
     return None
+
+
+def _replaceable(cluster: Cluster, place: Place) -> bool:
+    """Whether a voter crashes, all others are healthy, and one of them runs the same version and shape."""
+    pod = place.pod
+    if pod is None or pod.failure is not Failure.CRASH or not place.down or not cluster.known:
+        return False
+    if place.moved or place not in cluster.voters:  # The reason can be its peer URL.
+        return False
+    alike = any(
+        each.pod and cluster.healthy(each) and (each.pod.version, each.pod.shape) == (pod.version, pod.shape)
+        for each in cluster.voters
+    )
+    return alike and cluster.healthy_without(place.name) >= len(cluster.voters) - 1
 
 
 def remove(cluster: Cluster, place: Place, reason: str, why: str) -> Decision:

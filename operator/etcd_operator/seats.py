@@ -103,6 +103,11 @@ class Place(msgspec.Struct, frozen=True):
         return not self.intact and self.down
 
     @property
+    def holding(self) -> bool:
+        """Whether only the pod keeps the data: its PVC is Terminating until the pod is gone."""
+        return self.pod is not None and self.volume is not None and self.volume.deleting
+
+    @property
     def restarting(self) -> bool:
         """Whether the kubelet is about to restart etcd with the image that was patched."""
         return self.pod is not None and self.pod.patched

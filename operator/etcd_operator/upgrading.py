@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from etcd_operator.authorities import PAGE
 from etcd_operator.certificates import PEER
-from etcd_operator.healing import restart
+from etcd_operator.healing import recreates, restart
 from etcd_operator.model import Action, Decision, Wait
 from etcd_operator.seats import Cluster, Place, listed, parsed
 
@@ -39,6 +39,9 @@ def upgrade(cluster: Cluster) -> Decision | None:
     if not cluster.can_restart(place):
         message = f"Restarting {place.name} would leave no quorum, because a user's member counts as a voter."
         return Decision(Wait(30.0), "WaitingForQuorum", message)
+    if place.holding and recreates(cluster, place):
+        message = f"The PVC of {place.name} is being deleted, and only its pod keeps the data. Waiting."
+        return Decision(Wait(30.0), "WaitingForMembers", message)
     number = len(cluster.voters) - len(outdated) + 1
     return restart(
         cluster, place, "UpdatingMember", f"{place.name}, member {number} of {len(cluster.voters)}"

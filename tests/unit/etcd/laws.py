@@ -159,6 +159,11 @@ def law_6(world: World, step: m.Step, targets: Targets) -> Iterator[str]:
     holders = [each for each in targets.values() if each.role == VOTER and each.volume == DATA]
     if isinstance(step, m.DeletePods) and world.ephemeral and world.founded and holders:
         yield "law 6: the emptyDir of a voter is deleted"
+    kept = world.phase is not m.Phase.ABANDONING and any(
+        each.terminating and each.seat == OWN for each in holders
+    )
+    if isinstance(step, m.DeletePods) and kept:
+        yield "law 6: the pod that keeps a Terminating volume is deleted"
 
 
 def law_7(world: World, step: m.Step, targets: Targets) -> Iterator[str]:

@@ -13,6 +13,7 @@ from etcd_operator.seats import member_name, new_names
 from tests.unit.etcd.abstract import (
     AWAY,
     BAD,
+    CORRUPT,
     CRASH,
     EMPTY,
     ENDED,
@@ -187,6 +188,15 @@ def test_a_recreated_object_without_a_version_keeps_the_version_of_its_volumes()
     desired = replace(observation.desired, version="3.7.1", pinned=False)
     step = decide(replace(observation, desired=desired)).step
     assert isinstance(step, m.RecordResumed)
+    assert step.record.version == "3.5.33"
+
+
+def test_a_resumption_without_a_version_takes_the_newest_one_by_number():
+    observation = retained()
+    first, *others = observation.volumes
+    volumes = (replace(first, version="3.5.9"), *others)
+    desired = replace(observation.desired, pinned=False)
+    step = decide(replace(observation, desired=desired, volumes=volumes)).step
     assert step.record.version == "3.5.33"
 
 
@@ -593,6 +603,37 @@ def test_a_failing_member_stops_the_upgrade_and_gets_the_corrected_version_first
         first = next(each for each in steps if isinstance(each, m.PatchImage))
         assert first.name == failing
         assert {each.version for each in after.members} == {target}
+
+
+@pytest.mark.parametrize("failure", [m.Failure.CRASH, m.Failure.IMAGE])
+def test_a_pod_that_keeps_a_terminating_volume_is_not_created_again_with_the_corrected_spec(failure):
+    observation = observe(broken(cluster(1), terminating=True, pod=IMAGE, shaped=False))
+    (pod,) = observation.pods
+    decision = decide(replace(observation, pods=(replace(pod, failure=failure),)))
+    assert isinstance(decision.step, m.Wait)
+    assert decision.reason == "NoQuorum"
+    assert f"The PVCs of {pod.name} are being deleted, and only their pods keep the data" in decision.message
+
+
+def test_a_member_that_keeps_a_terminating_volume_is_removed_with_a_quorum():
+    steps, world = follow(broken(cluster(3), terminating=True, pod=IMAGE, version=BAD, shaped=False))
+    assert kinds(steps, "RemoveMember", "DeletePods")[:2] == ["RemoveMember", "DeletePods"]
+    assert len(world.members) == 3
+
+
+@pytest.mark.parametrize("claim", [None, m.Action.RESTART])
+def test_a_damaged_member_does_not_get_an_edited_spec_but_is_replaced(claim):
+    world = change_all(cluster(3), lambda each: True, shaped=False)
+    world = broken(world, pod=CRASH, volume=CORRUPT, claim=claim)
+    observation = observe(world)
+    since = NOW - timedelta(seconds=30)
+    pods = [replace(each, failing_since=since) if each.failure else each for each in observation.pods]
+    step = decide(replace(observation, pods=tuple(pods))).step
+    if claim:
+        assert isinstance(step, m.DeletePods)
+    else:
+        assert isinstance(step, m.Wait)
+        assert "RemoveMember" in kinds(follow(world)[0])
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])

@@ -77,6 +77,11 @@ def test_a_cluster_is_upgraded_despite_a_strike():
     assert "Healthy" in found.endings
 
 
+def test_an_edit_does_not_cost_the_data_on_a_volume_that_is_being_deleted():
+    starts = [cluster(n, edits=2, strikes=1) for n in (1, 2, 3)]
+    assert "Healthy" in run(starts, targets=(0, 3), shape=True).endings
+
+
 def test_a_corrected_shape_reaches_a_member_that_runs_but_does_not_serve():
     found = run([cluster(n, edits=2) for n in range(1, 6)], targets=(0, 1), link=True)
     assert found.endings == {"DowngradeRefused", "Healthy", "NoQuorum", "WaitingForMembers"}
@@ -217,6 +222,11 @@ def test_law_6_catches_data_that_the_spec_retains(monkeypatch):
 
     plant(monkeypatch, healing.clean_up, eager)
     caught("law 6", [cluster(3, edits=1)], sizes=[1])
+
+
+def test_law_6_catches_a_pod_that_is_deleted_although_it_keeps_a_terminating_volume(monkeypatch):
+    monkeypatch.setattr(seats.Place, "holding", False)
+    caught("law 6: the pod", [cluster(1, edits=2, strikes=1)], targets=[3], shape=True)
 
 
 def test_law_7_catches_a_leader_that_restarts_before_its_followers(monkeypatch):
