@@ -10,13 +10,16 @@ from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
-from devcluster import toolchain
+from devcluster import base_images, etcd_images, toolchain
 from etcd_operator.blueprint import METRICS_PORT, PEER_PORT, Blueprint
 from etcd_operator.etcd import CLIENT_PORT, Endpoint
 from tests.api.etcd_members import free_ports
 
 #: The binary of each version, by its suffix.
-BINARIES = {"3.5.0": "-3.5.0", "3.5.33": "-3.5", "3.6.14": "", "3.7.1": "-3.7"}
+BINARIES = {
+    version: tool.removeprefix("etcd")
+    for version, tool in zip(etcd_images.versions(), base_images.ETCD_IMAGES, strict=True)
+}
 _REFERENCE = re.compile(r"metadata\.annotations\['(.+)'\]")
 # Seconds. The longest that etcd waits for a quorum is 7 s.
 _PROBE = 10.0

@@ -314,7 +314,7 @@ OPTIONS = {
     "3.5.0": {"ETCD_EXPERIMENTAL_INITIAL_CORRUPT_CHECK"},
     "3.5.33": {"ETCD_EXPERIMENTAL_INITIAL_CORRUPT_CHECK", "ETCD_EXPERIMENTAL_COMPACT_HASH_CHECK_ENABLED"},
     "3.6.14": {"ETCD_FEATURE_GATES"},
-    "3.7.1": {"ETCD_FEATURE_GATES"},
+    "3.7.3": {"ETCD_FEATURE_GATES"},
 }
 
 
@@ -332,7 +332,7 @@ async def test_patched_images_go_through_all_versions_with_the_options_of_each(
     pods = await trio(new_pod)
     pods[0].etcdctl("put", "key", "value")
     assert options(pods[0]) == OPTIONS["3.5.0"]
-    for version in ("3.5.33", "3.6.14", "3.7.1"):
+    for version in ("3.5.33", "3.6.14", "3.7.3"):
         for pod in pods:
             pod.stop()
             live = msgspec.convert(pod.manifest, LivePod)

@@ -94,7 +94,7 @@ class Pods:
         process.wait()
 
 
-@pytest.fixture(params=["3.5.33", "3.6.14", "3.7.1"])
+@pytest.fixture(params=[*BINARIES][1:])
 def pods(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pods]:
     """Runs pods on this host."""
     found = Pods(tmp_path, request.param)

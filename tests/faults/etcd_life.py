@@ -16,7 +16,7 @@ from tests.etcd.model.world import EtcdWorld
 CLUSTERS = ETCD_CLUSTER.resource
 KEY = ObjectKey("default", "e")
 #: The images that can be pulled.
-IMAGES = {f"{DEFAULT_REPOSITORY}:v{version}": version for version in ("3.5.33", "3.6.14", "3.7.1")}
+IMAGES = {f"{DEFAULT_REPOSITORY}:v{version}": version for version in ("3.5.33", "3.6.14", "3.7.3")}
 
 
 def key(name: str) -> ObjectKey:

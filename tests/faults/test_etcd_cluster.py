@@ -73,7 +73,7 @@ class Upgrade(EtcdLife):
         yield "mistyped"
         self.edit(user, version="3.6.14")
         yield "corrected"
-        self.edit(user, version="3.7.1")
+        self.edit(user, version="3.7.3")
         yield "3.7"
 
 

@@ -34,6 +34,8 @@ POD_NAMES = ("gone", "new", "up", "image", "pending", "crash", "refused", "away"
 OUT, LISTED, LEARNER, VOTER = range(4)
 # Recorded seats: not a seat, without a UID, with the UID of its volume, with the UID of a lost volume.
 UNSEATED, SEATED, OWN, OTHER = range(4)
+STRANGER = 99
+"""The ID of a member that a user has added."""
 F, J, P = m.Configuration.FOUNDING, m.Configuration.JOINING, m.Configuration.POISONED
 
 
@@ -196,7 +198,7 @@ def observe(world: World) -> m.Observation:
                 each.claim, name, member_id, _hop(world, version), world.announced, LONG_AGO, waiting
             )
     if answering and world.stranger != OUT:
-        members.append(m.MemberState(99, "", world.stranger != VOTER, started=False))
+        members.append(m.MemberState(STRANGER, "", world.stranger != VOTER, started=False))
     founding = None
     if world.phase is not None:
         shape = "old" if world.edited else "new"
@@ -629,6 +631,8 @@ def carry_out(world: World, observation: m.Observation, step: m.Step) -> World:
                 world = membership_changed(change(world, index[name], role=LISTED), index[name])
         case m.Promote(name, _):
             world = membership_changed(change(world, index[name], role=VOTER))
+        case m.RemoveMember(_, id_) if id_ == STRANGER:
+            world = membership_changed(world._replace(stranger=OUT))
         case m.RemoveMember(name, _):
             each = world.members[index[name]]
             pod = CRASH if each.pod in (UP, NEW) else each.pod

@@ -20,6 +20,7 @@ from tests.unit.etcd.abstract import (
     OTHER,
     OUT,
     OWN,
+    STRANGER,
     UNSEATED,
     UP,
     VERSIONS,
@@ -55,6 +56,7 @@ def judge(world: World, observation: m.Observation, decision: m.Decision, after:
         *law_8(world, step, targets),
         *law_9(observation, step),
         *law_12(world, step, targets),
+        *law_13(step),
     ]
     if broken:
         raise Violation(
@@ -232,6 +234,15 @@ def law_12(world: World, step: m.Step, targets: Targets) -> Iterator[str]:
         and any(each.role == VOTER and each.pod == UP for each in targets.values())
     ):
         yield "law 12: a blind operator touches a member"
+
+
+def law_13(step: m.Step) -> Iterator[str]:
+    """The members of another writer are its own: the operator counts them, and does not touch them.
+
+    `test_one_writer` has the other half of the law: nothing but the playbook touches the operator's members.
+    """
+    if getattr(step, "member_id", 0) == STRANGER:
+        yield "law 13: a member that a user has added is touched"
 
 
 def ending(world: World, decision: m.Decision) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from devcluster import etcd_images
 from devcluster.folders import CHECKOUT
 from etcd_operator import healing
 from etcd_operator.certificates import OPERATOR, PEER, SERVER
@@ -88,6 +89,12 @@ def test_the_page_of_upgrades_has_the_newest_versions_and_the_floors() -> None:
     page = (FOLDER / "upgrade.md").read_text()
     assert all(str(minor) in page for minor in NEWEST)
     assert all(f"below {floor}" in page for floor in FLOORS.values())
+
+
+def test_the_page_of_recovery_names_the_versions_that_it_was_tried_with() -> None:
+    tried = (FOLDER / "recover.md").read_text().partition("\n## How these commands were tried\n")[2]
+    *others, newest = etcd_images.versions()[1:]
+    assert f"with etcd {', '.join(others)} and {newest}" in tried
 
 
 def test_the_messages_name_the_page_with_the_commands() -> None:

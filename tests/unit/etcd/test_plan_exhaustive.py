@@ -270,6 +270,18 @@ def test_law_12_catches_a_member_that_is_removed_because_it_is_out_of_sight(monk
     caught("law 12", [cluster(3, strikes=1)])
 
 
+def test_law_13_catches_a_member_of_a_user_that_is_removed(monkeypatch):
+    def greedy(cluster):
+        for member in cluster.strangers:
+            step = model.RemoveMember("stranger", member.id)
+            return model.Decision(step, "", "")
+        return None
+
+    monkeypatch.setattr("tests.unit.etcd.laws.law_9", lambda *_: ())
+    plant(monkeypatch, healing.clean_up, greedy)
+    caught("law 13", [cluster(3, strikes=1)])
+
+
 def test_the_exploration_catches_a_plan_that_does_not_heal(monkeypatch):
     plant(monkeypatch, healing.remove_lost, None)
     caught("does not heal", [cluster(3, strikes=1)])
