@@ -40,6 +40,7 @@ class Answer(msgspec.Struct, frozen=True):
         name: The name of the pod.
         status: Its own state. None: it did not answer.
         listed: The linearizable member list. None: it is a learner, or it did not answer.
+        recalled: The member list that a voter without a leader has. No quorum confirms it.
         hash: The hash of its store. None: it was not asked.
         error: The first error.
     """
@@ -47,6 +48,7 @@ class Answer(msgspec.Struct, frozen=True):
     name: str
     status: MemberStatus | None = None
     listed: MemberList | None = None
+    recalled: MemberList | None = None
     hash: HashKV | None = None
     error: EtcdError | None = None
 
@@ -73,14 +75,34 @@ async def _ask(name: str, etcd: Etcd, hashes: bool, deadline: float) -> Answer:
     try:
         status = await etcd.status(deadline=deadline)
         answer = replace(answer, status=status)
-        if status.is_learner or not status.leader:
-            return answer  # It would answer the list with an error, or not before the deadline.
+        if status.is_learner:
+            return answer  # It would answer the list with an error.
+        if not status.leader:
+            return replace(answer, recalled=await _recalled(etcd, deadline))
         answer = replace(answer, listed=await etcd.member_list(deadline=deadline))
         if hashes:
             answer = replace(answer, hash=await etcd.hash_kv(status.revision))
     except EtcdError as error:
         answer = replace(answer, error=error)
     return answer
+
+
+async def _recalled(etcd: Etcd, deadline: float) -> MemberList | None:
+    """Returns the member list that a member has. None: it refused, which its health does not depend on."""
+    try:
+        return await etcd.member_list(linearizable=False, deadline=deadline)
+    except EtcdError:
+        return None
+
+
+def recalled_list(answers: Iterable[Answer], cluster_id: int) -> MemberList | None:
+    """Returns the member list of the voter without a leader that has the longest log. None: there is none."""
+    found = [
+        (each.status.raft_index, each.recalled)
+        for each in answers
+        if each.status and each.recalled and each.recalled.cluster_id == cluster_id
+    ]
+    return max(found, key=lambda each: each[0])[1] if found else None
 
 
 async def alarms(members: Mapping[str, Etcd], answers: Iterable[Answer]) -> tuple[Alarm, ...]:

@@ -392,7 +392,7 @@ def without_members(cluster: Cluster) -> Decision | None:
     left = [each for each in cluster.voters if not each.lost]
     needed, blind = quorum(cluster.count), cluster.observation.blind
     if blind or len(left) >= needed or _may_have_quorum(cluster, lost, left):
-        message = f"Waiting for a quorum: {needed} of {cluster.count} members must serve. {blind}"
+        message = f"{_awaited_quorum(cluster)} {blind}"
         message = f"{message.rstrip()}{_damage(left, needed)}{_held(left)}"
         return Decision(Wait(5.0 if blind else 1.0), "NoQuorum", message)
     if useless := _crashing_without_a_vote(cluster):
@@ -408,6 +408,16 @@ def without_members(cluster: Cluster) -> Decision | None:
         f"them. Restore the lost volumes, or {advice}. {RECOVERY} has the commands."
     )
     return Decision(Blocked(), "QuorumLost", message)
+
+
+def _awaited_quorum(cluster: Cluster) -> str:
+    """Returns how many members must serve. A voter that a user has added counts, whether it runs or not."""
+    added = cluster.recalled_strangers
+    count = cluster.count + len(added)
+    message = f"Waiting for a quorum: {quorum(count)} of {count} members must serve."
+    if added:
+        message += f" A user has added these of them: {listed([f'{each.id:x}' for each in added])}."
+    return message
 
 
 def _damage(left: list[Place], needed: int) -> str:

@@ -162,6 +162,9 @@ class Members:
                 return self._ended(EventType.WARNING)
             case model.Announce() if self._decision.reason == "ReplacingMember":
                 return self._ended(reason=REPLACING)
+            case model.Announce(record=record) if record.claim is None:
+                self._event()  # The change that an earlier Event began is complete.
+                return Next.DECIDE
             case _:
                 return Next.DECIDE
 
@@ -201,8 +204,10 @@ class Members:
                 return Next.LATER
             case model.Flip(names=names):
                 await self._patch_pods(names, flip())
+                self._event()
             case model.Rejoin(name=name):
                 await self._patch_pods((name,), rejoin(self._joining(name)))
+                self._event()
             case model.MarkVolumes(marks=marks):
                 await self._mark(marks)
                 if any(each.removed for each in marks):

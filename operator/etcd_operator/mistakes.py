@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from etcd_operator.expansion import Expansion
 from etcd_operator.model import Problem
+from etcd_operator.options import SNAPSHOT_COUNT, overrides_snapshot_count
 from etcd_operator.types import (
     MAX_NAME,
     MAX_SIZE,
@@ -17,7 +18,7 @@ from etcd_operator.types import (
     StaticTLS,
     UpgradePolicy,
 )
-from etcd_operator.variables import why_reserved
+from etcd_operator.variables import BY_VALUE, why_reserved
 from etcd_operator.versions import NEWEST, Minor, Version, is_downgrade, minors_between, path, unsupported
 from etcd_operator.volumes import storage
 from pilothouse.api import Quantity
@@ -159,16 +160,33 @@ def version_of(text: str) -> Version | None:
 
 def ignored_variables(spec: EtcdClusterSpec, version: Version) -> Iterator[Problem]:
     """Yields the variables that a version of etcd does not know any more, and silently ignores."""
-    names = [str(each.get("name", "")) for each in (spec.pod.etcd_env if spec.pod else ())]
     if version.minor < Minor(3, 7):
         return
-    for name in names:
+    for name in _variables(spec):
         if name.startswith("ETCD_EXPERIMENTAL_"):
             yield Problem(
                 "IgnoredVariable",
                 f"spec.pod.etcdEnv sets {name}, which etcd {version} ignores. Use the variable without "
                 "EXPERIMENTAL_, or ETCD_FEATURE_GATES.",
             )
+
+
+def overridden_variables(spec: EtcdClusterSpec, version: Version) -> Iterator[Problem]:
+    """Yields the variables whose values the operator replaces while members run a version."""
+    value = _variables(spec).get("ETCD_SNAPSHOT_COUNT", "")
+    if overrides_snapshot_count(version) and value not in ("", str(SNAPSHOT_COUNT)):
+        yield Problem(
+            "OverriddenVariable",
+            f"spec.pod.etcdEnv sets ETCD_SNAPSHOT_COUNT to {value}, but the members use {SNAPSHOT_COUNT} "
+            f"while they run etcd {version.minor}, so that 3.7 can read their logs. Remove the variable, or "
+            "keep it for other versions.",
+        )
+
+
+def _variables(spec: EtcdClusterSpec) -> dict[str, str]:
+    """Returns the values of `etcdEnv` by name. A variable with `valueFrom` has an empty one."""
+    env = spec.pod.etcd_env if spec.pod else ()
+    return {str(each.get("name", "")): str(each.get("value", "")) for each in env}
 
 
 def _in_version(spec: EtcdClusterSpec) -> Iterator[Mistake]:
@@ -397,7 +415,18 @@ def _in_variables(spec: EtcdClusterSpec, pod: PodPolicy) -> Iterator[Mistake]:
             yield Mistake(field, name, "remove it: etcd 3.6 and later have no v2 API")
         elif (other := _BY_FIELD.get(name)) and _is_set(spec, other):
             yield Mistake(field, name, f"remove it, or remove {other}, which sets the same option")
+        elif name in BY_VALUE:
+            yield from _in_option(f"spec.pod.etcdEnv[{index}]", name, variable)
         seen.add(name)
+
+
+def _in_option(field: str, name: str, variable: Mapping[str, Any]) -> Iterator[Mistake]:
+    """Yields the mistake of an option that the operator writes to an annotation, where nothing expands it."""
+    why = f"the operator passes {name} on for each version of etcd, so it needs the value itself"
+    if variable.get("valueFrom"):
+        yield Mistake(f"{field}.valueFrom", variable["valueFrom"], f"remove it, and set value: {why}")
+    elif "$(" in (value := str(variable.get("value", ""))):
+        yield Mistake(f"{field}.value", value, f"write the value without references: {why}")
 
 
 def _is_set(spec: EtcdClusterSpec, field: str) -> bool:

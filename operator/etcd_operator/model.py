@@ -385,6 +385,8 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
         pods: All labelled pods.
         members: A linearizable member list of this reconcile. None: no member returned one.
         members_cluster_id: The cluster ID of that list. 0: no list.
+        recalled: Without that list, the members that a voter without a leader has in its list. No quorum
+            confirms them, so they are only for messages. (): no voter returned them.
         endpoints: The answers of the pods. A pod without an entry counts as UNKNOWN.
         blind: Why the operator cannot see the members, for users, such as a refused permission. "": it can.
         trace: What the annotations of the headless Service hold. None: this EtcdCluster has no such Service.
@@ -404,6 +406,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     pods: tuple[PodState, ...] = ()
     members: tuple[MemberState, ...] | None = None
     members_cluster_id: int = 0
+    recalled: tuple[MemberState, ...] = ()
     endpoints: tuple[EndpointState, ...] = ()
     blind: str = ""
     trace: Trace | None = None

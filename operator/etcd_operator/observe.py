@@ -11,7 +11,7 @@ from etcd_operator.authorities import distrusting
 from etcd_operator.blueprint import Blueprint
 from etcd_operator.certificates import Certificates, certificates, secrets_of
 from etcd_operator.cluster_scoped import node_signals
-from etcd_operator.endpoints import Answer, alarms, ask, blindness, chosen_list, state_of
+from etcd_operator.endpoints import Answer, alarms, ask, blindness, chosen_list, recalled_list, state_of
 from etcd_operator.errors import CredentialsError
 from etcd_operator.etcd import Connections, Endpoint, Etcd, Member, MemberList
 from etcd_operator.model import (
@@ -115,6 +115,7 @@ async def observe(
     chosen = chosen_list(answers, record.cluster_id)
     found = await alarms(members, answers)
     listed = chosen.listed if chosen else None
+    recalled = recalled_list(answers, record.cluster_id) if listed is None else None
     observation = Observation(
         name=play.object.metadata.name,
         uid=play.object.metadata.uid,
@@ -126,6 +127,7 @@ async def observe(
         pods=states,
         members=_member_states(blueprint, listed),
         members_cluster_id=listed.cluster_id if listed else 0,
+        recalled=_member_states(blueprint, recalled) or (),
         endpoints=_endpoints(states, answers, tuple(state_of(each, answers, found) for each in answers)),
         blind=blind or blindness(answers),
         trace=await _trace(play, live=not record.founded),

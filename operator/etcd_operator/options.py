@@ -45,9 +45,14 @@ def option_annotations(spec: EtcdClusterSpec, version: str) -> dict[str, str]:
         ValueError: The text is not a version.
     """
     options = {**dict.fromkeys(_FLAGS, ""), **_options(version), **_from_user(spec)}
-    if Version.parse(version).minor == Minor(3, 6):
+    if overrides_snapshot_count(Version.parse(version)):
         options[_SNAPSHOT_FLAG] = str(SNAPSHOT_COUNT)
     return {f"{PREFIX}{flag}": value for flag, value in options.items()}
+
+
+def overrides_snapshot_count(version: Version) -> bool:
+    """Whether members of a version take a snapshot every `SNAPSHOT_COUNT` entries, whatever the spec says."""
+    return version.minor == Minor(3, 6)
 
 
 def option_variables() -> dict[str, dict[str, Any]]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import timedelta
 
+from etcd_operator.healing import RECOVERY
 from etcd_operator.model import Failure, PodState, Problem, Signal
 from etcd_operator.seats import Cluster, Place, listed
 
@@ -116,14 +117,7 @@ def _of_volumes(cluster: Cluster) -> list[Problem]:
 
 
 def _of_cluster(cluster: Cluster) -> list[Problem]:
-    found = []
-    if cluster.strangers:
-        ids = listed([f"{each.id:x}" for each in cluster.strangers])
-        message = (
-            f"A user has added these members to etcd: {ids}. The operator never removes them, and voters "
-            "count for the quorum. Remove them with etcdctl member remove."
-        )
-        found.append(Problem("MembersAddedByUser", message))
+    found = list(_of_strangers(cluster))
     foreign = [each.name for each in cluster.observation.pods if each.owner != cluster.uid]
     if foreign and cluster.record.founded:
         message = f"Pods that this EtcdCluster does not own have its label: {listed(foreign)}. Delete them."
@@ -144,3 +138,24 @@ def _of_cluster(cluster: Cluster) -> list[Problem]:
         )
         found.append(Problem("UpgradeStepRequired", message))
     return found
+
+
+def _of_strangers(cluster: Cluster) -> Iterator[Problem]:
+    """Yields the members that a user has added, with the commands. Etcd refuses these without a quorum."""
+    added = cluster.strangers or cluster.recalled_strangers
+    if not added:
+        return
+    members = listed([f"{each.id:x}" + (f" ({listed(each.urls)})" if each.urls else "") for each in added])
+    commands = " and ".join(f"etcdctl member remove {each.id:x}" for each in added)
+    message = (
+        f"A user has added these members to etcd: {members}. The operator never removes them, and voters "
+        "count for the quorum. "
+    )
+    if cluster.strangers:
+        message += f"Remove them with {commands}."
+    else:
+        message += (
+            f"Start them, or wait until enough members serve. Then remove them with {commands}. If there "
+            f"will be no quorum, follow {RECOVERY}."
+        )
+    yield Problem("MembersAddedByUser", message)

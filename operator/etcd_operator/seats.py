@@ -232,6 +232,17 @@ class Cluster:
         resumed = resumed or (listed and bool(volume.owner))
         return volume.incarnation == self.record.incarnation and (volume.owner == self.uid or resumed)
 
+    @cached_property
+    def recalled_strangers(self) -> tuple[MemberState, ...]:
+        """The voters that a user has added, as members without a quorum list them. Only for messages."""
+        ids = {each.member_id for each in self.record.seats}
+        ids |= {each.volume.member_id for each in self.places.values() if each.volume}
+        return tuple(
+            each
+            for each in self.observation.recalled
+            if not each.learner and each.id not in ids and each.name not in self.places
+        )
+
     def _named(self, name: str) -> bool:
         """Whether this incarnation has given the name to a seat, of which nothing but the member is left."""
         observation, record = self.observation, self.record

@@ -185,13 +185,21 @@ class PodPolicy(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defa
             "one after the other.",
             title="Environment variables",
             descriptors=(_ADVANCED,),
-            rules=tuple(
+            rules=(
+                *(
+                    Rule(
+                        f"self.all(each, {' && '.join(f'!each.name.startsWith({n!r})' for n in names)})",
+                        f"remove variables that begin with {' or '.join(names)}: {why}",
+                        reason="FieldValueForbidden",
+                    )
+                    for names, why in variables.GROUPS
+                ),
                 Rule(
-                    f"self.all(each, {' && '.join(f'!each.name.startsWith({name!r})' for name in names)})",
-                    f"remove variables that begin with {' or '.join(names)}: {why}",
-                    reason="FieldValueForbidden",
-                )
-                for names, why in variables.GROUPS
+                    "self.all(each, !has(each.valueFrom) || "
+                    f"!({' || '.join(f'each.name == {name!r}' for name in variables.BY_VALUE)}))",
+                    f"set value instead of valueFrom for {' and '.join(variables.BY_VALUE)}: the operator "
+                    "passes them on for each version of etcd, so it needs the values",
+                ),
             ),
         ),
     ] = ()

@@ -203,6 +203,7 @@ def _warnings(spec: EtcdClusterSpec, record: Record, current_version: str) -> It
             "refuses writes. Lower the quota, or request more storage.",
         )
     yield from mistakes.ignored_variables(spec, version)
+    yield from mistakes.overridden_variables(spec, version)
 
 
 def _encoded(spec: EtcdClusterSpec) -> dict[str, Any]:

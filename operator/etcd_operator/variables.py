@@ -55,6 +55,10 @@ GROUPS: Sequence[Group] = (
     ),
 )
 
+BY_VALUE = ("ETCD_FEATURE_GATES", "ETCD_SNAPSHOT_COUNT")
+"""The variables that the operator passes on in annotations, where Kubernetes expands nothing. So it needs
+their values."""
+
 
 def why_reserved(name: str) -> str:
     """Returns why users may not set a variable. Empty: they may."""

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from etcd_operator.types import ETCD_CLUSTER, EtcdCluster
-from etcd_operator.variables import GROUPS
+from etcd_operator.variables import BY_VALUE, GROUPS
 from pilothouse.api.crd import crd
 from pilothouse.kube import Client, Invalid, KubeError, NotFound, ObjectKey, PatchType
 from pilothouse.testing import eventually
@@ -195,6 +195,14 @@ WRONG: tuple[tuple[dict[str, Any] | None, str, str], ...] = (
         (env(name), "spec.pod.etcdEnv", f"remove variables that begin with {names[0]}")
         for names, _ in GROUPS
         for name in names
+    ),
+    *(
+        (
+            pod(etcdEnv=[{"name": name, "valueFrom": {"configMapKeyRef": {"name": "a", "key": "b"}}}]),
+            "spec.pod.etcdEnv",
+            "set value instead of valueFrom",
+        )
+        for name in BY_VALUE
     ),
     ({"size": 3, "TLS": {"static": {"operatorSecret": "s"}}}, "spec.TLS.static", "set both operatorSecret"),
     (

@@ -791,6 +791,24 @@ async def test_the_budget_counts_a_voter_that_a_user_has_added(model: ModelApi) 
         assert cluster.min_available == 2
 
 
+async def test_a_voter_of_a_user_that_costs_the_quorum_is_named_with_the_command(model: ModelApi) -> None:
+    async with operated(model) as cluster:
+        cluster.apply(size=3, version="3.6.14")
+        await cluster.settled()
+        leader = cluster.world.running(cluster.status["leader"])
+        stranger = Member(77, "", ("http://stranger.example:2380",), (), False)
+        cluster.world.members.propose(leader, SetMember(stranger))
+        await cluster.until(lambda: cluster.condition("Degraded").get("reason") == "MembersAddedByUser")
+        lost = ObjectKey("default", cluster.pods[0])
+        model.remove(POD, lost)
+        model.remove(CLAIM, lost)
+        await cluster.until(lambda: cluster.condition("Ready").get("reason") == "NoQuorum")
+        await cluster.until(lambda: "added these of them: 4d." in cluster.condition("Ready")["message"])
+        message = cluster.condition("Degraded")["message"]
+        assert "4d (http://stranger.example:2380)" in message
+        assert "etcdctl member remove 4d. If there will be no quorum, follow docs/" in message
+
+
 async def test_the_services_and_the_budget_follow_the_membership(model: ModelApi) -> None:
     async with operated(model) as cluster:
         for size, available in ((1, None), (3, 2), (5, 3), (1, None)):

@@ -14,6 +14,7 @@ from etcd_operator.endpoints import (
     ask,
     blindness,
     chosen_list,
+    recalled_list,
     state_of,
 )
 from etcd_operator.etcd import DEADLINE, Alarm, AlarmType, Member, MemberList, MemberStatus
@@ -197,13 +198,13 @@ class Client:
             raise self.answer.error
         return self.answer.status
 
-    async def member_list(self, *, deadline: float) -> MemberList:
-        self.calls.append("list")
+    async def member_list(self, *, linearizable: bool = True, deadline: float) -> MemberList:
+        self.calls.append("list" if linearizable else "own list")
         self.deadlines.add(deadline)
-        if self.answer.listed is None:
-            assert self.answer.error
-            raise self.answer.error
-        return self.answer.listed
+        found = self.answer.listed if linearizable else self.answer.recalled
+        if found is None:
+            raise self.answer.error or DENIED
+        return found
 
     async def hash_kv(self, revision: int) -> Any:
         self.calls.append(f"hash {revision}")
@@ -239,7 +240,8 @@ async def test_alarms_that_one_member_does_not_return_are_read_from_the_next() -
         (LEADS, False, ["status", "list"]),
         (LEADS, True, ["status", "list", "hash 9"]),
         (Answer("a", status(LEADER, is_learner=True)), True, ["status"]),
-        (Answer("a", status(LEADER, leader=0)), True, ["status"]),
+        (Answer("a", status(LEADER, leader=0)), True, ["status", "own list"]),
+        (Answer("a", status(LEADER, leader=0), recalled=listing()), True, ["status", "own list"]),
         (Answer("a", error=SILENT), True, ["status"]),
         (Answer("a", status(LEADER), error=NO_LEADER), True, ["status", "list"]),
     ],
@@ -250,6 +252,17 @@ async def test_a_member_gets_no_call_that_it_would_answer_with_an_error(
     client: Any = Client(answer)
     assert await ask({"a": client}, hashes=hashes) == (answer,)
     assert client.calls == calls
+
+
+def test_the_list_of_the_longest_log_of_this_cluster_is_recalled() -> None:
+    short, long, other = listing(term=1), listing(term=2), listing(cluster=8)
+    answers = [
+        Answer("a", status(LEADER, leader=0, raft_index=9), recalled=long),
+        Answer("b", status(LEADER, leader=0, raft_index=8), recalled=short),
+        Answer("c", status(LEADER, leader=0, raft_index=99), recalled=other),
+    ]
+    assert recalled_list(answers, long.cluster_id) is long
+    assert recalled_list([Answer("a", error=SILENT), LEADS], long.cluster_id) is None
 
 
 async def test_a_member_whose_pod_ends_must_answer_soon() -> None:

@@ -166,8 +166,9 @@ POD = PodPlan(NAME, "3.6.14", Configuration.POISONED)
 REMOVED = model.Mark(NAME, True, OTHER, "3.6.14", removed=True)
 DECIDED, NORMAL, WARNING = "SomeReason", "Normal", "Warning"
 
-# What follows each kind of step, and its Event. Steps without an Event write only notes: the status, or
-# annotations that no client and no container notices now. A blocked cluster is an alarm (`status.notices`).
+# What follows each kind of step, and its Event. Steps without an Event write only notes, which no container
+# and no client reads: in the status, on the volumes and on the Service. A blocked cluster is an alarm
+# (`status.notices`).
 STEPS: list[tuple[model.Step, Next, tuple[str, str] | None]] = [
     (model.RecordFounding(RECORD), Next.LATER, (NORMAL, DECIDED)),
     (model.RecordAbandoning(RECORD), Next.LATER, (WARNING, DECIDED)),
@@ -175,13 +176,14 @@ STEPS: list[tuple[model.Step, Next, tuple[str, str] | None]] = [
     (model.RecordResumed(RECORD), Next.LATER, (NORMAL, DECIDED)),
     (model.RecordVolumes(RECORD), Next.DECIDE, None),
     (model.RecordSeats(RECORD), Next.DECIDE, None),
-    (model.Announce(RECORD), Next.DECIDE, None),
+    (model.Announce(RECORD), Next.DECIDE, (NORMAL, DECIDED)),
+    (model.Announce(Record(claim=Claim(Action.ADD, NAME))), Next.DECIDE, None),
     (model.CreateVolumes((NAME,)), Next.OBSERVE, (NORMAL, DECIDED)),
     (model.CreatePods((POD,)), Next.LATER, (NORMAL, DECIDED)),
     (model.DeletePods((NAME,)), Next.LATER, (NORMAL, DECIDED)),
     (model.DeleteVolumes((NAME,)), Next.LATER, (NORMAL, DECIDED)),
-    (model.Flip((NAME,)), Next.OBSERVE, None),
-    (model.Rejoin(NAME, NAMES), Next.OBSERVE, None),
+    (model.Flip((NAME,)), Next.OBSERVE, (NORMAL, DECIDED)),
+    (model.Rejoin(NAME, NAMES), Next.OBSERVE, (NORMAL, DECIDED)),
     (model.MarkVolumes((model.Mark(NAME, True, OTHER, ""),)), Next.OBSERVE, None),
     (model.MarkService(Trace(1, CLUSTER_ID)), Next.OBSERVE, None),
     (model.Serve((NAME,)), Next.OBSERVE, (NORMAL, DECIDED)),

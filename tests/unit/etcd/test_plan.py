@@ -468,6 +468,28 @@ def test_a_member_that_a_user_has_added_is_reported_and_never_removed():
     assert "MembersAddedByUser" in reasons(decide(observe(world)))
 
 
+def test_a_quorum_that_is_lost_because_of_a_user_s_voter_names_it_and_what_to_do():
+    observation = observe(settle(change(cluster(3, stranger=VOTER), 0, pod=GONE, volume=NONE, seat=OTHER)))
+    assert observation.members is None
+    own = tuple(m.MemberState(seat.member_id, seat.name) for seat in observation.record.seats)
+    learner = m.MemberState(98, "", learner=True, started=False)
+    voter = m.MemberState(99, "", started=False, urls=("http://stranger.example:2380",))
+    decision = decide(replace(observation, recalled=(*own, learner, voter)))
+    assert (type(decision.step), decision.reason) == (m.Wait, "NoQuorum")
+    assert "3 of 4 members must serve. A user has added these of them: 63." in decision.message
+    [problem] = [each for each in decision.problems if each.reason == "MembersAddedByUser"]
+    assert "63 (http://stranger.example:2380)" in problem.message
+    assert "etcdctl member remove 63. If there will be no quorum" in problem.message
+    assert RECOVERY in problem.message
+
+
+def test_the_members_that_voters_recall_decide_nothing():
+    observation = observe(settle(change(change(cluster(3), 0, pod=NEW), 1, pod=NEW)))
+    own = tuple(m.MemberState(seat.member_id, seat.name) for seat in observation.record.seats)
+    without, recalled = decide(observation), decide(replace(observation, recalled=own))
+    assert without == recalled
+
+
 def test_the_learner_of_a_killed_operator_is_adopted():
     world = cluster(1, size=2)
     while not isinstance(step := decide(observe(world)).step, m.AddLearner):

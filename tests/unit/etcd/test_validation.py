@@ -42,6 +42,9 @@ def env(*names: str) -> dict[str, Any]:
     return {"size": 3, "pod": {"etcdEnv": [{"name": name, "value": "x"} for name in names]}}
 
 
+FROM_CONFIG_MAP = {"configMapKeyRef": {"name": "a", "key": "b"}}
+
+
 def pod(**fields: Any) -> dict[str, Any]:
     return {"size": 3, "pod": fields}
 
@@ -127,6 +130,17 @@ WRONG = [
         )
     ),
     (env("PILOTHOUSE_INITIAL_STATE"), "remove it"),
+    *(
+        (pod(etcdEnv=[{"name": "A"}, {"name": name, "valueFrom": FROM_CONFIG_MAP}]), text)
+        for name, text in (
+            ("ETCD_SNAPSHOT_COUNT", "spec.pod.etcdEnv[1].valueFrom is {'configMapKeyRef': "),
+            ("ETCD_FEATURE_GATES", "remove it, and set value: the operator passes ETCD_FEATURE_GATES on"),
+        )
+    ),
+    (
+        pod(etcdEnv=[{"name": "ETCD_SNAPSHOT_COUNT", "value": "$(A)"}]),
+        "spec.pod.etcdEnv[0].value is '$(A)': write the value without references",
+    ),
     (env(""), "spec.pod.etcdEnv[0].name is '': use the name of an environment variable"),
     (env("A=B"), "use the name of an environment variable"),
     (env("ETCD_ELECTION_TIMEOUT", "ETCD_ELECTION_TIMEOUT"), "spec.pod.etcdEnv[1].name"),
@@ -189,6 +203,16 @@ VALID = [
         "ETCD_HEARTBEAT_INTERVAL", "ETCD_QUOTA_BACKEND_BYTES", "ETCD_AUTO_COMPACTION_RETENTION", "GOMAXPROCS"
     ),
     {**env("ETCD_ENABLE_V2"), "version": "3.5.33"},
+    # The operator does not judge these values.
+    pod(
+        etcdEnv=[
+            {"name": name, "valueFrom": FROM_CONFIG_MAP}
+            for name in ("ETCD_HEARTBEAT_INTERVAL", "ETCD_QUOTA_BACKEND_BYTES", "GOMAXPROCS")
+        ]
+    ),
+    # 3.7 has the user's value, and 3.6 has the operator's own.
+    {**pod(etcdEnv=[{"name": "ETCD_SNAPSHOT_COUNT", "value": "500"}]), "version": "3.7.3"},
+    {**pod(etcdEnv=[{"name": "ETCD_SNAPSHOT_COUNT", "value": "100"}]), "version": "3.6.14"},
     claim(accessModes=["ReadWriteOnce"], storageClassName="fast", resources={"requests": {"storage": "8Gi"}}),
     tls("op", "server", "peer"),
     tls(peer="peer"),
@@ -359,6 +383,11 @@ WARNED = [
     ({**storage_of("64Gi"), "quotaBackendBytes": "16Gi"}, "LargeQuota", "up to 8Gi"),
     ({"size": 3, "quotaBackendBytes": "2Gi"}, "QuotaExceedsVolume", "each volume requests only 1Gi"),
     (env("ETCD_EXPERIMENTAL_COMPACTION_BATCH_LIMIT"), "IgnoredVariable", "which etcd 3.7.3 ignores"),
+    (
+        {**pod(etcdEnv=[{"name": "ETCD_SNAPSHOT_COUNT", "value": "500"}]), "version": "3.6.14"},
+        "OverriddenVariable",
+        "sets ETCD_SNAPSHOT_COUNT to 500, but the members use 100 while they run etcd 3.6",
+    ),
 ]
 
 

@@ -3,9 +3,9 @@
 import pytest
 
 from etcd_operator.model import Configuration, PodPlan
-from etcd_operator.options import variable
+from etcd_operator.options import option_variables, variable
 from etcd_operator.pods import arguments
-from etcd_operator.variables import GROUPS, why_reserved
+from etcd_operator.variables import BY_VALUE, GROUPS, why_reserved
 from tests.unit.etcd.manifests import SECURE, blueprint
 
 
@@ -27,6 +27,10 @@ def test_useful_variables_are_not_reserved() -> None:
     ):
         assert not why_reserved(f"ETCD_{name}")
     assert not why_reserved("GOMAXPROCS")
+
+
+def test_the_variables_that_go_through_annotations_are_reserved_or_need_a_value() -> None:
+    assert {name for name in option_variables() if not why_reserved(name)} == {*BY_VALUE}
 
 
 def test_a_group_is_small_enough_for_a_rule() -> None:
