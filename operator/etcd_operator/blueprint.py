@@ -122,8 +122,8 @@ class Blueprint(msgspec.Struct, frozen=True):
             _, _, parent = (urlsplit(peer_url).hostname or "").partition(".")
         except ValueError:
             return None
-        domain = parent.removeprefix(self._service)
-        return domain if parent.startswith(self._service) and domain[:1] in ("", ".") else None
+        domain = parent.removeprefix(self.service)
+        return domain if parent.startswith(self.service) and domain[:1] in ("", ".") else None
 
     def founding(self, members: Iterable[str]) -> InitialCluster:
         """Returns the initial cluster of a founding."""
@@ -148,9 +148,10 @@ class Blueprint(msgspec.Struct, frozen=True):
                 yield self.seat(url) or f"member-{member.id:x}", url
 
     @property
-    def _parent(self) -> str:
-        return f"{self._service}{self.pod.cluster_domain}"
+    def service(self) -> str:
+        """The DNS name of the headless Service, without the `ClusterDomain`."""
+        return f"{self.name}.{self.namespace}.svc"
 
     @property
-    def _service(self) -> str:
-        return f"{self.name}.{self.namespace}.svc"
+    def _parent(self) -> str:
+        return f"{self.service}{self.pod.cluster_domain}"

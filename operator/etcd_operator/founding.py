@@ -44,6 +44,12 @@ def blocked_by_foreign_objects(cluster: Cluster) -> Decision | None:
     """
     observation = cluster.observation
     volumes = (*observation.volumes, *observation.claims)
+    if unreadable := [f"{each.unreadable} of PVC {each.name}" for each in volumes if each.unreadable]:
+        message = (
+            f"These annotations cannot be read: {listed(unreadable)}. Correct them. Keep the PVCs, because "
+            "they may hold the only copy of the data."
+        )
+        return Decision(Blocked(), "UnreadableAnnotation", message)
     foreign = [f"PVC {each.name}" for each in volumes if not each.owner]
     foreign += [f"pod {each.name}" for each in observation.pods if not each.owner]
     if cluster.record.foreign_status:
@@ -106,6 +112,16 @@ def resume(cluster: Cluster) -> Decision | None:
 
 def _obstacle(cluster: Cluster, volumes: list[VolumeState], voters: tuple[str, ...]) -> Decision | None:
     """Returns why the retained volumes cannot be resumed. None: they can."""
+    service = cluster.observation.service
+    others = sorted({each.service for each in volumes if each.service is not None} - {service})
+    if others:
+        message = (
+            f"The retained volumes hold members of the cluster {listed(others)}, and this one is {service}. "
+            "The operator does not start them, because they would connect to the members of that cluster. "
+            f"Use the name and namespace of that cluster, or restore a snapshot ({RECOVERY} has the "
+            "commands)."
+        )
+        return Decision(Blocked(), "OtherService", message)
     running = {each.name for each in cluster.observation.pods}
     gone = [each.name for each in volumes if each.lost or (each.deleting and each.name not in running)]
     usable = [each.name for each in volumes if each.name in voters and each.name not in gone]

@@ -260,9 +260,10 @@ class Members:
             await self._play.patch(POD, name, patch)
 
     async def _mark(self, marks: Iterable[model.Mark]) -> None:
-        uid, record = self._blueprint.uid, self._sight.observation.record
+        uid, service = self._blueprint.uid, self._blueprint.service
+        record = self._sight.observation.record
         for each in marks:
-            patch = mark(each, cluster_uid=uid, cluster_id=record.cluster_id)
+            patch = mark(each, cluster_uid=uid, cluster_id=record.cluster_id, service=service)
             if self._blueprint.spec.storage.ephemeral:
                 await self._play.patch(POD, each.name, patch)
             else:

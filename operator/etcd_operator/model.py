@@ -210,12 +210,14 @@ class VolumeState(msgspec.Struct, frozen=True, kw_only=True):
         version: The annotation `version`: the version that last ran on it. "": none yet.
         scheme: The annotation `scheme`.
         domain: The annotation `domain`: the `ClusterDomain` of the member's peer URL. None: not recorded.
+        service: The annotation `service`: the DNS name of the headless Service. None: not recorded.
         voters: The annotation `voters`: the names of all voters when it was written.
         epoch: The number of the change of the voters, a part of the annotation `voters`. The greatest wins.
         removed: The annotation `removed`: etcd has confirmed that the member is removed. Never used again.
         deleting: Whether the PVC is Terminating. Kubernetes deletes it when no pod uses it.
         lost: Whether the PVC's phase is Lost: its PersistentVolume is gone. With emptyDir, whether the pod
             has ended.
+        unreadable: The key of an annotation that cannot be read. "": there is none.
     """
 
     name: str
@@ -228,11 +230,13 @@ class VolumeState(msgspec.Struct, frozen=True, kw_only=True):
     version: str = ""
     scheme: str = "http/http"
     domain: str | None = None
+    service: str | None = None
     voters: tuple[str, ...] = ()
     epoch: int = 0
     removed: bool = False
     deleting: bool = False
     lost: bool = False
+    unreadable: str = ""
 
 
 class PodState(msgspec.Struct, frozen=True, kw_only=True):
@@ -394,6 +398,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
         distrusting: The pods that trust none of the authorities for peers in that Secret, so that they would
             refuse a member that restarts.
         peer_url: The peer URL that the operator expects of a member, with {} in the place of its name.
+        service: The DNS name of the headless Service, without the `ClusterDomain`.
     """
 
     name: str
@@ -413,6 +418,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     peer_secret: str = ""
     distrusting: frozenset[str] = frozenset()
     peer_url: str = "http://{}:2380"
+    service: str = ""
 
 
 # The steps. Each is idempotent: it can be carried out again after a crash. A `Record...` step and `Announce`

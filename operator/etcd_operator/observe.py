@@ -134,6 +134,7 @@ async def observe(
         peer_secret=blueprint.peer_secret,
         distrusting=distrusting(tls.authorities, pods),
         peer_url=blueprint.peer_url("{}"),
+        service=blueprint.service,
     )
     clients = {each.name: members[each.name] for each in answers if each.status}
     return Sight(observation, clients, listed, tls, pods, claims)

@@ -14,6 +14,8 @@ PLAN = {
     "ForeignObjects": "There are pods or PersistentVolumeClaims with the label of this cluster that this "
     "operator did not create, or the status is that of the coreos operator. Nothing is founded. The message "
     "names them.",
+    "UnreadableAnnotation": "An annotation of a PersistentVolumeClaim cannot be read. The message names "
+    "both. Correct the annotation; the operator then continues.",
     "EarlierPods": "A cluster of this name was deleted, and its pods still exist. The operator waits.",
     "Resuming": "Volumes of a deleted cluster of this name are retained. The operator starts their members "
     "again.",
@@ -28,6 +30,8 @@ PLAN = {
     "OtherScheme": "The retained volumes hold a cluster with another setting of TLS. Change `spec.TLS`.",
     "OtherDomain": "The retained volumes hold a cluster whose peer URLs have another domain. Change "
     "`spec.pod.ClusterDomain`.",
+    "OtherService": "The retained volumes are copies of volumes of a cluster with another name or namespace. "
+    "Their members would connect to that cluster, so the operator does not start them.",
     "OtherVersion": "The retained volumes were used by a newer version of etcd. Change `spec.version`.",
     # The members.
     "ProtectingMembers": "The operator configures the members so that they refuse an empty volume.",
@@ -138,6 +142,7 @@ ALARMS = frozenset(
         "OtherCluster",
         "OtherDomain",
         "OtherScheme",
+        "OtherService",
         "OtherStorage",
         "OtherVersion",
         "QuorumLost",
@@ -150,6 +155,7 @@ ALARMS = frozenset(
         "PermissionDenied",
         "SecretUnusable",
         "UnexpectedVersion",
+        "UnreadableAnnotation",
     }
 )
 """The reasons of the condition Degraded that need a user. Events show when one begins, and when it ends."""

@@ -21,6 +21,8 @@ INCARNATION = f"{PREFIX}incarnation"
 SCHEME = f"{PREFIX}scheme"
 DOMAIN = f"{PREFIX}domain"
 """The `ClusterDomain` of the member's peer URL, which may be empty."""
+SERVICE = f"{PREFIX}service"
+"""The DNS name of the cluster's headless Service. A copy of the volume in another namespace keeps it."""
 STARTED = f"{PREFIX}started"
 MEMBER_ID = f"{PREFIX}member-id"
 CLUSTER_ID = f"{PREFIX}cluster-id"
@@ -90,6 +92,7 @@ def volume_annotations(blueprint: Blueprint) -> dict[str, str]:
         INCARNATION: str(blueprint.incarnation),
         SCHEME: blueprint.scheme,
         DOMAIN: blueprint.pod.cluster_domain,
+        SERVICE: blueprint.service,
     }
 
 
@@ -99,16 +102,18 @@ def recorded_domain(claims: Iterable[PersistentVolumeClaim]) -> str | None:
     return domains.pop() if len(domains) == 1 else None
 
 
-def mark(change: Mark, *, cluster_uid: str, cluster_id: int) -> dict[str, Any]:
+def mark(change: Mark, *, cluster_uid: str, cluster_id: int, service: str) -> dict[str, Any]:
     """Returns the merge patch that marks a volume: of its PVC, or of the pod if the data is in an emptyDir.
 
     Args:
         change: The annotations to write.
         cluster_uid: The UID of the EtcdCluster. It differs from the old one after a resumption.
         cluster_id: etcd's cluster ID, `Record.cluster_id`. 0: not known yet.
+        service: The DNS name of the headless Service, `Blueprint.service`.
     """
     annotations = {
         CLUSTER_UID: cluster_uid,
+        SERVICE: service,
         STARTED: "true" if change.started else None,
         MEMBER_ID: f"{change.member_id:x}" if change.member_id else None,
         CLUSTER_ID: f"{cluster_id:x}" if cluster_id else None,
@@ -134,7 +139,7 @@ def volume_of_pod(pod: Pod) -> VolumeState:
 def _volume(metadata: ObjectMeta, *, lost: bool) -> VolumeState:
     """Returns what the annotations say.
 
-    One that cannot be read makes the volume foreign, because the operator did not write it.
+    If one cannot be read, `VolumeState.unreadable` has its key.
     """
     state = VolumeState(
         name=metadata.name,
@@ -144,22 +149,30 @@ def _volume(metadata: ObjectMeta, *, lost: bool) -> VolumeState:
     )
     try:
         return msgspec.structs.replace(state, **_written(metadata.annotations))
-    except ValueError:
-        return state
+    except ValueError as error:
+        return msgspec.structs.replace(state, unreadable=str(error))
 
 
 def _written(annotations: Mapping[str, str]) -> dict[str, Any]:
     epoch, _, names = annotations.get(VOTERS, "").partition(":")
     return {
         "owner": annotations.get(CLUSTER_UID, ""),
-        "incarnation": int(annotations.get(INCARNATION, "0")),
+        "incarnation": _number(INCARNATION, annotations.get(INCARNATION, "0")),
         "started": annotations.get(STARTED) == "true",
-        "member_id": int(annotations.get(MEMBER_ID, "0"), 16),
-        "cluster_id": int(annotations.get(CLUSTER_ID, "0"), 16),
+        "member_id": _number(MEMBER_ID, annotations.get(MEMBER_ID, "0"), 16),
+        "cluster_id": _number(CLUSTER_ID, annotations.get(CLUSTER_ID, "0"), 16),
         "version": annotations.get(VERSION, ""),
         "scheme": annotations.get(SCHEME, "http/http"),
         "domain": annotations.get(DOMAIN),
+        "service": annotations.get(SERVICE),
         "voters": tuple(each for each in names.split(",") if each),
-        "epoch": int(epoch or "0"),
+        "epoch": _number(VOTERS, epoch or "0"),
         "removed": annotations.get(REMOVED) == "true",
     }
+
+
+def _number(key: str, text: str, base: int = 10) -> int:
+    try:
+        return int(text, base)
+    except ValueError:
+        raise ValueError(key) from None

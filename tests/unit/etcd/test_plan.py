@@ -167,6 +167,25 @@ def test_a_resumed_cluster_with_a_quorum_replaces_the_member_whose_volume_is_mis
     assert [each.volume_uid for each in step.record.seats][2] == "lost"
 
 
+def test_copies_of_the_volumes_of_another_cluster_are_not_started():
+    observation = replace(retained(service="prod.default.svc"), service="prod.test.svc")
+    decision = decide(observation)
+    assert (decision.step, decision.reason) == (m.Blocked(), "OtherService")
+    assert "hold members of the cluster prod.default.svc, and this one is prod.test.svc" in decision.message
+    assert "elete" not in decision.message
+    assert isinstance(decide(replace(observation, service="prod.default.svc")).step, m.RecordResumed)
+
+
+def test_an_unreadable_annotation_is_named_and_no_data_is_to_be_deleted():
+    observation = retained()
+    first, *others = observation.volumes
+    wrong = replace(first, owner="", started=False, unreadable="etcd.pilothouse.dev/voters")
+    decision = decide(replace(observation, volumes=(wrong, *others)))
+    assert (decision.step, decision.reason) == (m.Blocked(), "UnreadableAnnotation")
+    assert f"etcd.pilothouse.dev/voters of PVC {first.name}. Correct them." in decision.message
+    assert "elete" not in decision.message
+
+
 def test_a_recreated_object_without_a_quorum_of_volumes_is_blocked():
     observation = retained()
     decision = decide(replace(observation, volumes=observation.volumes[:1]))

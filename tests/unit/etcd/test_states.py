@@ -399,9 +399,11 @@ def claim(body: dict[str, Any], **status: Any) -> VolumeState:
 
 def test_what_is_marked_on_a_volume_is_read_again() -> None:
     body = volume_claim(CLUSTER, NAMES[0])
-    new = VolumeState(name=NAMES[0], uid="the-uid", owner=UID, incarnation=1, domain="")
+    new = VolumeState(
+        name=NAMES[0], uid="the-uid", owner=UID, incarnation=1, domain="", service=CLUSTER.service
+    )
     assert claim(body) == new
-    body = merged(body, mark(MARK, cluster_uid="another", cluster_id=0xCD))
+    body = merged(body, mark(MARK, cluster_uid="another", cluster_id=0xCD, service=CLUSTER.service))
     marked = VolumeState(
         name=NAMES[0],
         uid="the-uid",
@@ -415,9 +417,12 @@ def test_what_is_marked_on_a_volume_is_read_again() -> None:
         epoch=7,
         removed=True,
         domain="",
+        service=CLUSTER.service,
     )
     assert claim(body) == marked
-    cleared = merged(body, mark(Mark(NAMES[0], False, 0, ""), cluster_uid=UID, cluster_id=0))
+    cleared = merged(
+        body, mark(Mark(NAMES[0], False, 0, ""), cluster_uid=UID, cluster_id=0, service=CLUSTER.service)
+    )
     assert claim(cleared) == new
 
 
@@ -429,11 +434,27 @@ def test_the_state_of_a_claim() -> None:
     assert volume_of_claim(msgspec.convert(deleting, PersistentVolumeClaim)).deleting
 
 
-def test_a_volume_with_unreadable_annotations_is_foreign() -> None:
-    for annotations in ({}, {CLUSTER_UID: UID, "etcd.pilothouse.dev/member-id": "xyz"}):
-        body = volume_claim(CLUSTER, NAMES[0])
-        body["metadata"]["annotations"] = annotations
-        assert claim(body) == VolumeState(name=NAMES[0], uid="the-uid")
+def test_a_volume_without_annotations_is_foreign() -> None:
+    body = volume_claim(CLUSTER, NAMES[0])
+    body["metadata"]["annotations"] = {}
+    assert claim(body) == VolumeState(name=NAMES[0], uid="the-uid")
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("member-id", "xyz"),
+        ("cluster-id", "xyz"),
+        ("incarnation", ""),
+        ("voters", "1000=a"),
+        ("voters", "a:b"),
+    ],
+)
+def test_an_annotation_that_cannot_be_read_is_named(key: str, text: str) -> None:
+    body = volume_claim(CLUSTER, NAMES[0])
+    body["metadata"]["annotations"] = {CLUSTER_UID: UID, f"etcd.pilothouse.dev/{key}": text}
+    unreadable = VolumeState(name=NAMES[0], uid="the-uid", unreadable=f"etcd.pilothouse.dev/{key}")
+    assert claim(body) == unreadable
 
 
 def test_the_pod_is_the_volume_of_an_ephemeral_member() -> None:
@@ -442,7 +463,7 @@ def test_the_pod_is_the_volume_of_an_ephemeral_member() -> None:
     body = stored(member_pod(cluster, plan, image="etcd"))
     state = volume_of_pod(msgspec.convert(body, Pod))
     assert (state.uid, state.owner, state.incarnation, state.started) == ("the-uid", UID, 1, False)
-    marked = merged(body, mark(MARK, cluster_uid=UID, cluster_id=0xCD))
+    marked = merged(body, mark(MARK, cluster_uid=UID, cluster_id=0xCD, service=CLUSTER.service))
     assert volume_of_pod(msgspec.convert(marked, Pod)).member_id == 0xAB
     for phase, lost in (("Running", False), ("Failed", True), ("Succeeded", True)):
         assert volume_of_pod(msgspec.convert({**body, "status": {"phase": phase}}, Pod)).lost == lost
