@@ -232,12 +232,19 @@ def _found(cluster: Cluster) -> Decision:
 
 
 def finish_abandoning(cluster: Cluster) -> Decision | None:
-    """The founding is given up: delete its pods and volumes, then found again under new names (step 3)."""
+    """The founding is given up: delete its pods and volumes, then found again under new names (step 3).
+
+    A client can write before the pods are deleted. Then, and if the proof is lost, the founding goes on.
+    """
     founding = _founding(cluster)
     if founding.phase is not Phase.ABANDONING:
         return None
     reason = "AbandoningFounding"
     pods = _pods(cluster)
+    if any(not each.deleting for each in pods) and not _holds_no_write(cluster):
+        recorded = replace(cluster.record, founding=replace(founding, phase=Phase.STARTING, ran=True))
+        message = "Going on with the founding, because a client may have written to it."
+        return Decision(RecordVolumes(recorded), "Founding", message)
     if resting := [each.name for each in cluster.places.values() if cluster.rests(each)]:
         return Decision(
             Wait(),
@@ -345,7 +352,8 @@ def _holds_no_write(cluster: Cluster) -> bool:
     """Whether it is proven that giving up loses no write: a write needs a majority that runs.
 
     Before phase STARTING there are no pods. After it, a majority must be at revision 1, or must have pods in
-    which no container has ever started, and no member may be at a higher revision. If all volumes are lost,
+    which no container has ever started, and no member may be at a higher revision. Pods that were created
+    again prove nothing, so no pod of the founding may have run before. If all volumes are lost,
     there is nothing left to keep.
     """
     if _founding(cluster).phase is Phase.PREPARING or len(_lost(cluster)) == len(cluster.record.seats):
@@ -355,7 +363,7 @@ def _holds_no_write(cluster: Cluster) -> bool:
     if any(each.revision > 1 for each in endpoints):
         return False
     at_one = sum(each.revision == 1 for each in endpoints)
-    never_ran = sum(not each.ran for each in _pods(cluster))
+    never_ran = 0 if _founding(cluster).ran else sum(not each.ran for each in _pods(cluster))
     return at_one >= needed or never_ran >= needed
 
 
@@ -372,7 +380,8 @@ def create_volumes(cluster: Cluster) -> Decision | None:
 def record_volumes(cluster: Cluster) -> Decision | None:
     """Record the UIDs of the PVCs before any pod exists, so that a swapped volume is noticed (step 1).
 
-    With emptyDir, a pod's UID is recorded as soon as the pod exists.
+    With emptyDir, a pod's UID is recorded as soon as the pod exists. It is also recorded that a pod may
+    have run, because a pod that is created again on its volume does not show it.
     """
     founding, record = _founding(cluster), cluster.record
     if founding.phase is Phase.ABANDONING:
@@ -381,9 +390,12 @@ def record_volumes(cluster: Cluster) -> Decision | None:
     seats = tuple(
         replace(each, volume_uid=each.volume_uid or uids.get(each.name, "")) for each in record.seats
     )
-    if founding.phase is Phase.STARTING and seats == record.seats:
+    ran = founding.ran or any(each.ran for each in _pods(cluster))
+    if founding.phase is Phase.STARTING and seats == record.seats and ran == founding.ran:
         return None
-    recorded = replace(record, founding=replace(founding, phase=Phase.STARTING), seats=seats)
+    recorded = replace(record, founding=replace(founding, phase=Phase.STARTING, ran=ran), seats=seats)
+    if seats == record.seats and ran != founding.ran:
+        return Decision(RecordVolumes(recorded), "Founding", "Recording that members may have run.")
     return Decision(RecordVolumes(recorded), "Founding", "Recording the UIDs of the volumes.")
 
 

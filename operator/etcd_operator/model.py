@@ -157,6 +157,7 @@ class Founding(msgspec.Struct, frozen=True):
         storage: The storage hash of the spec that it founds.
         scheme: The scheme of the spec that it founds.
         since: When it was recorded.
+        ran: Whether etcd may have run in one of its pods, so that a client may have written.
     """
 
     phase: Phase
@@ -165,6 +166,7 @@ class Founding(msgspec.Struct, frozen=True):
     storage: str
     scheme: str
     since: datetime | None = None
+    ran: bool = False
 
 
 class Record(msgspec.Struct, frozen=True):

@@ -56,6 +56,7 @@ def with_record(status: EtcdClusterStatus, record: Record) -> EtcdClusterStatus:
                 storage=record.founding.storage,
                 scheme=record.founding.scheme,
                 since=record.founding.since,
+                ran=record.founding.ran,
             )
             if record.founding
             else None,
@@ -104,6 +105,7 @@ def _founding(written: RecordedFounding | None) -> Founding | None:
         storage=written.storage,
         scheme=written.scheme,
         since=written.since,
+        ran=written.ran,
     )
 
 

@@ -639,6 +639,10 @@ class RecordedFounding(msgspec.Struct, frozen=True, gc=False, omit_defaults=True
     since: Annotated[
         datetime | None, field("When the founding began.", title="Founding since", descriptors=_SHOWN)
     ] = None
+    ran: Annotated[
+        bool,
+        field("Whether etcd may have run in one of its pods.", title="Founding ran", descriptors=_SHOWN),
+    ] = False
 
 
 class RecordedStep(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

@@ -74,6 +74,7 @@ class World(NamedTuple):
     founded: bool = True  # as the status records it
     formed: bool = True  # the truth
     phase: m.Phase | None = None
+    started: bool = False  # the founding records that a pod may have run
     edited: bool = False  # the spec was edited since the founding was recorded
     written: bool = True  # clients have written
     announced: bool = False  # the claim announces an interruption
@@ -202,7 +203,7 @@ def observe(world: World) -> m.Observation:
     founding = None
     if world.phase is not None:
         shape = "old" if world.edited else "new"
-        founding = m.Founding(world.phase, VERSIONS[world.target], shape, "", "http/http")
+        founding = m.Founding(world.phase, VERSIONS[world.target], shape, "", "http/http", ran=world.started)
     record = m.Record(
         incarnation=1 if recorded_seats or world.founded else 0,
         next_member=len(NAMES),
@@ -465,7 +466,9 @@ def strikes(world: World) -> Iterator[World]:
     if world.founded or world.phase:
         # The status is lost, and the operator must find out by the volumes.
         lost = change_all(spent, lambda each: True, seat=UNSEATED, prepared=False, claim=None)
-        yield settle(lost._replace(founded=False, phase=None, announced=False, promoting=False))
+        yield settle(
+            lost._replace(founded=False, phase=None, started=False, announced=False, promoting=False)
+        )
     if world.founded:
         yield settle(spent._replace(blind=True))
         if world.stranger == OUT and has_quorum(world):
@@ -556,19 +559,23 @@ def carry_out(world: World, observation: m.Observation, step: m.Step) -> World:
             world = world._replace(
                 members=(*world.members, *added),
                 phase=m.Phase.PREPARING,
+                started=False,
                 edited=False,
                 written=False,
                 formed=False,
             )
         case m.RecordVolumes(record):
-            world = _record(world, record, index)._replace(phase=m.Phase.STARTING)
+            assert record.founding is not None
+            world = _record(world, record, index)
+            world = world._replace(phase=m.Phase.STARTING, started=record.founding.ran)
         case m.RecordAbandoning():
             world = world._replace(phase=m.Phase.ABANDONING)
         case m.RecordFounded(record):
             world = change_all(world, lambda each: each.seat != UNSEATED, role=VOTER)
-            world = world._replace(founded=True, formed=True, phase=None, edited=False)
+            world = world._replace(founded=True, formed=True, phase=None, started=False, edited=False)
         case m.RecordResumed(record):
-            world = _record(world, record, index)._replace(founded=True, phase=None, edited=False)
+            world = _record(world, record, index)._replace(founded=True, phase=None, started=False)
+            world = world._replace(edited=False)
         case m.CreateVolumes(names):
             for name in names:
                 world = change(world, index[name], volume=EMPTY)

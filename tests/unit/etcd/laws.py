@@ -93,6 +93,9 @@ def law_1(world: World, step: m.Step, targets: Targets) -> Iterator[str]:
     holders = [each for each in world.members if each.seat == OWN and each.volume == DATA]
     if isinstance(step, m.RecordAbandoning) and world.written and holders:
         yield "law 1: a founding with written data is given up"
+    deletes = isinstance(step, m.DeletePods | m.DeleteVolumes) and world.phase is m.Phase.ABANDONING
+    if deletes and world.written and any(each in holders for each in targets.values()):
+        yield "law 1: the written data of a founding is deleted"
 
 
 def law_2(world: World, step: m.Step, targets: Targets, after: World) -> Iterator[str]:

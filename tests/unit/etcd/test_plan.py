@@ -26,6 +26,7 @@ from tests.unit.etcd.abstract import (
     NONE,
     NOW,
     OTHER,
+    OWN,
     REFUSED,
     UP,
     VOTER,
@@ -88,6 +89,7 @@ def test_a_founding_takes_the_steps_of_the_measured_procedure():
         "CreateVolumes",
         "RecordVolumes",
         "CreatePods",
+        "RecordVolumes",
         "RecordFounded",
         "Flip",
         "MarkVolumes",
@@ -116,6 +118,19 @@ def test_a_founding_that_clients_have_written_to_is_never_given_up():
     assert kinds(steps)[0] == "RecordFounded"
     assert "RemoveMember" in kinds(steps)
     assert [each.role for each in world.members] == [VOTER] * 3
+
+
+def test_a_founding_is_not_deleted_after_a_client_has_written():
+    world = change_all(
+        cluster(3), lambda each: True, marked=False, configuration=m.Configuration.FOUNDING, serving=False
+    )
+    world = world._replace(founded=False, formed=False, traced=False, edited=True)
+    world = world._replace(phase=m.Phase.ABANDONING)
+    step = decide(observe(settle(world))).step
+    assert isinstance(step, m.RecordVolumes)
+    assert step.record.founding
+    assert (step.record.founding.phase, step.record.founding.ran) == (m.Phase.STARTING, True)
+    assert isinstance(decide(observe(settle(world._replace(written=False)))).step, m.DeletePods)
 
 
 @pytest.mark.parametrize("kind", ["volumes", "pods", "status"])
@@ -476,7 +491,7 @@ def test_a_rejected_pod_with_emptydir_is_not_followed_by_the_next_one_immediatel
     abandoned = settle(unfounded(1, ephemeral=True))
     while not any(each.pod == NEW for each in abandoned.members):
         abandoned = carry_out(abandoned, observe(abandoned), decide(observe(abandoned)).step)
-    abandoned = change(abandoned, 0, pod=ENDED)._replace(phase=m.Phase.ABANDONING)
+    abandoned = change(abandoned, 0, pod=ENDED, seat=OWN)._replace(phase=m.Phase.ABANDONING)
     assert isinstance(with_ended(abandoned, timedelta(seconds=29)).step, m.Wait)
     assert isinstance(with_ended(abandoned, timedelta(seconds=30)).step, m.DeletePods)
 

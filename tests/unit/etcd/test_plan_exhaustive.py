@@ -11,7 +11,21 @@ import pytest
 from msgspec.structs import replace
 
 from etcd_operator import founding, healing, model, plan, resizing, seats, upgrading, versions
-from tests.unit.etcd.abstract import Count, Violation, World, cluster, explore, unfounded
+from tests.unit.etcd.abstract import (
+    DATA,
+    EMPTY,
+    NEW,
+    OWN,
+    UP,
+    VOTER,
+    Count,
+    Member,
+    Violation,
+    World,
+    cluster,
+    explore,
+    unfounded,
+)
 from tests.unit.etcd.laws import ending, judge
 
 
@@ -97,6 +111,19 @@ def test_one_cluster_is_founded_despite_a_strike_and_an_edit():
     assert "Healthy" in found.endings
 
 
+def written() -> World:
+    """A founding in which two of three members run, clients have written, and the spec was edited."""
+    configuration = model.Configuration.FOUNDING
+    new = Member(volume=EMPTY, pod=NEW, configuration=configuration, seat=OWN)
+    runs = new._replace(volume=DATA, pod=UP, role=VOTER)
+    values = {"phase": model.Phase.STARTING, "started": True, "edited": True, "written": True, "strikes": 2}
+    return unfounded(3, **values)._replace(members=(runs, runs, new))
+
+
+def test_a_founding_with_written_data_is_kept_although_its_pods_are_deleted():
+    assert "Healthy" in run([written()]).endings
+
+
 def test_a_cluster_on_empty_dirs_is_founded_and_replaced_member_by_member():
     starts = [unfounded(n, strikes=1, ephemeral=True) for n in (1, 2, 3)]
     starts += [cluster(1, strikes=1, edits=1, ephemeral=True), cluster(3, edits=1, ephemeral=True)]
@@ -132,6 +159,30 @@ def test_law_1_catches_a_voter_that_forgets_its_log(monkeypatch):
     plant(monkeypatch, resizing.finish_addition, without_flip)
     monkeypatch.setattr("tests.unit.etcd.laws.law_5", lambda *_: ())
     caught("law 1", [cluster(1, edits=1, strikes=1)], sizes=[3])
+
+
+def test_law_1_catches_pods_that_never_ran_on_volumes_with_written_data(monkeypatch):
+    def forget(cluster):
+        forgotten = replace(cluster.record.founding, ran=False)
+        cluster.record = replace(cluster.record, founding=forgotten)
+        return abandon(cluster)
+
+    abandon = founding.abandon
+    plant(monkeypatch, founding.abandon, forget)
+    caught("law 1: a founding", [written()])
+
+
+def test_law_1_catches_a_founding_that_is_deleted_after_a_client_has_written(monkeypatch):
+    def hasty(cluster):
+        names = tuple(each.name for each in cluster.observation.pods if not each.deleting)
+        if names and cluster.record.founding.phase is model.Phase.ABANDONING:
+            return model.Decision(model.DeletePods(names), "", "")
+        return finish(cluster)
+
+    finish = founding.finish_abandoning
+
+    plant(monkeypatch, founding.finish_abandoning, hasty)
+    caught("law 1: the written", [unfounded(3, edits=1, strikes=1)], sizes=[1])
 
 
 def test_law_2_catches_a_restart_that_costs_the_quorum(monkeypatch):

@@ -11,7 +11,7 @@ from etcd_operator.records import UnreadableRecord, record_of, with_record
 from etcd_operator.types import EtcdClusterStatus, MembersStatus, RecordedStep, RecordStatus
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
-FOUNDING = Founding(Phase.STARTING, "3.6.14", "shape", "storage", "https/http", NOW)
+FOUNDING = Founding(Phase.STARTING, "3.6.14", "shape", "storage", "https/http", NOW, ran=True)
 RECORDS = (
     Record(),
     Record(incarnation=1, next_member=3, founding=FOUNDING, seats=(Seat("a-1", 0, "uid"), Seat("a-2"))),
