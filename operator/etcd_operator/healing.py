@@ -91,8 +91,16 @@ def blocked_by_other_cluster(cluster: Cluster) -> Decision | None:
         return None
     message = (
         f"{listed(names) or 'A member'} belongs to a cluster other than {cluster.record.cluster_id:x}, which "
-        "the status records. The operator changes nothing until that member's pod and PVC are deleted."
+        "the status records. "
     )
+    if any(each.cluster_id == cluster.record.cluster_id for each in cluster.observation.endpoints):
+        message += "The operator changes nothing until that member's pod and PVC are deleted."
+    else:
+        message += (
+            "No member of the recorded cluster answers, so the operator changes nothing. If you have "
+            f"restored a snapshot onto these volumes, do not delete them. {RECOVERY} says how to resume a "
+            "cluster from its volumes."
+        )
     return Decision(Blocked(), "OtherCluster", message)
 
 
@@ -402,6 +410,12 @@ def without_members(cluster: Cluster) -> Decision | None:
     advice = _FROM_SNAPSHOT
     if survivors:
         advice = _FROM_POD if cluster.desired.ephemeral else _FROM_SURVIVOR
+    if restored := [each.name for each in lost if each.replaced]:
+        advice = (
+            f"keep the PVCs {listed(restored)}, which are not the ones that the status records. If they are "
+            "copies with the data, set spec.storage.whenDeleted to Retain, delete the EtcdCluster and create "
+            "it again: it resumes on its volumes"
+        )
     message = (
         f"The data of {listed([each.name for each in lost])} is lost, so the cluster of size {cluster.count} "
         f"has no quorum. Surviving members: {listed(survivors) or 'none'}. The operator founds nothing over "

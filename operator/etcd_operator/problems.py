@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from etcd_operator.healing import RECOVERY
 from etcd_operator.model import Failure, PodState, Problem, Signal
-from etcd_operator.seats import Cluster, Place, listed
+from etcd_operator.seats import Cluster, Place, listed, quorum
 
 JOINING = timedelta(minutes=1)
 """How long the pod of a new member may crash before that is a problem."""
@@ -73,22 +73,24 @@ def _of_member(cluster: Cluster, place: Place) -> Problem | None:
     if not cluster.record.founded or place not in cluster.voters or place.health is Signal.HEALTHY:
         return None
     if pod and pod.node is not Signal.HEALTHY:
-        return _of_node(pod)
+        return _of_node(cluster, pod)
     if place.down:
         return Problem("MemberDown", f"The member {place.name} does not serve.")
     blind = f" {cluster.observation.blind}" if cluster.observation.blind else ""
     return Problem("MemberUnknown", f"The operator cannot see whether the member {place.name} serves.{blind}")
 
 
-def _of_node(pod: PodState) -> Problem:
-    advice = (
-        f"The operator does not replace the member {pod.name}, because etcd may still run there. If the node "
-        f"will not return, delete the Node and then the PVC {pod.name}."
-    )
+def _of_node(cluster: Cluster, pod: PodState) -> Problem:
+    """Advises to give up a volume only while the others serve: else it may be one of a majority."""
+    keeps = f"The operator does not replace the member {pod.name}, because etcd may still run there."
+    if cluster.healthy_without(pod.name) < quorum(cluster.count):
+        advice = "Do not delete its PVC: there is no quorum without it. Bring the node back."
+    else:
+        advice = f"If the node will not return, follow {RECOVERY} for this member alone."
     if pod.node is Signal.UNHEALTHY:
-        return Problem("NodeNotReady", f"The node {pod.node_name} is not ready. {advice}")
-    message = f"The node {pod.node_name} does not report, or the operator may not read nodes. {advice}"
-    return Problem("NodeUnknown", message)
+        return Problem("NodeNotReady", f"The node {pod.node_name} is not ready. {keeps} {advice}")
+    message = f"The node {pod.node_name} does not report, or the operator may not read nodes."
+    return Problem("NodeUnknown", f"{message} {keeps} {advice}")
 
 
 def _joins(cluster: Cluster, place: Place) -> bool:

@@ -98,6 +98,14 @@ class Place(msgspec.Struct, frozen=True):
         return pod is None or pod.failure is not Failure.REFUSED_EMPTY
 
     @property
+    def replaced(self) -> bool:
+        """Whether a volume of its name says that it has data, and is not the one that the status records."""
+        volume = self.volume
+        if volume is None or not volume.started or volume.removed or volume.deleting or self.seat is None:
+            return False
+        return self.seat.volume_uid not in ("", volume.uid)
+
+    @property
     def lost(self) -> bool:
         """Whether the data is gone: the volume is not intact, and etcd certainly does not run."""
         return not self.intact and self.down

@@ -182,6 +182,27 @@ def test_a_resumed_cluster_with_a_quorum_replaces_the_member_whose_volume_is_mis
     assert [each.volume_uid for each in step.record.seats][2] == "lost"
 
 
+def test_volumes_that_were_restored_after_a_lost_majority_are_not_to_be_deleted():
+    world = cluster(3)
+    for index in range(3):
+        world = change(world, index, pod=GONE)
+    observation = observe(settle(world))
+    volumes = tuple(replace(each, uid=f"restored {each.name}") for each in observation.volumes)
+    decision = decide(replace(observation, volumes=volumes))
+    assert (decision.step, decision.reason) == (m.Blocked(), "QuorumLost")
+    assert f"keep the PVCs {', '.join(each.name for each in volumes[:1])}" in decision.message
+    assert "delete the EtcdCluster and its PVCs" not in decision.message
+
+
+@pytest.mark.parametrize(("away", "advice"), [(1, "for this member alone"), (2, "Do not delete its PVC")])
+def test_a_volume_is_given_up_only_while_the_others_serve(away, advice):
+    world = cluster(3)
+    for index in range(away):
+        world = change(world, index, pod=AWAY)
+    found = decide(observe(settle(world))).problems
+    assert any(each.reason == "NodeUnknown" and advice in each.message for each in found)
+
+
 def test_copies_of_the_volumes_of_another_cluster_are_not_started():
     observation = replace(retained(service="prod.default.svc"), service="prod.test.svc")
     decision = decide(observation)
@@ -544,6 +565,17 @@ def test_another_cluster_id_stops_everything():
     pods = (replace(other.pods[0], serving=False), *other.pods[1:])
     decision = decide(replace(other, pods=pods))
     assert (decision.step, decision.reason) == (m.Blocked(), "OtherCluster")
+    assert "until that member's pod and PVC are deleted" in decision.message
+
+
+def test_a_snapshot_that_was_restored_onto_the_volumes_is_not_to_be_deleted():
+    observation = observe(cluster(3))
+    endpoints = tuple(replace(each, cluster_id=8) for each in observation.endpoints)
+    pods = tuple(replace(each, serving=False) for each in observation.pods)
+    decision = decide(replace(observation, endpoints=endpoints, pods=pods, members_cluster_id=8))
+    assert (decision.step, decision.reason) == (m.Blocked(), "OtherCluster")
+    assert "do not delete them" in decision.message
+    assert "are deleted" not in decision.message
 
 
 # --------------------------------------------------------------------------------------------- resizing
