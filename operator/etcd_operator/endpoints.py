@@ -96,7 +96,7 @@ async def _recalled(etcd: Etcd, deadline: float) -> MemberList | None:
 
 
 def recalled_list(answers: Iterable[Answer], cluster_id: int) -> MemberList | None:
-    """Returns the member list of the voter without a leader that has the longest log. None: there is none."""
+    """Returns the member list of the voter without a leader that has the longest log. None: none answered."""
     found = [
         (each.status.raft_index, each.recalled)
         for each in answers

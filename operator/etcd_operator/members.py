@@ -142,12 +142,12 @@ class Members:
         | model.Announce,
     ) -> Next:
         if may_have_old_log(self._sight.observation, step.record.claim):
-            etcd = next(iter(self._speakers()), None)
+            speakers = self._speakers()
             what = "write entries to etcd's log, so that 3.7 can read it"
-            if etcd is None:
+            if not speakers:
                 self._play.requeue_after(RETRY)
                 return Next.LATER
-            if await self._call(what, lambda: renew_logs(etcd)) is Next.LATER:
+            if await self._call(what, lambda: renew_logs(speakers[0])) is Next.LATER:
                 return Next.LATER
         await self._play.record(with_record(self._play.status, step.record))
         self._play.changed(self._decision.message)
@@ -303,11 +303,10 @@ class Members:
         A change of the voters ends the reconcile, so that the next one begins with the budget.
         """
         speakers = self._speakers(step.member_id if isinstance(step, model.RemoveMember) else 0)
-        leader = next(iter(speakers), None)
-        if leader is None or not await self._confirmed(leader):
+        if not speakers or not await self._confirmed(speakers[0]):
             self._play.requeue_after(RETRY)
             return Next.LATER
-        reason = ""
+        leader, reason = speakers[0], ""
         match step:
             case model.AddLearner(name=name):
                 url = self._blueprint.peer_url(name)

@@ -219,7 +219,7 @@ class VolumeState(msgspec.Struct, frozen=True, kw_only=True):
         deleting: Whether the PVC is Terminating. Kubernetes deletes it when no pod uses it.
         lost: Whether the PVC's phase is Lost: its PersistentVolume is gone. With emptyDir, whether the pod
             has ended.
-        unreadable: The key of an annotation that cannot be read. "": there is none.
+        unreadable: The key of an annotation that cannot be read. "": all can be read.
     """
 
     name: str

@@ -175,10 +175,13 @@ def _ran(pod: Pod) -> bool:
 
 def _unlisted(pod: Pod) -> bool:
     container = container_status(pod.status)
-    if container is None or container.state.waiting is None or container.state.waiting.reason != _BACK_OFF:
-        return False
-    last = container.last_state.terminated
+    last = container.last_state.terminated if container and _backs_off(container) else None
     return last is not None and _UNLISTED in last.message
+
+
+def _backs_off(container: ContainerStatus) -> bool:
+    """Whether the kubelet delays the next start of a container that has exited."""
+    return container.state.waiting is not None and container.state.waiting.reason == _BACK_OFF
 
 
 def _trouble(pod: Pod, now: datetime) -> _Trouble | None:
@@ -229,8 +232,7 @@ def _crashed(pod: Pod, container: ContainerStatus, now: datetime) -> _Trouble | 
     since = unready_since(pod)
     if _REFUSED_EMPTY in last.message:
         return _Trouble(Failure.REFUSED_EMPTY, since, "etcd refuses to start, because its volume is empty")
-    waits = container.state.waiting is not None and container.state.waiting.reason == _BACK_OFF
-    if waits or (last.exit_code and container.restart_count > 1):
+    if _backs_off(container) or (last.exit_code and container.restart_count > 1):
         return _Trouble(Failure.CRASH, since, _exit(pod, last))
     return None
 

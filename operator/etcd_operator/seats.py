@@ -91,7 +91,7 @@ class Place(msgspec.Struct, frozen=True):
         volume, pod = self.volume, self.pod
         if volume is None or volume.lost or volume.removed:
             return False
-        if self.seat is not None and self.seat.volume_uid not in ("", volume.uid):
+        if self._swapped:
             return False
         if volume.deleting and pod is None:
             return False
@@ -101,9 +101,15 @@ class Place(msgspec.Struct, frozen=True):
     def replaced(self) -> bool:
         """Whether a volume of its name says that it has data, and is not the one that the status records."""
         volume = self.volume
-        if volume is None or not volume.started or volume.removed or volume.deleting or self.seat is None:
+        if volume is None or not volume.started or volume.removed or volume.deleting:
             return False
-        return self.seat.volume_uid not in ("", volume.uid)
+        return self._swapped
+
+    @property
+    def _swapped(self) -> bool:
+        if self.volume is None or self.seat is None:
+            return False
+        return self.seat.volume_uid not in ("", self.volume.uid)
 
     @property
     def lost(self) -> bool:

@@ -66,6 +66,12 @@ def with_article(name: str) -> str:
     return f"{'an' if vowel else 'a'} {name}"
 
 
+def enumerated(names: Sequence[str], limit: int) -> str:
+    """Returns the first names for a sentence, and the number of the others: "a, b, c and 2 more"."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return f"{', '.join(names[:limit])}{more}"
+
+
 def require_text(value: object, what: str) -> None:
     """Refuses a value that is not text.
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pilothouse.controller.outcome import SHORTEST_SECONDS
 from pilothouse.kube import ObjectKey
+from pilothouse.playbook.arguments import enumerated
 from pilothouse.playbook.tasks import running_task
 from pilothouse.telemetry import metrics
 
@@ -240,8 +241,7 @@ def _writer(differences: Sequence["Difference"], tasks: Set[str], manager: str) 
 
 def _message(what: str, task: str, differences: Sequence["Difference"], writer: str) -> str:
     paths = sorted({each.path for each in differences})
-    more = f" and {len(paths) - FIELDS} more" if len(paths) > FIELDS else ""
-    fields = f"{', '.join(paths[:FIELDS])}{more}"
+    fields = enumerated(paths, FIELDS)
     own = "this operator" in writer
     setter = f"the task {task!r}" if own and task else "this operator"
     stop = (

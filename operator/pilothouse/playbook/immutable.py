@@ -13,6 +13,7 @@ import msgspec
 
 from pilothouse.api import Quantity
 from pilothouse.kube import Invalid, Resource, Unstructured
+from pilothouse.playbook.arguments import enumerated
 from pilothouse.playbook.manifest import managed
 from pilothouse.playbook.tasks import TaskFailed
 
@@ -72,12 +73,11 @@ def immutable(
             if path.startswith("spec.") and not (pod and _CHANGED_IN_A_POD.fullmatch(path))
         }
     names = list(fields) or ["spec"]
-    named = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
-    what = f"{resource.kind} {live.metadata.key}"
+    what = f"{enumerated(names, _NAMED)} of {resource.kind} {live.metadata.key}"
     loss = " Its data is deleted with it." if resource.kind in _HOLDS_DATA else ""
     return TaskFailed(
         IMMUTABLE,
-        f"Cannot change {named} of {what}: the API server does not accept this change of an existing "
+        f"Cannot change {what}: the API server does not accept this change of an existing "
         f"{resource.kind}. Undo the change, or delete the {resource.kind} so that it is created again.{loss}",
         permanent=True,
     )

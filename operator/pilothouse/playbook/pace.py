@@ -214,7 +214,7 @@ def _report(writes: Sequence[Written], record: _Record) -> str:
 
 
 def _undoing(rivalry: Opposed | None) -> str:
-    """Returns the sentences about tasks that undo each other's writes; empty if there are none."""
+    """Returns the sentences about tasks that undo each other's writes. Empty: none do."""
     if rivalry is None:
         return ""
     if len(rivalry.tasks) == 1:

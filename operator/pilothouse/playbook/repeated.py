@@ -5,6 +5,7 @@ from itertools import combinations
 from typing import NamedTuple
 
 from pilothouse.controller.written import APPLY, DELETE, PATCH, Written
+from pilothouse.playbook.arguments import enumerated
 
 NAMED = 3
 # Of one object, only so many different writes are compared with each other.
@@ -39,36 +40,34 @@ class Opposed(NamedTuple):
     @property
     def what(self) -> str:
         """The fields and the object: "data.greeting of configmaps default/web"."""
-        return f"{shortened(self.fields)} of {self.target}" if self.fields else self.target
+        return f"{different(self.fields)} of {self.target}" if self.fields else self.target
 
 
 def named(writes: Iterable[Written]) -> str:
     """Returns the writes with their tasks: "apply configmaps default/web by the task 'greet'"."""
-    return shortened(
+    return different(
         [f"{each.what} by the task {each.task!r}" if each.task else each.what for each in writes]
     )
 
 
-def shortened(names: Iterable[str]) -> str:
-    """Returns the first names of an enumeration, and the number of the others."""
-    different = list(dict.fromkeys(names))
-    more = f" and {len(different) - NAMED} more" if len(different) > NAMED else ""
-    return f"{', '.join(different[:NAMED])}{more}"
+def different(names: Iterable[str]) -> str:
+    """Returns the first different names, and the number of the others."""
+    return enumerated(list(dict.fromkeys(names)), NAMED)
 
 
 def opposed(writes: Iterable[Written]) -> Opposed | None:
-    """Returns the first object that tasks write with contents that undo each other; None if there is none."""
+    """Returns the first object that tasks write with contents that undo each other, or None."""
     by_object: dict[str, dict[tuple[str, bytes], Written]] = {}
     for each in writes:
         if each.task and each.where and each.verb in (APPLY, PATCH, DELETE):
             target = f"{str(each.target).partition('/')[0]} {each.where}"
-            different = by_object.setdefault(target, {})
-            if len(different) < COMPARED:
-                different.setdefault((each.task, each.digest), each)
-    for target, different in by_object.items():
+            compared = by_object.setdefault(target, {})
+            if len(compared) < COMPARED:
+                compared.setdefault((each.task, each.digest), each)
+    for target, compared in by_object.items():
         tasks: dict[str, None] = {}
         fields: dict[str, None] = {}
-        for one, other in combinations(different.values(), 2):
+        for one, other in combinations(compared.values(), 2):
             found = _undone(one, other)
             if found is not None:
                 tasks |= dict.fromkeys((one.task, other.task))

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from pilothouse.kube import EventType, ObjectKey, Resource
 from pilothouse.playbook import Watch
+from pilothouse.playbook.arguments import enumerated
 from pilothouse.playbook.ownership import OWNER_UID
 from pilothouse.testing.collection import Change
 from pilothouse.testing.collection import Collection as Objects
@@ -327,5 +328,4 @@ def _why_it_lasts(watched: Watched) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+    return enumerated(names, SHOWN)

@@ -777,14 +777,20 @@ async def test_the_budget_is_lowered_right_after_a_member_is_removed(model: Mode
         assert cluster.min_available == 2
 
 
+async def with_a_voter_of_a_user(cluster: Operated) -> Process:
+    """Makes a cluster of three members to which a user adds a voter, 77. Returns the leader."""
+    cluster.apply(size=3, version="3.6.14")
+    await cluster.settled()
+    leader = cluster.world.running(cluster.status["leader"])
+    stranger = Member(77, "", ("http://stranger.example:2380",), (), False)
+    cluster.world.members.propose(leader, SetMember(stranger))
+    await cluster.until(lambda: cluster.condition("Degraded").get("reason") == "MembersAddedByUser")
+    return leader
+
+
 async def test_the_budget_counts_a_voter_that_a_user_has_added(model: ModelApi) -> None:
     async with operated(model) as cluster:
-        cluster.apply(size=3, version="3.6.14")
-        await cluster.settled()
-        leader = cluster.world.running(cluster.status["leader"])
-        stranger = Member(77, "", ("http://stranger.example:2380",), (), False)
-        cluster.world.members.propose(leader, SetMember(stranger))
-        await cluster.until(lambda: cluster.condition("Degraded").get("reason") == "MembersAddedByUser")
+        leader = await with_a_voter_of_a_user(cluster)
         assert cluster.min_available == 3
         cluster.world.members.propose(leader, Remove(77))
         await cluster.settled()
@@ -793,12 +799,7 @@ async def test_the_budget_counts_a_voter_that_a_user_has_added(model: ModelApi) 
 
 async def test_a_voter_of_a_user_that_costs_the_quorum_is_named_with_the_command(model: ModelApi) -> None:
     async with operated(model) as cluster:
-        cluster.apply(size=3, version="3.6.14")
-        await cluster.settled()
-        leader = cluster.world.running(cluster.status["leader"])
-        stranger = Member(77, "", ("http://stranger.example:2380",), (), False)
-        cluster.world.members.propose(leader, SetMember(stranger))
-        await cluster.until(lambda: cluster.condition("Degraded").get("reason") == "MembersAddedByUser")
+        await with_a_voter_of_a_user(cluster)
         lost = ObjectKey("default", cluster.pods[0])
         model.remove(POD, lost)
         model.remove(CLAIM, lost)
