@@ -76,9 +76,9 @@ def everything(c: Context) -> None:
     check(c)
     _build(c, API_TOOLS)
     _ready(c)
-    # The API and cluster tests mostly wait for servers, while the unit tests compute.
-    with _in_background(c, "tests/unit tests/faults"):
-        _pytest(c, "tests/api tests/cluster", "")
+    # The cluster tests mostly wait for the node, while the others compute.
+    with _in_background(c, "tests/unit tests/faults tests/api"):
+        _pytest(c, "tests/cluster", "")
 
 
 @task
