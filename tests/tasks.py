@@ -83,8 +83,11 @@ def everything(c: Context) -> None:
 
 @task
 def soak(c: Context) -> None:
-    """Runs the long tests: etcd clusters on the node, and the demo on the cluster of another checkout."""
-    _pytest(c, "tests/soak", "")
+    """Runs the long tests: etcd clusters on the node, the demo on another checkout's cluster, and models."""
+    _build(c, API_TOOLS)
+    _ready(c)
+    with _in_background(c, "tests/soak/models"):
+        _pytest(c, "tests/soak --ignore=tests/soak/models", "")
 
 
 @task(name="flights")
