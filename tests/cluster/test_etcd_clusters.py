@@ -186,6 +186,17 @@ def test_a_mistyped_version_is_corrected(cluster: EtcdClusterOnNode, tmp_path: P
         cluster.settle(version=version)
 
 
+def test_another_variable_recreates_every_pod_on_its_volume(
+    cluster: EtcdClusterOnNode, tmp_path: Path
+) -> None:
+    before = cluster.pods()
+    with cluster.under_load(tmp_path, planned=True):
+        cluster.change(pod={"etcdEnv": [{"name": "ETCD_HEARTBEAT_INTERVAL", "value": "110"}]})
+        cluster.until_replaced(before, *before)
+        cluster.settle()
+    assert cluster.pods().keys() == before.keys()
+
+
 def test_a_pod_that_cannot_be_scheduled_stops_a_change_of_the_spec(
     cluster: EtcdClusterOnNode, tmp_path: Path
 ) -> None:
@@ -194,7 +205,7 @@ def test_a_pod_that_cannot_be_scheduled_stops_a_change_of_the_spec(
         cluster.change(pod={"resources": {"requests": {"memory": "1Ti"}}})
         cluster.until_reported("Degraded", "MemberPending", "Insufficient memory")
         pending = _only_one_is_stopped(cluster)
-        cluster.change(pod=None)
+        cluster.change(pod={"resources": None})
         cluster.settle()
     assert cluster.pods().keys() == before.keys()
     others = {each["metadata"]["uid"] for name, each in before.items() if name != pending}
