@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Set
 
+from etcd_operator import pages
 from etcd_operator.certificates import PEER
 from etcd_operator.model import Problem
 from etcd_operator.seats import listed
@@ -10,9 +11,6 @@ from etcd_operator.views import Pod
 
 AUTHORITIES = f"{PREFIX}authorities"
 """The annotation of a pod with the fingerprints of the authorities that it has started with."""
-
-PAGE = "docs/howto/etcd/tls.md"
-"""The page with the procedure."""
 
 
 def authorities_annotation(authorities: Iterable[str]) -> dict[str, str]:
@@ -46,7 +44,7 @@ def changed_authorities(current: Set[str], pods: Iterable[Pod]) -> tuple[Problem
             "The earlier ones are gone, so the others would not accept a restarted member. Add the earlier "
             "ones to the Secrets first."
         )
-    return (Problem("AuthoritiesChanged", f"{what}{advice} The procedure is in {PAGE}."),)
+    return (Problem("AuthoritiesChanged", f"{what}{advice} {pages.AUTHORITIES} has the procedure."),)
 
 
 def distrusting(current: Set[str], pods: Iterable[Pod]) -> frozenset[str]:

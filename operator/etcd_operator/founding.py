@@ -6,7 +6,8 @@ be founded under one name, whatever is deleted, edited or restored meanwhile (la
 
 from msgspec.structs import replace
 
-from etcd_operator.healing import CRASH_PATIENCE, RECOVERY, recreate_ended
+from etcd_operator import pages
+from etcd_operator.healing import CRASH_PATIENCE, recreate_ended
 from etcd_operator.model import (
     Blocked,
     Configuration,
@@ -118,8 +119,8 @@ def _obstacle(cluster: Cluster, volumes: list[VolumeState], voters: tuple[str, .
         message = (
             f"The retained volumes hold members of the cluster {listed(others)}, and this one is {service}. "
             "The operator does not start them, because they would connect to the members of that cluster. "
-            f"Use the name and namespace of that cluster, or restore a snapshot ({RECOVERY} has the "
-            "commands)."
+            "Use the name and namespace of that cluster, or restore a snapshot. "
+            f"{pages.ALL_LOST} has the commands."
         )
         return Decision(Blocked(), "OtherService", message)
     running = {each.name for each in cluster.observation.pods}
@@ -130,7 +131,7 @@ def _obstacle(cluster: Cluster, volumes: list[VolumeState], voters: tuple[str, .
         message = (
             f"The retained volumes hold a cluster of size {len(voters)}, but the volumes of "
             f"{listed(missing)} are missing or being deleted, so there is no quorum. Restore these PVCs, or "
-            f"recover from one that is left ({RECOVERY} has the commands). To found an empty cluster "
+            f"recover from one that is left: {pages.NOT_RESUMED} has the commands. To found an empty cluster "
             f"instead, delete the PVCs {listed([each.name for each in volumes])}."
         )
         return Decision(Blocked(), "VolumesMissing", message)
@@ -186,8 +187,8 @@ def blocked_by_trace(cluster: Cluster) -> Decision | None:
     message = (
         f"The status and all volumes of the cluster {trace.cluster_id:x} are lost, which this EtcdCluster "
         "has founded. The operator founds no other one in its place. Restore the PVCs with their annotations "
-        f"and labels. Or delete the EtcdCluster, and create it again: empty, or from a snapshot ({RECOVERY} "
-        "has the commands)."
+        "and labels. Or delete the EtcdCluster, and create it again: empty, or from a snapshot. "
+        f"{pages.ALL_LOST} has the commands."
     )
     return Decision(Blocked(), "DataLost", message)
 

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from msgspec.structs import replace
 
+from etcd_operator import pages
 from etcd_operator.model import (
     Action,
     Blocked,
@@ -36,9 +37,6 @@ CRASH_PATIENCE = timedelta(minutes=5)
 
 HANGING = timedelta(minutes=1)
 """How long a restarted member must be unready before a changed spec reaches it."""
-
-RECOVERY = "docs/howto/etcd/recover.md"
-"""The page with the commands for a lost quorum."""
 
 _FROM_SURVIVOR = (
     "set spec.paused to true and run etcd once with --force-new-cluster on the volume of the survivor with "
@@ -98,8 +96,8 @@ def blocked_by_other_cluster(cluster: Cluster) -> Decision | None:
     else:
         message += (
             "No member of the recorded cluster answers, so the operator changes nothing. If you have "
-            f"restored a snapshot onto these volumes, do not delete them. {RECOVERY} says how to resume a "
-            "cluster from its volumes."
+            f"restored a snapshot onto these volumes, do not delete them. {pages.ALL_LOST} explains how to "
+            "resume a cluster from its volumes."
         )
     return Decision(Blocked(), "OtherCluster", message)
 
@@ -419,7 +417,7 @@ def without_members(cluster: Cluster) -> Decision | None:
     message = (
         f"The data of {listed([each.name for each in lost])} is lost, so the cluster of size {cluster.count} "
         f"has no quorum. Surviving members: {listed(survivors) or 'none'}. The operator founds nothing over "
-        f"them. Restore the lost volumes, or {advice}. {RECOVERY} has the commands."
+        f"them. Restore the lost volumes, or {advice}. {pages.MAJORITY_LOST} has the commands."
     )
     return Decision(Blocked(), "QuorumLost", message)
 
@@ -439,7 +437,7 @@ def _damage(left: list[Place], needed: int) -> str:
     crashing = [each.name for each in left if each.pod and each.pod.failure is Failure.CRASH]
     if not crashing or len(left) - len(crashing) >= needed:
         return ""
-    return f" etcd crashes in {listed(crashing)}. If the data is damaged, {RECOVERY} has the commands."
+    return f" etcd crashes in {listed(crashing)}. If the data is damaged, follow {pages.DATA_DAMAGED}."
 
 
 def _held(left: list[Place]) -> str:
@@ -449,7 +447,8 @@ def _held(left: list[Place]) -> str:
         return ""
     return (
         f" The PVCs of {listed(names)} are being deleted, and only their pods keep the data. The operator "
-        f"does not delete these pods, so a corrected spec does not reach them. {RECOVERY} has the commands."
+        "does not delete these pods, so a corrected spec does not reach them. "
+        f"{pages.VOLUME_DELETED} has the commands."
     )
 
 

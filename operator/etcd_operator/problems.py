@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import timedelta
 
-from etcd_operator.healing import RECOVERY
+from etcd_operator import pages
 from etcd_operator.model import Failure, PodState, Problem, Signal
 from etcd_operator.seats import Cluster, Place, listed, quorum
 
@@ -86,7 +86,7 @@ def _of_node(cluster: Cluster, pod: PodState) -> Problem:
     if cluster.healthy_without(pod.name) < quorum(cluster.count):
         advice = "Do not delete its PVC: there is no quorum without it. Bring the node back."
     else:
-        advice = f"If the node will not return, follow {RECOVERY} for this member alone."
+        advice = f"If the node will not return, follow {pages.NODE_LOST}, for this member alone."
     if pod.node is Signal.UNHEALTHY:
         return Problem("NodeNotReady", f"The node {pod.node_name} is not ready. {keeps} {advice}")
     message = f"The node {pod.node_name} does not report, or the operator may not read nodes."
@@ -157,7 +157,7 @@ def _of_strangers(cluster: Cluster) -> Iterator[Problem]:
         message += f"Remove them with {commands}."
     else:
         message += (
-            f"Start them, or wait until enough members serve. Then remove them with {commands}. If there "
-            f"will be no quorum, follow {RECOVERY}."
+            f"Start them, or wait until enough members serve. Then remove them with {commands}. If "
+            f"there will be no quorum, follow {pages.VOTER_DOWN}."
         )
     yield Problem("MembersAddedByUser", message)

@@ -61,8 +61,9 @@ PLAN = {
     "NoQuorum": "A quorum of the members does not serve. The operator starts the known members on their "
     "volumes, and waits.",
     "QuorumLost": "The volumes of a majority of the members are lost. The operator never founds a cluster "
-    "over the rest. The message names the surviving members and what to do; the how-to "
-    "`etcd/recover` has the commands.",
+    "over the rest. The message names the surviving members and what to do. "
+    "[Recover an etcd cluster](../howto/etcd/recover.md#the-volumes-of-a-majority-are-lost) has the "
+    "commands.",
     "OtherCluster": "A member answers with the ID of another cluster: two clusters use the same name. The "
     "operator changes nothing.",
 }

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from etcd_operator.authorities import PAGE
+from etcd_operator import pages
 from etcd_operator.certificates import PEER
 from etcd_operator.healing import recreates, restart
 from etcd_operator.model import Action, Decision, Wait
@@ -30,7 +30,7 @@ def upgrade(cluster: Cluster) -> Decision | None:
         message = (
             f"The Secret {cluster.observation.peer_secret} has none of the certificate authorities that "
             f"these members trust: {listed(refusing)}. They would refuse a restarted member. Add the earlier "
-            f"ones to its key {PEER.ca}; the procedure is in {PAGE}. Outdated members: {names}."
+            f"ones to its key {PEER.ca}. {pages.AUTHORITIES} has the procedure. Outdated members: {names}."
         )
         return Decision(Wait(30.0), "AuthoritiesReplaced", message)
     if waiting := _obstacles(cluster):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from devcluster import target as targets
-from etcd_operator.healing import RECOVERY
+from etcd_operator.pages import RECOVERY
 from tests.api.etcd_members import free_ports
 from tests.cluster.etcd import NAMESPACE, Etcd, EtcdClusterOnNode
 from tests.etcd.proof import WriterProcess, prove

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from etcd_operator import members, metrics
+from etcd_operator import members, metrics, pages
 from etcd_operator.clusters import etcd_watch
 from etcd_operator.etcd import Etcd, Member
 from etcd_operator.old_logs import renew_logs
@@ -697,7 +697,7 @@ async def test_no_member_restarts_while_the_others_trust_none_of_its_authorities
         ready = cluster.condition("Ready")
         assert ready["reason"] == "AuthoritiesReplaced"
         assert "The Secret peer has none" in ready["message"]
-        assert "docs/howto/etcd/tls.md" in ready["message"]
+        assert f"{pages.AUTHORITIES} has the procedure." in ready["message"]
         assert (cluster.uids(POD), cluster.status["currentVersion"]) == (uids, "3.5.33")
         assert len(cluster.status["members"]["ready"]) == 3
         model.remove(POD, ObjectKey("default", cluster.pods[0]))
@@ -807,7 +807,8 @@ async def test_a_voter_of_a_user_that_costs_the_quorum_is_named_with_the_command
         await cluster.until(lambda: "added these of them: 4d." in cluster.condition("Ready")["message"])
         message = cluster.condition("Degraded")["message"]
         assert "4d (http://stranger.example:2380)" in message
-        assert "etcdctl member remove 4d. If there will be no quorum, follow docs/" in message
+        advice = f"etcdctl member remove 4d. If there will be no quorum, follow {pages.VOTER_DOWN}."
+        assert advice in message
 
 
 async def test_the_services_and_the_budget_follow_the_membership(model: ModelApi) -> None:

@@ -8,18 +8,21 @@ from typing import Any
 
 import msgspec
 import pytest
+import yaml
 
 from devcluster import etcd_images
 from devcluster.folders import CHECKOUT
-from etcd_operator import healing
+from etcd_operator import pages
 from etcd_operator.certificates import OPERATOR, PEER, SERVER
 from etcd_operator.model import Record
 from etcd_operator.reasons import REASONS
 from etcd_operator.types import EtcdCluster
 from etcd_operator.validation import judge
 from etcd_operator.versions import FLOORS, NEWEST
+from pilothouse import __version__
 from pilothouse.packaging.documents import dump
 from tests.etcd_howto import FOLDER, PAGES, commands, manifests
+from tests.unit.release.test_links import anchors
 
 PROGRAMS = {"kubectl", "etcdctl", "etcdutl", "etcd", "for", "done", "MEMBER=$(kubectl"}
 INDEX = (CHECKOUT / "docs" / "howto" / "README.md").read_text()
@@ -97,8 +100,16 @@ def test_the_page_of_recovery_names_the_versions_that_it_was_tried_with() -> Non
     assert f"with etcd {', '.join(others)} and {newest}" in tried
 
 
-def test_the_messages_name_the_page_with_the_commands() -> None:
-    assert (CHECKOUT / healing.RECOVERY).samefile(FOLDER / "recover.md")
+def test_the_urls_in_messages_lead_to_headings_of_the_pages_in_the_package_s_repository() -> None:
+    base = CHECKOUT / "config" / "etcd" / "manifests" / "bases" / "pilothouse-etcd.clusterserviceversion.yaml"
+    annotations = yaml.safe_load(base.read_text())["metadata"]["annotations"]
+    tree = f"{annotations['repository']}/blob/v{__version__}/"
+    urls = {url for name, url in vars(pages).items() if name.isupper()} - {pages.HOWTO}
+    assert len(urls) > 5
+    for url in urls:
+        assert url.startswith(tree)
+        path, _, anchor = url.removeprefix(tree).partition("#")
+        assert not anchor or anchor in anchors((CHECKOUT / path).read_text()), url
 
 
 def test_the_pods_meet_the_restricted_standard() -> None:

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from etcd_operator import model as m
 from etcd_operator import plan
-from etcd_operator.healing import RECOVERY
+from etcd_operator.pages import RECOVERY
 from etcd_operator.seats import member_name, new_names
 from tests.unit.etcd.abstract import (
     AWAY,

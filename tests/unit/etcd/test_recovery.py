@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from etcd_operator.healing import RECOVERY
+from etcd_operator.pages import RECOVERY
 from pilothouse.kube import ObjectKey
 from pilothouse.testing import ModelApi
 from pilothouse.testing.controllers.pods import CLAIM, POD
