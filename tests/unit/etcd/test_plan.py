@@ -133,6 +133,97 @@ def test_a_founding_is_not_deleted_after_a_client_has_written():
     assert isinstance(decide(observe(settle(world._replace(written=False)))).step, m.DeletePods)
 
 
+def founded_members() -> m.Observation:
+    """A founding whose three members serve and agree, so that the next step records it as complete."""
+    world = settle(unfounded(3))
+    while not isinstance((step := decide(observe(world)).step), m.RecordFounded):
+        after = carry_out(world, observe(world), step)
+        world = after if after != world else next(progress(world))
+    return observe(world)
+
+
+@pytest.mark.parametrize(
+    "differs",
+    [
+        {"cluster_id": 8},
+        {"leader_id": 2},
+        {"term": 3},
+        {"revision": 2},
+        {"hash": 6},
+        {"member_id": 9},
+        {"health": m.Signal.UNKNOWN},
+    ],
+    ids=lambda differs: next(iter(differs)),
+)
+@pytest.mark.parametrize("index", range(3))
+def test_a_founding_is_not_complete_while_one_member_differs(index, differs):
+    observation = founded_members()
+    endpoints = list(observation.endpoints)
+    endpoints[index] = replace(endpoints[index], **differs)
+    assert endpoints[index] != observation.endpoints[index]
+    decision = decide(replace(observation, endpoints=tuple(endpoints)))
+    assert (type(decision.step), decision.reason) == (m.Wait, "Founding")
+
+
+def test_a_founding_is_not_complete_while_its_leader_is_not_one_of_its_members():
+    observation = founded_members()
+    endpoints = tuple(replace(each, leader_id=9) for each in observation.endpoints)
+    assert isinstance(decide(replace(observation, endpoints=endpoints)).step, m.Wait)
+
+
+@pytest.mark.parametrize(
+    ("more", "fewer"),
+    [
+        (m.MemberState(9, "c-other"), 0),
+        (m.MemberState(9, "", urls=("http://other.example:2380",), outside=True), 0),
+        (m.MemberState(9, "", learner=True, started=False), 0),
+        (None, 1),
+    ],
+    ids=["seat", "user", "learner", "missing"],
+)
+def test_a_founding_is_not_complete_with_other_members_than_the_recorded_ones(more, fewer):
+    observation = founded_members()
+    assert observation.members
+    members = (*observation.members[fewer:], *([more] if more else []))
+    decision = decide(replace(observation, members=members))
+    assert (type(decision.step), decision.reason) == (m.Wait, "Founding")
+
+
+def test_a_founding_is_not_complete_while_its_members_and_their_list_are_of_different_clusters():
+    decision = decide(replace(founded_members(), members_cluster_id=8))
+    assert (type(decision.step), decision.reason) == (m.Wait, "Founding")
+
+
+@pytest.mark.parametrize("differs", [{"uid": "other"}, {"deleting": True}, {"lost": True}, None])
+def test_a_founding_is_not_complete_with_another_volume_than_the_recorded_one(differs):
+    observation = founded_members()
+    first, *others = observation.volumes
+    kept = [replace(first, **differs)] if differs else []
+    decision = decide(replace(observation, volumes=(*kept, *others)))
+    assert isinstance(decision.step, m.RecordAbandoning)
+
+
+@pytest.mark.parametrize(
+    ("revisions", "given_up"), [((1, 1, 1), True), ((1, 1, 0), True), ((1, 1, 2), False), ((1, 0, 0), False)]
+)
+def test_an_edited_founding_is_given_up_only_if_a_majority_and_no_member_proves_that_it_is_empty(
+    revisions, given_up
+):
+    """A write that only one member has applied can be acknowledged: the followers apply it later."""
+    observation = founded_members()
+    assert observation.record.founding
+    founding = replace(observation.record.founding, shape="old")
+    endpoints = tuple(
+        replace(each, revision=revision, leader_id=leader)
+        for each, revision, leader in zip(observation.endpoints, revisions, (1, 2, 3), strict=True)
+    )
+    record = replace(observation.record, founding=founding)
+    edited = replace(observation, record=record, endpoints=endpoints)
+    assert isinstance(decide(edited).step, m.RecordAbandoning) == given_up
+    abandoning = replace(record, founding=replace(founding, phase=m.Phase.ABANDONING))
+    assert isinstance(decide(replace(edited, record=abandoning)).step, m.DeletePods) == given_up
+
+
 @pytest.mark.parametrize("kind", ["volumes", "pods", "status"])
 def test_nothing_is_founded_beside_foreign_objects(kind):
     observation = observe(unfounded(3))
@@ -210,6 +301,13 @@ def test_copies_of_the_volumes_of_another_cluster_are_not_started():
     assert "hold members of the cluster prod.default.svc, and this one is prod.test.svc" in decision.message
     assert "elete" not in decision.message
     assert isinstance(decide(replace(observation, service="prod.default.svc")).step, m.RecordResumed)
+
+
+def test_volumes_of_different_clusters_are_not_started_together():
+    observation = retained()
+    first, *others = observation.volumes
+    decision = decide(replace(observation, volumes=(replace(first, cluster_id=8), *others)))
+    assert (decision.step, decision.reason) == (m.Blocked(), "VolumesOfDifferentClusters")
 
 
 def test_an_unreadable_annotation_is_named_and_no_data_is_to_be_deleted():
@@ -432,6 +530,12 @@ def test_a_crashing_member_is_not_replaced_if_no_other_member_runs_what_it_runs(
     assert crashing(timedelta(hours=1), version=2).reason != "ReplacingMember"
 
 
+def test_a_crashing_member_whose_peer_url_a_user_has_changed_is_not_replaced():
+    """The reason can be the peer URL, which a new member would not correct."""
+    assert crashing(timedelta(hours=1)).reason == "ReplacingMember"
+    assert crashing(timedelta(hours=1), moved=True).reason == "WaitingForMembers"
+
+
 @pytest.mark.parametrize("size", [1, 2, 3])
 @pytest.mark.parametrize("count", ["one", "all"])
 def test_pods_that_have_ended_are_created_again_at_the_same_time_on_their_volumes(size, count):
@@ -568,6 +672,22 @@ def test_another_cluster_id_stops_everything():
     assert "until that member's pod and PVC are deleted" in decision.message
 
 
+def test_a_member_list_of_another_cluster_stops_everything():
+    """The member that returned it may have restarted since it answered Status."""
+    decision = decide(replace(observe(broken(cluster(3), pod=AWAY)), members_cluster_id=8))
+    assert (decision.step, decision.reason) == (m.Blocked(), "OtherCluster")
+
+
+def test_the_service_is_not_marked_before_a_volume_is():
+    """A mark without marked volumes would refuse the founding that follows a lost status."""
+    world = change_all(cluster(3), lambda each: True, marked=False, fresh=False, ran=-1, serving=False)
+    observation = observe(settle(world._replace(traced=False)))
+    unlisted = replace(observation, members=None, members_cluster_id=0)
+    assert isinstance(decide(unlisted).step, m.Wait)
+    marked = replace(unlisted, volumes=observe(settle(cluster(3))).volumes)
+    assert isinstance(decide(marked).step, m.MarkService)
+
+
 def test_a_snapshot_that_was_restored_onto_the_volumes_is_not_to_be_deleted():
     observation = observe(cluster(3))
     endpoints = tuple(replace(each, cluster_id=8) for each in observation.endpoints)
@@ -616,6 +736,28 @@ def test_retained_volumes_of_removed_members_are_never_used_or_deleted():
     assert step == m.Announce(replace(record, claim=claim, next_member=42))
 
 
+@pytest.mark.parametrize("delete", [True, False])
+def test_a_volume_is_not_deleted_if_etcd_lists_its_member_under_another_name(delete):
+    """A user has copied the volume with its annotations, and the seat of the copy is not recorded."""
+    observation = observe(settle(cluster(3, delete=delete)))
+    copy = replace(observation.volumes[0], name=member_name("c", "uid", 1, 40), uid="copy")
+    decision = decide(replace(observation, volumes=(*observation.volumes, copy)))
+    assert decision.step == m.Settled()
+    other = replace(copy, member_id=9)
+    decision = decide(replace(observation, volumes=(*observation.volumes, other)))
+    assert isinstance(decision.step, m.DeleteVolumes if delete else m.MarkVolumes)
+
+
+def test_a_learner_gets_no_vote_while_too_few_voters_serve():
+    world = settle(cluster(3, size=4))
+    while not isinstance((step := decide(observe(world)).step), m.Promote):
+        after = carry_out(world, observe(world), step)
+        world = after if after != world else next(progress(world))
+    voter = next(i for i, each in enumerate(world.members) if each.role == VOTER and not each.leads)
+    decision = decide(observe(settle(change(world, voter, pod=AWAY))))
+    assert (type(decision.step), decision.reason) == (m.Wait, "WaitingForQuorum")
+
+
 def test_a_member_name_is_the_same_after_a_crash_and_differs_between_incarnations():
     observation = observe(cluster(1))
     assert new_names(observation, 1, 3) == new_names(observation, 1, 3)
@@ -639,6 +781,13 @@ def test_an_upgrade_patches_followers_first_and_the_leader_last():
 def test_a_change_of_the_shape_creates_the_pods_again_one_by_one():
     steps, _ = follow(change_all(cluster(3), lambda each: True, shaped=False))
     assert kinds(steps, "DeletePods", "CreatePods") == ["DeletePods", "CreatePods"] * 3
+
+
+@pytest.mark.parametrize(("claim", "version"), [(m.Action.RESTART, "3.6.14"), (None, "3.5.33")])
+def test_a_pod_that_is_created_again_has_the_new_version_only_if_its_restart_was_claimed(claim, version):
+    decision = decide(observe(broken(cluster(3, target=1), pod=GONE, leads=False, claim=claim)))
+    assert isinstance(decision.step, m.CreatePods)
+    assert [each.version for each in decision.step.pods] == [version]
 
 
 def test_several_minors_are_walked_one_by_one():
@@ -776,6 +925,28 @@ def test_an_upgrade_waits_for_every_member():
     for pod in (NEW, ENDING, AWAY):
         decision = decide(observe(broken(cluster(5, target=1), pod=pod)))
         assert decision.reason == "WaitingForMembers"
+
+
+@pytest.mark.parametrize("linked", [m.Signal.UNHEALTHY, m.Signal.UNKNOWN])
+@pytest.mark.parametrize("shaped", [True, False])
+def test_no_member_restarts_before_every_member_is_linked(linked, shaped):
+    world = settle(change_all(cluster(3, target=int(shaped)), lambda each: True, shaped=shaped))
+    observation = observe(world)
+    assert kinds([decide(observation).step]) == ["Announce"]
+    for index in range(3):
+        endpoints = list(observation.endpoints)
+        endpoints[index] = replace(endpoints[index], linked=linked)
+        decision = decide(replace(observation, endpoints=tuple(endpoints)))
+        assert (type(decision.step), decision.reason) == (m.Wait, "WaitingForMembers")
+
+
+def test_no_member_restarts_before_every_pod_is_ready():
+    observation = observe(settle(cluster(3, target=1)))
+    for index in range(3):
+        pods = list(observation.pods)
+        pods[index] = replace(pods[index], ready=False)
+        decision = decide(replace(observation, pods=tuple(pods)))
+        assert (type(decision.step), decision.reason) == (m.Wait, "WaitingForMembers")
 
 
 def test_a_paused_cluster_is_left_alone():
