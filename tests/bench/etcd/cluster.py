@@ -16,7 +16,7 @@ from etcd_operator.views import POD
 from pilothouse import PERSISTENT_VOLUME_CLAIM, SERVICE
 from pilothouse.kube import Client, NotFound, ObjectKey, ObjectMeta, PatchType, Resource, unstructured
 from tests.bench.etcd.goals import VERSION
-from tests.bench.etcd.view import PATIENCE, View
+from tests.bench.etcd.view import PATIENCE, View, serves
 from tests.cluster.etcd import NAME, NAMESPACE, SIZE, EtcdClusterOnNode
 
 #: Seconds between two checks of what no watch shows.
@@ -89,6 +89,11 @@ class MeasuredCluster:
         """Returns where each member serves clients."""
         pods = self.view.members(NAME)
         return {name: Endpoint(pod.status.pod_ip, "") for name, pod in pods.items()}
+
+    def serving(self) -> Mapping[str, Endpoint]:
+        """Returns where those members serve clients that the client Service sends requests to."""
+        pods = self.view.members(NAME)
+        return {name: Endpoint(pod.status.pod_ip, "") for name, pod in pods.items() if serves(pod)}
 
     # Changes.
 

@@ -142,6 +142,7 @@ def _rows(results: Results) -> Iterator[Goal]:
     for line in LINES:
         yield from of_row(results, line)
     yield Goal("lost_writes", 0, results.lost if results.samples else None)
+    yield Goal("runs_not_read_back", 0, results.read_back[1] if results.samples else None)
 
 
 def _once(results: Results) -> Iterator[Goal]:

@@ -141,8 +141,13 @@ def _details(samples: Sequence[Sample]) -> list[str]:
         _range(multiple(samples), "{:.1f}"),
         _worst(summary(good, "failed_writes"), FORMS["failed_writes"]),
         _worst(summary(good, "longest_gap"), FORMS["longest_gap"]),
-        str(sum(each.lost for each in samples)),
+        _lost_of(samples),
     ]
+
+
+def _lost_of(samples: Sequence[Sample]) -> str:
+    known = [each.lost for each in samples if each.lost is not None]
+    return str(sum(known)) + (f" in {len(known)} of {len(samples)}" if len(known) < len(samples) else "")
 
 
 def _range(found: Summary | None, form: str) -> str:
@@ -166,8 +171,9 @@ def _bare_pod(seconds: Sequence[float]) -> str:
 def _lost(results: Results) -> str:
     if not results.samples:
         return f"Lost writes: {NOT_MEASURED.lower()}"
-    proven = sum(not each.error for samples in results.samples.values() for each in samples)
-    return f"Lost writes in the {proven} measurements that ended: {results.lost}."
+    done, others = results.read_back
+    text = f"Lost writes in the {done} measurements whose writes were read back: {results.lost}."
+    return f"{text} Those of {others} could not be read back." if others else text
 
 
 def _failures(results: Results) -> str:

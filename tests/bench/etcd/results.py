@@ -21,7 +21,7 @@ class Sample(msgspec.Struct, frozen=True, omit_defaults=True):
         failed_writes: The writes of the writer that had no acknowledged attempt. None: not counted.
         longest_gap: The longest time without an acknowledged write, in milliseconds. None: not counted.
         bare_pod: Seconds that one bare pod with a fresh volume needed to become Ready in the same run.
-        lost: The keys of members that contradict an acknowledged write.
+        lost: The keys of members that contradict an acknowledged write. None: they could not be read back.
         problems: Why the row proves nothing, or what is wrong with the data.
         error: Why there are no figures. Empty: there are.
     """
@@ -32,7 +32,7 @@ class Sample(msgspec.Struct, frozen=True, omit_defaults=True):
     failed_writes: int | None = None
     longest_gap: float | None = None
     bare_pod: float | None = None
-    lost: int = 0
+    lost: int | None = None
     problems: tuple[str, ...] = ()
     error: str = ""
 
@@ -117,7 +117,13 @@ class Results(msgspec.Struct):
     @property
     def lost(self) -> int:
         """The keys of members that contradict an acknowledged write, in all runs of all rows."""
-        return sum(each.lost for samples in self.samples.values() for each in samples)
+        return sum(each.lost or 0 for samples in self.samples.values() for each in samples)
+
+    @property
+    def read_back(self) -> tuple[int, int]:
+        """The number of measurements whose writes were read back, and that of the others."""
+        lost = [each.lost for samples in self.samples.values() for each in samples]
+        return len(lost) - lost.count(None), lost.count(None)
 
     def save(self, file: Path) -> None:
         """Writes the results to a file."""

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
+from msgspec.structs import replace
+
+from devcluster.shell import ClusterError
+from pilothouse.kube import KubeError
 from tests.bench.etcd.cluster import MeasuredCluster
 from tests.bench.etcd.goals import TARGET
 from tests.bench.etcd.results import Sample
@@ -15,6 +20,21 @@ from tests.etcd.history import History
 from tests.etcd.proof import Access, WriterProcess, examine, writing
 
 _LARGE = SIZE + 2
+#: What a row fails with: the cluster did not do what the row waits for, or the writer did not write.
+FAILURES = (
+    ClusterError,
+    KubeError,
+    AssertionError,
+    LookupError,
+    ValueError,
+    OSError,
+    subprocess.SubprocessError,
+)
+
+
+def first_paragraph(error: BaseException) -> str:
+    """Returns the first paragraph of an error."""
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 class Rows:
@@ -38,11 +58,13 @@ class Rows:
         await self._cluster.wipe()
         began = time.monotonic_ns()
         await self._cluster.create()
-        with writing(self._access, await self._cluster.service(), self._writer("created")) as writer:
+
+        async def measured(writer: WriterProcess) -> float:
             await asyncio.to_thread(writer.wait_acknowledged)
             await self._cluster.settle(SIZE)
-        first = min(each.returned for each in writer.acknowledged())
-        return await self._sample((first - began) / 1e9, writer, planned=False)
+            return (min(each.returned for each in writer.acknowledged()) - began) / 1e9
+
+        return await self._written("created", measured, planned=False)
 
     async def pod(self) -> Sample:
         """Deletes the pod of a follower."""
@@ -114,29 +136,57 @@ class Rows:
         self, row: str, change: Callable[[], Awaitable[None]], healed: Callable[[], Awaitable[float]]
     ) -> Sample:
         """Measures from a change until the cluster is healed."""
-        with writing(self._access, await self._cluster.service(), self._writer(row)) as writer:
+
+        async def measured(writer: WriterProcess) -> float:
             await asyncio.to_thread(writer.wait_acknowledged)
             began = time.monotonic()
             await change()
             seconds = await healed() - began
             await asyncio.to_thread(writer.wait_acknowledged)
-        return await self._sample(seconds, writer)
+            return seconds
 
-    async def _sample(self, seconds: float, writer: WriterProcess, *, planned: bool = True) -> Sample:
-        """Reads every acknowledged write back from every member, and returns the figures.
+        return await self._written(row, measured)
+
+    async def _written(
+        self, row: str, measured: Callable[[WriterProcess], Awaitable[float]], *, planned: bool = True
+    ) -> Sample:
+        """Measures while the writer runs, and then reads its writes back, also if the row has failed.
 
         Args:
-            seconds: What was measured.
-            writer: A writer whose block has ended.
+            row: The name of the row.
+            measured: Returns what is measured, in seconds.
             planned: Whether the cluster served when the writer began. Otherwise, its failed writes count
                 nothing.
         """
-        found = await asyncio.to_thread(examine, writer, self._cluster.endpoints())
-        unusable = History.load(writer.file).problem()
-        figures = found.figures if planned and not unusable else None
-        return Sample(
-            run=self._run,
-            seconds=seconds,
+        seconds, error = None, ""
+        with writing(self._access, await self._cluster.service(), self._writer(row)) as writer:
+            try:
+                seconds = await measured(writer)
+            except FAILURES as failure:
+                error = first_paragraph(failure)
+        return await self._proven(Sample(self._run, seconds=seconds, error=error), writer, planned)
+
+    async def _proven(self, sample: Sample, writer: WriterProcess, planned: bool) -> Sample:
+        """Reads every acknowledged write back, and returns the sample with the figures of the writer.
+
+        A cluster that has healed has the writes on every member, any other one on every member that serves.
+
+        Args:
+            sample: What was measured, or why nothing was.
+            writer: A writer whose block has ended.
+            planned: Whether the failed writes count.
+        """
+        members = self._cluster.serving() if sample.error else self._cluster.endpoints()
+        if not members:
+            return replace(sample, problems=("No member serves, so no write could be read back.",))
+        try:
+            found = await asyncio.to_thread(examine, writer, members)
+            unusable = History.load(writer.file).problem()
+        except FAILURES as failure:
+            return replace(sample, error=sample.error or first_paragraph(failure), problems=(str(failure),))
+        figures = found.figures if planned and not unusable and not sample.error else None
+        return replace(
+            sample,
             failed_writes=figures.failed_writes if figures else None,
             longest_gap=figures.longest_gap if figures else None,
             lost=len(found.lost),

@@ -14,14 +14,13 @@ import msgspec
 from devcluster import etcd_images, toolchain
 from devcluster import target as targets
 from devcluster.shell import ClusterError
-from pilothouse.kube import KubeError
 from tests.bench.contestants import BUILD
 from tests.bench.etcd import bare_pod, fleet, report
 from tests.bench.etcd.cluster import MeasuredCluster
 from tests.bench.etcd.cost import Operator
 from tests.bench.etcd.goals import FLEET, MANY, ONE, VERSION
 from tests.bench.etcd.results import Results, Sample
-from tests.bench.etcd.rows import ROWS, Rows
+from tests.bench.etcd.rows import FAILURES, ROWS, Rows, first_paragraph
 from tests.bench.etcd.view import View
 from tests.bench.machine import hardware
 from tests.cluster.etcd import NAMESPACE, SIZE, Etcd, EtcdClusterOnNode, installed
@@ -39,7 +38,6 @@ NAMES = (*ROWS, COST, FLEET_ROW)
 _FOLDER = BUILD / "etcd"
 #: Seconds: the windows without a change with one cluster and with many, and the time without a change before.
 _WINDOW_ONE, _WINDOW_MANY, _QUIET = 150.0, 120.0, 20.0
-_FAILURES = (ClusterError, KubeError, AssertionError, LookupError, ValueError, OSError)
 
 
 class Bench:
@@ -126,8 +124,9 @@ class Bench:
             began = time.monotonic()
             try:
                 sample = await ROWS[name](rows)
-            except _FAILURES as error:
-                sample = Sample(number, error=_text(error))
+            except FAILURES as error:
+                sample = Sample(number, error=first_paragraph(error))
+            if sample.error:
                 await self._explain(cluster, folder / f"{name}.txt")
             took = time.monotonic() - began
             sample = msgspec.structs.replace(sample, took=took, bare_pod=bare)
@@ -142,9 +141,9 @@ class Bench:
         try:
             await cluster.wipe()
             bare = await bare_pod.seconds_to_ready(cluster, image)
-        except _FAILURES as error:
-            self.results.errors[f"bare pod of run {number}"] = _text(error)
-            self._say(f"run {number} of {self._runs}, bare pod: failed: {_text(error)}")
+        except FAILURES as error:
+            self.results.errors[f"bare pod of run {number}"] = first_paragraph(error)
+            self._say(f"run {number} of {self._runs}, bare pod: failed: {first_paragraph(error)}")
             return None
         self.results.bare_pods.append(bare)
         self._took.setdefault("bare-pod", []).append(time.monotonic() - began)
@@ -156,9 +155,9 @@ class Bench:
         began = time.monotonic()
         try:
             await measure()
-        except _FAILURES as error:
-            self.results.errors[name] = _text(error)
-            self._say(f"{name}: failed: {_text(error)}")
+        except FAILURES as error:
+            self.results.errors[name] = first_paragraph(error)
+            self._say(f"{name}: failed: {first_paragraph(error)}")
         self._took[name] = [time.monotonic() - began]
         self.results.save(self.file)
 
@@ -211,14 +210,10 @@ def _without(earlier: Results, rows: Sequence[str], new: Results) -> Results:
     return earlier
 
 
-def _text(error: BaseException) -> str:
-    """Returns the first paragraph of an error."""
-    return str(error).partition("\n")[0] or type(error).__name__
-
-
 def _shown(sample: Sample) -> str:
     if sample.error:
-        return f"failed: {sample.error} (row took {sample.took:.0f} s)"
+        lost = "not read back" if sample.lost is None else f"{sample.lost} lost writes"
+        return f"failed: {sample.error}, {lost} (row took {sample.took:.0f} s)"
     parts = [f"{sample.seconds:.1f} s"]
     if sample.failed_writes is not None and sample.longest_gap is not None:
         parts.append(f"{sample.failed_writes} failed writes, longest gap {sample.longest_gap:.0f} ms")

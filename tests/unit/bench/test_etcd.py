@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import math
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from devcluster.shell import ClusterError
-from tests.bench.etcd import goals, report, run
+from etcd_operator.etcd import Endpoint
+from tests.bench.etcd import goals, report, rows, run
 from tests.bench.etcd.cost import Counts, counts
 from tests.bench.etcd.results import Cost, Fleet, Results, Sample, multiple, summary
-from tests.bench.etcd.rows import ROWS
+from tests.bench.etcd.rows import ROWS, Rows
+from tests.etcd.history import Begin, End, History
+from tests.etcd.proof import Access, Examination
 
 METRICS = """\
 # TYPE rest_client_requests_total counter
@@ -31,11 +38,11 @@ etcd_client_requests_total{code="none",method="MemberList"} 3.0
 
 
 def sample(number: int, seconds: float, failed: int = 0, gap: float = 50.0) -> Sample:
-    return Sample(number, seconds=seconds, failed_writes=failed, longest_gap=gap, bare_pod=5.0)
+    return Sample(number, seconds=seconds, failed_writes=failed, longest_gap=gap, bare_pod=5.0, lost=0)
 
 
-def results(**rows: list[Sample]) -> Results:
-    named = {name.replace("_", "-"): samples for name, samples in rows.items()}
+def results(**samples: list[Sample]) -> Results:
+    named = {name.replace("_", "-"): each for name, each in samples.items()}
     return Results("2026-11-29", "2 cores", 3, samples=named)
 
 
@@ -103,7 +110,95 @@ def test_every_lost_write_of_any_row_misses_the_goal() -> None:
     found = results(pod=[sample(1, 3.0)], volume=[Sample(1, seconds=9.0, lost=2), Sample(2, lost=1)])
     assert found.lost == 3
     assert verdicts(found)["lost_writes"] is False
-    assert verdicts(results(pod=[sample(1, 3.0)]))["lost_writes"] is True
+    judged = verdicts(results(pod=[sample(1, 3.0)]))
+    assert (judged["lost_writes"], judged["runs_not_read_back"]) == (True, True)
+
+
+def test_a_run_that_was_not_read_back_misses_a_goal() -> None:
+    judged = verdicts(results(pod=[sample(1, 3.0), Sample(2, error="Timed out after 90 s.")]))
+    assert (judged["lost_writes"], judged["runs_not_read_back"]) == (True, False)
+
+
+class Cluster:
+    """A cluster that never heals, with one of two members behind the client Service."""
+
+    async def service(self) -> Endpoint:
+        return Endpoint("10.0.0.1", "")
+
+    def endpoints(self) -> dict[str, Endpoint]:
+        return {**self.serving(), "b": Endpoint("10.0.0.3", "")}
+
+    def serving(self) -> dict[str, Endpoint]:
+        return {"a": Endpoint("10.0.0.2", "")}
+
+
+class Writer:
+    file = Path("history.jsonl")
+
+    def wait_acknowledged(self) -> None:
+        """Its writes are acknowledged."""
+
+
+@contextmanager
+def writing(*_: object) -> Iterator[Writer]:
+    yield Writer()
+
+
+async def measured(cluster: Any, folder: Path, healed: Callable[[], Awaitable[float]]) -> Sample:
+    async def change() -> None:
+        """The test changes nothing."""
+
+    return await Rows(cluster, Access(), folder, 1)._changed("out", change, healed)
+
+
+async def never() -> float:
+    raise ClusterError("Timed out after 90 s. Not reached: 5 members serve.\nMore.")
+
+
+async def test_the_writes_of_a_failed_row_are_read_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def examine(_: object, members: Mapping[str, Endpoint]) -> Examination:
+        asked.append({*members})
+        return Examination(History.of([Begin(0, 1, 1), End(1)]).figures(), ["a: k1 does not exist"], [])
+
+    monkeypatch.setattr(rows, "writing", writing)
+    monkeypatch.setattr(rows, "examine", examine)
+    monkeypatch.setattr(History, "load", lambda _: History.of([Begin(0, 1, 1), End(1)]))
+    found = await measured(Cluster(), tmp_path, never)
+    assert (found.error, found.lost) == ("Timed out after 90 s. Not reached: 5 members serve.", 1)
+    assert (found.seconds, found.failed_writes) == (None, None)
+    assert asked == [{"a"}], "a member that does not serve cannot answer"
+
+    async def healed() -> float:
+        return time.monotonic()
+
+    found = await measured(Cluster(), tmp_path / "healed", healed)
+    assert (found.error, found.lost, found.failed_writes) == ("", 1, 0)
+    assert asked[1:] == [{"a", "b"}]
+
+
+async def test_a_failed_row_that_cannot_be_read_back_proves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def examine(*_: object) -> Examination:
+        raise AssertionError("The keys could not be read back:\nUnavailable")
+
+    monkeypatch.setattr(rows, "writing", writing)
+    monkeypatch.setattr(rows, "examine", examine)
+    found = await measured(Cluster(), tmp_path, never)
+    assert found.lost is None
+    assert found.error.startswith("Timed out")
+    assert found.problems == ("The keys could not be read back:\nUnavailable",)
+
+    class Silent(Cluster):
+        def serving(self) -> dict[str, Endpoint]:
+            return {}
+
+    found = await measured(Silent(), tmp_path / "silent", never)
+    assert (found.lost, found.problems) == (None, ("No member serves, so no write could be read back.",))
 
 
 def test_the_goals_of_what_is_measured_once() -> None:
@@ -147,12 +242,12 @@ def test_the_details_show_every_run_and_the_failed_ones() -> None:
     text = report.rows(results(leader=[sample(1, 3.0), failed, sample(3, 4.0, failed=2, gap=120.0)]))
     line = line_of(text, "leader's pod deleted")
     assert "| 2 of 3 | 4.0 (3.0 to failed) | 3.0, failed, 4.0 | 0.8 (0.6 to failed) |" in line
-    assert line.endswith("| 1 (2) | 85 (120) | 0 |")
+    assert line.endswith("| 1 (2) | 85 (120) | 0 in 2 of 3 |")
 
 
 def test_the_page_of_a_whole_run_hides_nothing(tmp_path: Path) -> None:
     failed = Sample(2, error="Timed out after 90 s.\nNot reached: 3 members serve.")
-    late = Sample(3, seconds=3.0, problems=("The writer itself stalled.",))
+    late = Sample(3, seconds=3.0, problems=("The writer itself stalled.",), lost=0)
     found = results(pod=[sample(1, 3.0), failed, late])
     found.bare_pods = [5.0, 6.0]
     found.costs = {goals.ONE: cost(writes=2)}
@@ -162,7 +257,9 @@ def test_the_page_of_a_whole_run_hides_nothing(tmp_path: Path) -> None:
     report.write(found, page)
     text = page.read_text()
     assert "Run of 2026-11-29 on 2 cores." in text
-    assert "Lost writes in the 2 measurements that ended: 0." in text
+    assert (
+        "Lost writes in the 2 measurements whose writes were read back: 0. Those of 1 could not be read back."
+    ) in text
     assert "The bare pod was Ready after 5.5 (5.0 to 6.0) s." in text
     assert "- `pod`, run 2: Timed out after 90 s. Not reached: 3 members serve." in text
     assert "- `pod`, run 3: The writer itself stalled." in text
