@@ -8,6 +8,9 @@ from etcd_operator.expansion import Expansion
 from etcd_operator.model import Problem
 from etcd_operator.options import SNAPSHOT_COUNT, overrides_snapshot_count
 from etcd_operator.types import (
+    BY_FIELD,
+    LEAST_QUOTA,
+    LEAST_STORAGE,
     MAX_NAME,
     MAX_SIZE,
     NAME_PATTERN,
@@ -33,16 +36,8 @@ _LABEL_VALUE = re.compile(rf"({_LABEL})?")
 _LABEL_KEY = re.compile(rf"([a-z0-9]([-a-z0-9.]{{0,251}}[a-z0-9])?/)?{_LABEL}")
 _DOMAIN = re.compile(r"(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+")
 
-# The smallest quota of a database. A new one has 20 KiB, and etcd allocates several pages per write.
-_LEAST_QUOTA = Quantity.parse("16Mi")
-# etcd's write-ahead log has files of 64 MB, of which there are at least two.
-_LEAST_VOLUME = Quantity.parse("128Mi")
-
-_BY_FIELD = {
-    "ETCD_QUOTA_BACKEND_BYTES": "spec.quotaBackendBytes",
-    "ETCD_AUTO_COMPACTION_MODE": "spec.autoCompaction",
-    "ETCD_AUTO_COMPACTION_RETENTION": "spec.autoCompaction",
-}
+_LEAST_QUOTA = Quantity.parse(LEAST_QUOTA)
+_LEAST_VOLUME = Quantity.parse(LEAST_STORAGE)
 
 
 class Mistake(NamedTuple):
@@ -413,7 +408,7 @@ def _in_variables(spec: EtcdClusterSpec, pod: PodPolicy) -> Iterator[Mistake]:
             yield Mistake(field, name, f"remove it: {why}")
         elif name == "ETCD_ENABLE_V2" and (version is None or version.minor > min(NEWEST)):
             yield Mistake(field, name, "remove it: etcd 3.6 and later have no v2 API")
-        elif (other := _BY_FIELD.get(name)) and _is_set(spec, other):
+        elif (other := BY_FIELD.get(name)) and _is_set(spec, other):
             yield Mistake(field, name, f"remove it, or remove {other}, which sets the same option")
         elif name in BY_VALUE:
             yield from _in_option(f"spec.pod.etcdEnv[{index}]", name, variable)

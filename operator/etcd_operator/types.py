@@ -5,6 +5,7 @@ OLM checks them against the schema, and refuses to install a CRD that they do no
 which the API server checks only when the value changes.
 """
 
+from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
@@ -37,11 +38,40 @@ DEFAULT_REPOSITORY = "quay.io/coreos/etcd"
 DEFAULT_STORAGE = "1Gi"
 """The requested storage of a volume, if the spec has none."""
 
+LEAST_QUOTA = "16Mi"
+"""The smallest quota of a database. A new one has 20 KiB, and etcd allocates several pages per write."""
+
+LEAST_STORAGE = "128Mi"
+"""The smallest volume. etcd's write-ahead log has files of 64 MB, of which there are at least two."""
+
+BY_FIELD = {
+    "ETCD_QUOTA_BACKEND_BYTES": "spec.quotaBackendBytes",
+    "ETCD_AUTO_COMPACTION_MODE": "spec.autoCompaction",
+    "ETCD_AUTO_COMPACTION_RETENTION": "spec.autoCompaction",
+}
+"""The environment variables that a field of the spec sets, too."""
+
+_REQUESTED = "self.resources.requests['storage']"
 _ADVANCED = "com.tectonic.ui:advanced"
 _TEXT = ("com.tectonic.ui:text",)
 _SECRET = ("io.kubernetes:Secret",)
 _SWITCH = ("com.tectonic.ui:booleanSwitch",)
 _SHOWN = ("text",)
+
+
+def _is_one_of(value: str, texts: Iterable[str]) -> str:
+    """Returns the CEL expression that a value is one of some texts."""
+    return " || ".join(f"{value} == {text!r}" for text in texts)
+
+
+def _sets(field: str) -> str:
+    """Returns the CEL expression that a variable sets the same option as a field."""
+    return _is_one_of("each.name", (name for name, other in BY_FIELD.items() if other == field))
+
+
+def _at_least(value: str, least: str) -> str:
+    """Returns the CEL expression that an integer or a text is a quantity of at least a size."""
+    return f"isQuantity(string({value})) && !quantity(string({value})).isLessThan(quantity({least!r}))"
 
 
 class Retention(StrEnum):
@@ -171,6 +201,16 @@ class PodPolicy(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defa
             "The resources of each member. A change restarts the members one after the other.",
             title="Resources",
             descriptors=("com.tectonic.ui:resourceRequirements",),
+            rules=tuple(
+                Rule(
+                    f"!has(self.requests) || !has(self.limits) || !({name!r} in self.requests) "
+                    f"|| !({name!r} in self.limits) || !quantity(string(self.requests[{name!r}]))"
+                    f".isGreaterThan(quantity(string(self.limits[{name!r}])))",
+                    f"lower the request for {name}, or raise its limit: the request is above the limit",
+                    field_path=".requests",
+                )
+                for name in ("cpu", "memory")
+            ),
         ),
     ] = {}
     tolerations: Annotated[
@@ -196,9 +236,22 @@ class PodPolicy(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defa
                 ),
                 Rule(
                     "self.all(each, !has(each.valueFrom) || "
-                    f"!({' || '.join(f'each.name == {name!r}' for name in variables.BY_VALUE)}))",
+                    f"!({_is_one_of('each.name', variables.BY_VALUE)}))",
                     f"set value instead of valueFrom for {' and '.join(variables.BY_VALUE)}: the operator "
                     "passes them on for each version of etcd, so it needs the values",
+                ),
+                # The cost of a rule that searches each whole value would exceed the budget of the API server.
+                Rule(
+                    "self.all(each, !has(each.value) || !each.value.startsWith('$(') || "
+                    f"!({_is_one_of('each.name', variables.BY_VALUE)}))",
+                    f"write the values of {' and '.join(variables.BY_VALUE)} without references such as "
+                    "$(NAME): the operator passes them on for each version of etcd, so it needs the values",
+                ),
+                # A second entry with the same key is an error. A comparison of all pairs would cost too much.
+                Rule(
+                    "self.transformMapEntry(index, each, {each.name: index}).size() == self.size()",
+                    "remove one of two variables with the same name",
+                    reason="FieldValueDuplicate",
                 ),
             ),
         ),
@@ -223,6 +276,18 @@ class PodPolicy(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defa
                     "use Filesystem, or remove it",
                     field_path=".volumeMode",
                 ),
+                Rule(
+                    "!has(self.accessModes) || self.accessModes != ['ReadOnlyMany']",
+                    "use ReadWriteOnce, because etcd writes to its volume",
+                    field_path=".accessModes",
+                ),
+                Rule(
+                    "!has(self.resources) || !has(self.resources.requests) "
+                    "|| !('storage' in self.resources.requests) "
+                    f"|| ({_at_least(_REQUESTED, LEAST_STORAGE)})",
+                    f"request at least {LEAST_STORAGE} of storage, for example 8Gi",
+                    field_path=".resources.requests",
+                ),
             ),
             nullable=True,
         ),
@@ -239,7 +304,11 @@ class PodPolicy(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defa
     ] = None
     priority_class_name: Annotated[
         str,
-        field("The priority class of the pods.", title="Priority class", descriptors=(*_TEXT, _ADVANCED)),
+        field(
+            "The priority class of the pods.",
+            title="Priority class",
+            descriptors=(*_TEXT, _ADVANCED),
+        ),
     ] = ""
     service_account_name: Annotated[
         str,
@@ -276,8 +345,8 @@ class PodPolicy(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defa
             descriptors=(*_TEXT, _ADVANCED),
             rules=(
                 Rule(
-                    "self == '' || self.startsWith('.')",
-                    "begin it with a dot, for example .cluster.local",
+                    "self == '' || self.matches('^([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)+$')",
+                    "use a DNS name that begins with a dot, for example .cluster.local",
                 ),
             ),
         ),
@@ -522,6 +591,12 @@ class EtcdClusterSpec(msgspec.Struct, frozen=True, gc=False, rename="camel", omi
             "Default: `0`, etcd's own default of 2 GiB. A change restarts the members one after the other.",
             title="Quota",
             descriptors=_TEXT,
+            rules=(
+                Rule(
+                    f"string(self) == '0' || ({_at_least('self', LEAST_QUOTA)})",
+                    f"use at least {LEAST_QUOTA}, for example 8Gi, or 0 for etcd's default",
+                ),
+            ),
         ),
     ] = 0
     auto_compaction: Annotated[
@@ -868,6 +943,20 @@ class EtcdCluster(msgspec.Struct, frozen=True, gc=False):
                     "set storage.ephemeral or pod.persistentVolumeClaimSpec, not both: an ephemeral member "
                     "has no volume",
                     field_path=".storage.ephemeral",
+                ),
+                Rule(
+                    "!has(self.quotaBackendBytes) || string(self.quotaBackendBytes) == '0' || !has(self.pod) "
+                    "|| !has(self.pod.etcdEnv) "
+                    f"|| !self.pod.etcdEnv.exists(each, {_sets('spec.quotaBackendBytes')})",
+                    "set quotaBackendBytes, or its variable in pod.etcdEnv, not both",
+                    field_path=".quotaBackendBytes",
+                ),
+                Rule(
+                    "!has(self.autoCompaction) || !has(self.autoCompaction.retention) "
+                    "|| self.autoCompaction.retention == '' || !has(self.pod) || !has(self.pod.etcdEnv) "
+                    f"|| !self.pod.etcdEnv.exists(each, {_sets('spec.autoCompaction')})",
+                    "set autoCompaction, or its variables in pod.etcdEnv, not both",
+                    field_path=".autoCompaction",
                 ),
             ),
         ),

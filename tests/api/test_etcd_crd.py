@@ -189,7 +189,18 @@ WRONG: tuple[tuple[dict[str, Any] | None, str, str], ...] = (
     (pod(labels={"app": "x"}), "spec.pod.labels", "reserved for the operator"),
     (pod(labels={"etcd_x": "x"}), "spec.pod.labels", "reserved for the operator"),
     (pod(annotations={"etcd.pilothouse.dev/removed": "x"}), "spec.pod.annotations", "reserved"),
-    (pod(ClusterDomain="cluster.local"), "spec.pod.ClusterDomain", "begin it with a dot"),
+    *(
+        (pod(ClusterDomain=domain), "spec.pod.ClusterDomain", "that begins with a dot")
+        for domain in ("cluster.local", "..x", ".cluster.local.")
+    ),
+    *(
+        (
+            pod(resources={"requests": {name: asked}, "limits": {name: limit}}),
+            "spec.pod.resources.requests",
+            f"lower the request for {name}",
+        )
+        for name, asked, limit in (("cpu", "1.5", 1), ("memory", "2Gi", "1Gi"))
+    ),
     (pod(resources={"limits": {"cpu": "much"}}), "spec.pod.resources.limits.cpu", "should match"),
     *(
         (env(name), "spec.pod.etcdEnv", f"remove variables that begin with {names[0]}")
@@ -236,7 +247,74 @@ WRONG: tuple[tuple[dict[str, Any] | None, str, str], ...] = (
         "use Filesystem",
     ),
     ({"size": 3, "quotaBackendBytes": "8 GB"}, "spec.quotaBackendBytes", "should match"),
+    *(
+        ({"size": 3, "quotaBackendBytes": quota}, "spec.quotaBackendBytes", "use at least 16Mi")
+        for quota in ("1Ki", -1, "-8Gi", 1)
+    ),
+    *(
+        (
+            pod(persistentVolumeClaimSpec={"resources": {"requests": {"storage": size}}}),
+            "spec.pod.persistentVolumeClaimSpec.resources.requests",
+            "request at least 128Mi",
+        )
+        for size in ("1Mi", 1)
+    ),
+    (
+        pod(persistentVolumeClaimSpec={"accessModes": ["ReadOnlyMany"]}),
+        "spec.pod.persistentVolumeClaimSpec.accessModes",
+        "use ReadWriteOnce",
+    ),
+    (
+        pod(etcdEnv=[{"name": name, "value": name} for name in ("A", "B", "A")]),
+        "spec.pod.etcdEnv",
+        "remove one of two variables with the same name",
+    ),
+    *(
+        (
+            pod(etcdEnv=[{"name": "A"}, {"name": name, "value": "$(X)"}]),
+            "spec.pod.etcdEnv",
+            "without references",
+        )
+        for name in BY_VALUE
+    ),
+    *(
+        ({**env(name), **fields}, field, "in pod.etcdEnv, not both")
+        for name, field, fields in (
+            ("ETCD_QUOTA_BACKEND_BYTES", "spec.quotaBackendBytes", {"quotaBackendBytes": "8Gi"}),
+            ("ETCD_AUTO_COMPACTION_MODE", "spec.autoCompaction", {"autoCompaction": {"retention": "1h"}}),
+            (
+                "ETCD_AUTO_COMPACTION_RETENTION",
+                "spec.autoCompaction",
+                {"autoCompaction": {"retention": "1h"}},
+            ),
+        )
+    ),
 )
+
+# Next to a mistake, but none.
+RIGHT: tuple[dict[str, Any], ...] = (
+    {"size": 3, "pod": None, "quotaBackendBytes": "16Mi", "autoCompaction": {"retention": "1h"}},
+    {"size": 3, "quotaBackendBytes": 0, "pod": {"etcdEnv": [{"name": "ETCD_QUOTA_BACKEND_BYTES"}]}},
+    {"size": 3, "quotaBackendBytes": "0", "autoCompaction": {}, "TLS": {"static": None}},
+    {"size": 3, "quotaBackendBytes": 2**34},
+    pod(persistentVolumeClaimSpec=None, resources={}, ClusterDomain="", priorityClassName=""),
+    pod(persistentVolumeClaimSpec={"accessModes": [], "resources": {"requests": {"storage": 2**30}}}),
+    pod(persistentVolumeClaimSpec={"accessModes": ["ReadOnlyMany", "ReadWriteMany"], "resources": {}}),
+    pod(persistentVolumeClaimSpec={"resources": {"requests": {"storage": "128Mi"}}}),
+    pod(
+        resources={"requests": {"cpu": 1, "memory": "1Gi"}, "limits": {"cpu": "1000m", "example.com/x": 1}},
+        ClusterDomain=".cluster.local",
+        priorityClassName="system-cluster-critical",
+    ),
+    pod(etcdEnv=[{"name": f"A{n}", "value": "$(A)"} for n in range(300)]),
+    pod(etcdEnv=[]),
+)
+
+
+async def test_valid_clusters_are_accepted(client: Client, namespace: str) -> None:
+    await install(client, OURS, namespace)
+    for spec in RIGHT:
+        assert await dry_run(client, namespace, "right", spec)
 
 
 async def test_the_refusal_of_an_invalid_cluster_names_the_field(client: Client, namespace: str) -> None:
