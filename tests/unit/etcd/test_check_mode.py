@@ -6,10 +6,13 @@ import pytest
 
 from etcd_operator.clusters import etcd_watch
 from etcd_operator.settings import EtcdSettings
-from pilothouse.cli.by_hand import Hand
+from pilothouse.cli import report
+from pilothouse.cli.by_hand import Hand, Played
+from pilothouse.playbook import PAUSED
 from pilothouse.process import Settings
 from pilothouse.testing import ModelApi
-from tests.unit.etcd.operated import KEY, Operated, operated
+from tests.etcd_howto import FOLDER, commands
+from tests.unit.etcd.operated import CLUSTERS, KEY, Operated, operated
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
 
@@ -17,11 +20,16 @@ pytestmark = pytest.mark.usefixtures("virtual_time")
 async def checked(cluster: Operated) -> str:
     """Returns the recap of a play in check mode, after a check that nothing was written."""
     before = cluster.api.version
-    watch = etcd_watch(cluster.world.connections(), EtcdSettings())
-    reported = await Hand("pilothouse-etcd", Settings(), cluster.api.another_client()).check(watch, KEY)
-    assert reported.recap.failure is None
+    found = await played(cluster)
     assert cluster.api.version == before
-    return str(reported.recap)
+    return str(found.recap)
+
+
+async def played(cluster: Operated) -> Played:
+    watch = etcd_watch(cluster.world.connections(), EtcdSettings())
+    found = await Hand("pilothouse-etcd", Settings(), cluster.api.another_client()).check(watch, KEY)
+    assert found.recap.failure is None
+    return found
 
 
 async def test_a_check_shows_the_founding(model: ModelApi) -> None:
@@ -43,3 +51,24 @@ async def test_a_check_shows_the_change_of_the_membership_that_is_next(model: Mo
     cluster.apply(size=1)
     assert "leaves: removing it from etcd" in await checked(cluster)
     assert cluster.world.lost() == []
+
+
+async def test_a_change_is_previewed_while_the_operator_is_paused(model: ModelApi) -> None:
+    pause, _, play, resume = commands("create.md", "Preview a change")
+    assert (pause.split()[-1], resume.split()[-1]) == (f"{PAUSED}=true", f"{PAUSED}-")
+    assert play.endswith("--check --diff")
+    async with operated(model) as cluster:
+        cluster.apply(size=3, version="3.6.14")
+        await cluster.settled()
+        cluster.api.put(CLUSTERS, KEY.name, metadata={"annotations": {PAUSED: "true"}})
+        cluster.apply(size=5)
+        await asyncio.sleep(10)
+        before = cluster.api.read(CLUSTERS, KEY), cluster.pods, cluster.claims
+        shown = await played(cluster)
+        assert (cluster.api.read(CLUSTERS, KEY), cluster.pods, cluster.claims) == before
+        assert (shown.changes, len(cluster.claims)) == (True, 3)
+        line = "changed: Growing from 3 to 5 voters: adding example"
+        assert line in report.as_text(shown, diff=True)
+        assert f"{line}-etcd-cluster-" in (FOLDER / "create.md").read_text()
+        cluster.api.put(CLUSTERS, KEY.name, metadata={"annotations": {}})
+        await cluster.until(lambda: len(cluster.pods) == 5)

@@ -24,7 +24,7 @@ from pilothouse.packaging.documents import dump
 from tests.etcd_howto import FOLDER, PAGES, commands, manifests
 from tests.unit.release.test_links import anchors
 
-PROGRAMS = {"kubectl", "etcdctl", "etcdutl", "etcd", "for", "done", "MEMBER=$(kubectl"}
+PROGRAMS = {"./inv", "kubectl", "etcdctl", "etcdutl", "etcd", "for", "done", "MEMBER=$(kubectl"}
 INDEX = (CHECKOUT / "docs" / "howto" / "README.md").read_text()
 
 
