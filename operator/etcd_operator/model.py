@@ -267,6 +267,8 @@ class PodState(msgspec.Struct, frozen=True, kw_only=True):
         failure: Why it does not run etcd. None: it runs, or it is starting.
         failing_since: When the failure began, from the pod's conditions and container states.
         created: When the pod was created. None: unknown.
+        first_start: When its container started, if that was the first time in this pod. The members that
+            knew an earlier pod then learn its address. None: it has not started, or has restarted since.
         unready_since: Since when it is not Ready. None: it is Ready.
         detail: The kubelet's message about the failure, for users.
         node: The Ready condition of its node, which is read while the pod is not ready. UNKNOWN also if the
@@ -293,6 +295,7 @@ class PodState(msgspec.Struct, frozen=True, kw_only=True):
     failure: Failure | None = None
     failing_since: datetime | None = None
     created: datetime | None = None
+    first_start: datetime | None = None
     unready_since: datetime | None = None
     detail: str = ""
     node: Signal = Signal.HEALTHY

@@ -93,6 +93,7 @@ def pod_state(
         failure=trouble.failure if trouble else None,
         failing_since=trouble.since if trouble else None,
         created=metadata.creation_timestamp,
+        first_start=_first_start(pod),
         unready_since=unready_since(pod),
         detail=trouble.detail if trouble else "",
         node=node,
@@ -171,6 +172,13 @@ def _ran(pod: Pod) -> bool:
         return True
     waits = container.state.waiting is not None and container.last_state.terminated is None
     return not (waits and container.restart_count == 0 and not container.container_id)
+
+
+def _first_start(pod: Pod) -> datetime | None:
+    container = container_status(pod.status)
+    if container is None or container.restart_count or container.state.running is None:
+        return None
+    return container.state.running.started_at
 
 
 def _unlisted(pod: Pod) -> bool:

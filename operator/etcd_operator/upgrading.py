@@ -12,11 +12,16 @@ CLUSTER_VERSION_DELAY = timedelta(seconds=15)
 """How long after the last restart the next minor begins. The leader raises etcd's cluster version to that of
 the lowest member every 5 s, and a member of the next minor refuses to start before that."""
 
+RELINKING = timedelta(seconds=7)
+"""How long after the start of a new pod the next member restarts. The others dial the address of the earlier
+pod for up to 6 s. Two followers may not reach each other in that time, and no call to etcd shows it."""
+
 
 def upgrade(cluster: Cluster) -> Decision | None:
     """Pods differ from the spec: restart one, followers before the leader (law 8, facts E.2).
 
     All members must be Ready, be linked and have caught up before each restart, and there must be no learner.
+    A pod that was created again has another address, which the other followers must have found, too.
     A member that is not Ready is not behind the client Service yet. If the image of the spec has another
     version of etcd than its tag, no further member gets it.
     The leader hands over by itself when it stops, which was measured to interrupt less than MoveLeader.
@@ -68,7 +73,16 @@ def _obstacles(cluster: Cluster) -> str:
     ]
     if waiting:
         return listed(waiting)
+    if moved := [each.name for each in cluster.voters if _just_moved(cluster, each)]:
+        return f"the members to find the new addresses of {listed(moved)}"
     return "etcd to raise the cluster version" if _too_early(cluster) else ""
+
+
+def _just_moved(cluster: Cluster, place: Place) -> bool:
+    """Whether the pod is so new that other followers may not have found it. Two voters have one link only."""
+    if cluster.count <= 2 or place.pod is None or place.pod.first_start is None:
+        return False
+    return cluster.observation.now - place.pod.first_start < RELINKING
 
 
 def _too_early(cluster: Cluster) -> bool:

@@ -55,6 +55,7 @@ class Member(NamedTuple):
     binary: int = 0  # the version of the running process, until the kubelet restarts a patched container
     shaped: bool = True  # the pod has the shape of the spec
     links: bool = True  # with the shape of the pod, etcd finds the others
+    behind: bool = False  # it serves, and has not caught up with the leader since it started
     role: int = OUT
     seat: int = UNSEATED
     moved: bool = False  # a user has changed its peer URL
@@ -88,6 +89,7 @@ class World(NamedTuple):
     movable: bool = False  # whether a user may change peer URLs
     traced: bool = True  # the headless Service has its annotations
     links: bool = True  # with the shape of the spec, etcd finds the others
+    lags: bool = False  # whether a member that starts again needs time to catch up
 
 
 ERASED = Member()
@@ -303,7 +305,7 @@ def _endpoint(world: World, each: Member, index: int, leader: int) -> m.Endpoint
     return m.EndpointState(
         name=name,
         health=healthy if serves else unhealthy,
-        linked=healthy if serves else unhealthy,
+        linked=healthy if serves and not each.behind else unhealthy,
         member_id=index + 1,
         cluster_id=7,
         leader_id=leader if serves else 0,
@@ -332,6 +334,7 @@ def settle(world: World) -> World:
             and (each.volume == NONE or each.old)
         )
     ]
+    members = [each if each.pod == UP else each._replace(behind=False) for each in members]
     if world.ephemeral:
         members = [
             each._replace(
@@ -406,6 +409,8 @@ def _progress_of(world: World, each: Member) -> Iterator[Member]:
         yield each._replace(pod=UP)
     elif _restarts(each):
         yield each._replace(pod=NEW)
+    elif each.behind:
+        yield each._replace(behind=False)
     elif each.pod == GONE and each.terminating:
         yield each._replace(
             volume=NONE, terminating=False, marked=False, fresh=False, ran=-1, seat=_without(each)
@@ -430,7 +435,9 @@ def _start(world: World, each: Member) -> Member:
         return each._replace(pod=CRASH)
     if each.volume == DATA:
         removed = each.role == OUT and world.formed
-        return each._replace(pod=CRASH) if removed else each._replace(pod=UP, binary=binary)
+        return (
+            each._replace(pod=CRASH) if removed else each._replace(pod=UP, binary=binary, behind=world.lags)
+        )
     match each.configuration:
         case m.Configuration.POISONED:
             return each._replace(pod=REFUSED)

@@ -207,6 +207,8 @@ def law_8(world: World, step: m.Step, targets: Targets) -> Iterator[str]:
     if isinstance(step, m.PatchImage | m.DeletePods) and restarted:
         if len(restarted) > 1 or len(live(world)) < len(voters(world)):
             yield "law 8: a member restarts while another one does not serve"
+        if any(each.behind for each in voters(world)):
+            yield "law 8: a member restarts while another one has not caught up"
         if any(each.role in (LISTED, LEARNER) for each in world.members):
             yield "law 8: a member restarts while another one is added"
 

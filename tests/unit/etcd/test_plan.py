@@ -949,6 +949,21 @@ def test_no_member_restarts_before_every_pod_is_ready():
         assert (type(decision.step), decision.reason) == (m.Wait, "WaitingForMembers")
 
 
+@pytest.mark.parametrize(("size", "seconds", "waits"), [(3, 6, True), (3, 7, False), (2, 6, False)])
+@pytest.mark.parametrize("shaped", [True, False])
+def test_no_member_restarts_before_the_followers_have_found_each_other_again(size, seconds, waits, shaped):
+    world = change_all(cluster(size, target=int(shaped)), lambda each: True, shaped=shaped)
+    observation = observe(settle(world))
+    pods = list(observation.pods)
+    pods[0] = replace(pods[0], first_start=NOW - timedelta(seconds=seconds))
+    decision = decide(replace(observation, pods=tuple(pods)))
+    if waits:
+        assert (type(decision.step), decision.reason) == (m.Wait, "WaitingForMembers")
+        assert f"the members to find the new addresses of {pods[0].name}" in decision.message
+    else:
+        assert kinds([decision.step]) == ["Announce"]
+
+
 def test_a_paused_cluster_is_left_alone():
     observation = observe(broken(cluster(3), pod=GONE))
     decision = decide(replace(observation, desired=replace(observation.desired, paused=True)))

@@ -72,7 +72,8 @@ def test_a_cluster_is_resized_despite_a_strike():
 
 
 def test_a_cluster_is_upgraded_from_any_size():
-    assert run([cluster(n, edits=1) for n in range(1, 6)], targets=(0, 1, 2)).endings == {"Healthy"}
+    starts = [cluster(n, edits=1, lags=True) for n in range(1, 6)]
+    assert run(starts, targets=(0, 1, 2), shape=True).endings == {"Healthy"}
 
 
 def test_every_pair_of_edits_of_version_and_shape_arrives():
@@ -300,6 +301,12 @@ def test_law_8_catches_a_second_restart_before_the_kubelet_has_begun_the_first(m
     monkeypatch.setattr(seats.Place, "restarting", False)
     monkeypatch.setattr(seats.Place, "mislabelled", False)
     caught("law 8", [cluster(3, edits=1)], targets=[1])
+
+
+def test_law_8_catches_a_second_restart_before_the_first_member_has_caught_up(monkeypatch):
+    serves = property(lambda self: self.health is model.Signal.HEALTHY)
+    monkeypatch.setattr(seats.Place, "linked", serves)
+    caught("law 8: .* caught up", [cluster(3, edits=1, lags=True)], targets=[1])
 
 
 def test_law_9_catches_a_change_without_its_claim(monkeypatch):

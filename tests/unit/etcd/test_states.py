@@ -299,6 +299,13 @@ def test_why_a_pod_does_not_run_etcd(
         assert state.detail
 
 
+def test_a_pod_is_new_to_the_other_members_until_its_container_restarts() -> None:
+    assert observed(CREATING, UNREADY).first_start is None
+    assert observed(RUNNING, UNREADY).first_start == NOW - timedelta(seconds=5)
+    assert observed(RUNNING, READY).first_start == NOW - timedelta(seconds=5)
+    assert observed({**RUNNING, "lastState": ended(), "restartCount": 1}, READY).first_start is None
+
+
 @pytest.mark.parametrize(
     ("message", "unlisted"),
     [
