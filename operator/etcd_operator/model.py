@@ -397,6 +397,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
         recalled: Without that list, the members that a voter without a leader has in its list. No quorum
             confirms them, so they are only for messages. (): no voter returned them.
         endpoints: The answers of the pods. A pod without an entry counts as UNKNOWN.
+        alarms: The alarms of the cluster. Etcd keeps those of members that were removed.
         blind: Why the operator cannot see the members, for users, such as a refused permission. "": it can.
         trace: What the annotations of the headless Service hold. None: this EtcdCluster has no such Service.
         peer_secret: The Secret with the certificates for peers. "": there is none.
@@ -418,6 +419,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     members_cluster_id: int = 0
     recalled: tuple[MemberState, ...] = ()
     endpoints: tuple[EndpointState, ...] = ()
+    alarms: tuple[str, ...] = ()
     blind: str = ""
     trace: Trace | None = None
     peer_secret: str = ""

@@ -124,8 +124,7 @@ def _of_cluster(cluster: Cluster) -> list[Problem]:
     if foreign and cluster.record.founded:
         message = f"Pods that this EtcdCluster does not own have its label: {listed(foreign)}. Delete them."
         found.append(Problem("ForeignPods", message))
-    alarms = sorted({alarm for each in cluster.voters for alarm in each.endpoint.alarms})
-    if alarms:
+    if alarms := cluster.observation.alarms:
         found.append(Problem("Alarm", f"etcd has the alarms {listed(alarms)}."))
     if cluster.record.founded and cluster.refusal == "downgrade":
         message = (

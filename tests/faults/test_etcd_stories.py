@@ -169,6 +169,59 @@ def test_a_full_database_restarts_nothing_and_keeps_all_members_ready() -> None:
     assert (told.lost, told.world.members.changes) == ([], [])
 
 
+def fill(life: EtcdLife, user: ModelApi, name: str = "") -> None:
+    """Raises the alarm of a member whose database is full; without a name, that of the leader."""
+    leader = parts(life, user)[0]
+    raised = Raise(Alarm(life.world.running(name or leader).id, AlarmType.NOSPACE))
+    life.world.members.propose(life.world.running(leader), raised)
+
+
+@pytest.mark.parametrize("full", ["leader", "lost"])
+def test_a_member_is_replaced_while_a_database_is_full(full: str) -> None:
+    """The alarm stays, also if the member that has raised it is gone, because etcd refuses all writes."""
+
+    def story(life: EtcdLife, user: ModelApi) -> Iterator[str | float]:
+        leader, gone, _ = parts(life, user)
+        fill(life, user, leader if full == "leader" else gone)
+        yield "full"
+        user.remove(CLAIM, key(gone))
+        user.remove(POD, key(gone))
+        yield "replaced"
+        assert gone not in life.pods(user)
+
+    told, failure, conditions = tell(story)
+    assert not failure
+    assert [each.partition(" http")[0] for each in told.world.members.changes] == [
+        "remove",
+        "add learner",
+        "promote",
+    ]
+    assert told.lost == []
+    assert conditions["Degraded"] == ("True", "Alarm")
+    assert conditions["Ready"] == ("False", "Alarm")
+
+
+def test_a_cluster_is_resized_and_upgraded_while_a_database_is_full() -> None:
+    def story(life: EtcdLife, user: ModelApi) -> Iterator[str | float]:
+        fill(life, user)
+        yield "full"
+        life.edit(user, size=5)
+        yield "five"
+        assert len(life.pods(user)) == 5
+        life.edit(user, size=3)
+        yield "three"
+        assert len(life.pods(user)) == 3
+        life.edit(user, version="3.7.3")
+        yield "3.7"
+        assert {life.world.running(name).version for name in life.pods(user)} == {"3.7.3"}
+
+    told, failure, conditions = tell(story)
+    assert not failure
+    assert told.lost == []
+    assert conditions["Degraded"] == ("True", "Alarm")
+    assert conditions["Ready"] == ("False", "Alarm")
+
+
 def test_a_frozen_member_is_unknown_and_is_kept() -> None:
     def story(life: EtcdLife, user: ModelApi) -> Iterator[str | float]:
         process = life.world.running(life.followers(user)[0])
