@@ -113,7 +113,10 @@ def _of_volumes(cluster: Cluster) -> list[Problem]:
     if lost:
         found.append(Problem("VolumeLost", f"The volumes of these members are lost: {listed(lost)}."))
     if terminating:
-        message = f"The PVCs of these members are Terminating, so they are replaced: {listed(terminating)}."
+        message = (
+            f"The PVCs of these members are Terminating: {listed(terminating)}. The operator replaces each "
+            "one while the others have a quorum."
+        )
         found.append(Problem("VolumeTerminating", message))
     return found
 

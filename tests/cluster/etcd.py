@@ -23,7 +23,6 @@ from devcluster.shell import ClusterError, CommandError
 from etcd_operator.etcd import Endpoint
 from release import install, packages, publish
 from release.packages import Package, find
-from tests.etcd.history import LATE_LIMIT
 from tests.etcd.proof import STALL, Access, WriterProcess, prove, writing
 
 NAMESPACE = "pilothouse-etcd-test"
@@ -279,19 +278,41 @@ class EtcdClusterOnNode:
 
         self.until(evicted, f"{pod} is evicted")
 
-    def kill(self, pod: str) -> None:
-        """Kills the etcd process of a pod. The host sees the processes of the node."""
+    def processes(self, pod: str) -> set[int]:
+        """Returns the IDs of the etcd processes of a pod. The host sees the processes of the node."""
         argument = f"--name={pod}".encode()
-        found = []
+        found = set()
         for process in Path("/proc").glob("[0-9]*"):
             try:
                 words = (process / "cmdline").read_bytes().split(b"\0")
             except OSError:  # It has ended.
                 continue
             if words[0].endswith(b"/etcd") and argument in words:
-                found.append(int(process.name))
-        [pid] = found
+                found.add(int(process.name))
+        return found
+
+    def kill(self, pod: str) -> None:
+        """Kills the etcd process of a pod."""
+        [pid] = self.processes(pod)
         os.kill(pid, signal.SIGKILL)
+
+    def hang_next(self, before: Mapping[str, set[int]]) -> str:
+        """Stops the first etcd process that starts, and returns its pod.
+
+        The process never continues. When its pod is deleted, the kubelet kills it after the grace period.
+
+        Args:
+            before: The `processes` of each pod before the change that restarts a member.
+        """
+
+        def hung() -> str:
+            for name, known in before.items():
+                for pid in self.processes(name) - known:
+                    os.kill(pid, signal.SIGSTOP)
+                    return name
+            return ""
+
+        return wait_until(hung, PATIENCE, lambda: f"No etcd has started.\n{self.explain()}")
 
     def wipe_data(self, pod: str) -> None:
         """Deletes all files in the volume of a member. etcd keeps those that are open."""
@@ -386,8 +407,7 @@ class EtcdClusterOnNode:
 
         Args:
             folder: For the files of the writer.
-            planned: Whether no write may fail, because a quorum serves all the time. While the writer itself
-                is late, a failed write is not the fault of the cluster.
+            planned: Whether no write may fail, because a quorum serves all the time.
             stall: Seconds without an acknowledged write after which the writer gives up.
         """
         try:
@@ -398,8 +418,8 @@ class EtcdClusterOnNode:
                 writer.wait_acknowledged()
                 yield writer
                 writer.wait_acknowledged()
-            figures = prove(writer, self.endpoints(), timed=False)
-            assert not planned or not figures.failed_writes or figures.late > LATE_LIMIT, figures
+            figures = prove(writer, self.endpoints())
+            assert not planned or not figures.failed_writes, figures
         except BaseException as error:
             error.add_note(self.explain())
             raise

@@ -301,7 +301,7 @@ def test_a_cluster_that_is_created_again_resumes_with_its_data(
     cluster.kubectl("create", "-f", "-", stdin=json.dumps({**again, "spec": manifest["spec"]}))
     cluster.settle()
     assert set(cluster.pods()) == before
-    prove(writer, cluster.endpoints(), timed=False)
+    prove(writer, cluster.endpoints())
     (tmp_path / "again").mkdir()
     with cluster.under_load(tmp_path / "again"):
         pass

@@ -187,10 +187,19 @@ class History:
         )
 
     def stalled(self) -> str:
-        """Returns why the writer did not write until it was stopped. Empty: it did."""
+        """Returns why the writer did not do all operations in turn until it was stopped. Empty: it did.
+
+        The answer does not depend on the speed of the machine: an operation may begin and end late.
+        """
         if self.end is None:
             return "The writer was killed or is still running."
-        return self.end.problem
+        if self.end.problem:
+            return self.end.problem
+        for client in range(self.begin.clients):
+            done = {each.number for each in self.operations if each.client == client}
+            if skipped := set(range(max(done, default=-1))) - done:
+                return f"The writer skipped operation {min(skipped)} of client {client}."
+        return ""
 
     def problem(self) -> str:
         """Returns why the figures must not be used. Empty: they can be used."""

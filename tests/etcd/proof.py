@@ -200,21 +200,21 @@ def examine(writer: WriterProcess, members: Mapping[str, Endpoint]) -> Examinati
     return Examination(history.figures(), losses(history, contents), others)
 
 
-def prove(writer: WriterProcess, members: Mapping[str, Endpoint], *, timed: bool = True) -> Figures:
+def prove(writer: WriterProcess, members: Mapping[str, Endpoint]) -> Figures:
     """Checks what a writer has written, and returns what a user of the cluster saw.
+
+    It judges no times, because the machine may be busy. A benchmark asks `History.problem`, too.
 
     Args:
         writer: A writer whose block has ended.
         members: Every member by name.
-        timed: Whether the figures are used. Otherwise, a writer that was late on a busy machine is no error.
 
     Raises:
         AssertionError: An acknowledged write is lost, the members differ, the history is not linearizable,
-            the cluster stalled, or the figures cannot be used. The text names the keys.
+            or the writer stalled. The text names the keys.
     """
-    history = History.load(writer.file)
-    problem = history.problem() if timed else history.stalled()
-    assert not problem, f"{problem} {writer.log}"
+    stalled = History.load(writer.file).stalled()
+    assert not stalled, f"{stalled} {writer.log}"
     found = examine(writer, members)
     problems = found.problems
     assert not problems, "\n".join([f"{len(problems)} problems, see {writer.folder}:", *problems[:_LISTED]])

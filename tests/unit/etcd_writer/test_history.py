@@ -84,7 +84,17 @@ def test_a_writer_that_was_late_proves_nothing() -> None:
 
 
 def test_a_writer_that_wrote_too_seldom_proves_nothing() -> None:
-    assert "wrote 49.0 times per second" in History.of(steady(missing=range(5, 6))).problem()
+    history = History.of([*steady()[:-1], End(BEGIN.at + 2500 * MS)])
+    assert "wrote 40.0 times per second" in history.problem()
+    assert history.stalled() == ""
+
+
+def test_a_writer_that_skipped_an_operation_proves_nothing() -> None:
+    assert History.of(steady(missing=range(5, 6))).stalled() == "The writer skipped operation 5 of client 0."
+
+
+def test_a_slow_writer_that_did_all_operations_was_not_stalled() -> None:
+    assert History.of([*steady(), write(0, 50, late=60_000)]).stalled() == ""
 
 
 def test_a_writer_that_gave_up_or_was_killed_proves_nothing() -> None:
