@@ -12,6 +12,7 @@ import pytest
 
 from devcluster import etcd_images
 from devcluster import target as targets
+from etcd_operator.problems import SYMPTOMS
 from tests.cluster.etcd import SIZE, Etcd, EtcdClusterOnNode
 
 pytestmark = [
@@ -145,6 +146,33 @@ def test_a_variable_that_etcd_refuses_stops_one_member_until_it_is_corrected(
         cluster.change(pod=None)
         cluster.settle()
     assert cluster.pods().keys() == before.keys()
+
+
+def test_a_reverted_spec_reaches_a_member_that_runs_without_serving(etcd: Etcd, tmp_path: Path) -> None:
+    """A stopped process stands for a mistake with which etcd starts and never finds a leader."""
+    cluster = EtcdClusterOnNode(etcd, "hanging")
+    # The readiness of old versions is an open port, which a stopped process may have.
+    cluster.create_with(version=etcd_images.versions()[-1])
+    try:
+        cluster.settle()
+        before = cluster.pods()
+        processes = {name: cluster.processes(name) for name in before}
+        with cluster.under_load(tmp_path, planned=True):
+            cluster.change(pod={"etcdEnv": [{"name": "ETCD_LOG_LEVEL", "value": "debug"}]})
+            hanging = cluster.hang_next(processes)
+            cluster.until(lambda: cluster.reason("Degraded") in SYMPTOMS, f"{hanging} does not serve")
+            assert hanging in cluster.condition("Degraded")["message"]
+            assert cluster.status["members"]["unready"] == [hanging]
+            assert cluster.condition("Available")["status"] == "True"
+            hung = cluster.pods()[hanging]["metadata"]["uid"]
+            cluster.change(pod=None)
+            cluster.until(lambda: hung not in cluster.uids(), f"{hanging} is created again")
+            cluster.settle()
+        assert cluster.pods().keys() == before.keys()
+        others = {each["metadata"]["uid"] for name, each in before.items() if name != hanging}
+        assert others < cluster.uids()
+    finally:
+        cluster.wipe()
 
 
 @pytest.mark.parametrize("fate", ["kept", "lost", "unwanted"])
