@@ -144,7 +144,7 @@ class EtcdClusterPlay(Play[EtcdCluster, EtcdClusterStatus]):
                 *obstacles(self.blueprint.spec, sight, self.classes),
                 *self.troubles,
             ),
-            warnings=changed_authorities(sight.tls.authorities, sight.pods),
+            warnings=(*changed_authorities(sight.tls.authorities, sight.pods), *sight.tls.expiring),
         )
         for notice in notices(self.status, found):
             self.event(

@@ -5,6 +5,7 @@ was replaced. After that they come from the stores, and `members` checks its tar
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 from etcd_operator.authorities import distrusting
@@ -108,7 +109,7 @@ async def observe(
         )
         for each in pods
     )
-    tls = await _tls(play, blueprint)
+    tls = await _tls(play, blueprint, moment)
     members, blind = _members(connections, play.object, blueprint, pods, tls)
     ending = {each.name for each in states if each.deleting}
     answers = await ask(members, hashes=not record.founded, ending=ending)
@@ -168,9 +169,12 @@ def _headless_slices(play: Play[EtcdCluster, EtcdClusterStatus]) -> list[Endpoin
     return [each for each in found if each.metadata.labels.get(SERVICE_NAME) == key.name]
 
 
-async def _tls(play: Play[EtcdCluster, EtcdClusterStatus], blueprint: Blueprint) -> Certificates:
+async def _tls(
+    play: Play[EtcdCluster, EtcdClusterStatus], blueprint: Blueprint, moment: datetime
+) -> Certificates:
     """Reads the Secrets by name: the operator may not list Secrets."""
-    return certificates(blueprint, {name: await play.read(SECRET, name) for name in secrets_of(blueprint)})
+    secrets = {name: await play.read(SECRET, name) for name in secrets_of(blueprint)}
+    return certificates(blueprint, secrets, moment)
 
 
 def _members(

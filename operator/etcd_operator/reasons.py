@@ -99,8 +99,8 @@ _FAILURES = {
     "The last valid spec stays in force. The operator continues when the spec changes.",
     "Paused": "`spec.paused` or the annotation `pilothouse.dev/paused` is `true`. Until you change that, "
     "the operator does not touch the cluster. etcd continues to run. The condition is `Unknown`.",
-    "SecretUnusable": "A Secret with certificates is missing or cannot be used. The message names the "
-    "Secret and the key.",
+    "SecretUnusable": "A Secret with certificates is missing or cannot be used, for example because its "
+    "certificate has expired. The message names the Secret and the key.",
     "NoStorageClass": "The StorageClass of the spec does not exist, or the spec names none and there is no "
     "default one. The message names the field to set.",
     "MembersHidden": "The operator cannot see any member, although they may serve. The message has the "
