@@ -23,6 +23,7 @@ SNAPSHOT_COUNT = 100
 `etcdctl check perf` measures no difference to the default, 10,000, but a slowdown with 1.
 """
 
+_GATES_FLAG = "feature-gates"
 _SNAPSHOT_FLAG = "snapshot-count"
 _FLAGS = (*_UP_TO_3_5, *_FROM_3_6, _SNAPSHOT_FLAG)
 
@@ -35,7 +36,8 @@ def variable(flag: str) -> str:
 def option_annotations(spec: EtcdClusterSpec, version: str) -> dict[str, str]:
     """Returns the annotations with the options of a version. The options of other versions are empty.
 
-    A value in `etcdEnv` overrides that of the operator, except where the upgrade depends on it.
+    A value in `etcdEnv` overrides that of the operator, except where the upgrade depends on it. Feature gates
+    are merged one by one, so that a user who sets one does not disable the checks of the operator.
 
     Args:
         spec: The valid spec.
@@ -44,7 +46,9 @@ def option_annotations(spec: EtcdClusterSpec, version: str) -> dict[str, str]:
     Raises:
         ValueError: The text is not a version.
     """
-    options = {**dict.fromkeys(_FLAGS, ""), **_options(version), **_from_user(spec)}
+    defaults, users = _options(version), _from_user(spec)
+    options = {**dict.fromkeys(_FLAGS, ""), **defaults, **users}
+    options[_GATES_FLAG] = _merged(defaults.get(_GATES_FLAG, ""), users.get(_GATES_FLAG, ""))
     if overrides_snapshot_count(Version.parse(version)):
         options[_SNAPSHOT_FLAG] = str(SNAPSHOT_COUNT)
     return {f"{PREFIX}{flag}": value for flag, value in options.items()}
@@ -68,6 +72,12 @@ def from_annotation(name: str, annotation: str) -> dict[str, Any]:
 
 def _options(version: str) -> Mapping[str, str]:
     return _FROM_3_6 if Version.parse(version).minor >= Minor(3, 6) else _UP_TO_3_5
+
+
+def _merged(defaults: str, users: str) -> str:
+    """Returns feature gates, each once: etcd refuses a gate that is set twice. Those of the user win."""
+    gates = (each.strip() for each in f"{defaults},{users}".split(","))
+    return ",".join({each.partition("=")[0].strip(): each for each in gates if each}.values())
 
 
 def _from_user(spec: EtcdClusterSpec) -> dict[str, str]:

@@ -250,7 +250,7 @@ def test_an_encrypted_or_damaged_key_is_named(
     authority: Authority, secrets: dict[str, Secret | None], tmp_path: Path
 ) -> None:
     key = tmp_path / "encrypted.key"
-    words = ["openssl", "genrsa", "-aes128", "-passout", "pass:secret", "-out", key, "2048"]
+    words = ["openssl", "genrsa", "-aes128", "-passout", "pass:secret", "-out", str(key), "2048"]
     subprocess.run(words, check=True, capture_output=True)
     secrets["peers"] = secret(authority, PEER, key=key.read_bytes())
     [mistake] = certificates(CLUSTER, secrets, NOW).mistakes

@@ -219,8 +219,19 @@ def test_members_of_3_6_take_snapshots_often(version: str, expected: str) -> Non
         assert found == (expected or ("500" if env else ""))
 
 
-def test_options_of_the_user_override_those_of_the_operator() -> None:
-    env = [{"name": "ETCD_FEATURE_GATES", "value": "CompactHashCheck=true"}]
+@pytest.mark.parametrize(
+    ("version", "value", "merged"),
+    [
+        ("3.6.14", "", "InitialCorruptCheck=true,CompactHashCheck=true"),
+        ("3.6.14", "A=true", "InitialCorruptCheck=true,CompactHashCheck=true,A=true"),
+        ("3.7.3", "CompactHashCheck=false, A=true", "InitialCorruptCheck=true,CompactHashCheck=false,A=true"),
+        ("3.7.3", " A=true,,A = false", "InitialCorruptCheck=true,CompactHashCheck=true,A = false"),
+        ("3.5.33", "A=true", "A=true"),
+    ],
+)
+def test_feature_gates_of_the_user_are_merged_with_those_of_the_operator(
+    version: str, value: str, merged: str
+) -> None:
+    env = [{"name": "ETCD_FEATURE_GATES", "value": value}]
     spec = blueprint({"pod": {"etcdEnv": env}}).spec
-    found = option_annotations(spec, "3.6.14")["etcd.pilothouse.dev/feature-gates"]
-    assert found == "CompactHashCheck=true"
+    assert option_annotations(spec, version)["etcd.pilothouse.dev/feature-gates"] == merged
