@@ -1,5 +1,6 @@
 """Examples of the plan, one per path. `test_plan_exhaustive` shows that they are not special cases."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -47,12 +48,14 @@ def decide(observation: m.Observation) -> Any:
     return plan.decide(observation)
 
 
-def follow(world: World, limit: int = 200) -> tuple[list[Any], World]:
+def follow(
+    world: World, limit: int = 200, seen: Callable[[World], m.Observation] = observe
+) -> tuple[list[Any], World]:
     """Carries out steps until the plan stands still, and returns them without the waits."""
     steps: list[Any] = []
     world = settle(world)
     for _ in range(limit):
-        observation = observe(world)
+        observation = seen(world)
         step = decide(observation).step
         following = carry_out(world, observation, step)
         if following == world:
@@ -77,6 +80,30 @@ def reasons(decision: m.Decision) -> set[str]:
 def broken(world: World, **values) -> World:
     """A cluster whose first member is in another state."""
     return settle(change(world, 0, **values))
+
+
+@pytest.mark.parametrize(
+    ("world", "changes"),
+    [
+        (change(cluster(3), 0, pod=GONE, volume=NONE, seat=OTHER), ["RemoveMember", "AddLearner", "Promote"]),
+        (cluster(1)._replace(size=3), ["AddLearner", "Promote"] * 2),
+        (cluster(5)._replace(size=3), ["RemoveMember"] * 2),
+        (cluster(3)._replace(target=1), ["PatchImage"] * 3),
+    ],
+    ids=["heal", "grow", "shrink", "upgrade"],
+)
+def test_an_alarm_changes_no_step(world, changes):
+    without, _ = follow(world)
+
+    def alarmed(world: World) -> m.Observation:
+        observation = observe(world)
+        endpoints = tuple(replace(each, alarms=("NOSPACE",)) for each in observation.endpoints)
+        return replace(observation, endpoints=endpoints, alarms=("NOSPACE",))
+
+    steps, end = follow(world, seen=alarmed)
+    assert steps == without
+    assert kinds(steps, *changes) == changes
+    assert "Alarm" in reasons(decide(alarmed(end)))
 
 
 # --------------------------------------------------------------------------------------------- founding
