@@ -105,9 +105,7 @@ def resume(cluster: Cluster) -> Decision | None:
         ),
         claim=None,
     )
-    message = (
-        f"Resuming incarnation {incarnation} from the volumes {listed([each.name for each in volumes])}."
-    )
+    message = f"Resuming the cluster from the volumes {listed([each.name for each in volumes])}."
     return Decision(RecordResumed(record), "Resuming", message)
 
 
@@ -141,8 +139,8 @@ def _obstacle(cluster: Cluster, volumes: list[VolumeState], voters: tuple[str, .
     schemes = sorted({each.scheme for each in volumes} - {cluster.desired.scheme})
     if schemes:
         message = (
-            f"The retained volumes hold a cluster with {listed(schemes)} for peers and clients, and spec.TLS "
-            f"asks for {cluster.desired.scheme}. Set spec.TLS as it was."
+            f"The retained volumes hold a cluster with {listed(schemes)} for peers and clients, but spec.TLS "
+            f"sets {cluster.desired.scheme}. Set spec.TLS as it was."
         )
         return Decision(Blocked(), "OtherScheme", message)
     domains = sorted({each.domain for each in volumes if each.domain is not None})
@@ -185,9 +183,9 @@ def blocked_by_trace(cluster: Cluster) -> Decision | None:
     if trace is None or not trace.incarnation:
         return None
     message = (
-        f"The status and all volumes of the cluster {trace.cluster_id:x} are lost, which this EtcdCluster "
-        "has founded. The operator founds no other one in its place. Restore the PVCs with their annotations "
-        "and labels. Or delete the EtcdCluster, and create it again: empty, or from a snapshot. "
+        f"The status and all volumes of the cluster {trace.cluster_id:x} are lost. The operator founds no "
+        "other cluster in its place. Restore the PVCs with their annotations and labels. Or delete the "
+        "EtcdCluster, and create it again, empty or from a snapshot. "
         f"{pages.ALL_LOST} has the commands."
     )
     return Decision(Blocked(), "DataLost", message)
@@ -244,7 +242,7 @@ def finish_abandoning(cluster: Cluster) -> Decision | None:
     pods = _pods(cluster)
     if any(not each.deleting for each in pods) and not _holds_no_write(cluster):
         recorded = replace(cluster.record, founding=replace(founding, phase=Phase.STARTING, ran=True))
-        message = "Going on with the founding, because a client may have written to it."
+        message = "Continuing the founding, because a client may have written to it."
         return Decision(RecordVolumes(recorded), "Founding", message)
     if resting := [each.name for each in cluster.places.values() if cluster.rests(each)]:
         return Decision(

@@ -88,7 +88,7 @@ def blocked_by_other_cluster(cluster: Cluster) -> Decision | None:
     if not names and not other_list:
         return None
     message = (
-        f"{listed(names) or 'A member'} belongs to a cluster other than {cluster.record.cluster_id:x}, which "
+        f"{listed(names) or 'A member'} does not belong to the cluster {cluster.record.cluster_id:x}, which "
         "the status records. "
     )
     if any(each.cluster_id == cluster.record.cluster_id for each in cluster.observation.endpoints):
@@ -227,7 +227,7 @@ def _keep_or_delete(cluster: Cluster, place: Place) -> Decision:
         mark = Mark(
             volume.name, True, volume.member_id, volume.version, volume.voters, volume.epoch, removed=True
         )
-        message = f"Keeping the volume of the removed member {place.name}. It is never used again."
+        message = f"Keeping the volume of the removed member {place.name}. No member uses it again."
         return Decision(MarkVolumes((mark,)), "RemovedMember", message)
     message = f"Deleting the volume of {place.name}, which etcd does not list as a member."
     return Decision(DeleteVolumes((place.name,)), "RemovedMember", message)
@@ -252,7 +252,7 @@ def recreate_ended(cluster: Cluster) -> Decision | None:
     if not ended:
         return None
     causes = "; ".join(f"{each.name}: {each.pod.detail}" for each in ended if each.pod)
-    message = f"Creating pods that have ended again on their volumes ({causes})."
+    message = f"Creating ended pods again on their volumes: {causes}."
     return Decision(DeletePods(tuple(each.name for each in ended)), "RecreatingPods", message)
 
 
@@ -402,7 +402,7 @@ def without_members(cluster: Cluster) -> Decision | None:
         message = f"{message.rstrip()}{_damage(left, needed)}{_held(left)}"
         return Decision(Wait(5.0 if blind else 1.0), "NoQuorum", message)
     if useless := _crashing_without_a_vote(cluster):
-        message = f"There is no quorum, so {listed(useless)} cannot join. Deleting the pods, which crash."
+        message = f"Deleting the crashing pods of {listed(useless)}, which cannot join without a quorum."
         return Decision(DeletePods(useless), "QuorumLost", message)
     survivors = [f"{each.name} (revision {each.endpoint.revision or 'unknown'})" for each in left]
     advice = _FROM_SNAPSHOT
@@ -428,7 +428,7 @@ def _awaited_quorum(cluster: Cluster) -> str:
     count = cluster.count + len(added)
     message = f"Waiting for a quorum: {quorum(count)} of {count} members must serve."
     if added:
-        message += f" A user has added these of them: {listed([f'{each.id:x}' for each in added])}."
+        message += f" A user has added these voters: {listed([f'{each.id:x}' for each in added])}."
     return message
 
 
@@ -506,7 +506,7 @@ def remove_crashing(cluster: Cluster) -> Decision | None:
         if since is None or cluster.observation.now - since < CRASH_PATIENCE:
             continue
         if _replaceable(cluster, place):
-            why = f"{place.name} has been crashing since {since:%H:%M:%S}"
+            why = f"{place.name} has been crashing since {since:%H:%M:%S} UTC"
             return remove(cluster, place, "ReplacingMember", why)
     return None
 
@@ -530,7 +530,7 @@ def remove(cluster: Cluster, place: Place, reason: str, why: str) -> Decision:
     member = place.member
     assert member is not None, "the caller found it in the list"  # noqa: S101
     if not cluster.can_remove(place):
-        message = f"{why}, but the other members cannot be without it yet. Waiting until they serve."
+        message = f"{why}. The operator removes the member once enough of the others serve."
         return Decision(Wait(cluster.pace), "WaitingForQuorum", message)
     step = _removal(cluster, place)
     if step is None:

@@ -16,5 +16,8 @@ MAJORITY_LOST = f"{RECOVERY}#the-volumes-of-a-majority-are-lost"
 NOT_RESUMED = f"{RECOVERY}#a-deleted-cluster-cannot-be-resumed"
 ALL_LOST = f"{RECOVERY}#all-volumes-are-lost"
 
+ALARMS = f"{HOWTO}/storage.md#when-etcd-raises-an-alarm"
+"""What to do about each alarm of etcd."""
+
 AUTHORITIES = f"{HOWTO}/tls.md#change-the-certificate-authority"
 """How to change a certificate authority in two steps."""

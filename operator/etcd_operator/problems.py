@@ -128,7 +128,8 @@ def _of_cluster(cluster: Cluster) -> list[Problem]:
         message = f"Pods that this EtcdCluster does not own have its label: {listed(foreign)}. Delete them."
         found.append(Problem("ForeignPods", message))
     if alarms := cluster.observation.alarms:
-        found.append(Problem("Alarm", f"etcd has the alarms {listed(alarms)}."))
+        message = f"etcd reports these alarms: {listed(alarms)}. {pages.ALARMS} explains what to do."
+        found.append(Problem("Alarm", message))
     if cluster.record.founded and cluster.refusal == "downgrade":
         message = (
             f"etcd {cluster.lowest} cannot be downgraded to {cluster.desired.version}. Set spec.version to "

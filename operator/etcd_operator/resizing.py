@@ -43,7 +43,7 @@ def remove_learner(cluster: Cluster) -> Decision | None:
     """
     for place in cluster.learners:
         if not cluster.grows:
-            return remove(cluster, place, "GivingUpMember", f"The spec no longer asks for {place.name}")
+            return remove(cluster, place, "GivingUpMember", f"{place.name} is no longer needed")
         if _crashes(cluster, place, CRASH_PATIENCE) and place.member and place.member.started:
             return remove(cluster, place, "GivingUpMember", f"{place.name} keeps crashing as a learner")
     return None
@@ -85,7 +85,7 @@ def give_up_addition(cluster: Cluster) -> Decision | None:
     if cluster.places[cluster.adding].member:
         return None
     record = replace(cluster.record, claim=None)
-    message = f"The spec no longer asks for {cluster.adding}."
+    message = f"No longer adding {cluster.adding}, because the spec was changed."
     return Decision(Announce(record), "GivingUpMember", message)
 
 
@@ -109,7 +109,7 @@ def remove_excess(cluster: Cluster) -> Decision | None:
 
     victim = min(cluster.voters, key=preference)
     if victim.moved and not cluster.doomed(victim):
-        message = "Waiting until the members have the peer URLs that the operator expects, to remove one."
+        message = "No member is removed until all members have the peer URLs that the operator expects."
         return Decision(Wait(30.0), "PeerUrlChanged", message)
     if victim.health is Signal.UNKNOWN:
         return Decision(
@@ -119,7 +119,7 @@ def remove_excess(cluster: Cluster) -> Decision | None:
         cluster,
         victim,
         "RemovingMember",
-        f"Scaling from {len(cluster.voters)} to {cluster.desired.size} voters: {victim.name} leaves",
+        f"{victim.name} leaves, to scale from {len(cluster.voters)} to {cluster.desired.size} voters",
     )
 
 
@@ -135,7 +135,7 @@ def claim_addition(cluster: Cluster) -> Decision | None:
         if learner.name == cluster.adding:
             return None
         record = replace(cluster.record, claim=Claim(Action.ADD, learner.name, since=cluster.observation.now))
-        message = f"Continuing the addition of {learner.name}, which a killed operator began."
+        message = f"Continuing the interrupted addition of {learner.name}."
         return Decision(Announce(record), "AddingMember", message)
     if cluster.adding and cluster.places[cluster.adding].member is None:
         return None
@@ -154,15 +154,13 @@ def claim_addition(cluster: Cluster) -> Decision | None:
 def _refused(cluster: Cluster) -> Decision | None:
     """Returns why etcd would refuse an addition now. None: it accepts it."""
     if any(each.learner for each in cluster.strangers):
-        message = (
-            "A user has added a learner, and etcd allows one at a time. Promote or remove it with etcdctl."
-        )
+        message = "A user has added a learner, and etcd allows only one. Promote or remove it with etcdctl."
         return Decision(Wait(30.0), "WaitingForLearner", message)
     if cluster.other_domain is not None:
-        message = "Waiting until spec.pod.ClusterDomain is that of the members' peer URLs, to add one."
+        message = "No member is added until spec.pod.ClusterDomain matches the members' peer URLs."
         return Decision(Wait(30.0), "PeerUrlChanged", message)
     if not cluster.can_add:
-        message = "A member is missing, but etcd refuses additions until more of the members serve."
+        message = "A member is missing, but etcd refuses to add one until more of the members serve."
         return Decision(Wait(cluster.pace), "WaitingForQuorum", message)
     return None
 
@@ -209,7 +207,7 @@ def _start_over(cluster: Cluster, place: Place) -> Decision:
     """The volume of a seat that etcd has never listed is lost: delete the seat, and claim another name."""
     name = place.name
     if cluster.rests(place):
-        return Decision(Wait(SOON), "AddingMember", f"Waiting before the next start of {name}.")
+        return Decision(Wait(SOON), "AddingMember", f"Waiting before {name} is started again.")
     if place.pod and not place.pod.deleting:
         return Decision(
             DeletePods((name,)), "AddingMember", f"The volume of {name} is lost: deleting its pod."
@@ -242,7 +240,9 @@ def finish_addition(cluster: Cluster) -> Decision | None:
         return Decision(MarkVolumes((mark,)), "AddingMember", message)
     if not cluster.can_add:
         return Decision(
-            Wait(cluster.pace), "WaitingForQuorum", "Waiting until the voters serve, to promote the learner."
+            Wait(cluster.pace),
+            "WaitingForQuorum",
+            "Waiting to promote the learner until enough voters serve.",
         )
     message = f"Giving {place.name} a vote."
     step = Promote(place.name, member.id)

@@ -458,7 +458,9 @@ class Cluster:
             return Decision(step, reason, message)
         claim = replace(wanted, since=self.observation.now)
         if interrupts:
-            message = f"{message} Clients can notice it: a cluster of size {self.count} has no spare member."
+            message = (
+                f"{message} Clients may notice an interruption: a cluster of size {self.count} has no spare."
+            )
         return Decision(Announce(replace(self.record, claim=claim)), reason, message)
 
 

@@ -275,7 +275,7 @@ def _upgrading(cluster: Cluster, decision: Decision) -> Aspect:
     started = {each.started_version for each in cluster.voters} - {""}  # A lost volume has no version.
     running = started | {each.pod.version for each in cluster.voters if each.pod}
     if not cluster.record.founded or cluster.refusal or running <= {target}:
-        return Aspect("Upgrading", False, "VersionReached", f"All members run {target}")
+        return Aspect("Upgrading", False, "VersionReached", f"All members run {target}.")
     stopped = f"The upgrade to {target} has stopped."
     if isinstance(decision.step, Blocked) or cluster.desired.paused:
         return Aspect("Upgrading", False, decision.reason, stopped)
@@ -289,8 +289,8 @@ def _interruption(cluster: Cluster) -> Aspect:
     if claim is None or not claim.interrupts:
         return Aspect("Interruption", False, "NoInterruption", "No interruption is planned.")
     message = (
-        f"The operator is going to {claim.action.lower()} {claim.name}. Clients can notice it, because the "
-        f"cluster has {cluster.count} voters."
+        f"The operator is about to {claim.action.lower()} {claim.name}. Clients may notice an interruption: "
+        f"a cluster of size {cluster.count} has no spare member."
     )
     return Aspect("Interruption", True, "PlannedInterruption", message)
 

@@ -39,7 +39,7 @@ def upgrade(cluster: Cluster) -> Decision | None:
         )
         return Decision(Wait(30.0), "AuthoritiesReplaced", message)
     if waiting := _obstacles(cluster):
-        message = f"Waiting for {waiting}, before the next member is updated. Outdated members: {names}."
+        message = f"Waiting for {waiting} before the next member is updated. Outdated members: {names}."
         return Decision(Wait(cluster.pace), "WaitingForMembers", message)
     if not cluster.can_restart(place):
         message = f"Restarting {place.name} would leave no quorum, because a user's member counts as a voter."

@@ -179,7 +179,7 @@ def _warnings(spec: EtcdClusterSpec, record: Record, current_version: str) -> It
     if spec.size % 2 == 0:
         yield Problem(
             "EvenSize",
-            f"spec.size is {spec.size}: the cluster tolerates no more failures than one of {spec.size - 1}. "
+            f"spec.size is {spec.size}: the cluster tolerates no more failures than with {spec.size - 1}. "
             f"Set it to {spec.size - 1} or {spec.size + 1}.",
         )
     if spec.storage.ephemeral:

@@ -49,7 +49,7 @@ async def test_a_check_shows_the_change_of_the_membership_that_is_next(model: Mo
         assert "changed=0" in await checked(cluster)
     # The operator is stopped now, and the nodes, too. Members in the model run on.
     cluster.apply(size=1)
-    assert "leaves: removing it from etcd" in await checked(cluster)
+    assert "leaves, to scale from 3 to 1 voters: removing it from etcd" in await checked(cluster)
     assert cluster.world.lost() == []
 
 

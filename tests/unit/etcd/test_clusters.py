@@ -804,7 +804,7 @@ async def test_a_voter_of_a_user_that_costs_the_quorum_is_named_with_the_command
         model.remove(POD, lost)
         model.remove(CLAIM, lost)
         await cluster.until(lambda: cluster.condition("Ready").get("reason") == "NoQuorum")
-        await cluster.until(lambda: "added these of them: 4d." in cluster.condition("Ready")["message"])
+        await cluster.until(lambda: "added these voters: 4d." in cluster.condition("Ready")["message"])
         message = cluster.condition("Degraded")["message"]
         assert "4d (http://stranger.example:2380)" in message
         advice = f"etcdctl member remove 4d. If there will be no quorum, follow {pages.VOTER_DOWN}."
@@ -848,7 +848,7 @@ async def test_an_interruption_is_announced_before_it_happens(model: ModelApi) -
         assert cluster.condition("Interruption")["status"] == "False"
         await asyncio.sleep(5)
         [event] = [each for each in model.all(EVENT) if each["type"] == "Warning"]
-        assert "Clients can notice it" in event["note"]
+        assert "Clients may notice an interruption" in event["note"]
 
 
 def metrics_of(name: str) -> dict[str, float]:

@@ -662,7 +662,7 @@ def test_a_quorum_that_is_lost_because_of_a_user_s_voter_names_it_and_what_to_do
     voter = m.MemberState(99, "", started=False, urls=("http://stranger.example:2380",))
     decision = decide(replace(observation, recalled=(*own, learner, voter)))
     assert (type(decision.step), decision.reason) == (m.Wait, "NoQuorum")
-    assert "3 of 4 members must serve. A user has added these of them: 63." in decision.message
+    assert "3 of 4 members must serve. A user has added these voters: 63." in decision.message
     [problem] = [each for each in decision.problems if each.reason == "MembersAddedByUser"]
     assert "63 (http://stranger.example:2380)" in problem.message
     assert "etcdctl member remove 63. If there will be no quorum" in problem.message
@@ -943,7 +943,7 @@ def test_one_and_two_voters_announce_the_interruption_first():
         decision = decide(observe(settle(cluster(size, target=1))))
         assert kinds([decision.step]) == ["Announce"]
         assert decision.step.record.claim.interrupts
-        assert "Clients can notice it" in decision.message
+        assert "Clients may notice an interruption" in decision.message
     decision = decide(observe(settle(cluster(3, target=1))))
     assert not decision.step.record.claim.interrupts
 

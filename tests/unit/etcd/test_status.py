@@ -242,7 +242,7 @@ def test_an_interruption_is_shown_while_it_is_claimed() -> None:
     world = change(cluster(1, target=1, announced=True), 0, claim=m.Action.RESTART)
     found = aspect(shown(world), "Interruption")
     assert (found.status, found.reason) == (True, "PlannedInterruption")
-    assert "the cluster has 1 voters" in found.message
+    assert "a cluster of size 1 has no spare member" in found.message
 
 
 def test_a_warning_does_not_change_ready() -> None:
