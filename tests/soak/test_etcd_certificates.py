@@ -37,14 +37,19 @@ def certificates(tmp_path: Path) -> Certificates:
 
 
 @pytest.fixture
-def cluster(etcd: Etcd, tmp_path: Path, certificates: Certificates) -> Iterator[EtcdClusterOnNode]:
-    """A healthy cluster with TLS. The files of its client are in the folder `client`."""
+def cluster(
+    etcd: Etcd, tmp_path: Path, certificates: Certificates, request: pytest.FixtureRequest
+) -> Iterator[EtcdClusterOnNode]:
+    """A healthy cluster with TLS. The files of its client are in the folder `client`.
+
+    The parameter is its version. Default: the newest.
+    """
     found = EtcdClusterOnNode(etcd, NAME, tmp_path / "client")
     secrets = certificates.all()
     write_files(tmp_path / "client", secrets[CLIENTS])
     for name, contents in secrets.items():
         put_secret(found, name, contents)
-    found.create_with(version=etcd_images.versions()[-1], TLS=TLS)
+    found.create_with(version=getattr(request, "param", etcd_images.versions()[-1]), TLS=TLS)
     found.settle()
     yield found
     found.wipe()
@@ -172,6 +177,34 @@ def test_the_authority_is_changed_in_two_steps(
         cluster.until(lambda: not warned(cluster), "all members use the new authority")
         cluster.settle()
     assert sorted(cluster.pods()) == names
+
+
+@pytest.mark.parametrize("cluster", [etcd_images.versions()[1]], indirect=True)
+def test_a_replaced_authority_is_reported_and_restarts_nothing(
+    cluster: EtcdClusterOnNode, certificates: Certificates, tmp_path: Path
+) -> None:
+    """The other members would refuse a restarted one, so that two restarts would cost the quorum."""
+    target = etcd_images.versions()[2]
+    earlier, successor = certificates.peer(), Certificates(tmp_path / "successor", NAME)
+    names, uids, count = sorted(cluster.pods()), cluster.uids(), restarts(cluster)
+    with cluster.under_load(tmp_path, planned=True):
+        put_secret(cluster, PEERS, successor.peer())
+        cluster.until_reported("Warning", "AuthoritiesChanged", *names)
+        cluster.change(version=target)
+        cluster.until_reported("Ready", "AuthoritiesReplaced", PEERS, *names)
+        # The operator goes on with what needs no restart.
+        cluster.change(pod={"labels": {"replaced": "yes"}})
+        cluster.until(
+            lambda: all(each["metadata"]["labels"].get("replaced") for each in cluster.pods().values()),
+            "the pods have the label",
+        )
+        cluster.until_reported("Ready", "AuthoritiesReplaced")
+        assert cluster.condition("Available")["status"] == "True"
+        assert (cluster.uids(), restarts(cluster)) == (uids, count)
+        put_secret(cluster, PEERS, earlier)
+        # The first restarted member may have to wait until the kubelet has updated the files of the others.
+        cluster.settle(version=target)
+    assert cluster.uids() == uids  # The images are patched in place.
 
 
 def warned(cluster: EtcdClusterOnNode) -> bool:

@@ -29,12 +29,36 @@ def cluster(etcd: Etcd) -> EtcdClusterOnNode:
     return found
 
 
-def test_volumes_of_removed_members_never_block_a_resize(cluster: EtcdClusterOnNode, tmp_path: Path) -> None:
+def test_a_cluster_goes_from_one_member_to_seven_and_back(cluster: EtcdClusterOnNode, tmp_path: Path) -> None:
+    """From three members up, no write fails. One and two members have no spare.
+
+    The volumes of the removed members stay, and never block a later step.
+    """
+    retained = {*cluster.status.get("retainedVolumes", ())}
+    parts = {
+        "small": ((1, SIZE), False),
+        "large": ((LARGEST, SIZE), True),
+        "all": ((1, LARGEST, SIZE), False),
+    }
+    for part, (sizes, planned) in parts.items():
+        (tmp_path / part).mkdir()
+        with cluster.under_load(tmp_path / part, planned=planned):
+            for size in sizes:
+                cluster.change(size=size)
+                cluster.settle(size)
+    removed = (SIZE - 1) + (LARGEST - SIZE) + (SIZE - 1) + (LARGEST - SIZE)
+    assert len({*cluster.status["retainedVolumes"]} - retained) == removed
+
+
+def test_all_pods_that_are_deleted_together_return_on_their_volumes(
+    cluster: EtcdClusterOnNode, tmp_path: Path
+) -> None:
+    before = cluster.pods()
     with cluster.under_load(tmp_path):
-        for size in (LARGEST, 1, LARGEST, SIZE):
-            cluster.change(size=size)
-            cluster.settle(size)
-    assert len(cluster.status["retainedVolumes"]) >= 2 * LARGEST - 1 - SIZE
+        cluster.delete("pod", *before)
+        cluster.until_replaced(before, *before)
+        cluster.settle()
+    assert cluster.pods().keys() == before.keys()
 
 
 def test_random_losses_of_pods_volumes_and_the_operator(cluster: EtcdClusterOnNode, tmp_path: Path) -> None:
