@@ -79,7 +79,7 @@ def test_tls_is_used_with_a_client_certificate(new_member: NewMember, tmp_path: 
         shutil.copy(file, folder / name)
     with writing(Access(tls=folder), member.endpoint, tmp_path) as writer:
         writer.wait_acknowledged()
-    assert prove(writer, {"only": member.endpoint}).failed_writes == 0
+    assert prove(writer, {"only": member.endpoint}).failed_on_time == 0
 
 
 def test_a_deleted_key_and_a_wiped_volume_are_found(member: RealMember, tmp_path: Path) -> None:

@@ -7,9 +7,10 @@ with its own `time.monotonic_ns()`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,6 +20,8 @@ import msgspec
 WRITES_PER_SECOND = 50.0
 #: Milliseconds by which the writer may start an operation late. A writer that was not running sees no gap.
 LATE_LIMIT = 1000.0
+#: Milliseconds after which a late operation shows that the machine is too busy for the deadlines of writes.
+BUSY = 250.0
 
 
 class Kind(Enum):
@@ -114,6 +117,8 @@ class Figures:
     writes: int
     #: Writes without an acknowledged attempt.
     failed_writes: int
+    #: Those during which the writer itself was not late. The others may have failed on a busy machine.
+    failed_on_time: int
     #: Attempts of writes and reads that failed or have no answer, by the type of their error.
     errors: Mapping[str, int]
     #: The longest time without an acknowledged write, and when it began, counted from the start.
@@ -170,14 +175,17 @@ class History:
             raise ValueError("The history has no last entry: the writer was killed or is still running.")
         writes = [each for each in self.operations if each.kind is Kind.WRITE]
         acknowledged = [each for each in writes if each.outcome is Outcome.OK]
-        started = {(each.client, each.number) for each in writes}
+        started = {(each.client, each.number): each.returned for each in writes}
+        failed = started.keys() - {(each.client, each.number) for each in acknowledged}
+        open_ = [(self.begin.due(*each), started[each]) for each in failed]
         gap, gap_began = self._longest_gap(each.returned for each in acknowledged)
         due = ((each, self.begin.due(each.client, each.number)) for each in self.operations)
         return Figures(
             seconds=(self.end.at - self.begin.at) / 1e9,
             reads=len(self.operations) - len(writes),
             writes=len(started),
-            failed_writes=len(started - {(each.client, each.number) for each in acknowledged}),
+            failed_writes=len(failed),
+            failed_on_time=sum(not self._was_busy(*each) for each in open_),
             errors=Counter(
                 each.error.partition(":")[0] for each in self.operations if each.outcome is not Outcome.OK
             ),
@@ -212,6 +220,17 @@ class History:
             rate = figures.writes / figures.seconds
             return f"The writer wrote {rate:.1f} times per second, fewer than {WRITES_PER_SECOND:g}."
         return ""
+
+    def _was_busy(self, begin: int, end: int) -> bool:
+        """Returns whether an operation was due and not started yet for too long between two times."""
+        return any(due < end and called > begin for due, called in self._delays)
+
+    @cached_property
+    def _delays(self) -> Sequence[tuple[int, int]]:
+        """When each operation that started much too late was due, and when it started."""
+        first = (each for each in self.operations if each.attempt == 1)
+        times = ((self.begin.due(each.client, each.number), each.called) for each in first)
+        return [(due, called) for due, called in times if called - due > BUSY * 1e6]
 
     def _longest_gap(self, acknowledged: Iterable[int]) -> tuple[int, int]:
         """Returns the length and the beginning of the longest time without an acknowledged write."""

@@ -59,6 +59,16 @@ def test_a_write_fails_only_if_no_attempt_was_acknowledged() -> None:
     assert figures.late == 0  # Only the first attempt has a time at which it is due.
 
 
+@pytest.mark.parametrize(("number", "on_time"), [(10, 1), (14, 0), (19, 0), (20, 1)])
+def test_a_write_that_fails_while_the_writer_is_late_may_not_be_the_fault_of_the_cluster(
+    number: int, on_time: int
+) -> None:
+    """Write 20 of client 0 is open from 800 to 802 ms. Client 1 is late once: from 40 * number + 20 on."""
+    entries = [each for each in failed(20) if each != write(1, number)]
+    figures = History.of([*entries, write(1, number, late=251)]).figures()
+    assert (figures.failed_writes, figures.failed_on_time) == (1, on_time)
+
+
 def test_the_longest_gap_is_between_two_acknowledgements() -> None:
     figures = History.of(steady(missing=range(10, 20))).figures()
     # The last acknowledgement before the gap is that of write 9 of client 1.
