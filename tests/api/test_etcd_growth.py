@@ -52,7 +52,7 @@ class Grown:
     async def until(self, condition: Callable[[EtcdCluster], bool]) -> EtcdCluster:
         """Waits until the status of the current spec meets a condition."""
 
-        async def met() -> EtcdCluster | None:
+        async def met() -> Any:
             found = await self.client.get(CLUSTERS, self.key)
             current = found.status.observed_generation == found.metadata.generation
             return found if current and condition(found) else None

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from tests.bench.etcd.bad_specs import SILENT
 from tests.bench.etcd.results import Results, summary
 
 #: The figures of a row in the order of the table, and how each is written.
@@ -138,6 +139,12 @@ def of_memory(results: Results) -> list[Goal]:
     ]
 
 
+def of_bad_specs(results: Results) -> Goal:
+    """Returns the goal that a user learns of every mistake in a spec."""
+    found = [*results.bad_specs.values()]
+    return Goal("bad_specs.silent", 0, found.count(SILENT) if found else None)
+
+
 def _rows(results: Results) -> Iterator[Goal]:
     for line in LINES:
         yield from of_row(results, line)
@@ -146,6 +153,7 @@ def _rows(results: Results) -> Iterator[Goal]:
 
 
 def _once(results: Results) -> Iterator[Goal]:
+    yield of_bad_specs(results)
     yield from of_memory(results)
     for name in (ONE, MANY):
         cost = results.costs.get(name)

@@ -10,6 +10,7 @@ from string import Template
 
 from devcluster.folders import CHECKOUT
 from tests.bench.etcd import goals
+from tests.bench.etcd.bad_specs import BAD_SPECS, REFUSED, REPORTED, SILENT, WARNED
 from tests.bench.etcd.goals import FORMS, LINES, Line
 from tests.bench.etcd.results import Cost, Fleet, Results, Sample, Summary, multiple, summary
 
@@ -33,6 +34,7 @@ def write(results: Results, page: Path = PAGE) -> None:
         Template(TEMPLATE.read_text()).substitute(
             date=f"Run of {results.date} on {results.machine}." if results.date else NOT_MEASURED,
             version=goals.VERSION,
+            bad_specs=len(BAD_SPECS),
             runs=f"{results.runs} runs" if results.runs else "the runs",
             table=table(results),
             lost=_lost(results),
@@ -62,7 +64,7 @@ def table(results: Results) -> str:
         ["---"] * 8,
     ]
     lines += [_line(results, line) for line in LINES]
-    lines.append(_memory(results))
+    lines += [_bad_specs(results), _memory(results)]
     return _markdown(lines)
 
 
@@ -84,6 +86,22 @@ def _line(results: Results, line: Line) -> list[str]:
         " / ".join(cells) if any(found) else "-",
         _number(ratio.median if ratio else None, "{:.1f}"),
         _MET[met],
+    ]
+
+
+def _bad_specs(results: Results) -> list[str]:
+    """Returns the row of the specs with mistakes, which are applied once."""
+    counts = Counter(results.bad_specs.values())
+    said = [f"{counts[each]} {each}" for each in (REFUSED, REPORTED, WARNED, SILENT) if counts[each]]
+    return [
+        "bad specs",
+        "accepted silently",
+        "most accepted",
+        "",
+        "refused or warned, each with a sentence",
+        f"{counts.total()}: {', '.join(said)}" if said else "-",
+        "",
+        _MET[goals.of_bad_specs(results).met],
     ]
 
 
@@ -173,7 +191,7 @@ def _lost(results: Results) -> str:
         return f"Lost writes: {NOT_MEASURED.lower()}"
     done, others = results.read_back
     text = f"Lost writes in the {done} measurements whose writes were read back: {results.lost}."
-    return f"{text} Those of {others} could not be read back." if others else text
+    return f"{text} Those of {others} were not read back." if others else text
 
 
 def _failures(results: Results) -> str:

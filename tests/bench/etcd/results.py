@@ -102,6 +102,7 @@ class Results(msgspec.Struct):
         bare_pods: Seconds of the bare pod of each run.
         costs: Name -> what the operator costs while nothing changes.
         fleet: Many clusters. None: not measured.
+        bad_specs: What is wrong with a spec -> how a user learns of it; see `bad_specs`.
         errors: What was measured only once -> why it failed.
     """
 
@@ -112,6 +113,7 @@ class Results(msgspec.Struct):
     bare_pods: list[float] = []
     costs: dict[str, Cost] = {}
     fleet: Fleet | None = None
+    bad_specs: dict[str, str] = {}
     errors: dict[str, str] = {}
 
     @property

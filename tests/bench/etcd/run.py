@@ -14,8 +14,9 @@ import msgspec
 from devcluster import etcd_images, toolchain
 from devcluster import target as targets
 from devcluster.shell import ClusterError
+from pilothouse.kube import Client
 from tests.bench.contestants import BUILD
-from tests.bench.etcd import bare_pod, fleet, report
+from tests.bench.etcd import bad_specs, bare_pod, fleet, report
 from tests.bench.etcd.cluster import MeasuredCluster
 from tests.bench.etcd.cost import Operator
 from tests.bench.etcd.goals import FLEET, MANY, ONE, VERSION
@@ -31,9 +32,9 @@ RESULTS = BUILD / "etcd.json"
 RUNS = 10
 #: Results of fewer runs do not go to the page in docs.
 LEAST = 3
-#: Measured once, after the rows: what a cluster costs, and many clusters.
-COST, FLEET_ROW = "cost", "fleet"
-NAMES = (*ROWS, COST, FLEET_ROW)
+#: Measured once, after the rows: specs with mistakes, what a cluster costs, and many clusters.
+BAD_ROW, COST, FLEET_ROW = "bad-specs", "cost", "fleet"
+NAMES = (*ROWS, BAD_ROW, COST, FLEET_ROW)
 #: For the files of the writers, and the state of the cluster after each failure.
 _FOLDER = BUILD / "etcd"
 #: Seconds: the windows without a change with one cluster and with many, and the time without a change before.
@@ -107,6 +108,8 @@ class Bench:
                 await cluster.prepare(SIZE)
                 for number in range(1, self._runs + 1):
                     await self._one_run(number, cluster, image)
+            if BAD_ROW in self._rows:
+                await self._once(BAD_ROW, lambda: self._bad_specs(client))
             operator = Operator(etcd, client)
             if COST in self._rows:
                 await self._once(COST, lambda: self._cost(cluster, operator))
@@ -161,6 +164,10 @@ class Bench:
         self._took[name] = [time.monotonic() - began]
         self.results.save(self.file)
 
+    async def _bad_specs(self, client: Client) -> None:
+        """Applies every bad spec once."""
+        self.results.bad_specs = await bad_specs.measure(client, NAMESPACE)
+
     async def _cost(self, cluster: MeasuredCluster, operator: Operator) -> None:
         """Measures a new process of the operator with one cluster of three members."""
         await operator.restart()
@@ -202,6 +209,8 @@ def _without(earlier: Results, rows: Sequence[str], new: Results) -> Results:
     for name in rows:
         earlier.samples.pop(name, None)
         earlier.errors.pop(name, None)
+    if BAD_ROW in rows:
+        earlier.bad_specs = {}
     if COST in rows:
         earlier.costs.pop(ONE, None)
     if FLEET_ROW in rows:

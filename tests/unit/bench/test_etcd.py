@@ -14,6 +14,7 @@ import pytest
 from devcluster.shell import ClusterError
 from etcd_operator.etcd import Endpoint
 from tests.bench.etcd import goals, report, rows, run
+from tests.bench.etcd.bad_specs import REFUSED, SILENT, WARNED
 from tests.bench.etcd.cost import Counts, counts
 from tests.bench.etcd.results import Cost, Fleet, Results, Sample, multiple, summary
 from tests.bench.etcd.rows import ROWS, Rows
@@ -213,6 +214,15 @@ def test_the_goals_of_what_is_measured_once() -> None:
     assert judged[f"unhealthy_of_{goals.FLEET}_clusters"] is True
 
 
+def test_a_bad_spec_that_is_accepted_silently_misses_the_goal() -> None:
+    found = results()
+    found.bad_specs = {"a": REFUSED, "b": REFUSED, "c": WARNED}
+    assert verdicts(found)["bad_specs.silent"] is True
+    assert line_of(report.table(found), "bad specs").endswith("| 3: 2 refused, 1 warned |  | met |")
+    found.bad_specs["d"] = SILENT
+    assert verdicts(found)["bad_specs.silent"] is False
+
+
 def test_a_cost_is_given_for_each_cluster_and_minute() -> None:
     many = cost(clusters=50)
     assert many.each_minute(many.etcd_calls) == 24.0
@@ -258,7 +268,7 @@ def test_the_page_of_a_whole_run_hides_nothing(tmp_path: Path) -> None:
     text = page.read_text()
     assert "Run of 2026-11-29 on 2 cores." in text
     assert (
-        "Lost writes in the 2 measurements whose writes were read back: 0. Those of 1 could not be read back."
+        "Lost writes in the 2 measurements whose writes were read back: 0. Those of 1 were not read back."
     ) in text
     assert "The bare pod was Ready after 5.5 (5.0 to 6.0) s." in text
     assert "- `pod`, run 2: Timed out after 90 s. Not reached: 3 members serve." in text
@@ -282,6 +292,7 @@ def test_a_page_without_results_says_so(tmp_path: Path) -> None:
 def test_saved_results_are_loaded_again(tmp_path: Path) -> None:
     found = results(out_left=[sample(1, 12.0), Sample(2, error="Timed out.")])
     found.costs = {goals.ONE: cost()}
+    found.bad_specs = {"a": REFUSED}
     found.save(tmp_path / "new" / "etcd.json")
     assert Results.load(tmp_path / "new" / "etcd.json") == found
 
