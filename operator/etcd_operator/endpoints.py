@@ -14,7 +14,7 @@ from etcd_operator.errors import (
     TlsFailed,
     Unreachable,
 )
-from etcd_operator.etcd import DEADLINE, Alarm, Etcd, HashKV, MemberList, MemberStatus
+from etcd_operator.etcd import DEADLINE, Alarm, AlarmType, Etcd, HashKV, MemberList, MemberStatus
 from etcd_operator.model import EndpointState, Signal
 
 CAUGHT_UP = 1000
@@ -144,7 +144,7 @@ def state_of(answer: Answer, answers: Iterable[Answer], found: Iterable[Alarm] =
     Args:
         answer: Its answer.
         answers: All answers.
-        found: The cluster's alarms.
+        found: The alarms of etcd.
     """
     status = answer.status
     if status is None:
@@ -163,7 +163,9 @@ def state_of(answer: Answer, answers: Iterable[Answer], found: Iterable[Alarm] =
         hash=answer.hash.hash if answer.hash else 0,
         version=status.version,
         db_size=status.db_size,
-        alarms=tuple(sorted({each.type.value for each in found if each.member_id in (0, status.member_id)})),
+        corrupt=any(
+            each.type is AlarmType.CORRUPT and each.member_id in (0, status.member_id) for each in found
+        ),
     )
 
 

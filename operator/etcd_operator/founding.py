@@ -454,7 +454,7 @@ def wait_for_members(cluster: Cluster) -> Decision | None:
         if waiting
         else "Waiting until the members agree."
     )
-    return Decision(Wait(0.5), "Founding", message)
+    return Decision(Wait(cluster.soon), "Founding", message)
 
 
 RULES = (

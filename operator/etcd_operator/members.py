@@ -56,6 +56,18 @@ REPLACING = "Replacing Dead Member"
 UPGRADED = "Member Upgraded"
 
 
+Recording = (
+    model.RecordFounding
+    | model.RecordVolumes
+    | model.RecordAbandoning
+    | model.RecordFounded
+    | model.RecordResumed
+    | model.RecordSeats
+    | model.Announce
+)
+"""The steps that only write the status."""
+
+
 class Next(Enum):
     """What follows after a step in the same reconcile."""
 
@@ -131,16 +143,7 @@ class Members:
 
     # The status.
 
-    async def _record(
-        self,
-        step: model.RecordFounding
-        | model.RecordVolumes
-        | model.RecordAbandoning
-        | model.RecordFounded
-        | model.RecordResumed
-        | model.RecordSeats
-        | model.Announce,
-    ) -> Next:
+    async def _record(self, step: Recording) -> Next:
         if may_have_old_log(self._sight.observation, step.record.claim):
             speakers = self._speakers()
             what = "write entries to etcd's log, so that 3.7 can read it"
@@ -149,6 +152,11 @@ class Members:
                 return Next.LATER
             if await self._call(what, lambda: renew_logs(speakers[0])) is Next.LATER:
                 return Next.LATER
+            # That takes seconds, so the next decision needs another look.
+            return await self._write_record(step, Next.OBSERVE)
+        return await self._write_record(step, Next.DECIDE)
+
+    async def _write_record(self, step: Recording, then: Next) -> Next:
         await self._play.record(with_record(self._play.status, step.record))
         self._play.changed(self._decision.message)
         if self._play.check:
@@ -164,9 +172,9 @@ class Members:
                 return self._ended(reason=REPLACING)
             case model.Announce(record=record) if record.claim is None:
                 self._event()  # The change that an earlier Event began is complete.
-                return Next.DECIDE
+                return then
             case _:
-                return Next.DECIDE
+                return then
 
     # The objects.
 

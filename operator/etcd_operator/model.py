@@ -12,6 +12,8 @@ from enum import StrEnum
 
 import msgspec
 
+from etcd_operator.etcd import Alarm
+
 
 class Signal(StrEnum):
     """What the operator knows about the health of something.
@@ -216,6 +218,7 @@ class VolumeState(msgspec.Struct, frozen=True, kw_only=True):
         voters: The annotation `voters`: the names of all voters when it was written.
         epoch: The number of the change of the voters, a part of the annotation `voters`. The greatest wins.
         removed: The annotation `removed`: etcd has confirmed that the member is removed. Never used again.
+        bound: Whether the PVC has a PersistentVolume.
         deleting: Whether the PVC is Terminating. Kubernetes deletes it when no pod uses it.
         lost: Whether the PVC's phase is Lost: its PersistentVolume is gone. With emptyDir, whether the pod
             has ended.
@@ -236,6 +239,7 @@ class VolumeState(msgspec.Struct, frozen=True, kw_only=True):
     voters: tuple[str, ...] = ()
     epoch: int = 0
     removed: bool = False
+    bound: bool = False
     deleting: bool = False
     lost: bool = False
     unreadable: str = ""
@@ -343,7 +347,7 @@ class EndpointState(msgspec.Struct, frozen=True, kw_only=True):
         hash: Its HashKV at `revision`. Read only before `Record.founded`. 0: not read.
         version: The version of its binary.
         db_size: The size of its database in bytes.
-        alarms: Its alarms, such as `NOSPACE`.
+        corrupt: Whether etcd has the alarm CORRUPT for it, or without the name of a member.
     """
 
     name: str
@@ -358,7 +362,7 @@ class EndpointState(msgspec.Struct, frozen=True, kw_only=True):
     hash: int = 0
     version: str = ""
     db_size: int = 0
-    alarms: tuple[str, ...] = ()
+    corrupt: bool = False
 
 
 class Trace(msgspec.Struct, frozen=True):
@@ -419,7 +423,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     members_cluster_id: int = 0
     recalled: tuple[MemberState, ...] = ()
     endpoints: tuple[EndpointState, ...] = ()
-    alarms: tuple[str, ...] = ()
+    alarms: tuple[Alarm, ...] = ()
     blind: str = ""
     trace: Trace | None = None
     peer_secret: str = ""

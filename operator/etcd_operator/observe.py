@@ -130,7 +130,7 @@ async def observe(
         members_cluster_id=listed.cluster_id if listed else 0,
         recalled=_member_states(blueprint, recalled) or (),
         endpoints=_endpoints(states, answers, tuple(state_of(each, answers, found) for each in answers)),
-        alarms=tuple(sorted({each.type.value for each in found})),
+        alarms=found,
         blind=blind or blindness(answers),
         trace=await _trace(play, live=not record.founded),
         peer_secret=blueprint.peer_secret,

@@ -9,6 +9,7 @@ RECOVERY = f"{HOWTO}/recover.md"
 """How to recover from what the operator does not repair."""
 
 NODE_LOST = f"{RECOVERY}#a-node-does-not-come-back"
+CORRUPT = f"{RECOVERY}#the-data-of-the-members-differs"
 DATA_DAMAGED = f"{RECOVERY}#the-data-of-a-majority-is-damaged"
 VOLUME_DELETED = f"{RECOVERY}#a-volume-is-deleted-while-its-pod-does-not-run"
 VOTER_DOWN = f"{RECOVERY}#a-voter-that-you-have-added-does-not-run"

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from etcd_operator import pages
+from etcd_operator.etcd import AlarmType
 from etcd_operator.model import Failure, PodState, Problem, Signal
 from etcd_operator.seats import Cluster, Place, listed, quorum
 
@@ -19,6 +20,12 @@ _FAILURES = {
     Failure.CRASH: ("MemberCrashing", "runs etcd, which exits again and again"),
     Failure.REFUSED_EMPTY: ("VolumeWiped", "refuses to start, because its volume is empty"),
     Failure.ENDED: ("PodEnded", "has ended"),
+}
+
+_ALARMS = {
+    AlarmType.NOSPACE: f"It refuses writes. {pages.ALARMS} explains what to do.",
+    AlarmType.CORRUPT: f"The data of the members differs, and none of them is Ready. Follow {pages.CORRUPT}.",
+    AlarmType.UNKNOWN: "This operator does not know it. Run etcdctl alarm list.",
 }
 
 
@@ -70,7 +77,11 @@ def _of_member(cluster: Cluster, place: Place) -> Problem | None:
         reason, what = _FAILURES[pod.failure]
         detail = f": {pod.detail}" if pod.detail else ""
         return Problem(reason, f"The pod {place.name} {what}{detail}.")
-    if not cluster.record.founded or place not in cluster.voters or place.health is Signal.HEALTHY:
+    if not cluster.record.founded or place.health is Signal.HEALTHY:
+        return None
+    if place in cluster.learners or place.name == cluster.adding:
+        return _of_new_member(cluster, place)
+    if place not in cluster.voters:
         return None
     if pod and pod.node is not Signal.HEALTHY:
         return _of_node(cluster, pod)
@@ -78,6 +89,15 @@ def _of_member(cluster: Cluster, place: Place) -> Problem | None:
         return Problem("MemberDown", f"The member {place.name} does not serve.")
     blind = f" {cluster.observation.blind}" if cluster.observation.blind else ""
     return Problem("MemberUnknown", f"The operator cannot see whether the member {place.name} serves.{blind}")
+
+
+def _of_new_member(cluster: Cluster, place: Place) -> Problem | None:
+    if place.pod is None or place.pod.node is Signal.HEALTHY or cluster.changing:
+        return None
+    node = place.pod.node_name
+    message = f"The node {node} of the new member {place.name} is not ready, or does not report. "
+    message += "The operator adds another member 10 minutes after the beginning of the addition."
+    return Problem("NodeNotReady" if place.pod.node is Signal.UNHEALTHY else "NodeUnknown", message)
 
 
 def _of_node(cluster: Cluster, pod: PodState) -> Problem:
@@ -127,9 +147,8 @@ def _of_cluster(cluster: Cluster) -> list[Problem]:
     if foreign and cluster.record.founded:
         message = f"Pods that this EtcdCluster does not own have its label: {listed(foreign)}. Delete them."
         found.append(Problem("ForeignPods", message))
-    if alarms := cluster.observation.alarms:
-        message = f"etcd reports these alarms: {listed(alarms)}. {pages.ALARMS} explains what to do."
-        found.append(Problem("Alarm", message))
+    found += _of_other_ids(cluster)
+    found += _of_alarms(cluster)
     if cluster.record.founded and cluster.refusal == "downgrade":
         message = (
             f"etcd {cluster.lowest} cannot be downgraded to {cluster.desired.version}. Set spec.version to "
@@ -143,6 +162,37 @@ def _of_cluster(cluster: Cluster) -> list[Problem]:
         )
         found.append(Problem("UpgradeStepRequired", message))
     return found
+
+
+def _of_other_ids(cluster: Cluster) -> Iterator[Problem]:
+    """Yields that a member of a founding started on a volume that was not empty (an unwiped disk)."""
+    seats = {each.name for each in cluster.record.seats}
+    ids = {
+        each.name: each.cluster_id
+        for each in cluster.observation.endpoints
+        if each.name in seats and each.cluster_id
+    }
+    if cluster.record.founded or len({*ids.values()}) < 2:
+        return
+    members = listed([f"{name} ({id_:x})" for name, id_ in ids.items()])
+    yield Problem(
+        "OtherCluster",
+        f"The members of the founding have different cluster IDs: {members}. A PersistentVolume was not "
+        "empty. Delete the EtcdCluster, and create it again with empty volumes.",
+    )
+
+
+def _of_alarms(cluster: Cluster) -> Iterator[Problem]:
+    """Yields a problem for each type of alarm. Etcd keeps the alarm of a removed member (etcd#14379)."""
+    names = {each.member.id: f"the member {each.name}" for each in cluster.places.values() if each.member}
+    names |= {each.id: f"the member {each.id:x}" for each in cluster.strangers}
+    for type_, effect in _ALARMS.items():
+        found = [each.member_id for each in cluster.observation.alarms if each.type is type_]
+        if not found:
+            continue
+        raised = [names.get(each, f"the removed member {each:x}") for each in sorted(found) if each]
+        of = f" of {listed(raised)}" if raised and cluster.known else ""
+        yield Problem("Alarm", f"etcd has the alarm {type_.value}{of}. {effect}")
 
 
 def _of_strangers(cluster: Cluster) -> Iterator[Problem]:

@@ -137,6 +137,8 @@ _ENGINE = {
 
 ALARMS = frozenset(
     {
+        # etcd refuses writes, or its data is damaged.
+        "Alarm",
         # The operator is blocked until a user acts.
         "DataLost",
         "ForeignObjects",

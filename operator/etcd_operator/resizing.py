@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from msgspec.structs import replace
 
+from etcd_operator import pages
 from etcd_operator.healing import CRASH_PATIENCE, remove
 from etcd_operator.model import (
     Action,
@@ -26,14 +27,17 @@ from etcd_operator.model import (
     Signal,
     Wait,
 )
-from etcd_operator.seats import Cluster, Place, configured, new_names
-
-SOON = 0.5
-"""The seconds between two checks of a member that is being added: each one delays the addition."""
+from etcd_operator.seats import Cluster, Place, configured, listed, new_names, quorum
 
 RETRY_PATIENCE = timedelta(minutes=2)
 """How long the pod of a learner may crash before it is created again: the kubelet starts it about five times
 in that time."""
+
+STUCK = timedelta(minutes=10)
+"""How long a new member may take to come up. After that, another one is added.
+
+The new member has no vote, and its data is a copy. Kubernetes takes 5 min to evict the pods of a lost node.
+"""
 
 
 def remove_learner(cluster: Cluster) -> Decision | None:
@@ -46,6 +50,8 @@ def remove_learner(cluster: Cluster) -> Decision | None:
             return remove(cluster, place, "GivingUpMember", f"{place.name} is no longer needed")
         if _crashes(cluster, place, CRASH_PATIENCE) and place.member and place.member.started:
             return remove(cluster, place, "GivingUpMember", f"{place.name} keeps crashing as a learner")
+        if _stuck(cluster, place, Failure.PENDING, Failure.CRASH):
+            return remove(cluster, place, "GivingUpMember", f"{place.name} has not come up as a learner")
     return None
 
 
@@ -75,17 +81,35 @@ def _crashes(cluster: Cluster, place: Place, patience: timedelta) -> bool:
     return cluster.observation.now - pod.failing_since >= patience
 
 
+def _stuck(cluster: Cluster, place: Place, *failures: Failure) -> bool:
+    """Whether the claimed addition does not go on, because its pod does not run where it was scheduled.
+
+    The node or the volume of the pod may never work again. A pod that waits for a node before it has a volume
+    is not stuck: another one would wait, too.
+    """
+    claim, pod, volume = cluster.record.claim, place.pod, place.volume
+    if pod is None or place.name != cluster.adding or claim is None or claim.since is None:
+        return False
+    if cluster.observation.now - claim.since < STUCK or place.health is Signal.HEALTHY:
+        return False
+    failed = pod.failure in failures and volume is not None and volume.bound
+    return failed or pod.deleting or pod.node is not Signal.HEALTHY
+
+
 def give_up_addition(cluster: Cluster) -> Decision | None:
-    """A claimed addition that etcd does not list is not wanted any more: drop the claim.
+    """A claimed addition that etcd does not list is not wanted any more, or is stuck: drop the claim.
 
     The pod and the volume are deleted after that, like those of every seat that etcd does not list.
     """
-    if not cluster.adding or not cluster.known or cluster.grows:
+    if not cluster.adding or not cluster.known or cluster.places[cluster.adding].member:
         return None
-    if cluster.places[cluster.adding].member:
+    if not cluster.grows:
+        message = f"No longer adding {cluster.adding}, because the spec was changed."
+    elif _stuck(cluster, cluster.places[cluster.adding], Failure.PENDING):
+        message = f"{cluster.adding} does not come up. Another member is added instead."
+    else:
         return None
     record = replace(cluster.record, claim=None)
-    message = f"No longer adding {cluster.adding}, because the spec was changed."
     return Decision(Announce(record), "GivingUpMember", message)
 
 
@@ -111,10 +135,13 @@ def remove_excess(cluster: Cluster) -> Decision | None:
     if victim.moved and not cluster.doomed(victim):
         message = "No member is removed until all members have the peer URLs that the operator expects."
         return Decision(Wait(30.0), "PeerUrlChanged", message)
-    if victim.health is Signal.UNKNOWN:
-        return Decision(
-            Wait(cluster.pace), "WaitingForMembers", "Waiting until the operator can see the members."
+    unseen = [each for each in cluster.voters if each.health is Signal.UNKNOWN]
+    if victim in unseen or (unseen and cluster.healthy_without(victim.name) <= quorum(cluster.count - 1)):
+        message = (
+            f"Waiting until the operator can see {listed([each.name for each in unseen])}: with a healthy "
+            f"member less, no member could fail. If the node will not return, follow {pages.NODE_LOST}."
         )
+        return Decision(Wait(cluster.pace), "WaitingForMembers", message)
     return remove(
         cluster,
         victim,
@@ -188,7 +215,7 @@ def prepare_addition(cluster: Cluster) -> Decision | None:
         pod = PodPlan(name, version, Configuration.JOINING, peers=peers)
         return Decision(CreatePods((pod,)), reason, f"Creating the pod of {name}.")
     if place.pod.deleting:
-        return Decision(Wait(SOON), reason, f"Waiting until the pod of {name} is gone.")
+        return Decision(Wait(cluster.soon), reason, f"Waiting until the pod of {name} is gone.")
     if (place.pod.version, place.pod.shape) != (version, cluster.desired.shape):
         return Decision(
             DeletePods((name,)), reason, f"Creating the pod of {name} again with the current spec."
@@ -196,7 +223,7 @@ def prepare_addition(cluster: Cluster) -> Decision | None:
     if place.pod.peers != {*peers}:
         return Decision(Rejoin(name, peers), reason, f"Configuring {name} with the current members.")
     if not place.pod.addressed:
-        return Decision(Wait(SOON), reason, f"Waiting until the pod of {name} has an address.")
+        return Decision(Wait(cluster.soon), reason, f"Waiting until the pod of {name} has an address.")
     if refused := _refused(cluster):
         return refused
     message = f"Adding {name} to etcd as a learner."
@@ -207,14 +234,14 @@ def _start_over(cluster: Cluster, place: Place) -> Decision:
     """The volume of a seat that etcd has never listed is lost: delete the seat, and claim another name."""
     name = place.name
     if cluster.rests(place):
-        return Decision(Wait(SOON), "AddingMember", f"Waiting before {name} is started again.")
+        return Decision(Wait(cluster.soon), "AddingMember", f"Waiting before {name} is started again.")
     if place.pod and not place.pod.deleting:
         return Decision(
             DeletePods((name,)), "AddingMember", f"The volume of {name} is lost: deleting its pod."
         )
     if place.volume and not place.volume.deleting:
         return Decision(DeleteVolumes((name,)), "AddingMember", f"The volume of {name} is lost: deleting it.")
-    return Decision(Wait(SOON), "AddingMember", f"Waiting until the volume of {name} is gone.")
+    return Decision(Wait(cluster.soon), "AddingMember", f"Waiting until the volume of {name} is gone.")
 
 
 def finish_addition(cluster: Cluster) -> Decision | None:
@@ -224,13 +251,13 @@ def finish_addition(cluster: Cluster) -> Decision | None:
         return None
     pod, volume, member = place.pod, place.volume, place.member
     if pod is None or pod.deleting or volume is None:
-        return Decision(Wait(SOON), "AddingMember", f"Waiting until the pod of {place.name} runs.")
+        return Decision(Wait(cluster.soon), "AddingMember", f"Waiting until the pod of {place.name} runs.")
     joining = configured(place, Configuration.JOINING)
     if joining and not member.started and pod.peers != {*cluster.peers}:
         message = f"Configuring {place.name} with the current members."
         return Decision(Rejoin(place.name, cluster.peers), "AddingMember", message)
     if not member.started or not place.linked:
-        return Decision(Wait(SOON), "AddingMember", f"Waiting until {place.name} has caught up.")
+        return Decision(Wait(cluster.soon), "AddingMember", f"Waiting until {place.name} has caught up.")
     if configured(place, Configuration.JOINING, Configuration.FOUNDING):
         message = f"Configuring {place.name} to refuse an empty volume."
         return Decision(Flip((place.name,)), "AddingMember", message)

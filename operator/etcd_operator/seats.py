@@ -81,9 +81,9 @@ class Place(msgspec.Struct, frozen=True):
 
     @property
     def linked(self) -> bool:
-        """Whether etcd runs, has caught up with the leader, and has no alarm that forbids changes."""
+        """Whether etcd runs, has caught up with the leader, and is not known to have damaged data."""
         at_rest = self.health is Signal.HEALTHY and self.endpoint.linked is Signal.HEALTHY
-        return at_rest and "CORRUPT" not in self.endpoint.alarms
+        return at_rest and not self.endpoint.corrupt
 
     @property
     def intact(self) -> bool:
@@ -317,6 +317,17 @@ class Cluster:
         """Whether a change was claimed within the last minute, so it can be in progress."""
         claim = self.record.claim
         return claim is not None and claim.since is not None and self.observation.now - claim.since < RECENT
+
+    @property
+    def soon(self) -> float:
+        """The seconds between two checks of a pod that starts: short at first, as each delays the change."""
+        founding = self.record.founding
+        recent = (
+            founding is not None
+            and founding.since is not None
+            and self.observation.now - founding.since < RECENT
+        )
+        return 0.5 if recent or self.changing else 5.0
 
     @property
     def pace(self) -> float:

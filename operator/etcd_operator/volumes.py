@@ -128,7 +128,8 @@ def mark(change: Mark, *, cluster_uid: str, cluster_id: int, service: str) -> di
 
 def volume_of_claim(claim: PersistentVolumeClaim) -> VolumeState:
     """Returns the state of the volume of a PVC."""
-    return _volume(claim.metadata, lost=claim.status.phase == "Lost")
+    phase = claim.status.phase
+    return _volume(claim.metadata, bound=phase == "Bound", lost=phase == "Lost")
 
 
 def volume_of_pod(pod: Pod) -> VolumeState:
@@ -136,7 +137,7 @@ def volume_of_pod(pod: Pod) -> VolumeState:
     return _volume(pod.metadata, lost=has_ended(pod))
 
 
-def _volume(metadata: ObjectMeta, *, lost: bool) -> VolumeState:
+def _volume(metadata: ObjectMeta, *, lost: bool, bound: bool = False) -> VolumeState:
     """Returns what the annotations say.
 
     If one cannot be read, `VolumeState.unreadable` has its key.
@@ -144,6 +145,7 @@ def _volume(metadata: ObjectMeta, *, lost: bool) -> VolumeState:
     state = VolumeState(
         name=metadata.name,
         uid=metadata.uid,
+        bound=bound,
         deleting=metadata.deletion_timestamp is not None,
         lost=lost,
     )

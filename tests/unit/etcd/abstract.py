@@ -18,6 +18,7 @@ from etcd_operator.seats import member_name, parsed, quorum
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(minutes=10)
+CLAIMED = NOW - timedelta(minutes=2)
 UID = "uid"
 VERSIONS = ("3.5.33", "3.6.14", "3.7.1", "3.6.99", "3.6.15")
 BAD = 3  # the index of a version whose image does not exist
@@ -198,7 +199,7 @@ def observe(world: World) -> m.Observation:
             with_id = each.claim is m.Action.REMOVE or world.promoting
             member_id = index + 1 if with_id else 0
             claim = m.Claim(
-                each.claim, name, member_id, _hop(world, version), world.announced, LONG_AGO, waiting
+                each.claim, name, member_id, _hop(world, version), world.announced, CLAIMED, waiting
             )
     if answering and world.stranger != OUT:
         members.append(m.MemberState(STRANGER, "", world.stranger != VOTER, started=False))

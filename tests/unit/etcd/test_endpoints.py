@@ -171,14 +171,18 @@ def test_without_a_linearizable_list_there_is_none(answers: list[Answer]) -> Non
 # ------------------------------------------------------------------------------------------------ alarms
 
 
-def test_a_member_has_its_own_alarms_and_those_without_a_member() -> None:
-    found = (
-        Alarm(FOLLOWER, AlarmType.NOSPACE),
-        Alarm(LEADER, AlarmType.CORRUPT),
-        Alarm(0, AlarmType.CORRUPT),
-    )
-    assert of(FOLLOWS, LEADS, found=found).alarms == ("CORRUPT", "NOSPACE")
-    assert of(LEADS, FOLLOWS, found=found).alarms == ("CORRUPT",)
+@pytest.mark.parametrize(
+    ("alarm", "corrupt"),
+    [
+        (Alarm(FOLLOWER, AlarmType.CORRUPT), True),
+        (Alarm(0, AlarmType.CORRUPT), True),
+        (Alarm(LEADER, AlarmType.CORRUPT), False),
+        (Alarm(FOLLOWER, AlarmType.NOSPACE), False),
+    ],
+    ids=str,
+)
+def test_a_member_is_corrupt_by_an_alarm_of_its_own_or_without_a_member(alarm: Alarm, corrupt: bool) -> None:
+    assert of(FOLLOWS, LEADS, found=(alarm,)).corrupt is corrupt
 
 
 class Client:
