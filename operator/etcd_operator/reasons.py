@@ -20,19 +20,20 @@ PLAN = {
     "Resuming": "Volumes of a deleted cluster of this name are retained. The operator starts their members "
     "again.",
     "VolumesMissing": "Retained volumes cannot be resumed, because volumes of other voters are missing. The "
-    "message says what to do.",
+    "message explains what to do.",
     "VolumesOfDifferentClusters": "The retained volumes belong to more than one cluster. Delete the "
     "PersistentVolumeClaims that you do not need.",
-    "DataLost": "The status and all volumes of the cluster are lost. The operator founds no other cluster "
-    "for this object. The message has what you can do.",
+    "DataLost": "The status and all volumes of the cluster are lost. The operator does not found "
+    "another cluster for this object. The message explains what you can do.",
     "OtherStorage": "PersistentVolumeClaims hold a cluster, and `spec.storage.ephemeral` is `true`. Remove "
     "the field, or delete the PersistentVolumeClaims in the message.",
-    "OtherScheme": "The retained volumes hold a cluster with another setting of TLS. Change `spec.TLS`.",
-    "OtherDomain": "The retained volumes hold a cluster whose peer URLs have another domain. Change "
-    "`spec.pod.ClusterDomain`.",
+    "OtherScheme": "The retained volumes hold a cluster with other TLS settings. Set `spec.TLS` as it was.",
+    "OtherDomain": "The retained volumes hold a cluster whose peer URLs have another domain. Set "
+    "`spec.pod.ClusterDomain` as it was.",
     "OtherService": "The retained volumes are copies of volumes of a cluster with another name or namespace. "
     "Their members would connect to that cluster, so the operator does not start them.",
-    "OtherVersion": "The retained volumes were used by a newer version of etcd. Change `spec.version`.",
+    "OtherVersion": "A newer version of etcd has run on the retained volumes. Set `spec.version` to the "
+    "version in the message, or newer.",
     # The members.
     "ProtectingMembers": "The operator configures the members so that they refuse an empty volume.",
     "RecordingMembers": "The operator records the voters in the status and on their volumes.",
@@ -75,7 +76,8 @@ PROBLEMS = {
     "NodeUnknown": "The node of a member does not report, or the operator may not read nodes. The operator "
     "does not replace the member.",
     "MemberPending": "A pod cannot be scheduled, or its volume is not ready. The message has the reason.",
-    "MemberCrashing": "etcd exits again and again in a pod. The message has its last words.",
+    "MemberCrashing": "etcd keeps exiting in a pod. The message has the exit code and the command that shows "
+    "the log.",
     "PodEnded": "The kubelet has evicted or rejected a pod, or its node was shut down. The message has the "
     "reason. The operator creates the pod again on its volume, 30 s after its creation at the earliest. The "
     "member stays. With `storage.ephemeral` the data is lost with the pod, so the member is replaced.",
@@ -96,13 +98,13 @@ PROBLEMS = {
 
 _FAILURES = {
     "InvalidSpec": "The spec has a mistake. The message names the field, its value and how to correct it. "
-    "The last valid spec stays in force. The operator continues when the spec changes.",
+    "The last valid spec stays in force until you correct the mistake.",
     "Paused": "`spec.paused` or the annotation `pilothouse.dev/paused` is `true`. Until you change that, "
     "the operator does not touch the cluster. etcd continues to run. The condition is `Unknown`.",
     "SecretUnusable": "A Secret with certificates is missing or cannot be used, for example because its "
     "certificate has expired. The message names the Secret and the key.",
     "NoStorageClass": "The StorageClass of the spec does not exist, or the spec names none and there is no "
-    "default one. The message names the field to set.",
+    "default. The message names the field to set.",
     "MembersHidden": "The operator cannot see any member, although they may serve. The message has the "
     "cause, for example that etcd's auth is enabled.",
     "PermissionDenied": "etcd refuses a call of the next step, because its auth is enabled. The message "
@@ -114,7 +116,8 @@ _FAILURES = {
 
 # Reasons of the framework and of its modules.
 _ENGINE = {
-    "AlreadyExists": "An object exists that the operator wanted to create. It retries with back-off.",
+    "AlreadyExists": "An object that the operator has to create exists already. The operator retries with "
+    "back-off.",
     "FieldConflict": "Another client owns a field that the operator sets. The message names both.",
     "FieldContended": "Another client keeps changing an object of the cluster. The message names the fields.",
     "Immutable": "A field of an existing object cannot be changed. The message names it.",
@@ -124,8 +127,8 @@ _ENGINE = {
     "NameTaken": "An object with a name that the cluster needs belongs to another owner. The message names "
     "it. Delete it, or create the cluster under another name.",
     "NotOwned": "An object does not belong to the cluster, so the operator does not change it.",
-    "StatusNotWritten": "The API server refused the status of the cluster. The message has the API server's "
-    "words. The operator retries with back-off.",
+    "StatusNotWritten": "The API server refused the status of the cluster. The message has its answer. The "
+    "operator retries with back-off.",
     "Terminating": "A Service or the PodDisruptionBudget is being deleted. The operator creates it again "
     "once it is gone. The message names its finalizers.",
     "Timeout": "The reconcile took longer than the operator's SYNC_TIMEOUT. The operator retries with "

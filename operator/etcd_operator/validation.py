@@ -98,7 +98,7 @@ def judge(
 def _retained(before: EtcdClusterSpec, spec: EtcdClusterSpec) -> EtcdClusterSpec:
     """Returns the last valid spec, with Retain where a spec with a mistake says so.
 
-    Retain takes effect at once, because a delay can lose data. Delete needs a valid spec.
+    Retain takes effect immediately, because a delay can lose data. Delete needs a valid spec.
     """
     asked, storage = spec.storage, before.storage
     if asked.when_deleted is Retention.RETAIN:
