@@ -7,7 +7,7 @@ be founded under one name, whatever is deleted, edited or restored meanwhile (la
 from msgspec.structs import replace
 
 from etcd_operator import pages
-from etcd_operator.healing import CRASH_PATIENCE, recreate_ended
+from etcd_operator.healing import CRASH_PATIENCE, is_unready, recreate_ended
 from etcd_operator.model import (
     Blocked,
     Configuration,
@@ -16,9 +16,10 @@ from etcd_operator.model import (
     Decision,
     DeletePods,
     DeleteVolumes,
-    EndpointState,
     Failure,
     Founding,
+    Mark,
+    MarkVolumes,
     Phase,
     PodPlan,
     PodState,
@@ -32,7 +33,15 @@ from etcd_operator.model import (
     VolumeState,
     Wait,
 )
-from etcd_operator.seats import Cluster, Place, listed, new_names, parsed, quorum
+from etcd_operator.seats import (
+    Cluster,
+    Place,
+    listed,
+    new_names,
+    parsed,
+    quorum,
+    unreadable_annotations,
+)
 
 NAMES_PER_EPOCH = 100
 """How many names a lost status may have used per change of the voters, so that no name is used twice."""
@@ -45,12 +54,8 @@ def blocked_by_foreign_objects(cluster: Cluster) -> Decision | None:
     """
     observation = cluster.observation
     volumes = (*observation.volumes, *observation.claims)
-    if unreadable := [f"{each.unreadable} of PVC {each.name}" for each in volumes if each.unreadable]:
-        message = (
-            f"These annotations cannot be read: {listed(unreadable)}. Correct them. Keep the PVCs, because "
-            "they may hold the only copy of the data."
-        )
-        return Decision(Blocked(), "UnreadableAnnotation", message)
+    if unreadable := unreadable_annotations(volumes):
+        return Decision(Blocked(), "UnreadableAnnotation", unreadable)
     foreign = [f"PVC {each.name}" for each in volumes if not each.owner]
     foreign += [f"pod {each.name}" for each in observation.pods if not each.owner]
     if cluster.record.foreign_status:
@@ -231,9 +236,9 @@ def _found(cluster: Cluster) -> Decision:
 
 
 def finish_abandoning(cluster: Cluster) -> Decision | None:
-    """The founding is given up: delete its pods and volumes, then found again under new names (step 3).
+    """The founding is given up: delete its pods, leave its volumes, and found under new names (step 3).
 
-    A client can write before the pods are deleted. Then, and if the proof is lost, the founding goes on.
+    If members begin to run before their pods are deleted, a client can write. Then the founding goes on.
     """
     founding = _founding(cluster)
     if founding.phase is not Phase.ABANDONING:
@@ -254,19 +259,42 @@ def finish_abandoning(cluster: Cluster) -> Decision | None:
         return Decision(DeletePods(living), reason, f"Deleting the pods of the founding: {listed(living)}.")
     if pods:
         return Decision(Wait(1.0), reason, "Waiting until the pods of the founding are gone.")
-    volumes = [] if cluster.desired.ephemeral else _volumes(cluster)
-    if left := tuple(each.name for each in volumes if not each.deleting):
-        return Decision(DeleteVolumes(left), reason, f"Deleting the volumes of the founding: {listed(left)}.")
-    if volumes:
-        return Decision(Wait(1.0), reason, "Waiting until the volumes of the founding are gone.")
-    return _found(cluster)
+    return _leave_volumes(cluster) or _found(cluster)
+
+
+def _leave_volumes(cluster: Cluster) -> Decision | None:
+    """Deletes the volumes that no pod can have used, and keeps the others for the user.
+
+    Members can run, accept a write and disappear between two observations. So a volume is only deleted if it
+    was never bound, or if its UID is not recorded, which precedes every pod.
+    """
+    if cluster.desired.ephemeral:
+        return None
+    left = [each for each in _volumes(cluster) if not (each.deleting or each.removed)]
+    used = {each.name for each in cluster.record.seats if each.volume_uid}
+    unused = tuple(each.name for each in left if not each.bound or each.name not in used)
+    reason = "AbandoningFounding"
+    if unused:
+        message = f"Deleting the volumes of the founding, which no pod has used: {listed(unused)}."
+        return Decision(DeleteVolumes(unused), reason, message)
+    if not left:
+        return None
+    message = (
+        f"Keeping the volumes {listed([each.name for each in left])} of the founding that was given up, "
+        "because etcd may have run on them. No member uses them again. Delete these PVCs when you are sure "
+        "that you do not need them."
+    )
+    marks = (
+        Mark(each.name, each.started, each.member_id, each.version, each.voters, each.epoch, removed=True)
+        for each in left
+    )
+    return Decision(MarkVolumes(tuple(marks)), reason, message)
 
 
 def record_founded(cluster: Cluster) -> Decision | None:
     """All members run and agree on everything: the founding is complete (steps 4 and 5).
 
-    It is also complete with a majority, if giving up would lose data, or if a member crashes for minutes. The
-    other members are replaced after that.
+    It is also complete with a majority, if waiting for the others cannot help. They are replaced after that.
     """
     observation, record = cluster.observation, cluster.record
     if _founding(cluster).phase is not Phase.STARTING or observation.members is None:
@@ -302,7 +330,8 @@ def _agree(cluster: Cluster, ids: dict[str, int]) -> bool:
 def _founded_by_majority(cluster: Cluster, ids: dict[str, int]) -> bool:
     """Whether a majority serves, and waiting for the others cannot help.
 
-    A client has written through a pod name and a volume was lost (step 3), or a member crashes for minutes.
+    A volume was lost (step 3), a member crashes for minutes, or the spec was edited and no other member is
+    about to serve. A cluster that serves is never given up, because clients can write.
     """
     serving = [
         each
@@ -312,58 +341,64 @@ def _founded_by_majority(cluster: Cluster, ids: dict[str, int]) -> bool:
         and each.health is Signal.HEALTHY
         and each.endpoint.cluster_id == cluster.observation.members_cluster_id
     ]
-    written = any(each.endpoint.revision > 1 for each in serving)
     crashing = any(
         pod.failure in (Failure.CRASH, Failure.REFUSED_EMPTY)
         and pod.failing_since
         and cluster.observation.now - pod.failing_since >= CRASH_PATIENCE
         for pod in _pods(cluster)
     )
-    return ((bool(_lost(cluster)) and written) or crashing) and len(serving) >= quorum(len(ids))
+    awaited = any(
+        each.pod is None or each.pod.deleting or each.starting
+        for each in map(cluster.places.get, ids)
+        if each is not None and each not in serving
+    )
+    hopeless = bool(_lost(cluster)) or crashing or (_differs(cluster) and not awaited)
+    return hopeless and len(serving) >= quorum(len(ids))
 
 
 def abandon(cluster: Cluster) -> Decision | None:
-    """A volume was lost, or the spec was edited: give the founding up if it certainly holds no write."""
-    founding, desired = _founding(cluster), cluster.desired
+    """A volume was lost, or the founding cannot follow an edit: give it up if it certainly holds no write."""
     lost = _lost(cluster)
-    edited = (
-        founding.version,
-        founding.shape,
-        founding.storage,
-        founding.scheme,
-        len(cluster.record.seats),
-    ) != (
-        desired.version,
-        desired.shape,
-        desired.storage,
-        desired.scheme,
-        desired.size,
-    )
-    if not (lost or edited) or not _holds_no_write(cluster):
+    if not (lost or _differs(cluster)) or not _holds_no_write(cluster):
         return None
-    why = f"the volumes of {listed(lost)} were replaced or lost" if lost else "the spec was edited"
-    record = replace(cluster.record, founding=replace(founding, phase=Phase.ABANDONING))
-    message = f"Giving up the founding, because {why} before it was complete. It holds no data."
+    why = "the spec was edited before a majority of the members ran"
+    if lost:
+        why = f"the volumes of {listed(lost)} were replaced or lost"
+    record = replace(cluster.record, founding=replace(_founding(cluster), phase=Phase.ABANDONING))
+    message = f"Giving up the founding, because {why}."
     return Decision(RecordAbandoning(record), "AbandoningFounding", message)
+
+
+def _differs(cluster: Cluster) -> bool:
+    """Whether the spec asks for what this founding cannot become.
+
+    Its pods can be created again with another version and shape, unless their data is in an emptyDir.
+    """
+    founding, desired = _founding(cluster), cluster.desired
+    if len(cluster.record.seats) != desired.size or founding.storage != desired.storage:
+        return True
+    reshaped = (founding.version, founding.shape) != (desired.version, desired.shape)
+    return _has_other_urls(cluster) or (desired.ephemeral and reshaped)
+
+
+def _has_other_urls(cluster: Cluster) -> bool:
+    """Whether the spec now gives the members other peer URLs, which would make another cluster of them."""
+    domains = {each.domain for each in _volumes(cluster)} - {None, cluster.desired.domain}
+    return bool(domains) or _founding(cluster).scheme != cluster.desired.scheme
 
 
 def _holds_no_write(cluster: Cluster) -> bool:
     """Whether it is proven that giving up loses no write: a write needs a majority that runs.
 
-    Before phase STARTING there are no pods. After it, a majority must be at revision 1, or must have pods in
-    which no container has ever started, and no member may be at a higher revision. Pods that were created
-    again prove nothing, so no pod of the founding may have run before. If all volumes are lost,
-    there is nothing left to keep.
+    Before phase STARTING there are no pods. After it, a majority must have the first pods on their volumes,
+    and no container may have started in them. If all volumes are gone, there is nothing left to keep.
     """
-    if _founding(cluster).phase is Phase.PREPARING or len(_lost(cluster)) == len(cluster.record.seats):
+    founding, lost = _founding(cluster), _lost(cluster)
+    gone = len(lost) == len(cluster.record.seats) and not any(cluster.places[each].intact for each in lost)
+    if founding.phase is Phase.PREPARING or gone:
         return True
-    needed = quorum(len(cluster.record.seats))
-    endpoints = _endpoints(cluster)
-    if any(each.revision > 1 for each in endpoints):
-        return False
-    at_one = sum(each.revision == 1 for each in endpoints)
-    never_ran = 0 if _founding(cluster).ran else sum(not each.ran for each in _pods(cluster))
-    return at_one >= needed or never_ran >= needed
+    never_ran = 0 if founding.ran else sum(not each.ran for each in _pods(cluster))
+    return never_ran >= quorum(len(cluster.record.seats))
 
 
 def create_volumes(cluster: Cluster) -> Decision | None:
@@ -379,8 +414,9 @@ def create_volumes(cluster: Cluster) -> Decision | None:
 def record_volumes(cluster: Cluster) -> Decision | None:
     """Record the UIDs of the PVCs before any pod exists, so that a swapped volume is noticed (step 1).
 
-    With emptyDir, a pod's UID is recorded as soon as the pod exists. It is also recorded that a pod may
-    have run, because a pod that is created again on its volume does not show it.
+    The first pods follow in the same step. So if a pod is missing later, it may have run and disappeared,
+    and it is recorded that one may have run before it is created again. With emptyDir, a pod's UID is
+    recorded as soon as the pod exists.
     """
     founding, record = _founding(cluster), cluster.record
     if founding.phase is Phase.ABANDONING:
@@ -389,43 +425,53 @@ def record_volumes(cluster: Cluster) -> Decision | None:
     seats = tuple(
         replace(each, volume_uid=each.volume_uid or uids.get(each.name, "")) for each in record.seats
     )
-    ran = founding.ran or any(each.ran for each in _pods(cluster))
-    if founding.phase is Phase.STARTING and seats == record.seats and ran == founding.ran:
+    if founding.phase is Phase.PREPARING:
+        recorded = replace(record, founding=replace(founding, phase=Phase.STARTING), seats=seats)
+        pods = _missing_pods(cluster)
+        message = f"Recording the volumes and creating the pods of {listed([each.name for each in pods])}."
+        return Decision(RecordVolumes(recorded, pods), "Founding", message)
+    ran = founding.ran or any(each.ran for each in _pods(cluster)) or bool(_missing_pods(cluster))
+    if seats == record.seats and ran == founding.ran:
         return None
-    recorded = replace(record, founding=replace(founding, phase=Phase.STARTING, ran=ran), seats=seats)
-    if seats == record.seats and ran != founding.ran:
-        return Decision(RecordVolumes(recorded), "Founding", "Recording that members may have run.")
-    return Decision(RecordVolumes(recorded), "Founding", "Recording the UIDs of the volumes.")
+    recorded = replace(record, founding=replace(founding, ran=ran), seats=seats)
+    return Decision(
+        RecordVolumes(recorded), "Founding", "Recording the volumes, and that members may have run."
+    )
 
 
 def create_pods(cluster: Cluster) -> Decision | None:
     """Create the missing pods of the founding in one step, on the recorded volumes (steps 2 and 3)."""
-    present = {each.name for each in _pods(cluster)}
-    names = tuple(each.name for each in cluster.record.seats)
-    missing = tuple(name for name in names if name not in present and name not in _lost(cluster))
-    if not missing:
+    pods = _missing_pods(cluster)
+    if not pods:
         return None
-    pods = tuple(
-        PodPlan(name, cluster.desired.version, Configuration.FOUNDING, peers=names) for name in missing
+    names = listed([each.name for each in pods])
+    return Decision(CreatePods(pods), "Founding", f"Creating the pods of {names}.")
+
+
+def _missing_pods(cluster: Cluster) -> tuple[PodPlan, ...]:
+    present, lost = {each.name for each in _pods(cluster)}, _lost(cluster)
+    names = tuple(each.name for each in cluster.record.seats)
+    return tuple(
+        PodPlan(name, cluster.desired.version, Configuration.FOUNDING, peers=names)
+        for name in names
+        if name not in present and name not in lost
     )
-    return Decision(CreatePods(pods), "Founding", f"Creating the pods of {listed(missing)}.")
 
 
 def correct_failing_pods(cluster: Cluster) -> Decision | None:
-    """A failing pod of the founding differs from the edited spec: create it again on its recorded volume.
+    """A pod of the founding does not serve and differs from the edited spec: create it again on its volume.
 
-    This reaches a pod that crashes on a mistake in the spec, where nothing proves that no client has written.
-    With emptyDir the pod is the volume, so it stays. So does a pod on a Terminating volume.
+    It fails, or it is not ready for a minute. With emptyDir the pod is the volume, so it stays. So does a pod
+    on a Terminating volume.
     """
     desired, lost = cluster.desired, _lost(cluster)
     wrong = tuple(
         each.name
         for each in _pods(cluster)
-        if each.failure
-        and not each.deleting
+        if not each.deleting
         and each.name not in lost
-        and cluster.places[each.name].down
         and (each.version, each.shape) != (desired.version, desired.shape)
+        and _fails(cluster, cluster.places[each.name])
     )
     if not wrong or desired.ephemeral:
         return None
@@ -433,15 +479,32 @@ def correct_failing_pods(cluster: Cluster) -> Decision | None:
     return Decision(DeletePods(wrong), "Founding", message)
 
 
+def _fails(cluster: Cluster, place: Place) -> bool:
+    if place.health is Signal.HEALTHY:
+        return False
+    return is_unready(cluster, place) or (place.down and place.pod is not None and bool(place.pod.failure))
+
+
+def keep_urls(cluster: Cluster) -> Decision | None:
+    """Members may have run, and the spec now gives them other peer URLs: create no pod with those (law 4)."""
+    if not _has_other_urls(cluster):
+        return None
+    message = (
+        "The first members may have run, so spec.TLS and spec.pod.ClusterDomain cannot be changed until the "
+        "cluster is founded. Set them back, or delete the EtcdCluster and create it again."
+    )
+    return Decision(Wait(), "FoundingStarted", message)
+
+
 def wait_for_proof(cluster: Cluster) -> Decision | None:
-    """A volume was lost, and whether a client has written is not known: keep everything as it is (law 12)."""
+    """A volume was lost, and a client may have written: keep everything as it is (law 12)."""
     lost = _lost(cluster)
     if not lost:
         return None
     message = (
-        f"The volumes of {listed(lost)} were replaced or lost during the founding. Waiting until a majority "
-        "of the members answers, to prove that no client has written yet. If they cannot, delete the "
-        "EtcdCluster and create it again."
+        f"The volumes of {listed(lost)} were replaced or lost during the founding, and a client may have "
+        "written. Waiting until a majority of the members serves, to replace the others. If they cannot, "
+        "delete the EtcdCluster and create it again."
     )
     return Decision(Wait(), "FoundingLostVolumes", message)
 
@@ -454,6 +517,8 @@ def wait_for_members(cluster: Cluster) -> Decision | None:
         if waiting
         else "Waiting until the members agree."
     )
+    if _differs(cluster):
+        message += " The edited spec is applied after that."
     return Decision(Wait(cluster.soon), "Founding", message)
 
 
@@ -468,6 +533,7 @@ RULES = (
     abandon,
     create_volumes,
     record_volumes,
+    keep_urls,
     recreate_ended,
     correct_failing_pods,
     create_pods,
@@ -493,10 +559,6 @@ def _volumes(cluster: Cluster) -> list[VolumeState]:
 
 def _pods(cluster: Cluster) -> list[PodState]:
     return [each for each in cluster.observation.pods if each.name in _names(cluster)]
-
-
-def _endpoints(cluster: Cluster) -> list[EndpointState]:
-    return [each for each in cluster.observation.endpoints if each.name in _names(cluster)]
 
 
 def _lost(cluster: Cluster) -> list[str]:

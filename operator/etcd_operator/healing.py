@@ -5,6 +5,7 @@ from datetime import timedelta
 from msgspec.structs import replace
 
 from etcd_operator import pages
+from etcd_operator.lost_quorum import lost_quorum
 from etcd_operator.model import (
     Action,
     Blocked,
@@ -28,6 +29,7 @@ from etcd_operator.model import (
     Signal,
     Trace,
     Unserve,
+    VolumeState,
     Wait,
 )
 from etcd_operator.seats import Cluster, Place, configured, listed, parsed, quorum
@@ -37,15 +39,6 @@ CRASH_PATIENCE = timedelta(minutes=5)
 
 HANGING = timedelta(minutes=1)
 """How long a restarted member must be unready before a changed spec reaches it."""
-
-_FROM_SURVIVOR = (
-    "set spec.paused to true and run etcd once with --force-new-cluster on the volume of the survivor with "
-    "the highest revision"
-)
-_FROM_POD = (
-    "save a snapshot of the survivor with the highest revision before you delete its pod, which has the data"
-)
-_FROM_SNAPSHOT = "delete the EtcdCluster and its PVCs, and create it again from a snapshot"
 
 
 def flip(cluster: Cluster) -> Decision | None:
@@ -138,6 +131,8 @@ def mark_volumes(cluster: Cluster) -> Decision | None:
     # Peer URLs of different domains are a change that a user has begun.
     domains = {each.member.domain for each in cluster.voters if each.member}
     domain = domains.pop() if len(domains) == 1 else None
+    record, service = cluster.record, cluster.observation.service
+    expected = (cluster.uid, record.incarnation, record.cluster_id, service, cluster.desired.scheme)
     marks = tuple(
         mark
         for each in cluster.voters
@@ -154,12 +149,18 @@ def mark_volumes(cluster: Cluster) -> Decision | None:
             )
         )
         != _mark(each)
-        or each.volume.owner != cluster.uid
+        or _identity(each.volume) != expected
+        or each.volume.unreadable
     )
     if not marks:
         return None
     message = f"Recording the voters on the volumes of {listed([each.name for each in marks])}."
     return Decision(MarkVolumes(marks), "RecordingMembers", message)
+
+
+def _identity(volume: VolumeState) -> tuple[str, int, int, str | None, str]:
+    """Returns the annotations that are equal on all volumes of a cluster."""
+    return volume.owner, volume.incarnation, volume.cluster_id, volume.service, volume.scheme
 
 
 def _mark(place: Place) -> Mark | None:
@@ -198,7 +199,8 @@ def clean_up(cluster: Cluster) -> Decision | None:
 
     The data of a learner that never voted is a copy, so it is always deleted. Data that an earlier scale-in
     retained is marked and is never deleted here, whatever the spec is now. A seat that is prepared for an
-    addition is kept while a more urgent change interrupts it. Nothing is deleted whose member ID etcd lists.
+    addition is kept while a more urgent change interrupts it. Nothing is deleted whose member ID etcd lists,
+    or whose annotations cannot be read.
     """
     if not cluster.known:
         return None
@@ -209,7 +211,7 @@ def clean_up(cluster: Cluster) -> Decision | None:
         for each in cluster.places.values()
         if each.member is None
         and each.name not in kept
-        and not (each.volume and each.volume.member_id in ids)
+        and not (each.volume and (each.volume.member_id in ids or each.volume.unreadable))
     ]
     if pods := tuple(each.name for each in gone if each.pod and not each.pod.deleting):
         message = f"Deleting the pods of {listed(pods)}, which etcd does not list as members."
@@ -314,7 +316,7 @@ def correct_failing_pods(cluster: Cluster) -> Decision | None:
     So a corrected or reverted spec reaches the member that a mistake has stopped. The member is down, so this
     interrupts nothing. A minor upgrade does not begin with a member that is down for another reason (law 8).
     The same applies to the member that was restarted last, if it runs and does not serve.
-    A member that crashes although healthy members run what it runs is damaged: `remove_crashing` replaces it.
+    A member whose data is damaged gets no edited spec: `remove_crashing` replaces it.
     A pod on a Terminating volume is not deleted, because it has the only copy of the member's data (law 6).
     """
     for place in cluster.claimed_first((*cluster.voters, *cluster.learners), Action.RESTART):
@@ -326,7 +328,7 @@ def correct_failing_pods(cluster: Cluster) -> Decision | None:
             continue
         if place.holding and recreates(cluster, place):
             continue
-        if _replaceable(cluster, place) and not _claims_restart(cluster, place):
+        if _replaceable(cluster, place) and (pod.damaged or not _claims_restart(cluster, place)):
             continue
         why = "does not run" if fails else "is not ready"
         return restart(cluster, place, "CorrectingMember", f"{place.name} {why}")
@@ -340,7 +342,7 @@ def _hangs(cluster: Cluster, place: Place) -> bool:
     certificate. The kubelet reports it, so the operator need not see the member. The others have a quorum,
     or the interruption was announced.
     """
-    return _claims_restart(cluster, place) and _unready(cluster, place) and cluster.can_restart(place)
+    return _claims_restart(cluster, place) and is_unready(cluster, place) and cluster.can_restart(place)
 
 
 def _claims_restart(cluster: Cluster, place: Place) -> bool:
@@ -349,7 +351,7 @@ def _claims_restart(cluster: Cluster, place: Place) -> bool:
     return claim is not None and (claim.action, claim.name) == (Action.RESTART, place.name)
 
 
-def _unready(cluster: Cluster, place: Place) -> bool:
+def is_unready(cluster: Cluster, place: Place) -> bool:
     """Whether the kubelet runs the pod without a failure, and it is not ready for a minute."""
     pod = place.pod
     if pod is None or pod.failure is not None or pod.unready_since is None:
@@ -404,22 +406,7 @@ def without_members(cluster: Cluster) -> Decision | None:
     if useless := _crashing_without_a_vote(cluster):
         message = f"Deleting the crashing pods of {listed(useless)}, which cannot join without a quorum."
         return Decision(DeletePods(useless), "QuorumLost", message)
-    survivors = [f"{each.name} (revision {each.endpoint.revision or 'unknown'})" for each in left]
-    advice = _FROM_SNAPSHOT
-    if survivors:
-        advice = _FROM_POD if cluster.desired.ephemeral else _FROM_SURVIVOR
-    if restored := [each.name for each in lost if each.replaced]:
-        advice = (
-            f"keep the PVCs {listed(restored)}, which are not the ones that the status records. If they are "
-            "copies with the data, set spec.storage.whenDeleted to Retain, delete the EtcdCluster and create "
-            "it again: it resumes on its volumes"
-        )
-    message = (
-        f"The data of {listed([each.name for each in lost])} is lost, so the cluster of size {cluster.count} "
-        f"has no quorum. Surviving members: {listed(survivors) or 'none'}. The operator founds nothing over "
-        f"them. Restore the lost volumes, or {advice}. {pages.MAJORITY_LOST} has the commands."
-    )
-    return Decision(Blocked(), "QuorumLost", message)
+    return Decision(Blocked(), "QuorumLost", lost_quorum(cluster, lost, left))
 
 
 def _awaited_quorum(cluster: Cluster) -> str:
@@ -490,16 +477,18 @@ def remove_lost(cluster: Cluster) -> Decision | None:
         if place.lost:
             return remove(cluster, place, "ReplacingMember", f"The data of {place.name} is lost")
         fails = place.pod is not None and place.pod.failure is not None and cluster.doomed(place)
-        if place.down and (fails or (place.holding and _unready(cluster, place))):
+        if place.down and (fails or (place.holding and is_unready(cluster, place))):
             why = f"{place.name} does not run, and its volume is being deleted"
             return remove(cluster, place, "ReplacingMember", why)
     return None
 
 
 def remove_crashing(cluster: Cluster) -> Decision | None:
-    """A member crashes for minutes although the others run the same version and shape: replace it.
+    """A member crashes for minutes because its data is damaged: replace it.
 
-    If no healthy member runs what it runs, the spec can be the reason, and a new member would crash as well.
+    That is so if another member runs the same version and shape, or if etcd names the data as the reason, for
+    example after the restart that an edit of the spec began. Otherwise the spec can be the reason, and a new
+    member would crash as well.
     """
     for place in cluster.claimed_first(cluster.voters, Action.REMOVE):
         since = place.pod.failing_since if place.pod else None
@@ -512,7 +501,7 @@ def remove_crashing(cluster: Cluster) -> Decision | None:
 
 
 def _replaceable(cluster: Cluster, place: Place) -> bool:
-    """Whether a voter crashes, all others are healthy, and one of them runs the same version and shape."""
+    """Whether a voter crashes because of its data, as far as can be known, and all others are healthy."""
     pod = place.pod
     if pod is None or pod.failure is not Failure.CRASH or not place.down or not cluster.known:
         return False
@@ -522,7 +511,8 @@ def _replaceable(cluster: Cluster, place: Place) -> bool:
         each.pod and cluster.healthy(each) and (each.pod.version, each.pod.shape) == (pod.version, pod.shape)
         for each in cluster.voters
     )
-    return alike and cluster.healthy_without(place.name) >= len(cluster.voters) - 1
+    others = cluster.healthy_without(place.name) >= len(cluster.voters) - 1
+    return (alike or pod.damaged) and others
 
 
 def remove(cluster: Cluster, place: Place, reason: str, why: str) -> Decision:

@@ -159,6 +159,10 @@ class Members:
     async def _write_record(self, step: Recording, then: Next) -> Next:
         await self._play.record(with_record(self._play.status, step.record))
         self._play.changed(self._decision.message)
+        if isinstance(step, model.RecordVolumes) and step.pods:
+            await self._create_pods(step.pods)
+            self._play.requeue_after(RETRY)
+            return Next.LATER
         if self._play.check:
             return Next.DECIDE
         match step:
@@ -268,10 +272,9 @@ class Members:
             await self._play.patch(POD, name, patch)
 
     async def _mark(self, marks: Iterable[model.Mark]) -> None:
-        uid, service = self._blueprint.uid, self._blueprint.service
         record = self._sight.observation.record
         for each in marks:
-            patch = mark(each, cluster_uid=uid, cluster_id=record.cluster_id, service=service)
+            patch = mark(each, self._blueprint, record.cluster_id)
             if self._blueprint.spec.storage.ephemeral:
                 await self._play.patch(POD, each.name, patch)
             else:

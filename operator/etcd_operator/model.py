@@ -64,7 +64,7 @@ class Phase(StrEnum):
     STARTING = "Starting"
     """The UIDs of all volumes are recorded. Pods may exist."""
     ABANDONING = "Abandoning"
-    """The founding is given up: its pods and then its volumes are deleted."""
+    """The founding is given up: its pods are deleted, and volumes that a pod may have used are kept."""
 
 
 class Action(StrEnum):
@@ -159,7 +159,8 @@ class Founding(msgspec.Struct, frozen=True):
         storage: The storage hash of the spec that it founds.
         scheme: The scheme of the spec that it founds.
         since: When it was recorded.
-        ran: Whether etcd may have run in one of its pods, so that a client may have written.
+        ran: Whether etcd may have run in one of its pods, so that a client may have written. Also true if a
+            pod that was created once is missing.
     """
 
     phase: Phase
@@ -218,8 +219,8 @@ class VolumeState(msgspec.Struct, frozen=True, kw_only=True):
         voters: The annotation `voters`: the names of all voters when it was written.
         epoch: The number of the change of the voters, a part of the annotation `voters`. The greatest wins.
         removed: The annotation `removed`: etcd has confirmed that the member is removed. Never used again.
-        bound: Whether the PVC has a PersistentVolume.
         deleting: Whether the PVC is Terminating. Kubernetes deletes it when no pod uses it.
+        bound: Whether the PVC has or had a PersistentVolume. Without one, no pod can have used it.
         lost: Whether the PVC's phase is Lost: its PersistentVolume is gone. With emptyDir, whether the pod
             has ended.
         unreadable: The key of an annotation that cannot be read. "": all can be read.
@@ -269,6 +270,7 @@ class PodState(msgspec.Struct, frozen=True, kw_only=True):
         unlisted: Whether the kubelet delays the next start of etcd, which exited because the members did not
             list it yet, or have other peer URLs than the pod is configured with.
         failure: Why it does not run etcd. None: it runs, or it is starting.
+        damaged: Whether etcd exits because its data is damaged, by its last words. False: it does not say so.
         failing_since: When the failure began, from the pod's conditions and container states.
         created: When the pod was created. None: unknown.
         first_start: When its container started, if that was the first time in this pod. The members that
@@ -297,6 +299,7 @@ class PodState(msgspec.Struct, frozen=True, kw_only=True):
     deleting: bool = False
     unlisted: bool = False
     failure: Failure | None = None
+    damaged: bool = False
     failing_since: datetime | None = None
     created: datetime | None = None
     first_start: datetime | None = None
@@ -452,10 +455,36 @@ class CreateVolumes(msgspec.Struct, frozen=True):
     names: tuple[str, ...]
 
 
+class PodPlan(msgspec.Struct, frozen=True):
+    """A pod to create.
+
+    Attributes:
+        name: The seat's name.
+        version: The version of its image.
+        configuration: What its annotations configure.
+        peers: The seats in `initial-cluster` for FOUNDING and JOINING. For JOINING, `members`
+            takes the peer URLs from the member list and adds the own one of the pod. () for POISONED.
+        serving: Whether it has the label that the client Service selects.
+    """
+
+    name: str
+    version: str
+    configuration: Configuration
+    peers: tuple[str, ...] = ()
+    serving: bool = False
+
+
 class RecordVolumes(msgspec.Struct, frozen=True):
-    """Record the UIDs of the founding's volumes, and phase STARTING."""
+    """Record the UIDs of the founding's volumes, and phase STARTING.
+
+    Attributes:
+        record: The record.
+        pods: The first pods on these volumes, to create as soon as the record is written. One step does both,
+            so that a pod that is missing later is known to have existed.
+    """
 
     record: Record
+    pods: tuple[PodPlan, ...] = ()
 
 
 class RecordAbandoning(msgspec.Struct, frozen=True):
@@ -486,25 +515,6 @@ class Announce(msgspec.Struct, frozen=True):
     """Record a claim (`Record.claim`), or that there is no claim any more. Record an Event for it."""
 
     record: Record
-
-
-class PodPlan(msgspec.Struct, frozen=True):
-    """A pod to create.
-
-    Attributes:
-        name: The seat's name.
-        version: The version of its image.
-        configuration: What its annotations configure.
-        peers: The seats in `initial-cluster` for FOUNDING and JOINING. For JOINING, `members`
-            takes the peer URLs from the member list and adds the own one of the pod. () for POISONED.
-        serving: Whether it has the label that the client Service selects.
-    """
-
-    name: str
-    version: str
-    configuration: Configuration
-    peers: tuple[str, ...] = ()
-    serving: bool = False
 
 
 class CreatePods(msgspec.Struct, frozen=True):

@@ -29,6 +29,15 @@ _REFUSED_EMPTY = "couldn't find local name"
 # list is not that of the pod's initial cluster.
 _UNLISTED = "error validating peerURLs"
 
+# How the last lines of etcd's log look if its data is damaged. The kubelet keeps 2 KiB of them, which can be
+# less than the stack of a panic. The first two lines are about the write-ahead log: without it, 3.5 and 3.6
+# have no ID of the member, and 3.7 has no metadata. The third is about snapshots and the database.
+_DAMAGED = re.compile(
+    r"crc mismatch|max entry size limit|raft log corrupted"
+    r"|panic: cannot use none as id|nil pointer dereference[^{}]*?etcdserver\.bootstrap\("
+    r"|failed to recover v3 backend|bbolt\.\(\*(DB\)\.freepages|Tx\)\.)|bbolt/internal/common\.\(\*Page\)\."
+)
+
 # How long a pod may be unscheduled, or may wait for its volume, before that is a failure. A new local volume
 # takes 3 to 4 s.
 PENDING_GRACE: Final = timedelta(seconds=20)
@@ -48,6 +57,7 @@ class _Trouble(NamedTuple):
     failure: Failure
     since: datetime | None
     detail: str
+    damaged: bool = False
 
 
 def pod_state(
@@ -91,6 +101,7 @@ def pod_state(
         deleting=deleting,
         unlisted=_unlisted(pod),
         failure=trouble.failure if trouble else None,
+        damaged=trouble is not None and trouble.damaged,
         failing_since=trouble.since if trouble else None,
         created=metadata.creation_timestamp,
         first_start=_first_start(pod),
@@ -241,8 +252,16 @@ def _crashed(pod: Pod, container: ContainerStatus, now: datetime) -> _Trouble | 
     if _REFUSED_EMPTY in last.message:
         return _Trouble(Failure.REFUSED_EMPTY, since, "etcd refuses to start, because its volume is empty")
     if _backs_off(container) or (last.exit_code and container.restart_count > 1):
-        return _Trouble(Failure.CRASH, since, _exit(pod, last))
+        return _Trouble(Failure.CRASH, since, _exit(pod, last), names_damage(last.message))
     return None
+
+
+def names_damage(words: str) -> bool:
+    """Whether the last lines of etcd's log show that its data is damaged.
+
+    The spec cannot be the reason then. If they show something else, the data can be damaged nevertheless.
+    """
+    return bool(_DAMAGED.search(words))
 
 
 def _exit(pod: Pod, last: ContainerTerminated) -> str:

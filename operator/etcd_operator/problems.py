@@ -6,7 +6,7 @@ from datetime import timedelta
 from etcd_operator import pages
 from etcd_operator.etcd import AlarmType
 from etcd_operator.model import Failure, PodState, Problem, Signal
-from etcd_operator.seats import Cluster, Place, listed, quorum
+from etcd_operator.seats import Cluster, Place, listed, quorum, unreadable_annotations
 
 JOINING = timedelta(minutes=1)
 """How long the pod of a new member may crash before that is a problem."""
@@ -130,6 +130,8 @@ def _of_volumes(cluster: Cluster) -> list[Problem]:
         each.name for each in cluster.voters if each.intact and each.volume and each.volume.deleting
     ]
     found = []
+    if unreadable := unreadable_annotations(cluster.observation.volumes):
+        found.append(Problem("UnreadableAnnotation", unreadable))
     if lost:
         found.append(Problem("VolumeLost", f"The volumes of these members are lost: {listed(lost)}."))
     if terminating:

@@ -6,9 +6,12 @@ PLAN = {
     "Founding": "The operator creates the first members. The message has the current step.",
     "Founded": "The first members serve and agree. The cluster is complete.",
     "AbandoningFounding": "The founding is given up, because the spec changed or a volume was lost before a "
-    "client could write. The operator deletes its pods and volumes, and founds the cluster again.",
+    "majority of the members ran. The operator deletes its pods, and founds the cluster again. It keeps the "
+    "volumes that a pod may have used, and lists them in `status.retainedVolumes`.",
     "FoundingLostVolumes": "A volume was lost during the founding, and a client may have written. The "
-    "operator keeps everything as it is until it can see the other members.",
+    "operator keeps everything as it is until a majority of the members serves.",
+    "FoundingStarted": "`spec.TLS` or `spec.pod.ClusterDomain` was changed during the founding, and a client "
+    "may have written. Set the field back. The message has what else you can do.",
     "FoundingUnknown": "There are pods of a founding that the status does not record. The operator deletes "
     "them, and founds the cluster again.",
     "ForeignObjects": "There are pods or PersistentVolumeClaims with the label of this cluster that this "

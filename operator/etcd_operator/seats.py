@@ -137,7 +137,7 @@ class Place(msgspec.Struct, frozen=True):
     @property
     def started_version(self) -> str:
         """The version that last ran on the volume. "": unknown."""
-        if self.health is Signal.HEALTHY and self.endpoint.version:
+        if self.health is Signal.HEALTHY and parsed(self.endpoint.version):
             return self.endpoint.version
         return self.volume.version if self.volume else ""
 
@@ -242,6 +242,8 @@ class Cluster:
             volume: The volume.
             listed: Whether etcd lists a member with its name. A learner's volume is not marked yet.
         """
+        if volume.unreadable:  # Nothing that it says about its member is certain.
+            return listed and volume.owner == self.uid
         resumed = self.record.cluster_id != 0 and volume.cluster_id == self.record.cluster_id
         resumed = resumed or (listed and bool(volume.owner))
         return volume.incarnation == self.record.incarnation and (volume.owner == self.uid or resumed)
@@ -523,3 +525,14 @@ def configured(place: Place, *configurations: Configuration) -> bool:
 def listed(names: tuple[str, ...] | list[str]) -> str:
     """Returns names for a sentence."""
     return ", ".join(names)
+
+
+def unreadable_annotations(volumes: Iterable[VolumeState]) -> str:
+    """Returns which annotations of volumes cannot be read, and what to do. "": all can be read."""
+    found = [f"{each.unreadable} of PVC {each.name}" for each in volumes if each.unreadable]
+    if not found:
+        return ""
+    return (
+        f"These annotations cannot be read: {listed(found)}. Correct them. Keep the PVCs, because they may "
+        "hold the only copy of the data."
+    )

@@ -693,7 +693,7 @@ class RecordedFounding(msgspec.Struct, frozen=True, gc=False, omit_defaults=True
         str,
         field(
             "`Preparing`: the volumes are created. `Starting`: the members start. `Abandoning`: the "
-            "founding is given up, and its pods and volumes are deleted.",
+            "founding is given up, and its pods are deleted.",
             title="Phase of the founding",
             descriptors=_SHOWN,
         ),
@@ -716,7 +716,11 @@ class RecordedFounding(msgspec.Struct, frozen=True, gc=False, omit_defaults=True
     ] = None
     ran: Annotated[
         bool,
-        field("Whether etcd may have run in one of its pods.", title="Founding ran", descriptors=_SHOWN),
+        field(
+            "Whether etcd may have run in one of its pods, so that a client may have written.",
+            title="Founding ran",
+            descriptors=_SHOWN,
+        ),
     ] = False
 
 
@@ -885,8 +889,8 @@ class EtcdClusterStatus(Status, frozen=True):
     retained_volumes: Annotated[
         tuple[str, ...],
         field(
-            "The PersistentVolumeClaims of removed members. The operator never uses them again. Delete them "
-            "when you no longer need their data.",
+            "The PersistentVolumeClaims of removed members, and of foundings that were given up. The "
+            "operator never uses them again. Delete them when you no longer need their data.",
             title="Retained volumes",
             descriptors=_SHOWN,
             list_type="atomic",

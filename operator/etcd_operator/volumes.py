@@ -4,14 +4,14 @@ A retained PVC outlives the EtcdCluster, so it has no owner reference. The annot
 must know about the data on it.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any
-
-import msgspec
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 from etcd_operator.blueprint import NODE_LABEL, Blueprint
 from etcd_operator.model import Mark, VolumeState
 from etcd_operator.types import DEFAULT_STORAGE, PREFIX, EtcdClusterSpec
+from etcd_operator.versions import Version
 from etcd_operator.views import Pod, has_ended
 from pilothouse import ObjectMeta
 from pilothouse.views import PersistentVolumeClaim
@@ -30,6 +30,10 @@ VERSION = f"{PREFIX}version"
 VOTERS = f"{PREFIX}voters"
 """The epoch and the names of the voters: `4:a,b,c`. One value, so that they always fit together."""
 REMOVED = f"{PREFIX}removed"
+
+_SCHEMES = re.compile("https?/https?")
+
+T = TypeVar("T")
 
 EPHEMERAL = "ephemeral"
 """The storage of a cluster whose data is in emptyDir; see `storage`."""
@@ -102,18 +106,21 @@ def recorded_domain(claims: Iterable[PersistentVolumeClaim]) -> str | None:
     return domains.pop() if len(domains) == 1 else None
 
 
-def mark(change: Mark, *, cluster_uid: str, cluster_id: int, service: str) -> dict[str, Any]:
+def mark(change: Mark, blueprint: Blueprint, cluster_id: int) -> dict[str, Any]:
     """Returns the merge patch that marks a volume: of its PVC, or of the pod if the data is in an emptyDir.
 
+    It has all annotations, so it corrects those that a user has changed.
+
     Args:
-        change: The annotations to write.
-        cluster_uid: The UID of the EtcdCluster. It differs from the old one after a resumption.
+        change: What differs between volumes.
+        blueprint: The cluster. After a resumption, its UID differs from the one on the volume.
         cluster_id: etcd's cluster ID, `Record.cluster_id`. 0: not known yet.
-        service: The DNS name of the headless Service, `Blueprint.service`.
     """
     annotations = {
-        CLUSTER_UID: cluster_uid,
-        SERVICE: service,
+        CLUSTER_UID: blueprint.uid,
+        INCARNATION: str(blueprint.incarnation),
+        SCHEME: blueprint.scheme,
+        SERVICE: blueprint.service,
         STARTED: "true" if change.started else None,
         MEMBER_ID: f"{change.member_id:x}" if change.member_id else None,
         CLUSTER_ID: f"{cluster_id:x}" if cluster_id else None,
@@ -129,52 +136,88 @@ def mark(change: Mark, *, cluster_uid: str, cluster_id: int, service: str) -> di
 def volume_of_claim(claim: PersistentVolumeClaim) -> VolumeState:
     """Returns the state of the volume of a PVC."""
     phase = claim.status.phase
-    return _volume(claim.metadata, bound=phase == "Bound", lost=phase == "Lost")
+    return _volume(claim.metadata, lost=phase == "Lost", bound=phase in ("Bound", "Lost"))
 
 
 def volume_of_pod(pod: Pod) -> VolumeState:
     """Returns the state of the emptyDir of a pod. The kubelet deletes it when the pod has ended."""
-    return _volume(pod.metadata, lost=has_ended(pod))
+    return _volume(pod.metadata, lost=has_ended(pod), bound=False)
 
 
-def _volume(metadata: ObjectMeta, *, lost: bool, bound: bool = False) -> VolumeState:
-    """Returns what the annotations say.
-
-    If one cannot be read, `VolumeState.unreadable` has its key.
-    """
-    state = VolumeState(
+def _volume(metadata: ObjectMeta, *, lost: bool, bound: bool) -> VolumeState:
+    """Returns what the annotations say. `VolumeState.unreadable` has the first one that cannot be read."""
+    read = _Reader(metadata.annotations)
+    no_voters: tuple[int, tuple[str, ...]] = (0, ())
+    epoch, voters = read(VOTERS, _voters, no_voters)
+    return VolumeState(
         name=metadata.name,
         uid=metadata.uid,
-        bound=bound,
+        owner=metadata.annotations.get(CLUSTER_UID, ""),
+        incarnation=read(INCARNATION, int, 0),
+        started=read(STARTED, _flag, False),
+        member_id=read(MEMBER_ID, _identity, 0),
+        cluster_id=read(CLUSTER_ID, _identity, 0),
+        version=read(VERSION, _version, ""),
+        scheme=read(SCHEME, _scheme, "http/http"),
+        domain=metadata.annotations.get(DOMAIN),
+        service=metadata.annotations.get(SERVICE),
+        voters=voters,
+        epoch=epoch,
+        removed=read(REMOVED, _flag, False),
         deleting=metadata.deletion_timestamp is not None,
+        bound=bound,
         lost=lost,
+        unreadable=read.unreadable,
     )
-    try:
-        return msgspec.structs.replace(state, **_written(metadata.annotations))
-    except ValueError as error:
-        return msgspec.structs.replace(state, unreadable=str(error))
 
 
-def _written(annotations: Mapping[str, str]) -> dict[str, Any]:
-    epoch, _, names = annotations.get(VOTERS, "").partition(":")
-    return {
-        "owner": annotations.get(CLUSTER_UID, ""),
-        "incarnation": _number(INCARNATION, annotations.get(INCARNATION, "0")),
-        "started": annotations.get(STARTED) == "true",
-        "member_id": _number(MEMBER_ID, annotations.get(MEMBER_ID, "0"), 16),
-        "cluster_id": _number(CLUSTER_ID, annotations.get(CLUSTER_ID, "0"), 16),
-        "version": annotations.get(VERSION, ""),
-        "scheme": annotations.get(SCHEME, "http/http"),
-        "domain": annotations.get(DOMAIN),
-        "service": annotations.get(SERVICE),
-        "voters": tuple(each for each in names.split(",") if each),
-        "epoch": _number(VOTERS, epoch or "0"),
-        "removed": annotations.get(REMOVED) == "true",
-    }
+class _Reader:
+    """Reads annotations, each by itself.
+
+    Attributes:
+        unreadable: The key of the first annotation that cannot be read. "": all can be read.
+    """
+
+    def __init__(self, annotations: Mapping[str, str]) -> None:
+        self._annotations = annotations
+        self.unreadable = ""
+
+    def __call__(self, key: str, read: Callable[[str], T], default: T) -> T:
+        """Returns the value of an annotation, or the default if it is missing or cannot be read."""
+        text = self._annotations.get(key)
+        if text is None:
+            return default
+        try:
+            return read(text)
+        except ValueError:
+            self.unreadable = self.unreadable or key
+            return default
 
 
-def _number(key: str, text: str, base: int = 10) -> int:
-    try:
-        return int(text, base)
-    except ValueError:
-        raise ValueError(key) from None
+def _identity(text: str) -> int:
+    return int(text, 16)
+
+
+def _flag(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError(text)
+    return text == "true"
+
+
+def _version(text: str) -> str:
+    Version.parse(text)
+    return text
+
+
+def _scheme(text: str) -> str:
+    if not _SCHEMES.fullmatch(text):
+        raise ValueError(text)
+    return text
+
+
+def _voters(text: str) -> tuple[int, tuple[str, ...]]:
+    epoch, _, names = text.partition(":")
+    voters = tuple(each for each in names.split(",") if each)
+    if not voters:
+        raise ValueError(text)
+    return int(epoch), voters

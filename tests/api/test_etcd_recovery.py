@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ import pytest
 from devcluster import toolchain
 from etcd_operator.blueprint import Blueprint
 from etcd_operator.model import Configuration, PodPlan
+from etcd_operator.pod_states import names_damage
 from etcd_operator.pods import member_pod
 from etcd_operator.types import EtcdClusterSpec
 from pilothouse.testing import eventually
@@ -39,9 +40,9 @@ class Pods:
         self.network = PodNetwork(CLUSTER, (*MEMBERS, SEED))
         self.running: list[PodProcess] = []
 
-    def start(self, name: str, configuration: Configuration) -> PodProcess:
+    def start(self, name: str, configuration: Configuration, peers: tuple[str, ...] = MEMBERS) -> PodProcess:
         """Starts a pod of the operator."""
-        plan = PodPlan(name, self.version, configuration, peers=MEMBERS)
+        plan = PodPlan(name, self.version, configuration, peers=peers)
         manifest = member_pod(CLUSTER, plan, image=f"etcd:v{self.version}")
         pod = PodProcess(self.folder, self.network, manifest, self.version)
         self.running.append(pod)
@@ -161,6 +162,48 @@ async def test_a_snapshot_is_restored_to_a_volume_that_the_operator_can_start(po
     [status] = json.loads(seed.etcdctl("endpoint", "status", "-w=json"))
     assert f'"cluster-id": "{status["Status"]["header"]["cluster_id"]:x}"' in line
     assert CLAIM["metadata"]["name"] == SEED
+
+
+def overwrite_the_log(data: Path) -> None:
+    for each in (data / "member" / "wal").glob("*.wal"):
+        with each.open("r+b") as file:
+            file.write(b"\xff" * 4096)
+
+
+def overwrite_the_database(data: Path) -> None:
+    """Keeps the first two pages, which have the metadata: bbolt notices at the first page that it reads."""
+    path = data / "member" / "snap" / "db"
+    meta = path.read_bytes()[:8192]
+    path.write_bytes(meta + b"\xff" * (path.stat().st_size - len(meta)))
+
+
+@pytest.mark.parametrize("damage", [overwrite_the_log, overwrite_the_database])
+async def test_the_last_words_of_etcd_name_damaged_data(pods: Pods, damage: Callable[[Path], None]) -> None:
+    pod = pods.start(MEMBERS[0], Configuration.FOUNDING, MEMBERS[:1])
+    await served(pod)
+    pod.etcdctl("put", "key", "value")
+    pod.stop()
+    assert not names_damage(last_words(pod))
+    damage(pod.volume / "data")
+    pod.start()
+    assert pod.exit_code() != 0
+    assert names_damage(last_words(pod)), pod.log
+
+
+async def test_the_last_words_of_etcd_about_a_mistake_do_not_name_damaged_data(pods: Pods) -> None:
+    pod = pods.start(MEMBERS[0], Configuration.FOUNDING, MEMBERS[:1])
+    await served(pod)
+    pod.stop()
+    [container] = pod.manifest["spec"]["containers"]
+    container["env"].append({"name": "ETCD_ELECTION_TIMEOUT", "value": "10"})
+    pod.start()
+    assert pod.exit_code() != 0
+    assert not names_damage(last_words(pod)), pod.log
+
+
+def last_words(pod: PodProcess) -> str:
+    """Returns what the kubelet takes from the log of a container that has failed."""
+    return "\n".join(pod.log.splitlines()[-80:])[-2048:]
 
 
 def _get(pods: Pods, url: str) -> str:

@@ -124,7 +124,7 @@ def test_a_cluster_recovers_from_the_survivor_of_a_lost_majority(
     else:
         lose(cluster, *lost)
     cluster.until_reported("Degraded", "QuorumLost", f"{survivor} (revision ", "--force-new-cluster")
-    pause, forward, save, stop, listing, keys, end, resume = commands(PAGE, MAJORITY_LOST)
+    pause, forward, save, stop, listing, keys, end, resume, _ = commands(PAGE, MAJORITY_LOST)
     [recover] = manifests(PAGE, MAJORITY_LOST)
     shell.run(pause)
     cluster.until_reported("Ready", "Paused")
@@ -189,7 +189,7 @@ def test_a_deleted_cluster_recovers_from_one_retained_volume(
     cluster.create_with(version=VERSION)
     cluster.until_reported("Ready", "VolumesMissing", *lost)
     shell = user(cluster, tmp_path, survivor)
-    pause, *_, listing, keys, end, resume = commands(PAGE, MAJORITY_LOST)
+    pause, *_, listing, keys, end, resume, _ = commands(PAGE, MAJORITY_LOST)
     [recover] = manifests(PAGE, MAJORITY_LOST)
     [mark] = commands(PAGE, NOT_RESUMED)
     shell.run(pause)

@@ -178,6 +178,9 @@ def observe(world: World) -> m.Observation:
                     version=VERSIONS[each.ran] if each.ran >= 0 else "",
                     voters=current if each.fresh else (),
                     epoch=1 if each.fresh else 0,
+                    service="",
+                    # Time does not pass here, so a learner would be given up again and again.
+                    bound=not world.founded,
                     deleting=each.terminating,
                     lost=world.ephemeral and each.pod == ENDED,
                 )
@@ -283,6 +286,7 @@ def _pod(world: World, each: Member, name: str, listed: set[str]) -> m.PodState:
         deleting=each.pod == ENDING,
         unlisted=each.pod == CRASH and each.configuration == m.Configuration.JOINING,
         failure=_FAILURES.get(each.pod),
+        damaged=each.pod == CRASH and each.volume == CORRUPT,
         failing_since=LONG_AGO if each.pod in _FAILURES else None,
         created=LONG_AGO,
         unready_since=None if each.pod == UP else LONG_AGO,
@@ -572,10 +576,11 @@ def carry_out(world: World, observation: m.Observation, step: m.Step) -> World:
                 written=False,
                 formed=False,
             )
-        case m.RecordVolumes(record):
+        case m.RecordVolumes(record, pods):
             assert record.founding is not None
             world = _record(world, record, index)
             world = world._replace(phase=m.Phase.STARTING, started=record.founding.ran)
+            world = _create(world, pods, index)
         case m.RecordAbandoning():
             world = world._replace(phase=m.Phase.ABANDONING)
         case m.RecordFounded(record):
@@ -588,25 +593,7 @@ def carry_out(world: World, observation: m.Observation, step: m.Step) -> World:
             for name in names:
                 world = change(world, index[name], volume=EMPTY)
         case m.CreatePods(pods):
-            members = world.members
-            listed = {"" if members[i].moved else name for name, i in index.items() if members[i].role != OUT}
-            if world.stranger != OUT:
-                listed.add("")
-            for planned in pods:
-                i = index[planned.name]
-                volume = EMPTY if world.ephemeral else world.members[i].volume
-                world = change(
-                    world,
-                    i,
-                    pod=NEW,
-                    volume=volume,
-                    configuration=planned.configuration,
-                    serving=planned.serving,
-                    version=VERSIONS.index(planned.version),
-                    shaped=True,
-                    links=world.links,
-                    peers_right={*planned.peers} == {*listed, planned.name},
-                )
+            world = _create(world, pods, index)
         case m.DeletePods(names):
             for name in names:
                 world = change(world, index[name], pod=ENDING)
@@ -661,6 +648,29 @@ def carry_out(world: World, observation: m.Observation, step: m.Step) -> World:
             if world.members[index[name]].pod not in (UP, ENDED):
                 world = change(world, index[name], pod=NEW)
     return settle(world)
+
+
+def _create(world: World, pods: Iterable[m.PodPlan], index: dict[str, int]) -> World:
+    members = world.members
+    listed = {"" if members[i].moved else name for name, i in index.items() if members[i].role != OUT}
+    if world.stranger != OUT:
+        listed.add("")
+    for planned in pods:
+        i = index[planned.name]
+        volume = EMPTY if world.ephemeral else world.members[i].volume
+        world = change(
+            world,
+            i,
+            pod=NEW,
+            volume=volume,
+            configuration=planned.configuration,
+            serving=planned.serving,
+            version=VERSIONS.index(planned.version),
+            shaped=True,
+            links=world.links,
+            peers_right={*planned.peers} == {*listed, planned.name},
+        )
+    return world
 
 
 def _record(world: World, record: m.Record, index: dict[str, int]) -> World:

@@ -159,7 +159,7 @@ def law_6(world: World, step: m.Step, targets: Targets) -> Iterator[str]:
             yield "law 6: the data of a member is deleted"
         if world.founded and not world.delete and any(each.marked for each in targets.values()):
             yield "law 6: retained data is deleted"
-        if not world.founded and world.phase is not m.Phase.ABANDONING:
+        if not world.founded and any(each.volume in (DATA, CORRUPT) for each in targets.values()):
             yield "law 6: the data of a founding is deleted"
     holders = [each for each in targets.values() if each.role == VOTER and each.volume == DATA]
     if isinstance(step, m.DeletePods) and world.ephemeral and world.founded and holders:
@@ -309,6 +309,13 @@ def _is_downgrade(world: World) -> bool:
     return any(each and target and each.release > target.release for each in ran)
 
 
+def _is_damaged(world: World) -> bool:
+    """Whether data is damaged, and the member cannot be replaced because others are not healthy."""
+    others = [each for each in voters(world) if each.volume != CORRUPT]
+    replaceable = world.founded and has_quorum(world) and len(live(world)) == len(others)
+    return not replaceable and any(each.volume == CORRUPT for each in world.members)
+
+
 def _beyond_help(world: World) -> bool:
     """Whether only a user, or the node, can go on."""
     return (
@@ -318,7 +325,7 @@ def _beyond_help(world: World) -> bool:
         or not world.links
         or any(each.moved for each in world.members)
         or any(each.pod == IMAGE for each in world.members)
-        or any(each.volume == CORRUPT for each in world.members)
+        or _is_damaged(world)
         or (not world.founded and any(each.pod == CRASH for each in world.members if each.seat != UNSEATED))
         or (not has_quorum(world) and world.stranger == VOTER)
     )

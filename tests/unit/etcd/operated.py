@@ -13,6 +13,7 @@ from pilothouse.kube import ObjectKey, Resource
 from pilothouse.testing import Json, ModelApi
 from pilothouse.testing.controllers import running
 from pilothouse.testing.controllers.pods import CLAIM, POD
+from tests.etcd.model.state import Volume
 from tests.etcd.model.world import EtcdWorld
 from tests.unit.operators import operating
 
@@ -86,6 +87,11 @@ class Operated:
     def claims(self) -> list[str]:
         """The names of the PVCs."""
         return sorted(each["metadata"]["name"] for each in self.api.all(CLAIM))
+
+    def volume(self, name: str) -> Volume:
+        """Returns the volume of a PVC, with its data."""
+        uid = self.api.read(CLAIM, ObjectKey(KEY.namespace, name))["metadata"]["uid"]
+        return self.world.machines.volumes[uid]
 
     async def until(self, what: Callable[[], bool], seconds: float = 120.0) -> float:
         """Waits until something is true, and returns after how many seconds."""

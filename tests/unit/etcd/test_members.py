@@ -175,6 +175,7 @@ STEPS: list[tuple[model.Step, Next, tuple[str, str] | None]] = [
     (model.RecordFounded(RECORD), Next.LATER, (NORMAL, DECIDED)),
     (model.RecordResumed(RECORD), Next.LATER, (NORMAL, DECIDED)),
     (model.RecordVolumes(RECORD), Next.DECIDE, None),
+    (model.RecordVolumes(RECORD, (POD,)), Next.LATER, (NORMAL, DECIDED)),
     (model.RecordSeats(RECORD), Next.DECIDE, None),
     (model.Announce(RECORD), Next.DECIDE, (NORMAL, DECIDED)),
     (model.Announce(Record(claim=Claim(Action.ADD, NAME))), Next.DECIDE, None),
@@ -230,6 +231,11 @@ async def test_a_note_that_users_wait_for_is_an_event(
 ) -> None:
     await scene.carry_out(step, reason)
     assert [each for _, each in scene.play.events] == [event or reason]
+
+
+async def test_the_first_pods_of_a_founding_follow_the_record_of_their_volumes(scene: Scene) -> None:
+    await scene.carry_out(model.RecordVolumes(RECORD, (POD, POD)))
+    assert scene.play.done == ["record", "create Pod", "create Pod"]
 
 
 CHANGES: list[tuple[model.Step, str]] = [

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from etcd_operator import model as m
-from etcd_operator import plan
+from etcd_operator import pages, plan
 from etcd_operator.pages import RECOVERY
 from etcd_operator.seats import member_name, new_names
 from tests.unit.etcd.abstract import (
@@ -16,6 +16,7 @@ from tests.unit.etcd.abstract import (
     BAD,
     CORRUPT,
     CRASH,
+    DATA,
     EMPTY,
     ENDED,
     ENDING,
@@ -27,10 +28,14 @@ from tests.unit.etcd.abstract import (
     NONE,
     NOW,
     OTHER,
+    OUT,
     OWN,
+    PENDING,
     REFUSED,
+    SEATED,
     UP,
     VOTER,
+    Member,
     World,
     carry_out,
     change,
@@ -115,7 +120,6 @@ def test_a_founding_takes_the_steps_of_the_measured_procedure():
         "RecordFounding",
         "CreateVolumes",
         "RecordVolumes",
-        "CreatePods",
         "RecordVolumes",
         "RecordFounded",
         "Flip",
@@ -123,15 +127,15 @@ def test_a_founding_takes_the_steps_of_the_measured_procedure():
         "MarkService",
         "Serve",
     ]
-    assert len(steps[3].pods) == 3
-    assert not any(pod.serving for pod in steps[3].pods)
+    assert len(steps[2].pods) == 3
+    assert not any(pod.serving for pod in steps[2].pods)
 
 
 def test_a_mistyped_image_is_not_permanent():
     steps, world = follow(unfounded(3, target=BAD))
     assert {each.pod for each in world.members} == {IMAGE}
     steps, world = follow(world._replace(target=0, edited=True))
-    assert kinds(steps)[:4] == ["RecordAbandoning", "DeletePods", "DeleteVolumes", "RecordFounding"]
+    assert kinds(steps)[:3] == ["DeletePods", "RecordVolumes", "CreatePods"]
     assert kinds(steps)[-1] == "Serve"
 
 
@@ -157,7 +161,100 @@ def test_a_founding_is_not_deleted_after_a_client_has_written():
     assert isinstance(step, m.RecordVolumes)
     assert step.record.founding
     assert (step.record.founding.phase, step.record.founding.ran) == (m.Phase.STARTING, True)
-    assert isinstance(decide(observe(settle(world._replace(written=False)))).step, m.DeletePods)
+    never_ran = change_all(world._replace(written=False), lambda each: True, pod=NEW, volume=EMPTY, role=OUT)
+    assert isinstance(decide(observe(settle(never_ran))).step, m.DeletePods)
+
+
+def given_up(**values: Any) -> World:
+    """A founding that was given up. Its pods are gone."""
+    member = Member(volume=EMPTY, pod=GONE, seat=OWN, configuration=m.Configuration.FOUNDING)
+    return unfounded(1, phase=m.Phase.ABANDONING)._replace(members=(member._replace(**values),) * 3)
+
+
+def test_the_volumes_of_a_founding_that_is_given_up_are_kept_because_members_may_have_run():
+    """The members ran, took a write and disappeared after the last observation of their pods."""
+    steps, world = follow(given_up(volume=DATA, role=VOTER))
+    assert kinds(steps)[:2] == ["MarkVolumes", "RecordFounding"]
+    assert all(each.removed and not each.started for each in steps[0].marks)
+    assert len(steps[0].marks) == 3
+    assert "DeleteVolumes" not in kinds(steps)
+    assert len(world.members) == 1
+
+
+def test_kept_volumes_are_named_and_block_no_other_founding():
+    observation = observe(settle(given_up()))
+    decision = decide(observation)
+    assert all(each.name in decision.message for each in observation.volumes)
+    assert "Delete these PVCs when you are sure" in decision.message
+    kept = tuple(replace(each, removed=True) for each in observation.volumes)
+    step = decide(replace(observation, volumes=kept)).step
+    assert isinstance(step, m.RecordFounding)
+    assert not {each.name for each in step.record.seats} & {each.name for each in kept}
+    following = decide(replace(observation, volumes=kept, record=step.record)).step
+    assert isinstance(following, m.CreateVolumes)
+
+
+@pytest.mark.parametrize("values", [{"bound": False}, {"deleting": True}], ids=str)
+def test_a_volume_that_no_pod_can_have_used_is_deleted(values):
+    observation = observe(settle(given_up()))
+    first, *others = observation.volumes
+    step = decide(replace(observation, volumes=(replace(first, **values), *others))).step
+    if "bound" in values:
+        assert step == m.DeleteVolumes((first.name,))
+    else:
+        assert [each.name for each in step.marks] == [each.name for each in others]
+
+
+def test_the_volumes_of_a_founding_without_pods_are_deleted():
+    steps, _ = follow(given_up(seat=SEATED))
+    assert kinds(steps)[:2] == ["DeleteVolumes", "RecordFounding"]
+
+
+def test_members_that_disappeared_before_it_was_recorded_that_they_ran_are_kept():
+    """All pods of the founding are missing: they ran and took a write while the operator was away."""
+    members = given_up(volume=DATA, role=VOTER).members
+    world = unfounded(1, phase=m.Phase.STARTING, written=True)._replace(members=members)
+    steps, world = follow(world)
+    assert kinds(steps)[:2] == ["RecordVolumes", "CreatePods"]
+    assert steps[0].record.founding.ran
+    assert "RecordAbandoning" not in kinds(steps)
+    assert "DeleteVolumes" not in kinds(steps)
+    assert [each.role for each in world.members] == [VOTER]
+
+
+@pytest.mark.parametrize("values", [{"scheme": "https/https"}, {"domain": ".cluster.local"}], ids=str)
+def test_a_founding_that_may_have_run_creates_no_pod_with_other_peer_urls(values):
+    members = given_up(volume=DATA, role=VOTER).members
+    observation = observe(
+        settle(unfounded(3, phase=m.Phase.STARTING, started=True)._replace(members=members))
+    )
+    volumes = tuple(replace(each, domain="") for each in observation.volumes)
+    observation = replace(observation, volumes=volumes)
+    assert isinstance(decide(observation).step, m.CreatePods)
+    decision = decide(replace(observation, desired=replace(observation.desired, **values)))
+    assert (decision.step, decision.reason) == (m.Wait(), "FoundingStarted")
+
+
+def test_a_size_that_is_edited_while_a_member_cannot_start_does_not_give_up_the_others():
+    """Four of five members serve. The fifth finds no node until the size is edited."""
+    member = Member(volume=DATA, pod=UP, role=VOTER, seat=OWN, configuration=m.Configuration.FOUNDING)
+    pending = member._replace(volume=EMPTY, pod=PENDING, role=OUT)
+    world = unfounded(5, phase=m.Phase.STARTING, started=True, written=True)
+    world = world._replace(members=(member,) * 4 + (pending,))
+    assert decide(observe(settle(world))).reason == "Founding"
+    step = decide(observe(settle(world._replace(size=3)))).step
+    assert isinstance(step, m.RecordFounded)
+
+
+@pytest.mark.parametrize(("seconds", "corrected"), [(59, False), (60, True)])
+def test_an_edited_spec_reaches_a_member_of_a_founding_that_runs_and_finds_no_leader(seconds, corrected):
+    member = Member(volume=DATA, pod=HANGS, role=VOTER, seat=OWN, configuration=m.Configuration.FOUNDING)
+    world = unfounded(3, phase=m.Phase.STARTING, started=True)
+    observation = observe(settle(world._replace(members=(member._replace(shaped=False),) * 3)))
+    since = NOW - timedelta(seconds=seconds)
+    pods = tuple(replace(each, unready_since=since) for each in observation.pods)
+    step = decide(replace(observation, pods=pods)).step
+    assert isinstance(step, m.DeletePods if corrected else m.Wait)
 
 
 def founded_members() -> m.Observation:
@@ -222,33 +319,41 @@ def test_a_founding_is_not_complete_while_its_members_and_their_list_are_of_diff
 
 
 @pytest.mark.parametrize("differs", [{"uid": "other"}, {"deleting": True}, {"lost": True}, None])
-def test_a_founding_is_not_complete_with_another_volume_than_the_recorded_one(differs):
+def test_a_founding_that_has_lost_a_volume_is_complete_with_the_others_if_they_serve(differs):
+    """It is not given up, because a client can write as soon as a majority serves."""
     observation = founded_members()
     first, *others = observation.volumes
     kept = [replace(first, **differs)] if differs else []
-    decision = decide(replace(observation, volumes=(*kept, *others)))
-    assert isinstance(decision.step, m.RecordAbandoning)
+    lost = replace(observation, volumes=(*kept, *others))
+    step = decide(lost).step
+    assert isinstance(step, m.RecordFounded)
+    assert [each.volume_uid for each in step.record.seats] == [each.uid for each in observation.volumes]
+    silent = tuple(
+        replace(each, health=m.Signal.UNKNOWN) if each.name != first.name else each
+        for each in observation.endpoints
+    )
+    assert decide(replace(lost, endpoints=silent)).reason == "FoundingLostVolumes"
 
 
+@pytest.mark.parametrize("phase", [m.Phase.STARTING, m.Phase.ABANDONING])
 @pytest.mark.parametrize(
-    ("revisions", "given_up"), [((1, 1, 1), True), ((1, 1, 0), True), ((1, 1, 2), False), ((1, 0, 0), False)]
+    ("ran", "given_up"), [((0, 0, 0), True), ((1, 0, 0), True), ((1, 1, 0), False), ((1, 1, 1), False)]
 )
-def test_an_edited_founding_is_given_up_only_if_a_majority_and_no_member_proves_that_it_is_empty(
-    revisions, given_up
-):
-    """A write that only one member has applied can be acknowledged: the followers apply it later."""
+def test_an_edited_founding_is_given_up_only_if_a_majority_of_its_first_pods_never_ran(ran, given_up, phase):
+    """What the members answer proves nothing: a client can write in the next moment."""
     observation = founded_members()
     assert observation.record.founding
-    founding = replace(observation.record.founding, shape="old")
-    endpoints = tuple(
-        replace(each, revision=revision, leader_id=leader)
-        for each, revision, leader in zip(observation.endpoints, revisions, (1, 2, 3), strict=True)
+    pods = tuple(replace(each, ran=bool(one)) for each, one in zip(observation.pods, ran, strict=True))
+    desired, founding = (
+        replace(observation.desired, size=5),
+        replace(observation.record.founding, phase=phase),
     )
-    record = replace(observation.record, founding=founding)
-    edited = replace(observation, record=record, endpoints=endpoints)
-    assert isinstance(decide(edited).step, m.RecordAbandoning) == given_up
-    abandoning = replace(record, founding=replace(founding, phase=m.Phase.ABANDONING))
-    assert isinstance(decide(replace(edited, record=abandoning)).step, m.DeletePods) == given_up
+    observation = replace(observation, pods=pods, desired=desired, members=None, members_cluster_id=0)
+    for recorded in (False, True):
+        record = replace(observation.record, founding=replace(founding, ran=recorded))
+        step = decide(replace(observation, record=record)).step
+        kind = m.RecordAbandoning if phase is m.Phase.STARTING else m.DeletePods
+        assert isinstance(step, kind) == (given_up and not recorded)
 
 
 @pytest.mark.parametrize("kind", ["volumes", "pods", "status"])
@@ -300,16 +405,71 @@ def test_a_resumed_cluster_with_a_quorum_replaces_the_member_whose_volume_is_mis
     assert [each.volume_uid for each in step.record.seats][2] == "lost"
 
 
-def test_volumes_that_were_restored_after_a_lost_majority_are_not_to_be_deleted():
-    world = cluster(3)
-    for index in range(3):
-        world = change(world, index, pod=GONE)
-    observation = observe(settle(world))
-    volumes = tuple(replace(each, uid=f"restored {each.name}") for each in observation.volumes)
-    decision = decide(replace(observation, volumes=volumes))
+def lost_majority(lost: int, restored: int = 0, *, size: int = 3) -> str:
+    """Returns the message after volumes are lost, of which some are there again under their names."""
+    world = cluster(size)
+    for index in range(lost):
+        world = change(world, index, pod=GONE, volume=DATA if index < restored else NONE, seat=OTHER)
+    decision = decide(observe(settle(world)))
     assert (decision.step, decision.reason) == (m.Blocked(), "QuorumLost")
-    assert f"keep the PVCs {', '.join(each.name for each in volumes[:1])}" in decision.message
-    assert "delete the EtcdCluster and its PVCs" not in decision.message
+    assert "delete pvc" not in decision.message
+    return str(decision.message)
+
+
+RESUME = (
+    """run kubectl patch etcdcluster c --type=merge -p '{"spec":{"storage":{"whenDeleted":"Retain"}}}' and """
+    "kubectl delete etcdcluster c, and create the EtcdCluster again. Keep all PVCs."
+)
+PAUSE = (
+    "run kubectl patch etcdcluster c --type=merge -p "
+    """'{"spec":{"paused":true,"storage":{"whenScaled":"Retain"}}}', delete the pod of c-28sec, and run """
+    f"etcd once with --force-new-cluster on its volume. {pages.MAJORITY_LOST} has all commands."
+)
+
+
+def test_a_lost_majority_names_what_is_lost_what_survives_and_the_commands():
+    message = lost_majority(2)
+    assert message.startswith("The data of c-03sq9, c-0jjnb is lost, so the cluster of size 3 has no quorum.")
+    assert "Surviving members: c-28sec (revision 2)." in message
+    assert message.endswith(f"Restore the lost PVCs with their data. If you cannot: {PAUSE}")
+
+
+def test_volumes_that_were_restored_after_a_lost_majority_are_resumed_or_a_survivor_is():
+    message = lost_majority(2, restored=1)
+    assert "The PVCs c-0jjnb are not those that the status records." in message
+    assert f"If they are copies of the lost data, resume the cluster from its PVCs: {RESUME}" in message
+    assert message.endswith(f"If they are not copies: {PAUSE}")
+    all_restored = lost_majority(3, restored=3)
+    assert "The PVCs c-03sq9, c-0jjnb, c-28sec are not those that the status records." in all_restored
+    assert all_restored.endswith(f"{RESUME} {pages.ALL_LOST} has all commands.")
+
+
+def test_too_few_restored_volumes_are_not_enough_to_resume():
+    message = lost_majority(5, restored=1, size=5)
+    assert (
+        "copies of the lost data and the PVCs of 2 more of the lost members are restored, too, res" in message
+    )
+
+
+def test_without_survivors_only_a_snapshot_is_left():
+    message = lost_majority(3)
+    assert "Surviving members: none." in message
+    assert message.endswith(
+        "Restore the lost PVCs with their data, or create the EtcdCluster again from a snapshot. "
+        f"{pages.ALL_LOST} has all commands."
+    )
+
+
+def test_without_all_revisions_no_survivor_is_chosen():
+    world = cluster(5)
+    for index in range(3):
+        world = change(world, index, pod=GONE, volume=NONE, seat=OTHER)
+    observation = observe(settle(world))
+    first, second = observation.endpoints
+    message = decide(replace(observation, endpoints=(first, replace(second, revision=9)))).message
+    assert f"delete the pod of {second.name}, and" in message
+    silent = replace(observation, endpoints=(m.EndpointState(name=first.name), second))
+    assert "delete the pod of the survivor with the highest revision, and" in decide(silent).message
 
 
 @pytest.mark.parametrize(("away", "advice"), [(1, "for this member alone"), (2, "Do not delete its PVC")])
@@ -345,6 +505,66 @@ def test_an_unreadable_annotation_is_named_and_no_data_is_to_be_deleted():
     assert (decision.step, decision.reason) == (m.Blocked(), "UnreadableAnnotation")
     assert f"etcd.pilothouse.dev/voters of PVC {first.name}. Correct them." in decision.message
     assert "elete" not in decision.message
+
+
+def unreadable(observation: m.Observation, index: int = 0, **values: Any) -> m.Observation:
+    """An observation in which an annotation of a volume cannot be read."""
+    volumes = list(observation.volumes)
+    volumes[index] = replace(volumes[index], **{"unreadable": "etcd.pilothouse.dev/version"} | values)
+    return replace(observation, volumes=tuple(volumes))
+
+
+def test_the_annotations_of_a_voter_s_volume_are_written_again():
+    observation = observe(settle(cluster(3)))
+    for values in ({"incarnation": 0}, {"member_id": 0}, {"voters": (), "epoch": 0}, {"version": ""}, {}):
+        wrong = unreadable(observation, **values)
+        decision = decide(wrong)
+        assert reasons(decision) == {"UnreadableAnnotation"}
+        [mark] = decision.step.marks
+        seat = observation.record.seats[0]
+        assert (mark.name, mark.member_id, mark.version) == (seat.name, seat.member_id, "3.5.33")
+        assert mark.voters == tuple(each.name for each in observation.record.seats)
+
+
+def test_the_service_of_a_volume_is_recorded_once():
+    observation = replace(observe(settle(cluster(3))), service="c.default.svc")
+    volumes = tuple(replace(each, service=None) for each in observation.volumes)
+    assert len(decide(replace(observation, volumes=volumes)).step.marks) == 3
+    volumes = tuple(replace(each, service="c.default.svc") for each in observation.volumes)
+    assert decide(replace(observation, volumes=volumes)).step == m.Settled()
+
+
+@pytest.mark.parametrize("delete", [True, False])
+def test_a_volume_with_an_unreadable_annotation_is_reported_and_plays_no_part(delete):
+    """It can be that of a removed member, or any other."""
+    observation = observe(settle(cluster(1, delete=delete)))
+    name = member_name("c", "uid", 1, 40)
+    for removed in (True, False):
+        old = replace(observation.volumes[0], name=name, uid="old", member_id=9, removed=removed)
+        decision = decide(unreadable(replace(observation, volumes=(*observation.volumes, old)), 1))
+        assert decision.step == m.Settled()
+        [problem] = decision.problems
+        assert problem.reason == "UnreadableAnnotation"
+        assert f"etcd.pilothouse.dev/version of PVC {name}. Correct them. Keep the PVCs" in problem.message
+
+
+def test_an_unreadable_volume_is_no_voter_without_a_quorum():
+    world = settle(change(change(cluster(3), 0, pod=CRASH), 1, pod=CRASH))
+    observation = observe(world)
+    old = replace(observation.volumes[0], name=member_name("c", "uid", 1, 40), uid="old")
+    decision = decide(unreadable(replace(observation, volumes=(*observation.volumes, old)), 3))
+    assert "2 of 3 members must serve" in decision.message
+
+
+def test_a_learner_whose_volume_has_an_unreadable_annotation_becomes_a_voter():
+    world = settle(cluster(3, size=4))
+    while not any(each.role == LISTED for each in world.members):
+        after = carry_out(world, observe(world), decide(observe(world)).step)
+        world = after if after != world else next(progress(world))
+    observation = observe(world)
+    index = next(i for i, each in enumerate(world.members) if each.role == LISTED)
+    decision = decide(unreadable(observation, index, incarnation=0))
+    assert decision.step == decide(observation).step
 
 
 def test_a_recreated_object_without_a_quorum_of_volumes_is_blocked():
@@ -885,19 +1105,42 @@ def test_a_member_that_keeps_a_terminating_volume_is_removed_with_a_quorum():
     assert len(world.members) == 3
 
 
+def with_crash(world: World, seconds: float, **values: Any) -> Any:
+    observation = observe(settle(world))
+    values["failing_since"] = NOW - timedelta(seconds=seconds)
+    pods = [replace(each, **values) if each.failure else each for each in observation.pods]
+    return decide(replace(observation, pods=tuple(pods))).step
+
+
 @pytest.mark.parametrize("claim", [None, m.Action.RESTART])
-def test_a_damaged_member_does_not_get_an_edited_spec_but_is_replaced(claim):
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_damaged_member_does_not_get_an_edited_spec_but_is_replaced(claim, damaged):
+    """If etcd does not name its data as the reason, a member that was restarted last gets the edited spec."""
     world = change_all(cluster(3), lambda each: True, shaped=False)
     world = broken(world, pod=CRASH, volume=CORRUPT, claim=claim)
-    observation = observe(world)
-    since = NOW - timedelta(seconds=30)
-    pods = [replace(each, failing_since=since) if each.failure else each for each in observation.pods]
-    step = decide(replace(observation, pods=tuple(pods))).step
-    if claim:
+    step = with_crash(world, 30, damaged=damaged)
+    if claim and not damaged:
         assert isinstance(step, m.DeletePods)
     else:
         assert isinstance(step, m.Wait)
         assert "RemoveMember" in kinds(follow(world)[0])
+
+
+@pytest.mark.parametrize("values", [{"version": 1}, {"shaped": False}], ids=["version", "shape"])
+def test_a_member_that_is_damaged_during_its_own_restart_is_replaced(values):
+    """No other member runs what it runs, so only the words of etcd show that the spec is not the reason."""
+    others = {"shaped": False} if "shaped" in values else {}
+    world = change_all(cluster(3, target=values.get("version", 0)), lambda each: True, **others)
+    restarted = {"shaped": True} if others else values
+    world = broken(world, pod=CRASH, volume=CORRUPT, claim=m.Action.RESTART, **restarted)
+    for seconds, damaged, replaced in ((299, True, False), (300, True, True), (3600, False, False)):
+        step = with_crash(world, seconds, damaged=damaged)
+        claim = step.record.claim if isinstance(step, m.Announce) else None
+        announced = claim is not None and claim.action is m.Action.REMOVE
+        assert announced == replaced
+    steps, after = follow(world)
+    assert kinds(steps, "RemoveMember", "AddLearner", "Promote") == ["RemoveMember", "AddLearner", "Promote"]
+    assert [each.volume for each in after.members] == [DATA] * 3
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])

@@ -9,7 +9,7 @@ from etcd_operator.pages import RECOVERY
 from pilothouse.kube import ObjectKey
 from pilothouse.testing import ModelApi
 from pilothouse.testing.controllers.pods import CLAIM, POD
-from tests.etcd.model.state import Data, Entry, Put, Remove, SetClusterVersion, Volume, founded
+from tests.etcd.model.state import Data, Entry, Put, Remove, SetClusterVersion, founded
 from tests.etcd_howto import commands, manifests
 from tests.unit.etcd.operated import CLUSTERS, KEY, Operated, operated
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("virtual_time")
 
 def force_new_cluster(cluster: Operated, name: str) -> None:
     """Does what `etcd --force-new-cluster` does with the data of a member that does not run."""
-    data = stored(cluster, name).data
+    data = cluster.volume(name).data
     assert data is not None
     data.term += 1
     data.log[data.commit :] = [
@@ -26,11 +26,6 @@ def force_new_cluster(cluster: Operated, name: str) -> None:
     ]
     data.commit = len(data.log)
     data.apply()
-
-
-def stored(cluster: Operated, name: str) -> Volume:
-    uid = cluster.api.read(CLAIM, ObjectKey("default", name))["metadata"]["uid"]
-    return cluster.world.machines.volumes[uid]
 
 
 def lose(cluster: Operated, name: str) -> None:
@@ -66,7 +61,8 @@ async def test_a_cluster_recovers_from_a_survivor(model: ModelApi, size: int, su
         assert "--force-new-cluster" in message
         assert RECOVERY in message
         assert all(f"{each} (revision 21)" in message for each in left)
-        cluster.apply(paused=True)
+        assert f"delete the pod of {left[0]}, and run etcd once with --force-new-cluster" in message
+        cluster.apply(paused=True, storage={"whenScaled": "Retain"})
         await cluster.until(lambda: cluster.condition("Ready").get("reason") == "Paused")
         model.remove(POD, ObjectKey("default", left[0]))
         await cluster.until(lambda: left[0] not in [each["metadata"]["name"] for each in model.all(POD)])
@@ -78,6 +74,10 @@ async def test_a_cluster_recovers_from_a_survivor(model: ModelApi, size: int, su
         assert left[0] in cluster.pods
         assert cluster.status.get("retainedVolumes", []) == left[1:]
         assert await read(cluster) == b"19"
+        cluster.apply(storage={"whenScaled": "Delete"})
+        await cluster.settled()
+        await asyncio.sleep(60)
+        assert cluster.status.get("retainedVolumes", []) == left[1:]
 
 
 async def test_the_data_of_an_ephemeral_survivor_is_in_its_pod(model: ModelApi) -> None:
@@ -244,4 +244,37 @@ async def test_a_member_on_a_node_that_does_not_come_back_is_given_up(model: Mod
         await cluster.settled(600)
         assert len(cluster.pods) == len(cluster.status["members"]["ready"]) == 3
         assert victim not in cluster.pods
+        assert await read(cluster) == b"19"
+
+
+async def test_a_claim_that_was_deleted_while_its_pod_does_not_run_is_restored(model: ModelApi) -> None:
+    async with operated(model) as cluster:
+        cluster.apply(size=1, version="3.6.14", storage={"whenDeleted": "Delete"})
+        await cluster.settled()
+        await wrote(cluster)
+        [name] = cluster.claims
+        cluster.apply(repository="nowhere.example/etcd")
+        await cluster.until(lambda: cluster.condition("Degraded").get("reason") == "ImageUnavailable")
+        model.remove(CLAIM, ObjectKey("default", name))
+        cluster.apply(repository="", storage={"whenDeleted": "Retain"})
+        await cluster.until(lambda: RECOVERY in cluster.condition("Ready").get("message", ""))
+        assert cluster.condition("Ready")["reason"] == "NoQuorum"
+        await asyncio.sleep(60)
+        assert cluster.pods == [name]
+        saved, data = model.read(CLAIM, ObjectKey("default", name)), cluster.volume(name).data
+        assert data is not None
+        assert not saved["metadata"].get("ownerReferences")
+        model.remove(POD, ObjectKey("default", name))
+        await cluster.until(lambda: cluster.condition("Ready").get("reason") == "QuorumLost")
+        assert cluster.claims == []
+        metadata = {key: saved["metadata"][key] for key in ("labels", "annotations")}
+        seed(cluster, name, data, saved["spec"])
+        model.put(CLAIM, name, metadata=metadata, status={"phase": "Bound"})
+        resume = "kubectl delete etcdcluster example, and create the EtcdCluster again"
+        await cluster.until(lambda: resume in cluster.condition("Ready").get("message", ""))
+        assert cluster.pods == []
+        cluster.delete()
+        cluster.apply(size=1, version="3.6.14")
+        await cluster.settled()
+        assert cluster.pods == [name]
         assert await read(cluster) == b"19"

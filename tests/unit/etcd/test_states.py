@@ -20,7 +20,7 @@ from etcd_operator.pod_metadata import (
 from etcd_operator.pod_states import PENDING_GRACE, addressed_uids, node_signal, pod_state
 from etcd_operator.pods import member_pod
 from etcd_operator.views import EndpointSlice, LivePod, Node, Pod
-from etcd_operator.volumes import CLUSTER_UID, mark, volume_claim, volume_of_claim, volume_of_pod
+from etcd_operator.volumes import mark, volume_claim, volume_of_claim, volume_of_pod
 from pilothouse.views import PersistentVolumeClaim
 from tests.unit.etcd.manifests import EPHEMERAL, UID, blueprint
 
@@ -400,17 +400,20 @@ MARK = Mark(
 )
 
 
-def claim(body: dict[str, Any], **status: Any) -> VolumeState:
+def claim(body: dict[str, Any], phase: str = "Bound") -> VolumeState:
+    status = {"phase": phase}
     return volume_of_claim(msgspec.convert({**stored(body), "status": status}, PersistentVolumeClaim))
 
 
 def test_what_is_marked_on_a_volume_is_read_again() -> None:
     body = volume_claim(CLUSTER, NAMES[0])
     new = VolumeState(
-        name=NAMES[0], uid="the-uid", owner=UID, incarnation=1, domain="", service=CLUSTER.service
+        name=NAMES[0], uid="the-uid", owner=UID, incarnation=1, domain="", service=CLUSTER.service, bound=True
     )
     assert claim(body) == new
-    body = merged(body, mark(MARK, cluster_uid="another", cluster_id=0xCD, service=CLUSTER.service))
+    body["metadata"]["annotations"] = dict.fromkeys(body["metadata"]["annotations"], "mistyped")
+    resumed = msgspec.structs.replace(CLUSTER, uid="another")
+    body = merged(body, mark(msgspec.structs.replace(MARK, domain=""), resumed, 0xCD))
     marked = VolumeState(
         name=NAMES[0],
         uid="the-uid",
@@ -425,11 +428,10 @@ def test_what_is_marked_on_a_volume_is_read_again() -> None:
         removed=True,
         domain="",
         service=CLUSTER.service,
+        bound=True,
     )
     assert claim(body) == marked
-    cleared = merged(
-        body, mark(Mark(NAMES[0], False, 0, ""), cluster_uid=UID, cluster_id=0, service=CLUSTER.service)
-    )
+    cleared = merged(body, mark(Mark(NAMES[0], False, 0, ""), CLUSTER, 0))
     assert claim(cleared) == new
 
 
@@ -437,6 +439,8 @@ def test_the_state_of_a_claim() -> None:
     body = volume_claim(CLUSTER, NAMES[0])
     assert claim(body, phase="Lost").lost
     assert not claim(body, phase="Pending").lost
+    phases = ("", "Pending", "Bound", "Lost")
+    assert [claim(body, phase=each).bound for each in phases] == [False, False, True, True]
     deleting = merged(stored(body), {"metadata": {"deletionTimestamp": ago(1)}})
     assert volume_of_claim(msgspec.convert(deleting, PersistentVolumeClaim)).deleting
 
@@ -444,24 +448,63 @@ def test_the_state_of_a_claim() -> None:
 def test_a_volume_without_annotations_is_foreign() -> None:
     body = volume_claim(CLUSTER, NAMES[0])
     body["metadata"]["annotations"] = {}
-    assert claim(body) == VolumeState(name=NAMES[0], uid="the-uid")
+    assert claim(body) == VolumeState(name=NAMES[0], uid="the-uid", bound=True)
 
 
 @pytest.mark.parametrize(
-    ("key", "text"),
+    ("key", "text", "shown"),
     [
-        ("member-id", "xyz"),
-        ("cluster-id", "xyz"),
-        ("incarnation", ""),
-        ("voters", "1000=a"),
-        ("voters", "a:b"),
+        ("member-id", "xyz", {"member_id": 0}),
+        ("cluster-id", "xyz", {"cluster_id": 0}),
+        ("incarnation", "", {"incarnation": 0}),
+        ("voters", "1000=a", {"voters": (), "epoch": 0}),
+        ("voters", "1000", {"voters": (), "epoch": 0}),
+        ("voters", "a:b", {"voters": (), "epoch": 0}),
+        ("started", "True", {"started": False}),
+        ("removed", "yes", {"removed": False}),
+        ("version", "36.14", {"version": ""}),
+        ("scheme", "htps/http", {"scheme": "http/http"}),
     ],
 )
-def test_an_annotation_that_cannot_be_read_is_named(key: str, text: str) -> None:
+def test_an_annotation_that_cannot_be_read_is_named_and_the_others_are_read(
+    key: str, text: str, shown: dict[str, Any]
+) -> None:
+    body = merged(volume_claim(CLUSTER, NAMES[0]), mark(MARK, CLUSTER, 0xCD))
+    right = claim(body)
+    assert right.unreadable == ""
+    body["metadata"]["annotations"][f"etcd.pilothouse.dev/{key}"] = text
+    wrong = msgspec.structs.replace(right, unreadable=f"etcd.pilothouse.dev/{key}", **shown)
+    assert claim(body) == wrong
+
+
+def test_a_flag_that_a_user_has_set_to_false_is_not_set() -> None:
     body = volume_claim(CLUSTER, NAMES[0])
-    body["metadata"]["annotations"] = {CLUSTER_UID: UID, f"etcd.pilothouse.dev/{key}": text}
-    unreadable = VolumeState(name=NAMES[0], uid="the-uid", unreadable=f"etcd.pilothouse.dev/{key}")
-    assert claim(body) == unreadable
+    body["metadata"]["annotations"]["etcd.pilothouse.dev/removed"] = "false"
+    assert not claim(body).removed
+    assert not claim(body).unreadable
+
+
+@pytest.mark.parametrize(
+    ("words", "damaged"),
+    [
+        ('"msg":"discovery failed","error":"walpb: crc mismatch"', True),
+        ("panic: cannot use none as id\n\ngoroutine 1 [running]:", True),
+        (
+            "panic: runtime error: invalid memory address or nil pointer dereference\n[signal SIGSEGV]\n\n"
+            "goroutine 1 [running]:\ngo.etcd.io/etcd/server/v3/etcdserver.bootstrap({{0x1, 0x7}, ...})",
+            True,
+        ),
+        ("go.etcd.io/bbolt.(*Tx).page(0x18?, 0x1ba34a0?)", True),
+        ("panic: failed to recover v3 backend from snapshot", True),
+        ('"msg":"discovery failed","error":"member 1 has already been bootstrapped"', False),
+        ("panic: unmarshal should never fail\ngo.etcd.io/etcd/server/v3/etcdserver.bootstrap(", False),
+        ("--election-timeout[10ms] should be at least as 5 times as --heartbeat-interval[100ms]", False),
+        ("", False),
+    ],
+)
+def test_a_pod_that_crashes_because_of_its_data(words: str, damaged: bool) -> None:
+    found = observed({**BACK_OFF, "lastState": ended(words, 2)}, UNREADY)
+    assert (found.failure, found.damaged) == (Failure.CRASH, damaged)
 
 
 def test_the_pod_is_the_volume_of_an_ephemeral_member() -> None:
@@ -470,7 +513,7 @@ def test_the_pod_is_the_volume_of_an_ephemeral_member() -> None:
     body = stored(member_pod(cluster, plan, image="etcd"))
     state = volume_of_pod(msgspec.convert(body, Pod))
     assert (state.uid, state.owner, state.incarnation, state.started) == ("the-uid", UID, 1, False)
-    marked = merged(body, mark(MARK, cluster_uid=UID, cluster_id=0xCD, service=CLUSTER.service))
+    marked = merged(body, mark(MARK, CLUSTER, 0xCD))
     assert volume_of_pod(msgspec.convert(marked, Pod)).member_id == 0xAB
     for phase, lost in (("Running", False), ("Failed", True), ("Succeeded", True)):
         assert volume_of_pod(msgspec.convert({**body, "status": {"phase": phase}}, Pod)).lost == lost
