@@ -174,7 +174,7 @@ def _outdated(name: str, layout: Layout, secret: Secret, now: datetime) -> Itera
     """Yields the mistakes in a Secret whose keys are in PEM format: etcd could not connect with it."""
     for key, at in _expiries(layout, secret):
         if at <= now:
-            text = f"Key {key} of Secret {name} has expired at {at:%Y-%m-%dT%H:%M:%SZ}. Renew it."
+            text = f"Key {key} of Secret {name} expired at {at:%Y-%m-%dT%H:%M:%SZ}. Renew it."
             yield Mistake(name, key, text)
     why = misfit(*(secret.data[each] for each in layout))
     if why in _OTHER_KEY:

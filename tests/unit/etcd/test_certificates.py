@@ -213,7 +213,7 @@ def test_an_expired_certificate_is_named(
     found = certificates(CLUSTER, secrets, NOW + timedelta(days=21))
     [mistake] = found.mistakes
     assert (mistake.secret, mistake.key) == (name, of)
-    assert mistake.message.startswith(f"Key {of} of Secret {name} has expired at ")
+    assert mistake.message.startswith(f"Key {of} of Secret {name} expired at ")
     assert mistake.message.endswith(". Renew it.")
     assert found.credentials is None
 

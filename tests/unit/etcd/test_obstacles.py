@@ -204,6 +204,38 @@ async def test_a_secret_of_a_running_cluster_that_loses_a_key_is_named_until_it_
         await cluster.settled()
 
 
+async def test_a_certificate_that_expires_soon_is_a_warning_that_costs_nothing(
+    model: ModelApi, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path)
+
+    def data_of(name: str, days: int) -> dict[str, str]:
+        certificate, key = authority.issue(name, days=days)
+        pem = {"peer-ca.crt": authority.ca_file, "peer.crt": certificate, "peer.key": key}
+        return {each: base64.b64encode(path.read_bytes()).decode() for each, path in pem.items()}
+
+    old, renewed = data_of("old", 10), data_of("renewed", 50)
+    async with operated(model) as cluster:
+        model.put(SECRET, "peer", data=old)
+        cluster.apply(size=3, version="3.6.14", TLS={"static": {"member": {"peerSecret": "peer"}}})
+        await cluster.settled()
+        warning = cluster.condition("Warning")
+        assert warning["reason"] == "CertificateExpires"
+        assert warning["message"].startswith("Key peer.crt of Secret peer expires at ")
+        uids, status = cluster.uids(POD), cluster.status
+        await asyncio.sleep(120)
+        assert cluster.status == status
+        model.put(SECRET, "peer", data={**renewed, "peer.key": old["peer.key"]})
+        message = await message_of(cluster, "SecretUnusable")
+        assert message == (
+            "Key peer.key of Secret peer does not belong to the certificate in peer.crt. Replace both."
+        )
+        model.put(SECRET, "peer", data=renewed)
+        await cluster.settled()
+        assert cluster.condition("Warning")["status"] == "False"
+        assert cluster.uids(POD) == uids
+
+
 async def test_auth_without_a_user_hides_the_members_and_stops_an_upgrade(model: ModelApi) -> None:
     async with operated(model) as cluster:
         cluster.apply(size=3, version="3.6.14")
