@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import pytest
 
-from pilothouse.testing import ModelApi, play
+from pilothouse.testing import Json, ModelApi, play
 from pilothouse.testing.controllers.pods import CLAIM, POD
 from tests.faults.etcd_life import CLUSTERS, KEY, EtcdLife, key
 
@@ -67,6 +67,17 @@ def lose_the_status(life: EtcdLife, user: ModelApi) -> None:
     user.put(CLUSTERS, KEY.name, status={})
 
 
+def restore_the_status(life: EtcdLife, user: ModelApi) -> None:
+    """Restores the status of the first half of the time since the change began."""
+    assert isinstance(life, Moment)
+    user.put(CLUSTERS, KEY.name, status=life.earlier)
+
+
+def restore_the_status_and_lose_a_pod(life: EtcdLife, user: ModelApi) -> None:
+    restore_the_status(life, user)
+    delete_pod(life, user)
+
+
 ACCIDENTS: Sequence[Accident] = (
     delete_pod,
     delete_pod_and_claim,
@@ -78,14 +89,21 @@ ACCIDENTS: Sequence[Accident] = (
     edit_the_version,
     create_again,
     lose_the_status,
+    restore_the_status,
+    restore_the_status_and_lose_a_pod,
 )
 
 
 class Moment(EtcdLife):
-    """An accident some seconds after the beginning of a founding, a resize or an upgrade."""
+    """An accident some seconds after the beginning of a founding, a resize or an upgrade.
+
+    Attributes:
+        earlier: The status after half of that time.
+    """
 
     def __init__(self, accident: Accident, seconds: float, change: str) -> None:
         super().__init__()
+        self.earlier: Json = {}
         self._accident = accident
         self._seconds = seconds
         self._change = change
@@ -95,7 +113,9 @@ class Moment(EtcdLife):
         if self._change:
             yield "created"
             self.edit(user, **CHANGES[self._change])
-        yield self._seconds
+        yield self._seconds / 2
+        self.earlier = user.read(CLUSTERS, KEY).get("status", {})
+        yield self._seconds / 2
         self._accident(self, user)
         yield "recovered"
 

@@ -477,17 +477,24 @@ def strikes(world: World) -> Iterator[World]:
             yield settle(membership_changed(change(spent, index, moved=not each.moved)))
     if world.founded or world.phase:
         # The status is lost, and the operator must find out by the volumes.
-        lost = change_all(spent, lambda each: True, seat=UNSEATED, prepared=False, claim=None)
-        yield settle(
-            lost._replace(founded=False, phase=None, started=False, announced=False, promoting=False)
-        )
+        lost = change_all(_forget(spent, None), lambda each: True, seat=UNSEATED)
+        yield settle(lost)
     if world.founded:
+        # A status of the founding is restored.
+        yield from (settle(_forget(spent, each)) for each in (m.Phase.STARTING, m.Phase.ABANDONING))
         yield settle(spent._replace(blind=True))
         if world.stranger == OUT and has_quorum(world):
             yield settle(membership_changed(spent._replace(stranger=LISTED)))
             yield settle(membership_changed(spent._replace(stranger=VOTER)))
     elif any(each.pod == UP for each in world.members) and has_quorum(world):
         yield settle(spent._replace(written=True))
+
+
+def _forget(world: World, phase: m.Phase | None) -> World:
+    """The status records a phase of the founding, or nothing, instead of what came after it."""
+    world = change_all(world, lambda each: True, prepared=False, claim=None)
+    world = world._replace(founded=False, announced=False, promoting=False)
+    return world._replace(phase=phase, started=phase is not None)
 
 
 def _strikes_at(world: World, each: Member) -> Iterator[Member]:

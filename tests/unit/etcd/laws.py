@@ -122,7 +122,8 @@ def law_3(step: m.Step, targets: Targets) -> Iterator[str]:
 
 def law_4(world: World, step: m.Step) -> Iterator[str]:
     """Only a founding starts members with the state `new`, and only one is ever founded."""
-    starting = not world.founded and world.phase is m.Phase.STARTING
+    recorded = world.formed and _has_marked_volumes(world)
+    starting = not world.founded and world.phase is m.Phase.STARTING and not recorded
     founding = isinstance(step, m.CreatePods) and any(each.configuration is F for each in step.pods)
     if founding and not starting:
         yield "law 4: a pod with the state new outside of the founding"

@@ -187,6 +187,16 @@ def test_law_1_catches_a_founding_that_is_deleted_after_a_client_has_written(mon
     caught("law 1: the written", [unfounded(3, edits=1, strikes=1)], sizes=[1])
 
 
+def test_laws_1_and_4_catch_a_restored_status_that_gives_up_a_founded_cluster(monkeypatch):
+    def believe(cluster):
+        return None if cluster.record.founding else resume(cluster)
+
+    resume = founding.resume
+    plant(monkeypatch, founding.resume, believe)
+    plant(monkeypatch, founding.blocked_by_trace, None)
+    caught("law [14]", [cluster(1, strikes=2)])
+
+
 def test_law_2_catches_a_restart_that_costs_the_quorum(monkeypatch):
     monkeypatch.setattr(upgrading, "_obstacles", lambda cluster: "")
     monkeypatch.setattr(seats.Cluster, "can_restart", lambda self, place: True)
