@@ -21,6 +21,8 @@ ON_ALL = pytest.mark.parametrize("version", VERSIONS, ids=lambda suffix: suffix.
 NEWEST = pytest.mark.parametrize("version", VERSIONS[-1:])
 # Seconds. No test waits for it where all is well.
 PATIENT = 30.0
+# Within this time a member that is back must answer.
+RECONNECTED = 1.0
 UNKNOWN_ID = 0xDEAD
 Start = Callable[..., RealMember]
 
@@ -279,7 +281,10 @@ async def test_a_restarted_member_is_reconnected(new_member, pool):
         await eventually(lambda: unreachable(etcd), within=PATIENT)
         member.stop()
         member.start()
-        await serving(pool, member)
+        async with ConnectionPool() as other:
+            await serving(other, member)
+        async with asyncio.timeout(RECONNECTED):
+            assert (await etcd.status()).leader
         assert (await etcd.hash_kv()).revision == 2
 
 

@@ -477,14 +477,19 @@ CASES: Sequence[Case] = (
 )
 """All cases. Each gets a host without members."""
 
-ESSENTIAL: Sequence[Case] = (
+DATA: Sequence[Case] = (
     founding_gives_the_ids_of_urls_and_token,
     a_poisoned_member_never_starts_on_an_empty_volume,
     a_silent_rejoin_loses_an_acknowledged_write,
     poison_keeps_an_acknowledged_write,
+    a_joining_member_needs_the_exact_list_of_members,
+)
+"""The cases about founding, joining and empty volumes, on which acknowledged writes depend."""
+
+ESSENTIAL: Sequence[Case] = (
+    *DATA,
     members_are_added_as_learners_and_promoted,
     nothing_is_added_while_a_voter_is_down_and_it_can_be_removed,
-    a_joining_member_needs_the_exact_list_of_members,
     without_a_quorum_only_local_calls_are_answered,
 )
 """The cases on which the laws of the operator depend most. `./inv test` runs them, and the soak tests all."""
