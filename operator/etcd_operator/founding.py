@@ -196,21 +196,27 @@ def blocked_by_trace(cluster: Cluster) -> Decision | None:
     return Decision(Blocked(), "DataLost", message)
 
 
-def record_founding(cluster: Cluster) -> Decision | None:
-    """There is no founding: record one before anything of it exists (step 0)."""
-    if cluster.record.founding is not None:
-        return None
-    leftover = [each for each in cluster.observation.pods if not each.deleting]
-    if leftover:
-        # The status was lost. No volume was ever marked as started, so nothing was served from these pods.
-        names = tuple(each.name for each in leftover)
+def delete_unknown_pods(cluster: Cluster) -> Decision | None:
+    """Pods belong to a founding that the status does not record: delete them before the next one (law 4).
+
+    The status was lost, or that of an earlier founding was restored. No volume is marked as started, so the
+    client Service never had these pods.
+    """
+    recorded = _names(cluster) if cluster.record.founding else set()
+    unknown = [each for each in cluster.observation.pods if each.name not in recorded]
+    if names := tuple(each.name for each in unknown if not each.deleting):
         message = f"Deleting the pods of a founding that the status does not record: {listed(names)}."
         return Decision(DeletePods(names), "FoundingUnknown", message)
-    if cluster.observation.pods:
+    if unknown:
         return Decision(
             Wait(1.0), "FoundingUnknown", "Waiting until the pods of an unknown founding are gone."
         )
-    return _found(cluster)
+    return None
+
+
+def record_founding(cluster: Cluster) -> Decision | None:
+    """There is no founding: record one before anything of it exists (step 0)."""
+    return _found(cluster) if cluster.record.founding is None else None
 
 
 def _found(cluster: Cluster) -> Decision:
@@ -527,6 +533,7 @@ RULES = (
     resume,
     blocked_by_other_storage,
     blocked_by_trace,
+    delete_unknown_pods,
     record_founding,
     finish_abandoning,
     record_founded,

@@ -486,7 +486,11 @@ def strikes(world: World) -> Iterator[World]:
         if world.stranger == OUT and has_quorum(world):
             yield settle(membership_changed(spent._replace(stranger=LISTED)))
             yield settle(membership_changed(spent._replace(stranger=VOTER)))
-    elif any(each.pod == UP for each in world.members) and has_quorum(world):
+        return
+    if world.phase and any(each.pod != GONE for each in world.members):
+        # The status of an earlier founding is restored, which was given up.
+        yield settle(change_all(_forget(spent, m.Phase.ABANDONING), lambda each: True, seat=UNSEATED))
+    if any(each.pod == UP for each in world.members) and has_quorum(world):
         yield settle(spent._replace(written=True))
 
 

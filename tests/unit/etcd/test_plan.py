@@ -356,6 +356,21 @@ def test_an_edited_founding_is_given_up_only_if_a_majority_of_its_first_pods_nev
         assert isinstance(step, kind) == (given_up and not recorded)
 
 
+@pytest.mark.parametrize("phase", [m.Phase.STARTING, m.Phase.ABANDONING])
+def test_the_pods_of_a_founding_are_deleted_before_a_restored_status_of_an_earlier_one_goes_on(phase):
+    observation = founded_members()
+    founding, names = observation.record.founding, [each.name for each in observation.pods]
+    assert founding
+    seats = tuple(m.Seat(f"c-earlier{index}", volume_uid="gone") for index in range(3))
+    record = replace(observation.record, founding=replace(founding, phase=phase), seats=seats)
+    restored = replace(observation, record=record)
+    assert decide(restored).step == m.DeletePods(tuple(names))
+    ending = tuple(replace(each, deleting=True) for each in observation.pods)
+    decision = decide(replace(restored, pods=ending))
+    assert (decision.step, decision.reason) == (m.Wait(1.0), "FoundingUnknown")
+    assert isinstance(decide(replace(restored, pods=())).step, m.RecordAbandoning | m.RecordFounding)
+
+
 @pytest.mark.parametrize("kind", ["volumes", "pods", "status"])
 def test_nothing_is_founded_beside_foreign_objects(kind):
     observation = observe(unfounded(3))

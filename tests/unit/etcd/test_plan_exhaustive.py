@@ -241,6 +241,11 @@ def test_law_4_catches_a_second_founding_after_the_status_and_all_volumes_are_lo
     caught("law 4", [cluster(1, strikes=2)])
 
 
+def test_law_4_catches_a_founding_beside_the_pods_of_an_unknown_one(monkeypatch):
+    plant(monkeypatch, founding.delete_unknown_pods, None)
+    caught("law 4: a second cluster is founded beside", [unfounded(1, strikes=1)])
+
+
 def test_law_4_catches_clients_that_are_served_before_the_service_is_marked(monkeypatch):
     plant(monkeypatch, healing.mark_service, None)
     caught("law 4", [unfounded(1)])
