@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from etcd_operator import model as m
 from etcd_operator import pages, plan
+from etcd_operator.etcd import Alarm, AlarmType
 from etcd_operator.pages import RECOVERY
 from etcd_operator.seats import member_name, new_names
 from tests.unit.etcd.abstract import (
@@ -101,9 +102,7 @@ def test_an_alarm_changes_no_step(world, changes):
     without, _ = follow(world)
 
     def alarmed(world: World) -> m.Observation:
-        observation = observe(world)
-        endpoints = tuple(replace(each, alarms=("NOSPACE",)) for each in observation.endpoints)
-        return replace(observation, endpoints=endpoints, alarms=("NOSPACE",))
+        return replace(observe(world), alarms=(Alarm(1, AlarmType.NOSPACE),))
 
     steps, end = follow(world, seen=alarmed)
     assert steps == without
