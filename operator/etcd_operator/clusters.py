@@ -210,7 +210,7 @@ async def check_spec(play: EtcdClusterPlay) -> None:
         play.leave()
         raise out_of_scope()
     key = str(play.object.metadata.key)
-    claims = members_claims(play.list(PERSISTENT_VOLUME_CLAIM, BY_CLUSTER, key))
+    claims = members_claims(play.list(PERSISTENT_VOLUME_CLAIM, BY_CLUSTER, key), play.recorded)
     if play.recorded.founded and smaller(play.object.spec, claims):
         play.classes = await storage_classes(play)
     limits = expansion(play.object.spec, claims, play.classes)

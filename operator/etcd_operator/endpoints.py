@@ -138,6 +138,35 @@ def chosen_list(answers: Sequence[Answer], cluster_id: int) -> Answer | None:
     return best if best and best.listed else None
 
 
+def rivals(answers: Iterable[Answer], cluster_id: int) -> tuple[str, ...]:
+    """Returns the pods whose members have another leader than the latest one, and do not list each other.
+
+    Each of these members has answered a linearizable read, so two groups of members have a quorum of their
+    own. After a usual election, both lists have both leaders.
+
+    Args:
+        answers: The answers.
+        cluster_id: The recorded cluster ID.
+    """
+    found = [
+        (each.name, each.status.leader, each.listed)
+        for each in answers
+        if each.status and each.listed and each.listed.cluster_id == cluster_id
+    ]
+    if not found:
+        return ()
+    _, leader, latest = max(found, key=lambda each: each[2].raft_term)
+    return tuple(
+        sorted(
+            name for name, other, listed in found if not (_lists(latest, other) and _lists(listed, leader))
+        )
+    )
+
+
+def _lists(listed: MemberList, member_id: int) -> bool:
+    return any(each.id == member_id for each in listed.members)
+
+
 def state_of(answer: Answer, answers: Iterable[Answer], found: Iterable[Alarm] = ()) -> EndpointState:
     """Returns the state of one member, in the light of the answers of all.
 

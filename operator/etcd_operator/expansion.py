@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from etcd_operator.model import Action, Record
 from etcd_operator.types import EtcdClusterSpec
 from etcd_operator.views import StorageClass
 from etcd_operator.volumes import REMOVED
@@ -23,13 +24,23 @@ class Expansion(NamedTuple):
     rigid: str = ""
 
 
-def members_claims(claims: Iterable[PersistentVolumeClaim]) -> list[PersistentVolumeClaim]:
-    """Returns the claims of members: those that are neither retained after a removal nor Terminating."""
-    return [
+def members_claims(claims: Iterable[PersistentVolumeClaim], record: Record) -> list[PersistentVolumeClaim]:
+    """Returns the claims of members: those that are neither retained after a removal nor Terminating.
+
+    In a founded cluster they are the recorded ones, and that of the member that is being added. A backup, a
+    copy or a restored claim can have the label of the cluster, too.
+    """
+    current = [
         each
         for each in claims
         if each.metadata.deletion_timestamp is None and REMOVED not in each.metadata.annotations
     ]
+    if not record.founded:
+        return current
+    uids = {each.volume_uid for each in record.seats}
+    claim = record.claim
+    joining = {claim.name if claim.action is Action.ADD else "", claim.prepared} if claim else set()
+    return [each for each in current if each.metadata.uid in uids or each.metadata.name in joining]
 
 
 def smaller(spec: EtcdClusterSpec, claims: Iterable[PersistentVolumeClaim]) -> list[PersistentVolumeClaim]:

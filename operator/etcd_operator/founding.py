@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from etcd_operator import pages
 from etcd_operator.healing import CRASH_PATIENCE, is_unready, recreate_ended
+from etcd_operator.identities import described, superseded
 from etcd_operator.model import (
     Blocked,
     Configuration,
@@ -73,20 +74,34 @@ def blocked_by_foreign_objects(cluster: Cluster) -> Decision | None:
     return None
 
 
+def blocked_by_copies(cluster: Cluster) -> Decision | None:
+    """Nothing but copies of volumes is left, or two volumes have one member ID: start neither (law 5)."""
+    retained = {each.name for each in _retained(cluster)}
+    doubtful = any(not original and name in retained for name, original in cluster.copies.items())
+    if not retained or not (doubtful or retained <= cluster.copies.keys()):
+        return None
+    return Decision(Blocked(), "VolumeCopied", described(cluster.copies))
+
+
+def _retained(cluster: Cluster) -> list[VolumeState]:
+    return [each for each in cluster.observation.volumes if each.started and not each.removed]
+
+
 def resume(cluster: Cluster) -> Decision | None:
     """Retained volumes hold a started cluster: resume its last voters, and never found another (law 4).
 
-    This also covers a status that was lost or restored while the cluster lives. All started volumes of the
-    last incarnation that etcd has not confirmed as removed are started with poison. Each member knows from
-    its log who votes, so one too many does no harm.
+    This also covers a status that was lost or restored while the cluster lives. The started volumes of the
+    last incarnation are started with poison, without copies and without those of voters that were replaced
+    since. Each member knows from its log who votes, so it does no harm if the last change of the voters is
+    not recorded.
     """
-    retained = [each for each in cluster.observation.volumes if each.started and not each.removed]
+    retained = [each for each in _retained(cluster) if each.name not in cluster.copies]
     if not retained:
         return None
     incarnation = max(each.incarnation for each in retained)
-    volumes = sorted(
-        (each for each in retained if each.incarnation == incarnation), key=lambda each: each.name
-    )
+    retained = [each for each in retained if each.incarnation == incarnation]
+    outdated = superseded(retained)
+    volumes = sorted((each for each in retained if each.name not in outdated), key=lambda each: each.name)
     epoch = max(each.epoch for each in volumes)
     newest = next(each for each in volumes if each.epoch == epoch)
     voters = newest.voters or tuple(each.name for each in volumes)
@@ -111,6 +126,10 @@ def resume(cluster: Cluster) -> Decision | None:
         claim=None,
     )
     message = f"Resuming the cluster from the volumes {listed([each.name for each in volumes])}."
+    if outdated:
+        message += (
+            f" The members on the volumes {listed(sorted(outdated))} were replaced, so they stay stopped."
+        )
     return Decision(RecordResumed(record), "Resuming", message)
 
 
@@ -530,6 +549,7 @@ def wait_for_members(cluster: Cluster) -> Decision | None:
 
 RULES = (
     blocked_by_foreign_objects,
+    blocked_by_copies,
     resume,
     blocked_by_other_storage,
     blocked_by_trace,

@@ -33,6 +33,7 @@ from etcd_operator.model import (
     Wait,
 )
 from etcd_operator.seats import Cluster, Place, configured, listed, parsed, quorum
+from etcd_operator.types import LABEL
 
 CRASH_PATIENCE = timedelta(minutes=5)
 """How long a member crashes before it is replaced: four or five restarts with the kubelet's back-off."""
@@ -72,6 +73,24 @@ def unserve(cluster: Cluster) -> Decision | None:
         return None
     message = f"Taking {listed(names)} out of the client Service, because it is not a voter of this cluster."
     return Decision(Unserve(names), "RemovingFromService", message)
+
+
+def blocked_by_second_quorum(cluster: Cluster) -> Decision | None:
+    """Two groups of members answer with a quorum of their own: which one clients use is unknown (law 12).
+
+    Volumes of replaced voters were restored and started, for example by a user. Their term can be the latest.
+    """
+    rivals = cluster.observation.rivals
+    if not rivals:
+        return None
+    listed_members = [each.name or f"{each.id:x}" for each in cluster.observation.members or ()]
+    message = (
+        f"Two groups of members of the cluster {cluster.record.cluster_id:x} have a leader of their own: one "
+        f"with {listed(listed_members)}, and one with {listed(rivals)}. The operator changes nothing. Find "
+        "out with etcdctl which one has your latest data. Then remove the label "
+        f"{LABEL} from the PVCs of the other one, keep these PVCs, and delete its pods."
+    )
+    return Decision(Blocked(), "SecondQuorum", message)
 
 
 def blocked_by_other_cluster(cluster: Cluster) -> Decision | None:

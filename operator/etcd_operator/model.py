@@ -224,6 +224,7 @@ class VolumeState(msgspec.Struct, frozen=True, kw_only=True):
         lost: Whether the PVC's phase is Lost: its PersistentVolume is gone. With emptyDir, whether the pod
             has ended.
         unreadable: The key of an annotation that cannot be read. "": all can be read.
+        labelled: The label `etcd_node` of the PVC: the name that it was created with. "": there is none.
     """
 
     name: str
@@ -244,6 +245,7 @@ class VolumeState(msgspec.Struct, frozen=True, kw_only=True):
     deleting: bool = False
     lost: bool = False
     unreadable: str = ""
+    labelled: str = ""
 
 
 class PodState(msgspec.Struct, frozen=True, kw_only=True):
@@ -401,6 +403,8 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
         pods: All labelled pods.
         members: A linearizable member list of this reconcile. None: no member returned one.
         members_cluster_id: The cluster ID of that list. 0: no list.
+        rivals: The pods of members that have a quorum of their own in the same cluster, beside the members of
+            that list. (): there are none.
         recalled: Without that list, the members that a voter without a leader has in its list. No quorum
             confirms them, so they are only for messages. (): no voter returned them.
         endpoints: The answers of the pods. A pod without an entry counts as UNKNOWN.
@@ -424,6 +428,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     pods: tuple[PodState, ...] = ()
     members: tuple[MemberState, ...] | None = None
     members_cluster_id: int = 0
+    rivals: tuple[str, ...] = ()
     recalled: tuple[MemberState, ...] = ()
     endpoints: tuple[EndpointState, ...] = ()
     alarms: tuple[Alarm, ...] = ()

@@ -12,7 +12,16 @@ from etcd_operator.authorities import distrusting
 from etcd_operator.blueprint import Blueprint
 from etcd_operator.certificates import Certificates, certificates, secrets_of
 from etcd_operator.cluster_scoped import node_signals
-from etcd_operator.endpoints import Answer, alarms, ask, blindness, chosen_list, recalled_list, state_of
+from etcd_operator.endpoints import (
+    Answer,
+    alarms,
+    ask,
+    blindness,
+    chosen_list,
+    recalled_list,
+    rivals,
+    state_of,
+)
 from etcd_operator.errors import CredentialsError
 from etcd_operator.etcd import Connections, Endpoint, Etcd, Member, MemberList
 from etcd_operator.model import (
@@ -128,6 +137,7 @@ async def observe(
         pods=states,
         members=_member_states(blueprint, listed),
         members_cluster_id=listed.cluster_id if listed else 0,
+        rivals=rivals(answers, record.cluster_id) if record.founded else (),
         recalled=_member_states(blueprint, recalled) or (),
         endpoints=_endpoints(states, answers, tuple(state_of(each, answers, found) for each in answers)),
         alarms=found,

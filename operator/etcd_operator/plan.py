@@ -49,6 +49,7 @@ def settle(cluster: Cluster) -> Decision | None:
 FOUNDED = (
     paused,
     # Protect the data, whatever else is going on.
+    healing.blocked_by_second_quorum,
     healing.flip,
     healing.unserve,
     healing.blocked_by_other_cluster,

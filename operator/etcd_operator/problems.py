@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from etcd_operator import pages
 from etcd_operator.etcd import AlarmType
+from etcd_operator.identities import described
 from etcd_operator.model import Failure, PodState, Problem, Signal
 from etcd_operator.seats import Cluster, Place, listed, quorum, unreadable_annotations
 
@@ -132,6 +133,8 @@ def _of_volumes(cluster: Cluster) -> list[Problem]:
     found = []
     if unreadable := unreadable_annotations(cluster.observation.volumes):
         found.append(Problem("UnreadableAnnotation", unreadable))
+    if cluster.copies:
+        found.append(Problem("VolumeCopied", described(cluster.copies)))
     if lost:
         found.append(Problem("VolumeLost", f"The volumes of these members are lost: {listed(lost)}."))
     if terminating:

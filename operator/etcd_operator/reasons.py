@@ -35,6 +35,9 @@ PLAN = {
     "`spec.pod.ClusterDomain` as it was.",
     "OtherService": "The retained volumes are copies of volumes of a cluster with another name or namespace. "
     "Their members would connect to that cluster, so the operator does not start them.",
+    "VolumeCopied": "PersistentVolumeClaims are copies of volumes of other members, which the message names. "
+    "Two processes with one member ID can lose data, so the operator does not use a copy. Remove its label "
+    "`etcd_cluster`.",
     "OtherVersion": "A newer version of etcd has run on the retained volumes. Set `spec.version` to the "
     "version in the message, or newer.",
     # The members.
@@ -68,6 +71,8 @@ PLAN = {
     "over the rest. The message names the surviving members and what to do. "
     "[Recover an etcd cluster](../howto/etcd/recover.md#the-volumes-of-a-majority-are-lost) has the "
     "commands.",
+    "SecondQuorum": "Two groups of members of the cluster have a leader of their own: volumes of replaced "
+    "members were restored and started. The operator changes nothing. The message names both groups.",
     "OtherCluster": "A member answers with the ID of another cluster: two clusters use the same name. The "
     "operator changes nothing.",
 }
@@ -155,6 +160,8 @@ ALARMS = frozenset(
         "OtherStorage",
         "OtherVersion",
         "QuorumLost",
+        "SecondQuorum",
+        "VolumeCopied",
         "VolumesMissing",
         "VolumesOfDifferentClusters",
         # The operator cannot see or change the members.

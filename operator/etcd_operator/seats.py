@@ -8,7 +8,7 @@ from hashlib import sha256
 import msgspec
 from msgspec.structs import replace
 
-from etcd_operator import versions
+from etcd_operator import identities, versions
 from etcd_operator.model import (
     Action,
     Announce,
@@ -150,10 +150,11 @@ class Cluster:
         record: Its record.
         desired: Its spec.
         known: Whether there is a linearizable member list of this very cluster.
-        places: All seats that belong to this object, by name.
+        copies: The volumes that are copies of other members' volumes; see `identities.copies`.
+        places: All seats that belong to this object, by name. A copy is not the volume of a seat.
         strangers: The members that a user has added.
         voters: The seats that vote. Without a member list: the recorded ones, those whose volumes are marked
-            as started, and the one that a claim promotes.
+            as started and not superseded, and the one that a claim promotes.
         learners: The seats in the member list that do not vote.
         count: The number of all voters, including those that a user has added.
         adding: The name of the seat that a claim adds. "": none.
@@ -172,8 +173,9 @@ class Cluster:
             and observation.members_cluster_id == self.record.cluster_id
             and self.record.founded
         )
-        self.places = self._join()
         in_list = observation.members if self.known and observation.members else ()
+        self.copies = identities.copies(observation.volumes, self.record, in_list)
+        self.places = self._join()
         places = self.places.values()
         own = {each.member.id for each in places if each.member}
         self.strangers = tuple(each for each in in_list if each.id not in own)
@@ -195,12 +197,14 @@ class Cluster:
         volumes = {
             each.name: each
             for each in observation.volumes
-            if each.name in seats or self._own(each, listed=each.name in listed_names)
+            if each.name in seats
+            or (each.name not in self.copies and self._own(each, listed=each.name in listed_names))
         }
         pods = {each.name: each for each in observation.pods if each.owner == observation.uid}
         claimed = {self.adding, self.waiting} - {""}
         ours = {*seats, *(name for name, each in volumes.items() if not each.removed), *claimed}
-        members = self._members(in_list, ours, [each for each in volumes.values() if not each.removed])
+        current = [each for each in volumes.values() if not each.removed and each.name not in self.copies]
+        members = self._members(in_list, ours, current)
         endpoints = {each.name: each for each in observation.endpoints}
         return {
             name: Place(
@@ -233,7 +237,12 @@ class Cluster:
     def _may_vote(self, place: Place) -> bool:
         claim = self.record.claim
         promoting = claim is not None and claim.member_id != 0 and place.name == self.adding
-        return promoting or (place.volume is not None and place.volume.started and not place.volume.removed)
+        started = place.volume is not None and place.volume.started and not place.volume.removed
+        return promoting or (started and place.name not in self._superseded)
+
+    @cached_property
+    def _superseded(self) -> frozenset[str]:
+        return identities.superseded(each.volume for each in self.places.values() if each.volume)
 
     def _own(self, volume: VolumeState, *, listed: bool) -> bool:
         """Whether this incarnation created the volume, maybe for a deleted EtcdCluster of this name.

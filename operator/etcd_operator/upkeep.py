@@ -12,7 +12,7 @@ from etcd_operator.observe import Sight
 from etcd_operator.pod_metadata import decorate
 from etcd_operator.types import ETCD_CLUSTER, EtcdCluster, EtcdClusterStatus, Retention
 from etcd_operator.views import POD
-from etcd_operator.volumes import claim_spec, grow
+from etcd_operator.volumes import CLUSTER_UID, claim_spec, grow
 from pilothouse import PERSISTENT_VOLUME_CLAIM, Play, TaskFailed
 from pilothouse.views import PersistentVolumeClaim
 
@@ -34,7 +34,7 @@ async def keep_up(
         patch = decorate(pod.metadata.labels, pod.metadata.annotations, blueprint.spec)
         if owned and patch and pod.metadata.deletion_timestamp is None:
             await play.patch(POD, pod.metadata.name, patch)
-    claims = members_claims(sight.claims)
+    claims = members_claims(sight.claims, sight.observation.record)
     for claim in claims:
         await _own(play, blueprint, claim)
     for claim in smaller(blueprint.spec, claims):
@@ -58,8 +58,9 @@ async def _own(
     play: Play[EtcdCluster, EtcdClusterStatus], blueprint: Blueprint, claim: PersistentVolumeClaim
 ) -> None:
     """Sets the owner reference if the spec in force says Delete: Kubernetes deletes the volume, too."""
+    marked = claim.metadata.annotations.get(CLUSTER_UID) == blueprint.uid
     wanted = blueprint.spec.storage.when_deleted is Retention.DELETE
-    if not wanted or _is_owned(claim, blueprint.uid):
+    if not (marked and wanted) or _is_owned(claim, blueprint.uid):
         return
     reference = {
         "apiVersion": ETCD_CLUSTER.resource.api_version,

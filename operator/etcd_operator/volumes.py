@@ -8,6 +8,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
+from msgspec.structs import replace
+
 from etcd_operator.blueprint import NODE_LABEL, Blueprint
 from etcd_operator.model import Mark, VolumeState
 from etcd_operator.types import DEFAULT_STORAGE, PREFIX, EtcdClusterSpec
@@ -136,7 +138,8 @@ def mark(change: Mark, blueprint: Blueprint, cluster_id: int) -> dict[str, Any]:
 def volume_of_claim(claim: PersistentVolumeClaim) -> VolumeState:
     """Returns the state of the volume of a PVC."""
     phase = claim.status.phase
-    return _volume(claim.metadata, lost=phase == "Lost", bound=phase in ("Bound", "Lost"))
+    volume = _volume(claim.metadata, lost=phase == "Lost", bound=phase in ("Bound", "Lost"))
+    return replace(volume, labelled=claim.metadata.labels.get(NODE_LABEL, ""))
 
 
 def volume_of_pod(pod: Pod) -> VolumeState:

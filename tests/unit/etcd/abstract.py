@@ -64,6 +64,7 @@ class Member(NamedTuple):
     leads: bool = False
     claim: m.Action | None = None
     old: bool = False  # of an incarnation before the recorded one
+    copied: bool = False  # there is a copy of its volume, with all labels and annotations
     amnesiac: bool = False  # a voter that started on an empty volume under its old ID
 
 
@@ -94,6 +95,10 @@ class World(NamedTuple):
 
 
 ERASED = Member()
+COPIED = Member(copied=True)
+"""A member of which only a copy of its volume is left."""
+COPY = "copy-of-"
+"""The prefix of the name of a copied volume."""
 NAMES = sorted(member_name("c", UID, 1, counter) for counter in range(32))
 
 
@@ -183,6 +188,22 @@ def observe(world: World) -> m.Observation:
                     bound=not world.founded,
                     deleting=each.terminating,
                     lost=world.ephemeral and each.pod == ENDED,
+                )
+            )
+        if each.copied:
+            volumes.append(
+                m.VolumeState(
+                    name=f"{COPY}{name}",
+                    uid=f"copy-of-{uid}",
+                    owner=UID,
+                    incarnation=1,
+                    started=True,
+                    member_id=index + 1,
+                    cluster_id=7,
+                    version=VERSIONS[0],
+                    voters=(name,),
+                    epoch=1,
+                    labelled=name,
                 )
             )
         if each.pod != GONE:
@@ -327,18 +348,7 @@ def _endpoint(world: World, each: Member, index: int, leader: int) -> m.Endpoint
 
 def settle(world: World) -> World:
     """Returns the canonical form: erased members are dropped, a leader is elected, members are sorted."""
-    members = [
-        each
-        for each in world.members
-        if not (
-            each.pod == GONE
-            and each.role == OUT
-            and each.seat == UNSEATED
-            and each.claim is None
-            and not each.prepared
-            and (each.volume == NONE or each.old)
-        )
-    ]
+    members = [each if _exists(each) else COPIED for each in world.members if _exists(each) or each.copied]
     members = [each if each.pod == UP else each._replace(behind=False) for each in members]
     if world.ephemeral:
         members = [
@@ -368,8 +378,20 @@ def settle(world: World) -> World:
     return world._replace(members=tuple(members))
 
 
+def _exists(each: Member) -> bool:
+    """Whether anything is left of a member, apart from a copy of its volume."""
+    left = each.volume != NONE and not each.old
+    return left or not (
+        each.pod == GONE
+        and each.role == OUT
+        and each.seat == UNSEATED
+        and each.claim is None
+        and not each.prepared
+    )
+
+
 def _key(each: Member) -> tuple[object, ...]:
-    return (*each[:-3], each.claim or "", each.old, each.amnesiac)
+    return (*each[:-4], each.claim or "", *each[-3:])
 
 
 def change(world: World, index: int, **values) -> World:
@@ -558,6 +580,8 @@ def edits(
 def carry_out(world: World, observation: m.Observation, step: m.Step) -> World:
     """Returns the world after the operator has carried a step out."""
     index = {name_of(i): i for i in range(len(world.members))}
+    if COPY in str(step):
+        raise Violation(f"law 5: a copy of a volume is used\n{step}\n{describe(world)}")
     match step:
         case m.Announce(record):
             world = change_all(world, lambda each: True, prepared=False, claim=None)._replace(

@@ -8,6 +8,7 @@ from tests.unit.etcd.abstract import (
     AWAY,
     BAD,
     BINARIES,
+    COPIED,
     CORRUPT,
     CRASH,
     DATA,
@@ -261,6 +262,8 @@ def ending(world: World, decision: m.Decision) -> str:
             return decision.reason
         case m.Blocked() if decision.reason == "DataLost" and not _has_marked_volumes(world):
             return decision.reason
+        case m.Blocked() if decision.reason == "VolumeCopied" and not _has_marked_volumes(world):
+            return decision.reason
         case m.Blocked() if decision.reason == "OtherVersion" and _is_downgrade(world):
             return decision.reason  # The status is lost, and the user has to undo the downgrade.
         case m.Blocked() if decision.reason == "QuorumLost" and (
@@ -295,7 +298,7 @@ def _healthy(world: World) -> bool:
         and all(each.pod == UP and each.configuration is P and each.serving for each in target)
         and all(each.marked and each.fresh and each.seat == OWN and each.claim is None for each in target)
         and all(each.shaped and each.version == world.target for each in target)
-        and len(world.members) == len(target)
+        and sum(each != COPIED for each in world.members) == len(target)
     )
 
 

@@ -15,6 +15,7 @@ from etcd_operator.endpoints import (
     blindness,
     chosen_list,
     recalled_list,
+    rivals,
     state_of,
 )
 from etcd_operator.etcd import DEADLINE, Alarm, AlarmType, Member, MemberList, MemberStatus
@@ -161,6 +162,37 @@ def test_a_list_of_another_cluster_is_chosen_only_if_there_is_no_other() -> None
     other = replace(LEADS, listed=listing(cluster=8, term=99))
     assert chosen_list([other, FOLLOWS], CLUSTER) is FOLLOWS
     assert chosen_list([other], CLUSTER) is other
+
+
+def elected(leader: int, *ids: int, term: int = 3) -> Answer:
+    """The answer of a leader whose list has these members."""
+    members = tuple(Member(each, str(each), (f"http://{each}:2380",)) for each in ids)
+    found = MemberList(CLUSTER, leader, term, members)
+    return Answer(str(leader), status(leader, leader=leader, raft_term=term), found)
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        pytest.param((elected(1, 1, 2, 3), elected(4, 4, 5, 6, term=9)), ("1",), id="disjoint"),
+        pytest.param((elected(1, 1, 2, 3), elected(4, 4, 5, 1, term=9)), ("1",), id="overlapping"),
+        pytest.param((elected(1, 1, 2, 3, term=9), elected(4, 4, 5, 1)), ("4",), id="an earlier term"),
+        pytest.param((elected(1, 1, 2, 3), elected(2, 1, 2, 3, term=4)), (), id="an election"),
+        pytest.param((elected(1, 1, 2, 3), elected(2, 1, 2, 3, 4, term=4)), (), id="an added member"),
+        pytest.param((LEADS, FOLLOWS), (), id="one leader"),
+        pytest.param((LEADS, Answer("4", status(4, leader=4))), (), id="no list"),
+        pytest.param((), (), id="silence"),
+    ],
+)
+def test_members_with_a_quorum_of_their_own_are_rivals(
+    answers: tuple[Answer, ...], expected: tuple[str, ...]
+) -> None:
+    assert rivals(answers, CLUSTER) == expected
+
+
+def test_the_members_of_another_cluster_are_no_rivals() -> None:
+    other = Answer("4", status(4, leader=4, cluster_id=8), listing(cluster=8))
+    assert rivals((LEADS, other), CLUSTER) == ()
 
 
 @pytest.mark.parametrize("answers", [[], [Answer("a", error=SILENT)], [Answer("a", status(LEADER))]], ids=len)

@@ -400,8 +400,8 @@ def retained(size: int = 3, **values) -> m.Observation:
 
 def test_a_recreated_object_resumes_exactly_the_last_voters():
     observation = retained()
-    removed = replace(observation.volumes[0], name="c-gone", uid="x", removed=True)
-    earlier = replace(observation.volumes[0], name="c-earlier", uid="y", incarnation=0)
+    removed = replace(observation.volumes[0], name="c-gone", uid="x", member_id=90, removed=True)
+    earlier = replace(observation.volumes[0], name="c-earlier", uid="y", incarnation=0, cluster_id=6)
     step = decide(replace(observation, volumes=(*observation.volumes, removed, earlier))).step
     assert isinstance(step, m.RecordResumed)
     assert [each.name for each in step.record.seats] == [each.name for each in observation.volumes]

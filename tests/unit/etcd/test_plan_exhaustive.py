@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from etcd_operator import founding, healing, model, plan, resizing, seats, upgrading, versions
+from etcd_operator import founding, healing, identities, model, plan, resizing, seats, upgrading, versions
 from tests.unit.etcd.abstract import (
     DATA,
     EMPTY,
@@ -22,6 +22,7 @@ from tests.unit.etcd.abstract import (
     Member,
     Violation,
     World,
+    change_all,
     cluster,
     explore,
     unfounded,
@@ -85,6 +86,17 @@ def test_a_cluster_is_resized_and_heals_despite_changed_peer_urls():
     starts = [cluster(n, edits=1, strikes=1, movable=True, delete=True) for n in (1, 2, 3)]
     starts += [cluster(n, strikes=2, movable=True) for n in (1, 2)]
     assert "Healthy" in run(starts, sizes=(1, 2, 3)).endings
+
+
+def test_a_cluster_heals_although_volumes_were_copied():
+    starts = [copied(cluster(1, strikes=2)), copied(cluster(3, strikes=1))]
+    starts += [copied(cluster(2, edits=1, strikes=1, delete=True))]
+    assert run(starts, sizes=[1]).endings >= {"Healthy", "VolumeCopied"}
+
+
+def copied(world: World) -> World:
+    """A cluster with a copy of each volume, with all labels and annotations."""
+    return change_all(world, lambda each: True, copied=True)
 
 
 def test_a_cluster_is_upgraded_despite_a_strike():
@@ -270,6 +282,11 @@ def test_law_4_catches_the_state_new_after_the_founding(monkeypatch):
 def test_law_5_catches_an_identity_on_another_volume(monkeypatch):
     monkeypatch.setattr(seats.Place, "intact", property(lambda self: self.volume is not None))
     caught("law 5", [cluster(3, strikes=1)])
+
+
+def test_law_5_catches_a_copy_that_is_resumed(monkeypatch):
+    monkeypatch.setattr(identities, "copies", lambda *_: {})
+    caught("law 5: a copy", [copied(cluster(1, strikes=1))])
 
 
 def test_law_6_catches_data_that_is_deleted_before_etcd_confirms(monkeypatch):
