@@ -43,6 +43,7 @@ from etcd_operator.seats import (
     quorum,
     unreadable_annotations,
 )
+from etcd_operator.types import LABEL
 
 NAMES_PER_EPOCH = 100
 """How many names a lost status may have used per change of the voters, so that no name is used twice."""
@@ -57,21 +58,51 @@ def blocked_by_foreign_objects(cluster: Cluster) -> Decision | None:
     volumes = (*observation.volumes, *observation.claims)
     if unreadable := unreadable_annotations(volumes):
         return Decision(Blocked(), "UnreadableAnnotation", unreadable)
-    foreign = [f"PVC {each.name}" for each in volumes if not each.owner]
-    foreign += [f"pod {each.name}" for each in observation.pods if not each.owner]
-    if cluster.record.foreign_status:
-        foreign.append("a status of the coreos operator")
-    if foreign:
-        message = (
-            f"Objects that this operator did not create use the name of this cluster: {listed(foreign)}. "
-            "Delete them, or use another name."
-        )
+    if foreign := _foreign_objects(cluster):
+        message = f"{foreign} Nothing is founded until then. You can also use another name for the cluster."
         return Decision(Blocked(), "ForeignObjects", message)
     earlier = [each.name for each in observation.pods if each.owner != observation.uid]
     if earlier:
         message = f"Waiting until the pods of the deleted cluster of this name are gone: {listed(earlier)}."
         return Decision(Wait(), "EarlierPods", message)
     return None
+
+
+def _foreign_objects(cluster: Cluster) -> str:
+    """Returns what this operator did not create, and what to do. It is never to delete the last copy of data.
+
+    A pod without the annotation `shape` is of another operator, also if the EtcdCluster owns it: the kind is
+    that of the coreos operator.
+    """
+    observation = cluster.observation
+    claims = observation.claims if cluster.desired.ephemeral else observation.volumes
+    kept = {each.name for each in claims if each.owner}
+    foreign = [each.name for each in claims if not each.owner]
+    pods = [each for each in observation.pods if not each.owner or not each.shape]
+    orphaned = [each.name for each in pods if each.shape and each.name in kept]
+    holding = [each.name for each in pods if each.name not in orphaned]
+    parts = []
+    if foreign:
+        parts.append(
+            f"The PVCs {listed(foreign)} do not have this operator's annotations, and may hold the only copy "
+            "of the data. If they are restored volumes of this cluster, restore their annotations "
+            f"({pages.UNMARKED} has the commands). Otherwise remove their label {LABEL}."
+        )
+    if holding:
+        parts.append(
+            f"This EtcdCluster did not create the pods {listed(holding)}, and they may hold the only copy of "
+            "their data. Save a snapshot of it before you delete them."
+        )
+    if orphaned:
+        parts.append(
+            f"This EtcdCluster does not own the pods {listed(orphaned)}. Delete them: their PVCs keep the "
+            "data."
+        )
+    if cluster.record.foreign_status:
+        parts.append(
+            f"The status is that of the coreos operator. {pages.MIGRATION} says how to move the data."
+        )
+    return " ".join(parts)
 
 
 def blocked_by_copies(cluster: Cluster) -> Decision | None:

@@ -15,10 +15,14 @@ VOLUME_DELETED = f"{RECOVERY}#a-volume-is-deleted-while-its-pod-does-not-run"
 VOTER_DOWN = f"{RECOVERY}#a-voter-that-you-have-added-does-not-run"
 MAJORITY_LOST = f"{RECOVERY}#the-volumes-of-a-majority-are-lost"
 NOT_RESUMED = f"{RECOVERY}#a-deleted-cluster-cannot-be-resumed"
+UNMARKED = f"{RECOVERY}#a-restored-volume-has-no-annotations"
 ALL_LOST = f"{RECOVERY}#all-volumes-are-lost"
 
 ALARMS = f"{HOWTO}/storage.md#when-etcd-raises-an-alarm"
 """What to do about each alarm of etcd."""
+
+MIGRATION = f"{HOWTO}/migrate.md"
+"""How to move the data of a cluster of the coreos operator."""
 
 AUTHORITIES = f"{HOWTO}/tls.md#change-the-certificate-authority"
 """How to change a certificate authority in two steps."""

@@ -150,7 +150,10 @@ def _of_cluster(cluster: Cluster) -> list[Problem]:
     found = list(_of_strangers(cluster))
     foreign = [each.name for each in cluster.observation.pods if each.owner != cluster.uid]
     if foreign and cluster.record.founded:
-        message = f"Pods that this EtcdCluster does not own have its label: {listed(foreign)}. Delete them."
+        message = (
+            f"Pods that this EtcdCluster does not own have its label: {listed(foreign)}. Remove the label, "
+            "or save their data and delete them."
+        )
         found.append(Problem("ForeignPods", message))
     found += _of_other_ids(cluster)
     found += _of_alarms(cluster)

@@ -638,7 +638,7 @@ async def test_nothing_is_founded_over_the_objects_of_another_operator(model: Mo
         await asyncio.sleep(10)
         ready = cluster.condition("Ready")
         assert (ready["status"], ready["reason"]) == ("False", "ForeignObjects")
-        assert "PVC example-old" in ready["message"]
+        assert "The PVCs example-old do not have this operator's annotations" in ready["message"]
         assert (cluster.pods, cluster.claims) == ([], ["example-old"])
         model.remove(CLAIM, ObjectKey("default", "example-old"))
         await cluster.settled()

@@ -188,3 +188,56 @@ def test_nothing_is_changed_while_replaced_voters_have_a_quorum_of_their_own():
     decision = decide(replace(observation, rivals=rivals))
     assert (decision.step, decision.reason) == (m.Blocked(), "SecondQuorum")
     assert f"one with c-old0, c-old1, c-old2, and one with {', '.join(rivals)}" in decision.message
+
+
+# --------------------------------------------------------------------------------------- foreign objects
+
+
+def unfounded_beside(**values: Any) -> m.Observation:
+    """An EtcdCluster without a founding, beside objects of a healthy one."""
+    observation = replace(unseen(living()), record=m.Record(), endpoints=(), volumes=(), trace=None)
+    return replace(observation, **{"pods": (), **values})
+
+
+def blocked(observation: m.Observation) -> str:
+    decision = decide(observation)
+    assert (decision.step, decision.reason) == (m.Blocked(), "ForeignObjects")
+    return str(decision.message)
+
+
+def test_a_restored_claim_without_annotations_is_not_to_be_deleted():
+    message = blocked(unfounded_beside(volumes=(m.VolumeState(name="c-aaaaa", uid="restored"),)))
+    assert "restore their annotations" in message
+    assert "elete" not in message
+
+
+def test_the_pods_of_a_coreos_cluster_are_not_deleted_although_the_object_owns_them():
+    pods = tuple(replace(each, shape="") for each in living().pods)
+    message = blocked(unfounded_beside(pods=pods))
+    assert f"did not create the pods {', '.join(each.name for each in pods)}" in message
+    assert "Save a snapshot of it before you delete them" in message
+
+
+def test_a_status_of_the_coreos_operator_leads_to_the_page_that_moves_its_data():
+    message = blocked(replace(unfounded_beside(), record=m.Record(foreign_status=True)))
+    assert "migrate.md" in message
+    assert "elete" not in message
+
+
+@pytest.mark.parametrize("ephemeral", [True, False])
+def test_orphaned_pods_are_to_be_deleted_only_if_their_claims_keep_the_data(ephemeral):
+    before = living()
+    pods = tuple(replace(each, owner="") for each in before.pods)
+    desired = replace(before.desired, ephemeral=ephemeral)
+    message = blocked(unfounded_beside(pods=pods, volumes=before.volumes, desired=desired))
+    assert ("Delete them: their PVCs keep the data" in message) is not ephemeral
+    assert ("Save a snapshot of it before you delete them" in message) is ephemeral
+
+
+def test_pods_that_a_founded_cluster_does_not_own_are_not_just_to_be_deleted():
+    observation = living()
+    pod = replace(observation.pods[0], name="c-other", uid="other", owner="")
+    found = decide(replace(observation, pods=(*observation.pods, pod))).problems
+    assert "save their data and delete them" in next(
+        each.message for each in found if each.reason == "ForeignPods"
+    )
