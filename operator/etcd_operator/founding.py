@@ -139,7 +139,8 @@ def resume(cluster: Cluster) -> Decision | None:
     if obstacle := _obstacle(cluster, volumes, voters):
         return obstacle
     known = [last for each in volumes if (last := parsed(each.version))]
-    version = cluster.desired.version if cluster.desired.pinned else str(max(known, default=""))
+    newest_version = max(known, key=lambda each: each.release, default="")
+    version = cluster.desired.version if cluster.desired.pinned else str(newest_version)
     missing = sorted({*voters} - {each.name for each in volumes})
     ids = {each.cluster_id for each in volumes if each.cluster_id}
     record = replace(
@@ -183,9 +184,10 @@ def _obstacle(cluster: Cluster, volumes: list[VolumeState], voters: tuple[str, .
     if len(usable) < quorum(len(voters)):
         message = (
             f"The retained volumes hold a cluster of size {len(voters)}, but the volumes of "
-            f"{listed(missing)} are missing or being deleted, so there is no quorum. Restore these PVCs, or "
-            f"recover from one that is left: {pages.NOT_RESUMED} has the commands. To found an empty cluster "
-            f"instead, delete the PVCs {listed([each.name for each in volumes])}."
+            f"{listed(missing)} are missing, are being deleted or lack the label "
+            f"{LABEL}={cluster.observation.name}, so there is no quorum. Restore these PVCs or their labels, "
+            f"or recover from one that is left: {pages.NOT_RESUMED} has the commands. To found an empty "
+            f"cluster instead, delete the PVCs {listed([each.name for each in volumes])}."
         )
         return Decision(Blocked(), "VolumesMissing", message)
     if len({each.cluster_id for each in volumes if each.cluster_id}) > 1:
@@ -206,11 +208,12 @@ def _obstacle(cluster: Cluster, volumes: list[VolumeState], voters: tuple[str, .
         )
         return Decision(Blocked(), "OtherDomain", message)
     versions = [version for each in volumes if (version := parsed(each.version))]
+    newest = max(versions, key=lambda each: each.release, default=None)
     target = parsed(cluster.desired.version)
-    if cluster.desired.pinned and versions and target and target.release < max(versions).release:
+    if cluster.desired.pinned and newest and target and target.release < newest.release:
         message = (
-            f"The retained volumes hold data of etcd {max(versions)}, and spec.version is {target}. etcd "
-            f"cannot be downgraded: set spec.version to {max(versions)}."
+            f"The retained volumes hold data of etcd {newest}, and spec.version is {target}. etcd "
+            f"cannot be downgraded: set spec.version to {newest}."
         )
         return Decision(Blocked(), "OtherVersion", message)
     return None

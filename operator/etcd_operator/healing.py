@@ -32,7 +32,7 @@ from etcd_operator.model import (
     VolumeState,
     Wait,
 )
-from etcd_operator.seats import Cluster, Place, configured, listed, parsed, quorum
+from etcd_operator.seats import Cluster, Place, configured, listed, parsed, quorum, same_release
 from etcd_operator.types import LABEL
 
 CRASH_PATIENCE = timedelta(minutes=5)
@@ -51,6 +51,7 @@ def flip(cluster: Cluster) -> Decision | None:
         each.name
         for each in cluster.voters
         if configured(each, Configuration.FOUNDING, Configuration.JOINING)
+        and not (each.pod and each.pod.unlabelled)
     )
     if not names:
         return None
@@ -155,7 +156,7 @@ def mark_volumes(cluster: Cluster) -> Decision | None:
     marks = tuple(
         mark
         for each in cluster.voters
-        if each.member and each.volume and each.intact
+        if each.member and each.volume and each.intact and not each.volume.unlabelled
         if (
             mark := Mark(
                 each.name,
@@ -236,7 +237,8 @@ def clean_up(cluster: Cluster) -> Decision | None:
         message = f"Deleting the pods of {listed(pods)}, which etcd does not list as members."
         return Decision(DeletePods(pods), "RemovedMember", message)
     for place in gone:
-        if place.pod is None and place.volume and not place.volume.removed and not place.volume.deleting:
+        volume = place.volume
+        if place.pod is None and volume and not (volume.removed or volume.deleting or volume.unlabelled):
             return _keep_or_delete(cluster, place)
     return None
 
@@ -314,6 +316,7 @@ def serve(cluster: Cluster) -> Decision | None:
         and configured(each, Configuration.POISONED)
         and each.pod
         and not each.pod.serving
+        and not each.pod.unlabelled
         and cluster.healthy(each)
         and each.volume
         and each.volume.started
@@ -334,6 +337,7 @@ def correct_failing_pods(cluster: Cluster) -> Decision | None:
 
     So a corrected or reverted spec reaches the member that a mistake has stopped. The member is down, so this
     interrupts nothing. A minor upgrade does not begin with a member that is down for another reason (law 8).
+    If the image of its release does not exist, it first gets the one back that last ran.
     The same applies to the member that was restarted last, if it runs and does not serve.
     A member whose data is damaged gets no edited spec: `remove_crashing` replaces it.
     A pod on a Terminating volume is not deleted, because it has the only copy of the member's data (law 6).
@@ -343,9 +347,15 @@ def correct_failing_pods(cluster: Cluster) -> Decision | None:
         if pod is None or pod.deleting or not place.intact or not cluster.outdated(place):
             continue
         fails = place.down and pod.failure in (Failure.PENDING, Failure.IMAGE, Failure.CRASH)
-        if not (fails or _hangs(cluster, place)) or _begins_minor(cluster, place):
+        if not (fails or _hangs(cluster, place)):
             continue
-        if place.holding and recreates(cluster, place):
+        recreated = recreates(cluster, place)
+        if (recreated and place.holding) or (pod.unlabelled and not recreated):
+            continue
+        if _begins_minor(cluster, place):
+            if pod.failure is Failure.IMAGE and pod.version != place.started_version:
+                why = f"{place.name} does not run"
+                return restart(cluster, place, "CorrectingMember", why, version=place.started_version)
             continue
         if _replaceable(cluster, place) and (pod.damaged or not _claims_restart(cluster, place)):
             continue
@@ -379,11 +389,11 @@ def is_unready(cluster: Cluster, place: Place) -> bool:
 
 
 def _begins_minor(cluster: Cluster, place: Place) -> bool:
-    """Whether the pod still has the version that last ran, and the next version is of another minor."""
+    """Whether the pod still has the release that last ran, and the next version is of another minor."""
     last, wanted = parsed(place.started_version), parsed(cluster.wanted_version(place))
-    if place.pod is None or last is None or wanted is None or place.pod.version != place.started_version:
+    if place.pod is None or last is None or wanted is None:
         return False
-    return wanted.minor != last.minor
+    return same_release(place.pod.version, place.started_version) and wanted.minor != last.minor
 
 
 def recreates(cluster: Cluster, place: Place) -> bool:
@@ -392,13 +402,20 @@ def recreates(cluster: Cluster, place: Place) -> bool:
     return reshaped and not cluster.desired.ephemeral
 
 
-def restart(cluster: Cluster, place: Place, reason: str, why: str) -> Decision:
+def restart(cluster: Cluster, place: Place, reason: str, why: str, *, version: str = "") -> Decision:
     """Returns the step that gives a pod the spec's version and shape.
 
     If only the image differs, the pod is patched in place, so it keeps its address. Otherwise it is deleted
     and created again on the same volume.
+
+    Args:
+        cluster: The cluster.
+        place: The seat of the pod.
+        reason: The reason of the decision.
+        why: The beginning of its message.
+        version: The version for the pod. "": the one that the seat should have next.
     """
-    pod, version = place.pod, cluster.wanted_version(place)
+    pod, version = place.pod, version or cluster.wanted_version(place)
     assert pod is not None, "the caller found it outdated"  # noqa: S101
     if not recreates(cluster, place):
         change = f"its etcd from {pod.version} to {version}" if pod.version != version else "its image"

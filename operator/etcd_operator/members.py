@@ -22,6 +22,7 @@ from etcd_operator.errors import (
     UnhealthyCluster,
 )
 from etcd_operator.etcd import Etcd, MemberList
+from etcd_operator.labels import label_missing, lacks_label
 from etcd_operator.model import Configuration, Decision, PodPlan, Problem
 from etcd_operator.observe import Sight
 from etcd_operator.old_logs import may_have_old_log, renew_logs
@@ -297,11 +298,17 @@ class Members:
         return self._blueprint.joining(listed.members, name)
 
     async def _as_observed(self, resource: Resource[Any], name: str) -> bool:
-        """Whether an object is on the API server as it was observed: the same one, or as absent."""
+        """Whether an object is on the API server as it was observed: the same one, or as absent.
+
+        An object without the label of the cluster is reported, because no watch shows it.
+        """
         observation = self._sight.observation
         states = observation.pods if resource is POD else observation.volumes
         seen = next(((each.uid, each.deleting) for each in states if each.name == name), None)
         live = await self._play.read(resource, name)
+        if live is not None and seen is None and lacks_label(live.metadata, observation.name):
+            names = {"cluster": observation.name, "namespace": observation.namespace}
+            self.refusals.append(label_missing(resource, name, **names))
         return seen == (None if live is None else _identity(live.metadata))
 
     # The members.
@@ -330,7 +337,7 @@ class Members:
                 done = await self._call(f"promote {name} to a voter", lambda: leader.member_promote(number))
             case model.RemoveMember(name=name, member_id=number):
                 if not await self._target_as_observed(name):
-                    self._play.requeue_after(RETRY)
+                    self._play.requeue_after(BLOCKED if self.refusals else RETRY)
                     return Next.LATER
                 reason = REMOVED
                 done = await self._call(

@@ -201,7 +201,7 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class VolumeState(msgspec.Struct, frozen=True, kw_only=True):
-    """A PVC with the label `etcd_cluster=NAME`, or the emptyDir of a pod.
+    """A PVC with the label `etcd_cluster=NAME`, or of a member, or the emptyDir of a pod.
 
     Attributes:
         name: The seat's name.
@@ -225,6 +225,7 @@ class VolumeState(msgspec.Struct, frozen=True, kw_only=True):
             has ended.
         unreadable: The key of an annotation that cannot be read. "": all can be read.
         labelled: The label `etcd_node` of the PVC: the name that it was created with. "": there is none.
+        unlabelled: Whether it has lost the label. It was found by its name, and cannot be patched.
     """
 
     name: str
@@ -246,10 +247,11 @@ class VolumeState(msgspec.Struct, frozen=True, kw_only=True):
     lost: bool = False
     unreadable: str = ""
     labelled: str = ""
+    unlabelled: bool = False
 
 
 class PodState(msgspec.Struct, frozen=True, kw_only=True):
-    """A pod with the label `etcd_cluster=NAME`.
+    """A pod with the label `etcd_cluster=NAME`, or of a member.
 
     Attributes:
         name: The seat's name.
@@ -263,7 +265,7 @@ class PodState(msgspec.Struct, frozen=True, kw_only=True):
         configuration: What its annotations configure.
         peers: The seats in its annotation `initial-cluster`, by the host names of the peer URLs. "" stands
             for a peer URL that is not under the headless Service.
-        serving: Whether it has the label that the client Service selects.
+        serving: Whether it has the labels that the client Service selects.
         addressed: Whether its address is in the EndpointSlice of the headless Service.
         ran: Whether etcd may have run in it. False only if the kubelet or the scheduler reports that no
             container has started yet.
@@ -282,6 +284,7 @@ class PodState(msgspec.Struct, frozen=True, kw_only=True):
         node: The Ready condition of its node, which is read while the pod is not ready. UNKNOWN also if the
             operator may not read nodes.
         node_name: The name of its node. "": it is not scheduled.
+        unlabelled: Whether it has lost the label. It was found by its name, and cannot be patched.
     """
 
     name: str
@@ -309,6 +312,7 @@ class PodState(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = ""
     node: Signal = Signal.HEALTHY
     node_name: str = ""
+    unlabelled: bool = False
 
 
 class MemberState(msgspec.Struct, frozen=True):
@@ -394,13 +398,14 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: The name of the EtcdCluster.
         uid: Its UID.
+        namespace: Its namespace, for messages.
         now: The time of the observation.
         desired: The valid spec.
         record: What the status holds.
-        volumes: All labelled volumes.
+        volumes: All labelled volumes, and those of members that have lost the label.
         claims: The labelled PVCs if the data of the members is in emptyDir. They are observed until the
             cluster is founded: one of them may hold the data of an earlier cluster.
-        pods: All labelled pods.
+        pods: All labelled pods, and those of members that have lost the label.
         members: A linearizable member list of this reconcile. None: no member returned one.
         members_cluster_id: The cluster ID of that list. 0: no list.
         rivals: The pods of members that have a quorum of their own in the same cluster, beside the members of
@@ -438,6 +443,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     distrusting: frozenset[str] = frozenset()
     peer_url: str = "http://{}:2380"
     service: str = ""
+    namespace: str = "default"
 
 
 # The steps. Each is idempotent: it can be carried out again after a crash. A `Record...` step and `Announce`

@@ -6,7 +6,9 @@ was replaced. After that they come from the stores, and `members` checks its tar
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+from msgspec.structs import replace
 
 from etcd_operator.authorities import distrusting
 from etcd_operator.blueprint import Blueprint
@@ -24,7 +26,9 @@ from etcd_operator.endpoints import (
 )
 from etcd_operator.errors import CredentialsError
 from etcd_operator.etcd import Connections, Endpoint, Etcd, Member, MemberList
+from etcd_operator.labels import lacks_label
 from etcd_operator.model import (
+    Action,
     Desired,
     EndpointState,
     Failure,
@@ -42,9 +46,11 @@ from etcd_operator.settings import EtcdSettings
 from etcd_operator.types import LABEL, EtcdCluster, EtcdClusterStatus
 from etcd_operator.views import ENDPOINT_SLICE, POD, EndpointSlice, Pod, has_ended
 from etcd_operator.volumes import volume_of_claim, volume_of_pod
-from pilothouse import PERSISTENT_VOLUME_CLAIM, SECRET, SERVICE, ObjectMeta, Play
+from pilothouse import PERSISTENT_VOLUME_CLAIM, SECRET, SERVICE, ObjectMeta, Play, Resource
 from pilothouse.telemetry import now
 from pilothouse.views import PersistentVolumeClaim
+
+T = TypeVar("T", Pod, PersistentVolumeClaim)
 
 BY_CLUSTER = "cluster"
 """The index of pods, claims and EndpointSlices by the namespace and name of the cluster in their label."""
@@ -61,8 +67,8 @@ class Sight(NamedTuple):
         clients: The clients of the members that answered Status, by the names of their pods.
         listed: The linearizable member list as etcd returned it, with all peer URLs. None: there is none.
         tls: What the Secrets with certificates hold.
-        pods: The pods.
-        claims: The PVCs.
+        pods: The labelled pods.
+        claims: The labelled PVCs.
     """
 
     observation: Observation
@@ -71,6 +77,13 @@ class Sight(NamedTuple):
     tls: Certificates
     pods: Sequence[Pod]
     claims: Sequence[PersistentVolumeClaim]
+
+
+class _Hidden(NamedTuple):
+    """The objects of members that have lost the label. The pods are those that the EtcdCluster owns."""
+
+    pods: Sequence[Pod] = ()
+    claims: Sequence[PersistentVolumeClaim] = ()
 
 
 def cluster_of(metadata: ObjectMeta) -> Iterable[str]:
@@ -89,8 +102,8 @@ async def observe(
 ) -> Sight:
     """Observes a cluster.
 
-    This makes 2 calls to each member. Once the cluster is founded, only its Secrets and the nodes of unready
-    pods are read from Kubernetes.
+    This makes 2 calls to each member. Once the cluster is founded, only its Secrets, the nodes of unready
+    pods, and missing pods and PVCs are read from Kubernetes.
 
     Args:
         play: The reconcile.
@@ -103,7 +116,9 @@ async def observe(
     Raises:
         TaskFailed: The API server refused a request.
     """
-    pods, claims = await _objects(play, live=not record.founded)
+    labelled, claims = await _objects(play, live=not record.founded)
+    hidden = await _hidden(play, record, labelled, claims, ephemeral=desired.ephemeral)
+    pods = (*labelled, *hidden.pods)
     addressed = addressed_uids(_headless_slices(play))
     moment = now()
     nodes = await node_signals(play, pods, moment)
@@ -132,7 +147,7 @@ async def observe(
         now=moment,
         desired=desired,
         record=record,
-        volumes=_volumes(desired, claims, pods),
+        volumes=_volumes(desired, claims, pods, hidden),
         claims=tuple(map(volume_of_claim, claims)) if desired.ephemeral and not record.founded else (),
         pods=states,
         members=_member_states(blueprint, listed),
@@ -147,9 +162,10 @@ async def observe(
         distrusting=distrusting(tls.authorities, pods),
         peer_url=blueprint.peer_url("{}"),
         service=blueprint.service,
+        namespace=blueprint.namespace,
     )
     clients = {each.name: members[each.name] for each in answers if each.status}
-    return Sight(observation, clients, listed, tls, pods, claims)
+    return Sight(observation, clients, listed, tls, labelled, claims)
 
 
 async def _objects(
@@ -163,6 +179,43 @@ async def _objects(
         )
     key = str(play.object.metadata.key)
     return play.list(POD, BY_CLUSTER, key), play.list(PERSISTENT_VOLUME_CLAIM, BY_CLUSTER, key)
+
+
+async def _hidden(
+    play: Play[EtcdCluster, EtcdClusterStatus],
+    record: Record,
+    pods: Iterable[Pod],
+    claims: Iterable[PersistentVolumeClaim],
+    *,
+    ephemeral: bool,
+) -> _Hidden:
+    """Reads the pods and the PVCs that the members of a founded cluster should have, and that no watch shows.
+
+    Without its label, an object would count as deleted although the member runs. This sends no request while
+    each recorded member has its labelled pod and PVC.
+    """
+    if not record.founded:
+        return _Hidden()
+    claim = record.claim
+    names = {each.name for each in record.seats}
+    if claim is not None and claim.action is Action.ADD:
+        names.add(claim.name)
+    found = await _unlabelled(play, POD, names - {each.metadata.name for each in pods})
+    own = [each for each in found if _owned(each, play.object)]
+    if ephemeral:
+        return _Hidden(own)
+    names |= {each.metadata.name for each in pods if _owned(each, play.object)}
+    missing = names - {each.metadata.name for each in claims}
+    return _Hidden(own, await _unlabelled(play, PERSISTENT_VOLUME_CLAIM, missing))
+
+
+async def _unlabelled(
+    play: Play[EtcdCluster, EtcdClusterStatus], resource: Resource[T], names: Iterable[str]
+) -> list[T]:
+    """Reads objects, and returns those without the label. A watch soon shows those that have it."""
+    cluster = play.object.metadata.name
+    found = [await play.read(resource, name) for name in sorted(names)]
+    return [each for each in found if each is not None and lacks_label(each.metadata, cluster)]
 
 
 async def _trace(play: Play[EtcdCluster, EtcdClusterStatus], *, live: bool) -> Trace | None:
@@ -215,11 +268,15 @@ def _owned(pod: Pod, cluster: EtcdCluster) -> bool:
 
 
 def _volumes(
-    desired: Desired, claims: Iterable[PersistentVolumeClaim], pods: Iterable[Pod]
+    desired: Desired, claims: Iterable[PersistentVolumeClaim], pods: Iterable[Pod], hidden: _Hidden
 ) -> tuple[VolumeState, ...]:
-    if desired.ephemeral:
-        return tuple(volume_of_pod(each) for each in pods)
-    return tuple(volume_of_claim(each) for each in claims)
+    objects = {each.metadata.uid for each in hidden.pods} | {each.metadata.uid for each in hidden.claims}
+    volumes = (
+        [volume_of_pod(each) for each in pods]
+        if desired.ephemeral
+        else [volume_of_claim(each) for each in (*claims, *hidden.claims)]
+    )
+    return tuple(replace(each, unlabelled=each.uid in objects) for each in volumes)
 
 
 def _member_states(blueprint: Blueprint, listed: MemberList | None) -> tuple[MemberState, ...] | None:

@@ -99,21 +99,25 @@ def _container_id(status: PodStatus) -> str:
 
 
 def decorate(
-    labels: Mapping[str, str], annotations: Mapping[str, str], spec: EtcdClusterSpec
+    labels: Mapping[str, str],
+    annotations: Mapping[str, str],
+    spec: EtcdClusterSpec,
+    own: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Returns the patch that brings the labels and annotations of the spec to a running pod.
+    """Returns the patch that brings its labels, and the annotations of the spec, to a running pod.
 
     Args:
         labels: The pod's labels.
         annotations: The pod's annotations.
         spec: The valid spec.
+        own: The labels of the operator, by which the Services select the pod.
 
     Returns:
         The patch. Empty: nothing differs.
     """
     pod = spec.pod or PodPolicy()
     wanted_annotations = user_annotations(pod)
-    wanted_labels = user_labels(pod)
+    wanted_labels = {**user_labels(pod), **own}
     gone_labels = {*_keys(annotations.get(USER_LABELS, ""))} - wanted_labels.keys()
     gone_annotations = {*_keys(annotations.get(USER_ANNOTATIONS, ""))} - wanted_annotations.keys()
     changed = {

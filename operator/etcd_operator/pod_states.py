@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from etcd_operator.blueprint import SERVING, Blueprint
+from etcd_operator.labels import lacks_label
 from etcd_operator.model import Configuration, Failure, PodState, Signal
 from etcd_operator.pod_metadata import (
     CONTAINER,
@@ -94,7 +95,7 @@ def pod_state(
         shape=metadata.annotations.get(SHAPE, ""),
         configuration=_configuration(pod),
         peers=_peers(blueprint, pod),
-        serving=metadata.labels.get(SERVING) == "true",
+        serving=metadata.labels.get(SERVING) == "true" and not lacks_label(metadata, blueprint.name),
         addressed=addressed,
         ran=_ran(pod),
         ready=condition(pod.status.conditions, "Ready").status == "True",
@@ -109,6 +110,7 @@ def pod_state(
         detail=trouble.detail if trouble else "",
         node=node,
         node_name=pod.spec.node_name,
+        unlabelled=lacks_label(metadata, blueprint.name),
     )
 
 
@@ -142,11 +144,21 @@ def _image(pod: Pod) -> str:
 
 
 def _version(pod: Pod) -> str:
-    """Returns the tag of the image, or if it has none the annotation that is patched together with it."""
-    name, _, tag = _image(pod).partition("@")[0].rpartition(":")
-    if name and "/" not in tag:
-        return tag.lstrip("v")
-    return pod.metadata.annotations.get(VERSION, "")
+    """Returns the annotation that is patched together with the image, unless the image has another tag.
+
+    An image of the operator's settings may have any tag, or a digest alone. A webhook may replace the
+    registry.
+    """
+    annotations = pod.metadata.annotations
+    tag, asked = _tag(_image(pod)), _tag(annotations.get(IMAGE, ""))
+    annotated = annotations.get(VERSION, "")
+    return annotated if annotated and tag in ("", asked) else tag.lstrip("v")
+
+
+def _tag(image: str) -> str:
+    """Returns the tag of an image. Empty: it has none."""
+    name, _, tag = image.partition("@")[0].rpartition(":")
+    return tag if name and "/" not in tag else ""
 
 
 def _configuration(pod: Pod) -> Configuration:

@@ -182,11 +182,11 @@ _HEALTHY = {"httpGet": {"path": "/health?exclude=NOSPACE", "port": METRICS_PORT,
 
 # Before this version, /health excludes the NOSPACE alarm of only one member (etcd-io/etcd#13476). That of
 # 3.5.0 also fails if auth is enabled. No member would be ready, so their readiness cannot depend on it.
-_RELIABLE_HEALTH = Version.parse("3.5.3")
+_RELIABLE_HEALTH = Version.parse("3.5.3").release
 
 
 def _probes(version: str) -> dict[str, dict[str, Any]]:
-    healthy = _HEALTHY if Version.parse(version) >= _RELIABLE_HEALTH else _METRICS_OPEN
+    healthy = _HEALTHY if Version.parse(version).release >= _RELIABLE_HEALTH else _METRICS_OPEN
     return {
         # An hour to replay a long log.
         "startupProbe": {**_METRICS_OPEN, "periodSeconds": 1, "timeoutSeconds": 1, "failureThreshold": 3600},

@@ -6,8 +6,11 @@ from datetime import timedelta
 from etcd_operator import pages
 from etcd_operator.etcd import AlarmType
 from etcd_operator.identities import described
+from etcd_operator.labels import label_missing
 from etcd_operator.model import Failure, PodState, Problem, Signal
 from etcd_operator.seats import Cluster, Place, listed, quorum, unreadable_annotations
+from etcd_operator.views import POD
+from pilothouse import PERSISTENT_VOLUME_CLAIM
 
 JOINING = timedelta(minutes=1)
 """How long the pod of a new member may crash before that is a problem."""
@@ -34,6 +37,7 @@ def problems(cluster: Cluster) -> tuple[Problem, ...]:
     """Returns the problems of a cluster, the most important first: causes before symptoms."""
     of_members = [problem for each in cluster.places.values() if (problem := _of_member(cluster, each))]
     found = (
+        *_of_labels(cluster),
         *_of_peer_urls(cluster),
         *_of_images(cluster),
         *of_members,
@@ -41,6 +45,18 @@ def problems(cluster: Cluster) -> tuple[Problem, ...]:
         *_of_cluster(cluster),
     )
     return tuple(sorted(found, key=lambda each: each.reason in SYMPTOMS))
+
+
+def _of_labels(cluster: Cluster) -> Iterator[Problem]:
+    """Yields the objects that have lost their label. With emptyDir, the pod is the volume."""
+    observation = cluster.observation
+    names = {"cluster": observation.name, "namespace": observation.namespace}
+    for place in cluster.places.values():
+        pod, volume = place.pod, None if cluster.desired.ephemeral else place.volume
+        if pod and pod.unlabelled and not pod.deleting:
+            yield label_missing(POD, place.name, **names)
+        if volume and volume.unlabelled and not volume.deleting and place.intact:
+            yield label_missing(PERSISTENT_VOLUME_CLAIM, place.name, **names)
 
 
 def _of_peer_urls(cluster: Cluster) -> Iterator[Problem]:

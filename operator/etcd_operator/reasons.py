@@ -95,6 +95,9 @@ PROBLEMS = {
     "VolumeLost": "The volume of a member is lost.",
     "VolumeWiped": "The volume of a member is empty, although the member has started before.",
     "VolumeTerminating": "The PersistentVolumeClaim of a member is being deleted.",
+    "LabelMissing": "A pod or a PersistentVolumeClaim of a member has lost the label `etcd_cluster`, or has "
+    "that of another cluster. The operator does not change or delete such an object, and does not count it "
+    "as lost. The message has the command that puts the labels back.",
     "PeerUrlChanged": "The peer URL of a member is not the one that the operator expects. The operator keeps "
     "the member. The message names both URLs and the command to set it back.",
     "MembersAddedByUser": "etcd has members that the operator did not add. It never removes them.",
@@ -165,6 +168,7 @@ ALARMS = frozenset(
         "VolumesMissing",
         "VolumesOfDifferentClusters",
         # The operator cannot see or change the members.
+        "LabelMissing",
         "MembersHidden",
         "NoStorageClass",
         "PeerUrlChanged",

@@ -216,7 +216,7 @@ def prepare_addition(cluster: Cluster) -> Decision | None:
         return Decision(CreatePods((pod,)), reason, f"Creating the pod of {name}.")
     if place.pod.deleting:
         return Decision(Wait(cluster.soon), reason, f"Waiting until the pod of {name} is gone.")
-    if (place.pod.version, place.pod.shape) != (version, cluster.desired.shape):
+    if (place.pod.version, place.pod.shape) != (version, cluster.desired.shape) or place.pod.unlabelled:
         return Decision(
             DeletePods((name,)), reason, f"Creating the pod of {name} again with the current spec."
         )
@@ -252,6 +252,9 @@ def finish_addition(cluster: Cluster) -> Decision | None:
     pod, volume, member = place.pod, place.volume, place.member
     if pod is None or pod.deleting or volume is None:
         return Decision(Wait(cluster.soon), "AddingMember", f"Waiting until the pod of {place.name} runs.")
+    if pod.unlabelled or volume.unlabelled:
+        message = f"The pod or the PVC of {place.name} has lost its label, so it gets no vote yet."
+        return Decision(Wait(30.0), "AddingMember", message)
     joining = configured(place, Configuration.JOINING)
     if joining and not member.started and pod.peers != {*cluster.peers}:
         message = f"Configuring {place.name} with the current members."

@@ -131,15 +131,21 @@ class Place(msgspec.Struct, frozen=True):
         """Whether the pod's image has another release of etcd than the version that it is used for."""
         if self.pod is None or self.pod.deleting or self.restarting:
             return False
-        runs, wanted = parsed(self.endpoint.version), parsed(self.pod.version)
-        return runs is not None and wanted is not None and runs.release != wanted.release
+        both = self.endpoint.version, self.pod.version
+        return all(map(parsed, both)) and not same_release(*both)
 
     @property
     def started_version(self) -> str:
-        """The version that last ran on the volume. "": unknown."""
-        if self.health is Signal.HEALTHY and parsed(self.endpoint.version):
-            return self.endpoint.version
-        return self.volume.version if self.volume else ""
+        """The version that last ran on the volume, with the suffix of its image's tag. "": unknown.
+
+        etcd reports the release alone. The suffix is that of the running image, or the annotated one while
+        the patched image has not started.
+        """
+        annotated = self.volume.version if self.volume else ""
+        if self.pod is None or self.health is not Signal.HEALTHY or not parsed(self.endpoint.version):
+            return annotated
+        tag = annotated if self.restarting else self.pod.version
+        return tag if same_release(tag, self.endpoint.version) else self.endpoint.version
 
 
 class Cluster:
@@ -403,9 +409,13 @@ class Cluster:
 
     @cached_property
     def lowest(self) -> versions.Version | None:
-        """The lowest version that last ran on the voters' volumes. None: unknown."""
+        """The version that last ran on the volume of the voter that is furthest behind. None: unknown.
+
+        Of one release, that is a version that is not the desired one.
+        """
         known = [version for each in self.voters if (version := parsed(each.started_version))]
-        return min(known, default=None)
+        target = self.desired.version
+        return min(known, key=lambda each: (each.release, str(each) == target, each.suffix), default=None)
 
     @cached_property
     def refusal(self) -> str:
@@ -428,7 +438,9 @@ class Cluster:
         if self.refusal:
             return ""
         steps = versions.path(lowest, target)
-        return str(steps[0]) if steps else self.desired.version
+        if not steps or steps[0].release == target.release:
+            return self.desired.version
+        return self._tag(steps[0])
 
     def wanted_version(self, place: Place) -> str:
         """Returns the version that the seat's pod should have next. A new member gets the lowest one."""
@@ -450,15 +462,40 @@ class Cluster:
         claim, wanted = self.record.claim, self.wanted_version(place)
         if claim and (claim.action, claim.name, claim.version) == (Action.RESTART, place.name, wanted):
             return wanted
-        return place.started_version or self.version_to_join
+        last = parsed(place.started_version)
+        if last is None:
+            return self.version_to_join
+        return str(last) if last.suffix else self._tag(last)
 
-    @property
+    @cached_property
     def version_to_join(self) -> str:
         """The version of a new member: the lowest one that runs, or the one that its image is used for."""
-        for each in self.voters:
-            if each.pod and each.mislabelled and parsed(each.started_version) == self.lowest:
-                return each.pod.version
-        return str(self.lowest) if self.lowest else self.desired.version
+        if self.lowest is None:
+            return self.desired.version
+        lowest = str(self.lowest)
+        wrong = (each for each in self.voters if each.mislabelled)
+        used = (each.pod.version for each in wrong if each.pod and same_release(each.started_version, lowest))
+        return self._tag(self.lowest, used_for=next(used, ""))
+
+    def _tag(self, version: versions.Version, *, used_for: str = "") -> str:
+        """Returns a version with the suffix with which its release runs, for a new pod.
+
+        A registry may have only tags with a suffix, which etcd does not report. A tag that has run for a
+        voter of the same shape exists in the repository of the spec. Without such a voter, it is the version
+        of the spec, unless a restart is still to show that its image exists.
+
+        Args:
+            version: The version.
+            used_for: The other version that an image with this release is used for. "": none.
+        """
+        release, target, claim = str(version), self.desired.version, self.record.claim
+        pods = [each.pod for each in self.voters if each.pod and each.started_version == each.pod.version]
+        ran = [each.version for each in pods if each.shape == self.desired.shape]
+        tags = [each for each in ran if same_release(each, release)]
+        if tags:
+            return target if target in tags else tags[0]
+        tried = claim is not None and (claim.action, claim.version) == (Action.RESTART, target)
+        return used_for or (target if same_release(target, release) and not tried else release)
 
     def guarded(
         self,
@@ -498,6 +535,12 @@ def parsed(version: str) -> versions.Version | None:
         return versions.Version.parse(version)
     except ValueError:
         return None
+
+
+def same_release(one: str, other: str) -> bool:
+    """Whether two texts are versions of one release of etcd, whatever their suffixes are."""
+    first, second = parsed(one), parsed(other)
+    return first is not None and second is not None and first.release == second.release
 
 
 @lru_cache(maxsize=1024)

@@ -70,6 +70,7 @@ def _obstacles(cluster: Cluster) -> str:
         for each in cluster.voters
         if not (cluster.healthy(each) and each.linked and each.pod and each.pod.ready)
         or (each.mislabelled and not cluster.outdated(each))
+        or each.pod.unlabelled
     ]
     if waiting:
         return listed(waiting)
@@ -88,10 +89,11 @@ def _just_moved(cluster: Cluster, place: Place) -> bool:
 def _too_early(cluster: Cluster) -> bool:
     """Whether the next minor begins right after the last restart of the current one.
 
-    The claim of an earlier member of the same step has the same version, so only a new minor waits.
+    The claim of an earlier member of the same step has the same minor, so only a new minor waits.
     """
     claim, lowest, hop = cluster.record.claim, cluster.lowest, parsed(cluster.hop)
     if claim is None or claim.action is not Action.RESTART or claim.since is None or not lowest or not hop:
         return False
-    begins = hop.minor > lowest.minor and claim.version != cluster.hop
+    claimed = parsed(claim.version)
+    begins = hop.minor > lowest.minor and (claimed is None or claimed.minor != hop.minor)
     return begins and cluster.observation.now - claim.since < CLUSTER_VERSION_DELAY

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from etcd_operator.blueprint import Blueprint
+from etcd_operator.blueprint import NODE_LABEL, Blueprint
 from etcd_operator.expansion import members_claims, smaller
 from etcd_operator.model import Problem
 from etcd_operator.observe import Sight
@@ -31,7 +31,8 @@ async def keep_up(
     uid = play.object.metadata.uid
     for pod in sight.pods:
         owned = any(each.uid == uid for each in pod.metadata.owner_references)
-        patch = decorate(pod.metadata.labels, pod.metadata.annotations, blueprint.spec)
+        own = {**blueprint.selector, NODE_LABEL: pod.metadata.name}
+        patch = decorate(pod.metadata.labels, pod.metadata.annotations, blueprint.spec, own)
         if owned and patch and pod.metadata.deletion_timestamp is None:
             await play.patch(POD, pod.metadata.name, patch)
     claims = members_claims(sight.claims, sight.observation.record)

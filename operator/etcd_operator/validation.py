@@ -158,8 +158,9 @@ def chosen_version(spec: EtcdClusterSpec, record: Record, current_version: str) 
     """
     if spec.version:
         return Version.parse(spec.version)
-    known = [record.version, current_version if record.founded else ""]
-    return max(filter(None, map(mistakes.version_of, known)), default=DEFAULT)
+    known = [current_version if record.founded else "", record.version]
+    # Of one release, the version that runs comes first.
+    return max(filter(None, map(mistakes.version_of, known)), key=lambda each: each.release, default=DEFAULT)
 
 
 def scheme(spec: EtcdClusterSpec) -> str:

@@ -1,9 +1,11 @@
 """Accidents at every moment of a founding, a resize and an upgrade: one cluster, and no lost write."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import pytest
 
+from pilothouse.kube import Resource
 from pilothouse.testing import Json, ModelApi, play
 from pilothouse.testing.controllers.pods import CLAIM, POD
 from tests.faults.etcd_life import CLUSTERS, KEY, EtcdLife, key
@@ -120,6 +122,31 @@ class Moment(EtcdLife):
         yield "recovered"
 
 
+class LostLabel(EtcdLife):
+    """An object loses its labels some seconds after the beginning of a change, and has them again later."""
+
+    def __init__(self, kind: Resource[Any], seconds: float, change: str) -> None:
+        super().__init__()
+        self._kind = kind
+        self._seconds = seconds
+        self._change = change
+
+    def play(self, user: ModelApi) -> Iterator[str | float]:
+        self.begin(user, size=3, version="3.5.33")
+        if self._change:
+            yield "created"
+            self.edit(user, **CHANGES[self._change])
+        yield self._seconds
+        found = user.all(self._kind)
+        if found:
+            name, labels = found[-1]["metadata"]["name"], dict(found[-1]["metadata"]["labels"])
+            user.put(self._kind, name, metadata={"labels": {}})
+            yield 60.0
+            if user.exists(self._kind, key(name)):
+                user.put(self._kind, name, metadata={"labels": labels})
+        yield "recovered"
+
+
 CHANGES: dict[str, dict[str, object]] = {"resize": {"size": 5}, "upgrade": {"version": "3.6.14"}}
 
 
@@ -129,6 +156,16 @@ CHANGES: dict[str, dict[str, object]] = {"resize": {"size": 5}, "upgrade": {"ver
 def test_an_accident_at_some_moments(accident: Accident, change: str) -> None:
     # The accidents have different moments. The soak tests have ten times as many.
     require_recovery(accident, change, range(1 + 2 * ACCIDENTS.index(accident), 200, 40))
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("change", ["", *CHANGES], ids=lambda change: change or "founding")
+@pytest.mark.parametrize("kind", [CLAIM, POD], ids=["volume", "pod"])
+def test_a_lost_label_at_some_moments(kind: Resource[Any], change: str) -> None:
+    for tenth in range(5, 200, 50):
+        run = play(LostLabel(kind, tenth / 10, change))
+        assert not run.failure, f"after {tenth / 10:g} s: {run.failure}"
+        assert not (problem := _problem(run.steps[-1].state)), f"after {tenth / 10:g} s: {problem}"
 
 
 def require_recovery(accident: Accident, change: str, tenths: Iterable[int]) -> None:

@@ -1,10 +1,13 @@
 """What must happen, and what must never happen, when something is wrong with a cluster of three."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from etcd_operator.etcd import Alarm, AlarmType, Member
+from etcd_operator.types import DEFAULT_REPOSITORY
+from pilothouse.kube import Resource
 from pilothouse.testing import ModelApi, play
 from pilothouse.testing.controllers.pods import CLAIM, POD
 from tests.etcd.model.state import EnableAuth, Raise, SetMember
@@ -107,6 +110,29 @@ def test_a_lost_majority_of_volumes_is_reported_and_nothing_is_founded() -> None
     assert conditions["Degraded"][0] == "True"
     assert conditions["Ready"][0] == conditions["Available"][0] == "False"
     # The survivor keeps everything.
+    assert (told.lost, told.world.members.changes) == ([], [])
+
+
+@pytest.mark.parametrize("kinds", [(CLAIM,), (POD,), (CLAIM, POD)], ids=["volume", "pod", "both"])
+def test_an_object_without_its_label_is_kept_until_a_user_puts_the_label_back(
+    kinds: tuple[Resource[Any], ...],
+) -> None:
+    def story(life: EtcdLife, user: ModelApi) -> Iterator[str | float]:
+        name = life.followers(user)[0]
+        for kind in kinds:
+            user.put(kind, name, metadata={"labels": {}})
+        yield 300.0
+        life.world.kill(name)
+        yield 600.0
+        assert len(user.all(POD)) == len(user.all(CLAIM)) == 3
+        labels = {"app": "etcd", "etcd_cluster": KEY.name, "etcd_node": name}
+        for kind in kinds:
+            user.put(kind, name, metadata={"labels": labels})
+        yield "labelled"
+
+    told, failure, conditions = tell(story)
+    assert not failure
+    assert conditions["Ready"] == ("True", "Settled")
     assert (told.lost, told.world.members.changes) == ([], [])
 
 
@@ -249,3 +275,29 @@ def test_a_lost_persistent_volume_is_replaced() -> None:
     assert conditions["Ready"] == ("True", "Settled")
     assert told.lost == []
     assert len(told.world.members.changes) == 3
+
+
+def test_a_version_with_a_suffix_is_replaced_and_upgraded_with_its_tags() -> None:
+    versions = ("3.6.14-0", "3.7.3-1")
+
+    def story(life: EtcdLife, user: ModelApi) -> Iterator[str | float]:
+        images = life.world.machines.versions
+        images |= {f"{DEFAULT_REPOSITORY}:v{each}": each.partition("-")[0] for each in versions}
+        life.edit(user, version=versions[0])
+        yield "changed"
+        images.pop(f"{DEFAULT_REPOSITORY}:v3.6.14")
+        gone = life.followers(user)[0]
+        user.remove(CLAIM, key(gone))
+        user.remove(POD, key(gone))
+        yield "replaced"
+        life.edit(user, version=versions[1])
+        yield 8.0
+        user.remove(POD, key(life.pods(user)[0]))
+        yield "upgraded"
+        images_now = {each["spec"]["containers"][0]["image"] for each in user.all(POD)}
+        assert images_now == {f"{DEFAULT_REPOSITORY}:v{versions[1]}"}
+
+    told, failure, conditions = tell(story)
+    assert not failure
+    assert conditions["Ready"] == ("True", "Settled")
+    assert told.lost == []

@@ -20,10 +20,13 @@ NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(minutes=10)
 CLAIMED = NOW - timedelta(minutes=2)
 UID = "uid"
-VERSIONS = ("3.5.33", "3.6.14", "3.7.1", "3.6.99", "3.6.15")
+VERSIONS = ("3.5.33", "3.6.14", "3.7.1", "3.6.99", "3.6.15", "3.6.14-0", "3.5.33-typo")
 BAD = 3  # the index of a version whose image does not exist
 MISLABELLED = 4  # the index of a version whose image has another version
-BINARIES = (0, 1, 2, BAD, 1)
+SUFFIXED = 5  # the index of a version with a suffix, which etcd does not report
+MISTYPED = 6  # the index of a version whose suffix does not exist
+UNAVAILABLE = (BAD, MISTYPED)
+BINARIES = (0, 1, 2, BAD, 1, SUFFIXED, MISTYPED)
 
 # Volumes.
 NONE, EMPTY, DATA, CORRUPT = range(4)
@@ -339,7 +342,7 @@ def _endpoint(world: World, each: Member, index: int, leader: int) -> m.Endpoint
         raft_index=9,
         revision=2 if world.written else 1,
         hash=5,
-        version=VERSIONS[each.binary],
+        version=VERSIONS[each.binary].partition("-")[0],
     )
 
 
@@ -456,7 +459,7 @@ def _start(world: World, each: Member) -> Member:
     binary = BINARIES[each.version]
     if each.volume == NONE:
         return each._replace(pod=PENDING)
-    if each.version == BAD:
+    if each.version in UNAVAILABLE:
         return each._replace(pod=IMAGE)
     if each.volume == CORRUPT:
         return each._replace(pod=CRASH)

@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 
 from etcd_operator import model as m
-from etcd_operator.seats import parsed, quorum
+from etcd_operator.seats import parsed, quorum, same_release
 from tests.unit.etcd.abstract import (
     AWAY,
-    BAD,
     BINARIES,
     COPIED,
     CORRUPT,
@@ -22,6 +21,7 @@ from tests.unit.etcd.abstract import (
     OUT,
     OWN,
     STRANGER,
+    UNAVAILABLE,
     UNSEATED,
     UP,
     VERSIONS,
@@ -195,15 +195,19 @@ def law_8(world: World, step: m.Step, targets: Targets) -> Iterator[str]:
         return
     if not world.founded:
         return
-    lowest = min((each.ran for each in voters(world) if each.ran >= 0), default=None)
+    ran = [parsed(VERSIONS[each.ran]) for each in voters(world) if each.ran >= 0]
+    old = min((each for each in ran if each), key=lambda each: each.release, default=None)
     for version in versions.values():
-        if version and lowest is not None:
-            new, old = parsed(version), parsed(VERSIONS[lowest])
-            if new and old and new.minor.minor - old.minor.minor > 1:
-                yield f"law 8: a member goes from {old} to {new}"
+        new = parsed(version)
+        if new and old and new.minor.minor - old.minor.minor > 1:
+            yield f"law 8: a member goes from {old} to {new}"
+    down = [each for each in targets.values() if each.role == VOTER and each not in live(world)]
+    if isinstance(step, m.PatchImage) and any(_begins_minor(each, step.version) for each in down):
+        yield "law 8: a minor upgrade begins with a member that is down"
     joining = [each for each in targets.values() if each.role in (OUT, LISTED, LEARNER)]
     runs = {each.version for each in voters(world)} | {each.binary for each in live(world)}
-    if joining and isinstance(step, m.PatchImage) and VERSIONS.index(step.version) not in runs - {BAD}:
+    runs -= {*UNAVAILABLE}
+    if joining and isinstance(step, m.PatchImage) and VERSIONS.index(step.version) not in runs:
         yield "law 8: a new member gets a version that no voter runs"
     restarted = [each for each in targets.values() if each.role == VOTER and each in live(world)]
     if isinstance(step, m.PatchImage | m.DeletePods) and restarted:
@@ -213,6 +217,14 @@ def law_8(world: World, step: m.Step, targets: Targets) -> Iterator[str]:
             yield "law 8: a member restarts while another one has not caught up"
         if any(each.role in (LISTED, LEARNER) for each in world.members):
             yield "law 8: a member restarts while another one is added"
+
+
+def _begins_minor(each: Member, version: str) -> bool:
+    """Whether the pod of a voter has the release that last ran, and gets another minor."""
+    new, old = parsed(version), parsed(VERSIONS[each.ran]) if each.ran >= 0 else None
+    if new is None or old is None or new.minor == old.minor:
+        return False
+    return same_release(VERSIONS[each.version], VERSIONS[each.ran])
 
 
 def law_9(observation: m.Observation, step: m.Step) -> Iterator[str]:
@@ -268,7 +280,7 @@ def ending(world: World, decision: m.Decision) -> str:
             return decision.reason  # The status is lost, and the user has to undo the downgrade.
         case m.Blocked() if decision.reason == "QuorumLost" and (
             # The last removal may not be recorded while the image of the last voter does not exist.
-            len(intact) < quorum(count(world)) or world.target == BAD
+            len(intact) < quorum(count(world)) or world.target in UNAVAILABLE
         ):
             return "QuorumLost"
         case m.Wait() if decision.reason == "FoundingLostVolumes":
@@ -325,7 +337,7 @@ def _beyond_help(world: World) -> bool:
     return (
         world.blind
         or world.stranger != OUT
-        or world.target == BAD
+        or world.target in UNAVAILABLE
         or not world.links
         or any(each.moved for each in world.members)
         or any(each.pod == IMAGE for each in world.members)

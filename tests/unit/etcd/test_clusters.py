@@ -15,7 +15,7 @@ from etcd_operator.old_logs import renew_logs
 from etcd_operator.settings import EtcdSettings
 from pilothouse import SECRET, SERVICE
 from pilothouse.controller.events import EVENT
-from pilothouse.kube import Forbidden, ObjectKey, PatchType
+from pilothouse.kube import Forbidden, ObjectKey, PatchType, Resource
 from pilothouse.telemetry import REGISTRY
 from pilothouse.testing import ModelApi
 from pilothouse.testing.controllers.pods import CLAIM, POD
@@ -299,6 +299,72 @@ async def test_a_mistyped_version_stops_the_upgrade_with_its_reason_until_it_is_
         assert log.figures.failed_writes == 0
 
 
+SUFFIXED = ("3.5.33-0", "3.6.14-0", "3.6.14-1")
+
+
+async def test_a_registry_that_has_only_tags_with_a_suffix_suffices(model: ModelApi) -> None:
+    async with operated(model) as cluster:
+        versions = cluster.world.machines.versions
+        versions.clear()
+        versions |= {f"quay.io/coreos/etcd:v{each}": each.partition("-")[0] for each in SUFFIXED}
+        cluster.apply(size=3, version="3.5.33-0")
+        await cluster.settled()
+        async with cluster.world.writing("example-client") as log:
+            for size, version in ((4, "3.5.33-0"), (5, "3.6.14-0"), (3, "3.6.14-1")):
+                cluster.apply(size=size, version=version)
+                await cluster.settled()
+                assert cluster.status["currentVersion"] == version
+                assert not cluster.status.get("targetVersion")
+                assert cluster.condition("Upgrading").get("status") != "True"
+                victim = ObjectKey("default", cluster.pods[0])
+                model.remove(CLAIM, victim)
+                model.remove(POD, victim)
+                await cluster.until(lambda: not cluster.ready)
+                await cluster.settled()
+                images = {each["spec"]["containers"][0]["image"] for each in model.all(POD)}
+                assert images == {f"quay.io/coreos/etcd:v{version}"}
+        assert cluster.world.lost() == []
+        assert log.figures.failed_writes == 0
+        for pod in cluster.pods:
+            model.remove(POD, ObjectKey("default", pod))
+        await cluster.until(lambda: not cluster.ready)
+        await cluster.settled()
+        assert {each["status"]["containerStatuses"][0]["restartCount"] for each in model.all(POD)} == {0}
+
+
+@pytest.mark.parametrize(("before", "after"), [("3.6.14", "3.6.14-1"), ("3.6.14-1", "3.6.14")])
+async def test_a_change_of_the_suffix_changes_the_image_of_one_member_after_the_other(
+    model: ModelApi, before: str, after: str
+) -> None:
+    async with operated(model) as cluster:
+        cluster.world.machines.versions["quay.io/coreos/etcd:v3.6.14-1"] = "3.6.14"
+        cluster.apply(size=3, version=before)
+        await cluster.settled()
+        pods = cluster.uids(POD)
+        async with cluster.world.writing("example-client") as log:
+            cluster.apply(version="3.6.14-typo")
+            await cluster.until(lambda: cluster.condition("Degraded")["reason"] == "ImageUnavailable")
+            assert cluster.status["currentVersion"] == before
+            cluster.apply(version=after)
+            await cluster.settled()
+        assert cluster.uids(POD) == pods
+        images = {each["spec"]["containers"][0]["image"] for each in model.all(POD)}
+        assert images == {f"quay.io/coreos/etcd:v{after}"}
+        assert cluster.status["currentVersion"] == after
+        assert (cluster.world.lost(), log.figures.failed_writes) == ([], 0)
+
+
+async def test_an_image_of_the_settings_may_have_any_tag(model: ModelApi) -> None:
+    images = {"3.6.14": "registry.example.com/etcd:3.6.14-0"}
+    async with operated(model, settings=EtcdSettings(images=images)) as cluster:
+        cluster.world.machines.versions[images["3.6.14"]] = "3.6.14"
+        cluster.apply(size=3, version="3.6.14")
+        await cluster.settled()
+        pods, version = cluster.uids(POD), model.version
+        await asyncio.sleep(60)
+        assert (cluster.uids(POD), model.version) == (pods, version)
+
+
 @pytest.mark.parametrize("corrected", ["3.6.14", "3.5.33", "3.7.3"])
 async def test_an_image_with_another_version_than_its_tag_stops_the_upgrade_until_it_is_corrected(
     model: ModelApi, corrected: str
@@ -467,6 +533,95 @@ async def test_labels_and_annotations_of_the_spec_reach_running_pods(model: Mode
             assert (pod["metadata"]["labels"]["tier"], pod["metadata"]["annotations"]["note"]) == ("b", "c")
             assert "team" not in pod["metadata"]["labels"]
         assert cluster.uids(POD) == uids
+
+
+def unlabel(model: ModelApi, resource: Resource[Any], name: str, *labels: str) -> dict[str, str]:
+    """Removes labels from an object as a user would, and returns those that it had."""
+    metadata = model.read(resource, ObjectKey("default", name))["metadata"]
+    before = dict(metadata["labels"])
+    model.put(resource, name, metadata={"labels": {k: v for k, v in before.items() if k not in labels}})
+    return before
+
+
+LABELLED = pytest.mark.parametrize(
+    ("resource", "what"), [(CLAIM, "pvc"), (POD, "pod")], ids=["volume", "pod"]
+)
+
+
+@LABELLED
+@pytest.mark.parametrize("size", [1, 3])
+async def test_an_object_without_its_label_is_reported_with_the_command_and_its_member_stays(
+    model: ModelApi, resource: Resource[Any], what: str, size: int
+) -> None:
+    async with operated(model) as cluster:
+        cluster.apply(size=size, version="3.6.14")
+        await cluster.settled()
+        name, uids = cluster.pods[0], (cluster.uids(POD), cluster.uids(CLAIM))
+        async with cluster.world.writing("example-client") as log:
+            labels = unlabel(model, resource, name, "app", "etcd_cluster", "etcd_node")
+            await cluster.until(lambda: cluster.condition("Degraded")["reason"] == "LabelMissing")
+            message = (
+                f"kubectl label --overwrite -n default {what} {name} app=etcd etcd_cluster=example "
+                f"etcd_node={name}"
+            )
+            assert message in cluster.condition("Ready")["message"]
+            calls = len(cluster.client.calls)
+            await asyncio.sleep(600)
+            assert len(cluster.client.calls) - calls < 4 * 600 / EtcdSettings().poll
+            assert (cluster.uids(POD), cluster.uids(CLAIM)) == uids
+            model.put(resource, name, metadata={"labels": labels})
+            await cluster.settled()
+        assert cluster.world.members.changes == []
+        assert cluster.world.lost() == []
+        assert log.figures.failed_writes == 0 or (size, what) == (1, "pod")
+
+
+async def test_a_deleted_pod_comes_back_on_its_volume_without_a_label(model: ModelApi) -> None:
+    async with operated(model) as cluster:
+        cluster.apply(size=3, version="3.6.14")
+        await cluster.settled()
+        name = cluster.pods[0]
+        labels = unlabel(model, CLAIM, name, "etcd_cluster")
+        model.remove(POD, ObjectKey("default", name))
+        await cluster.until(lambda: name in cluster.status["members"].get("unready", ()))
+        await cluster.until(lambda: len(cluster.status["members"]["ready"]) == 3)
+        assert cluster.condition("Ready")["reason"] == "LabelMissing"
+        # The voters are annotated on the volume as soon as it has its label again.
+        cluster.apply(size=4)
+        await cluster.until(lambda: len(cluster.status["members"]["ready"]) == 4)
+        model.put(CLAIM, name, metadata={"labels": labels})
+        await cluster.settled()
+        voters = {each["metadata"]["annotations"]["etcd.pilothouse.dev/voters"] for each in model.all(CLAIM)}
+        assert len(voters) == 1
+        assert cluster.world.lost() == []
+
+
+async def test_a_pod_that_has_lost_another_label_of_the_operator_gets_it_back(model: ModelApi) -> None:
+    async with operated(model) as cluster:
+        cluster.apply(size=3, version="3.6.14")
+        await cluster.settled()
+        name = cluster.pods[0]
+        labels = unlabel(model, POD, name, "app", "etcd_node")
+        pod = ObjectKey("default", name)
+        await cluster.until(lambda: model.read(POD, pod)["metadata"]["labels"] == labels)
+        await cluster.settled()
+        assert cluster.world.members.changes == []
+
+
+@LABELLED
+async def test_the_label_of_another_cluster_is_reported_and_not_changed(
+    model: ModelApi, resource: Resource[Any], what: str
+) -> None:
+    async with operated(model) as cluster:
+        cluster.apply(size=3, version="3.6.14")
+        await cluster.settled()
+        name = cluster.pods[0]
+        labels = unlabel(model, resource, name) | {"etcd_cluster": "other"}
+        model.put(resource, name, metadata={"labels": labels})
+        await cluster.until(lambda: cluster.condition("Degraded")["reason"] == "LabelMissing")
+        await asyncio.sleep(60)
+        assert model.read(resource, ObjectKey("default", name))["metadata"]["labels"] == labels
+        assert cluster.world.members.changes == []
 
 
 async def test_a_size_that_no_spec_may_have_changes_nothing(model: ModelApi) -> None:

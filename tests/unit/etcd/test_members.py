@@ -114,6 +114,7 @@ class Scene:
         self.play = Play()
         self.clients = {name: Etcd(name) for name in NAMES}
         self.refusals: list[model.Problem] = []
+        self.without_volume = ""
 
     @property
     def leader(self) -> Etcd:
@@ -126,7 +127,11 @@ class Scene:
             now=NOW,
             desired=model.Desired(size=2, version="3.6.14", shape="new"),
             record=Record(incarnation=1, cluster_id=CLUSTER_ID, founded=True),
-            volumes=tuple(model.VolumeState(name=name, uid=f"uid of {name}") for name in NAMES),
+            volumes=tuple(
+                model.VolumeState(name=name, uid=f"uid of {name}")
+                for name in NAMES
+                if name != self.without_volume
+            ),
             pods=tuple(
                 model.PodState(
                     name=name,
@@ -278,6 +283,21 @@ async def test_a_member_is_removed_only_if_its_objects_are_live_as_they_were_obs
     scene.play.live = gone
     assert await scene.carry_out(model.RemoveMember(NAME, OTHER)) is Next.LATER
     assert scene.leader.calls == []
+
+
+async def test_a_member_whose_volume_has_lost_its_label_is_not_removed_but_reported(scene: Scene) -> None:
+    scene.without_volume = NAME
+    assert await scene.carry_out(model.RemoveMember(NAME, OTHER)) is Next.LATER
+    assert (scene.leader.calls, scene.play.after) == ([], [30.0])
+    [problem] = scene.refusals
+    assert problem.reason == "LabelMissing"
+    labels = f"app=etcd etcd_cluster=example etcd_node={NAME}"
+    assert problem.message.endswith(f"kubectl label --overwrite -n default pvc {NAME} {labels}")
+    # The watch is about to show one that has the label.
+    labelled = ObjectMeta(name=NAME, uid=f"uid of {NAME}", labels={"etcd_cluster": "example"})
+    scene.play.live[NAME] = LivePod(labelled)
+    assert await scene.carry_out(model.RemoveMember(NAME, OTHER)) is Next.LATER
+    assert (scene.refusals, scene.play.after[1:]) == ([], [1.0])
 
 
 async def test_a_volume_is_deleted_only_if_it_is_live_as_it_was_observed(scene: Scene) -> None:

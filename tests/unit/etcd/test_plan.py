@@ -614,6 +614,17 @@ def test_a_resumption_without_a_version_takes_the_newest_one_by_number():
     assert step.record.version == "3.5.33"
 
 
+def test_a_resumption_without_a_version_takes_a_tag_that_ran():
+    observation = retained(version="3.5.33-10")
+    first, *others = observation.volumes
+    volumes = (replace(first, version="3.5.9-0"), *others)
+    desired = replace(observation.desired, pinned=False)
+    step = decide(replace(observation, desired=desired, volumes=volumes)).step
+    assert step.record.version == "3.5.33-10"
+    resumed = replace(observation, desired=replace(desired, version="3.5.33-10"), record=step.record)
+    assert versions_of([decide(resumed).step]) == {"3.5.33-10"}
+
+
 def test_a_lost_status_resumes_the_living_cluster():
     world = settle(cluster(3))
     lost = change_all(world, lambda each: True, seat=0)._replace(founded=False)
@@ -959,6 +970,115 @@ def test_a_snapshot_that_was_restored_onto_the_volumes_is_not_to_be_deleted():
     assert "are deleted" not in decision.message
 
 
+# ------------------------------------------------------------------------------------------- lost labels
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("pod", [UP, NEW, GONE])
+def test_a_volume_that_has_lost_its_label_is_not_lost(size, pod):
+    observation = observe(broken(cluster(size), pod=pod))
+    names = [each.name for each in observation.volumes]
+    for name in names:
+        volumes = tuple(replace(each, unlabelled=each.name == name) for each in observation.volumes)
+        before, after = decide(observation), decide(replace(observation, volumes=volumes))
+        assert after.step == before.step
+        [problem] = [each for each in after.problems if each.reason == "LabelMissing"]
+        assert problem.message.endswith(
+            "Put its labels back: kubectl label --overwrite -n default pvc "
+            f"{name} app=etcd etcd_cluster=c etcd_node={name}"
+        )
+        assert reasons(after) - {"LabelMissing"} == reasons(before)
+
+
+def test_a_volume_without_its_label_is_neither_annotated_nor_deleted():
+    observation = observe(settle(change_all(cluster(3), lambda each: True, fresh=False)))
+    first, *others = observation.volumes
+    step = decide(replace(observation, volumes=(replace(first, unlabelled=True), *others))).step
+    assert isinstance(step, m.MarkVolumes)
+    assert [each.name for each in step.marks] == [each.name for each in others]
+    alone = m.VolumeState(
+        name=member_name("c", "uid", 1, 40), uid="x", owner="uid", incarnation=1, unlabelled=True
+    )
+    settled = observe(settle(cluster(3, delete=True)))
+    assert decide(replace(settled, volumes=(*settled.volumes, alone))).step == m.Settled()
+    shown = replace(settled, volumes=(*settled.volumes, replace(alone, unlabelled=False)))
+    assert decide(shown).step == m.DeleteVolumes((alone.name,))
+
+
+@pytest.mark.parametrize("values", [{"deleting": True}, {"uid": "another", "started": False}])
+def test_a_volume_without_its_label_that_is_being_deleted_or_another_one_is_replaced(values):
+    observation = observe(broken(cluster(3), pod=GONE))
+    [name] = {each.name for each in observation.volumes} - {each.name for each in observation.pods}
+    volumes = tuple(
+        replace(each, unlabelled=True, **values) if each.name == name else each
+        for each in observation.volumes
+    )
+    decision = decide(replace(observation, volumes=volumes))
+    assert decision.reason == "ReplacingMember"
+    assert "LabelMissing" not in reasons(decision)
+
+
+def unlabelled_pod(observation: m.Observation, name: str, **values: Any) -> m.Observation:
+    lost = {"unlabelled": True, "serving": False, "addressed": False, **values}
+    pods = tuple(replace(each, **lost) if each.name == name else each for each in observation.pods)
+    return replace(observation, pods=pods)
+
+
+def test_a_pod_that_has_lost_its_label_is_not_created_again_or_changed():
+    observation = observe(settle(cluster(3)))
+    name = observation.pods[0].name
+    decision = decide(unlabelled_pod(observation, name))
+    assert decision.step == m.Settled()
+    [problem] = decision.problems
+    assert problem.message.endswith(
+        f"kubectl label --overwrite -n default pod {name} app=etcd etcd_cluster=c etcd_node={name}"
+    )
+    joining = unlabelled_pod(observation, name, configuration=m.Configuration.JOINING)
+    assert decide(joining).step == m.Settled()
+    # Its PVC may have lost it, too.
+    volumes = tuple(replace(each, unlabelled=each.name == name) for each in observation.volumes)
+    decision = decide(replace(unlabelled_pod(observation, name), volumes=volumes))
+    assert (decision.step, len(decision.problems)) == (m.Settled(), 2)
+
+
+def test_an_upgrade_waits_for_the_label_of_a_pod():
+    observation = observe(settle(cluster(3, target=1)))
+    for pod in observation.pods:
+        decision = decide(unlabelled_pod(observation, pod.name))
+        assert (type(decision.step), decision.reason) == (m.Wait, "WaitingForMembers")
+
+
+def test_a_failing_pod_without_its_label_is_not_patched():
+    observation = observe(broken(cluster(3, target=1), pod=IMAGE, version=BAD))
+    [failing] = [each.name for each in observation.pods if each.failure]
+    assert isinstance(decide(observation).step, m.Announce)
+    assert isinstance(decide(unlabelled_pod(observation, failing)).step, m.Wait)
+
+
+def test_a_learner_without_its_labels_gets_no_vote():
+    world = settle(cluster(3, size=4))
+    while not isinstance(decide(observe(world)).step, m.Flip):
+        after = carry_out(world, observe(world), decide(observe(world)).step)
+        world = after if after != world else next(progress(world))
+    observation = observe(world)
+    [learner] = [each.name for each in observation.members or () if each.learner]
+    volumes = tuple(replace(each, unlabelled=each.name == learner) for each in observation.volumes)
+    for seen in (unlabelled_pod(observation, learner), replace(observation, volumes=volumes)):
+        decision = decide(seen)
+        assert (type(decision.step), decision.reason) == (m.Wait, "AddingMember")
+        assert "LabelMissing" in reasons(decision)
+
+
+def test_a_prepared_pod_without_its_label_is_created_again():
+    world = settle(cluster(3, size=4))
+    while not any(each.claim and each.pod == NEW for each in world.members):
+        after = carry_out(world, observe(world), decide(observe(world)).step)
+        world = after if after != world else next(progress(world))
+    observation = observe(world)
+    name = observation.record.claim.name if observation.record.claim else ""
+    assert decide(unlabelled_pod(observation, name)).step == m.DeletePods((name,))
+
+
 # --------------------------------------------------------------------------------------------- resizing
 
 
@@ -1065,6 +1185,167 @@ def test_a_minor_upgrade_begins_with_the_patch_release_that_it_needs():
     endpoints = tuple(replace(each, version=old) for each in observation.endpoints)
     decision = decide(replace(observation, pods=pods, volumes=volumes, endpoints=endpoints))
     assert decision.step.record.claim.version == "3.5.33"
+
+
+def tagged(world: World, version: str, recorded: str, wanted: str = "") -> m.Observation:
+    """A cluster whose pods have a version with a suffix. etcd reports the release alone."""
+    observation = observe(settle(world))
+    return replace(
+        observation,
+        desired=replace(observation.desired, version=wanted or version),
+        pods=tuple(replace(each, version=version) for each in observation.pods),
+        volumes=tuple(replace(each, version=recorded) for each in observation.volumes),
+        endpoints=tuple(
+            replace(each, version=version.partition("-")[0] if each.version else "")
+            for each in observation.endpoints
+        ),
+    )
+
+
+def versions_of(steps: list[Any]) -> set[str]:
+    """Returns the versions of the pods that the steps create."""
+    return {pod.version for each in steps if isinstance(each, m.CreatePods) for pod in each.pods}
+
+
+def test_the_annotated_version_has_the_suffix_of_the_image_that_runs():
+    observation = tagged(cluster(3), "3.5.33-0", "3.5.33")
+    step = decide(observation).step
+    assert isinstance(step, m.MarkVolumes)
+    assert {each.version for each in step.marks} == {"3.5.33-0"}
+    # The patched image has not started yet.
+    patched = tuple(replace(each, version="3.5.33-1", patched=True) for each in observation.pods)
+    assert isinstance(decide(replace(observation, pods=patched)).step, m.Wait)
+    volumes = tuple(replace(each, version="3.5.33-0") for each in observation.volumes)
+    assert isinstance(decide(replace(observation, pods=patched, volumes=volumes)).step, m.Wait)
+
+
+@pytest.mark.parametrize("recorded", ["3.5.33", "3.5.33-0"])
+@pytest.mark.parametrize("wanted", ["3.5.33-0", "3.6.14-0", "3.5.33-typo"])
+def test_a_pod_is_created_again_with_the_tag_that_ran(recorded, wanted):
+    observation = tagged(broken(cluster(3), pod=GONE), "3.5.33-0", recorded, wanted)
+    decision = decide(observation)
+    if isinstance(decision.step, m.MarkVolumes):
+        marked = {each.name: each.version for each in decision.step.marks}
+        volumes = tuple(
+            replace(each, version=marked.get(each.name, each.version)) for each in observation.volumes
+        )
+        decision = decide(replace(observation, volumes=volumes))
+    assert versions_of([decision.step]) == {"3.5.33-0"}
+
+
+@pytest.mark.parametrize(("recorded", "wanted"), [("3.5.33-0", "3.6.14-0"), ("3.5.33", "3.5.33-0")])
+def test_all_pods_are_created_again_with_the_recorded_tag_or_that_of_the_spec(recorded, wanted):
+    world = change_all(cluster(3), lambda each: True, pod=GONE, serving=False)
+    assert versions_of([decide(tagged(world, "3.5.33-0", recorded, wanted)).step]) == {"3.5.33-0"}
+
+
+def test_a_tag_that_is_being_tried_is_not_used_for_all_pods():
+    world = change_all(cluster(3), lambda each: True, pod=GONE, serving=False)
+    observation = tagged(change(world, 1, claim=m.Action.RESTART), "3.5.33-typo", "3.5.33")
+    claim = observation.record.claim
+    assert claim
+    claim = replace(claim, version="3.5.33-typo")
+    decision = decide(replace(observation, record=replace(observation.record, claim=claim)))
+    versions = {pod.name: pod.version for pod in decision.step.pods}
+    assert versions.pop(claim.name) == "3.5.33-typo"
+    assert {*versions.values()} == {"3.5.33"}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "joins"),
+    [("3.5.33-0", "3.5.33-0"), ("3.5.33-typo", "3.5.33-0"), ("3.6.14-0", "3.5.33-0")],
+)
+def test_a_new_member_gets_the_tag_that_a_voter_runs(wanted, joins):
+    observation = tagged(cluster(3, size=4), "3.5.33-0", "3.5.33-0", wanted)
+    step = decide(observation).step
+    assert isinstance(step, m.Announce)
+    assert step.record.claim
+    name = step.record.claim.name
+    prepared = m.VolumeState(name=name, uid="n", owner=observation.uid, incarnation=1)
+    observation = replace(observation, record=step.record, volumes=(*observation.volumes, prepared))
+    assert versions_of([decide(observation).step]) == {joins}
+
+
+def test_a_new_member_gets_the_tag_of_the_spec_if_the_repository_is_another_one():
+    """The shape has the repository. No voter has shown that it has the tag without a suffix."""
+    world = change_all(cluster(3, size=4), lambda each: True, shaped=False)
+    observation = tagged(world, "3.5.33", "3.5.33", "3.5.33-0")
+    claim = m.Claim(m.Action.ADD, name := member_name("c", "uid", 1, 40), since=NOW)
+    prepared = m.VolumeState(name=name, uid="n", owner=observation.uid, incarnation=1)
+    record = replace(observation.record, claim=claim)
+    observation = replace(observation, record=record, volumes=(*observation.volumes, prepared))
+    assert versions_of([decide(observation).step]) == {"3.5.33-0"}
+
+
+@pytest.mark.parametrize("recorded", ["3.5.33", "3.5.33-0"])
+@pytest.mark.parametrize("failure", [m.Failure.CRASH, m.Failure.PENDING])
+def test_a_member_with_a_suffix_that_is_down_begins_no_minor_upgrade(recorded, failure):
+    observation = tagged(broken(cluster(3), pod=CRASH), "3.5.33-0", recorded, "3.6.14-0")
+    failing = {"failure": failure, "failing_since": NOW - timedelta(seconds=30)}
+    pods = tuple(replace(each, **failing) if each.failure else each for each in observation.pods)
+    volumes = tuple(
+        each if pod.failure else replace(each, version="3.5.33-0")
+        for each, pod in zip(observation.volumes, pods, strict=True)
+    )
+    decision = decide(replace(observation, pods=pods, volumes=volumes))
+    assert (type(decision.step), decision.reason) == (m.Wait, "WaitingForMembers")
+
+
+def test_a_mistyped_suffix_does_not_keep_a_member_down_after_an_edit_to_the_next_minor():
+    observation = tagged(broken(cluster(3), pod=IMAGE), "3.5.33-0", "3.5.33-0", "3.6.14-0")
+    pods = tuple(replace(each, version="3.5.33-typo") if each.failure else each for each in observation.pods)
+    [failing] = [each.name for each in pods if each.failure]
+    decision = decide(observation := replace(observation, pods=pods))
+    assert decision.step.record.claim.version == "3.5.33-0"
+    step = decide(replace(observation, record=decision.step.record)).step
+    assert step == m.PatchImage(failing, "3.5.33-0")
+
+
+@pytest.mark.parametrize(("before", "after"), [("3.5.33", "3.5.33-1"), ("3.5.33-1", "3.5.33")])
+def test_a_change_of_the_suffix_is_a_rolling_change_of_the_image(before, after):
+    observation = tagged(cluster(3), before, before, after)
+    patched = []
+    while isinstance(step := decide(observation).step, m.Announce):
+        assert decide(observation).problems == ()
+        observation = replace(observation, record=step.record)
+        step = decide(observation).step
+        assert isinstance(step, m.PatchImage)
+        assert step.version == after
+        patched.append(step.name)
+        observation = replace(
+            observation,
+            pods=tuple(
+                replace(each, version=after) if each.name == step.name else each for each in observation.pods
+            ),
+            volumes=tuple(
+                replace(each, version=after) if each.name == step.name else each
+                for each in observation.volumes
+            ),
+        )
+        if len(patched) == 3:
+            break
+    assert sorted(patched) == [each.name for each in observation.pods]
+    final = replace(observation, record=replace(observation.record, claim=None))
+    assert decide(final).step == m.Settled()
+
+
+def test_a_step_of_an_upgrade_keeps_the_suffix_of_members_that_have_taken_it():
+    observation = tagged(cluster(3), "3.5.33-0", "3.5.33-0", "3.7.1-0")
+    first, *others = observation.pods
+    pods = (replace(first, version="3.6.14-0"), *others)
+    volumes = (replace(observation.volumes[0], version="3.6.14-0"), *observation.volumes[1:])
+    endpoints = (replace(observation.endpoints[0], version="3.6.14"), *observation.endpoints[1:])
+    decision = decide(replace(observation, pods=pods, volumes=volumes, endpoints=endpoints))
+    assert decision.step.record.claim.version == "3.6.14-0"
+    assert decision.step.record.claim.name != first.name
+
+
+def test_the_next_step_of_the_same_minor_does_not_wait_although_its_suffix_has_changed():
+    world = settle(change_all(cluster(2), lambda each: True))
+    observation = tagged(world, "3.5.33-0", "3.5.33-0", "3.6.14-1")
+    claim = m.Claim(m.Action.RESTART, observation.pods[0].name, 0, "3.6.14-0", True, NOW)
+    decision = decide(replace(observation, record=replace(observation.record, claim=claim)))
+    assert decision.step.record.claim.version == "3.6.14-1"
 
 
 def test_the_next_minor_waits_until_etcd_has_raised_its_cluster_version():

@@ -14,8 +14,10 @@ from etcd_operator import founding, healing, identities, model, plan, resizing, 
 from tests.unit.etcd.abstract import (
     DATA,
     EMPTY,
+    MISTYPED,
     NEW,
     OWN,
+    SUFFIXED,
     UP,
     VOTER,
     Count,
@@ -80,6 +82,23 @@ def test_a_cluster_is_upgraded_from_any_size():
 def test_every_pair_of_edits_of_version_and_shape_arrives():
     found = run([cluster(n, edits=2) for n in (1, 2, 3)], targets=range(5), shape=True)
     assert found.endings >= {"Healthy", "DowngradeRefused", "UnexpectedVersion"}
+
+
+def test_a_suffix_of_the_version_arrives_and_begins_no_minor_despite_a_strike():
+    starts = [cluster(n, edits=1, strikes=1) for n in (1, 2, 3)]
+    runs = [change_all(each, lambda _: True, version=1, binary=1, ran=1) for each in starts]
+    suffixed = [change_all(each, lambda _: True, version=5, binary=5, ran=5) for each in starts]
+    run([each._replace(target=1) for each in runs], targets=(SUFFIXED,))
+    run([each._replace(target=SUFFIXED) for each in suffixed], targets=(1, 2))
+    found = run(starts, targets=(SUFFIXED, MISTYPED))
+    assert "Healthy" in found.endings
+
+
+def test_a_cluster_with_a_suffix_is_resized_on_its_tag():
+    values = {"version": SUFFIXED, "binary": SUFFIXED, "ran": SUFFIXED}
+    starts = [cluster(n, edits=1, strikes=1, delete=True, target=SUFFIXED) for n in (1, 2, 3)]
+    found = run([change_all(each, lambda _: True, **values) for each in starts], sizes=(1, 2, 3))
+    assert "Healthy" in found.endings
 
 
 def test_a_cluster_is_resized_and_heals_despite_changed_peer_urls():
@@ -323,6 +342,11 @@ def test_law_7_catches_a_leader_that_restarts_before_its_followers(monkeypatch):
 def test_law_8_catches_an_upgrade_that_skips_a_minor(monkeypatch):
     monkeypatch.setattr(versions, "path", lambda current, target: (target,))
     caught("law 8", [cluster(3, edits=1)], targets=[2])
+
+
+def test_law_8_catches_a_minor_upgrade_that_begins_with_a_crashed_member(monkeypatch):
+    monkeypatch.setattr(healing, "_begins_minor", lambda *_: False)
+    caught("law 8: a minor upgrade begins", [cluster(3, edits=1, strikes=1)], targets=[1])
 
 
 def test_law_8_catches_a_second_restart_before_the_first_member_serves(monkeypatch):

@@ -166,7 +166,30 @@ def test_the_patches_change_what_is_read() -> None:
     assert not read(body).serving
 
 
-@pytest.mark.parametrize("image", ["quay.io/coreos/etcd:v3.6.14", "localhost:5000/etcd@sha256:1234"])
+@pytest.mark.parametrize(
+    ("image", "version"),
+    [
+        ("mirror.example.com/etcd:3.5.33-0", "3.5.33"),
+        ("mirror.example.com/etcd:v3.6.14-1", "3.6.14-1"),
+        ("mirror.example.com/etcd@sha256:1234", "3.5.33"),
+    ],
+)
+def test_the_tag_of_an_image_counts_only_if_the_operator_did_not_ask_for_it(image: str, version: str) -> None:
+    """An image of the operator's settings may have any tag."""
+    body = stored(manifest(), node="node")
+    body["metadata"]["annotations"]["etcd.pilothouse.dev/image"] = "registry.example.com/etcd:3.5.33-0"
+    body["spec"]["containers"][0]["image"] = image
+    assert read(body).version == version
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "quay.io/coreos/etcd:v3.6.14",
+        "localhost:5000/etcd@sha256:1234",
+        "registry.example.com/etcd:3.6.14-0",
+    ],
+)
 def test_a_patched_image_has_another_version(image: str) -> None:
     body = stored(manifest())
     body["spec"]["containers"].append({"name": "sidecar", "image": "mesh", "args": ["a"]})
@@ -193,10 +216,14 @@ def test_missing_annotations_are_not_a_founding(missing: tuple[str, ...]) -> Non
 def test_labels_and_annotations_follow_the_spec() -> None:
     def brought(body: dict[str, Any], pod: dict[str, Any]) -> dict[str, Any]:
         metadata = body["metadata"]
-        return decorate(metadata["labels"], metadata["annotations"], blueprint({"pod": pod}).spec)
+        return decorate(metadata["labels"], metadata["annotations"], blueprint({"pod": pod}).spec, own)
 
     body = manifest()
+    own = {"app": "etcd", "etcd_cluster": "example", "etcd_node": NAMES[0]}
     assert brought(body, {}) == {}
+    assert brought(merged(body, {"metadata": {"labels": {"app": None, "etcd_node": "x"}}}), {}) == {
+        "metadata": {"labels": {"app": "etcd", "etcd_node": NAMES[0]}}
+    }
     first = {"labels": {"team": "a", "app": "mine"}, "annotations": {"x": "1", "y": "2", "etcd.version": "0"}}
     body = merged(body, brought(body, first))
     assert body["metadata"]["labels"] == {**manifest()["metadata"]["labels"], "team": "a"}

@@ -228,6 +228,20 @@ def test_an_upgrade_that_has_stopped_has_the_reason(world: World, reason: str) -
     assert (found.status, found.reason) == (False, reason)
 
 
+@pytest.mark.parametrize(("done", "upgrading"), [(1, True), (2, False)])
+def test_a_change_of_the_suffix_is_shown_until_all_members_have_it(done: int, upgrading: bool) -> None:
+    observation = observe(settle(cluster(2)))
+    desired = replace(observation.desired, version="3.5.33")
+    old = [f"3.5.33{'' if index < done else '-0'}" for index in range(2)]
+    pods = tuple(replace(each, version=v) for each, v in zip(observation.pods, old, strict=True))
+    volumes = tuple(replace(each, version=v) for each, v in zip(observation.volumes, old, strict=True))
+    before = EtcdClusterStatus(conditions=(Condition(type="Upgrading", status="True"),))
+    found = shown(replace(observation, desired=desired, pods=pods, volumes=volumes), status=before)
+    assert aspect(found, "Upgrading").status is upgrading
+    assert found.status.current_version == ("3.5.33-0" if upgrading else "3.5.33")
+    assert found.status.target_version == ("3.5.33" if upgrading else "")
+
+
 def test_a_failing_image_does_not_end_the_upgrade() -> None:
     world = change(cluster(3, target=BAD), 0, version=BAD, pod=IMAGE)
     assert aspect(shown(world), "Upgrading").status is True

@@ -366,6 +366,10 @@ def test_a_spec_stays_in_force_although_a_release_no_longer_accepts_it() -> None
         # The version was pinned for an upgrade, and is not pinned any more.
         (Record(incarnation=1, version="3.6.14", founded=True), "3.7.0", "3.7.0"),
         (FOUNDED, "3.5.33", "3.5.33"),
+        # The suffix that runs is neither the higher nor the lower one.
+        (Record(incarnation=1, version="3.6.14-1", founded=True), "3.6.14-0", "3.6.14-0"),
+        (Record(incarnation=1, version="3.6.14-0", founded=True), "3.6.14-1", "3.6.14-1"),
+        (Record(incarnation=1, version="3.6.14-0", founded=True), "", "3.6.14-0"),
         # A status of the coreos operator means nothing before the founding.
         (Record(), "3.2.13", "3.7.3"),
     ],
