@@ -6,7 +6,7 @@ moment when the members serve, so a founding that they have written to is kept.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
@@ -14,7 +14,8 @@ from pilothouse.controller.events import EVENT
 from pilothouse.kube import ObjectKey
 from pilothouse.testing import ModelApi
 from pilothouse.testing.controllers.pods import CLAIM, POD
-from tests.etcd.model.state import Put
+from tests.etcd.model.state import Change, Entry, Put
+from tests.etcd.model.world import WriterLog
 from tests.unit.etcd.operated import CLUSTERS, KEY, Operated, operated
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
@@ -39,6 +40,12 @@ def ids(cluster: Operated) -> set[int]:
     return {cluster.world.running(name).opened.cluster_id for name in cluster.pods}
 
 
+def beginnings(cluster: Operated) -> set[Entry]:
+    """The first entry of the first leader that the members have: one for each cluster, whatever its ID."""
+    logs = [cluster.world.running(name).opened.log for name in cluster.pods]
+    return {next(each for each in log if type(each.change) is Change) for log in logs}
+
+
 # The moments: before a container runs, when the first one runs, and when all run.
 MOMENTS: dict[str, Callable[[Operated], bool]] = {
     "before": founding,
@@ -49,14 +56,26 @@ EACH_MOMENT = pytest.mark.parametrize("moment", MOMENTS)
 
 
 @asynccontextmanager
-async def at(model: ModelApi, moment: str) -> AsyncIterator[Operated]:
-    """Founds a cluster of three up to a moment, and checks at the end that there is one cluster."""
-    async with operated(model) as cluster:
+async def at(model: ModelApi, moment: str, *, writing: bool = True) -> AsyncIterator[Operated]:
+    """Founds a cluster of three up to a moment, and checks at the end that there is one cluster.
+
+    Args:
+        model: The API server.
+        moment: A key of MOMENTS.
+        writing: Whether clients write through the headless Service all the time, and lose nothing. They would
+            lose what they wrote before a status is lost that does not record a founded cluster.
+    """
+    async with AsyncExitStack() as stack:
+        cluster = await stack.enter_async_context(operated(model))
+        log = WriterLog()
+        if writing:
+            log = await stack.enter_async_context(cluster.world.writing(KEY.name, rate=4))
         cluster.apply(size=3, version="3.6.14")
         await cluster.until(lambda: MOMENTS[moment](cluster))
         yield cluster
-        assert len(ids(cluster)) == 1
+        assert len(ids(cluster)) == len(beginnings(cluster)) == 1
         assert {f"{each:x}" for each in ids(cluster)} == {cluster.status["record"]["clusterID"]}
+        assert bool(log.acknowledged) == writing
         assert cluster.world.lost() == []
 
 
@@ -236,7 +255,7 @@ async def test_the_data_of_a_founding_stays_where_it_is(
 
 @EACH_MOMENT
 async def test_the_status_is_lost(model: ModelApi, moment: str) -> None:
-    async with at(model, moment) as cluster:
+    async with at(model, moment, writing=False) as cluster:
         model.put(CLUSTERS, KEY.name, status={})
         await cluster.until(lambda: not cluster.ready)
         await cluster.settled(300)
@@ -245,7 +264,7 @@ async def test_the_status_is_lost(model: ModelApi, moment: str) -> None:
 
 @EACH_MOMENT
 async def test_the_status_and_a_volume_are_lost(model: ModelApi, moment: str) -> None:
-    async with at(model, moment) as cluster:
+    async with at(model, moment, writing=False) as cluster:
         victim = ObjectKey("default", cluster.pods[0])
         model.put(CLUSTERS, KEY.name, status={})
         model.remove(CLAIM, victim)
