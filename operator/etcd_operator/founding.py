@@ -100,7 +100,7 @@ def _foreign_objects(cluster: Cluster) -> str:
         )
     if cluster.record.foreign_status:
         parts.append(
-            f"The status is that of the coreos operator. {pages.MIGRATION} says how to move the data."
+            f"The status is that of the coreos operator. {pages.MIGRATION} explains how to move the data."
         )
     return " ".join(parts)
 

@@ -31,16 +31,21 @@ def lost_quorum(cluster: Cluster, lost: Sequence[Place], left: Sequence[Place]) 
 
 
 def _from_copies(cluster: Cluster, restored: list[str], left: Sequence[Place]) -> str:
-    """PVCs of the lost members are there again. The status does not have their UIDs."""
+    """PVCs of the lost members are there again. The status does not have their UIDs.
+
+    They can be older copies. A majority of these could discard what only a survivor has.
+    """
     missing = quorum(cluster.count) - len(left) - len(restored)
     more = f" and the PVCs of {missing} more of the lost members are restored, too" if missing > 0 else ""
     retain = _patch(cluster, '"storage":{"whenDeleted":"Retain"}')
+    held = "the lost data, and not older copies" if left else "copies of the lost data"
     advice = (
-        f"The PVCs {listed(restored)} are not those that the status records. If they are copies of the lost "
-        f"data{more}, resume the cluster from its PVCs: run {retain} and kubectl delete etcdcluster "
-        f"{cluster.observation.name}, and create the EtcdCluster again. Keep all PVCs."
+        f"The PVCs {listed(restored)} are not those that the status records, so they may miss writes. Keep "
+        f"all PVCs. If they hold {held}{more}, resume the cluster from its PVCs: run {retain}, wait until no "
+        f"PVC has an owner reference, run kubectl delete etcdcluster {cluster.observation.name}, and create "
+        "the EtcdCluster again."
     )
-    return f"{advice} If they are not copies: {_steps(cluster, left)}" if left else advice
+    return f"{advice} Otherwise: {_steps(cluster, left)}" if left else advice
 
 
 def _from_volume(cluster: Cluster, left: Sequence[Place]) -> str:

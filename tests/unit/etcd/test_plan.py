@@ -431,8 +431,9 @@ def lost_majority(lost: int, restored: int = 0, *, size: int = 3) -> str:
 
 
 RESUME = (
-    """run kubectl patch etcdcluster c --type=merge -p '{"spec":{"storage":{"whenDeleted":"Retain"}}}' and """
-    "kubectl delete etcdcluster c, and create the EtcdCluster again. Keep all PVCs."
+    """run kubectl patch etcdcluster c --type=merge -p '{"spec":{"storage":{"whenDeleted":"Retain"}}}', """
+    "wait until no PVC has an owner reference, run kubectl delete etcdcluster c, and create the EtcdCluster "
+    "again."
 )
 PAUSE = (
     "run kubectl patch etcdcluster c --type=merge -p "
@@ -450,11 +451,13 @@ def test_a_lost_majority_names_what_is_lost_what_survives_and_the_commands():
 
 def test_volumes_that_were_restored_after_a_lost_majority_are_resumed_or_a_survivor_is():
     message = lost_majority(2, restored=1)
-    assert "The PVCs c-0jjnb are not those that the status records." in message
-    assert f"If they are copies of the lost data, resume the cluster from its PVCs: {RESUME}" in message
-    assert message.endswith(f"If they are not copies: {PAUSE}")
+    assert "The PVCs c-0jjnb are not those that the status records, so they may miss writes." in message
+    held = "If they hold the lost data, and not older copies, resume the cluster from its PVCs: "
+    assert f"{held}{RESUME}" in message
+    assert message.endswith(f"Otherwise: {PAUSE}")
     all_restored = lost_majority(3, restored=3)
-    assert "The PVCs c-03sq9, c-0jjnb, c-28sec are not those that the status records." in all_restored
+    assert "The PVCs c-03sq9, c-0jjnb, c-28sec are not those that the status records" in all_restored
+    assert "If they hold copies of the lost data, resume" in all_restored
     assert all_restored.endswith(f"{RESUME} {pages.ALL_LOST} has all commands.")
 
 
