@@ -13,6 +13,7 @@ from etcd_operator import model
 from etcd_operator.authorities import authorities_annotation
 from etcd_operator.blueprint import Blueprint, InitialCluster
 from etcd_operator.endpoints import AUTH
+from etcd_operator.entries import write_entries
 from etcd_operator.errors import (
     EtcdError,
     MemberExists,
@@ -118,8 +119,10 @@ class Members:
         """
         step = self._decision.step
         match step:
-            case model.Wait(seconds=seconds):
+            case model.Wait(seconds=seconds, nudge=nudge):
                 self._play.requeue_after(seconds)
+                if nudge and (speakers := self._speakers()):
+                    await self._call("write an entry to etcd's log", lambda: write_entries(speakers[0]))
                 return Next.LATER
             case model.Blocked():
                 self._play.requeue_after(BLOCKED)

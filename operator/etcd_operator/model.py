@@ -646,9 +646,14 @@ class Wait(msgspec.Struct, frozen=True):
 
     Attributes:
         seconds: After how many seconds, if no event comes before that.
+        nudge: Whether to write an entry to etcd's log first, because a member that runs does not serve yet.
+            A member counts a snapshot from the leader as applied only at the next entry. If the snapshot is
+            more than 5,000 entries ahead, it until then refuses its own request to publish its name ("too
+            many requests"), and it serves nobody before that. An idle cluster writes no entry.
     """
 
     seconds: float = 5.0
+    nudge: bool = False
 
 
 class Blocked(msgspec.Struct, frozen=True):

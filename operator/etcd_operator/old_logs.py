@@ -6,13 +6,12 @@ snapshot only every 10,000 entries, so the log of a quiet cluster would keep the
 take one every `SNAPSHOT_COUNT` entries (see `options`), and the operator writes as many before the upgrade.
 """
 
+from etcd_operator.entries import write_entries
 from etcd_operator.etcd import Etcd
 from etcd_operator.model import Action, Claim, Observation
 from etcd_operator.options import SNAPSHOT_COUNT
 from etcd_operator.versions import Minor, Version
 
-# No user has this key. Its deletion is an entry in the log and does not change the revision.
-_KEY = b"\0etcd.pilothouse.dev/upgrade-to-3.7"
 # The last entry of 3.5 must be older than the last snapshot, which is at most SNAPSHOT_COUNT entries old.
 _ENTRIES = SNAPSHOT_COUNT + 10
 
@@ -31,8 +30,7 @@ async def renew_logs(etcd: Etcd) -> None:
     Raises:
         EtcdError: A write failed. The next call starts again.
     """
-    for _ in range(_ENTRIES):
-        await etcd.delete(_KEY)
+    await write_entries(etcd, _ENTRIES)
 
 
 def _is(version: str, minor: Minor) -> bool:

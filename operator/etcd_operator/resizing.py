@@ -260,7 +260,8 @@ def finish_addition(cluster: Cluster) -> Decision | None:
         message = f"Configuring {place.name} with the current members."
         return Decision(Rejoin(place.name, cluster.peers), "AddingMember", message)
     if not member.started or not place.linked:
-        return Decision(Wait(cluster.soon), "AddingMember", f"Waiting until {place.name} has caught up.")
+        wait = Wait(cluster.soon, nudge=place.running)
+        return Decision(wait, "AddingMember", f"Waiting until {place.name} has caught up.")
     if configured(place, Configuration.JOINING, Configuration.FOUNDING):
         message = f"Configuring {place.name} to refuse an empty volume."
         return Decision(Flip((place.name,)), "AddingMember", message)

@@ -74,6 +74,18 @@ class Place(msgspec.Struct, frozen=True):
         return self.health is Signal.UNHEALTHY
 
     @property
+    def running(self) -> bool:
+        """Whether the container of etcd runs, as far as Kubernetes reports."""
+        pod = self.pod
+        return (
+            pod is not None
+            and pod.ran
+            and not pod.deleting
+            and not pod.failure
+            and pod.node is Signal.HEALTHY
+        )
+
+    @property
     def starting(self) -> bool:
         """Whether the pod is on its way: it is not Ready, and neither it nor its node has a failure."""
         pod = self.pod

@@ -48,6 +48,10 @@ class Etcd:
     async def move_leader(self, number: int) -> None:
         self._called(f"move leader to {number}")
 
+    async def delete(self, key: bytes) -> None:
+        assert key.startswith(b"\0")
+        self._called("entry")
+
     def _called(self, call: str) -> None:
         self.calls.append(call)
         if self.error:
@@ -379,3 +383,20 @@ async def test_a_member_is_not_patched_if_its_pod_is_gone(scene: Scene) -> None:
     scene.play.live = {}
     assert await scene.carry_out(model.PatchImage(NAME, "3.7.3")) is Next.OBSERVE
     assert (scene.play.done, scene.play.events) == ([], [])
+
+
+@pytest.mark.parametrize("error", [None, errors.NoLeader("etcd", "x", "y")], ids=str)
+async def test_an_entry_is_written_for_a_member_that_does_not_serve_yet(
+    scene: Scene, error: errors.EtcdError | None
+) -> None:
+    scene.leader.error = error
+    assert await scene.carry_out(model.Wait(0.5, nudge=True)) is Next.LATER
+    assert scene.leader.calls == ["entry"]
+    assert scene.play.after[0] == 0.5
+    assert scene.refusals == []
+
+
+async def test_without_a_leader_no_entry_is_written(scene: Scene) -> None:
+    scene.clients.clear()
+    assert await scene.carry_out(model.Wait(0.5, nudge=True)) is Next.LATER
+    assert scene.play.after == [0.5]

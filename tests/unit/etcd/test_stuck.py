@@ -14,11 +14,13 @@ from tests.unit.etcd.abstract import (
     CRASH,
     ENDING,
     GONE,
+    HANGS,
     LISTED,
     NEW,
     NOW,
     OUT,
     PENDING,
+    UP,
     VOTER,
     World,
     carry_out,
@@ -91,6 +93,16 @@ def test_a_new_member_that_waits_for_its_first_node_is_kept(role: int) -> None:
 def test_the_lost_node_of_a_new_member_is_reported_after_a_minute(role: int) -> None:
     assert "NodeUnknown" in dict(reported(adding(role, AWAY, timedelta(minutes=2))))
     assert reported(adding(role, AWAY, timedelta(seconds=59))) == []
+
+
+def test_an_entry_is_written_while_a_running_member_does_not_serve() -> None:
+    """It counts a snapshot from the leader as applied only at the next entry."""
+    decision = decide(adding(LISTED, UP, timedelta(seconds=59)))
+    assert (decision.step, decision.reason) == (m.Wait(0.5, nudge=True), "AddingMember")
+    assert not decide(adding(LISTED, NEW, timedelta(seconds=59))).step.nudge
+    silent = decide(observe(settle(change(cluster(3), 0, pod=HANGS))))
+    assert (type(silent.step), silent.step.nudge) == (m.Wait, True)
+    assert not decide(observe(settle(change(cluster(3), 0, pod=AWAY)))).step.nudge
 
 
 def test_a_stuck_addition_is_observed_less_often() -> None:
