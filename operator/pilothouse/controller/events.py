@@ -1,9 +1,10 @@
 """Events (events.k8s.io/v1): what an administrator sees in `kubectl describe` and `kubectl get events`.
 
 Recording an event never waits and never fails: events are added to a bounded queue, and one asyncio task
-writes them. Repetitions become one Event with a series. Events are dropped if an object has too many, or if
-the queue is full. The limits are those of client-go (tools/events/event_broadcaster.go,
-tools/record/events_cache.go).
+writes them. Repetitions become one Event with a series. Events are dropped if an object has too many with the
+same type and reason, or if the queue is full. The limits are those of client-go
+(tools/events/event_broadcaster.go, tools/record/events_cache.go), which has one limit for all reasons of an
+object.
 """
 
 import asyncio
@@ -40,10 +41,10 @@ V = TypeVar("V")
 
 QUEUE_LENGTH = 1000
 CACHE_LENGTH = 4096
-# An object may have a burst of 25 different events of each type, and then one more every 5 minutes. So normal
-# events, such as the steps of a long change, never displace a warning.
-OBJECT_BURST = 25
-OBJECT_RATE = 1 / 300
+# For each type and reason, an object may have a burst of 25 different events, and then one more every 5
+# minutes. So many events of one reason, such as the steps of a long change, never displace those of another.
+REASON_BURST = 25
+REASON_RATE = 1 / 300
 # A series ends if its event has not happened for 6 minutes: the next one is a new Event.
 SERIES_END = 360.0
 # How often the count of an ongoing series is written.
@@ -73,6 +74,14 @@ class ObjectReference(NamedTuple):
     kind: str
     key: ObjectKey
     uid: str
+
+
+class _Limited(NamedTuple):
+    """The events that share a limit."""
+
+    regarding: ObjectReference
+    type: EventType
+    reason: str
 
 
 class Event(NamedTuple):
@@ -119,6 +128,9 @@ class Series:
 class EventRecorder:
     """Records events of objects.
 
+    For each type and reason, it writes a burst of 25 different events of an object, and then one every 5
+    minutes. It drops the others.
+
     Args:
         api: The client of the API server. It needs permission to create and patch events.k8s.io Events.
         controller: The reporting controller: a qualified name such as "flights.com/pilothouse-flights".
@@ -131,7 +143,7 @@ class EventRecorder:
         self._instance = _cut(instance or socket.gethostname(), WORD_BYTES)
         self._loop = asyncio.get_running_loop()
         self._series: OrderedDict[Event, Series] = OrderedDict()
-        self._buckets: OrderedDict[tuple[ObjectReference, EventType], TokenBucket] = OrderedDict()
+        self._buckets: OrderedDict[_Limited, TokenBucket] = OrderedDict()
         self._queue: deque[Series] = deque()
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
@@ -150,8 +162,8 @@ class EventRecorder:
         )
         series = self._series.get(event)
         if series is None or self._loop.time() - series.last > SERIES_END:
-            if not self._allowed(event.regarding, event.type):
-                _drop(event, "its object has too many events")
+            if not self._allowed(_Limited(event.regarding, event.type, event.reason)):
+                _drop(event, "its object has too many events of this reason")
                 return
             series = Series(event, _name(event.regarding.key.name), 0, 0.0, "")
             _remember(self._series, event, series)
@@ -184,11 +196,11 @@ class EventRecorder:
         except TimeoutError:
             log.warning("Timed out writing events; number of lost events: %d", len(self._queue))
 
-    def _allowed(self, regarding: ObjectReference, type_: EventType) -> bool:
-        bucket = self._buckets.get((regarding, type_))
+    def _allowed(self, key: _Limited) -> bool:
+        bucket = self._buckets.get(key)
         if bucket is None:
-            bucket = TokenBucket(OBJECT_RATE, OBJECT_BURST)
-        _remember(self._buckets, (regarding, type_), bucket)
+            bucket = TokenBucket(REASON_RATE, REASON_BURST)
+        _remember(self._buckets, key, bucket)
         return bucket.take()
 
     def _enqueue(self, series: Series) -> None:

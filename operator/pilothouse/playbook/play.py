@@ -371,6 +371,9 @@ class Play(ObjectModules[T], Generic[T, S]):
     def event(self, type: EventType, reason: str, note: str) -> None:  # noqa: A002 - the API's word
         """Records an Event about the object, for what an administrator should see. Not for routine success.
 
+        An equal Event within 6 minutes only increases the count of the first one. For each type and reason,
+        an object may have 25 different Events, and then one every 5 minutes. Others are dropped.
+
         Args:
             type: Normal or Warning.
             reason: The reason for machines, in CamelCase. An operator that replaces another one may keep its

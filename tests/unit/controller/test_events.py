@@ -1,6 +1,7 @@
 """Events are aggregated, rate limited and bounded, and recording them never waits."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 
 import pytest
@@ -89,7 +90,7 @@ async def test_a_series_whose_event_has_expired_is_created_again(
     assert found["series"]["count"] == 2
 
 
-async def test_an_object_may_have_25_events_and_then_one_every_five_minutes(
+async def test_a_reason_of_an_object_may_have_25_events_and_then_one_every_five_minutes(
     api: ModelApi, recorder: EventRecorder
 ) -> None:
     for n in range(100):
@@ -111,6 +112,21 @@ async def test_normal_events_do_not_displace_a_warning(api: ModelApi, recorder: 
     recorder.record(event("it is broken"))
     await asyncio.sleep(1)
     assert "it is broken" in {found["note"] for found in written(api)}
+
+
+async def test_many_events_of_one_reason_do_not_displace_those_of_others(
+    api: ModelApi, recorder: EventRecorder
+) -> None:
+    for type_ in EventType:
+        for n in range(100):
+            recorder.record(event(f"try {n}", reason="Looping")._replace(type=type_))
+    for type_ in EventType:
+        recorder.record(event("it has changed", reason="Changed")._replace(type=type_))
+    await asyncio.sleep(1)
+    counts = Counter((found["type"], found["reason"]) for found in written(api))
+    assert counts == {
+        (type_, reason): n for type_ in EventType for reason, n in (("Looping", 25), ("Changed", 1))
+    }
 
 
 async def test_a_long_note_is_truncated_to_1024_bytes_of_whole_characters(
