@@ -41,6 +41,9 @@ CRASH_PATIENCE = timedelta(minutes=5)
 HANGING = timedelta(minutes=1)
 """How long a restarted member must be unready before a changed spec reaches it."""
 
+# A changed spec may correct these.
+_CORRECTABLE = (Failure.PENDING, Failure.IMAGE, Failure.CONTAINER, Failure.CRASH)
+
 
 def flip(cluster: Cluster) -> Decision | None:
     """A voter's pod still has a configuration that starts on an empty volume: poison it (law 5, step 6).
@@ -346,7 +349,7 @@ def correct_failing_pods(cluster: Cluster) -> Decision | None:
         pod = place.pod
         if pod is None or pod.deleting or not place.intact or not cluster.outdated(place):
             continue
-        fails = place.down and pod.failure in (Failure.PENDING, Failure.IMAGE, Failure.CRASH)
+        fails = place.down and pod.failure in _CORRECTABLE
         if not (fails or _hangs(cluster, place)):
             continue
         recreated = recreates(cluster, place)

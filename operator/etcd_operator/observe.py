@@ -306,7 +306,7 @@ def _endpoints(
     """Adds what the kubelet reports: a container that does not run is certainly not healthy."""
     answered = {each.name for each in answers if each.status}
     known = {each.name: each for each in states}
-    stopped = (Failure.IMAGE, Failure.CRASH, Failure.REFUSED_EMPTY, Failure.ENDED)
+    stopped = frozenset(Failure) - {Failure.PENDING}
     for pod in pods:
         if pod.name not in answered and not pod.deleting and (not pod.ran or pod.failure in stopped):
             known[pod.name] = EndpointState(name=pod.name, health=Signal.UNHEALTHY)

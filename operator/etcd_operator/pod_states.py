@@ -50,6 +50,18 @@ _MOMENT = timedelta(seconds=60)
 _STARTING = ("", "ContainerCreating", "PodInitializing")
 _BACK_OFF = "CrashLoopBackOff"
 
+# The reasons that are about the image (pkg/kubelet/images/types.go and k8s.io/cri-api/pkg/errors). The
+# others are about the rest of the container, such as a missing Secret of a variable.
+_IMAGE = (
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "ImageInspectError",
+    "ErrImageNeverPull",
+    "InvalidImageName",
+    "RegistryUnavailable",
+    "SignatureValidationFailed",
+)
+
 # The kubelet alternates between these while it retries. A condition must not alternate.
 _PULL_ERROR = re.compile(r'^Back-off pulling image "[^"]*"(: ErrImagePull: )?')
 
@@ -252,7 +264,8 @@ def _not_created(pod: Pod, container: ContainerStatus | None, now: datetime) -> 
 def _refused_container(pod: Pod, reason: str, message: str) -> _Trouble:
     reason = "ImagePullBackOff" if reason == "ErrImagePull" else reason
     message = _PULL_ERROR.sub("", message)
-    return _Trouble(Failure.IMAGE, unready_since(pod), f"{reason}: {message}" if message else reason)
+    failure = Failure.IMAGE if reason in _IMAGE else Failure.CONTAINER
+    return _Trouble(failure, unready_since(pod), f"{reason}: {message}" if message else reason)
 
 
 def _crashed(pod: Pod, container: ContainerStatus, now: datetime) -> _Trouble | None:
@@ -261,11 +274,26 @@ def _crashed(pod: Pod, container: ContainerStatus, now: datetime) -> _Trouble | 
     if last is None or (running and (running.started_at is None or now - running.started_at > _MOMENT)):
         return None
     since = unready_since(pod)
+    if not last.exit_code and _lacks_image(pod, container):
+        detail = (
+            f"the kubelet could not start the image {_image(pod)}, and waits before it retries; see `kubectl "
+            "describe pod`"
+        )
+        return _Trouble(Failure.IMAGE, since, detail)
     if _REFUSED_EMPTY in last.message:
         return _Trouble(Failure.REFUSED_EMPTY, since, "etcd refuses to start, because its volume is empty")
     if _backs_off(container) or (last.exit_code and container.restart_count > 1):
         return _Trouble(Failure.CRASH, since, _exit(pod, last), names_damage(last.message))
     return None
+
+
+def _lacks_image(pod: Pod, container: ContainerStatus) -> bool:
+    """Whether the kubelet has stopped the container for a patched image, and delays the start of that image.
+
+    It delays a start only after it has tried one: it counts the delays of each image separately (doBackOff in
+    pkg/kubelet/kuberuntime). So the first start of the image has failed.
+    """
+    return _backs_off(container) and awaits_restart(pod.metadata.annotations, pod.status, _image(pod))
 
 
 def names_damage(words: str) -> bool:

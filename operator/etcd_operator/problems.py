@@ -21,6 +21,7 @@ SYMPTOMS = ("MemberDown", "MemberUnknown")
 _FAILURES = {
     Failure.PENDING: ("MemberPending", "cannot be scheduled, or its volume is not ready"),
     Failure.IMAGE: ("ImageUnavailable", "cannot start its container"),
+    Failure.CONTAINER: ("ContainerNotStarted", "cannot start its container"),
     Failure.CRASH: ("MemberCrashing", "runs etcd, which exits again and again"),
     Failure.REFUSED_EMPTY: ("VolumeWiped", "refuses to start, because its volume is empty"),
     Failure.ENDED: ("PodEnded", "has ended"),

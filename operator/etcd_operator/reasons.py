@@ -90,6 +90,9 @@ PROBLEMS = {
     "reason. The operator creates the pod again on its volume, 30 s after its creation at the earliest. The "
     "member stays. With `storage.ephemeral` the data is lost with the pod, so the member is replaced.",
     "ImageUnavailable": "The image of etcd cannot be pulled. Check `spec.version` and `spec.repository`.",
+    "ContainerNotStarted": "The kubelet cannot create or start the container of etcd, for example because a "
+    "variable in `spec.pod.etcdEnv` refers to a Secret that does not exist. The message has the kubelet's "
+    "reason.",
     "UnexpectedVersion": "The image of a pod has another version of etcd than its tag. The message names "
     "both versions. An upgrade waits until you correct `spec.version` or `spec.repository`.",
     "VolumeLost": "The volume of a member is lost.",

@@ -466,7 +466,7 @@ class Cluster:
         if pod is None:
             return False
         reshaped = pod.shape != self.desired.shape and not self.desired.ephemeral
-        wrong = place.mislabelled or pod.failure in (Failure.IMAGE, Failure.CRASH)
+        wrong = place.mislabelled or pod.failure in (Failure.IMAGE, Failure.CONTAINER, Failure.CRASH)
         return reshaped or pod.version != self.wanted_version(place) or (wrong and pod.other_image)
 
     def version_to_create(self, place: Place) -> str:

@@ -133,6 +133,27 @@ def test_a_patched_pod_restarts_until_the_kubelet_has_replaced_its_container() -
     assert not read({**body, "status": {}}).patched
 
 
+@pytest.mark.parametrize(
+    ("patched", "code", "failure"),
+    [(True, 0, Failure.IMAGE), (True, 1, Failure.CRASH), (False, 0, Failure.CRASH)],
+)
+def test_etcd_does_not_crash_when_it_is_stopped_for_an_image_that_cannot_start(
+    patched: bool, code: int, failure: Failure
+) -> None:
+    body = stored(manifest(), node="node", status=running("containerd://1"))
+    live = msgspec.convert(body, LivePod)
+    if patched:
+        body = merged(body, patch_image(CLUSTER.spec, live, "3.6.99", quay("3.6.99")))
+    container = {"name": "etcd", **BACK_OFF, "lastState": ended(code=code)}
+    state = read({**body, "status": {"conditions": [UNREADY], "containerStatuses": [container]}})
+    assert state.failure is failure
+    if failure is Failure.IMAGE:
+        assert state.detail == (
+            f"the kubelet could not start the image {quay('3.6.99')}, and waits before it retries; see "
+            "`kubectl describe pod`"
+        )
+
+
 def test_a_patch_that_does_not_change_the_image_restarts_nothing() -> None:
     """Two versions have the same image, or a webhook replaces it."""
     body = stored(manifest(), node="node", status=running("containerd://1"))
@@ -290,7 +311,14 @@ BACK_OFF = {"state": {"waiting": {"reason": "CrashLoopBackOff"}}, "containerID":
             Failure.IMAGE,
             False,
         ),
-        ({"state": {"waiting": {"reason": "CreateContainerError"}}}, [UNREADY], Failure.IMAGE, False),
+        ({"state": {"waiting": {"reason": "InvalidImageName"}}}, [UNREADY], Failure.IMAGE, False),
+        (
+            {"state": {"waiting": {"reason": "CreateContainerConfigError", "message": "no Secret"}}},
+            [UNREADY],
+            Failure.CONTAINER,
+            False,
+        ),
+        ({"state": {"waiting": {"reason": "CreateContainerError"}}}, [UNREADY], Failure.CONTAINER, False),
         (
             {"state": {"waiting": {"reason": "ImagePullBackOff"}}, "lastState": ended(), "restartCount": 1},
             [UNREADY],
