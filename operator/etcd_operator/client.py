@@ -255,7 +255,11 @@ class _Call:
 
     async def run(self, method: UnaryUnaryMethod[Q, A], request: Q, deadline: float) -> A:
         async with asyncio.timeout(deadline), method.open(timeout=deadline + _MEMBERS_MARGIN) as stream:
-            # This connects, and sends the headers only. Etcd executes nothing before the message arrives.
+            # A member that is stopping accepts a connection and closes it. grpclib would use it all the same.
+            protocol = await method.channel.__connect__()
+            if protocol.processor.connection.is_closing():
+                raise StreamTerminatedError("the new connection was closed")
+            # This sends the headers only. Etcd executes nothing before the message arrives.
             await stream.send_request()
             self.sent = True
             await stream.send_message(request, end=True)

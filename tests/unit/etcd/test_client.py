@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from grpclib.client import Channel
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
@@ -311,6 +312,24 @@ async def test_a_member_that_does_not_listen_is_unreachable(member, client):
     )
     assert not caught.value.maybe_executed
     assert caught.value.refused
+
+
+async def test_a_connection_that_the_member_closes_immediately_is_unreachable(member, client, monkeypatch):
+    member.will("MemberList", pb.MemberListResponse())
+    create = Channel._create_connection
+
+    async def closed(channel):
+        protocol = await create(channel)
+        protocol.connection_lost(None)
+        return protocol
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Channel, "_create_connection", closed)
+        with pytest.raises(errors.Unreachable, match="it closed the new connection") as found:
+            await client.member_list()
+    assert not found.value.maybe_executed
+    await client.member_list()
+    assert len(member.calls) == 1
 
 
 async def test_a_lost_answer_may_have_been_executed(member, client):
