@@ -463,7 +463,14 @@ def claim(body: dict[str, Any], phase: str = "Bound") -> VolumeState:
 def test_what_is_marked_on_a_volume_is_read_again() -> None:
     body = volume_claim(CLUSTER, NAMES[0])
     new = VolumeState(
-        name=NAMES[0], uid="the-uid", owner=UID, incarnation=1, domain="", service=CLUSTER.service, bound=True
+        name=NAMES[0],
+        uid="the-uid",
+        owner=UID,
+        incarnation=1,
+        domain="",
+        service=CLUSTER.service,
+        bound=True,
+        labelled=NAMES[0],
     )
     assert claim(body) == new
     body["metadata"]["annotations"] = dict.fromkeys(body["metadata"]["annotations"], "mistyped")
@@ -484,6 +491,7 @@ def test_what_is_marked_on_a_volume_is_read_again() -> None:
         domain="",
         service=CLUSTER.service,
         bound=True,
+        labelled=NAMES[0],
     )
     assert claim(body) == marked
     cleared = merged(body, mark(Mark(NAMES[0], False, 0, ""), CLUSTER, 0))
@@ -503,7 +511,7 @@ def test_the_state_of_a_claim() -> None:
 def test_a_volume_without_annotations_is_foreign() -> None:
     body = volume_claim(CLUSTER, NAMES[0])
     body["metadata"]["annotations"] = {}
-    assert claim(body) == VolumeState(name=NAMES[0], uid="the-uid", bound=True)
+    assert claim(body) == VolumeState(name=NAMES[0], uid="the-uid", bound=True, labelled=NAMES[0])
 
 
 @pytest.mark.parametrize(
