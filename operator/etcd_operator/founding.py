@@ -376,8 +376,7 @@ def _agree(cluster: Cluster, ids: dict[str, int]) -> bool:
     endpoints = [each.endpoint for each in places]
     agreed = {(each.cluster_id, each.leader_id, each.term, each.revision, each.hash) for each in endpoints}
     return (
-        not _lost(cluster)
-        and len(places) == len(ids)
+        len(places) == len(ids)
         and all(each.health is Signal.HEALTHY and each.intact for each in places)
         and all(each.endpoint.member_id == ids[each.name] for each in places)
         and len(agreed) == 1
