@@ -1121,10 +1121,12 @@ def test_retained_volumes_of_removed_members_are_never_used_or_deleted():
 
 
 @pytest.mark.parametrize("delete", [True, False])
-def test_a_volume_is_not_deleted_if_etcd_lists_its_member_under_another_name(delete):
-    """A user has copied the volume with its annotations, and the seat of the copy is not recorded."""
+@pytest.mark.parametrize("cluster_id", [7, 0])
+def test_a_volume_is_not_deleted_if_etcd_lists_its_member_under_another_name(delete, cluster_id):
+    """A user has copied the volume with its annotations, or with some of them."""
     observation = observe(settle(cluster(3, delete=delete)))
-    copy = replace(observation.volumes[0], name=member_name("c", "uid", 1, 40), uid="copy")
+    name = member_name("c", "uid", 1, 40)
+    copy = replace(observation.volumes[0], name=name, uid="copy", cluster_id=cluster_id)
     decision = decide(replace(observation, volumes=(*observation.volumes, copy)))
     assert decision.step == m.Settled()
     other = replace(copy, member_id=9)
