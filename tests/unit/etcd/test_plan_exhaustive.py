@@ -31,6 +31,8 @@ from tests.unit.etcd.abstract import (
 )
 from tests.unit.etcd.laws import ending, judge
 
+pytestmark = pytest.mark.timeout(600)  # The largest exploration has about 60,000 states.
+
 
 def run(
     starts: Iterable[World],
@@ -152,7 +154,6 @@ def written() -> World:
     return unfounded(3, **values)._replace(members=(runs, runs, new))
 
 
-@pytest.mark.timeout(600)  # It has about 60,000 states.
 def test_a_founding_with_written_data_is_kept_although_its_pods_are_deleted():
     assert "Healthy" in run([written()]).endings
 
