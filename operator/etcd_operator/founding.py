@@ -44,6 +44,7 @@ from etcd_operator.seats import (
     unreadable_annotations,
 )
 from etcd_operator.types import LABEL
+from etcd_operator.versions import is_downgrade
 
 NAMES_PER_EPOCH = 100
 """How many names a lost status may have used per change of the voters, so that no name is used twice."""
@@ -139,7 +140,7 @@ def resume(cluster: Cluster) -> Decision | None:
     if obstacle := _obstacle(cluster, volumes, voters):
         return obstacle
     known = [last for each in volumes if (last := parsed(each.version))]
-    newest_version = max(known, key=lambda each: each.release, default="")
+    newest_version = max(known, key=lambda each: each.age, default="")
     version = cluster.desired.version if cluster.desired.pinned else str(newest_version)
     missing = sorted({*voters} - {each.name for each in volumes})
     ids = {each.cluster_id for each in volumes if each.cluster_id}
@@ -208,9 +209,9 @@ def _obstacle(cluster: Cluster, volumes: list[VolumeState], voters: tuple[str, .
         )
         return Decision(Blocked(), "OtherDomain", message)
     versions = [version for each in volumes if (version := parsed(each.version))]
-    newest = max(versions, key=lambda each: each.release, default=None)
+    newest = max(versions, key=lambda each: each.age, default=None)
     target = parsed(cluster.desired.version)
-    if cluster.desired.pinned and newest and target and target.release < newest.release:
+    if cluster.desired.pinned and newest and target and is_downgrade(newest, target):
         message = (
             f"The retained volumes hold data of etcd {newest}, and spec.version is {target}. etcd "
             f"cannot be downgraded: set spec.version to {newest}."

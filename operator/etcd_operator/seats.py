@@ -427,7 +427,7 @@ class Cluster:
         """
         known = [version for each in self.voters if (version := parsed(each.started_version))]
         target = self.desired.version
-        return min(known, key=lambda each: (each.release, str(each) == target, each.suffix), default=None)
+        return min(known, key=lambda each: (each.age, str(each) == target, each.suffix), default=None)
 
     @cached_property
     def refusal(self) -> str:
@@ -435,7 +435,7 @@ class Cluster:
         lowest, target = self.lowest, parsed(self.desired.version)
         if lowest is None or target is None:
             return ""
-        if target.release < lowest.release:
+        if versions.is_downgrade(lowest, target):
             return "downgrade"
         if not self.desired.automatic and versions.minors_between(lowest, target) > 1:
             return "jump"

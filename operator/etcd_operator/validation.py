@@ -160,7 +160,7 @@ def chosen_version(spec: EtcdClusterSpec, record: Record, current_version: str) 
         return Version.parse(spec.version)
     known = [current_version if record.founded else "", record.version]
     # Of one release, the version that runs comes first.
-    return max(filter(None, map(mistakes.version_of, known)), key=lambda each: each.release, default=DEFAULT)
+    return max(filter(None, map(mistakes.version_of, known)), key=lambda each: each.age, default=DEFAULT)
 
 
 def scheme(spec: EtcdClusterSpec) -> str:

@@ -13,6 +13,8 @@ _WRITTEN = re.compile(
     r"v*(0|[1-9][0-9]{0,5})\.(0|[1-9][0-9]{0,5})\.(0|[1-9][0-9]{0,5})((?:-[0-9A-Za-z._-]{1,64})?)"
 )
 
+_PRE_RELEASE = re.compile(r"-(alpha|beta|rc)[._-]?([0-9]*).*", re.IGNORECASE)
+
 
 class Minor(NamedTuple):
     """A minor release, such as 3.6."""
@@ -50,6 +52,18 @@ class Version(msgspec.Struct, frozen=True, order=True):
 
     def __str__(self) -> str:
         return f"{'.'.join(map(str, self.release))}{self.suffix}"
+
+    @property
+    def age(self) -> tuple[tuple[int, int, int], tuple[bool, str, int]]:
+        """A key that sorts versions by age: pre-releases such as 3.7.0-rc.0 are older than their release.
+
+        Other suffixes, such as "-0", do not count: they are builds of one release.
+        """
+        found = _PRE_RELEASE.fullmatch(self.suffix)
+        if not found:
+            return self.release, (True, "", 0)
+        stage, number = found.groups()
+        return self.release, (False, stage.lower(), int(number or 0))
 
     @property
     def minor(self) -> Minor:
@@ -166,12 +180,12 @@ def _steps(current: Version, target: Version) -> Iterator[Version]:
 
 
 def is_downgrade(current: Version, target: Version) -> bool:
-    """Returns whether the target is an older release, ignoring suffixes.
+    """Returns whether the target is an older release, or an older pre-release of the same one.
 
-    etcd refuses the data of a newer minor release. An older patch release can have defects that are fixed in
-    the current one.
+    Other suffixes do not count. etcd refuses the data of a newer minor release. An older patch release can
+    have defects that are fixed in the current one.
     """
-    return target.release < current.release
+    return target.age < current.age
 
 
 def minors_between(current: Version, target: Version) -> int:
