@@ -381,6 +381,15 @@ def _in_keys(field: str, pairs: Mapping[str, str]) -> Iterator[Mistake]:
 
 def _in_resources(resources: Mapping[str, Any]) -> Iterator[Mistake]:
     limits, requests = resources.get("limits") or {}, resources.get("requests") or {}
+    negative = [
+        Mistake(f"spec.pod.resources.{field}[{name}]", value, "use 0 or more")
+        for field, values in (("limits", limits), ("requests", requests))
+        for name, value in values.items()
+        if (amount := _quantity(value)) is not None and amount < Quantity.parse("0")
+    ]
+    if negative:
+        yield from negative
+        return
     for name, asked in requests.items():
         if name not in limits:
             continue

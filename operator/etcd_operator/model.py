@@ -701,10 +701,13 @@ class Problem(msgspec.Struct, frozen=True):
     Attributes:
         reason: CamelCase, such as `MemberDown`.
         message: One or two sentences: what is wrong, and what the user can do, if anything.
+        cause: A sentence that follows the message. Problems with the same cause show it once. "": there is
+            none.
     """
 
     reason: str
     message: str
+    cause: str = ""
 
 
 class Decision(msgspec.Struct, frozen=True):

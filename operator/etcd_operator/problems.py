@@ -105,8 +105,8 @@ def _of_member(cluster: Cluster, place: Place) -> Problem | None:
         return _of_node(cluster, pod)
     if place.down:
         return Problem("MemberDown", f"The member {place.name} does not serve.")
-    blind = f" {cluster.observation.blind}" if cluster.observation.blind else ""
-    return Problem("MemberUnknown", f"The operator cannot see whether the member {place.name} serves.{blind}")
+    message = f"The operator cannot see whether the member {place.name} serves."
+    return Problem("MemberUnknown", message, cluster.observation.blind)
 
 
 def _of_new_member(cluster: Cluster, place: Place) -> Problem | None:

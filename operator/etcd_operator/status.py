@@ -296,4 +296,9 @@ def _interruption(cluster: Cluster) -> Aspect:
 
 
 def _sentences(problems: Iterable[Problem]) -> str:
-    return " ".join(each.message for each in problems)
+    text = ""
+    for each in problems:
+        text += f" {each.message}"
+        if each.cause not in text:
+            text += f" {each.cause}"
+    return text.strip()

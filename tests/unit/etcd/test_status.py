@@ -90,6 +90,17 @@ def test_degraded_has_the_messages_of_all_problems_and_the_reason_of_the_first()
     assert (degraded.reason, degraded.message) == ("MemberDown", "A is down. There is an alarm.")
 
 
+def test_degraded_has_a_cause_that_problems_share_once() -> None:
+    unseen = [m.Problem("MemberUnknown", f"{each} is not seen.", "The Secret is gone.") for each in "AB"]
+    alone = aspect(shown(cluster(3), replace(WAIT, problems=(*unseen,))), "Degraded")
+    assert alone.message == "A is not seen. The Secret is gone. B is not seen."
+    obstacle = m.Problem("SecretUnusable", "The Secret is gone.")
+    explained = aspect(
+        shown(cluster(3), replace(WAIT, problems=(*unseen,)), obstacles=(obstacle,)), "Degraded"
+    )
+    assert explained.message == "The Secret is gone. A is not seen. B is not seen."
+
+
 def test_ready_names_the_cause_of_a_wait_and_not_its_symptom() -> None:
     problems = (m.Problem("MemberDown", "A is down."), m.Problem("ImageUnavailable", "No image."))
     found = shown(cluster(3), replace(WAIT, problems=problems))

@@ -112,6 +112,14 @@ WRONG = [
         pod(resources={"limits": {"memory": "1Gi"}, "requests": {"memory": "2Gi"}}),
         "spec.pod.resources.requests[memory] is '2Gi': it is above the limit of 1Gi",
     ),
+    (
+        pod(resources={"limits": {"memory": "-1"}, "requests": {"memory": "64Mi"}}),
+        "spec.pod.resources.limits[memory] is '-1': use 0 or more",
+    ),
+    (
+        pod(resources={"requests": {"cpu": "-100m"}}),
+        "spec.pod.resources.requests[cpu] is '-100m': use 0 or more",
+    ),
     *(
         (env(f"ETCD_{name}"), f"spec.pod.etcdEnv[0].name is 'ETCD_{name}': remove it")
         for name in (
@@ -237,6 +245,12 @@ RUNS_3 = {"size": 3, "version": "3.5.33"}
 # A spec that is in force, the version that runs, another spec, and the mistake in the change.
 CHANGES = [
     (RUNS_3, "3.5.33", {**RUNS_3, "version": "3.5.32"}, "the cluster runs 3.5.33, and a downgrade"),
+    (
+        {"size": 3, "version": "3.6.14"},
+        "3.6.14",
+        {"size": 3, "version": "3.6.14-rc.0"},
+        "the cluster runs 3.6.14, and a downgrade",
+    ),
     ({"size": 3, "version": "3.6.14"}, "3.6.14", RUNS_3, "Set it to 3.6.14. To go back, restore a backup"),
     (
         RUNS_3,
