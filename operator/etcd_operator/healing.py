@@ -75,7 +75,7 @@ def unserve(cluster: Cluster) -> Decision | None:
     )
     if not names:
         return None
-    message = f"Taking {listed(names)} out of the client Service, because it is not a voter of this cluster."
+    message = f"Taking pods that are not voters of this cluster out of the client Service: {listed(names)}."
     return Decision(Unserve(names), "RemovingFromService", message)
 
 
@@ -103,12 +103,14 @@ def blocked_by_other_cluster(cluster: Cluster) -> Decision | None:
     other_list = cluster.observation.members_cluster_id not in (0, cluster.record.cluster_id)
     if not names and not other_list:
         return None
+    who = listed(names) or "A member"
+    verb = "do" if len(names) > 1 else "does"
     message = (
-        f"{listed(names) or 'A member'} does not belong to the cluster {cluster.record.cluster_id:x}, which "
-        "the status records. "
+        f"{who} {verb} not belong to the cluster {cluster.record.cluster_id:x}, which the status records. "
     )
     if any(each.cluster_id == cluster.record.cluster_id for each in cluster.observation.endpoints):
-        message += "The operator changes nothing until that member's pod and PVC are deleted."
+        of = "the pods and PVCs of those members" if len(names) > 1 else "that member's pod and PVC"
+        message += f"The operator changes nothing until {of} are deleted."
     else:
         message += (
             "No member of the recorded cluster answers, so the operator changes nothing. If you have "
@@ -296,7 +298,7 @@ def create_pods(cluster: Cluster) -> Decision | None:
         return None
     pods = tuple(_pod(cluster, each) for each in missing)
     names = [each.name for each in missing]
-    message = f"Creating the pods of {listed(names)} on their volumes."
+    message = f"Creating missing pods again on their volumes: {listed(names)}."
     return Decision(CreatePods(pods), "RecreatingPods", message)
 
 

@@ -293,7 +293,7 @@ class Members:
         patch = patch_image(spec, live, version, image)
         patch["metadata"]["annotations"] |= authorities_annotation(self._sight.tls.authorities)
         await self._play.patch(POD, name, patch)
-        return self._ended(reason=UPGRADED)
+        return self._ended(reason=UPGRADED, note=f"Set the image of {name} to {image}. Its etcd restarts.")
 
     def _joining(self, name: str) -> InitialCluster:
         listed = self._sight.listed
@@ -327,7 +327,7 @@ class Members:
         if not speakers or not await self._confirmed(speakers[0]):
             self._play.requeue_after(RETRY)
             return Next.LATER
-        leader, reason = speakers[0], ""
+        leader, reason, note = speakers[0], "", ""
         match step:
             case model.AddLearner(name=name):
                 url = self._blueprint.peer_url(name)
@@ -336,13 +336,13 @@ class Members:
                     lambda: _first_connected(speakers, lambda etcd: etcd.member_add([url])),
                 )
             case model.Promote(name=name, member_id=number):
-                reason = ADDED
+                reason, note = ADDED, f"The member {name} has a vote."
                 done = await self._call(f"promote {name} to a voter", lambda: leader.member_promote(number))
             case model.RemoveMember(name=name, member_id=number):
                 if not await self._target_as_observed(name):
                     self._play.requeue_after(BLOCKED if self.refusals else RETRY)
                     return Next.LATER
-                reason = REMOVED
+                reason, note = REMOVED, f"Removed the member {name} from etcd."
                 done = await self._call(
                     f"remove {name} from etcd",
                     lambda: _first_connected(speakers, lambda etcd: etcd.member_remove(number)),
@@ -352,7 +352,7 @@ class Members:
         if done is not Next.OBSERVE:
             return done
         if reason:
-            return self._ended(reason=reason)
+            return self._ended(reason=reason, note=note)
         self._event()
         return done
 
@@ -418,15 +418,15 @@ class Members:
             return Next.LATER
         return Next.OBSERVE
 
-    def _event(self, kind: EventType = EventType.NORMAL, *, reason: str = "") -> None:
-        self._play.event(kind, reason or self._decision.reason, self._decision.message)
+    def _event(self, kind: EventType = EventType.NORMAL, *, reason: str = "", note: str = "") -> None:
+        self._play.event(kind, reason or self._decision.reason, note or self._decision.message)
 
-    def _ended(self, kind: EventType = EventType.NORMAL, *, reason: str = "") -> Next:
+    def _ended(self, kind: EventType = EventType.NORMAL, *, reason: str = "", note: str = "") -> Next:
         """Records an Event, and ends the reconcile: a conflict in a later step would discard the Event.
 
         That is accepted for the Events of the steps that do not end their reconcile.
         """
-        self._event(kind, reason=reason)
+        self._event(kind, reason=reason, note=note)
         self._play.requeue_after(IMMEDIATELY)
         return Next.LATER
 

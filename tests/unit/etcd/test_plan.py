@@ -947,6 +947,36 @@ def test_another_cluster_id_stops_everything():
     assert "until that member's pod and PVC are deleted" in decision.message
 
 
+@pytest.mark.parametrize(
+    ("count", "belongs", "deleted"),
+    [
+        (1, " does not belong to the cluster ", "until that member's pod and PVC are deleted."),
+        (2, " do not belong to the cluster ", "until the pods and PVCs of those members are deleted."),
+    ],
+)
+def test_sentences_agree_with_the_number_of_members(count, belongs, deleted):
+    observation = observe(cluster(3))
+    endpoints = [
+        replace(each, cluster_id=8) if i < count else each for i, each in enumerate(observation.endpoints)
+    ]
+    other = replace(observation, endpoints=(*endpoints,))
+    names = ", ".join(each.name for each in endpoints[:count])
+    words = f"Taking pods that are not voters of this cluster out of the client Service: {names}."
+    assert decide(other).message == words
+    pods = [replace(each, serving=False) for each in other.pods]
+    message = decide(replace(other, pods=(*pods,))).message
+    assert message.startswith(names + belongs)
+    assert message.endswith(deleted)
+
+
+def test_missing_pods_are_named_in_a_sentence_for_any_number():
+    world = change(cluster(3), 0, pod=GONE)
+    message = decide(observe(world)).message
+    assert (
+        message == f"Creating missing pods again on their volumes: {observe(cluster(3)).endpoints[0].name}."
+    )
+
+
 def test_a_member_list_of_another_cluster_stops_everything():
     """The member that returned it may have restarted since it answered Status."""
     decision = decide(replace(observe(broken(cluster(3), pod=AWAY)), members_cluster_id=8))
