@@ -69,9 +69,21 @@ def _sets(field: str) -> str:
     return _is_one_of("each.name", (name for name, other in BY_FIELD.items() if other == field))
 
 
+def _is_short(value: str) -> str:
+    """Returns the CEL expression that an integer or a text has few characters, so it is cheap to compare.
+
+    The API server computes powers of ten to read a quantity: for 1e480314535, for more than a minute. A rule
+    that searches the text would exceed its budget. The operator judges longer quantities.
+    """
+    return f"string({value}).size() <= 8"
+
+
 def _at_least(value: str, least: str) -> str:
-    """Returns the CEL expression that an integer or a text is a quantity of at least a size."""
-    return f"isQuantity(string({value})) && !quantity(string({value})).isLessThan(quantity({least!r}))"
+    """Returns the CEL expression that a short integer or text is a quantity of at least a size."""
+    quantity = f"quantity(string({value}))"
+    return (
+        f"!({_is_short(value)}) || isQuantity(string({value})) && !{quantity}.isLessThan(quantity({least!r}))"
+    )
 
 
 class Retention(StrEnum):
@@ -204,7 +216,9 @@ class PodPolicy(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defa
             rules=tuple(
                 Rule(
                     f"!has(self.requests) || !has(self.limits) || !({name!r} in self.requests) "
-                    f"|| !({name!r} in self.limits) || !quantity(string(self.requests[{name!r}]))"
+                    f"|| !({name!r} in self.limits) || !({_is_short(f'self.requests[{name!r}]')}) "
+                    f"|| !({_is_short(f'self.limits[{name!r}]')}) "
+                    f"|| !quantity(string(self.requests[{name!r}]))"
                     f".isGreaterThan(quantity(string(self.limits[{name!r}])))",
                     f"lower the request for {name}, or raise its limit: the request is above the limit",
                     field_path=".requests",

@@ -308,6 +308,10 @@ RIGHT: tuple[dict[str, Any], ...] = (
     ),
     pod(etcdEnv=[{"name": f"A{n}", "value": "$(A)"} for n in range(300)]),
     pod(etcdEnv=[]),
+    # The API server must not compute these powers of ten. The operator reports them.
+    {"size": 3, "quotaBackendBytes": "-.83e480314535"},
+    pod(persistentVolumeClaimSpec={"resources": {"requests": {"storage": "1e-480314535"}}}),
+    pod(resources={"requests": {"memory": "1e480314535"}, "limits": {"memory": "1Gi"}}),
 )
 
 

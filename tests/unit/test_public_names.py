@@ -29,7 +29,7 @@ def private(source: str) -> Iterator[str]:
             case ast.Import(names=names):
                 yield from (each.name for each in names if each.name.startswith("pilothouse."))
             case ast.ImportFrom(module=str(module), names=names) if _is_ours(module):
-                exported = set(import_module(module).__all__) if module in PUBLIC else set()
+                exported = {*import_module(module).__all__, "__version__"} if module in PUBLIC else set()
                 yield from (f"{module}.{each.name}" for each in names if each.name not in exported)
 
 
