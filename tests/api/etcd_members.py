@@ -19,6 +19,8 @@ VERSIONS = ("-3.5.0", "-3.5", "", "-3.7")
 CLUSTER = ObjectKey("default", "example")
 #: The parent domain of the members' names in certificates.
 DOMAIN = "example.default.svc"
+# The ports of members that have not started yet are free, but taken.
+_given: set[int] = set()
 # Seconds. A member starts in less than one.
 _START = 60.0
 
@@ -119,9 +121,12 @@ async def _follows(client: Etcd) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Returns ports that no process listens to."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
+    """Returns ports that no process listens to, and that no earlier call has returned."""
+    ports: list[int] = []
+    while len(ports) < count:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+        if port not in _given:
+            _given.add(port)
+            ports.append(port)
     return ports

@@ -1,7 +1,10 @@
 """A real etcd member that has received a snapshot serves only after the next entry of the log."""
 
+import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -41,6 +44,7 @@ async def test_a_new_member_of_an_idle_cluster_starts_at_the_next_entry(
     first, second = members
     first.start()
     [etcd] = await serving(pool, first)
+    await eventually(lambda: asyncio.to_thread(_has_settled, first), within=PATIENT)
     await write_entries(etcd, ENTRIES)
     listed = await etcd.member_add([second.peer_url])
     added = listed.with_peer_urls([second.peer_url])
@@ -61,3 +65,11 @@ async def _promoted(etcd: Etcd, member: int) -> bool:
     except errors.LearnerNotReady:
         return False
     return True
+
+
+def _has_settled(member: RealMember) -> bool:
+    """Whether etcd has written its own entries, which set the versions of the cluster and the storage."""
+    with urlopen(f"{member.client_url}/version", timeout=PATIENT) as answer:
+        found: dict[str, str] = json.load(answer)
+    minor = found["etcdserver"].rpartition(".")[0]
+    return all(found[each].startswith(minor) for each in ("etcdcluster", "storage"))

@@ -20,7 +20,7 @@ def lags() -> float:
 def block_until_logged(caplog: pytest.LogCaptureFixture) -> None:
     """Blocks the loop until it is logged, as a synchronous call in a library would."""
     gives_up = time.monotonic() + 10
-    while "has been blocked" not in caplog.text and time.monotonic() < gives_up:
+    while "in block_until_logged" not in caplog.text and time.monotonic() < gives_up:
         time.sleep(0.01)  # on purpose: the event loop must not run
 
 
@@ -33,8 +33,9 @@ async def test_a_blocked_loop_is_logged_once_with_its_stack(
         await eventually(lambda: "The event loop was blocked for" in caplog.text)
         before = lags()
         await eventually(lambda: lags() > before + 3)
-    errors = [record for record in caplog.records if record.levelno == logging.ERROR]
-    [stalled] = errors
+    # A busy machine may stop the loop at other places, too.
+    [stalled] = [each for each in caplog.records if "in block_until_logged" in each.getMessage()]
+    assert stalled.levelno == logging.ERROR
     assert re.search(r"s by:\n.*in block_until_logged", stalled.getMessage(), re.DOTALL)
     assert (metrics.REGISTRY.get_sample_value("pilothouse_event_loop_lag_seconds_sum") or 0) >= 0.04
 
