@@ -226,7 +226,7 @@ class VolumeState(msgspec.Struct, frozen=True, kw_only=True):
         lost: Whether the PVC's phase is Lost: its PersistentVolume is gone. With emptyDir, whether the pod
             has ended.
         unreadable: The key of an annotation that cannot be read. "": all can be read.
-        labelled: The label `etcd_node` of the PVC: the name that it was created with. "": there is none.
+        labelled: The label `etcd_node` of the PVC: the name that it was created with. "": it is missing.
         unlabelled: Whether it has lost the label. It was found by its name, and cannot be patched.
     """
 
@@ -411,7 +411,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
         members: A linearizable member list of this reconcile. None: no member returned one.
         members_cluster_id: The cluster ID of that list. 0: no list.
         rivals: The pods of members that have a quorum of their own in the same cluster, beside the members of
-            that list. (): there are none.
+            that list. (): only one quorum answers.
         recalled: Without that list, the members that a voter without a leader has in its list. No quorum
             confirms them, so they are only for messages. (): no voter returned them.
         endpoints: The answers of the pods. A pod without an entry counts as UNKNOWN.
@@ -651,7 +651,7 @@ class Wait(msgspec.Struct, frozen=True):
         nudge: Whether to write an entry to etcd's log first, because a member that runs does not serve yet.
             A member counts a snapshot from the leader as applied only at the next entry. If the snapshot is
             more than 5,000 entries ahead, it until then refuses its own request to publish its name ("too
-            many requests"), and it serves nobody before that. An idle cluster writes no entry.
+            many requests"), and does not serve. An idle cluster writes no entry.
     """
 
     seconds: float = 5.0

@@ -17,6 +17,7 @@ from etcd_operator.model import (
     Decision,
     EndpointState,
     Failure,
+    Founding,
     MemberState,
     Observation,
     PodState,
@@ -344,19 +345,16 @@ class Cluster:
     @property
     def changing(self) -> bool:
         """Whether a change was claimed within the last minute, so it can be in progress."""
-        claim = self.record.claim
-        return claim is not None and claim.since is not None and self.observation.now - claim.since < RECENT
+        return self._is_recent(self.record.claim)
+
+    def _is_recent(self, recorded: Claim | Founding | None) -> bool:
+        since = recorded.since if recorded else None
+        return since is not None and self.observation.now - since < RECENT
 
     @property
     def soon(self) -> float:
         """The seconds between two checks of a pod that starts: short at first, as each delays the change."""
-        founding = self.record.founding
-        recent = (
-            founding is not None
-            and founding.since is not None
-            and self.observation.now - founding.since < RECENT
-        )
-        return 0.5 if recent or self.changing else 5.0
+        return 0.5 if self.changing or self._is_recent(self.record.founding) else 5.0
 
     @property
     def pace(self) -> float:

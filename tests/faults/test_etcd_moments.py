@@ -96,6 +96,20 @@ ACCIDENTS: Sequence[Accident] = (
 )
 
 
+def begin_change(life: EtcdLife, user: ModelApi, change: str) -> Iterator[str | float]:
+    """Begins a founding, or the change of a cluster that is founded.
+
+    Args:
+        life: The scenario.
+        user: The API server.
+        change: A key of CHANGES, or empty for the founding.
+    """
+    life.begin(user, size=3, version="3.5.33")
+    if change:
+        yield "created"
+        life.edit(user, **CHANGES[change])
+
+
 class Moment(EtcdLife):
     """An accident some seconds after the beginning of a founding, a resize or an upgrade.
 
@@ -111,10 +125,7 @@ class Moment(EtcdLife):
         self._change = change
 
     def play(self, user: ModelApi) -> Iterator[str | float]:
-        self.begin(user, size=3, version="3.5.33")
-        if self._change:
-            yield "created"
-            self.edit(user, **CHANGES[self._change])
+        yield from begin_change(self, user, self._change)
         yield self._seconds / 2
         self.earlier = user.read(CLUSTERS, KEY).get("status", {})
         yield self._seconds / 2
@@ -132,10 +143,7 @@ class LostLabel(EtcdLife):
         self._change = change
 
     def play(self, user: ModelApi) -> Iterator[str | float]:
-        self.begin(user, size=3, version="3.5.33")
-        if self._change:
-            yield "created"
-            self.edit(user, **CHANGES[self._change])
+        yield from begin_change(self, user, self._change)
         yield self._seconds
         found = user.all(self._kind)
         if found:
