@@ -2,11 +2,12 @@
 
 import json
 import secrets
+from copy import deepcopy
 from typing import Any
 
 import msgspec
 
-from pilothouse.kube import Client, ObjectKey, ObjectMeta, PatchType, Resource
+from pilothouse.kube import Client, NotFound, ObjectKey, ObjectMeta, PatchType, Resource
 from pilothouse.testing import eventually
 
 
@@ -79,17 +80,33 @@ def crd(resource: Resource[Widget]) -> dict[str, Any]:
 
 
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+# What `install` has applied, and the generation after that, by the UID of the CRD.
+_applied: dict[str, tuple[dict[str, Any], int]] = {}
 
 
 async def install(client: Client, manifest: dict[str, Any]) -> None:
-    """Apply a CRD and wait until the server serves its kind, as a person's `kubectl wait` would."""
+    """Apply a CRD and wait until the server serves its kind, as a person's `kubectl wait` would.
+
+    A CRD that has not changed since the last call is left alone: the server checks its rules for seconds.
+    """
     name, spec = manifest["metadata"]["name"], manifest["spec"]
-    params = {"fieldManager": "tests", "force": "true"}
-    await client.request(
-        "PATCH", f"{CRDS}/{name}", params=params, body=manifest, content_type=PatchType.APPLY
-    )
+    if not await _is_applied(client, name, manifest):
+        params = {"fieldManager": "tests", "force": "true"}
+        answer = await client.request(
+            "PATCH", f"{CRDS}/{name}", params=params, body=manifest, content_type=PatchType.APPLY
+        )
+        metadata = json.loads(answer)["metadata"]
+        _applied[metadata["uid"]] = (deepcopy(manifest), metadata["generation"])
     path = f"/apis/{spec['group']}/{spec['versions'][0]['name']}/{spec['names']['plural']}"
     await eventually(lambda: client.request("GET", path), within=30)
+
+
+async def _is_applied(client: Client, name: str, manifest: dict[str, Any]) -> bool:
+    try:
+        metadata = json.loads(await client.request("GET", f"{CRDS}/{name}"))["metadata"]
+    except NotFound:
+        return False
+    return _applied.get(metadata["uid"]) == (manifest, metadata["generation"])
 
 
 async def make(client: Client, namespace: str, count: int) -> list[Widget]:
