@@ -433,21 +433,41 @@ def restart(cluster: Cluster, place: Place, reason: str, why: str, *, version: s
     )
 
 
+def delete_useless_pods(cluster: Cluster) -> Decision | None:
+    """The quorum is lost, and pods without a vote crash, which only a quorum could change: delete them."""
+    if not quorum_lost(cluster) or not (useless := _crashing_without_a_vote(cluster)):
+        return None
+    message = f"Deleting the crashing pods of {listed(useless)}, which cannot join without a quorum."
+    return Decision(DeletePods(useless), "NoQuorum", message)
+
+
+def blocked_by_lost_quorum(cluster: Cluster) -> Decision | None:
+    """The data of a majority is lost: found nothing over the rest (laws 1 and 11)."""
+    if not quorum_lost(cluster):
+        return None
+    lost = [each for each in cluster.voters if each.lost]
+    left = [each for each in cluster.voters if not each.lost]
+    return Decision(Blocked(), "QuorumLost", lost_quorum(cluster, lost, left))
+
+
+def quorum_lost(cluster: Cluster) -> bool:
+    """Whether the data of a majority is certainly lost, and the operator can see the members."""
+    if cluster.known or cluster.observation.blind:
+        return False
+    lost = [each for each in cluster.voters if each.lost]
+    left = [each for each in cluster.voters if not each.lost]
+    return len(left) < quorum(cluster.count) and not _may_have_quorum(cluster, lost, left)
+
+
 def without_members(cluster: Cluster) -> Decision | None:
     """No member returns a linearizable list: there is no quorum, or the operator cannot see it (law 12)."""
     if cluster.known:
         return None
-    lost = [each for each in cluster.voters if each.lost]
     left = [each for each in cluster.voters if not each.lost]
-    needed, blind = quorum(cluster.count), cluster.observation.blind
-    if blind or len(left) >= needed or _may_have_quorum(cluster, lost, left):
-        message = f"{_awaited_quorum(cluster)} {blind}"
-        message = f"{message.rstrip()}{_damage(left, needed)}{_held(left)}"
-        return Decision(Wait(5.0 if blind else 1.0), "NoQuorum", message)
-    if useless := _crashing_without_a_vote(cluster):
-        message = f"Deleting the crashing pods of {listed(useless)}, which cannot join without a quorum."
-        return Decision(DeletePods(useless), "QuorumLost", message)
-    return Decision(Blocked(), "QuorumLost", lost_quorum(cluster, lost, left))
+    blind = cluster.observation.blind
+    message = f"{_awaited_quorum(cluster)} {blind}"
+    message = f"{message.rstrip()}{_damage(left, quorum(cluster.count))}{_held(left)}"
+    return Decision(Wait(5.0 if blind else 1.0), "NoQuorum", message)
 
 
 def _awaited_quorum(cluster: Cluster) -> str:

@@ -5,10 +5,12 @@ its reason and its source in the docstring. A rule knows nothing but the observa
 is in the status, on the volumes and in etcd.
 """
 
+from collections.abc import Iterator
+
 from msgspec.structs import replace
 
 from etcd_operator import founding, healing, resizing, upgrading
-from etcd_operator.model import Announce, Decision, Observation, Settled, Wait
+from etcd_operator.model import Announce, Blocked, Decision, Observation, Problem, Settled, Wait
 from etcd_operator.problems import problems
 from etcd_operator.seats import Cluster, listed
 
@@ -62,6 +64,8 @@ FOUNDED = (
     healing.mark_service,
     healing.serve,
     healing.correct_failing_pods,
+    healing.delete_useless_pods,
+    healing.blocked_by_lost_quorum,
     healing.without_members,
     # From here on, there is a linearizable member list.
     healing.clean_up,
@@ -81,6 +85,13 @@ FOUNDED = (
 )
 """The rules after `Record.founded`."""
 
+BLOCKING = (
+    healing.blocked_by_second_quorum,
+    healing.blocked_by_other_cluster,
+    healing.blocked_by_lost_quorum,
+)
+"""Those of them that wait for a user."""
+
 FOUNDING = (paused, *founding.RULES)
 """The rules before `Record.founded`."""
 
@@ -94,4 +105,18 @@ def decide(observation: Observation) -> Decision:
     cluster = Cluster(observation)
     rules = FOUNDED if observation.record.founded else FOUNDING
     decision = next(decision for rule in rules if (decision := rule(cluster)))
-    return replace(decision, problems=problems(cluster))
+    blocks = (
+        each for each in _blocks(cluster) if (each.step, each.reason) != (decision.step, decision.reason)
+    )
+    others = (Problem(each.reason, each.message) for each in blocks)
+    return replace(decision, problems=(*others, *problems(cluster)))
+
+
+def _blocks(cluster: Cluster) -> Iterator[Decision]:
+    """Yields what only a user can end, also while the cluster is paused or another step comes first."""
+    if cluster.record.founded:
+        yield from (decision for rule in BLOCKING if (decision := rule(cluster)))
+    elif cluster.desired.paused:
+        decision = next(decision for rule in founding.RULES if (decision := rule(cluster)))
+        if isinstance(decision.step, Blocked):
+            yield decision

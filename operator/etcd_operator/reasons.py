@@ -181,6 +181,20 @@ ALARMS = frozenset(
         "UnreadableAnnotation",
     }
 )
-"""The reasons of the condition Degraded that need a user. Events show when one begins, and when it ends."""
+"""The reasons of problems that need a user. Events show when one begins, and when it ends."""
+
+SEEN_IN_ANSWERS = frozenset(
+    {
+        "Alarm",
+        "MembersHidden",
+        "OtherCluster",
+        "PeerUrlChanged",
+        "PermissionDenied",
+        "QuorumLost",
+        "SecondQuorum",
+        "UnexpectedVersion",
+    }
+)
+"""Those of them that have ended only if a quorum of the members answers, and the problem is not seen."""
 
 REASONS = {**PLAN, **PROBLEMS, **_FAILURES, **_ENGINE}

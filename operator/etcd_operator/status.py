@@ -3,7 +3,8 @@
 The status of a settled cluster does not change: it has no numbers that grow with each write.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -13,7 +14,7 @@ from etcd_operator.etcd import CLIENT_PORT
 from etcd_operator.failures import INVALID_SPEC, invalid_spec
 from etcd_operator.model import Blocked, Decision, Observation, Problem, Settled, Signal, Wait
 from etcd_operator.problems import SYMPTOMS
-from etcd_operator.reasons import ALARMS
+from etcd_operator.reasons import ALARMS, SEEN_IN_ANSWERS
 from etcd_operator.seats import Cluster, listed, quorum
 from etcd_operator.types import LABEL, EtcdClusterStatus, MembersStatus
 from etcd_operator.validation import Verdict
@@ -44,6 +45,7 @@ class Report(NamedTuple):
         ready: The status of Ready. None: Unknown.
         reason: Its reason.
         message: Its message.
+        alarms: The messages of the problems that need a user, by their reasons.
     """
 
     status: EtcdClusterStatus
@@ -51,6 +53,7 @@ class Report(NamedTuple):
     ready: bool | None
     reason: str
     message: str
+    alarms: Mapping[str, str]
 
 
 def report(
@@ -81,10 +84,30 @@ def report(
         for each in _conditions(cluster, decision, verdict)
         if each.status is not False or each.type in _ALWAYS or _has(status, each.type)
     )
-    fields = _fields(status, cluster, decision)
-    return Report(
-        replace(fields, last_valid_spec=verdict.last_valid_spec), conditions, ready, reason, message
+    alarms = _alarms(decision)
+    fields = replace(
+        _fields(status, cluster, decision),
+        alarms=tuple(sorted({*alarms} | _held(status, cluster))),
+        last_valid_spec=verdict.last_valid_spec,
     )
+    return Report(fields, conditions, ready, reason, message, alarms)
+
+
+def _alarms(decision: Decision) -> dict[str, str]:
+    found: defaultdict[str, list[Problem]] = defaultdict(list)
+    if isinstance(decision.step, Blocked):
+        found[decision.reason].append(Problem(decision.reason, decision.message))
+    for each in decision.problems:
+        found[each.reason].append(each)
+    return {reason: _sentences(each) for reason, each in found.items() if reason in ALARMS}
+
+
+def _held(status: EtcdClusterStatus, cluster: Cluster) -> frozenset[str]:
+    """Returns the earlier alarms that may not have ended: no quorum answers, or the operator is paused."""
+    if not cluster.known:
+        return SEEN_IN_ANSWERS.intersection(status.alarms)
+    unknown = {"PermissionDenied"} if cluster.desired.paused else ()
+    return frozenset(unknown).intersection(status.alarms)
 
 
 class Notice(NamedTuple):
@@ -104,22 +127,19 @@ class Notice(NamedTuple):
 def notices(status: EtcdClusterStatus, found: Report) -> Iterator[Notice]:
     """Yields what a pager needs: once when an alarm begins, and once when it ends.
 
-    The alarm is the reason of `Degraded`, if that is one of `ALARMS`. So the stored status shows which Events
-    an earlier process has recorded.
+    The stored status shows which Events an earlier reconcile or process has recorded.
 
     Args:
         status: The stored status.
         found: What is going to replace it.
     """
-    shown = {each.type: each.reason for each in status.conditions if each.status == "True"}
-    degraded = next(each for each in found.conditions if each.type == "Degraded")
-    before, now = shown.get("Degraded", ""), degraded.reason if degraded.status else ""
-    if before == now:
-        return
-    if before in ALARMS:
-        yield Notice(False, "AlarmEnded", f"{before} is no longer reported. {found.message}")
-    if now in ALARMS:
-        yield Notice(True, now, degraded.message)
+    before, now = status.alarms, found.status.alarms
+    for each in before:
+        if each not in now:
+            yield Notice(False, "AlarmEnded", f"{each} is no longer reported. {found.message}")
+    for each in now:
+        if each not in before:
+            yield Notice(True, each, found.alarms[each])
 
 
 def failed_status(status: EtcdClusterStatus, failure: TaskFailed) -> EtcdClusterStatus:

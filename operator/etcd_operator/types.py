@@ -910,6 +910,16 @@ class EtcdClusterStatus(Status, frozen=True):
             list_type="atomic",
         ),
     ] = ()
+    alarms: Annotated[
+        tuple[str, ...],
+        field(
+            "The reasons of the problems that need you. An Event shows when one begins, and when it ends. "
+            "While no quorum answers, a problem that only the members can show does not end.",
+            title="Alarms",
+            descriptors=_SHOWN,
+            list_type="atomic",
+        ),
+    ] = ()
     last_valid_spec: Annotated[
         dict[str, Any],
         field(

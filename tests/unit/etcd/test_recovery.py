@@ -6,6 +6,7 @@ import re
 import pytest
 
 from etcd_operator.pages import RECOVERY
+from pilothouse.controller.events import EVENT
 from pilothouse.kube import ObjectKey
 from pilothouse.testing import ModelApi
 from pilothouse.testing.controllers.pods import CLAIM, POD
@@ -72,6 +73,14 @@ async def test_a_cluster_recovers_from_a_survivor(model: ModelApi, size: int, su
         await cluster.settled(300)
         assert len(cluster.pods) == len(cluster.status["members"]["ready"]) == size
         assert left[0] in cluster.pods
+        reasons = ("QuorumLost", "AlarmEnded")
+        found = [each for each in model.all(EVENT) if each["reason"] in reasons]
+        assert [(each["type"], each["reason"]) for each in found] == [
+            ("Warning", "QuorumLost"),
+            ("Normal", "AlarmEnded"),
+        ]
+        assert found[1]["note"].startswith("QuorumLost is no longer reported.")
+        assert all("series" not in each for each in found)
         assert cluster.status.get("retainedVolumes", []) == left[1:]
         assert await read(cluster) == b"19"
         cluster.apply(storage={"whenScaled": "Delete"})

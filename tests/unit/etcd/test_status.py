@@ -6,6 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from etcd_operator import model as m
+from etcd_operator.etcd import Alarm, AlarmType
 from etcd_operator.mistakes import Mistake
 from etcd_operator.plan import decide
 from etcd_operator.reasons import ALARMS, PLAN, PROBLEMS
@@ -316,7 +317,7 @@ def test_the_status_of_a_coreos_cluster_keeps_what_it_is_recognized_by() -> None
     foreign = replace(observation, record=replace(observation.record, foreign_status=True))
     after = shown(foreign, status=before).status
     assert after.phase == "Failed"
-    assert replace(after, phase="", reason="", last_valid_spec={}) == before
+    assert replace(after, phase="", reason="", last_valid_spec={}, alarms=()) == before
 
 
 def test_a_failure_before_the_observation_fails_only_a_cluster_that_does_not_run() -> None:
@@ -330,25 +331,87 @@ def test_a_failure_before_the_observation_fails_only_a_cluster_that_does_not_run
 # ---------------------------------------------------------------------------------------------- alarms
 
 
-def degraded(reason: str, status: str = "True") -> EtcdClusterStatus:
-    return EtcdClusterStatus(conditions=(Condition(type="Degraded", status=status, reason=reason),))
+def paused(observation: m.Observation) -> m.Observation:
+    return replace(observation, desired=replace(observation.desired, paused=True))
+
+
+def unseen(observation: m.Observation) -> m.Observation:
+    """The same cluster while no member answers."""
+    endpoints = tuple(m.EndpointState(name=each.name) for each in observation.endpoints)
+    return replace(observation, endpoints=endpoints, members=None, rivals=(), alarms=())
 
 
 @pytest.mark.parametrize("reason", sorted(ALARMS))
 def test_an_alarm_begins_and_ends_once(reason: str) -> None:
     found = shown(cluster(3), m.Decision(m.Blocked(), reason, "What is wrong."))
-    for before in (EtcdClusterStatus(), degraded(reason, "False"), degraded("MemberDown")):
-        [notice] = notices(before, found)
-        assert (notice.begins, notice.reason, notice.message) == (True, reason, "What is wrong.")
-    assert [*notices(degraded(reason), found)] == []
-    [notice] = notices(degraded(reason), shown(cluster(3)))
+    assert found.status.alarms == (reason,)
+    [notice] = notices(EtcdClusterStatus(), found)
+    assert (notice.begins, notice.reason, notice.message) == (True, reason, "What is wrong.")
+    before = EtcdClusterStatus(alarms=(reason,))
+    assert [*notices(before, found)] == []
+    [notice] = notices(before, shown(cluster(3), status=before))
     assert (notice.begins, notice.reason) == (False, "AlarmEnded")
     assert notice.message.startswith(f"{reason} is no longer reported.")
 
 
 def test_one_alarm_may_follow_another() -> None:
     found = shown(cluster(3), m.Decision(m.Blocked(), "OtherCluster", "What is wrong."))
-    assert [each.reason for each in notices(degraded("QuorumLost"), found)] == ["AlarmEnded", "OtherCluster"]
+    before = EtcdClusterStatus(alarms=("QuorumLost",))
+    assert [each.reason for each in notices(before, found)] == ["AlarmEnded", "OtherCluster"]
+
+
+def test_an_alarm_goes_on_beside_another_one() -> None:
+    one, other = (m.Problem(reason, f"{reason} begins.") for reason in ("Alarm", "LabelMissing"))
+    before = shown(cluster(3), replace(SETTLED, problems=(other,))).status
+    both = shown(cluster(3), replace(SETTLED, problems=(one, other)), status=before)
+    assert [(each.begins, each.message) for each in notices(before, both)] == [(True, "Alarm begins.")]
+    again = shown(cluster(3), replace(SETTLED, problems=(other,)), status=both.status)
+    assert [(each.begins, each.reason) for each in notices(both.status, again)] == [(False, "AlarmEnded")]
+
+
+def test_a_lost_quorum_is_one_alarm_until_a_quorum_answers() -> None:
+    world = lost(cluster(3), 0, 1)
+    begun = shown(world)
+    assert [each.reason for each in notices(EtcdClusterStatus(), begun)] == ["QuorumLost"]
+    moments = (
+        paused(observe(settle(world))),
+        unseen(observe(settle(world))),
+        observe(settle(change(world, 2, pod=GONE))),
+        replace(observe(settle(world)), blind="A Secret is gone."),
+        unseen(observe(settle(cluster(3)))),
+    )
+    for moment in moments:
+        found = shown(moment, status=begun.status)
+        assert found.status.alarms == ("QuorumLost",), decide(moment)
+        assert [*notices(begun.status, found)] == []
+    ended = shown(cluster(3), status=begun.status)
+    assert [each.reason for each in notices(begun.status, ended)] == ["AlarmEnded"]
+
+
+def test_a_step_that_comes_first_does_not_hide_that_the_quorum_is_lost() -> None:
+    moment = observe(settle(change(lost(cluster(3), 0, 1), 2, pod=GONE)))
+    assert decide(moment).reason == "RecreatingPods"
+    assert aspect(shown(moment), "Degraded").reason == "QuorumLost"
+
+
+def test_pausing_ends_no_alarm() -> None:
+    foreign = observe(unfounded(3))
+    foreign = replace(foreign, record=replace(foreign.record, foreign_status=True))
+    labels = observe(cluster(3))
+    labels = replace(labels, pods=tuple(replace(each, unlabelled=True) for each in labels.pods))
+    refused = (m.Problem("PermissionDenied", "Auth is enabled."),)
+    for moment, problems in ((foreign, ()), (labels, ()), (observe(cluster(3)), refused)):
+        before = shown(moment, obstacles=problems).status
+        assert before.alarms
+        assert shown(paused(moment), status=before).status.alarms == before.alarms
+
+
+def test_an_alarm_of_etcd_ends_only_if_a_quorum_answers() -> None:
+    full = replace(observe(cluster(3)), alarms=(Alarm(1, AlarmType.NOSPACE),))
+    before = shown(full).status
+    assert before.alarms == ("Alarm",)
+    assert shown(unseen(full), status=before).status.alarms == before.alarms
+    assert shown(replace(full, alarms=()), status=before).status.alarms == ()
 
 
 def test_a_member_that_is_down_is_no_alarm() -> None:
