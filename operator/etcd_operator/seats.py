@@ -76,14 +76,17 @@ class Place(msgspec.Struct, frozen=True):
 
     @property
     def running(self) -> bool:
-        """Whether the container of etcd runs, as far as Kubernetes reports."""
+        """Whether the container of etcd may run, as far as Kubernetes reports.
+
+        That includes a node whose state the operator cannot read: its right to do so is optional.
+        """
         pod = self.pod
         return (
             pod is not None
             and pod.ran
             and not pod.deleting
             and not pod.failure
-            and pod.node is Signal.HEALTHY
+            and pod.node is not Signal.UNHEALTHY
         )
 
     @property

@@ -102,7 +102,14 @@ def test_an_entry_is_written_while_a_running_member_does_not_serve() -> None:
     assert not decide(adding(LISTED, NEW, timedelta(seconds=59))).step.nudge
     silent = decide(observe(settle(change(cluster(3), 0, pod=HANGS))))
     assert (type(silent.step), silent.step.nudge) == (m.Wait, True)
-    assert not decide(observe(settle(change(cluster(3), 0, pod=AWAY)))).step.nudge
+
+
+def test_an_entry_is_written_even_if_the_operator_may_not_read_nodes() -> None:
+    assert decide(adding(LISTED, AWAY, timedelta(seconds=59))).step.nudge
+    observation = observe(settle(change(cluster(3), 0, pod=AWAY)))
+    assert decide(observation).step.nudge
+    pods = tuple(replace(each, node=m.Signal.UNHEALTHY) for each in observation.pods)
+    assert not decide(replace(observation, pods=pods)).step.nudge
 
 
 def test_a_stuck_addition_is_observed_less_often() -> None:
