@@ -142,12 +142,20 @@ def remove_excess(cluster: Cluster) -> Decision | None:
             f"member less, no member could fail. If the node will not return, follow {pages.NODE_LOST}."
         )
         return Decision(Wait(cluster.pace), "WaitingForMembers", message)
-    return remove(
-        cluster,
-        victim,
-        "RemovingMember",
-        f"{victim.name} leaves, to scale from {len(cluster.voters)} to {cluster.desired.size} voters",
-    )
+    return remove(cluster, victim, "RemovingMember", _why_removed(cluster, victim))
+
+
+def _why_removed(cluster: Cluster, place: Place) -> str:
+    """Returns why a voter leaves: others replace one that loses its data."""
+    if not cluster.doomed(place):
+        return f"{place.name} leaves, to scale from {len(cluster.voters)} to {cluster.desired.size} voters"
+    if not place.intact:
+        cause = "its volume is lost"
+    elif place.holding:
+        cause = "its PVC is being deleted"
+    else:
+        cause = "its data is in its pod, which differs from the spec"
+    return f"{place.name} is replaced, because {cause}"
 
 
 def claim_addition(cluster: Cluster) -> Decision | None:
@@ -172,10 +180,17 @@ def claim_addition(cluster: Cluster) -> Decision | None:
     if not name:
         (name,), counter = new_names(cluster.observation, cluster.record.incarnation, 1)
     claim = Claim(Action.ADD, name, since=cluster.observation.now)
-    message = f"Growing from {len(cluster.keepers)} to {cluster.desired.size} voters: adding {name}."
+    message = f"{_why_added(cluster)}: adding {name}."
     return Decision(
         Announce(replace(cluster.record, claim=claim, next_member=counter)), "AddingMember", message
     )
+
+
+def _why_added(cluster: Cluster) -> str:
+    """Returns what an addition is for. Members that lose their data still vote while they are replaced."""
+    if len(cluster.voters) >= cluster.desired.size:
+        return f"Replacing {listed([each.name for each in cluster.voters if cluster.doomed(each)])}"
+    return f"Growing from {len(cluster.voters)} to {cluster.desired.size} voters"
 
 
 def _refused(cluster: Cluster) -> Decision | None:

@@ -284,10 +284,16 @@ def _available(cluster: Cluster) -> Aspect:
 
 def _scaling(cluster: Cluster) -> Aspect:
     current, desired = len(cluster.voters), cluster.desired.size
-    message = f"Current cluster size: {current}, desired cluster size: {desired}"
-    if not cluster.record.founded or current == desired:
-        return Aspect("Scaling", False, "SizeReached", message)
+    if not cluster.record.founded:
+        return Aspect("Scaling", False, "NotFounded", "The cluster is not founded yet.")
+    if current == desired:
+        return Aspect("Scaling", False, "SizeReached", f"The cluster has {_count(current)}.")
+    message = f"The cluster has {_count(current)}, and spec.size is {desired}."
     return Aspect("Scaling", True, "ScalingUp" if current < desired else "ScalingDown", message)
+
+
+def _count(members: int) -> str:
+    return f"{members} member" if members == 1 else f"{members} members"
 
 
 def _upgrading(cluster: Cluster, decision: Decision) -> Aspect:
@@ -301,7 +307,7 @@ def _upgrading(cluster: Cluster, decision: Decision) -> Aspect:
         return Aspect("Upgrading", False, decision.reason, stopped)
     if any(each.mislabelled and not cluster.outdated(each) for each in cluster.voters):
         return Aspect("Upgrading", False, "UnexpectedVersion", stopped)
-    return Aspect("Upgrading", True, "ClusterUpgrading", f"upgrading to {target}")
+    return Aspect("Upgrading", True, "ClusterUpgrading", f"Upgrading the members to etcd {target}.")
 
 
 def _interruption(cluster: Cluster) -> Aspect:

@@ -687,6 +687,52 @@ def test_a_terminating_volume_is_replaced_before_its_data_is_gone():
     assert not any(each.terminating for each in world.members)
 
 
+def messages(world: World, reason: str) -> list[str]:
+    """Returns the messages of the decisions with a reason, each once, until the plan stands still."""
+    found: dict[str, None] = {}
+
+    def seen(state: World) -> m.Observation:
+        decision = decide(observation := observe(state))
+        if decision.reason == reason:
+            found[decision.message] = None
+        return observation
+
+    follow(world, seen=seen)
+    return [*found]
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_member_on_a_terminating_volume_is_reported_as_replaced(size):
+    world = broken(cluster(size), terminating=True)
+    doomed = next(each.name for each in observe(world).volumes if each.deleting)
+    assert messages(world, "AddingMember")[0].startswith(f"Replacing {doomed}: adding ")
+    removals = messages(world, "RemovingMember")
+    assert removals
+    for each in removals:
+        assert " is replaced, because its PVC is being deleted: removing it from etcd." in each
+
+
+def test_a_cluster_that_grows_while_a_volume_is_deleted_counts_all_voters():
+    world = broken(cluster(1, size=3), terminating=True)
+    assert messages(world, "AddingMember")[0].startswith("Growing from 1 to 3 voters: adding ")
+
+
+def test_a_member_with_an_emptydir_is_reported_as_replaced_when_the_spec_changes():
+    world = cluster(3, ephemeral=True)
+    pods = tuple(replace(each, shape="old") for each in observe(world).pods)
+    assert decide(replace(observe(world), pods=pods)).message.startswith("Replacing ")
+    grown = cluster(3, size=2, ephemeral=True)
+    pods = tuple(replace(each, shape="old") for each in observe(grown).pods)
+    removed = decide(replace(observe(grown), pods=pods)).message
+    assert " is replaced, because its data is in its pod, which differs from the spec: " in removed
+
+
+def test_a_voter_whose_claim_is_lost_while_it_runs_is_reported_as_replaced():
+    observation = observe(settle(cluster(3, size=2)))
+    decision = decide(replace(observation, volumes=observation.volumes[1:]))
+    assert "is replaced, because its volume is lost: removing it from etcd." in decision.message
+
+
 @pytest.mark.parametrize("begun", range(1, 5))
 def test_a_replacement_that_has_begun_goes_on_after_the_member_that_it_replaces_is_lost(begun):
     """A PVC is deleted, and its pod some time later: the second member that was prepared is not wasted."""

@@ -201,22 +201,28 @@ def test_a_condition_that_was_never_true_is_absent_and_one_that_was_is_false() -
     found = shown(cluster(3))
     assert {each.type for each in found.conditions} == {"Available", "Progressing", "Degraded"}
     before = EtcdClusterStatus(conditions=(Condition(type="Scaling", status="True"),))
-    assert aspect(shown(cluster(3), status=before), "Scaling").reason == "SizeReached"
+    reached = aspect(shown(cluster(3), status=before), "Scaling")
+    assert reached == Aspect("Scaling", False, "SizeReached", "The cluster has 3 members.")
+    one = aspect(shown(cluster(1), status=before), "Scaling")
+    assert one.message == "The cluster has 1 member."
+    founding = aspect(shown(unfounded(3), status=before), "Scaling")
+    assert founding == Aspect("Scaling", False, "NotFounded", "The cluster is not founded yet.")
 
 
 # ------------------------------------------------------------------------------- the coreos conditions
 
 
 @pytest.mark.parametrize(("size", "reason"), [(5, "ScalingUp"), (1, "ScalingDown")])
-def test_scaling_has_the_message_of_the_coreos_operator(size: int, reason: str) -> None:
+def test_scaling_shows_the_current_and_the_desired_size(size: int, reason: str) -> None:
     found = aspect(shown(cluster(3, size=size)), "Scaling")
-    message = f"Current cluster size: 3, desired cluster size: {size}"
+    message = f"The cluster has 3 members, and spec.size is {size}."
     assert found == Aspect("Scaling", True, reason, message)
 
 
 def test_an_upgrade_is_shown_until_all_members_run_the_version() -> None:
     found = shown(cluster(3, target=1))
-    assert aspect(found, "Upgrading") == Aspect("Upgrading", True, "ClusterUpgrading", "upgrading to 3.6.14")
+    message = "Upgrading the members to etcd 3.6.14."
+    assert aspect(found, "Upgrading") == Aspect("Upgrading", True, "ClusterUpgrading", message)
     assert (found.status.current_version, found.status.target_version) == ("3.5.33", "3.6.14")
     done = change_all(cluster(3, target=1), lambda each: True, version=1, binary=1, ran=1)
     assert aspect(shown(done), "Upgrading").status is False
