@@ -10,7 +10,18 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from etcd_operator import founding, healing, identities, model, plan, resizing, seats, upgrading, versions
+from etcd_operator import (
+    founding,
+    healing,
+    identities,
+    model,
+    plan,
+    resizing,
+    resumption,
+    seats,
+    upgrading,
+    versions,
+)
 from tests.unit.etcd.abstract import (
     DATA,
     EMPTY,
@@ -223,9 +234,9 @@ def test_laws_1_and_4_catch_a_restored_status_that_gives_up_a_founded_cluster(mo
     def believe(cluster):
         return None if cluster.record.founding else resume(cluster)
 
-    resume = founding.resume
-    plant(monkeypatch, founding.resume, believe)
-    plant(monkeypatch, founding.blocked_by_trace, None)
+    resume = resumption.resume
+    plant(monkeypatch, resumption.resume, believe)
+    plant(monkeypatch, resumption.blocked_by_trace, None)
     caught("law [14]", [cluster(1, strikes=2)])
 
 
@@ -269,7 +280,7 @@ def _refound(cluster):
 
 
 def test_law_4_catches_a_second_founding_after_the_status_and_all_volumes_are_lost(monkeypatch):
-    plant(monkeypatch, founding.blocked_by_trace, None)
+    plant(monkeypatch, resumption.blocked_by_trace, None)
     caught("law 4", [cluster(1, strikes=2)])
 
 

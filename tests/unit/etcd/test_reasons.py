@@ -10,7 +10,7 @@ from etcd_operator import failures, reasons
 from etcd_operator.reasons import ALARMS, REASONS
 
 FOLDER = CHECKOUT / "operator" / "etcd_operator"
-PLAN = ("plan", "founding", "healing", "resizing", "upgrading", "problems", "labels")
+PLAN = ("plan", "resumption", "founding", "healing", "resizing", "upgrading", "problems", "labels")
 CAMEL_CASE = re.compile(r"[A-Z][a-z]+(?:[A-Z][a-z]+)*")
 
 
