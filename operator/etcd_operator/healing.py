@@ -464,10 +464,14 @@ def without_members(cluster: Cluster) -> Decision | None:
     if cluster.known:
         return None
     left = [each for each in cluster.voters if not each.lost]
-    blind = cluster.observation.blind
-    message = f"{_awaited_quorum(cluster)} {blind}"
-    message = f"{message.rstrip()}{_damage(left, quorum(cluster.count))}{_held(left)}"
-    return Decision(Wait(5.0 if blind else 1.0), "NoQuorum", message)
+    needed, blind = quorum(cluster.count), cluster.observation.blind
+    advice = f"{_damage(left, needed)}{_held(left)}"
+    if not blind:
+        return Decision(Wait(1.0), "NoQuorum", f"{_awaited_quorum(cluster)}{advice}")
+    if sum(not each.down for each in left) < needed:
+        return Decision(Wait(5.0), "NoQuorum", f"{_awaited_quorum(cluster)} {blind}{advice}")
+    message = f"Waiting until the operator can see the members. {blind}{advice}"
+    return Decision(Wait(5.0), "MembersHidden", message)
 
 
 def _awaited_quorum(cluster: Cluster) -> str:

@@ -42,6 +42,7 @@ def problems(cluster: Cluster) -> tuple[Problem, ...]:
         *_of_peer_urls(cluster),
         *_of_images(cluster),
         *of_members,
+        *_of_unseen(cluster),
         *_of_volumes(cluster),
         *_of_cluster(cluster),
     )
@@ -103,10 +104,19 @@ def _of_member(cluster: Cluster, place: Place) -> Problem | None:
         return None
     if pod and pod.node is not Signal.HEALTHY:
         return _of_node(cluster, pod)
-    if place.down:
-        return Problem("MemberDown", f"The member {place.name} does not serve.")
-    message = f"The operator cannot see whether the member {place.name} serves."
-    return Problem("MemberUnknown", message, cluster.observation.blind)
+    return Problem("MemberDown", f"The member {place.name} does not serve.") if place.down else None
+
+
+def _of_unseen(cluster: Cluster) -> Iterator[Problem]:
+    """Yields which voters cannot be seen for another reason than their nodes. `_of_member` has the others."""
+    unseen = [
+        each.name
+        for each in cluster.voters
+        if cluster.record.founded and each.health is Signal.UNKNOWN and not _of_member(cluster, each)
+    ]
+    if unseen:
+        message = f"The operator cannot see whether these members serve: {listed(unseen)}."
+        yield Problem("MemberUnknown", message, cluster.observation.blind)
 
 
 def _of_new_member(cluster: Cluster, place: Place) -> Problem | None:

@@ -67,6 +67,8 @@ PLAN = {
     "it is promoted or removed.",
     "NoQuorum": "A quorum of the members does not serve. The operator starts the known members on their "
     "volumes, and waits.",
+    "MembersHidden": "The operator cannot see any member, although they may serve. The message has the "
+    "cause, for example that etcd's auth is enabled. `status.members` then shows which pods are Ready.",
     "QuorumLost": "The volumes of a majority of the members are lost. The operator never founds a cluster "
     "over the rest. The message names the surviving members and what to do. "
     "[Recover an etcd cluster](../howto/etcd/recover.md#the-volumes-of-a-majority-are-lost) has the "
@@ -119,8 +121,6 @@ _FAILURES = {
     "certificate has expired. The message names the Secret and the key.",
     "NoStorageClass": "The StorageClass of the spec does not exist, or the spec names none and there is no "
     "default. The message names the field to set.",
-    "MembersHidden": "The operator cannot see any member, although they may serve. The message has the "
-    "cause, for example that etcd's auth is enabled.",
     "PermissionDenied": "etcd refuses a call of the next step, because its auth is enabled. The message "
     "names the call and what to do.",
     "VolumeNotResized": "The API server refused to resize a volume. If its StorageClass does not allow it, "

@@ -15,7 +15,7 @@ from etcd_operator.failures import INVALID_SPEC, invalid_spec
 from etcd_operator.model import Blocked, Decision, Observation, Problem, Settled, Signal, Wait
 from etcd_operator.problems import SYMPTOMS
 from etcd_operator.reasons import ALARMS, SEEN_IN_ANSWERS
-from etcd_operator.seats import Cluster, listed, quorum
+from etcd_operator.seats import Cluster, Place, listed, quorum
 from etcd_operator.types import LABEL, EtcdClusterStatus, MembersStatus
 from etcd_operator.validation import Verdict
 from pilothouse import TaskFailed
@@ -180,11 +180,17 @@ def _phase(cluster: Cluster, decision: Decision) -> dict[str, str]:
 
 def _members(cluster: Cluster) -> MembersStatus:
     known = {each.name for each in (*cluster.voters, *cluster.learners)}
-    ready = {each.name for each in cluster.voters if cluster.healthy(each) and each.pod and each.pod.ready}
+    ready = {each.name for each in cluster.voters if each.pod and each.pod.ready and _serves(cluster, each)}
     if not cluster.record.founded:
         known = {each.name for each in cluster.record.seats}
         ready = set()
     return MembersStatus(ready=tuple(sorted(ready)), unready=tuple(sorted(known - ready)))
+
+
+def _serves(cluster: Cluster, place: Place) -> bool:
+    """Whether a member serves. If the operator cannot see members, the readiness of its pod shows that."""
+    hidden = not cluster.known and bool(cluster.observation.blind)
+    return cluster.healthy(place) or (hidden and place.health is Signal.UNKNOWN and place.running)
 
 
 def _current_version(status: EtcdClusterStatus, cluster: Cluster) -> str:

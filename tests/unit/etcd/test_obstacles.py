@@ -236,6 +236,32 @@ async def test_a_certificate_that_expires_soon_is_a_warning_that_costs_nothing(
         assert cluster.uids(POD) == uids
 
 
+async def test_a_broken_secret_hides_members_that_the_kubelet_reports_as_ready(
+    model: ModelApi, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("member")
+    pem = {"peer-ca.crt": authority.ca_file, "peer.crt": certificate, "peer.key": key}
+    data = {name: base64.b64encode(path.read_bytes()).decode() for name, path in pem.items()}
+    async with operated(model) as cluster:
+        model.put(SECRET, "peer", data=data)
+        cluster.apply(size=3, version="3.6.14", TLS={"static": {"member": {"peerSecret": "peer"}}})
+        await cluster.settled()
+        members = cluster.status["members"]
+        model.put(SECRET, "peer", data={**data, "peer.key": "Z2FyYmFnZQ=="})
+        cause = await message_of(cluster, "SecretUnusable")
+        assert cause == "Key peer.key of Secret peer is not a private key in PEM format. Replace it."
+        await asyncio.sleep(60)
+        assert cluster.status["members"] == members
+        assert cluster.condition("Available")["status"] == "Unknown"
+        assert cluster.condition("Recovering").get("status") != "True"
+        progressing, degraded = cluster.condition("Progressing"), cluster.condition("Degraded")
+        assert progressing["reason"] == "MembersHidden"
+        assert progressing["message"] == f"Waiting until the operator can see the members. {cause}"
+        unseen = f"The operator cannot see whether these members serve: {', '.join(cluster.pods)}."
+        assert (degraded["reason"], degraded["message"]) == ("SecretUnusable", f"{cause} {unseen}")
+
+
 async def test_auth_without_a_user_hides_the_members_and_stops_an_upgrade(model: ModelApi) -> None:
     async with operated(model) as cluster:
         cluster.apply(size=3, version="3.6.14")

@@ -11,7 +11,7 @@ from etcd_operator import model as m
 from etcd_operator import pages, plan
 from etcd_operator.etcd import Alarm, AlarmType
 from etcd_operator.pages import RECOVERY
-from etcd_operator.seats import member_name, new_names
+from etcd_operator.seats import listed, member_name, new_names
 from tests.unit.etcd.abstract import (
     AWAY,
     BAD,
@@ -824,9 +824,19 @@ def test_a_majority_that_crashes_is_waited_for_and_the_commands_are_named(pod, a
 
 def test_refused_permissions_are_unknown_and_not_dead():
     decision = decide(replace(observe(cluster(3, blind=True)), blind="Auth is enabled."))
+    assert (decision.step, decision.reason) == (m.Wait(5.0), "MembersHidden")
+    assert decision.message == "Waiting until the operator can see the members. Auth is enabled."
+    names = listed([each.name for each in observe(cluster(3)).record.seats])
+    [problem] = decision.problems
+    assert (problem.reason, problem.cause) == ("MemberUnknown", "Auth is enabled.")
+    assert problem.message == f"The operator cannot see whether these members serve: {names}."
+
+
+def test_members_that_certainly_do_not_run_are_no_quorum_although_the_others_are_hidden():
+    observation = observe(settle(change(change(cluster(3), 0, pod=CRASH), 1, pod=CRASH)))
+    decision = decide(replace(observation, blind="Auth is enabled."))
     assert (decision.step, decision.reason) == (m.Wait(5.0), "NoQuorum")
-    assert "Auth is enabled." in decision.message
-    assert reasons(decision) == {"MemberUnknown"}
+    assert "2 of 3 members must serve. Auth is enabled." in decision.message
 
 
 def test_a_member_on_a_node_out_of_sight_is_waited_for():

@@ -303,6 +303,16 @@ def test_the_members_are_ready_if_etcd_and_the_kubelet_say_so() -> None:
     assert (found.ready, found.reason) == (False, "WaitingForMembers")
 
 
+def test_hidden_members_are_ready_if_the_kubelet_says_so() -> None:
+    observation = replace(observe(cluster(3, blind=True)), blind="Auth is enabled.")
+    first, second, third = observation.pods
+    pods = (replace(first, ready=False), replace(second, deleting=True), replace(third, ready=True))
+    found = shown(replace(observation, pods=pods))
+    assert found.status.members == MembersStatus(ready=(third.name,), unready=(first.name, second.name))
+    silent = shown(replace(observation, pods=pods, blind=""))
+    assert silent.status.members.ready == ()
+
+
 def test_the_leader_and_the_retained_volumes_are_named() -> None:
     observation = observe(settle(cluster(3)))
     old = replace(observation.volumes[0], name="c-old", uid="x", removed=True)
