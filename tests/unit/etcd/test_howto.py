@@ -14,6 +14,7 @@ from devcluster import etcd_images
 from devcluster.folders import CHECKOUT
 from etcd_operator import pages
 from etcd_operator.certificates import OPERATOR, PEER, SERVER
+from etcd_operator.etcd import CLIENT_PORT
 from etcd_operator.model import Record
 from etcd_operator.reasons import REASONS
 from etcd_operator.types import EtcdCluster
@@ -22,9 +23,20 @@ from etcd_operator.versions import FLOORS, NEWEST
 from pilothouse import __version__
 from pilothouse.packaging.documents import dump
 from tests.etcd_howto import FOLDER, PAGES, commands, manifests
+from tests.unit.etcd.manifests import secure
 from tests.unit.release.test_links import anchors
 
-PROGRAMS = {"./inv", "kubectl", "etcdctl", "etcdutl", "etcd", "for", "done", "MEMBER=$(kubectl"}
+PROGRAMS = {
+    "./inv",
+    "kubectl",
+    "etcdctl",
+    "etcdutl",
+    "etcd",
+    "for",
+    "done",
+    "MEMBER=$(kubectl",
+    "REVISION=$(kubectl",
+}
 INDEX = (CHECKOUT / "docs" / "howto" / "README.md").read_text()
 
 
@@ -86,6 +98,22 @@ def test_the_reasons_in_tables_exist(page: str) -> None:
 def test_the_page_of_tls_names_every_key() -> None:
     page = (FOLDER / "tls.md").read_text()
     assert all(f"`{key}`" in page for layout in (PEER, SERVER, OPERATOR) for key in layout)
+
+
+def test_the_page_of_tls_names_the_files_in_the_pod() -> None:
+    page = (FOLDER / "tls.md").read_text()
+    pod = secure()[-1]
+    mounts = {each["name"]: each["mountPath"] for each in pod["spec"]["containers"][0]["volumeMounts"]}
+    secrets = {each["secret"]["secretName"]: mounts[each["name"]] for each in pod["spec"]["volumes"][1:]}
+    fields = {"peers": "member.peerSecret", "servers": "member.serverSecret", "operator": "operatorSecret"}
+    assert secrets.keys() == fields.keys()
+    for secret, folder in secrets.items():
+        assert f"| `{fields[secret]}` | `{folder}` |" in page
+    _, command = commands("tls.md", "Connect with TLS")[-2:]
+    flags = dict(each.split("=") for each in command.split() if each.startswith("--") and "=" in each)
+    files = {"--cacert": OPERATOR.ca, "--cert": OPERATOR.certificate, "--key": OPERATOR.key}
+    used = {flag: f"{secrets['operator']}/{file}" for flag, file in files.items()}
+    assert flags == {"--endpoints": f"https://localhost:{CLIENT_PORT}", **used}
 
 
 def test_the_page_of_upgrades_has_the_newest_versions_and_the_floors() -> None:
