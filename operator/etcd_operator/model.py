@@ -222,6 +222,7 @@ class VolumeState(msgspec.Struct, frozen=True, kw_only=True):
         epoch: The number of the change of the voters, a part of the annotation `voters`. The greatest wins.
         removed: The annotation `removed`: etcd has confirmed that the member is removed. Never used again.
         deleting: Whether the PVC is Terminating. Kubernetes deletes it when no pod uses it.
+        held: The finalizers that keep it also after that, while it is Terminating. (): none do.
         bound: Whether the PVC has or had a PersistentVolume. Without one, no pod can have used it.
         lost: Whether the PVC's phase is Lost: its PersistentVolume is gone. With emptyDir, whether the pod
             has ended.
@@ -246,6 +247,7 @@ class VolumeState(msgspec.Struct, frozen=True, kw_only=True):
     removed: bool = False
     bound: bool = False
     deleting: bool = False
+    held: tuple[str, ...] = ()
     lost: bool = False
     unreadable: str = ""
     labelled: str = ""
@@ -273,6 +275,7 @@ class PodState(msgspec.Struct, frozen=True, kw_only=True):
             container has started yet.
         ready: The condition Ready.
         deleting: Whether it is Terminating.
+        held: The finalizers that keep it although it is Terminating and no container runs. (): none do.
         unlisted: Whether the kubelet delays the next start of etcd, which exited because the members did not
             list it yet, or have other peer URLs than the pod is configured with.
         failure: Why it does not run etcd. None: it runs, or it is starting.
@@ -304,6 +307,7 @@ class PodState(msgspec.Struct, frozen=True, kw_only=True):
     patched: bool = False
     ready: bool = False
     deleting: bool = False
+    held: tuple[str, ...] = ()
     unlisted: bool = False
     failure: Failure | None = None
     damaged: bool = False

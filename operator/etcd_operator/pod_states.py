@@ -43,6 +43,9 @@ _DAMAGED = re.compile(
 # takes 3 to 4 s.
 PENDING_GRACE: Final = timedelta(seconds=20)
 
+HELD_GRACE: Final = timedelta(seconds=10)
+"""How long finalizers may keep a pod that has ended, before that is a problem."""
+
 # Between two crashes a container runs for a moment. One that has run longer is starting slowly.
 _MOMENT = timedelta(seconds=60)
 
@@ -112,6 +115,7 @@ def pod_state(
         ran=_ran(pod),
         ready=condition(pod.status.conditions, "Ready").status == "True",
         deleting=deleting,
+        held=_held(pod, now),
         unlisted=_unlisted(pod),
         failure=trouble.failure if trouble else None,
         damaged=trouble is not None and trouble.damaged,
@@ -124,6 +128,15 @@ def pod_state(
         node_name=pod.spec.node_name,
         unlabelled=lacks_label(metadata, blueprint.name),
     )
+
+
+def _held(pod: Pod, now: datetime) -> tuple[str, ...]:
+    """Returns the finalizers of a Terminating pod of which the kubelet has nothing left to stop."""
+    since = unready_since(pod)
+    stopped = has_ended(pod) or not pod.spec.node_name
+    if pod.metadata.deletion_timestamp is None or not stopped or since is None or now - since < HELD_GRACE:
+        return ()
+    return pod.metadata.finalizers
 
 
 def addressed_uids(slices: Iterable[EndpointSlice]) -> frozenset[str]:

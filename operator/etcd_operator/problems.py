@@ -39,6 +39,7 @@ def problems(cluster: Cluster) -> tuple[Problem, ...]:
     of_members = [problem for each in cluster.places.values() if (problem := _of_member(cluster, each))]
     found = (
         *_of_labels(cluster),
+        *_of_held_pods(cluster),
         *_of_peer_urls(cluster),
         *_of_images(cluster),
         *of_members,
@@ -59,6 +60,20 @@ def _of_labels(cluster: Cluster) -> Iterator[Problem]:
             yield label_missing(POD, place.name, **names)
         if volume and volume.unlabelled and not volume.deleting and place.intact:
             yield label_missing(PERSISTENT_VOLUME_CLAIM, place.name, **names)
+
+
+def _of_held_pods(cluster: Cluster) -> Iterator[Problem]:
+    """Yields the pods that finalizers keep. The name of a pod is free only when it is gone."""
+    for pod in cluster.observation.pods:
+        if pod.held:
+            where = f"-n {cluster.observation.namespace} {pod.name}"
+            patch = """'{"metadata":{"finalizers":null}}'"""
+            message = (
+                f"The pod {pod.name} is being deleted and its containers have ended, but these finalizers "
+                f"keep it: {listed(pod.held)}. If no controller removes them, run kubectl patch pod {where} "
+                f"--type=merge -p {patch}."
+            )
+            yield Problem("PodTerminating", message)
 
 
 def _of_peer_urls(cluster: Cluster) -> Iterator[Problem]:
@@ -104,7 +119,9 @@ def _of_member(cluster: Cluster, place: Place) -> Problem | None:
         return None
     if pod and pod.node is not Signal.HEALTHY:
         return _of_node(cluster, pod)
-    return Problem("MemberDown", f"The member {place.name} does not serve.") if place.down else None
+    if place.down or (pod and pod.held):
+        return Problem("MemberDown", f"The member {place.name} does not serve.")
+    return None
 
 
 def _of_unseen(cluster: Cluster) -> Iterator[Problem]:
@@ -154,9 +171,8 @@ def _of_volumes(cluster: Cluster) -> list[Problem]:
     if not cluster.record.founded:
         return []
     lost = [each.name for each in cluster.voters if not each.intact]
-    terminating = [
-        each.name for each in cluster.voters if each.intact and each.volume and each.volume.deleting
-    ]
+    volumes = {each.name: each.volume for each in cluster.voters if each.intact and each.volume}
+    terminating = [name for name, each in volumes.items() if each.deleting]
     found = []
     if unreadable := unreadable_annotations(cluster.observation.volumes):
         found.append(Problem("UnreadableAnnotation", unreadable))
@@ -169,6 +185,9 @@ def _of_volumes(cluster: Cluster) -> list[Problem]:
             f"The PVCs of these members are Terminating: {listed(terminating)}. The operator replaces each "
             "one while the others have a quorum."
         )
+        held = [f"{name} ({listed(each.held)})" for name, each in volumes.items() if each.held]
+        if held:
+            message += f" Finalizers of other clients keep these PVCs also after that: {listed(held)}."
         found.append(Problem("VolumeTerminating", message))
     return found
 

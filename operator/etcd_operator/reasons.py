@@ -97,6 +97,9 @@ PROBLEMS = {
     "reason.",
     "UnexpectedVersion": "The image of a pod has another version of etcd than its tag. The message names "
     "both versions. An upgrade waits until you correct `spec.version` or `spec.repository`.",
+    "PodTerminating": "A pod is being deleted and its containers have ended, but finalizers of another "
+    "client keep it. The message names the pod, its finalizers and the command that removes them. The "
+    "operator can create the pod of a member again only after that.",
     "VolumeLost": "The volume of a member is lost.",
     "VolumeWiped": "The volume of a member is empty, although the member has started before.",
     "VolumeTerminating": "The PersistentVolumeClaim of a member is being deleted.",

@@ -35,6 +35,9 @@ REMOVED = f"{PREFIX}removed"
 
 _SCHEMES = re.compile("https?/https?")
 
+# Kubernetes removes this finalizer of a Terminating PVC when no pod uses it.
+_PROTECTION = "kubernetes.io/pvc-protection"
+
 T = TypeVar("T")
 
 EPHEMERAL = "ephemeral"
@@ -139,7 +142,8 @@ def volume_of_claim(claim: PersistentVolumeClaim) -> VolumeState:
     """Returns the state of the volume of a PVC."""
     phase = claim.status.phase
     volume = _volume(claim.metadata, lost=phase == "Lost", bound=phase in ("Bound", "Lost"))
-    return replace(volume, labelled=claim.metadata.labels.get(NODE_LABEL, ""))
+    held = tuple(each for each in claim.metadata.finalizers if volume.deleting and each != _PROTECTION)
+    return replace(volume, labelled=claim.metadata.labels.get(NODE_LABEL, ""), held=held)
 
 
 def volume_of_pod(pod: Pod) -> VolumeState:

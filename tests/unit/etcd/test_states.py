@@ -450,6 +450,34 @@ def test_the_addressed_pods() -> None:
     assert addressed_uids(msgspec.convert(slices, list[EndpointSlice])) == {"1"}
 
 
+@pytest.mark.parametrize(
+    ("phase", "node", "seconds", "held"),
+    [
+        ("Failed", "node-1", 10, True),
+        ("Succeeded", "node-1", 10, True),
+        ("Pending", "", 10, True),
+        ("Failed", "node-1", 9, False),
+        ("Running", "node-1", 600, False),
+    ],
+)
+def test_finalizers_hold_a_pod_whose_containers_have_ended(
+    phase: str, node: str, seconds: float, held: bool
+) -> None:
+    ready = {"type": "Ready", "status": "False", "lastTransitionTime": ago(seconds)}
+    body = stored(manifest(), status={"phase": phase, "conditions": [ready]}, node=node)
+    patch = {"finalizers": ["example.com/mine"], "deletionTimestamp": ago(0)}
+    assert read(merged(body, {"metadata": patch})).held == (("example.com/mine",) if held else ())
+    assert read(merged(body, {"metadata": {**patch, "deletionTimestamp": None}})).held == ()
+
+
+def test_finalizers_of_others_hold_a_claim() -> None:
+    both = ["kubernetes.io/pvc-protection", "example.com/mine"]
+    body = volume_claim(CLUSTER, NAMES[0])
+    assert claim(merged(body, {"metadata": {"finalizers": both}})).held == ()
+    patch = {"metadata": {"finalizers": both, "deletionTimestamp": ago(1)}}
+    assert claim(merged(body, patch)).held == ("example.com/mine",)
+
+
 MARK = Mark(
     "example-aaaaa", started=True, member_id=0xAB, version="3.6.14", voters=NAMES, epoch=7, removed=True
 )

@@ -180,3 +180,26 @@ def test_every_alarm_is_reported_also_that_of_a_removed_member(alarm: Alarm, wor
 def test_an_alarm_is_not_attributed_without_a_member_list() -> None:
     observation = replace(observe(cluster(3)), alarms=(Alarm(REMOVED, AlarmType.NOSPACE),), members=None)
     assert "removed" not in dict(reported(observation))["Alarm"]
+
+
+def test_a_pod_that_finalizers_keep_is_named_with_them() -> None:
+    observation = observe(settle(change(cluster(3), 0, pod=ENDING)))
+    [ending] = [each for each in observation.pods if each.deleting]
+    assert [reason for reason, _ in reported(observation)] == ["MemberUnknown"]
+    pods = tuple(
+        replace(each, held=("example.com/mine",)) if each == ending else each for each in observation.pods
+    )
+    (reason, message), symptom = reported(replace(observation, pods=pods))
+    assert reason == "PodTerminating"
+    assert f"The pod {ending.name} is being deleted" in message
+    assert "these finalizers keep it: example.com/mine." in message
+    assert f"""kubectl patch pod -n default {ending.name} --type=merge -p '{{"metadata":""" in message
+    assert symptom == ("MemberDown", f"The member {ending.name} does not serve.")
+
+
+def test_a_claim_that_finalizers_keep_is_named_with_them() -> None:
+    observation = observe(cluster(3))
+    first, *others = observation.volumes
+    held = replace(first, deleting=True, held=("example.com/mine",))
+    message = dict(reported(replace(observation, volumes=(held, *others))))["VolumeTerminating"]
+    assert f"keep these PVCs also after that: {first.name} (example.com/mine)." in message
