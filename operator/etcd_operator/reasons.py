@@ -45,14 +45,17 @@ PLAN = {
     "RecordingMembers": "The operator records the voters in the status and on their volumes.",
     "AddingToService": "The operator adds members to the client Service.",
     "RemovingFromService": "The operator removes pods that are not voters from the client Service.",
-    "RecreatingPods": "Pods of members are missing. The operator creates them again on their volumes.",
+    "RecreatingPods": "Pods of members are missing or have ended. The operator creates them again on their "
+    "volumes.",
     "CorrectingMember": "A pod fails and differs from the spec. The operator corrects it.",
     "ReplacingMember": "The volume of a member is lost or empty, or the member keeps crashing. The operator "
     "removes the member from etcd and adds a new one.",
     "AddingMember": "The operator adds a member: first as a learner, which gets a vote once it has caught "
     "up.",
-    "GivingUpMember": "The operator stops adding a member, because the spec changed or its volume is lost.",
-    "RemovingMember": "There are more members than `spec.size`. The operator removes one.",
+    "GivingUpMember": "The operator stops adding a member, because the spec changed, or because the member "
+    "crashes or does not come up.",
+    "RemovingMember": "There are more members than `spec.size`, because the spec changed, or because another "
+    "member replaces one whose data will be lost. The operator removes one.",
     "RemovedMember": "etcd has confirmed that a member is removed. The operator deletes its pod, and keeps "
     "or deletes its volume according to `spec.storage.whenScaled`.",
     "UpdatingMember": "A pod differs from the spec. The operator upgrades or restarts one member at a time.",

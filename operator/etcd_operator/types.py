@@ -861,7 +861,9 @@ class EtcdClusterStatus(Status, frozen=True):
             descriptors=_SHOWN,
         ),
     ] = False
-    size: Annotated[int, field("The number of members.", title="Current size", descriptors=_SHOWN)] = 0
+    size: Annotated[
+        int, field("The number of members that vote.", title="Current size", descriptors=_SHOWN)
+    ] = 0
     selector: Annotated[
         str,
         field("The label selector of the pods, for autoscalers.", title="Selector", descriptors=_SHOWN),
@@ -942,7 +944,8 @@ class EtcdClusterStatus(Status, frozen=True):
         field(
             "`Ready`: the cluster matches its spec. `Available`: a quorum of members serves clients. "
             "`Progressing`: what the operator is doing. `Degraded`: what is wrong. `Scaling`, `Upgrading` "
-            "and `Recovering` are those of the coreos operator.",
+            "and `Recovering` are those of the coreos operator. `Warning`: what is accepted but not "
+            "advisable. `Interruption`: which member is about to be interrupted.",
             title="Conditions",
             descriptors=("io.kubernetes.conditions",),
             map_keys=("type",),
