@@ -138,8 +138,9 @@ def remove_excess(cluster: Cluster) -> Decision | None:
     unseen = [each for each in cluster.voters if each.health is Signal.UNKNOWN]
     if victim in unseen or (unseen and cluster.healthy_without(victim.name) <= quorum(cluster.count - 1)):
         message = (
-            f"Waiting until the operator can see {listed([each.name for each in unseen])}: with a healthy "
-            f"member less, no member could fail. If the node will not return, follow {pages.NODE_LOST}."
+            f"Waiting until the operator can see {listed([each.name for each in unseen])}. If it removed a "
+            "healthy member now, the cluster could not tolerate another failure. If the node will not "
+            f"return, follow {pages.NODE_LOST}."
         )
         return Decision(Wait(cluster.pace), "WaitingForMembers", message)
     return remove(cluster, victim, "RemovingMember", _why_removed(cluster, victim))
