@@ -181,17 +181,18 @@ def claim_addition(cluster: Cluster) -> Decision | None:
     if not name:
         (name,), counter = new_names(cluster.observation, cluster.record.incarnation, 1)
     claim = Claim(Action.ADD, name, since=cluster.observation.now)
-    message = f"{_why_added(cluster)}: adding {name}."
+    message = _addition(cluster, name)
     return Decision(
         Announce(replace(cluster.record, claim=claim, next_member=counter)), "AddingMember", message
     )
 
 
-def _why_added(cluster: Cluster) -> str:
-    """Returns what an addition is for. Members that lose their data still vote while they are replaced."""
-    if len(cluster.voters) >= cluster.desired.size:
-        return f"Replacing {listed([each.name for each in cluster.voters if cluster.doomed(each)])}"
-    return f"Growing from {len(cluster.voters)} to {cluster.desired.size} voters"
+def _addition(cluster: Cluster, name: str) -> str:
+    """Returns why a member is added. Members that lose their data still vote while they are replaced."""
+    voters, size = cluster.voters, cluster.desired.size
+    if len(voters) >= size:
+        return f"Adding {name} to replace {listed([each.name for each in voters if cluster.doomed(each)])}."
+    return f"Adding {name}, because the cluster has {len(voters)} of {size} voters."
 
 
 def _refused(cluster: Cluster) -> Decision | None:

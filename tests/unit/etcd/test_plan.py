@@ -705,7 +705,7 @@ def messages(world: World, reason: str) -> list[str]:
 def test_a_member_on_a_terminating_volume_is_reported_as_replaced(size):
     world = broken(cluster(size), terminating=True)
     doomed = next(each.name for each in observe(world).volumes if each.deleting)
-    assert messages(world, "AddingMember")[0].startswith(f"Replacing {doomed}: adding ")
+    assert messages(world, "AddingMember")[0].endswith(f" to replace {doomed}.")
     removals = messages(world, "RemovingMember")
     assert removals
     for each in removals:
@@ -714,13 +714,18 @@ def test_a_member_on_a_terminating_volume_is_reported_as_replaced(size):
 
 def test_a_cluster_that_grows_while_a_volume_is_deleted_counts_all_voters():
     world = broken(cluster(1, size=3), terminating=True)
-    assert messages(world, "AddingMember")[0].startswith("Growing from 1 to 3 voters: adding ")
+    assert messages(world, "AddingMember")[0].endswith(", because the cluster has 1 of 3 voters.")
+
+
+def test_the_member_after_a_lost_one_is_not_reported_as_growth():
+    world = broken(cluster(3), pod=GONE, volume=NONE, seat=OTHER)
+    assert messages(world, "AddingMember")[0].endswith(", because the cluster has 2 of 3 voters.")
 
 
 def test_a_member_with_an_emptydir_is_reported_as_replaced_when_the_spec_changes():
     world = cluster(3, ephemeral=True)
     pods = tuple(replace(each, shape="old") for each in observe(world).pods)
-    assert decide(replace(observe(world), pods=pods)).message.startswith("Replacing ")
+    assert " to replace " in decide(replace(observe(world), pods=pods)).message
     grown = cluster(3, size=2, ephemeral=True)
     pods = tuple(replace(each, shape="old") for each in observe(grown).pods)
     removed = decide(replace(observe(grown), pods=pods)).message
