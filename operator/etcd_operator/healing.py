@@ -105,12 +105,21 @@ def blocked_by_other_cluster(cluster: Cluster) -> Decision | None:
         return None
     who = listed(names) or "A member"
     verb = "do" if len(names) > 1 else "does"
+    ids = {cluster.places[name].endpoint.cluster_id for name in names}
+    others = listed([f"{each:x}" for each in sorted(ids or {cluster.observation.members_cluster_id})])
     message = (
-        f"{who} {verb} not belong to the cluster {cluster.record.cluster_id:x}, which the status records. "
+        f"{who} {verb} not belong to the cluster {cluster.record.cluster_id:x}, which the status records, "
+        f"but to {others}. "
     )
     if any(each.cluster_id == cluster.record.cluster_id for each in cluster.observation.endpoints):
         of = "the pods and PVCs of those members" if len(names) > 1 else "that member's pod and PVC"
-        message += f"The operator changes nothing until {of} are deleted."
+        message += f"The operator changes nothing until {of} are deleted. Follow {pages.OTHER_CLUSTER}."
+    elif _agreed_cluster(cluster):
+        message += (
+            "All members that answer and all volumes agree on it, so a user has probably edited or restored "
+            f"status.record.clusterID. The operator changes nothing. {pages.OTHER_CLUSTER} has the command "
+            "that corrects the status."
+        )
     else:
         message += (
             "No member of the recorded cluster answers, so the operator changes nothing. If you have "
@@ -118,6 +127,15 @@ def blocked_by_other_cluster(cluster: Cluster) -> Decision | None:
             "resume a cluster from its volumes."
         )
     return Decision(Blocked(), "OtherCluster", message)
+
+
+def _agreed_cluster(cluster: Cluster) -> bool:
+    """Whether everything but the status has one cluster ID: the members, their volumes and the Service."""
+    observation = cluster.observation
+    volumes = [each for each in observation.volumes if each.owner and each.started and not each.removed]
+    ids = {each.cluster_id for each in volumes} | {each.cluster_id for each in observation.endpoints} - {0}
+    ids |= {observation.trace.cluster_id} if observation.trace else set()
+    return bool(volumes) and len(ids) == 1
 
 
 def _other_cluster(cluster: Cluster, place: Place) -> bool:

@@ -78,8 +78,9 @@ PLAN = {
     "commands.",
     "SecondQuorum": "Two groups of members of the cluster have a leader of their own: volumes of replaced "
     "members were restored and started. The operator changes nothing. The message names both groups.",
-    "OtherCluster": "A member answers with the ID of another cluster: two clusters use the same name. The "
-    "operator changes nothing.",
+    "OtherCluster": "A member answers with the ID of another cluster: two clusters use the same name, or the "
+    "status was edited. The operator changes nothing. [Recover an etcd "
+    "cluster](../howto/etcd/recover.md#a-member-belongs-to-another-cluster) explains how to find out.",
 }
 
 PROBLEMS = {

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from etcd_operator import model as m
 from etcd_operator import pages, plan
 from etcd_operator.etcd import Alarm, AlarmType
-from etcd_operator.pages import RECOVERY
+from etcd_operator.pages import OTHER_CLUSTER, RECOVERY
 from etcd_operator.seats import listed, member_name, new_names
 from tests.unit.etcd.abstract import (
     AWAY,
@@ -1027,7 +1027,8 @@ def test_sentences_agree_with_the_number_of_members(count, belongs, deleted):
     pods = [replace(each, serving=False) for each in other.pods]
     message = decide(replace(other, pods=(*pods,))).message
     assert message.startswith(names + belongs)
-    assert message.endswith(deleted)
+    assert deleted in message
+    assert ", which the status records, but to 8." in message
 
 
 def test_missing_pods_are_named_in_a_sentence_for_any_number():
@@ -1062,6 +1063,18 @@ def test_a_snapshot_that_was_restored_onto_the_volumes_is_not_to_be_deleted():
     assert (decision.step, decision.reason) == (m.Blocked(), "OtherCluster")
     assert "do not delete them" in decision.message
     assert "are deleted" not in decision.message
+    assert OTHER_CLUSTER not in decision.message
+
+
+def test_a_status_that_alone_has_another_cluster_id_is_probably_edited():
+    observation = observe(cluster(3))
+    pods = tuple(replace(each, serving=False) for each in observation.pods)
+    edited = replace(observation.record, cluster_id=8)
+    decision = decide(replace(observation, record=edited, pods=pods))
+    assert (decision.step, decision.reason) == (m.Blocked(), "OtherCluster")
+    assert "the cluster 8, which the status records, but to 7." in decision.message
+    assert "edited or restored status.record.clusterID" in decision.message
+    assert OTHER_CLUSTER in decision.message
 
 
 # ------------------------------------------------------------------------------------------- lost labels

@@ -1,13 +1,15 @@
 """The procedures of docs/howto/etcd/recover.md on the model of etcd and of the API server."""
 
 import asyncio
+import json
 import re
+import shlex
 
 import pytest
 
-from etcd_operator.pages import RECOVERY
+from etcd_operator.pages import OTHER_CLUSTER, RECOVERY
 from pilothouse.controller.events import EVENT
-from pilothouse.kube import ObjectKey
+from pilothouse.kube import ObjectKey, PatchType
 from pilothouse.testing import ModelApi
 from pilothouse.testing.controllers.pods import CLAIM, POD
 from tests.etcd.model.state import Data, Entry, Put, Remove, SetClusterVersion, founded
@@ -99,6 +101,28 @@ async def test_the_data_of_an_ephemeral_survivor_is_in_its_pod(model: ModelApi) 
         message = cluster.condition("Ready")["message"]
         assert "before you delete its pod" in message
         assert "--force-new-cluster" not in message
+
+
+@pytest.mark.parametrize("ephemeral", [False, True])
+async def test_an_edited_cluster_id_is_corrected_without_a_restart(model: ModelApi, ephemeral: bool) -> None:
+    [command] = [each for each in commands("recover.md") if "--subresource=status" in each]
+    async with operated(model) as cluster:
+        cluster.apply(size=3, version="3.6.14", storage={"ephemeral": ephemeral})
+        await cluster.settled()
+        pods, record = cluster.uids(POD), cluster.status["record"]
+        edited = {**cluster.status, "record": {**record, "clusterID": "abc"}}
+        model.put(CLUSTERS, KEY.name, status=edited)
+        await cluster.until(lambda: cluster.condition("Degraded").get("reason") == "OtherCluster")
+        message = cluster.condition("Degraded")["message"]
+        assert f"to the cluster abc, which the status records, but to {record['clusterID']}." in message
+        assert "All members that answer and all volumes agree on it" in message
+        assert OTHER_CLUSTER in message
+        await asyncio.sleep(60)
+        body = json.loads(shlex.split(command)[-1])
+        await model.patch(CLUSTERS, KEY, body, type=PatchType.MERGE, subresource="status")
+        await cluster.settled()
+        assert cluster.uids(POD) == pods
+        assert cluster.status["record"]["clusterID"] == record["clusterID"]
 
 
 @pytest.mark.parametrize("size", [1, 3])
