@@ -149,8 +149,9 @@ class StatusRivals:
         if rivals:
             return f"The field manager {', '.join(rivals)} {fight} {stop}"
         return (
-            f"Another watch or task of this operator, or a second installation of it, {fight} It writes as "
-            f"the field manager {self._manager}, too. Let only one of them write the status."
+            "Another watch or task of this operator, a second installation of it, or a user who edits the "
+            f"status {fight} Only the field manager {self._manager} has fields of the status now, so the "
+            "other client cannot be named. Let only one of them write the status, and do not edit it."
         )
 
 

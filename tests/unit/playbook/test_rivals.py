@@ -130,7 +130,8 @@ async def test_two_installations_that_write_the_status_of_one_object_are_damped_
         assert status_writes(api) - before < 60, "a write a minute in the long run"
         assert {reason for reason, _ in events(api)} == {"StatusContended"}
         assert "status.conditions, status.phase of Ticket default/web" in events(api)[0][1]
-        assert "Another watch or task of this operator, or a second installation" in events(api)[0][1]
+        whose = "Another watch or task of this operator, a second installation of it, or a user who edits"
+        assert whose in events(api)[0][1]
         assert "Another client" not in events(api)[0][1]
         warnings = [each for each in caplog.records if each.levelno >= logging.WARNING]
         assert len(warnings) < 40, "at a limited rate"
