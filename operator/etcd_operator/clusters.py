@@ -238,13 +238,24 @@ async def apply_services(play: EtcdClusterPlay) -> None:
         return
     for service in (headless_service(blueprint), client_service(blueprint)):
         with play.healing_goes_on():
-            await play.apply(SERVICE, service)
+            await _apply(play, SERVICE, service)
     with play.healing_goes_on():
         budget = disruption_budget(blueprint, *_voters(observation))
         if budget:
-            await play.apply(POD_DISRUPTION_BUDGET, budget)
+            await _apply(play, POD_DISRUPTION_BUDGET, budget)
         elif play.get(POD_DISRUPTION_BUDGET, blueprint.name):
             await play.delete(POD_DISRUPTION_BUDGET, blueprint.name)
+
+
+async def _apply(play: EtcdClusterPlay, resource: Resource[Any], body: dict[str, Any]) -> None:
+    """Applies a manifest, and records an Event if an object of a cluster that was complete is missing."""
+    name = body["metadata"]["name"]
+    complete = any(each.type == "Ready" and each.status == "True" for each in play.status.conditions)
+    missing = complete and play.get(resource, name) is None
+    await play.apply(resource, body)
+    if missing:
+        note = f"Applied the {resource.kind} {name}, which did not exist or had lost its labels."
+        play.event(EventType.NORMAL, "ObjectApplied", note)
 
 
 @task("the next step is taken")

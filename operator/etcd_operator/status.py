@@ -257,7 +257,7 @@ def _conditions(cluster: Cluster, decision: Decision, verdict: Verdict) -> Itera
         yield Aspect("Degraded", True, decision.problems[0].reason, _sentences(decision.problems))
     else:
         yield Aspect("Degraded", False, "NoProblems", "The operator sees no problems.")
-    yield _scaling(cluster)
+    yield _scaling(cluster, decision)
     yield _upgrading(cluster, decision)
     healing = decision.reason in _HEALING
     message = decision.message if healing else "No member is recovering."
@@ -288,13 +288,15 @@ def _available(cluster: Cluster) -> Aspect:
     return Aspect("Available", False, "NoQuorum", message)
 
 
-def _scaling(cluster: Cluster) -> Aspect:
+def _scaling(cluster: Cluster, decision: Decision) -> Aspect:
     current, desired = len(cluster.voters), cluster.desired.size
     if not cluster.record.founded:
         return Aspect("Scaling", False, "NotFounded", "The cluster is not founded yet.")
     if current == desired:
         return Aspect("Scaling", False, "SizeReached", f"The cluster has {_count(current)}.")
     message = f"The cluster has {_count(current)}, and spec.size is {desired}."
+    if isinstance(decision.step, Blocked) or cluster.desired.paused:
+        return Aspect("Scaling", False, decision.reason, message)
     return Aspect("Scaling", True, "ScalingUp" if current < desired else "ScalingDown", message)
 
 

@@ -13,6 +13,7 @@ from etcd_operator.clusters import etcd_watch
 from etcd_operator.etcd import Etcd, Member
 from etcd_operator.old_logs import renew_logs
 from etcd_operator.settings import EtcdSettings
+from etcd_operator.views import POD_DISRUPTION_BUDGET
 from pilothouse import SECRET, SERVICE
 from pilothouse.controller.events import EVENT
 from pilothouse.kube import Forbidden, ObjectKey, PatchType, Resource
@@ -674,6 +675,29 @@ async def test_a_lost_majority_stops_an_upgrade(model: ModelApi) -> None:
         upgrading = cluster.condition("Upgrading")
         assert (upgrading["status"], upgrading["reason"]) == ("False", "QuorumLost")
         assert (cluster.pods, cluster.claims) == ([survivor], [survivor])
+
+
+async def test_missing_services_and_budgets_are_applied_with_an_event(model: ModelApi) -> None:
+    def notes() -> list[str]:
+        return [each["note"] for each in model.all(EVENT) if each["reason"] == "ObjectApplied"]
+
+    async with operated(model) as cluster:
+        cluster.apply(size=3, version="3.6.14")
+        await cluster.settled()
+        assert notes() == []
+        gone: list[tuple[Resource[Any], str]] = [
+            (SERVICE, "example"),
+            (SERVICE, "example-client"),
+            (POD_DISRUPTION_BUDGET, "example"),
+        ]
+        for resource, name in gone:
+            model.remove(resource, ObjectKey("default", name))
+            await cluster.until(partial(model.exists, resource, ObjectKey("default", name)))
+            await asyncio.sleep(5)
+        assert notes() == [
+            f"Applied the {resource.kind} {name}, which did not exist or had lost its labels."
+            for resource, name in gone
+        ]
 
 
 async def test_an_alarm_is_an_event_once_when_it_begins_and_once_when_it_ends(model: ModelApi) -> None:

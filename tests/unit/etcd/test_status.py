@@ -219,6 +219,15 @@ def test_scaling_shows_the_current_and_the_desired_size(size: int, reason: str) 
     assert found == Aspect("Scaling", True, reason, message)
 
 
+def test_a_paused_or_blocked_cluster_does_not_scale() -> None:
+    message = "The cluster has 3 members, and spec.size is 5."
+    before = EtcdClusterStatus(conditions=(Condition(type="Scaling", status="True"),))
+    found = shown(paused(observe(cluster(3, size=5))), status=before)
+    assert aspect(found, "Scaling") == Aspect("Scaling", False, "Paused", message)
+    blocked = aspect(shown(lost(cluster(3, size=5), 0, 1), status=before), "Scaling")
+    assert blocked == Aspect("Scaling", False, "QuorumLost", message)
+
+
 def test_an_upgrade_is_shown_until_all_members_run_the_version() -> None:
     found = shown(cluster(3, target=1))
     message = "Upgrading the members to etcd 3.6.14."
