@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
+from etcd_operator.acceptance import refused_spec
 from etcd_operator.authorities import changed_authorities
 from etcd_operator.blueprint import Blueprint
 from etcd_operator.cluster_scoped import storage_classes
@@ -14,6 +16,7 @@ from etcd_operator.expansion import expansion, members_claims, smaller
 from etcd_operator.failures import no_valid_spec, out_of_scope, secret_unusable, unreadable_record
 from etcd_operator.members import Members, Next
 from etcd_operator.metrics import ClusterMetrics
+from etcd_operator.mistakes import Refusal
 from etcd_operator.model import Blocked, Decision, Observation, Problem, Record
 from etcd_operator.observe import BY_CLUSTER, Sight, cluster_of, observe
 from etcd_operator.plan import decide
@@ -214,9 +217,20 @@ async def check_spec(play: EtcdClusterPlay) -> None:
     if play.recorded.founded and smaller(play.object.spec, claims):
         play.classes = await storage_classes(play)
     limits = expansion(play.object.spec, claims, play.classes)
-    play.verdict = judge(play.object, play.recorded, limits, recorded_domain(claims))
+    judged = partial(judge, play.object, play.recorded, limits, recorded_domain(claims))
+    play.verdict = judged()
+    if refusal := await _refusal(play):
+        play.verdict = judged(refusal=refusal)
     if play.verdict.desired is None:
         raise no_valid_spec(play.verdict.mistakes)
+
+
+async def _refusal(play: EtcdClusterPlay) -> Refusal | None:
+    """Returns why the API server refuses pods of a spec that has no other mistakes, for a founded cluster."""
+    verdict, record = _known(play.verdict), play.recorded
+    if verdict.mistakes or verdict.desired is None or not record.founded or not record.seats:
+        return None
+    return await refused_spec(play, play.blueprint, verdict.desired, record.seats[0].name, play.settings)
 
 
 @task("the cluster is observed")
@@ -265,7 +279,7 @@ async def take_steps(play: EtcdClusterPlay) -> None:
         sight, decision = _known(play.sight), _known(play.decision)
         members = Members(play, play.blueprint, sight, decision, play.settings)
         result = await members.carry_out()
-        play.refusals = members.refusals
+        play.refusals, play.decision = members.refusals, members.decision
         match result:
             case Next.DECIDE:
                 play.decide_again()

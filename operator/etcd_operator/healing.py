@@ -447,7 +447,13 @@ def restart(cluster: Cluster, place: Place, reason: str, why: str, *, version: s
         return cluster.guarded(Action.RESTART, place.name, step, reason, message, version=version)
     message = f"{why}: creating its pod again with etcd {version} and the current spec."
     return cluster.guarded(
-        Action.RESTART, place.name, DeletePods((place.name,)), reason, message, version=version
+        Action.RESTART,
+        place.name,
+        DeletePods((place.name,)),
+        reason,
+        message,
+        version=version,
+        creates=PodPlan(place.name, version, Configuration.POISONED, serving=True),
     )
 
 

@@ -9,7 +9,10 @@ from collections.abc import Awaitable, Callable, Iterable
 from enum import Enum
 from typing import Any, assert_never
 
+from msgspec.structs import replace
+
 from etcd_operator import model
+from etcd_operator.acceptance import refused_pod
 from etcd_operator.authorities import authorities_annotation
 from etcd_operator.blueprint import Blueprint, InitialCluster
 from etcd_operator.endpoints import AUTH
@@ -51,6 +54,9 @@ FOUNDING_PAUSE = 0.35
 BLOCKED = 30.0
 
 
+# A reason of the framework's.
+KUBERNETES_REFUSED = "KubernetesRefused"
+
 # Reasons of Events of the coreos operator, which scripts read.
 ADDED = "New Member Added"
 REMOVED = "Member Removed"
@@ -85,7 +91,8 @@ class Members:
     """Carries out the steps of one observation.
 
     Attributes:
-        refusals: What etcd refused although it will not accept it later on its own.
+        decision: What is done: what was decided, unless the API server refuses it.
+        refusals: What etcd or the API server refused although it will not accept it later on its own.
 
     Args:
         play: The reconcile.
@@ -106,7 +113,7 @@ class Members:
         self._play = play
         self._blueprint = blueprint
         self._sight = sight
-        self._decision = decision
+        self.decision = decision
         self._settings = settings
         self.refusals: list[Problem] = []
 
@@ -117,7 +124,10 @@ class Members:
             TaskFailed: The API server refused a request.
             Conflict: An object has changed. The engine reconciles again.
         """
-        step = self._decision.step
+        if (plan := self.decision.creates) and not await self._accepted(plan):
+            self._play.requeue_after(BLOCKED)
+            return Next.LATER
+        step = self.decision.step
         match step:
             case model.Wait(seconds=seconds, nudge=nudge):
                 self._play.requeue_after(seconds)
@@ -145,6 +155,18 @@ class Members:
             case _:
                 return await self._change_objects(step)
 
+    async def _accepted(self, plan: PodPlan) -> bool:
+        """Whether the API server would create the pod. If not, its member keeps the pod that it has."""
+        refused = await refused_pod(self._play, self._blueprint, plan, self._settings)
+        if refused is None:
+            return True
+        message = refused.advice(plan.name)
+        self.refusals.append(Problem(KUBERNETES_REFUSED, message))
+        self.decision = replace(
+            self.decision, step=model.Wait(BLOCKED), reason=KUBERNETES_REFUSED, message=message
+        )
+        return False
+
     # The status.
 
     async def _record(self, step: Recording) -> Next:
@@ -162,7 +184,7 @@ class Members:
 
     async def _write_record(self, step: Recording, then: Next) -> Next:
         await self._play.record(with_record(self._play.status, step.record))
-        self._play.changed(self._decision.message)
+        self._play.changed(self.decision.message)
         if isinstance(step, model.RecordVolumes) and step.pods:
             await self._create_pods(step.pods)
             self._play.requeue_after(RETRY)
@@ -176,7 +198,7 @@ class Members:
                 return self._ended(EventType.WARNING)
             case model.Announce(record=record) if record.claim and record.claim.interrupts:
                 return self._ended(EventType.WARNING)
-            case model.Announce() if self._decision.reason == "ReplacingMember":
+            case model.Announce() if self.decision.reason == "ReplacingMember":
                 return self._ended(reason=REPLACING)
             case model.Announce(record=record) if record.claim is None:
                 self._event()  # The change that an earlier Event began is complete.
@@ -419,7 +441,7 @@ class Members:
         return Next.OBSERVE
 
     def _event(self, kind: EventType = EventType.NORMAL, *, reason: str = "", note: str = "") -> None:
-        self._play.event(kind, reason or self._decision.reason, note or self._decision.message)
+        self._play.event(kind, reason or self.decision.reason, note or self.decision.message)
 
     def _ended(self, kind: EventType = EventType.NORMAL, *, reason: str = "", note: str = "") -> Next:
         """Records an Event, and ends the reconcile: a conflict in a later step would discard the Event.

@@ -60,6 +60,21 @@ class Mistake(NamedTuple):
         return f"{self.field} is {value}: {self.remedy}"
 
 
+class Refusal(NamedTuple):
+    """A mistake in a spec that only the API server finds, in the pod that would result.
+
+    Attributes:
+        field: The field of the spec, such as "spec.pod.tolerations".
+        words: The answer of the API server, without full stop.
+    """
+
+    field: str
+    words: str
+
+    def __str__(self) -> str:
+        return f"The API server refuses pods with this {self.field}: {self.words}. Correct it, or set it back"
+
+
 def in_spec(spec: EtcdClusterSpec, name: str) -> Iterator[Mistake]:
     """Yields the mistakes that the object alone shows.
 

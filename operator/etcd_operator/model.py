@@ -722,9 +722,12 @@ class Decision(msgspec.Struct, frozen=True):
         reason: CamelCase, for the condition Progressing and for Events, such as `AddingMember`.
         message: A plain sentence for the same.
         problems: What is wrong with the cluster, most important first. Empty: the cluster is not degraded.
+        creates: The pod for which the step deletes one, or announces that. The API server must accept it
+            first. None: the step is not a planned restart with a new pod.
     """
 
     step: Step
     reason: str
     message: str
     problems: tuple[Problem, ...] = ()
+    creates: PodPlan | None = None

@@ -120,8 +120,9 @@ PROBLEMS = {
 }
 
 _FAILURES = {
-    "InvalidSpec": "The spec has a mistake. The message names the field, its value and how to correct it. "
-    "The last valid spec stays in force until you correct the mistake.",
+    "InvalidSpec": "The spec has a mistake. The message names the field, its value and how to correct it, or "
+    "has the answer of the API server to a pod with this spec. The last valid spec stays in force until you "
+    "correct the mistake.",
     "Paused": "`spec.paused` or the annotation `pilothouse.dev/paused` is `true`. Until you change that, "
     "the operator does not touch the cluster. etcd continues to run. The condition is `Unknown`.",
     "SecretUnusable": "A Secret with certificates is missing or cannot be used, for example because its "
@@ -143,8 +144,9 @@ _ENGINE = {
     "FieldContended": "Another client keeps changing an object of the cluster. The message names the fields.",
     "Immutable": "A field of an existing object cannot be changed. The message names it.",
     "InvalidManifest": "The operator has a bug: it built an object that cannot be applied.",
-    "KubernetesRefused": "The API server rejected a write. The message has its reason; a missing permission "
-    "is the usual cause.",
+    "KubernetesRefused": "The API server rejected a write, or would reject the pod that a restart needs. The "
+    "message has its answer. Usual causes are a missing permission and a policy of the namespace. A member "
+    "that is to be restarted keeps its pod until the API server accepts the new one.",
     "NameTaken": "An object with a name that the cluster needs belongs to another owner. The message names "
     "it. Delete it, or create the cluster under another name.",
     "NotOwned": "An object does not belong to the cluster, so the operator does not change it.",

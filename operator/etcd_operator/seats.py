@@ -20,6 +20,7 @@ from etcd_operator.model import (
     Founding,
     MemberState,
     Observation,
+    PodPlan,
     PodState,
     Seat,
     Signal,
@@ -520,6 +521,7 @@ class Cluster:
         *,
         member_id: int = 0,
         version: str = "",
+        creates: PodPlan | None = None,
     ) -> Decision:
         """Returns the step if its claim is recorded, otherwise the step that records the claim (law 9)."""
         interrupts = self.count <= 2 and action is not Action.ADD
@@ -527,13 +529,14 @@ class Cluster:
         wanted = Claim(action, name, member_id, version, interrupts, prepared=prepared)
         current = self.record.claim
         if current and replace(current, since=None) == wanted:
-            return Decision(step, reason, message)
+            return Decision(step, reason, message, creates=creates)
         claim = replace(wanted, since=self.observation.now)
         if interrupts:
             message = (
                 f"{message} Clients may notice an interruption: a cluster of size {self.count} has no spare."
             )
-        return Decision(Announce(replace(self.record, claim=claim)), reason, message)
+        announce = Announce(replace(self.record, claim=claim))
+        return Decision(announce, reason, message, creates=creates)
 
 
 def quorum(voters: int) -> int:

@@ -11,7 +11,7 @@ import msgspec
 
 from etcd_operator import mistakes
 from etcd_operator.expansion import Expansion
-from etcd_operator.mistakes import Mistake
+from etcd_operator.mistakes import Mistake, Refusal
 from etcd_operator.model import Desired, Problem, Record
 from etcd_operator.shape import image_of, shape
 from etcd_operator.types import (
@@ -43,7 +43,7 @@ class Verdict(msgspec.Struct, frozen=True):
 
     desired: Desired | None
     spec: EtcdClusterSpec | None
-    mistakes: tuple[Mistake, ...]
+    mistakes: tuple[Mistake | Refusal, ...]
     warnings: tuple[Problem, ...]
     last_valid_spec: dict[str, Any]
 
@@ -53,6 +53,8 @@ def judge(
     record: Record,
     expansion: Expansion = Expansion(),  # noqa: B008
     domain: str | None = None,
+    *,
+    refusal: Refusal | None = None,
 ) -> Verdict:
     """Returns what is in force for a cluster.
 
@@ -64,14 +66,17 @@ def judge(
         record: The record in its status.
         expansion: What limits the size of its volumes.
         domain: The `ClusterDomain` that is recorded on its volumes. None: it is not known.
+        refusal: Why the API server refuses pods of its spec. None: it does not, or was not asked.
     """
     spec, status = cluster.spec, cluster.status
     before = last_valid_spec(status)
-    found = [*mistakes.in_spec(spec, cluster.metadata.name)]
+    found: list[Mistake | Refusal] = [*mistakes.in_spec(spec, cluster.metadata.name)]
     if not found and record.founded:
         found += mistakes.in_change(before, spec, status.current_version, expansion, domain)
     elif not found and record.founding:
         found += mistakes.in_storage_change(record.founding.storage == EPHEMERAL, spec)
+    if refusal:
+        found.append(refusal)
     if not found:
         return Verdict(
             desired(spec, record, status.current_version),

@@ -10,7 +10,7 @@ from etcd_operator.settings import EtcdSettings
 from etcd_operator.types import ETCD_CLUSTER
 from etcd_operator.views import ENDPOINT_SLICE
 from pilothouse.api.crd import crd
-from pilothouse.kube import Client, ObjectKey, PatchType, Resource
+from pilothouse.kube import Client, ObjectKey, PatchType, Resource, Unstructured
 from pilothouse.playbook import add_watch
 from pilothouse.process import Manager, Settings
 from pilothouse.testing import ApiServer, Json, eventually, explain
@@ -27,6 +27,7 @@ pytestmark = ON_BOTH
 CLUSTERS: Resource[Any] = ETCD_CLUSTER.resource
 IMAGES = {f"quay.io/coreos/etcd:v{version}": version for version in ("3.5.33", "3.6.14")}
 NAME = "pilothouse-etcd"
+NAMESPACES = Resource("", "v1", "Namespace", "namespaces", Unstructured, namespaced=False)
 
 
 @asynccontextmanager
@@ -111,3 +112,80 @@ async def test_a_cluster_is_created_healed_resized_and_upgraded(
         await change(size=2, version="3.6.14")
         assert (await settled(2))["currentVersion"] == "3.6.14"
         assert world.lost() == []
+
+
+REFUSED: dict[str, Json] = {
+    "spec.pod.tolerations": {"tolerations": [{"key": "a", "operator": "Near"}]},
+    "spec.pod.securityContext": {"securityContext": {"runAsUser": -1}},
+    "spec.pod.topologySpreadConstraints": {
+        "topologySpreadConstraints": [
+            {"maxSkew": 0, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}
+        ]
+    },
+    "spec.pod.affinity": {
+        "affinity": {
+            "nodeAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": {
+                    "nodeSelectorTerms": [{"matchExpressions": [{"key": "a", "operator": "Inn"}]}]
+                }
+            }
+        }
+    },
+    "spec.pod.etcdEnv": {
+        "etcdEnv": [{"name": "A", "value": "b", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]
+    },
+}
+
+
+async def test_a_pod_that_the_server_refuses_costs_no_member(
+    client: Client, api_server: ApiServer, namespace: str
+) -> None:
+    key = ObjectKey(namespace, "example")
+
+    async def change(pod: Json) -> None:
+        spec = {"size": 1, "version": "3.6.14", "pod": pod}
+        body = {"apiVersion": CLUSTERS.api_version, "kind": CLUSTERS.kind, "metadata": {"name": key.name}}
+        await client.patch(CLUSTERS, key, {**body, "spec": spec}, type=PatchType.APPLY, force=True)
+
+    async def ready() -> Json:
+        found = await read(client, CLUSTERS, namespace, key.name)
+        current: Json = next(
+            (
+                each
+                for each in found.get("status", {}).get("conditions", ())
+                if each["type"] == "Ready" and each["observedGeneration"] == found["metadata"]["generation"]
+            ),
+            {},
+        )
+        return current
+
+    async def reports(reason: str, words: str) -> None:
+        async def reported() -> bool:
+            found = await ready()
+            return found.get("reason") == reason and words in found["message"]
+
+        describe = explain(client, CLUSTERS, POD, namespace=namespace)
+        await eventually(reported, within=90, describe=describe)
+
+    async def uids() -> list[str]:
+        found = await read(client, POD, namespace)
+        return [each["metadata"]["uid"] for each in found["items"]]
+
+    async with operated(client, api_server, namespace):
+        await change({})
+        await reports("Settled", "")
+        before = await uids()
+        for field, pod in REFUSED.items():
+            await change(pod)
+            await reports("InvalidSpec", f"The API server refuses pods with this {field}: Pod ")
+        labels = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}
+        await client.patch(NAMESPACES, ObjectKey("", namespace), labels, type=PatchType.MERGE)
+        await change({"securityContext": {"runAsUser": 0}})
+        await reports("KubernetesRefused", "violates PodSecurity")
+        assert await uids() == before
+        await change({})
+        await reports("Settled", "")
+        assert await uids() == before
+        await change({"tolerations": [{"key": "a", "operator": "Exists"}]})
+        await reports("Settled", "")
+        assert len({*before, *await uids()}) == 2

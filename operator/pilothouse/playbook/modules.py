@@ -5,8 +5,11 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pilothouse.kube import (
+    ApiError,
+    BadRequest,
     Conflict,
     Forbidden,
+    Invalid,
     KubeError,
     KubeObject,
     NotFound,
@@ -29,7 +32,7 @@ from pilothouse.playbook.awaited import PlaybookError, awaited, running_calls
 from pilothouse.playbook.cluster import Cluster, unreadable
 from pilothouse.playbook.contention import Contended
 from pilothouse.playbook.records import Records
-from pilothouse.playbook.tasks import RESULT, NamespaceTerminating, TaskFailed, Waiting, refused
+from pilothouse.playbook.tasks import RESULT, NamespaceTerminating, TaskFailed, Waiting, in_task, refused
 from pilothouse.playbook.tasks import seconds as in_seconds
 
 if TYPE_CHECKING:
@@ -246,6 +249,52 @@ class ObjectModules(Generic[T]):
         if created.diff:
             self._report_change(f"create {resource.kind} {manifest['metadata']['name']}", created)
         return created.object
+
+    async def dry_run(
+        self, resource: Resource[Any], body: Mapping[str, Any], *, owned: bool = True
+    ) -> ApiError | None:
+        """Asks the API server whether it would create an object. Nothing is stored.
+
+        ::
+
+            if refusal := await play.dry_run(POD, {**pod, "metadata": {"name": f"{name}-dry-run"}}):
+                raise TaskFailed("PodRefused", f"The pod {name} is not replaced: {refusal}.")
+            await play.delete(POD, name)
+
+        Use it before you delete an object to create it again in another form. This is a server-side dry run:
+        it includes admission, such as policies and quotas, and validation. The object still exists at that
+        time, so give the manifest a name that is free, and expect a quota to count both. It costs two
+        requests, also in check mode. The operator's role needs the verbs `get`, `create` and `patch`.
+
+        Args:
+            resource: The kind, which the watch declares in `owns`.
+            body: The manifest, as for `create`.
+            owned: Whether to set an owner reference, as for `apply`.
+
+        Returns:
+            The refusal: `Invalid`, `Forbidden` or `BadRequest`. None: the API server accepts the object, or
+            cannot check it with a dry run, for example because a webhook does not support it.
+
+        Raises:
+            PlaybookError: See `apply`.
+            TaskFailed: AlreadyExists: An object has the name. KubernetesRefused: The API server is
+                unreachable or cannot answer now. Also the other failures of `create`.
+        """
+        from pilothouse.playbook.create import Create, to_be_created
+        from pilothouse.playbook.manifest import completed
+
+        require_resource(resource, "play.dry_run")
+        require_flags("play.dry_run", owned=owned)
+        metadata = self.object.metadata
+        manifest = completed(resource, body, self.cluster.owner, metadata, owned=owned)
+        with _creation(resource, manifest):
+            try:
+                await Create(self.cluster, resource, to_be_created(manifest), metadata, check=True).run()
+            except (Invalid, Forbidden, BadRequest) as refusal:
+                if isinstance(refusal, Forbidden) and _terminates(refusal):
+                    raise
+                return refusal
+        return None
 
     async def patch(
         self,
@@ -720,7 +769,7 @@ def refusals(created: str = "", namespace: str = "") -> Iterator[None]:
         task = RESULT.get().task
         if created and isinstance(error, Forbidden) and _terminates(error):
             raise NamespaceTerminating(task, namespace, created) from error
-        raise refused(task, error) from error
+        raise refused(in_task(task), error) from error
 
 
 def _terminates(error: Forbidden) -> bool:

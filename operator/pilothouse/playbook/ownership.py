@@ -85,7 +85,7 @@ def name_taken(
     return TaskFailed(
         NAME_TAKEN,
         f"{resource.kind} {live.key} already exists and {whose(live, kind, owner)}. Delete it, or rename "
-        f"the {kind.kind}. To take it over, the playbook can use adopt=True.",
+        f"the {kind.kind}.",
     )
 
 
@@ -117,8 +117,7 @@ def not_owned(
     return TaskFailed(
         NOT_OWNED,
         f"Cannot {action} {resource.kind} {live.key}: it {whose(live, kind, owner)}. "
-        f"{action.capitalize()} it manually, or rename the {kind.kind}.{hint} To act on an object of another "
-        "owner, the playbook can use owned=False.",
+        f"{action.capitalize()} it manually, or rename the {kind.kind}.{hint}",
     )
 
 

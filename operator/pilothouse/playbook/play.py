@@ -43,6 +43,7 @@ from pilothouse.playbook.tasks import (
     TaskFailed,
     TaskResult,
     Waiting,
+    in_task,
     refused,
     status_not_stored,
 )
@@ -482,7 +483,7 @@ class Play(ObjectModules[T], Generic[T, S]):
             return await cast("Any", self._status_writer)(obj, status)
         except NoStatusSubresource as error:
             # As a SyncError, it would end the reconcile without a report on the object.
-            raise refused(RESULT.get().task, error) from error
+            raise refused(in_task(RESULT.get().task), error) from error
 
     def wait_for(
         self,

@@ -24,6 +24,7 @@ from pilothouse.playbook.tasks import (
     TaskFailed,
     TaskResult,
     Waiting,
+    in_task,
     refused,
     unexpected,
 )
@@ -281,11 +282,15 @@ def _method(owner: str, name: str) -> object:
     return next((getattr(each, name, None) for each in classes if each.__name__ == owner), None)
 
 
+def _where(step: Step[Any]) -> str:
+    return in_task(step.name) if isinstance(step, Task) else f"The plan {step.name!r} failed"
+
+
 def _failure(step: Step[Any], error: BaseException) -> TaskFailed:
     if isinstance(error, TaskFailed):
         return error
     if isinstance(error, KubeError):
-        return refused(step.name, error)
+        return refused(_where(step), error)
     if isinstance(error, TypeError) and (mistake := wrong_call(error, _method)):
         error = mistake
     if isinstance(error, TypeError | RuntimeError) and (sentence := not_awaitable(error)):
@@ -305,6 +310,6 @@ def _failure(step: Step[Any], error: BaseException) -> TaskFailed:
     if isinstance(error, AttributeError) and isinstance(error.obj, Play) and error.name:
         error = wrong_attribute(error.name, error.obj)
     if isinstance(error, PlaybookError):
-        return unexpected(step.name, error)  # Its message is enough, and is logged with the failure.
+        return unexpected(_where(step), error)  # Its message is enough, and is logged with the failure.
     log_defect(log, error, "Unexpected error in the %s %r", type(step).__name__.lower(), step.name)
-    return unexpected(step.name, error)
+    return unexpected(_where(step), error)

@@ -159,17 +159,27 @@ class NamespaceTerminating(TaskFailed):
     def __init__(self, task: str, namespace: str, what: str) -> None:
         super().__init__(
             "NamespaceTerminating",
-            f"{task}: {what} cannot be created, because the namespace {namespace} is being deleted.",
+            f"{in_task(task)}: {what} cannot be created, because the namespace {namespace} is being deleted.",
         )
         self.namespace = namespace
 
 
-def refused(task: str, error: KubeError | SyncError) -> TaskFailed:
-    """Returns the failure of a task whose request failed."""
+def in_task(task: str) -> str:
+    """Returns the beginning of a message about a failure. The name alone states that the task succeeded."""
+    return f"The task {task!r} failed"
+
+
+def refused(what: str, error: KubeError | SyncError) -> TaskFailed:
+    """Returns the failure for a request that failed.
+
+    Args:
+        what: What failed, for people: `in_task`, or another sentence without full stop.
+        error: The error of the request.
+    """
     if isinstance(error, Undecodable) and error.problem:
-        return TaskFailed("Undecodable", f"{task}: {error}")
+        return TaskFailed("Undecodable", f"{what}: {error}")
     after = error.retry_after if isinstance(error, ApiError | SyncError) else None
-    return TaskFailed("KubernetesRefused", f"{task}: {error}", retry_after=after)
+    return TaskFailed("KubernetesRefused", f"{what}: {error}", retry_after=after)
 
 
 def status_not_stored(fields: Sequence[str]) -> TaskFailed:
@@ -187,7 +197,7 @@ def unexpected(where: str, error: BaseException) -> TaskFailed:
     The text of a PlaybookError is shown: it comes from the framework.
 
     Args:
-        where: The name of the task, or the part of the reconcile, that raised the error.
+        where: What failed, as for `refused`, or the part of the reconcile that raised the error.
         error: The error.
     """
     if isinstance(error, PlaybookError):

@@ -261,7 +261,8 @@ async def test_it_fails_the_task_with_a_sentence(
 ) -> None:
     async with operator(api, playbook(mistake)):
         await asyncio.sleep(5)
-        assert ready(api, ticket) == ("False", "UnexpectedError", f"{mistake.__name__}: {sentence}")
+        message = f"The task {mistake.__name__!r} failed: {sentence}"
+        assert ready(api, ticket) == ("False", "UnexpectedError", message)
         assert not any(each.exc_info for each in caplog.records)
 
 
@@ -304,7 +305,8 @@ async def test_a_method_of_the_authors_own_play_counts_too(api: ModelApi, ticket
     async with operator(api, Playbook(Helpful, tasks=[look])):
         await asyncio.sleep(5)
         assert ready(api, ticket)[2] == (
-            "look: play.look_up was called without await, so it did nothing. Write `await` before the call."
+            "The task 'look' failed: play.look_up was called without await, so it did nothing. Write `await` "
+            "before the call."
         )
 
 
@@ -369,7 +371,7 @@ async def test_check_mode_refuses_a_coroutine_instead_of_a_function() -> None:
         TicketPlay(Ticket(ObjectMeta("web")), check=True)
     )
     assert recap.failure is not None
-    assert recap.failure.message == f"called_instead_of_passed: {CALLED}"
+    assert recap.failure.message == f"The task 'called_instead_of_passed' failed: {CALLED}"
 
 
 @pytest.mark.parametrize("awaits", [True, False])

@@ -150,7 +150,8 @@ async def test_a_module_in_the_background_is_cancelled_and_fails_the_task(
         status, reason, message = ready(api, ticket)
         assert (status, reason) == ("False", "UnexpectedError")
         assert message == (
-            f"{mistake.__name__}: play.apply was still running when the task ended, so it was cancelled. "
+            f"The task {mistake.__name__!r} failed: play.apply was still running when the task ended, so "
+            "it was cancelled. "
             "Write `await` before asyncio.gather, or await what asyncio.create_task returned."
         )
         assert api.all(CONFIG_MAP) == []
@@ -170,8 +171,8 @@ async def test_a_module_that_outlives_a_failure_is_cancelled(api: ModelApi, tick
     async with operator(api, playbook(both)):
         await asyncio.sleep(60)
         assert ready(api, ticket)[2] == (
-            "both: play.apply was still running when the task failed, so it was cancelled. Use "
-            "asyncio.TaskGroup, which ends all its calls first; asyncio.gather does not."
+            "The task 'both' failed: play.apply was still running when the task failed, so it was cancelled. "
+            "Use asyncio.TaskGroup, which ends all its calls first; asyncio.gather does not."
         )
         assert api.all(CONFIG_MAP) == []
 

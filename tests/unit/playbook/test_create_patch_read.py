@@ -11,7 +11,16 @@ from msgspec.structs import replace
 from pilothouse.cli.by_hand import Hand
 from pilothouse.controller import Fenced
 from pilothouse.controller.events import EVENT
-from pilothouse.kube import Cause, Forbidden, ObjectKey, Resource, Unreachable
+from pilothouse.kube import (
+    ApiError,
+    BadRequest,
+    Cause,
+    Forbidden,
+    Invalid,
+    ObjectKey,
+    Resource,
+    Unreachable,
+)
 from pilothouse.playbook import Secondary, TaskFailed, Watch
 from pilothouse.playbook.awaited import PlaybookError
 from pilothouse.playbook.ownership import CREATED_FROM, OWNER_UID
@@ -721,3 +730,72 @@ async def test_a_field_of_a_creation_is_removed_by_a_later_apply_without_it(
         asked = len(requests(api, CONFIG_MAP))
         await asyncio.sleep(60)
         assert len(requests(api, CONFIG_MAP)) == asked, "a settled object costs no request"
+
+
+@pytest.mark.parametrize("refused", [True, False])
+async def test_a_dry_run_shows_what_the_api_server_refuses_and_stores_nothing(
+    api: ModelApi, ticket: ObjectKey, refused: bool
+) -> None:
+    found: list[object] = []
+
+    def validate(resource: Resource[Any], new: Any, old: Any) -> list[Cause]:
+        return [Cause("data.a", "Too long")] if refused and str(resource) == "configmaps" else []
+
+    async def run(play: TicketPlay) -> None:
+        found.append(
+            await play.dry_run(CONFIG_MAP, {"metadata": {"name": "web-dry-run"}, "data": {"a": "b"}})
+        )
+
+    api.server.validate = validate
+    async with operator(api, playbook(run)):
+        assert ready(api, ticket)[0] == "True"
+        assert not api.exists(CONFIG_MAP, ObjectKey("default", "web-dry-run"))
+    if refused:
+        assert isinstance(found[0], Invalid)
+        assert found[0].causes == (Cause("data.a", "Too long"),)
+    else:
+        assert found[0] is None
+
+
+@pytest.mark.parametrize(
+    ("error", "accepted"),
+    [
+        (Forbidden(403, "Forbidden", 'configmaps "w" is forbidden: violates PodSecurity'), False),
+        (BadRequest(400, "BadRequest", "admission webhook denied the request"), False),
+        (BadRequest(400, "BadRequest", 'admission webhook "w" does not support dry run'), True),
+        (Forbidden(403, "Forbidden", 'User "u" cannot create resource "configmaps"'), True),
+    ],
+)
+async def test_a_dry_run_that_checks_nothing_is_no_refusal(
+    api: ModelApi, ticket: ObjectKey, error: ApiError, accepted: bool
+) -> None:
+    found: list[object] = []
+
+    async def refuse(call: Call) -> None:
+        if call.dry_run:
+            raise error
+
+    async def run(play: TicketPlay) -> None:
+        found.append(await play.dry_run(CONFIG_MAP, {"metadata": {"name": "web-dry-run"}}))
+
+    api.before = refuse
+    async with operator(api, playbook(run)):
+        assert ready(api, ticket)[0] == "True"
+    assert found[0] is (None if accepted else error)
+
+
+async def test_a_dry_run_that_gets_no_answer_fails_the_task(api: ModelApi, ticket: ObjectKey) -> None:
+    async def refuse(call: Call) -> None:
+        if call.dry_run:
+            raise Unreachable("connection lost", maybe_sent=True)
+
+    async def run(play: TicketPlay) -> None:
+        await play.dry_run(CONFIG_MAP, {"metadata": {"name": "web-dry-run"}})
+
+    api.before = refuse
+    async with operator(api, playbook(run)):
+        assert ready(api, ticket) == (
+            "False",
+            "KubernetesRefused",
+            "The task 'run' failed: connection lost",
+        )

@@ -207,7 +207,7 @@ async def test_a_defect_of_a_trigger_is_a_failure_of_its_plan(
     upgrade = Plan("upgrade", [waits], when=outdated)
     async with operator(api, Playbook(Play, tasks=[upgrade, log.task("never")])):
         await asyncio.sleep(30)
-        message = "upgrade: unexpected KeyError. See the operator's log for details."
+        message = "The plan 'upgrade' failed: unexpected KeyError. See the operator's log for details."
         assert ready(api, ticket) == ("False", "UnexpectedError", message)
         assert log == []
         [event] = api.all(EVENT)

@@ -496,7 +496,7 @@ async def test_a_slip_in_a_task_fails_it_with_a_sentence(
     async with operator(api, playbook(slipping)):
         status, reason, message = ready(api, key)
         assert (status, reason) == ("False", "UnexpectedError")
-        assert message.startswith("slipping: ")
+        assert message.startswith("The task 'slipping' failed: ")
         assert sentence in message
         assert "hunter2" not in message
         assert not [record for record in caplog.records if record.exc_info], "no traceback"

@@ -71,10 +71,18 @@ def together(*parts: Part) -> Part:
         ([wait, fail], "Down", "The store is down."),
         ([nest], "Down", "The store is down."),
         ([wait, nest], "Down", "The store is down."),
-        ([be_refused], "KubernetesRefused", "run: quota exceeded"),
-        ([be_refused, be_refused], "KubernetesRefused", "run: quota exceeded"),
-        ([fail, crash], "UnexpectedError", "run: unexpected ValueError. See the operator's log for details."),
-        ([forget], "UnexpectedError", "run: play.wait_for is not async: remove `await` before the call."),
+        ([be_refused], "KubernetesRefused", "The task 'run' failed: quota exceeded"),
+        ([be_refused, be_refused], "KubernetesRefused", "The task 'run' failed: quota exceeded"),
+        (
+            [fail, crash],
+            "UnexpectedError",
+            "The task 'run' failed: unexpected ValueError. See the operator's log for details.",
+        ),
+        (
+            [forget],
+            "UnexpectedError",
+            "The task 'run' failed: play.wait_for is not async: remove `await` before the call.",
+        ),
     ],
 )
 async def test_the_errors_in_a_group_end_the_task(
@@ -151,7 +159,7 @@ async def test_modules_in_a_group_are_refused_with_their_sentences(api: ModelApi
 
     api.before = forbid
     async with operator(api, playbook(run)):
-        assert ready(api, ticket)[1:] == ("KubernetesRefused", "run: no quota")
+        assert ready(api, ticket)[1:] == ("KubernetesRefused", "The task 'run' failed: no quota")
 
 
 async def test_a_call_that_gather_leaves_running_is_refused_with_the_remedy(

@@ -65,7 +65,7 @@ async def test_the_rest_of_the_cleanup_runs_and_the_deletion_ends(
         await asyncio.sleep(5)
         assert not api.exists(TICKET, key)
         assert released == ["t"]
-        assert f"Skipped the rest of a cleanup task: {creates.__name__}: " in caplog.text
+        assert f"Skipped the rest of a cleanup task: The task '{creates.__name__}' failed: " in caplog.text
         assert "cannot be created, because the namespace default is being deleted." in caplog.text
         assert not [each for each in caplog.records if each.exc_info], "no traceback"
 
@@ -122,7 +122,8 @@ async def test_an_object_in_another_namespace_is_retried(api: ModelApi) -> None:
         assert ready(api, key) == (
             "False",
             "NamespaceTerminating",
-            "elsewhere: ConfigMap other/t cannot be created, because the namespace other is being deleted.",
+            "The task 'elsewhere' failed: ConfigMap other/t cannot be created, because the namespace "
+            "other is being deleted.",
         )
         api.server.collection(NAMESPACE).objects.clear()
         await asyncio.sleep(60)
@@ -135,5 +136,6 @@ async def test_an_object_that_is_not_deleted_shows_the_failure(api: ModelApi, ti
         await asyncio.sleep(5)
         assert ready(api, ticket)[1:] == (
             "NamespaceTerminating",
-            f"apply: ConfigMap {ticket} cannot be created, because the namespace default is being deleted.",
+            f"The task 'apply' failed: ConfigMap {ticket} cannot be created, because the namespace "
+            "default is being deleted.",
         )

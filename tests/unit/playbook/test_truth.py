@@ -73,7 +73,7 @@ async def test_a_condition_that_is_true_by_mistake_fails_the_task(
         play.wait_for("it is so", make())
 
     async with operator(api, playbook(wait)):
-        message = f"wait: the condition of play.wait_for is {why}"
+        message = f"The task 'wait' failed: the condition of play.wait_for is {why}"
         assert ready(api, ticket) == ("False", "UnexpectedError", message)
 
 
@@ -123,7 +123,9 @@ async def test_a_trigger_that_is_true_by_mistake_fails_the_plan() -> None:
     book: Playbook[TicketPlay] = Playbook(Play, tasks=[Plan("upgrade", [act], when=wrong)])
     recap = await book.run(Play(Ticket(ObjectMeta(name="t", namespace="default"))))
     assert recap.failure is not None
-    assert recap.failure.message == f"upgrade: the result of the trigger is the text 'False', {TEXT}"
+    assert recap.failure.message == (
+        f"The plan 'upgrade' failed: the result of the trigger is the text 'False', {TEXT}"
+    )
 
 
 async def test_the_status_of_a_condition_is_true_false_or_none(api: ModelApi, ticket: ObjectKey) -> None:
@@ -133,8 +135,8 @@ async def test_the_status_of_a_condition_is_true_false_or_none(api: ModelApi, ti
 
     async with operator(api, playbook(set_it)):
         assert ready(api, ticket)[2] == (
-            "set_it: play.condition('BackedUp'): the status is 'False', but must be True, False, or None for "
-            "Unknown"
+            "The task 'set_it' failed: play.condition('BackedUp'): the status is 'False', but must be True, "
+            "False, or None for Unknown"
         )
 
 

@@ -263,4 +263,6 @@ async def test_a_module_that_reads_an_undecodable_object_fails_with_that_reason(
         await asyncio.sleep(5)
         status, reason, message = ready(api, ticket)
         assert (status, reason) == ("False", "Undecodable")
-        assert message.startswith("use: configmaps default/data cannot be read: Expected `int`, got `str`")
+        assert message.startswith(
+            "The task 'use' failed: configmaps default/data cannot be read: Expected `int`, got `str`"
+        )

@@ -1,0 +1,127 @@
+"""Asks the API server whether it would accept a member's pod, before a running one is deleted for it."""
+
+import re
+from typing import NamedTuple
+
+from etcd_operator.blueprint import Blueprint
+from etcd_operator.mistakes import Refusal
+from etcd_operator.model import Configuration, Desired, PodPlan
+from etcd_operator.pods import member_pod
+from etcd_operator.settings import EtcdSettings
+from etcd_operator.shape import shape
+from etcd_operator.types import EtcdCluster, EtcdClusterStatus
+from etcd_operator.validation import last_valid_spec
+from etcd_operator.views import POD
+from pilothouse import Play, TaskFailed
+from pilothouse.kube import ApiError, Forbidden, Invalid
+
+# The member's own pod still has its name.
+_SUFFIX = "-dry-run"
+
+# k8s.io/apiserver, admission/plugin/resourcequota. It counts the pod that runs, too.
+_EXCEEDED = "exceeded quota"
+
+# Fields of the pod, by the beginnings of their paths, and the fields of the EtcdCluster that set them.
+_SOURCES = {
+    "spec.containers[0].env": "spec.pod.etcdEnv",
+    "spec.containers[0].resources": "spec.pod.resources",
+    "spec.containers[0].image": "spec.repository",
+    "spec.volumes": "spec.TLS",
+}
+_SAME_NAME = re.compile(
+    r"spec\.(affinity|nodeSelector|priorityClassName|securityContext|serviceAccountName|tolerations"
+    r"|topologySpreadConstraints)\b"
+)
+
+
+class PodRefused(NamedTuple):
+    """What the API server refuses.
+
+    Attributes:
+        words: Its answer, without full stop.
+        source: The field of the EtcdCluster that it is about, as far as the answer shows.
+        invalid: Whether the pod itself is not valid. Otherwise the namespace or a policy does not allow it.
+    """
+
+    words: str
+    source: str
+    invalid: bool
+
+    def advice(self, name: str) -> str:
+        """Returns sentences for a restart that does not begin.
+
+        Args:
+            name: The name of the member.
+        """
+        fix = f"Correct {self.source}, or set it back."
+        if not self.invalid:
+            fix = "Correct the spec, or what the answer names, such as a policy of the namespace."
+        return (
+            f"The API server refuses the new pod of {name}, so the operator keeps the existing one. The "
+            f"answer is: {self.words}. {fix}"
+        )
+
+
+async def refused_pod(
+    play: Play[EtcdCluster, EtcdClusterStatus], blueprint: Blueprint, plan: PodPlan, settings: EtcdSettings
+) -> PodRefused | None:
+    """Returns why the API server would refuse a pod. None: it accepts it.
+
+    An exceeded quota is not a refusal, because the deletion of the pod that runs frees its share.
+
+    Args:
+        play: The reconcile.
+        blueprint: The cluster.
+        plan: The pod.
+        settings: The operator's settings.
+
+    Raises:
+        TaskFailed: The API server cannot answer now.
+    """
+    trial = f"{plan.name}{_SUFFIX}"
+    pod = member_pod(blueprint, plan, image=settings.image(blueprint.spec, plan.version))
+    pod["metadata"]["name"] = trial
+    error = await play.dry_run(POD, pod)
+    if error is None or (isinstance(error, Forbidden) and _EXCEEDED in error.message):
+        return None
+    words = error.message.replace(trial, plan.name).rstrip(".")
+    return PodRefused(words, _source(error), isinstance(error, Invalid))
+
+
+async def refused_spec(
+    play: Play[EtcdCluster, EtcdClusterStatus],
+    blueprint: Blueprint,
+    desired: Desired,
+    member: str,
+    settings: EtcdSettings,
+) -> Refusal | None:
+    """Returns why pods of a changed spec would not be valid. None: they are, or their shape has not changed.
+
+    With that, the last valid spec stays in force, so the operator can create the pods of members that fail.
+    Other refusals depend on the namespace and may end at any time: `refused_pod` finds them before a restart.
+
+    Args:
+        play: The reconcile.
+        blueprint: The cluster with the changed spec, which has no other mistakes.
+        desired: The same spec.
+        member: The name of a member.
+        settings: The operator's settings.
+    """
+    before = last_valid_spec(play.object.status)
+    if before is None or before == blueprint.spec or shape(before) == desired.shape:
+        return None
+    plan = PodPlan(member, desired.version, Configuration.POISONED)
+    try:
+        refused = await refused_pod(play, blueprint, plan, settings)
+    except TaskFailed as failure:
+        # Healing goes on meanwhile. The API server is asked again before a pod is deleted.
+        play.log.info("Could not check the spec with a dry run: %s", failure.message)
+        return None
+    return Refusal(refused.source, refused.words) if refused and refused.invalid else None
+
+
+def _source(error: ApiError) -> str:
+    field = error.causes[0].field if error.causes else ""
+    if same := _SAME_NAME.match(field):
+        return f"spec.pod.{same[1]}"
+    return next((source for start, source in _SOURCES.items() if field.startswith(start)), "spec.pod")

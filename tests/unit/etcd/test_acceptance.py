@@ -1,0 +1,192 @@
+"""A pod that the API server would refuse costs no member: it is asked before a running pod is deleted."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from pilothouse.controller.events import EVENT
+from pilothouse.kube import ApiError, BadRequest, Cause, Forbidden, ObjectKey, Resource, ServerError
+from pilothouse.testing import Json, ModelApi
+from pilothouse.testing.controllers.pods import POD
+from pilothouse.testing.model import Call
+from tests.etcd.model import world
+from tests.unit.etcd.operated import Operated, operated
+
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
+NEAR = {"key": "a", "operator": "Near"}
+EQUAL = {"key": "a", "operator": "Equal"}
+UNSUPPORTED = 'Unsupported value: "Near": supported values: "Equal", "Exists"'
+
+
+def refuse_near(model: ModelApi) -> None:
+    """Lets the API server refuse a toleration with the operator Near."""
+
+    def validate(resource: Resource[Any], new: Json, old: Json | None) -> Sequence[Cause]:
+        if str(resource) == str(POD) and old is None and NEAR in new["spec"].get("tolerations", ()):
+            return [Cause("spec.tolerations[0].operator", UNSUPPORTED)]
+        return world.validate(resource, new, old)
+
+    model.server.validate = validate
+
+
+def refuse_dry_runs(cluster: Operated, error: ApiError | None) -> None:
+    """Lets the API server answer all dry runs of pods with an error, whose message names the pod as {}."""
+
+    async def before(call: Call) -> None:
+        if error and call.dry_run and call.resource == str(POD):
+            raise type(error)(error.status, error.reason, error.message.replace("{}", call.key.name))
+
+    cluster.client.before = before
+
+
+def dry_runs(cluster: Operated) -> list[Call]:
+    return [each for each in cluster.client.calls if each.dry_run]
+
+
+def roll(cluster: Operated, toleration: Json) -> None:
+    cluster.apply(pod={"tolerations": [toleration]})
+
+
+def uses(cluster: Operated, toleration: Json) -> bool:
+    pods = cluster.api.all(POD)
+    return cluster.ready and all(each["spec"].get("tolerations") == [toleration] for each in pods)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+async def test_an_invalid_pod_leaves_the_last_valid_spec_in_force(model: ModelApi, size: int) -> None:
+    async with operated(model) as cluster:
+        cluster.apply(size=size, version="3.6.14")
+        await cluster.settled()
+        refuse_near(model)
+        uids = cluster.uids(POD)
+        cluster.apply(size=5, pod={"tolerations": [NEAR]})
+        await cluster.until(lambda: cluster.condition("Ready")["reason"] == "InvalidSpec")
+        await asyncio.sleep(120)
+        assert cluster.uids(POD) == uids
+        assert cluster.condition("Ready")["message"] == (
+            "The API server refuses pods with this spec.pod.tolerations: Pod "
+            f'"{cluster.status["record"]["voters"][0]["name"]}" is invalid: spec.tolerations[0].operator: '
+            f"{UNSUPPORTED}. Correct it, or set it back. The last valid spec stays in force."
+        )
+        assert cluster.condition("Interruption").get("status") != "True"
+        # Healing goes on with the last valid spec.
+        model.remove(POD, ObjectKey("default", cluster.pods[0]))
+        await asyncio.sleep(60)
+        assert len(cluster.status["members"]["ready"]) == size
+        kept = cluster.uids(POD)
+        # The user puts the spec back: nothing restarts.
+        cluster.apply(size=size, pod={})
+        await cluster.settled()
+        await asyncio.sleep(60)
+        assert cluster.uids(POD) == kept
+        roll(cluster, EQUAL)
+        await cluster.until(lambda: uses(cluster, EQUAL))
+
+
+async def test_a_founding_reports_an_invalid_pod_in_words_for_users(model: ModelApi) -> None:
+    async with operated(model) as cluster:
+        refuse_near(model)
+        cluster.apply(size=1, version="3.6.14", pod={"tolerations": [NEAR]})
+        await cluster.until(lambda: cluster.condition("Ready").get("reason") == "KubernetesRefused")
+        message = cluster.condition("Ready")["message"]
+        assert message.startswith("The task 'the next step is taken' failed: Pod \"example-")
+        assert not dry_runs(cluster)
+        roll(cluster, EQUAL)
+        await cluster.until(lambda: uses(cluster, EQUAL), 600)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize(
+    "error",
+    [
+        Forbidden(403, "Forbidden", 'pods "{}" is forbidden: violates PodSecurity "restricted"'),
+        Forbidden(403, "Forbidden", 'pods "{}" is forbidden: failed quota: q: must specify cpu'),
+        BadRequest(400, "BadRequest", 'admission webhook "w" denied the request: "{}"'),
+    ],
+)
+async def test_a_pod_that_a_policy_refuses_keeps_its_member_running(
+    model: ModelApi, error: ApiError, size: int
+) -> None:
+    async with operated(model) as cluster:
+        cluster.apply(size=size, version="3.6.14")
+        await cluster.settled()
+        await asyncio.sleep(30)
+        uids = cluster.uids(POD)
+        refuse_dry_runs(cluster, error)
+        roll(cluster, EQUAL)
+        await cluster.until(lambda: cluster.condition("Ready")["reason"] == "KubernetesRefused")
+        await asyncio.sleep(120)
+        assert cluster.uids(POD) == uids
+        assert len(cluster.status["members"]["ready"]) == size
+        for type_ in ("Ready", "Progressing", "Degraded"):
+            condition = cluster.condition(type_)
+            assert condition["reason"] == "KubernetesRefused"
+            assert condition["message"].startswith("The API server refuses the new pod of example-")
+            [name] = {each for each in cluster.pods if f"pod of {each}," in condition["message"]}
+            assert f"The answer is: {error.message.replace('{}', name)}. Correct" in condition["message"]
+        assert cluster.condition("Available")["status"] == "True"
+        assert cluster.condition("Interruption").get("status") != "True"
+        assert not [each for each in model.all(EVENT) if each["reason"] == "UpdatingMember"]
+        # A retry every 30 s, and none in between.
+        assert len(dry_runs(cluster)) < 12
+        refuse_dry_runs(cluster, None)
+        await cluster.until(lambda: uses(cluster, EQUAL))
+
+
+async def test_a_refused_roll_that_is_put_back_restarts_nothing(model: ModelApi) -> None:
+    async with operated(model) as cluster:
+        cluster.apply(size=3, version="3.6.14", pod={})
+        await cluster.settled()
+        uids = cluster.uids(POD)
+        refuse_dry_runs(cluster, Forbidden(403, "Forbidden", "denied"))
+        roll(cluster, EQUAL)
+        await cluster.until(lambda: cluster.condition("Ready")["reason"] == "KubernetesRefused")
+        cluster.apply(pod={})
+        await cluster.settled()
+        await asyncio.sleep(60)
+        assert cluster.uids(POD) == uids
+
+
+async def test_an_exceeded_quota_is_no_objection_because_the_deletion_frees_it(model: ModelApi) -> None:
+    async with operated(model) as cluster:
+        cluster.apply(size=3, version="3.6.14")
+        await cluster.settled()
+        used = "exceeded quota: q, requested: pods=1, used: pods=3, limited: pods=3"
+        refuse_dry_runs(cluster, Forbidden(403, "Forbidden", f'pods "x" is forbidden: {used}'))
+        roll(cluster, EQUAL)
+        await cluster.until(lambda: uses(cluster, EQUAL))
+
+
+async def test_no_pod_is_deleted_while_the_api_server_cannot_check_the_new_one(model: ModelApi) -> None:
+    async with operated(model) as cluster:
+        cluster.apply(size=3, version="3.6.14")
+        await cluster.settled()
+        uids = cluster.uids(POD)
+        refuse_dry_runs(cluster, ServerError(500, "InternalError", "failed calling webhook"))
+        roll(cluster, EQUAL)
+        await cluster.until(lambda: cluster.condition("Ready")["reason"] == "KubernetesRefused")
+        await asyncio.sleep(60)
+        assert cluster.uids(POD) == uids
+        refuse_dry_runs(cluster, None)
+        await cluster.until(lambda: uses(cluster, EQUAL), 600)
+
+
+async def test_changes_without_a_new_pod_need_no_dry_run(model: ModelApi) -> None:
+    async with operated(model) as cluster:
+        cluster.apply(size=1, version="3.5.33", pod={})
+        await cluster.settled()
+        cluster.apply(size=3)
+        await cluster.settled()
+        cluster.apply(version="3.6.14", pod={"labels": {"a": "b"}})
+        await cluster.until(lambda: cluster.status["currentVersion"] == "3.6.14")
+        model.remove(POD, ObjectKey("default", cluster.pods[0]))
+        await cluster.until(lambda: len(cluster.pods) == 3)
+        await cluster.settled()
+        assert dry_runs(cluster) == []
+        roll(cluster, EQUAL)
+        await cluster.until(lambda: uses(cluster, EQUAL))
+        # One for the spec. For each member, one before the announcement and one before the deletion.
+        assert len(dry_runs(cluster)) == 7
