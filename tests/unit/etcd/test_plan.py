@@ -790,6 +790,8 @@ def test_the_pod_of_a_learner_does_not_crash_until_the_quorum_is_recovered():
     lost = [i for i, each in enumerate(world.members) if each.role == VOTER][:2]
     for index in lost:
         world = change(world, index, pod=GONE, volume=NONE, seat=OTHER)
+    first = decide(observe(world))
+    assert (first.reason, first.problems[0].reason) == ("NoQuorum", "QuorumLost")
     steps, after = follow(world)
     assert kinds(steps) == ["DeletePods"]
     assert decide(observe(after)).reason == "QuorumLost"
