@@ -57,7 +57,7 @@ async def grant_like_olm(client: Client, namespace: str) -> None:
 async def live_through_everything(
     client: Client, world: EtcdWorld, namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A cluster is created, healed, resized and deleted, and nothing is refused."""
+    """A cluster is created, healed and resized, and no right is missing."""
     key = ObjectKey(namespace, "example")
     describe = explain(client, CLUSTERS, POD, CLAIM, namespace=namespace)
 
@@ -84,6 +84,17 @@ async def live_through_everything(
     await client.delete(CLAIM, ObjectKey(namespace, victim))
     await settled(3, without=victim)
     await client.patch(CLUSTERS, key, {"spec": {"size": 1}}, type=PatchType.MERGE)
+    await settled(1)
+
+    async def refused() -> bool:
+        found = await client.get(CLUSTERS, key)
+        return any(each.type == "Ready" and each.reason == "InvalidSpec" for each in found.status.conditions)
+
+    # The operator may also ask the server whether it would accept a pod.
+    pod = {"tolerations": [{"key": "a", "operator": "Near"}]}
+    await client.patch(CLUSTERS, key, {"spec": {"pod": pod}}, type=PatchType.MERGE)
+    await eventually(refused, within=90, describe=describe)
+    await client.patch(CLUSTERS, key, {"spec": {"pod": None}}, type=PatchType.MERGE)
     await settled(1)
     assert world.lost() == []
     assert "forbidden" not in caplog.text.lower()
