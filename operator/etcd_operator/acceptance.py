@@ -13,13 +13,13 @@ from etcd_operator.types import EtcdCluster, EtcdClusterStatus
 from etcd_operator.validation import last_valid_spec
 from etcd_operator.views import POD
 from pilothouse import Play, TaskFailed
-from pilothouse.kube import ApiError, Forbidden, Invalid
+from pilothouse.kube import ApiError, Forbidden, Invalid, ServerError
 
 # The member's own pod still has its name.
 _SUFFIX = "-dry-run"
 
 # k8s.io/apiserver, admission/plugin/resourcequota. It counts the pod that runs, too.
-_EXCEEDED = "exceeded quota"
+_EXCEEDED = " is forbidden: exceeded quota: "
 
 # Fields of the pod, by the beginnings of their paths, and the fields of the EtcdCluster that set them.
 _SOURCES = {
@@ -28,6 +28,8 @@ _SOURCES = {
     "spec.containers[0].image": "spec.repository",
     "spec.volumes": "spec.TLS",
 }
+# The message about an object that does not fit the schema, such as one with a key twice.
+_IN_SCHEMA = re.compile(r": \.(?P<field>spec\.[A-Za-z.]+)")
 _SAME_NAME = re.compile(
     r"spec\.(affinity|nodeSelector|priorityClassName|securityContext|serviceAccountName|tolerations"
     r"|topologySpreadConstraints)\b"
@@ -62,6 +64,19 @@ class PodRefused(NamedTuple):
         )
 
 
+def unchecked(name: str, why: str) -> str:
+    """Returns sentences for a restart that does not begin, because the API server gave no answer.
+
+    Args:
+        name: The name of the member.
+        why: The failure of the dry run.
+    """
+    return (
+        f"The operator keeps the pod of {name} until the API server has checked the new one with a dry run. "
+        f"The last attempt failed: {why.rstrip('.')}."
+    )
+
+
 async def refused_pod(
     play: Play[EtcdCluster, EtcdClusterStatus], blueprint: Blueprint, plan: PodPlan, settings: EtcdSettings
 ) -> PodRefused | None:
@@ -84,8 +99,7 @@ async def refused_pod(
     error = await play.dry_run(POD, pod)
     if error is None or (isinstance(error, Forbidden) and _EXCEEDED in error.message):
         return None
-    words = error.message.replace(trial, plan.name).rstrip(".")
-    return PodRefused(words, _source(error), isinstance(error, Invalid))
+    return PodRefused(_words(error).replace(trial, plan.name), _source(error), _is_invalid(error))
 
 
 async def refused_spec(
@@ -120,8 +134,24 @@ async def refused_spec(
     return Refusal(refused.source, refused.words) if refused and refused.invalid else None
 
 
+def _words(error: ApiError) -> str:
+    """Returns the answer of the API server. The order of several causes does not depend on chance."""
+    if len(error.causes) > 1:
+        return "; ".join(sorted(f"{each.field}: {each.message}" for each in error.causes)).rstrip(".")
+    return error.message.rstrip(".")
+
+
+def _is_invalid(error: ApiError) -> bool:
+    """Whether the pod itself is not valid. An admission policy that refuses it names no field."""
+    if isinstance(error, Invalid):
+        return bool(error.causes) and all(each.field for each in error.causes)
+    return isinstance(error, ServerError)
+
+
 def _source(error: ApiError) -> str:
-    field = error.causes[0].field if error.causes else ""
+    field = min((each.field for each in error.causes), default="")
+    if not field and isinstance(error, ServerError) and (found := _IN_SCHEMA.search(error.message)):
+        field = found["field"]
     if same := _SAME_NAME.match(field):
         return f"spec.pod.{same[1]}"
     return next((source for start, source in _SOURCES.items() if field.startswith(start)), "spec.pod")

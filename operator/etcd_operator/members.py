@@ -12,7 +12,7 @@ from typing import Any, assert_never
 from msgspec.structs import replace
 
 from etcd_operator import model
-from etcd_operator.acceptance import refused_pod
+from etcd_operator.acceptance import refused_pod, unchecked
 from etcd_operator.authorities import authorities_annotation
 from etcd_operator.blueprint import Blueprint, InitialCluster
 from etcd_operator.endpoints import AUTH
@@ -38,7 +38,7 @@ from etcd_operator.settings import EtcdSettings
 from etcd_operator.types import EtcdCluster, EtcdClusterStatus, Retention
 from etcd_operator.views import LIVE_POD, POD
 from etcd_operator.volumes import mark, volume_claim
-from pilothouse import PERSISTENT_VOLUME_CLAIM, SERVICE, EventType, ObjectMeta, Play, Resource
+from pilothouse import PERSISTENT_VOLUME_CLAIM, SERVICE, EventType, ObjectMeta, Play, Resource, TaskFailed
 
 # Seconds after which a call that etcd has refused is made again, and after which a pod is checked.
 REFUSED = 0.5
@@ -157,10 +157,15 @@ class Members:
 
     async def _accepted(self, plan: PodPlan) -> bool:
         """Whether the API server would create the pod. If not, its member keeps the pod that it has."""
-        refused = await refused_pod(self._play, self._blueprint, plan, self._settings)
-        if refused is None:
-            return True
-        message = refused.advice(plan.name)
+        try:
+            refused = await refused_pod(self._play, self._blueprint, plan, self._settings)
+        except TaskFailed as failure:
+            # Not raised: the rest of the play, such as the growth of volumes, does not depend on it.
+            message = unchecked(plan.name, str(failure.__cause__ or failure.message))
+        else:
+            if refused is None:
+                return True
+            message = refused.advice(plan.name)
         self.refusals.append(Problem(KUBERNETES_REFUSED, message))
         self.decision = replace(
             self.decision, step=model.Wait(BLOCKED), reason=KUBERNETES_REFUSED, message=message

@@ -50,6 +50,7 @@ class Applied(NamedTuple, Generic[K]):
         diff: What changed, one line per field; empty if nothing did. It includes changes by other clients
             between the read and the write.
         unchecked: In check mode: why the API server has not checked the object; empty if it has.
+        refused: In check mode: the answer that says that. None: there is none.
         contended: The fight with another client over the object; None if there is none.
     """
 
@@ -58,6 +59,7 @@ class Applied(NamedTuple, Generic[K]):
     diff: Sequence[str]
     contended: Contended | None = None
     unchecked: str = ""
+    refused: ApiError | None = None
 
 
 class Apply(Generic[K]):
@@ -177,7 +179,7 @@ class Apply(Generic[K]):
 
             if not (why := why_unchecked(self._resource, error)):
                 raise
-            return Applied(self._viewed(self._manifest), True, diff, unchecked=why)
+            return Applied(self._viewed(self._manifest), True, diff, unchecked=why, refused=error)
 
     async def _dry_run(self) -> K:
         return self._viewed((await self._patch_new()).content)

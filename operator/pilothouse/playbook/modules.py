@@ -15,6 +15,7 @@ from pilothouse.kube import (
     NotFound,
     ObjectKey,
     Resource,
+    ServerError,
     hide_contents,
     holds_secrets,
     version,
@@ -53,6 +54,9 @@ ROLLOUT_FALLBACK = 15.0
 # The reason of Ready while an applied object is being deleted.
 TERMINATING = "Terminating"
 
+# k8s.io/apiserver, endpoints/handlers/fieldmanager: the object has an unknown field, or a key twice in a list
+# that is a map. The API server answers an apply with this mistake with a 500.
+_NOT_IN_SCHEMA = "failed to create typed patch object"
 # What happens to the objects that a deleted object owns (metav1.DeletionPropagation).
 _PROPAGATIONS = ("Background", "Foreground", "Orphan")
 
@@ -272,8 +276,9 @@ class ObjectModules(Generic[T]):
             owned: Whether to set an owner reference, as for `apply`.
 
         Returns:
-            The refusal: `Invalid`, `Forbidden` or `BadRequest`. None: the API server accepts the object, or
-            cannot check it with a dry run, for example because a webhook does not support it.
+            The refusal: `Invalid`, `Forbidden`, `BadRequest`, or a `ServerError` about an object that does
+            not fit the schema. None: the API server accepts the object, or a webhook does not support dry
+            runs.
 
         Raises:
             PlaybookError: See `apply`.
@@ -289,12 +294,16 @@ class ObjectModules(Generic[T]):
         manifest = completed(resource, body, self.cluster.owner, metadata, owned=owned)
         with _creation(resource, manifest):
             try:
-                await Create(self.cluster, resource, to_be_created(manifest), metadata, check=True).run()
-            except (Invalid, Forbidden, BadRequest) as refusal:
+                creation = Create(self.cluster, resource, to_be_created(manifest), metadata, check=True)
+                tried = await creation.run()
+            except (Invalid, Forbidden, BadRequest, ServerError) as refusal:
                 if isinstance(refusal, Forbidden) and _terminates(refusal):
                     raise
+                if isinstance(refusal, ServerError) and _NOT_IN_SCHEMA not in refusal.message:
+                    raise
                 return refusal
-        return None
+        # Without the permission, the object cannot be created later either.
+        return tried.refused if isinstance(tried.refused, Forbidden) else None
 
     async def patch(
         self,

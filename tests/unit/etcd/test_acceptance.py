@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pilothouse.controller.events import EVENT
-from pilothouse.kube import ApiError, BadRequest, Cause, Forbidden, ObjectKey, Resource, ServerError
+from pilothouse.kube import ApiError, BadRequest, Cause, Forbidden, Invalid, ObjectKey, Resource, ServerError
 from pilothouse.testing import Json, ModelApi
 from pilothouse.testing.controllers.pods import POD
 from pilothouse.testing.model import Call
@@ -86,6 +86,56 @@ async def test_an_invalid_pod_leaves_the_last_valid_spec_in_force(model: ModelAp
         await cluster.until(lambda: uses(cluster, EQUAL))
 
 
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ("spec.pod.tolerations", ".spec.tolerations: element 0: duplicate entries"),
+        ("spec.pod.topologySpreadConstraints", ".spec.topologySpreadConstraints: duplicate entries for key"),
+        ("spec.pod", "field not declared in schema"),
+    ],
+)
+async def test_a_pod_that_does_not_fit_the_schema_leaves_the_last_valid_spec_in_force(
+    model: ModelApi, field: str, message: str
+) -> None:
+    async with operated(model) as cluster:
+        cluster.apply(size=3, version="3.6.14")
+        await cluster.settled()
+        uids = cluster.uids(POD)
+        answer = f"failed to create typed patch object (default/{{}}; /v1, Kind=Pod): {message}"
+        refuse_dry_runs(cluster, ServerError(500, "", answer))
+        roll(cluster, EQUAL)
+        await cluster.until(lambda: cluster.condition("Ready")["reason"] == "InvalidSpec")
+        assert f"refuses pods with this {field}: failed to create" in cluster.condition("Ready")["message"]
+        await asyncio.sleep(60)
+        assert cluster.uids(POD) == uids
+
+
+async def test_several_mistakes_are_reported_in_one_order(model: ModelApi) -> None:
+    async with operated(model) as cluster:
+        cluster.apply(size=1, version="3.6.14")
+        await cluster.settled()
+        causes = [Cause("spec.containers[0].resources.limits[b]", "B"), Cause("spec.affinity.a", "A")]
+        errors = [Invalid(422, "Invalid", "in some order", tuple(each)) for each in (causes, causes[::-1])]
+
+        async def before(call: Call) -> None:
+            if call.dry_run:
+                errors.reverse()
+                raise errors[0]
+
+        cluster.client.before = before
+        roll(cluster, EQUAL)
+        await cluster.until(lambda: cluster.condition("Ready")["reason"] == "InvalidSpec")
+        written = cluster.status
+        asked = len(dry_runs(cluster))
+        await asyncio.sleep(300)
+        assert len(dry_runs(cluster)) > asked
+        assert cluster.status == written
+        assert (
+            "this spec.pod.affinity: spec.affinity.a: A; spec.containers[0].resources.limits[b]: B."
+            in cluster.condition("Ready")["message"]
+        )
+
+
 async def test_a_founding_reports_an_invalid_pod_in_words_for_users(model: ModelApi) -> None:
     async with operated(model) as cluster:
         refuse_near(model)
@@ -104,6 +154,8 @@ async def test_a_founding_reports_an_invalid_pod_in_words_for_users(model: Model
     [
         Forbidden(403, "Forbidden", 'pods "{}" is forbidden: violates PodSecurity "restricted"'),
         Forbidden(403, "Forbidden", 'pods "{}" is forbidden: failed quota: q: must specify cpu'),
+        Forbidden(403, "Forbidden", 'pods "{}" is forbidden: User "o" cannot create resource "pods"'),
+        Invalid(422, "Invalid", "ValidatingAdmissionPolicy 'p' denied request", (Cause("", "denied"),)),
         BadRequest(400, "BadRequest", 'admission webhook "w" denied the request: "{}"'),
     ],
 )

@@ -19,6 +19,7 @@ from pilothouse.kube import (
     Invalid,
     ObjectKey,
     Resource,
+    ServerError,
     Unreachable,
 )
 from pilothouse.playbook import Secondary, TaskFailed, Watch
@@ -763,7 +764,8 @@ async def test_a_dry_run_shows_what_the_api_server_refuses_and_stores_nothing(
         (Forbidden(403, "Forbidden", 'configmaps "w" is forbidden: violates PodSecurity'), False),
         (BadRequest(400, "BadRequest", "admission webhook denied the request"), False),
         (BadRequest(400, "BadRequest", 'admission webhook "w" does not support dry run'), True),
-        (Forbidden(403, "Forbidden", 'User "u" cannot create resource "configmaps"'), True),
+        (Forbidden(403, "Forbidden", 'User "u" cannot create resource "configmaps"'), False),
+        (ServerError(500, "", "failed to create typed patch object (w): .data: duplicate entries"), False),
     ],
 )
 async def test_a_dry_run_that_checks_nothing_is_no_refusal(
