@@ -105,16 +105,22 @@ def recalled_list(answers: Iterable[Answer], cluster_id: int) -> MemberList | No
     return max(found, key=lambda each: each[0])[1] if found else None
 
 
-async def alarms(members: Mapping[str, Etcd], answers: Iterable[Answer]) -> tuple[Alarm, ...]:
-    """Returns the cluster's alarms. It asks only if a member reports an error about itself."""
+async def alarms(members: Mapping[str, Etcd], answers: Iterable[Answer]) -> tuple[Alarm, ...] | None:
+    """Returns the cluster's alarms. It asks only if a member reports that there are some.
+
+    Returns:
+        The alarms. None: there are some, and no member has answered which.
+    """
+    asked = False
     for answer in answers:
         if answer.status is None or not answer.status.errors or answer.listed is None:
             continue
+        asked = True
         try:
             return await members[answer.name].alarms()
         except EtcdError:
             continue
-    return ()
+    return None if asked else ()
 
 
 def chosen_list(answers: Sequence[Answer], cluster_id: int) -> Answer | None:
@@ -167,13 +173,13 @@ def _lists(listed: MemberList, member_id: int) -> bool:
     return any(each.id == member_id for each in listed.members)
 
 
-def state_of(answer: Answer, answers: Iterable[Answer], found: Iterable[Alarm] = ()) -> EndpointState:
+def state_of(answer: Answer, answers: Iterable[Answer], found: Iterable[Alarm] | None = ()) -> EndpointState:
     """Returns the state of one member, in the light of the answers of all.
 
     Args:
         answer: Its answer.
         answers: All answers.
-        found: The alarms of etcd.
+        found: The alarms of etcd. None: unknown.
     """
     status = answer.status
     if status is None:
@@ -192,10 +198,14 @@ def state_of(answer: Answer, answers: Iterable[Answer], found: Iterable[Alarm] =
         hash=answer.hash.hash if answer.hash else 0,
         version=status.version,
         db_size=status.db_size,
-        corrupt=any(
-            each.type is AlarmType.CORRUPT and each.member_id in (0, status.member_id) for each in found
-        ),
+        corrupt=_corrupt(status, found),
     )
+
+
+def _corrupt(status: MemberStatus, found: Iterable[Alarm] | None) -> bool:
+    if found is None:  # Each member reports the alarms of all, as text.
+        return any(AlarmType.CORRUPT.value in each for each in status.errors)
+    return any(each.type is AlarmType.CORRUPT and each.member_id in (0, status.member_id) for each in found)
 
 
 def _health(answer: Answer, status: MemberStatus) -> Signal:

@@ -362,7 +362,8 @@ class EndpointState(msgspec.Struct, frozen=True, kw_only=True):
         hash: Its HashKV at `revision`. Read only before `Record.founded`. 0: not read.
         version: The version of its binary.
         db_size: The size of its database in bytes.
-        corrupt: Whether etcd has the alarm CORRUPT for it, or without the name of a member.
+        corrupt: Whether etcd has the alarm CORRUPT for it, or without the name of a member, or for a member
+            that is not known because the alarms are not.
     """
 
     name: str
@@ -419,7 +420,8 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
         recalled: Without that list, the members that a voter without a leader has in its list. No quorum
             confirms them, so they are only for messages. (): no voter returned them.
         endpoints: The answers of the pods. A pod without an entry counts as UNKNOWN.
-        alarms: The alarms of the cluster. Etcd keeps those of members that were removed.
+        alarms: The alarms of the cluster. Etcd keeps those of members that were removed. None: there are
+            some, and no member has answered which.
         blind: Why the operator cannot see the members, for users, such as a refused permission. "": it can.
         trace: What the annotations of the headless Service hold. None: this EtcdCluster has no such Service.
         peer_secret: The Secret with the certificates for peers. "": there is none.
@@ -442,7 +444,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     rivals: tuple[str, ...] = ()
     recalled: tuple[MemberState, ...] = ()
     endpoints: tuple[EndpointState, ...] = ()
-    alarms: tuple[Alarm, ...] = ()
+    alarms: tuple[Alarm, ...] | None = ()
     blind: str = ""
     trace: Trace | None = None
     peer_secret: str = ""

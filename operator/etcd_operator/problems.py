@@ -240,8 +240,11 @@ def _of_alarms(cluster: Cluster) -> Iterator[Problem]:
     """Yields a problem for each type of alarm. Etcd keeps the alarm of a removed member (etcd#14379)."""
     names = {each.member.id: f"the member {each.name}" for each in cluster.places.values() if each.member}
     names |= {each.id: f"the member {each.id:x}" for each in cluster.strangers}
+    alarms = cluster.observation.alarms
+    if alarms is None:
+        yield Problem("Alarm", "etcd has alarms, but it did not answer which. Run etcdctl alarm list.")
     for type_, effect in _ALARMS.items():
-        found = [each.member_id for each in cluster.observation.alarms if each.type is type_]
+        found = [each.member_id for each in alarms or () if each.type is type_]
         if not found:
             continue
         raised = [names.get(each, f"the removed member {each:x}") for each in sorted(found) if each]

@@ -206,4 +206,7 @@ SEEN_IN_ANSWERS = frozenset(
 )
 """Those of them that have ended only if a quorum of the members answers, and the problem is not seen."""
 
+SEEN_IN_ONE_ANSWER = frozenset({"OtherCluster", "SecondQuorum", "UnexpectedVersion"})
+"""Those that one member may show alone, so they have ended only if the members of all pods answer."""
+
 REASONS = {**PLAN, **PROBLEMS, **_FAILURES, **_ENGINE}

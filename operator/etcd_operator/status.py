@@ -14,7 +14,7 @@ from etcd_operator.etcd import CLIENT_PORT
 from etcd_operator.failures import INVALID_SPEC, invalid_spec
 from etcd_operator.model import Blocked, Decision, Observation, Problem, Settled, Signal, Wait
 from etcd_operator.problems import SYMPTOMS
-from etcd_operator.reasons import ALARMS, SEEN_IN_ANSWERS
+from etcd_operator.reasons import ALARMS, SEEN_IN_ANSWERS, SEEN_IN_ONE_ANSWER
 from etcd_operator.seats import Cluster, Place, listed, quorum
 from etcd_operator.types import LABEL, EtcdClusterStatus, MembersStatus
 from etcd_operator.validation import Verdict
@@ -103,11 +103,15 @@ def _alarms(decision: Decision) -> dict[str, str]:
 
 
 def _held(status: EtcdClusterStatus, cluster: Cluster) -> frozenset[str]:
-    """Returns the earlier alarms that may not have ended: no quorum answers, or the operator is paused."""
+    """Returns the earlier alarms that may not have ended: members do not answer, or it is paused."""
+    unknown: set[str] = set()
     if not cluster.known:
-        return SEEN_IN_ANSWERS.intersection(status.alarms)
-    unknown = {"PermissionDenied"} if cluster.desired.paused else ()
-    return frozenset(unknown).intersection(status.alarms)
+        unknown |= SEEN_IN_ANSWERS
+    if any(each.pod and each.health is not Signal.HEALTHY for each in cluster.places.values()):
+        unknown |= SEEN_IN_ONE_ANSWER
+    if cluster.desired.paused:
+        unknown.add("PermissionDenied")
+    return frozenset(unknown.intersection(status.alarms))
 
 
 class Notice(NamedTuple):

@@ -267,6 +267,16 @@ async def test_alarms_that_one_member_does_not_return_are_read_from_the_next() -
     assert await alarms({"a": silent, "b": other}, troubled) == other.found
 
 
+async def test_alarms_that_no_member_returns_are_unknown() -> None:
+    silent: Any = Client(LEADS, SILENT)
+    troubled = replace(LEADS, status=status(LEADER, errors=("memberID:1 alarm:CORRUPT ",)))
+    found = await alarms({"a": silent}, [troubled])
+    assert found is None
+    assert state_of(troubled, [troubled], found).corrupt
+    full = replace(LEADS, status=status(LEADER, errors=("memberID:1 alarm:NOSPACE ",)))
+    assert not state_of(full, [full], None).corrupt
+
+
 # ------------------------------------------------------------------------------------------------- calls
 
 

@@ -439,6 +439,24 @@ def test_an_alarm_of_etcd_ends_only_if_a_quorum_answers() -> None:
     assert shown(replace(full, alarms=()), status=before).status.alarms == ()
 
 
+def test_an_alarm_of_etcd_goes_on_while_etcd_does_not_answer_which() -> None:
+    full = replace(observe(cluster(3)), alarms=(Alarm(1, AlarmType.NOSPACE),))
+    before = shown(full).status
+    found = shown(replace(full, alarms=None), status=before)
+    assert [*notices(before, found)] == []
+    assert aspect(found, "Degraded").message.startswith("etcd has alarms, but it did not answer which.")
+
+
+@pytest.mark.parametrize("reason", ["OtherCluster", "SecondQuorum", "UnexpectedVersion"])
+def test_an_alarm_that_one_member_shows_ends_only_if_all_pods_answer(reason: str) -> None:
+    before = EtcdClusterStatus(alarms=(reason,))
+    for pod in (AWAY, CRASH, ENDING):
+        found = shown(change(cluster(3), 0, pod=pod), status=before)
+        assert [*notices(before, found)] == []
+    for world in (cluster(3), change(cluster(3), 0, pod=GONE)):
+        assert shown(world, status=before).status.alarms == ()
+
+
 def test_a_member_that_is_down_is_no_alarm() -> None:
     found = shown(change(cluster(3), 0, pod=CRASH))
     assert aspect(found, "Degraded").status is True
