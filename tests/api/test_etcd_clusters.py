@@ -114,27 +114,21 @@ async def test_a_cluster_is_created_healed_resized_and_upgraded(
         assert world.lost() == []
 
 
-REFUSED: dict[str, Json] = {
-    "spec.pod.tolerations": {"tolerations": [{"key": "a", "operator": "Near"}]},
-    "spec.pod.securityContext": {"securityContext": {"runAsUser": -1}},
-    "spec.pod.topologySpreadConstraints": {
-        "topologySpreadConstraints": [
-            {"maxSkew": 0, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}
-        ]
-    },
-    "spec.pod.affinity": {
-        "affinity": {
-            "nodeAffinity": {
-                "requiredDuringSchedulingIgnoredDuringExecution": {
-                    "nodeSelectorTerms": [{"matchExpressions": [{"key": "a", "operator": "Inn"}]}]
-                }
-            }
-        }
-    },
-    "spec.pod.etcdEnv": {
-        "etcdEnv": [{"name": "A", "value": "b", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]
-    },
-}
+SPREAD = {"topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}
+NODES = {"nodeSelectorTerms": [{"matchExpressions": [{"key": "a", "operator": "Inn"}]}]}
+FIELD = {"fieldRef": {"fieldPath": "metadata.name"}}
+REFUSED: list[tuple[str, Json]] = [
+    ("tolerations", {"tolerations": [{"key": "a", "operator": "Near"}]}),
+    ("securityContext", {"securityContext": {"runAsUser": -1}}),
+    ("topologySpreadConstraints", {"topologySpreadConstraints": [{"maxSkew": 0, **SPREAD}]}),
+    # The server answers this with a 500.
+    (
+        "topologySpreadConstraints",
+        {"topologySpreadConstraints": [{"maxSkew": each, **SPREAD} for each in (1, 2)]},
+    ),
+    ("affinity", {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": NODES}}}),
+    ("etcdEnv", {"etcdEnv": [{"name": "A", "value": "b", "valueFrom": FIELD}]}),
+]
 
 
 async def test_a_pod_that_the_server_refuses_costs_no_member(
@@ -175,9 +169,9 @@ async def test_a_pod_that_the_server_refuses_costs_no_member(
         await change({})
         await reports("Settled", "")
         before = await uids()
-        for field, pod in REFUSED.items():
+        for field, pod in REFUSED:
             await change(pod)
-            await reports("InvalidSpec", f"The API server refuses pods with this {field}: Pod ")
+            await reports("InvalidSpec", f"The API server refuses pods with this spec.pod.{field}: ")
         labels = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}
         await client.patch(NAMESPACES, ObjectKey("", namespace), labels, type=PatchType.MERGE)
         await change({"securityContext": {"runAsUser": 0}})
