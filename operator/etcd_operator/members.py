@@ -131,8 +131,8 @@ class Members:
         match step:
             case model.Wait(seconds=seconds, nudge=nudge):
                 self._play.requeue_after(seconds)
-                if nudge and (speakers := self._speakers()):
-                    await self._call("write an entry to etcd's log", lambda: write_entries(speakers[0]))
+                if nudge:
+                    await self._nudge()
                 return Next.LATER
             case model.Blocked():
                 self._play.requeue_after(BLOCKED)
@@ -444,6 +444,16 @@ class Members:
             self._play.requeue_after(REFUSED)
             return Next.LATER
         return Next.OBSERVE
+
+    async def _nudge(self) -> None:
+        """Writes an entry to etcd's log. Without one, a member may only serve later, so no failure counts."""
+        speakers = self._speakers()
+        if not speakers:
+            return
+        try:
+            await self._play.call("write an entry to etcd's log", lambda: write_entries(speakers[0]))
+        except EtcdError as error:
+            self._play.log.info("Could not write an entry to etcd's log: %s", error)
 
     def _event(self, kind: EventType = EventType.NORMAL, *, reason: str = "", note: str = "") -> None:
         self._play.event(kind, reason or self.decision.reason, note or self.decision.message)

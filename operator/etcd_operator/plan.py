@@ -29,7 +29,7 @@ def wait_for_members(cluster: Cluster) -> Decision | None:
         return None
     starting = any(cluster.places[name].starting for name in waiting)
     seconds = 1.0 if starting else cluster.pace
-    nudge = any(cluster.places[name].running for name in waiting)
+    nudge = any(cluster.nudges(cluster.places[name]) for name in waiting)
     return Decision(
         Wait(seconds, nudge), "WaitingForMembers", f"Waiting until these members serve: {listed(waiting)}."
     )

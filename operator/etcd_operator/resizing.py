@@ -277,7 +277,7 @@ def finish_addition(cluster: Cluster) -> Decision | None:
         message = f"Configuring {place.name} with the current members."
         return Decision(Rejoin(place.name, cluster.peers), "AddingMember", message)
     if not member.started or not place.linked:
-        wait = Wait(cluster.soon, nudge=place.running)
+        wait = Wait(cluster.soon, nudge=cluster.nudges(place))
         return Decision(wait, "AddingMember", f"Waiting until {place.name} has caught up.")
     if configured(place, Configuration.JOINING, Configuration.FOUNDING):
         message = f"Configuring {place.name} to refuse an empty volume."

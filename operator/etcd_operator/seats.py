@@ -34,6 +34,12 @@ RECENT = timedelta(minutes=1)
 END_PAUSE = timedelta(seconds=30)
 """How old a pod that has ended must be before it is replaced: the kubelet may reject the next one, too."""
 
+NUDGED = timedelta(minutes=10)
+"""How long entries are written to etcd's log for a member that runs and does not serve."""
+
+NUDGED_LATER = timedelta(seconds=30)
+"""How long they are written in each hour after that, because a snapshot can take longer."""
+
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 
@@ -364,6 +370,18 @@ class Cluster:
     def pace(self) -> float:
         """The seconds between two observations while the plan waits for members: short during a change."""
         return 1.0 if self.changing else 5.0
+
+    def nudges(self, place: Place) -> bool:
+        """Whether an entry in etcd's log may help a member to serve; see `Wait.nudge`.
+
+        The node of a pod that seems to run may be lost, so the entries become rare after the first minutes.
+        """
+        pod = place.pod
+        since = (pod.unready_since or pod.created) if pod else None
+        if since is None or not place.running:
+            return False
+        age = self.observation.now - since
+        return age < NUDGED or age % timedelta(hours=1) < NUDGED_LATER
 
     @cached_property
     def leader_id(self) -> int:

@@ -97,16 +97,34 @@ def test_the_lost_node_of_a_new_member_is_reported_after_a_minute(role: int) -> 
 
 def test_an_entry_is_written_while_a_running_member_does_not_serve() -> None:
     """It counts a snapshot from the leader as applied only at the next entry."""
-    decision = decide(adding(LISTED, UP, timedelta(seconds=59)))
+    decision = decide(unready(adding(LISTED, UP, timedelta(seconds=59))))
     assert (decision.step, decision.reason) == (m.Wait(0.5, nudge=True), "AddingMember")
     assert not decide(adding(LISTED, NEW, timedelta(seconds=59))).step.nudge
-    silent = decide(observe(settle(change(cluster(3), 0, pod=HANGS))))
+    silent = decide(unready(observe(settle(change(cluster(3), 0, pod=HANGS)))))
     assert (type(silent.step), silent.step.nudge) == (m.Wait, True)
 
 
+def unready(observation: m.Observation, age: timedelta = timedelta(seconds=59)) -> m.Observation:
+    """The same pods, all of them created and not Ready since then."""
+    since = NOW - age
+    pods = tuple(replace(each, created=since, unready_since=since) for each in observation.pods)
+    return replace(observation, pods=pods)
+
+
+@pytest.mark.parametrize("pod", [AWAY, HANGS])
+def test_entries_become_rare_after_ten_minutes(pod: int) -> None:
+    """A lost node must not cost 17,000 writes a day."""
+    observation = observe(settle(change(cluster(3), 0, pod=pod)))
+    polls = [timedelta(seconds=5 * number) for number in range(24 * 720)]
+    written = [age for age in polls if decide(unready(observation, age)).step.nudge]
+    assert len(written) == 120 + 23 * 6
+    learner = [decide(unready(adding(LISTED, UP), timedelta(minutes=each))).step for each in (9, 11, 60)]
+    assert [each.nudge for each in learner] == [True, False, True]
+
+
 def test_an_entry_is_written_even_if_the_operator_may_not_read_nodes() -> None:
-    assert decide(adding(LISTED, AWAY, timedelta(seconds=59))).step.nudge
-    observation = observe(settle(change(cluster(3), 0, pod=AWAY)))
+    assert decide(unready(adding(LISTED, AWAY, timedelta(seconds=59)))).step.nudge
+    observation = unready(observe(settle(change(cluster(3), 0, pod=AWAY))))
     assert decide(observation).step.nudge
     pods = tuple(replace(each, node=m.Signal.UNHEALTHY) for each in observation.pods)
     assert not decide(replace(observation, pods=pods)).step.nudge
