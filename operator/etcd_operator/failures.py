@@ -12,6 +12,9 @@ INVALID_SPEC = "InvalidSpec"
 UNREADABLE_RECORD = "UnreadableRecord"
 SECRET_UNUSABLE = "SecretUnusable"  # noqa: S105 - a reason
 
+KUBERNETES_REFUSED = "KubernetesRefused"
+"""A reason of the framework's."""
+
 OUT_OF_SCOPE = "OutOfScope"
 
 # Seconds until Secrets are read again. The operator may not watch Secrets.

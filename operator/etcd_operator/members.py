@@ -26,6 +26,7 @@ from etcd_operator.errors import (
     UnhealthyCluster,
 )
 from etcd_operator.etcd import Etcd, MemberList
+from etcd_operator.failures import KUBERNETES_REFUSED
 from etcd_operator.labels import label_missing, lacks_label
 from etcd_operator.model import Configuration, Decision, PodPlan, Problem
 from etcd_operator.observe import Sight
@@ -53,9 +54,6 @@ FOUNDING_PAUSE = 0.35
 # Seconds until a user's action is looked for that no watch reports.
 BLOCKED = 30.0
 
-
-# A reason of the framework's.
-KUBERNETES_REFUSED = "KubernetesRefused"
 
 # Reasons of Events of the coreos operator, which scripts read.
 ADDED = "New Member Added"

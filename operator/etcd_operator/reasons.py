@@ -179,6 +179,9 @@ ALARMS = frozenset(
         "VolumeCopied",
         "VolumesMissing",
         "VolumesOfDifferentClusters",
+        # The spec is not in force.
+        "InvalidSpec",
+        "KubernetesRefused",
         # The operator cannot see or change the members.
         "LabelMissing",
         "MembersHidden",

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from etcd_operator.blueprint import APP
 from etcd_operator.etcd import CLIENT_PORT
-from etcd_operator.failures import INVALID_SPEC, invalid_spec
+from etcd_operator.failures import INVALID_SPEC, KUBERNETES_REFUSED, invalid_spec
 from etcd_operator.model import Blocked, Decision, Observation, Problem, Settled, Signal, Wait
 from etcd_operator.problems import SYMPTOMS
 from etcd_operator.reasons import ALARMS, SEEN_IN_ANSWERS, SEEN_IN_ONE_ANSWER
@@ -84,7 +84,7 @@ def report(
         for each in _conditions(cluster, decision, verdict)
         if each.status is not False or each.type in _ALWAYS or _has(status, each.type)
     )
-    alarms = _alarms(decision)
+    alarms = _alarms(decision, verdict)
     fields = replace(
         _fields(status, cluster, decision),
         alarms=tuple(sorted({*alarms} | _held(status, cluster))),
@@ -93,12 +93,20 @@ def report(
     return Report(fields, conditions, ready, reason, message, alarms)
 
 
-def _alarms(decision: Decision) -> dict[str, str]:
+def _alarms(decision: Decision, verdict: Verdict) -> dict[str, str]:
+    """Returns the messages of the problems that need a user, by their reasons.
+
+    An overloaded API server refuses writes for a moment, which needs no user. If it refuses the pod of a
+    restart, that is the reason of the decision, too.
+    """
     found: defaultdict[str, list[Problem]] = defaultdict(list)
+    if verdict.mistakes:
+        found[INVALID_SPEC].append(Problem(INVALID_SPEC, _mistakes(verdict)))
     if isinstance(decision.step, Blocked):
         found[decision.reason].append(Problem(decision.reason, decision.message))
     for each in decision.problems:
-        found[each.reason].append(each)
+        if each.reason != KUBERNETES_REFUSED or decision.reason == KUBERNETES_REFUSED:
+            found[each.reason].append(each)
     return {reason: _sentences(each) for reason, each in found.items() if reason in ALARMS}
 
 
@@ -111,6 +119,8 @@ def _held(status: EtcdClusterStatus, cluster: Cluster) -> frozenset[str]:
         unknown |= SEEN_IN_ONE_ANSWER
     if cluster.desired.paused:
         unknown.add("PermissionDenied")
+    if any(map(cluster.outdated, (*cluster.voters, *cluster.learners))):
+        unknown.add(KUBERNETES_REFUSED)  # A step that is more urgent asks for no restart.
     return frozenset(unknown.intersection(status.alarms))
 
 
@@ -229,8 +239,7 @@ def _ready(
     if cluster.desired.paused:
         return None, "Paused", "spec.paused is true, so the operator does not touch the cluster."
     if verdict.mistakes:
-        note = "The last valid spec stays in force."
-        return False, INVALID_SPEC, f"{invalid_spec(verdict.mistakes)} {note}"
+        return False, INVALID_SPEC, _mistakes(verdict)
     if not isinstance(decision.step, Settled):
         if obstacles:
             return False, obstacles[0].reason, obstacles[0].message
@@ -241,6 +250,10 @@ def _ready(
     if unready := [each.name for each in cluster.voters if each.pod is None or not each.pod.ready]:
         return False, "WaitingForMembers", f"Waiting until these pods are ready: {listed(unready)}."
     return True, "Settled", decision.message
+
+
+def _mistakes(verdict: Verdict) -> str:
+    return f"{invalid_spec(verdict.mistakes)} The last valid spec stays in force."
 
 
 def _with_cause(decision: Decision) -> str:

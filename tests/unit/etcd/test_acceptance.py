@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from etcd_operator.reasons import ALARMS
 from pilothouse.controller.events import EVENT
 from pilothouse.kube import ApiError, BadRequest, Cause, Forbidden, Invalid, ObjectKey, Resource, ServerError
 from pilothouse.testing import Json, ModelApi
@@ -42,6 +43,12 @@ def refuse_dry_runs(cluster: Operated, error: ApiError | None) -> None:
     cluster.client.before = before
 
 
+def notices(model: ModelApi) -> list[tuple[str, str]]:
+    """The types and reasons of the Events about alarms."""
+    events = ((each["type"], each["reason"]) for each in model.all(EVENT))
+    return [each for each in events if each[1] in {*ALARMS, "AlarmEnded"}]
+
+
 def dry_runs(cluster: Operated) -> list[Call]:
     return [each for each in cluster.client.calls if each.dry_run]
 
@@ -76,12 +83,14 @@ async def test_an_invalid_pod_leaves_the_last_valid_spec_in_force(model: ModelAp
         model.remove(POD, ObjectKey("default", cluster.pods[0]))
         await asyncio.sleep(60)
         assert len(cluster.status["members"]["ready"]) == size
+        assert notices(model) == [("Warning", "InvalidSpec")]
         kept = cluster.uids(POD)
         # The user puts the spec back: nothing restarts.
         cluster.apply(size=size, pod={})
         await cluster.settled()
         await asyncio.sleep(60)
         assert cluster.uids(POD) == kept
+        assert notices(model) == [("Warning", "InvalidSpec"), ("Normal", "AlarmEnded")]
         roll(cluster, EQUAL)
         await cluster.until(lambda: uses(cluster, EQUAL))
 
@@ -184,8 +193,26 @@ async def test_a_pod_that_a_policy_refuses_keeps_its_member_running(
         assert not [each for each in model.all(EVENT) if each["reason"] == "UpdatingMember"]
         # A retry every 30 s, and none in between.
         assert len(dry_runs(cluster)) < 12
+        version = model.version
+        await asyncio.sleep(120)
+        assert model.version == version, "nothing writes while the restart is refused"
+        assert notices(model) == [("Warning", "KubernetesRefused")]
         refuse_dry_runs(cluster, None)
         await cluster.until(lambda: uses(cluster, EQUAL))
+        assert notices(model) == [("Warning", "KubernetesRefused"), ("Normal", "AlarmEnded")]
+
+
+async def test_a_step_that_is_more_urgent_does_not_end_the_alarm_about_a_refused_pod(model: ModelApi) -> None:
+    async with operated(model) as cluster:
+        cluster.apply(size=3, version="3.6.14")
+        await cluster.settled()
+        refuse_dry_runs(cluster, Forbidden(403, "Forbidden", "denied"))
+        roll(cluster, EQUAL)
+        await cluster.until(lambda: cluster.condition("Ready")["reason"] == "KubernetesRefused")
+        model.remove(POD, ObjectKey("default", cluster.pods[-1]))
+        await cluster.until(lambda: cluster.condition("Ready")["reason"] != "KubernetesRefused")
+        await cluster.until(lambda: cluster.condition("Ready")["reason"] == "KubernetesRefused")
+        assert notices(model) == [("Warning", "KubernetesRefused")]
 
 
 async def test_a_refused_roll_that_is_put_back_restarts_nothing(model: ModelApi) -> None:

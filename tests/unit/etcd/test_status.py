@@ -457,6 +457,30 @@ def test_an_alarm_that_one_member_shows_ends_only_if_all_pods_answer(reason: str
         assert shown(world, status=before).status.alarms == ()
 
 
+def test_a_mistake_in_the_spec_is_an_alarm() -> None:
+    verdict = replace(VERDICT, mistakes=(Mistake("spec.size", "9", "use 1 to 7"),))
+    found = shown(cluster(3), verdict=verdict)
+    [notice] = notices(EtcdClusterStatus(), found)
+    assert (notice.begins, notice.reason, notice.message) == (True, "InvalidSpec", found.message)
+    assert [*notices(found.status, shown(cluster(3), verdict=verdict, status=found.status))] == []
+    [ended] = notices(found.status, shown(cluster(3), status=found.status))
+    assert not ended.begins
+
+
+def test_a_refused_pod_is_an_alarm_until_no_pod_differs_from_the_spec() -> None:
+    refused = m.Decision(m.Wait(), "KubernetesRefused", "The pod is refused.")
+    problem = m.Problem("KubernetesRefused", "The pod is refused.")
+    before = shown(cluster(3, target=1), refused, obstacles=(problem,)).status
+    assert before.alarms == ("KubernetesRefused",)
+    assert shown(cluster(3, target=1), WAIT, status=before).status.alarms == before.alarms
+    assert shown(cluster(3), status=before).status.alarms == ()
+
+
+def test_a_write_that_the_api_server_refuses_now_is_no_alarm() -> None:
+    problem = m.Problem("KubernetesRefused", "Service example: the API server is overloaded.")
+    assert shown(cluster(3), obstacles=(problem,)).status.alarms == ()
+
+
 def test_a_member_that_is_down_is_no_alarm() -> None:
     found = shown(change(cluster(3), 0, pod=CRASH))
     assert aspect(found, "Degraded").status is True
