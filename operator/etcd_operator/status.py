@@ -27,6 +27,10 @@ _MIB = 1 << 20
 _HEALING = ("ReplacingMember", "RecreatingPods", "NoQuorum", "Resuming", "CorrectingMember", "QuorumLost")
 
 
+_STOPPED = (KUBERNETES_REFUSED, "AuthoritiesReplaced")
+"""The reasons of decisions to wait that delay all planned restarts until a user acts."""
+
+
 class Aspect(NamedTuple):
     """A condition to set. A status of None stands for Unknown."""
 
@@ -284,7 +288,7 @@ def _conditions(cluster: Cluster, decision: Decision, verdict: Verdict) -> Itera
         yield Aspect("Warning", True, warnings[0].reason, _sentences(warnings))
     else:
         yield Aspect("Warning", False, "NoWarnings", "The spec has no warnings.")
-    yield _interruption(cluster)
+    yield _interruption(cluster, decision)
 
 
 def _available(cluster: Cluster) -> Aspect:
@@ -328,17 +332,24 @@ def _upgrading(cluster: Cluster, decision: Decision) -> Aspect:
     if not cluster.record.founded or cluster.refusal or running <= {target}:
         return Aspect("Upgrading", False, "VersionReached", f"All members run {target}.")
     stopped = f"The upgrade to {target} has stopped."
-    if isinstance(decision.step, Blocked) or cluster.desired.paused:
+    if _stopped(cluster, decision):
         return Aspect("Upgrading", False, decision.reason, stopped)
     if any(each.mislabelled and not cluster.outdated(each) for each in cluster.voters):
         return Aspect("Upgrading", False, "UnexpectedVersion", stopped)
     return Aspect("Upgrading", True, "ClusterUpgrading", f"Upgrading the members to etcd {target}.")
 
 
-def _interruption(cluster: Cluster) -> Aspect:
+def _stopped(cluster: Cluster, decision: Decision) -> bool:
+    """Whether no restart begins until a user acts."""
+    return isinstance(decision.step, Blocked) or cluster.desired.paused or decision.reason in _STOPPED
+
+
+def _interruption(cluster: Cluster, decision: Decision) -> Aspect:
     claim = cluster.record.claim
     if claim is None or not claim.interrupts:
         return Aspect("Interruption", False, "NoInterruption", "No interruption is planned.")
+    if _stopped(cluster, decision):
+        return Aspect("Interruption", False, decision.reason, decision.message)
     message = (
         f"The operator is about to {claim.action.lower()} {claim.name}. Clients may notice an interruption: "
         f"a cluster of size {cluster.count} has no spare member."

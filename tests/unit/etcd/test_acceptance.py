@@ -202,6 +202,25 @@ async def test_a_pod_that_a_policy_refuses_keeps_its_member_running(
         assert notices(model) == [("Warning", "KubernetesRefused"), ("Normal", "AlarmEnded")]
 
 
+async def test_a_restart_that_is_refused_after_its_announcement_is_no_interruption(model: ModelApi) -> None:
+    async with operated(model) as cluster:
+        cluster.apply(size=1, version="3.6.14")
+        await cluster.settled()
+        uids = cluster.uids(POD)
+
+        async def refuse_announced(call: Call) -> None:
+            if call.dry_run and cluster.status["record"].get("step"):
+                raise Forbidden(403, "Forbidden", "denied")
+
+        cluster.client.before = refuse_announced
+        roll(cluster, EQUAL)
+        await cluster.until(lambda: cluster.condition("Ready")["reason"] == "KubernetesRefused")
+        await asyncio.sleep(60)
+        assert [each for each in model.all(EVENT) if each["reason"] == "UpdatingMember"]
+        assert cluster.condition("Interruption").get("status") != "True"
+        assert cluster.uids(POD) == uids
+
+
 async def test_a_step_that_is_more_urgent_does_not_end_the_alarm_about_a_refused_pod(model: ModelApi) -> None:
     async with operated(model) as cluster:
         cluster.apply(size=3, version="3.6.14")

@@ -286,6 +286,23 @@ def test_an_interruption_is_shown_while_it_is_claimed() -> None:
     assert "a cluster of size 1 has no spare member" in found.message
 
 
+@pytest.mark.parametrize("reason", ["KubernetesRefused", "AuthoritiesReplaced"])
+def test_a_restart_that_waits_for_a_user_is_no_upgrade_and_no_interruption(reason: str) -> None:
+    world = change(cluster(1, target=1, announced=True), 0, claim=m.Action.RESTART)
+    shows = (Condition(type="Upgrading", status="True"), Condition(type="Interruption", status="True"))
+    found = shown(world, m.Decision(m.Wait(), reason, "Refused."), EtcdClusterStatus(conditions=shows))
+    upgrading = Aspect("Upgrading", False, reason, "The upgrade to 3.6.14 has stopped.")
+    assert aspect(found, "Upgrading") == upgrading
+    assert aspect(found, "Interruption") == Aspect("Interruption", False, reason, "Refused.")
+
+
+def test_a_paused_operator_interrupts_nothing() -> None:
+    world = change(cluster(1, target=1, announced=True), 0, claim=m.Action.RESTART)
+    shows = (Condition(type="Interruption", status="True"),)
+    found = shown(paused(observe(settle(world))), status=EtcdClusterStatus(conditions=shows))
+    assert (aspect(found, "Interruption").status, aspect(found, "Interruption").reason) == (False, "Paused")
+
+
 def test_a_warning_does_not_change_ready() -> None:
     verdict = replace(VERDICT, warnings=(m.Problem("EvenSize", "Use an odd size."),))
     found = shown(cluster(2), verdict=verdict, warnings=(m.Problem("AuthoritiesChanged", "Restart."),))
