@@ -1,11 +1,14 @@
 """Asks the API server whether it would accept a member's pod, before a running one is deleted for it."""
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from etcd_operator.blueprint import Blueprint
 from etcd_operator.mistakes import Refusal
 from etcd_operator.model import Configuration, Desired, PodPlan
+from etcd_operator.observe import BY_CLUSTER
+from etcd_operator.pod_metadata import SHAPE
 from etcd_operator.pods import member_pod
 from etcd_operator.settings import EtcdSettings
 from etcd_operator.shape import shape
@@ -28,6 +31,13 @@ _SOURCES = {
     "spec.containers[0].image": "spec.repository",
     "spec.volumes": "spec.TLS",
 }
+# What admission plugins say about objects that do not exist (k8s.io/kubernetes, plugin/pkg/admission).
+_NAMED = {
+    "no PriorityClass with name": "spec.pod.priorityClassName",
+    "error looking up service account": "spec.pod.serviceAccountName",
+}
+# The message of the authorizers (k8s.io/apiserver, endpoints/handlers/responsewriters).
+_NOT_PERMITTED = re.compile(r'\bUser ".*" cannot \S+ resource ')
 # The message about an object that does not fit the schema, such as one with a key twice.
 _IN_SCHEMA = re.compile(r": \.(?P<field>spec\.[A-Za-z.]+)")
 _SAME_NAME = re.compile(
@@ -43,11 +53,19 @@ class PodRefused(NamedTuple):
         words: Its answer, without full stop.
         source: The field of the EtcdCluster that it is about, as far as the answer shows.
         invalid: Whether the pod itself is not valid. Otherwise the namespace or a policy does not allow it.
+        permitted: Whether the operator may create pods at all.
     """
 
     words: str
     source: str
     invalid: bool
+    permitted: bool
+
+    @property
+    def remedy(self) -> str:
+        """What to do, without full stop."""
+        also = "" if self.invalid else ", or change what the answer names, such as a policy of the namespace"
+        return f"Correct {self.source}, or set it back{also}"
 
     def advice(self, name: str) -> str:
         """Returns sentences for a restart that does not begin.
@@ -55,12 +73,9 @@ class PodRefused(NamedTuple):
         Args:
             name: The name of the member.
         """
-        fix = f"Correct {self.source}, or set it back."
-        if not self.invalid:
-            fix = "Correct the spec, or what the answer names, such as a policy of the namespace."
         return (
             f"The API server refuses the new pod of {name}, so the operator keeps the existing one. The "
-            f"answer is: {self.words}. {fix}"
+            f"answer is: {self.words}. {self.remedy}."
         )
 
 
@@ -99,39 +114,51 @@ async def refused_pod(
     error = await play.dry_run(POD, pod)
     if error is None or (isinstance(error, Forbidden) and _EXCEEDED in error.message):
         return None
-    return PodRefused(_words(error).replace(trial, plan.name), _source(error), _is_invalid(error))
+    permitted = not (isinstance(error, Forbidden) and _NOT_PERMITTED.search(error.message))
+    words = _words(error).replace(trial, plan.name)
+    return PodRefused(words, _source(error), _is_invalid(error), permitted)
 
 
 async def refused_spec(
     play: Play[EtcdCluster, EtcdClusterStatus],
     blueprint: Blueprint,
     desired: Desired,
-    member: str,
+    members: Sequence[str],
     settings: EtcdSettings,
 ) -> Refusal | None:
-    """Returns why pods of a changed spec would not be valid. None: they are, or their shape has not changed.
+    """Returns why pods of a changed spec would be refused. None: they are accepted, or keep their shape.
 
     With that, the last valid spec stays in force, so the operator can create the pods of members that fail.
-    Other refusals depend on the namespace and may end at any time: `refused_pod` finds them before a restart.
+    The answer also depends on the namespace. If that changes later, `refused_pod` finds it before a restart.
 
     Args:
         play: The reconcile.
         blueprint: The cluster with the changed spec, which has no other mistakes.
         desired: The same spec.
-        member: The name of a member.
+        members: The names of the members.
         settings: The operator's settings.
     """
     before = last_valid_spec(play.object.status)
     if before is None or before == blueprint.spec or shape(before) == desired.shape:
         return None
-    plan = PodPlan(member, desired.version, Configuration.POISONED)
+    pods = play.list(POD, BY_CLUSTER, str(play.object.metadata.key))
+    shapes = {each.metadata.name: each.metadata.annotations.get(SHAPE) for each in pods}
+    if all(shapes.get(each) == desired.shape for each in members):
+        return None  # The spec is put back, and no pod is created with it.
+    plan = PodPlan(members[0], desired.version, Configuration.POISONED)
     try:
         refused = await refused_pod(play, blueprint, plan, settings)
     except TaskFailed as failure:
-        # Healing goes on meanwhile. The API server is asked again before a pod is deleted.
-        play.log.info("Could not check the spec with a dry run: %s", failure.message)
+        # Healing goes on with the last valid spec meanwhile.
+        words = str(failure.__cause__ or failure.message).rstrip(".")
+        return Refusal(
+            f"The API server has not checked pods with this spec yet. The last attempt failed: {words}"
+        )
+    if refused is None or not refused.permitted:
         return None
-    return Refusal(refused.source, refused.words) if refused and refused.invalid else None
+    return Refusal(
+        f"The API server refuses pods with this {refused.source}: {refused.words}. {refused.remedy}"
+    )
 
 
 def _words(error: ApiError) -> str:
@@ -152,6 +179,8 @@ def _source(error: ApiError) -> str:
     field = min((each.field for each in error.causes), default="")
     if not field and isinstance(error, ServerError) and (found := _IN_SCHEMA.search(error.message)):
         field = found["field"]
+    if not error.causes and (named := next((_NAMED[each] for each in _NAMED if each in error.message), "")):
+        return named
     if same := _SAME_NAME.match(field):
         return f"spec.pod.{same[1]}"
     return next((source for start, source in _SOURCES.items() if field.startswith(start)), "spec.pod")

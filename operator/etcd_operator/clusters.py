@@ -135,11 +135,11 @@ class EtcdClusterPlay(Play[EtcdCluster, EtcdClusterStatus]):
             forget(self.object.metadata.key, self.connections, self.metrics)
 
     def show(self) -> None:
-        """Writes what was observed and decided into the status."""
+        """Writes what was observed, decided and recorded into the status."""
         sight = _known(self.sight)
         found = report(
             self.status,
-            sight.observation,
+            replace(sight.observation, record=self.recorded),
             _known(self.decision),
             _known(self.verdict),
             obstacles=(
@@ -230,7 +230,8 @@ async def _refusal(play: EtcdClusterPlay) -> Refusal | None:
     verdict, record = _known(play.verdict), play.recorded
     if verdict.mistakes or verdict.desired is None or not record.founded or not record.seats:
         return None
-    return await refused_spec(play, play.blueprint, verdict.desired, record.seats[0].name, play.settings)
+    members = [each.name for each in record.seats]
+    return await refused_spec(play, play.blueprint, verdict.desired, members, play.settings)
 
 
 @task("the cluster is observed")

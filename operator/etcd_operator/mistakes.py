@@ -64,15 +64,13 @@ class Refusal(NamedTuple):
     """A mistake in a spec that only the API server finds, in the pod that would result.
 
     Attributes:
-        field: The field of the spec, such as "spec.pod.tolerations".
-        words: The answer of the API server, without full stop.
+        text: Sentences about it, without the last full stop.
     """
 
-    field: str
-    words: str
+    text: str
 
     def __str__(self) -> str:
-        return f"The API server refuses pods with this {self.field}: {self.words}. Correct it, or set it back"
+        return self.text
 
 
 def in_spec(spec: EtcdClusterSpec, name: str) -> Iterator[Mistake]:

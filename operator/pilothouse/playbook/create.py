@@ -85,7 +85,7 @@ class Create(Apply[K]):
         kind = self._cluster.owner
         if not self._owns(live):
             foreign = whose(live, kind, self._owner)
-            why = f"it already exists and {foreign}. Delete it, or rename the {kind.kind}"
+            why = f"it already exists and {foreign}. Delete it, or use another name for the {kind.kind}"
         elif live.deletion_timestamp is not None:
             why = "an object of that name is being deleted. The operator retries until it is gone"
         else:

@@ -84,8 +84,8 @@ def name_taken(
     """
     return TaskFailed(
         NAME_TAKEN,
-        f"{resource.kind} {live.key} already exists and {whose(live, kind, owner)}. Delete it, or rename "
-        f"the {kind.kind}.",
+        f"{resource.kind} {live.key} already exists and {whose(live, kind, owner)}. Delete it, or "
+        f"use another name for the {kind.kind}.",
     )
 
 
@@ -117,7 +117,7 @@ def not_owned(
     return TaskFailed(
         NOT_OWNED,
         f"Cannot {action} {resource.kind} {live.key}: it {whose(live, kind, owner)}. "
-        f"{action.capitalize()} it manually, or rename the {kind.kind}.{hint}",
+        f"{action.capitalize()} it manually, or use another name for the {kind.kind}.{hint}",
     )
 
 

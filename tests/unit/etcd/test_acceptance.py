@@ -33,12 +33,20 @@ def refuse_near(model: ModelApi) -> None:
     model.server.validate = validate
 
 
-def refuse_dry_runs(cluster: Operated, error: ApiError | None) -> None:
-    """Lets the API server answer all dry runs of pods with an error, whose message names the pod as {}."""
+def refuse_dry_runs(cluster: Operated, error: ApiError | None, *, after: int = 0) -> None:
+    """Lets the API server refuse the dry runs of pods, whose names replace {} in the message.
+
+    The first ones can be accepted: one checks an edited spec, the others are for restarts.
+    """
+    left = after
 
     async def before(call: Call) -> None:
+        nonlocal left
         if error and call.dry_run and call.resource == str(POD):
-            raise type(error)(error.status, error.reason, error.message.replace("{}", call.key.name))
+            left -= 1
+            if left < 0:
+                message = error.message.replace("{}", call.key.name)
+                raise type(error)(error.status, error.reason, message, error.causes)
 
     cluster.client.before = before
 
@@ -76,7 +84,8 @@ async def test_an_invalid_pod_leaves_the_last_valid_spec_in_force(model: ModelAp
         assert cluster.condition("Ready")["message"] == (
             "The API server refuses pods with this spec.pod.tolerations: Pod "
             f'"{cluster.status["record"]["voters"][0]["name"]}" is invalid: spec.tolerations[0].operator: '
-            f"{UNSUPPORTED}. Correct it, or set it back. The last valid spec stays in force."
+            f"{UNSUPPORTED}. Correct spec.pod.tolerations, or set it back. "
+            "The last valid spec stays in force."
         )
         assert cluster.condition("Interruption").get("status") != "True"
         # Healing goes on with the last valid spec.
@@ -157,17 +166,56 @@ async def test_a_founding_reports_an_invalid_pod_in_words_for_users(model: Model
         await cluster.until(lambda: uses(cluster, EQUAL), 600)
 
 
-@pytest.mark.parametrize("size", [1, 3])
+POLICIES = [
+    Forbidden(403, "Forbidden", 'pods "{}" is forbidden: violates PodSecurity "restricted"'),
+    Forbidden(403, "Forbidden", 'pods "{}" is forbidden: failed quota: q: must specify cpu'),
+    Invalid(422, "Invalid", "ValidatingAdmissionPolicy 'p' denied request", (Cause("", "denied"),)),
+    BadRequest(400, "BadRequest", 'admission webhook "w" denied the request: "{}"'),
+]
+NOT_PERMITTED = Forbidden(403, "Forbidden", 'pods "{}" is forbidden: User "o" cannot create resource "pods"')
+
+
 @pytest.mark.parametrize(
-    "error",
+    ("error", "field"),
     [
-        Forbidden(403, "Forbidden", 'pods "{}" is forbidden: violates PodSecurity "restricted"'),
-        Forbidden(403, "Forbidden", 'pods "{}" is forbidden: failed quota: q: must specify cpu'),
-        Forbidden(403, "Forbidden", 'pods "{}" is forbidden: User "o" cannot create resource "pods"'),
-        Invalid(422, "Invalid", "ValidatingAdmissionPolicy 'p' denied request", (Cause("", "denied"),)),
-        BadRequest(400, "BadRequest", 'admission webhook "w" denied the request: "{}"'),
+        *((each, "spec.pod") for each in POLICIES),
+        (
+            Forbidden(403, "Forbidden", 'pods "{}" is forbidden: no PriorityClass with name a was found'),
+            "spec.pod.priorityClassName",
+        ),
+        (
+            Forbidden(403, "Forbidden", 'pods "{}" is forbidden: error looking up service account a/b: gone'),
+            "spec.pod.serviceAccountName",
+        ),
     ],
 )
+async def test_an_edit_whose_pods_a_policy_refuses_is_not_in_force(
+    model: ModelApi, error: ApiError, field: str
+) -> None:
+    async with operated(model) as cluster:
+        cluster.apply(size=3, version="3.6.14")
+        await cluster.settled()
+        uids = cluster.uids(POD)
+        refuse_dry_runs(cluster, error)
+        roll(cluster, EQUAL)
+        await cluster.until(lambda: cluster.condition("Ready")["reason"] == "InvalidSpec")
+        name = cluster.status["record"]["voters"][0]["name"]
+        assert cluster.condition("Ready")["message"] == (
+            f"The API server refuses pods with this {field}: {error.message.replace('{}', name)}. Correct "
+            f"{field}, or set it back, or change what the answer names, such as a policy of the namespace. "
+            "The last valid spec stays in force."
+        )
+        assert cluster.uids(POD) == uids
+        # Healing goes on with the last valid spec.
+        model.remove(POD, ObjectKey("default", cluster.pods[0]))
+        await asyncio.sleep(60)
+        assert len(cluster.status["members"]["ready"]) == 3
+        refuse_dry_runs(cluster, None)
+        await cluster.until(lambda: uses(cluster, EQUAL))
+
+
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("error", [*POLICIES, NOT_PERMITTED])
 async def test_a_pod_that_a_policy_refuses_keeps_its_member_running(
     model: ModelApi, error: ApiError, size: int
 ) -> None:
@@ -176,7 +224,7 @@ async def test_a_pod_that_a_policy_refuses_keeps_its_member_running(
         await cluster.settled()
         await asyncio.sleep(30)
         uids = cluster.uids(POD)
-        refuse_dry_runs(cluster, error)
+        refuse_dry_runs(cluster, error, after=error is not NOT_PERMITTED)
         roll(cluster, EQUAL)
         await cluster.until(lambda: cluster.condition("Ready")["reason"] == "KubernetesRefused")
         await asyncio.sleep(120)
@@ -225,7 +273,7 @@ async def test_a_step_that_is_more_urgent_does_not_end_the_alarm_about_a_refused
     async with operated(model) as cluster:
         cluster.apply(size=3, version="3.6.14")
         await cluster.settled()
-        refuse_dry_runs(cluster, Forbidden(403, "Forbidden", "denied"))
+        refuse_dry_runs(cluster, Forbidden(403, "Forbidden", "denied"), after=1)
         roll(cluster, EQUAL)
         await cluster.until(lambda: cluster.condition("Ready")["reason"] == "KubernetesRefused")
         model.remove(POD, ObjectKey("default", cluster.pods[-1]))
@@ -239,7 +287,7 @@ async def test_a_refused_roll_that_is_put_back_restarts_nothing(model: ModelApi)
         cluster.apply(size=3, version="3.6.14", pod={})
         await cluster.settled()
         uids = cluster.uids(POD)
-        refuse_dry_runs(cluster, Forbidden(403, "Forbidden", "denied"))
+        refuse_dry_runs(cluster, Forbidden(403, "Forbidden", "denied"), after=1)
         roll(cluster, EQUAL)
         await cluster.until(lambda: cluster.condition("Ready")["reason"] == "KubernetesRefused")
         cluster.apply(pod={})
@@ -258,14 +306,18 @@ async def test_an_exceeded_quota_is_no_objection_because_the_deletion_frees_it(m
         await cluster.until(lambda: uses(cluster, EQUAL))
 
 
-async def test_no_pod_is_deleted_while_the_api_server_cannot_check_the_new_one(model: ModelApi) -> None:
+@pytest.mark.parametrize(("after", "reason"), [(0, "InvalidSpec"), (1, "KubernetesRefused")])
+async def test_no_pod_is_deleted_while_the_api_server_cannot_check_the_new_one(
+    model: ModelApi, after: int, reason: str
+) -> None:
     async with operated(model) as cluster:
         cluster.apply(size=3, version="3.6.14")
         await cluster.settled()
         uids = cluster.uids(POD)
-        refuse_dry_runs(cluster, ServerError(500, "InternalError", "failed calling webhook"))
+        refuse_dry_runs(cluster, ServerError(500, "InternalError", "failed calling webhook"), after=after)
         roll(cluster, EQUAL)
-        await cluster.until(lambda: cluster.condition("Ready")["reason"] == "KubernetesRefused")
+        await cluster.until(lambda: cluster.condition("Ready")["reason"] == reason)
+        assert "The last attempt failed: failed calling webhook." in cluster.condition("Ready")["message"]
         await asyncio.sleep(60)
         assert cluster.uids(POD) == uids
         refuse_dry_runs(cluster, None)

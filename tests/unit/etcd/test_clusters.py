@@ -18,7 +18,7 @@ from pilothouse import SECRET, SERVICE
 from pilothouse.controller.events import EVENT
 from pilothouse.kube import Forbidden, ObjectKey, PatchType, Resource
 from pilothouse.telemetry import REGISTRY
-from pilothouse.testing import ModelApi
+from pilothouse.testing import Json, ModelApi
 from pilothouse.testing.controllers.pods import CLAIM, POD
 from pilothouse.testing.model import Call
 from tests.etcd.model import node
@@ -1018,12 +1018,21 @@ async def test_the_events_have_the_reasons_of_the_coreos_operator(model: ModelAp
         assert {"Replacing Dead Member", "Member Removed", "New Member Added", "Member Upgraded"} <= reasons()
 
 
-async def test_an_interruption_is_announced_before_it_happens(model: ModelApi) -> None:
+@pytest.mark.parametrize("edit", [{"version": "3.6.14"}, {"pod": {"priorityClassName": "high"}}])
+async def test_an_interruption_is_announced_before_it_happens(model: ModelApi, edit: Json) -> None:
+    shown: list[str] = []
+
+    async def before(call: Call) -> None:
+        if call.resource == str(POD) and call.verb in ("delete", "patch") and not call.dry_run:
+            shown.append(cluster.condition("Interruption").get("status", ""))
+
     async with operated(model) as cluster:
         cluster.apply(size=1, version="3.5.33")
         await cluster.settled()
-        cluster.apply(version="3.6.14")
-        await cluster.until(lambda: cluster.condition("Interruption").get("status") == "True")
+        cluster.client.before = before
+        cluster.apply(**edit)
+        await cluster.until(lambda: bool(shown))
+        assert shown[0] == "True"
         await cluster.settled()
         assert cluster.condition("Interruption")["status"] == "False"
         await asyncio.sleep(5)

@@ -106,10 +106,10 @@ async def test_an_object_that_exists_is_never_changed(
             message
             == "Cannot create ConfigMap default/web: "
             + {
-                "foreign": "it already exists and is not managed by any object. Delete it, or rename "
-                "the Ticket.",
+                "foreign": "it already exists and is not managed by any object. Delete it, or use "
+                "another name for the Ticket.",
                 "annotated": "it already exists and belongs to another object, which may no longer exist "
-                "(annotation pilothouse.dev/owner-uid: gone). Delete it, or rename the Ticket.",
+                "(annotation pilothouse.dev/owner-uid: gone). Delete it, or use another name for the Ticket.",
                 "another manifest": "it already exists and was not created from this manifest. "
                 "Delete it first.",
                 "deleted": "an object of that name is being deleted. The operator retries until it is gone.",

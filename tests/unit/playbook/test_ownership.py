@@ -110,7 +110,7 @@ async def test_no_module_changes_an_object_of_others(
         assert (status, reason) == ("False", "NotOwned")
         assert message == (
             f"Cannot {action} {resource.kind} default/web: it {whose}. {action.capitalize()} it manually, or "
-            "rename the Ticket."
+            "use another name for the Ticket."
         )
 
 
@@ -144,7 +144,8 @@ async def test_apply_refuses_an_object_of_others_unless_it_adopts_it(
         assert api.read(CONFIG_MAP, WEB) == before
         assert ready(api, ticket)[1:] == (
             "NameTaken",
-            f"ConfigMap default/web already exists and {whose}. Delete it, or rename the Ticket.",
+            f"ConfigMap default/web already exists and {whose}. Delete it, or use another name for the "
+            "Ticket.",
         )
         adopt = True
         await asyncio.sleep(60)
@@ -310,7 +311,7 @@ async def test_a_recreated_owner_does_not_get_the_data_of_the_earlier_one(
         reason, message = ready(api, ticket)[1:]
         assert reason == "NameTaken"
         assert old in message
-        assert message.endswith("Delete it, or rename the Ticket.")
+        assert message.endswith("Delete it, or use another name for the Ticket.")
         adopt = True
         await asyncio.sleep(60)
         uid = api.read(TICKET, ticket)["metadata"]["uid"]
