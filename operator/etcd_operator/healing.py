@@ -590,18 +590,23 @@ def remove_crashing(cluster: Cluster) -> Decision | None:
 
 
 def _replaceable(cluster: Cluster, place: Place) -> bool:
-    """Whether a voter crashes because of its data, as far as can be known, and all others are healthy."""
+    """Whether a voter crashes because of its data: etcd says so, or everything else is as with the others.
+
+    Several members can crash for one reason outside of their data. So without the word of etcd, all others
+    must be healthy.
+    """
     pod = place.pod
     if pod is None or pod.failure is not Failure.CRASH or not place.down or not cluster.known:
         return False
     if place.moved or place not in cluster.voters:  # The reason can be its peer URL.
         return False
+    if pod.damaged:
+        return True
     alike = any(
         each.pod and cluster.healthy(each) and (each.pod.version, each.pod.shape) == (pod.version, pod.shape)
         for each in cluster.voters
     )
-    others = cluster.healthy_without(place.name) >= len(cluster.voters) - 1
-    return (alike or pod.damaged) and others
+    return alike and cluster.healthy_without(place.name) >= len(cluster.voters) - 1
 
 
 def remove(cluster: Cluster, place: Place, reason: str, why: str) -> Decision:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from etcd_operator.healing import CRASH_PATIENCE
 from pilothouse.kube import Resource
 from pilothouse.testing import Json, ModelApi, play
 from pilothouse.testing.controllers.pods import CLAIM, POD
@@ -130,6 +131,9 @@ class Moment(EtcdLife):
         self.earlier = user.read(CLUSTERS, KEY).get("status", {})
         yield self._seconds / 2
         self._accident(self, user)
+        if not self._change:
+            # The founding waits as long for a member that crashes, and meanwhile the state stays the same.
+            yield CRASH_PATIENCE.total_seconds()
         yield "recovered"
 
 

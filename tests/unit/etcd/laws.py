@@ -326,9 +326,8 @@ def _is_downgrade(world: World) -> bool:
 
 
 def _is_damaged(world: World) -> bool:
-    """Whether data is damaged, and the member cannot be replaced because others are not healthy."""
-    others = [each for each in voters(world) if each.volume != CORRUPT]
-    replaceable = world.founded and has_quorum(world) and len(live(world)) == len(others)
+    """Whether data is damaged, and the member cannot be replaced because there is no quorum."""
+    replaceable = world.founded and has_quorum(world)
     return not replaceable and any(each.volume == CORRUPT for each in world.members)
 
 

@@ -1532,6 +1532,18 @@ def test_a_damaged_member_does_not_get_an_edited_spec_but_is_replaced(claim, dam
         assert "RemoveMember" in kinds(follow(world)[0])
 
 
+@pytest.mark.parametrize("damaged", [False, True])
+def test_two_damaged_members_of_five_are_replaced_if_etcd_names_the_reason(damaged):
+    """Otherwise, the reason can be one that they share."""
+    world = change(broken(cluster(5), pod=CRASH, volume=CORRUPT), 1, pod=CRASH, volume=CORRUPT)
+    step = with_crash(world, 300, damaged=damaged)
+    assert isinstance(step, m.Announce) == damaged
+    steps, after = follow(settle(world))
+    changes = ["RemoveMember", "AddLearner", "Promote"]
+    assert sorted(kinds(steps, *changes)) == sorted(changes * 2)
+    assert [each.volume for each in after.members] == [DATA] * 5
+
+
 @pytest.mark.parametrize("values", [{"version": 1}, {"shaped": False}], ids=["version", "shape"])
 def test_a_member_that_is_damaged_during_its_own_restart_is_replaced(values):
     """No other member runs what it runs, so only the words of etcd show that the spec is not the reason."""
