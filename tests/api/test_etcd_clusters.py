@@ -175,7 +175,7 @@ async def test_a_pod_that_the_server_refuses_costs_no_member(
         labels = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}
         await client.patch(NAMESPACES, ObjectKey("", namespace), labels, type=PatchType.MERGE)
         await change({"securityContext": {"runAsUser": 0}})
-        await reports("KubernetesRefused", "violates PodSecurity")
+        await reports("InvalidSpec", "violates PodSecurity")
         assert await uids() == before
         await change({})
         await reports("Settled", "")

@@ -19,6 +19,7 @@ REASON = re.compile(
 # operator does not use.
 UNUSED = {
     "NoSeats",
+    "PodRefused",
     "StatusContended",
     "WritesRepeated",
     "UnknownFinalizer",
