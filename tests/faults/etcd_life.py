@@ -79,10 +79,10 @@ class EtcdLife(Scenario):
         return None
 
     def _members(self, api: ModelApi) -> object:
-        running = [self.world.process(name) for name in self.pods(api)]
-        return sorted(
-            (each.version, len(each.known), each.learner, each.ready) for each in running if each is not None
-        )
+        processes = [self.world.process(name) for name in self.pods(api)]
+        # One that has just started has not opened its data, and knows no members.
+        running = [each for each in processes if each is not None and each.data is not None]
+        return sorted((each.version, len(each.known), each.learner, each.ready) for each in running)
 
 
 def _cluster(api: ModelApi) -> object:

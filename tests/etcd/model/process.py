@@ -78,10 +78,8 @@ class Process:
 
     @property
     def known(self) -> dict[int, Member]:
-        """The members that it knows. A process that has just started knows none."""
-        if self.data is None:
-            return {}
-        members = self.data.state.members
+        """The members that it knows."""
+        members = self.opened.state.members
         return members or {each.id: each for each in self.remotes}
 
     @property

@@ -1,7 +1,8 @@
 """A pod that the API server would refuse costs no member: it is asked before a running pod is deleted."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -20,6 +21,15 @@ pytestmark = pytest.mark.usefixtures("virtual_time")
 NEAR = {"key": "a", "operator": "Near"}
 EQUAL = {"key": "a", "operator": "Equal"}
 UNSUPPORTED = 'Unsupported value: "Near": supported values: "Equal", "Exists"'
+
+
+@asynccontextmanager
+async def settled(model: ModelApi, size: int = 3, **spec: Any) -> AsyncIterator[Operated]:
+    """Runs the operator with a cluster that serves."""
+    async with operated(model) as cluster:
+        cluster.apply(size=size, version="3.6.14", **spec)
+        await cluster.settled()
+        yield cluster
 
 
 def refuse_near(model: ModelApi) -> None:
@@ -61,6 +71,11 @@ def dry_runs(cluster: Operated) -> list[Call]:
     return [each for each in cluster.client.calls if each.dry_run]
 
 
+async def reports(cluster: Operated, reason: str) -> None:
+    """Waits until the condition Ready has a reason."""
+    await cluster.until(lambda: cluster.condition("Ready")["reason"] == reason)
+
+
 def roll(cluster: Operated, toleration: Json) -> None:
     cluster.apply(pod={"tolerations": [toleration]})
 
@@ -72,13 +87,11 @@ def uses(cluster: Operated, toleration: Json) -> bool:
 
 @pytest.mark.parametrize("size", [1, 3])
 async def test_an_invalid_pod_leaves_the_last_valid_spec_in_force(model: ModelApi, size: int) -> None:
-    async with operated(model) as cluster:
-        cluster.apply(size=size, version="3.6.14")
-        await cluster.settled()
+    async with settled(model, size) as cluster:
         refuse_near(model)
         uids = cluster.uids(POD)
         cluster.apply(size=5, pod={"tolerations": [NEAR]})
-        await cluster.until(lambda: cluster.condition("Ready")["reason"] == "InvalidSpec")
+        await reports(cluster, "InvalidSpec")
         await asyncio.sleep(120)
         assert cluster.uids(POD) == uids
         assert cluster.condition("Ready")["message"] == (
@@ -115,23 +128,19 @@ async def test_an_invalid_pod_leaves_the_last_valid_spec_in_force(model: ModelAp
 async def test_a_pod_that_does_not_fit_the_schema_leaves_the_last_valid_spec_in_force(
     model: ModelApi, field: str, message: str
 ) -> None:
-    async with operated(model) as cluster:
-        cluster.apply(size=3, version="3.6.14")
-        await cluster.settled()
+    async with settled(model) as cluster:
         uids = cluster.uids(POD)
         answer = f"failed to create typed patch object (default/{{}}; /v1, Kind=Pod): {message}"
         refuse_dry_runs(cluster, ServerError(500, "", answer))
         roll(cluster, EQUAL)
-        await cluster.until(lambda: cluster.condition("Ready")["reason"] == "InvalidSpec")
+        await reports(cluster, "InvalidSpec")
         assert f"refuses pods with this {field}: failed to create" in cluster.condition("Ready")["message"]
         await asyncio.sleep(60)
         assert cluster.uids(POD) == uids
 
 
 async def test_several_mistakes_are_reported_in_one_order(model: ModelApi) -> None:
-    async with operated(model) as cluster:
-        cluster.apply(size=1, version="3.6.14")
-        await cluster.settled()
+    async with settled(model, 1) as cluster:
         causes = [Cause("spec.containers[0].resources.limits[b]", "B"), Cause("spec.affinity.a", "A")]
         errors = [Invalid(422, "Invalid", "in some order", tuple(each)) for each in (causes, causes[::-1])]
 
@@ -142,7 +151,7 @@ async def test_several_mistakes_are_reported_in_one_order(model: ModelApi) -> No
 
         cluster.client.before = before
         roll(cluster, EQUAL)
-        await cluster.until(lambda: cluster.condition("Ready")["reason"] == "InvalidSpec")
+        await reports(cluster, "InvalidSpec")
         written = cluster.status
         asked = len(dry_runs(cluster))
         await asyncio.sleep(300)
@@ -192,13 +201,11 @@ NOT_PERMITTED = Forbidden(403, "Forbidden", 'pods "{}" is forbidden: User "o" ca
 async def test_an_edit_whose_pods_a_policy_refuses_is_not_in_force(
     model: ModelApi, error: ApiError, field: str
 ) -> None:
-    async with operated(model) as cluster:
-        cluster.apply(size=3, version="3.6.14")
-        await cluster.settled()
+    async with settled(model) as cluster:
         uids = cluster.uids(POD)
         refuse_dry_runs(cluster, error)
         roll(cluster, EQUAL)
-        await cluster.until(lambda: cluster.condition("Ready")["reason"] == "InvalidSpec")
+        await reports(cluster, "InvalidSpec")
         name = cluster.status["record"]["voters"][0]["name"]
         assert cluster.condition("Ready")["message"] == (
             f"The API server refuses pods with this {field}: {error.message.replace('{}', name)}. Correct "
@@ -219,14 +226,12 @@ async def test_an_edit_whose_pods_a_policy_refuses_is_not_in_force(
 async def test_a_pod_that_a_policy_refuses_keeps_its_member_running(
     model: ModelApi, error: ApiError, size: int
 ) -> None:
-    async with operated(model) as cluster:
-        cluster.apply(size=size, version="3.6.14")
-        await cluster.settled()
+    async with settled(model, size) as cluster:
         await asyncio.sleep(30)
         uids = cluster.uids(POD)
         refuse_dry_runs(cluster, error, after=error is not NOT_PERMITTED)
         roll(cluster, EQUAL)
-        await cluster.until(lambda: cluster.condition("Ready")["reason"] == "KubernetesRefused")
+        await reports(cluster, "KubernetesRefused")
         await asyncio.sleep(120)
         assert cluster.uids(POD) == uids
         assert len(cluster.status["members"]["ready"]) == size
@@ -251,9 +256,7 @@ async def test_a_pod_that_a_policy_refuses_keeps_its_member_running(
 
 
 async def test_a_restart_that_is_refused_after_its_announcement_is_no_interruption(model: ModelApi) -> None:
-    async with operated(model) as cluster:
-        cluster.apply(size=1, version="3.6.14")
-        await cluster.settled()
+    async with settled(model, 1) as cluster:
         uids = cluster.uids(POD)
 
         async def refuse_announced(call: Call) -> None:
@@ -262,7 +265,7 @@ async def test_a_restart_that_is_refused_after_its_announcement_is_no_interrupti
 
         cluster.client.before = refuse_announced
         roll(cluster, EQUAL)
-        await cluster.until(lambda: cluster.condition("Ready")["reason"] == "KubernetesRefused")
+        await reports(cluster, "KubernetesRefused")
         await asyncio.sleep(60)
         assert [each for each in model.all(EVENT) if each["reason"] == "UpdatingMember"]
         assert cluster.condition("Interruption").get("status") != "True"
@@ -270,26 +273,22 @@ async def test_a_restart_that_is_refused_after_its_announcement_is_no_interrupti
 
 
 async def test_a_step_that_is_more_urgent_does_not_end_the_alarm_about_a_refused_pod(model: ModelApi) -> None:
-    async with operated(model) as cluster:
-        cluster.apply(size=3, version="3.6.14")
-        await cluster.settled()
+    async with settled(model) as cluster:
         refuse_dry_runs(cluster, Forbidden(403, "Forbidden", "denied"), after=1)
         roll(cluster, EQUAL)
-        await cluster.until(lambda: cluster.condition("Ready")["reason"] == "KubernetesRefused")
+        await reports(cluster, "KubernetesRefused")
         model.remove(POD, ObjectKey("default", cluster.pods[-1]))
         await cluster.until(lambda: cluster.condition("Ready")["reason"] != "KubernetesRefused")
-        await cluster.until(lambda: cluster.condition("Ready")["reason"] == "KubernetesRefused")
+        await reports(cluster, "KubernetesRefused")
         assert notices(model) == [("Warning", "KubernetesRefused")]
 
 
 async def test_a_refused_roll_that_is_put_back_restarts_nothing(model: ModelApi) -> None:
-    async with operated(model) as cluster:
-        cluster.apply(size=3, version="3.6.14", pod={})
-        await cluster.settled()
+    async with settled(model, pod={}) as cluster:
         uids = cluster.uids(POD)
         refuse_dry_runs(cluster, Forbidden(403, "Forbidden", "denied"), after=1)
         roll(cluster, EQUAL)
-        await cluster.until(lambda: cluster.condition("Ready")["reason"] == "KubernetesRefused")
+        await reports(cluster, "KubernetesRefused")
         cluster.apply(pod={})
         await cluster.settled()
         await asyncio.sleep(60)
@@ -297,9 +296,7 @@ async def test_a_refused_roll_that_is_put_back_restarts_nothing(model: ModelApi)
 
 
 async def test_an_exceeded_quota_is_no_objection_because_the_deletion_frees_it(model: ModelApi) -> None:
-    async with operated(model) as cluster:
-        cluster.apply(size=3, version="3.6.14")
-        await cluster.settled()
+    async with settled(model) as cluster:
         used = "exceeded quota: q, requested: pods=1, used: pods=3, limited: pods=3"
         refuse_dry_runs(cluster, Forbidden(403, "Forbidden", f'pods "x" is forbidden: {used}'))
         roll(cluster, EQUAL)
@@ -310,13 +307,11 @@ async def test_an_exceeded_quota_is_no_objection_because_the_deletion_frees_it(m
 async def test_no_pod_is_deleted_while_the_api_server_cannot_check_the_new_one(
     model: ModelApi, after: int, reason: str
 ) -> None:
-    async with operated(model) as cluster:
-        cluster.apply(size=3, version="3.6.14")
-        await cluster.settled()
+    async with settled(model) as cluster:
         uids = cluster.uids(POD)
         refuse_dry_runs(cluster, ServerError(500, "InternalError", "failed calling webhook"), after=after)
         roll(cluster, EQUAL)
-        await cluster.until(lambda: cluster.condition("Ready")["reason"] == reason)
+        await reports(cluster, reason)
         assert "The last attempt failed: failed calling webhook." in cluster.condition("Ready")["message"]
         await asyncio.sleep(60)
         assert cluster.uids(POD) == uids

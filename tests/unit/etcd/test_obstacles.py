@@ -19,7 +19,7 @@ from tests.etcd.model.client import ModelMember
 from tests.etcd.model.state import EnableAuth
 from tests.etcd.model.volumes import DEFAULT_CLASS, STORAGE_CLASS
 from tests.unit.etcd.operated import Operated, operated
-from tests.unit.kube.authority import Authority
+from tests.unit.kube.authority import DAYS, Authority
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
 
@@ -182,16 +182,23 @@ async def test_a_node_that_is_not_ready_is_named(model: ModelApi) -> None:
         assert f"The node {node} is not ready." in cluster.condition("Degraded")["message"]
 
 
+PEER_TLS = {"static": {"member": {"peerSecret": "peer"}}}
+
+
+def peer_secret(authority: Authority, name: str = "member", days: int = DAYS) -> dict[str, str]:
+    """Returns the data of a Secret for peers."""
+    certificate, key = authority.issue(name, days=days)
+    pem = {"peer-ca.crt": authority.ca_file, "peer.crt": certificate, "peer.key": key}
+    return {each: base64.b64encode(path.read_bytes()).decode() for each, path in pem.items()}
+
+
 async def test_a_secret_of_a_running_cluster_that_loses_a_key_is_named_until_it_is_back(
     model: ModelApi, tmp_path: Path
 ) -> None:
-    authority = Authority(tmp_path)
-    certificate, key = authority.issue("member")
-    pem = {"peer-ca.crt": authority.ca_file, "peer.crt": certificate, "peer.key": key}
-    data = {name: base64.b64encode(path.read_bytes()).decode() for name, path in pem.items()}
+    data = peer_secret(Authority(tmp_path))
     async with operated(model) as cluster:
         model.put(SECRET, "peer", data=data)
-        cluster.apply(size=3, version="3.6.14", TLS={"static": {"member": {"peerSecret": "peer"}}})
+        cluster.apply(size=3, version="3.6.14", TLS=PEER_TLS)
         await cluster.settled()
         uids = cluster.uids(POD)
         model.remove(SECRET, ObjectKey("default", "peer"))
@@ -208,16 +215,10 @@ async def test_a_certificate_that_expires_soon_is_a_warning_that_costs_nothing(
     model: ModelApi, tmp_path: Path
 ) -> None:
     authority = Authority(tmp_path)
-
-    def data_of(name: str, days: int) -> dict[str, str]:
-        certificate, key = authority.issue(name, days=days)
-        pem = {"peer-ca.crt": authority.ca_file, "peer.crt": certificate, "peer.key": key}
-        return {each: base64.b64encode(path.read_bytes()).decode() for each, path in pem.items()}
-
-    old, renewed = data_of("old", 10), data_of("renewed", 50)
+    old, renewed = peer_secret(authority, "old", 10), peer_secret(authority, "renewed", 50)
     async with operated(model) as cluster:
         model.put(SECRET, "peer", data=old)
-        cluster.apply(size=3, version="3.6.14", TLS={"static": {"member": {"peerSecret": "peer"}}})
+        cluster.apply(size=3, version="3.6.14", TLS=PEER_TLS)
         await cluster.settled()
         warning = cluster.condition("Warning")
         assert warning["reason"] == "CertificateExpires"
@@ -239,13 +240,10 @@ async def test_a_certificate_that_expires_soon_is_a_warning_that_costs_nothing(
 async def test_a_broken_secret_hides_members_that_the_kubelet_reports_as_ready(
     model: ModelApi, tmp_path: Path
 ) -> None:
-    authority = Authority(tmp_path)
-    certificate, key = authority.issue("member")
-    pem = {"peer-ca.crt": authority.ca_file, "peer.crt": certificate, "peer.key": key}
-    data = {name: base64.b64encode(path.read_bytes()).decode() for name, path in pem.items()}
+    data = peer_secret(Authority(tmp_path))
     async with operated(model) as cluster:
         model.put(SECRET, "peer", data=data)
-        cluster.apply(size=3, version="3.6.14", TLS={"static": {"member": {"peerSecret": "peer"}}})
+        cluster.apply(size=3, version="3.6.14", TLS=PEER_TLS)
         await cluster.settled()
         members = cluster.status["members"]
         model.put(SECRET, "peer", data={**data, "peer.key": "Z2FyYmFnZQ=="})
