@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from etcd_operator.blueprint import Blueprint
-from etcd_operator.mistakes import Refusal
 from etcd_operator.model import Configuration, Desired, PodPlan
 from etcd_operator.observe import BY_CLUSTER
 from etcd_operator.pod_metadata import SHAPE
@@ -36,8 +35,6 @@ _NAMED = {
     "no PriorityClass with name": "spec.pod.priorityClassName",
     "error looking up service account": "spec.pod.serviceAccountName",
 }
-# The message of the authorizers (k8s.io/apiserver, endpoints/handlers/responsewriters).
-_NOT_PERMITTED = re.compile(r'\bUser ".*" cannot \S+ resource ')
 # The message about an object that does not fit the schema, such as one with a key twice.
 _IN_SCHEMA = re.compile(r": \.(?P<field>spec\.[A-Za-z.]+)")
 _SAME_NAME = re.compile(
@@ -79,16 +76,16 @@ class PodRefused(NamedTuple):
         )
 
 
-def unchecked(name: str, why: str) -> str:
+def unchecked(name: str, failure: TaskFailed) -> str:
     """Returns sentences for a restart that does not begin, because the API server gave no answer.
 
     Args:
         name: The name of the member.
-        why: The failure of the dry run.
+        failure: The failure of the dry run.
     """
     return (
         f"The operator keeps the pod of {name} until the API server has checked the new one with a dry run. "
-        f"The last attempt failed: {why.rstrip('.')}."
+        f"{_last_attempt(failure)}."
     )
 
 
@@ -114,7 +111,7 @@ async def refused_pod(
     error = await play.dry_run(POD, pod)
     if error is None or (isinstance(error, Forbidden) and _EXCEEDED in error.message):
         return None
-    permitted = not (isinstance(error, Forbidden) and _NOT_PERMITTED.search(error.message))
+    permitted = not (isinstance(error, Forbidden) and error.lacks_permission)
     words = _words(error).replace(trial, plan.name)
     return PodRefused(words, _source(error), _is_invalid(error), permitted)
 
@@ -125,8 +122,10 @@ async def refused_spec(
     desired: Desired,
     members: Sequence[str],
     settings: EtcdSettings,
-) -> Refusal | None:
-    """Returns why pods of a changed spec would be refused. None: they are accepted, or keep their shape.
+) -> str:
+    """Returns why pods of a changed spec would be refused, without the last full stop.
+
+    Empty: they are accepted, or keep their shape.
 
     With that, the last valid spec stays in force, so the operator can create the pods of members that fail.
     The answer also depends on the namespace. If that changes later, `refused_pod` finds it before a restart.
@@ -140,25 +139,26 @@ async def refused_spec(
     """
     before = last_valid_spec(play.object.status)
     if before is None or before == blueprint.spec or shape(before) == desired.shape:
-        return None
+        return ""
     pods = play.list(POD, BY_CLUSTER, str(play.object.metadata.key))
     shapes = {each.metadata.name: each.metadata.annotations.get(SHAPE) for each in pods}
     if all(shapes.get(each) == desired.shape for each in members):
-        return None  # The spec is put back, and no pod is created with it.
+        return ""  # The spec is put back, and no pod is created with it.
     plan = PodPlan(members[0], desired.version, Configuration.POISONED)
     try:
         refused = await refused_pod(play, blueprint, plan, settings)
     except TaskFailed as failure:
         # Healing goes on with the last valid spec meanwhile.
-        words = str(failure.__cause__ or failure.message).rstrip(".")
-        return Refusal(
-            f"The API server has not checked pods with this spec yet. The last attempt failed: {words}"
-        )
+        return f"The API server has not checked pods with this spec yet. {_last_attempt(failure)}"
     if refused is None or not refused.permitted:
-        return None
-    return Refusal(
-        f"The API server refuses pods with this {refused.source}: {refused.words}. {refused.remedy}"
-    )
+        return ""
+    return f"The API server refuses pods with this {refused.source}: {refused.words}. {refused.remedy}"
+
+
+def _last_attempt(failure: TaskFailed) -> str:
+    """Returns a sentence without full stop. The task that asked is of no interest in it."""
+    words = str(failure.__cause__ or failure.message).rstrip(".")
+    return f"The last attempt failed: {words}"
 
 
 def _words(error: ApiError) -> str:
@@ -176,11 +176,13 @@ def _is_invalid(error: ApiError) -> bool:
 
 
 def _source(error: ApiError) -> str:
+    """Returns the field of the EtcdCluster that a refusal is about, as far as it shows."""
+    for words, source in _NAMED.items():
+        if not error.causes and words in error.message:
+            return source
     field = min((each.field for each in error.causes), default="")
     if not field and isinstance(error, ServerError) and (found := _IN_SCHEMA.search(error.message)):
         field = found["field"]
-    if not error.causes and (named := next((_NAMED[each] for each in _NAMED if each in error.message), "")):
-        return named
     if same := _SAME_NAME.match(field):
         return f"spec.pod.{same[1]}"
     return next((source for start, source in _SOURCES.items() if field.startswith(start)), "spec.pod")

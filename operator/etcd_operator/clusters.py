@@ -16,7 +16,6 @@ from etcd_operator.expansion import expansion, members_claims, smaller
 from etcd_operator.failures import no_valid_spec, out_of_scope, secret_unusable, unreadable_record
 from etcd_operator.members import Members, Next
 from etcd_operator.metrics import ClusterMetrics
-from etcd_operator.mistakes import Refusal
 from etcd_operator.model import Blocked, Decision, Observation, Problem, Record
 from etcd_operator.observe import BY_CLUSTER, Sight, cluster_of, observe
 from etcd_operator.plan import decide
@@ -225,11 +224,14 @@ async def check_spec(play: EtcdClusterPlay) -> None:
         raise no_valid_spec(play.verdict.mistakes)
 
 
-async def _refusal(play: EtcdClusterPlay) -> Refusal | None:
-    """Returns why the API server refuses pods of a spec that has no other mistakes, for a founded cluster."""
+async def _refusal(play: EtcdClusterPlay) -> str:
+    """Returns why the API server refuses pods of a spec that has no other mistakes, for a founded cluster.
+
+    Empty: it does not, or was not asked.
+    """
     verdict, record = _known(play.verdict), play.recorded
     if verdict.mistakes or verdict.desired is None or not record.founded or not record.seats:
-        return None
+        return ""
     members = [each.name for each in record.seats]
     return await refused_spec(play, play.blueprint, verdict.desired, members, play.settings)
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from etcd_operator.certificates import Certificates
-from etcd_operator.mistakes import Mistake, Refusal
+from etcd_operator.mistakes import Mistake
 from etcd_operator.records import UnreadableRecord
 from etcd_operator.settings import SCOPE
 from pilothouse import TaskFailed, Waiting
@@ -23,12 +23,12 @@ SECRET_SECONDS = 15.0
 _NEVER = 3600.0
 
 
-def invalid_spec(mistakes: Iterable[Mistake | Refusal]) -> str:
+def invalid_spec(mistakes: Iterable[Mistake | str]) -> str:
     """Returns the sentences about the mistakes in a spec."""
     return " ".join(f"{each}." for each in mistakes)
 
 
-def no_valid_spec(mistakes: Iterable[Mistake | Refusal]) -> TaskFailed:
+def no_valid_spec(mistakes: Iterable[Mistake | str]) -> TaskFailed:
     """Returns the failure for a spec with mistakes, if there is no earlier valid one."""
     return TaskFailed(INVALID_SPEC, invalid_spec(mistakes), permanent=True)
 

@@ -469,25 +469,26 @@ def blocked_by_lost_quorum(cluster: Cluster) -> Decision | None:
     """The data of a majority is lost: found nothing over the rest (laws 1 and 11)."""
     if not quorum_lost(cluster):
         return None
-    lost = [each for each in cluster.voters if each.lost]
-    left = [each for each in cluster.voters if not each.lost]
-    return Decision(Blocked(), "QuorumLost", lost_quorum(cluster, lost, left))
+    return Decision(Blocked(), "QuorumLost", lost_quorum(cluster, *_lost_and_left(cluster)))
 
 
 def quorum_lost(cluster: Cluster) -> bool:
     """Whether the data of a majority is certainly lost, and the operator can see the members."""
     if cluster.known or cluster.observation.blind:
         return False
-    lost = [each for each in cluster.voters if each.lost]
-    left = [each for each in cluster.voters if not each.lost]
+    lost, left = _lost_and_left(cluster)
     return len(left) < quorum(cluster.count) and not _may_have_quorum(cluster, lost, left)
+
+
+def _lost_and_left(cluster: Cluster) -> tuple[list[Place], list[Place]]:
+    return [each for each in cluster.voters if each.lost], [each for each in cluster.voters if not each.lost]
 
 
 def without_members(cluster: Cluster) -> Decision | None:
     """No member returns a linearizable list: there is no quorum, or the operator cannot see it (law 12)."""
     if cluster.known:
         return None
-    left = [each for each in cluster.voters if not each.lost]
+    _, left = _lost_and_left(cluster)
     needed, blind = quorum(cluster.count), cluster.observation.blind
     advice = f"{_damage(left, needed)}{_held(left)}"
     if not blind:

@@ -122,9 +122,8 @@ class Members:
             TaskFailed: The API server refused a request.
             Conflict: An object has changed. The engine reconciles again.
         """
-        if (plan := self.decision.creates) and not await self._accepted(plan):
-            self._play.requeue_after(BLOCKED)
-            return Next.LATER
+        if self.decision.creates:
+            await self._wait_unless_accepted(self.decision.creates)
         step = self.decision.step
         match step:
             case model.Wait(seconds=seconds, nudge=nudge):
@@ -153,22 +152,21 @@ class Members:
             case _:
                 return await self._change_objects(step)
 
-    async def _accepted(self, plan: PodPlan) -> bool:
-        """Whether the API server would create the pod. If not, its member keeps the pod that it has."""
+    async def _wait_unless_accepted(self, plan: PodPlan) -> None:
+        """Decides to wait if the API server would not create the pod: its member keeps the old one."""
         try:
             refused = await refused_pod(self._play, self._blueprint, plan, self._settings)
         except TaskFailed as failure:
             # Not raised: the rest of the play, such as the growth of volumes, does not depend on it.
-            message = unchecked(plan.name, str(failure.__cause__ or failure.message))
+            message = unchecked(plan.name, failure)
         else:
             if refused is None:
-                return True
+                return
             message = refused.advice(plan.name)
         self.refusals.append(Problem(KUBERNETES_REFUSED, message))
         self.decision = replace(
             self.decision, step=model.Wait(BLOCKED), reason=KUBERNETES_REFUSED, message=message
         )
-        return False
 
     # The status.
 

@@ -60,19 +60,6 @@ class Mistake(NamedTuple):
         return f"{self.field} is {value}: {self.remedy}"
 
 
-class Refusal(NamedTuple):
-    """A mistake in a spec that only the API server finds, in the pod that would result.
-
-    Attributes:
-        text: Sentences about it, without the last full stop.
-    """
-
-    text: str
-
-    def __str__(self) -> str:
-        return self.text
-
-
 def in_spec(spec: EtcdClusterSpec, name: str) -> Iterator[Mistake]:
     """Yields the mistakes that the object alone shows.
 

@@ -195,21 +195,16 @@ ALARMS = frozenset(
 )
 """The reasons of problems that need a user. Events show when one begins, and when it ends."""
 
-SEEN_IN_ANSWERS = frozenset(
-    {
-        "Alarm",
-        "MembersHidden",
-        "OtherCluster",
-        "PeerUrlChanged",
-        "PermissionDenied",
-        "QuorumLost",
-        "SecondQuorum",
-        "UnexpectedVersion",
-    }
-)
-"""Those of them that have ended only if a quorum of the members answers, and the problem is not seen."""
-
 SEEN_IN_ONE_ANSWER = frozenset({"OtherCluster", "SecondQuorum", "UnexpectedVersion"})
-"""Those that one member may show alone, so they have ended only if the members of all pods answer."""
+"""Those of them that one member may show alone, so they have ended only if the members of all pods answer."""
+
+SEEN_IN_ANSWERS = SEEN_IN_ONE_ANSWER | {
+    "Alarm",
+    "MembersHidden",
+    "PeerUrlChanged",
+    "PermissionDenied",
+    "QuorumLost",
+}
+"""Those that have ended only if a quorum of the members answers, and the problem is not seen."""
 
 REASONS = {**PLAN, **PROBLEMS, **_FAILURES, **_ENGINE}

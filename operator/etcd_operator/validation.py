@@ -11,7 +11,7 @@ import msgspec
 
 from etcd_operator import mistakes
 from etcd_operator.expansion import Expansion
-from etcd_operator.mistakes import Mistake, Refusal
+from etcd_operator.mistakes import Mistake
 from etcd_operator.model import Desired, Problem, Record
 from etcd_operator.shape import image_of, shape
 from etcd_operator.types import (
@@ -43,7 +43,7 @@ class Verdict(msgspec.Struct, frozen=True):
 
     desired: Desired | None
     spec: EtcdClusterSpec | None
-    mistakes: tuple[Mistake | Refusal, ...]
+    mistakes: tuple[Mistake | str, ...]
     warnings: tuple[Problem, ...]
     last_valid_spec: dict[str, Any]
 
@@ -54,7 +54,7 @@ def judge(
     expansion: Expansion = Expansion(),  # noqa: B008
     domain: str | None = None,
     *,
-    refusal: Refusal | None = None,
+    refusal: str = "",
 ) -> Verdict:
     """Returns what is in force for a cluster.
 
@@ -66,11 +66,12 @@ def judge(
         record: The record in its status.
         expansion: What limits the size of its volumes.
         domain: The `ClusterDomain` that is recorded on its volumes. None: it is not known.
-        refusal: Why the API server refuses pods of its spec. None: it does not, or was not asked.
+        refusal: Why the API server refuses pods of its spec, without the last full stop. "": it does not, or
+            was not asked.
     """
     spec, status = cluster.spec, cluster.status
     before = last_valid_spec(status)
-    found: list[Mistake | Refusal] = [*mistakes.in_spec(spec, cluster.metadata.name)]
+    found: list[Mistake | str] = [*mistakes.in_spec(spec, cluster.metadata.name)]
     if not found and record.founded:
         found += mistakes.in_change(before, spec, status.current_version, expansion, domain)
     elif not found and record.founding:

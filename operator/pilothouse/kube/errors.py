@@ -24,6 +24,7 @@
         └── ServerError        5xx
 """
 
+import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -95,6 +96,11 @@ class WatchListUnsupported(KubeError):
     """The server does not stream existing objects before changes. List in pages, then watch."""
 
 
+# The message of the authorizers (k8s.io/apiserver, endpoints/handlers/responsewriters). Admission plugins and
+# webhooks, which decide about the object, use others.
+_AUTHORIZER = re.compile(r'\bUser ".*" cannot \S+ resource ')
+
+
 class ApiError(KubeError):
     """The API server refused a request.
 
@@ -146,6 +152,11 @@ class Unauthorized(ApiError):
 
 class Forbidden(ApiError):
     """403: the credentials are valid, but RBAC or an admission plugin does not allow the request."""
+
+    @property
+    def lacks_permission(self) -> bool:
+        """Whether an authorizer such as RBAC refused the request. Otherwise, admission refused the object."""
+        return _AUTHORIZER.search(self.message) is not None
 
 
 class NotFound(ApiError):

@@ -49,8 +49,8 @@ class Applied(NamedTuple, Generic[K]):
         created: Whether the object was created.
         diff: What changed, one line per field; empty if nothing did. It includes changes by other clients
             between the read and the write.
-        unchecked: In check mode: why the API server has not checked the object; empty if it has.
-        refused: In check mode: the answer that says that. None: there is none.
+        unchecked: In check mode: the answer with which the API server declined to check the object; see
+            `why_unchecked`. None if it has checked it.
         contended: The fight with another client over the object; None if there is none.
     """
 
@@ -58,8 +58,7 @@ class Applied(NamedTuple, Generic[K]):
     created: bool
     diff: Sequence[str]
     contended: Contended | None = None
-    unchecked: str = ""
-    refused: ApiError | None = None
+    unchecked: ApiError | None = None
 
 
 class Apply(Generic[K]):
@@ -177,9 +176,9 @@ class Apply(Generic[K]):
             # Rarely needed, so only then imported.
             from pilothouse.playbook.dry_run import why_unchecked
 
-            if not (why := why_unchecked(self._resource, error)):
+            if not why_unchecked(self._resource, error):
                 raise
-            return Applied(self._viewed(self._manifest), True, diff, unchecked=why, refused=error)
+            return Applied(self._viewed(self._manifest), True, diff, unchecked=error)
 
     async def _dry_run(self) -> K:
         return self._viewed((await self._patch_new()).content)

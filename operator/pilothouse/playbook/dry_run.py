@@ -6,9 +6,6 @@ from typing import Any
 from pilothouse.kube import ApiError, BadRequest, Forbidden, NotFound, Resource
 from pilothouse.kube.resource import not_served
 
-# The message of the API server's authorizers (k8s.io/apiserver, endpoints/handlers/responsewriters).
-# Admission plugins and webhooks, which decide about the object, use others.
-_NOT_ALLOWED = re.compile(r'\bUser ".*" cannot \S+ resource ')
 _NO_NAMESPACE = re.compile(r'^namespaces "(?P<name>[^"]+)" not found')
 # k8s.io/apiserver, admission/plugin/webhook: a webhook with side effects.
 _NO_DRY_RUN = "does not support dry run"
@@ -29,7 +26,7 @@ def why_unchecked(resource: Resource[Any], error: ApiError) -> str:
                 f"the namespace {found['name']} does not exist. Unless an earlier task creates it, the task "
                 "will fail."
             )
-        case Forbidden() if _NOT_ALLOWED.search(error.message):
+        case Forbidden(lacks_permission=True):
             return (
                 f"{error.message}. Grant this permission, or run the command with the credentials of the "
                 "operator."

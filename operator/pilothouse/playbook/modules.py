@@ -191,7 +191,7 @@ class ObjectModules(Generic[T]):
             applied = await apply.run()
         if applied.diff:
             verb = "create" if applied.created else "change"
-            self._report_change(f"{verb} {resource.kind} {manifest['metadata']['name']}", applied)
+            self._report_change(f"{verb} {resource.kind} {manifest['metadata']['name']}", resource, applied)
         self._wrote_own(resource, applied.object)
         if applied.contended is not None:
             self._report(applied.contended)
@@ -251,7 +251,7 @@ class ObjectModules(Generic[T]):
         with _creation(resource, manifest):
             created = await create.run()
         if created.diff:
-            self._report_change(f"create {resource.kind} {manifest['metadata']['name']}", created)
+            self._report_change(f"create {resource.kind} {manifest['metadata']['name']}", resource, created)
         return created.object
 
     async def dry_run(
@@ -303,7 +303,7 @@ class ObjectModules(Generic[T]):
                     raise
                 return refusal
         # Without the permission, the object cannot be created later either.
-        return tried.refused if isinstance(tried.refused, Forbidden) else None
+        return tried.unchecked if isinstance(tried.unchecked, Forbidden) else None
 
     async def patch(
         self,
@@ -729,11 +729,14 @@ class ObjectModules(Generic[T]):
         if written.metadata.uid == own.metadata.uid and version(written) > version(own):
             self.object = written
 
-    def _report_change(self, what: str, applied: "Applied[Any]") -> None:
+    def _report_change(self, what: str, resource: Resource[Any], applied: "Applied[Any]") -> None:
         result = RESULT.get()
         result.changed(what, applied.diff)
         if applied.unchecked:
-            result.note(result.state, f"the API server has not checked it: {applied.unchecked}")
+            from pilothouse.playbook.dry_run import why_unchecked
+
+            why = why_unchecked(resource, applied.unchecked)
+            result.note(result.state, f"the API server has not checked it: {why}")
 
     def _report_contention(self, aspect: str, key: ObjectKey) -> None:
         contended = self.cluster.contention.state(aspect, key)
